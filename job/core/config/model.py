@@ -1,0 +1,189 @@
+"""The configuration as one frozen value: every key, its type, default, bounds and meaning.
+
+The table in `config/README.md` and `config/backup_config.schema.json` are generated from this file; nothing about a
+key is written twice. No file is read here: `adapters/settings.py` gathers the mapping, `faults.py` words what is wrong.
+"""
+
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from job.core import timing
+from job.core.config import pairing
+from job.core.config.units import byte_count, seconds
+from job.core.rules import Rules
+
+Checksum = Literal["sha256", "blake3", "md5"]
+Compare = Literal["auto", "checksum"]
+VerifyCopies = Literal["hash", "readback"]
+MirrorCheck = Literal["awake", "asleep"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+PairName = Annotated[str, StringConstraints(pattern=pairing.NAME_PATTERN)]
+Folder = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\0]+$")]
+Bytes = Annotated[int, BeforeValidator(byte_count), Field(ge=1)]
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError) as error:
+        msg = "not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'"
+        raise ValueError(msg) from error
+    return name
+
+
+def _readable_schedule(text: str) -> str:
+    timing.parse_schedule(text)
+    return text
+
+
+def _valid_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    Rules(patterns)
+    return patterns
+
+
+Patterns = Annotated[tuple[str, ...], AfterValidator(_valid_patterns)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class MetricsConfig(_Section):
+    """Where metrics go."""
+
+    enabled: bool = True
+    """Serve `/metrics`, `/healthz` and `/readyz` while the service runs."""
+    address: str = "127.0.0.1"
+    """Address the port listens on. The container image sets `0.0.0.0`, since only Docker publishes it there."""
+    port: int = Field(default=9477, ge=1, le=65535)
+    """TCP port of `/metrics`, `/healthz` and `/readyz`."""
+    textfile: Folder | None = None
+    """File for node-exporter's textfile collector, replaced as a whole after every cycle; its name must end in `.prom`."""
+    pushgateway: str | None = None
+    """URL of a Pushgateway that gets the metrics after every cycle."""
+    pushgateway_job: str = Field(default="truecopy", min_length=1)
+    """The `job` grouping key at the Pushgateway."""
+    pushgateway_username: str | None = None
+    """User for the Pushgateway's basic authentication."""
+    pushgateway_password: SecretStr | None = None
+    """Password for it; best given through `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE`."""
+
+
+class CopyOptions(_Section):
+    """Options that hold for every pair, unless the pair says otherwise."""
+
+    exclude: Patterns = ()
+    """Gitignore patterns, relative to the source, of what is out of scope. `.stfolder/` is always excluded first."""
+    checksum: Checksum = "sha256"
+    """Checksum of the content: `sha256` (checked by `sha256sum`), `blake3` (fastest) or `md5` (the original's)."""
+    compare: Compare = "auto"
+    """`auto` believes size, times, inode and mode; `checksum` reads both sides of every file in every cycle."""
+    verify_copies: VerifyCopies = "hash"
+    """`hash` hashes while copying; `readback` also reads each copy cold from the disk before it gets its name."""
+    rate_limit: Bytes | None = None
+    """Most bytes a second to copy, such as `10MiB`; unlimited if not set."""
+    audit_interval: Seconds = 3600.0
+    """How often every mirror file is held against the index; `0` in every cycle."""
+    mirror_check: MirrorCheck = "awake"
+    """`awake` stats every mirror folder in every cycle; `asleep` touches the mirror only when there is something to write."""
+
+
+class PairConfig(_Section):
+    """One source with its mirror; any option given here wins over the general one."""
+
+    name: PairName | None = None
+    """Name in logs and metrics; made from the source's last folder if not set."""
+    source: Folder
+    """Folder to back up."""
+    dest: Folder
+    """Folder that becomes its mirror; it must exist."""
+    exclude: Patterns | None = None
+    """As above, for this pair."""
+    checksum: Checksum | None = None
+    """As above, for this pair."""
+    compare: Compare | None = None
+    """As above, for this pair."""
+    verify_copies: VerifyCopies | None = None
+    """As above, for this pair."""
+    rate_limit: Bytes | None = None
+    """As above, for this pair."""
+    audit_interval: Seconds | None = None
+    """As above, for this pair."""
+    mirror_check: MirrorCheck | None = None
+    """As above, for this pair."""
+
+
+class Pair(CopyOptions):
+    """One source with its mirror and the options in force for it."""
+
+    name: PairName
+    source: Folder
+    dest: Folder
+
+
+class Config(CopyOptions):
+    """The whole configuration."""
+
+    run_enabled: str = "Y"
+    """`"Y"` runs; anything else logs that the run is disabled and does nothing."""
+    source_dirs: tuple[Folder, ...] = ()
+    """Folders to back up; the n-th goes to the n-th of `dest_dirs`."""
+    dest_dirs: tuple[Folder, ...] = ()
+    """Folders that become the mirrors; they must exist."""
+    pairs: tuple[PairConfig, ...] = ()
+    """The other way to name sources and mirrors: a list of tables with `source`, `dest`, a `name` and own options."""
+    log_file: Folder | None = None
+    """File that gets every log line, besides standard output."""
+    error_log_file: Folder | None = None
+    """File that gets warnings and errors only."""
+    log_level: LogLevel = "info"
+    """Least severe level that is logged: `debug`, `info`, `warning` or `error`."""
+    sleep_time: Seconds = 3600.0
+    """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
+    schedule: Annotated[str, AfterValidator(_readable_schedule)] | None = None
+    """`every 6 hours`, `daily at 02:30` or `weekly on sunday at 04:00`; wins over `sleep_time`."""
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """IANA time zone that `schedule` means."""
+    jitter: Seconds = 0.0
+    """Up to so many seconds are added at random to each planned start."""
+    run_at_start: bool = True
+    """Run a cycle when the service starts; if not, only a missed one is caught up."""
+    state_dir: Folder | None = None
+    """Folder for indexes, locks and counters; inside each mirror, in `.truecopy`, if not set."""
+    metrics: MetricsConfig = MetricsConfig()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether cycles may run."""
+        return self.run_enabled == "Y"
+
+    @property
+    def effective_pairs(self) -> tuple[Pair, ...]:
+        """Give every pair with its unique name and the options in force for it."""
+        given = self.pairs or tuple(
+            PairConfig(source=source, dest=dest) for source, dest in zip(self.source_dirs, self.dest_dirs, strict=True)
+        )
+        names = pairing.unique_names([pair.name for pair in given], [pair.source for pair in given])
+        general = {key: getattr(self, key) for key in CopyOptions.model_fields}
+        return tuple(
+            Pair(**{**general, **pair.model_dump(exclude_none=True), "name": name})
+            for pair, name in zip(given, names, strict=True)
+        )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        pairing.check(self)
+        return self

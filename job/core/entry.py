@@ -1,0 +1,94 @@
+"""Entry: what a listing says of one name. Kinds, permissions, reserved names, printable paths. Pure."""
+
+import base64
+import stat
+from enum import StrEnum
+from typing import NamedTuple
+
+STATE_FOLDER = b".truecopy"
+"""Truecopy's own folder at the root of a mirror (design 2.3)."""
+
+TEMP_PREFIX = b".truecopy-tmp-"
+"""Prefix of files being written; swept by the next cycle, refused in sources."""
+
+
+class Kind(StrEnum):
+    """What an entry is. Everything that is none of the first three is special and never opened."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    SPECIAL = "special"
+
+
+class Entry(NamedTuple):
+    """One name of a folder listing, by lstat.
+
+    Times are nanoseconds since the epoch, `size` is in bytes, `mode` is the whole st_mode. For a subfolder only
+    `name`, `inode` and `mode`'s type bits count: its own size and times belong to its own listing.
+    """
+
+    name: bytes
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def kind(self) -> Kind:
+        """Tell the kind from the mode."""
+        return kind_of(self.mode)
+
+
+def kind_of(mode: int) -> Kind:
+    """Tell the kind of an entry from its st_mode."""
+    if stat.S_ISREG(mode):
+        return Kind.FILE
+    if stat.S_ISDIR(mode):
+        return Kind.FOLDER
+    if stat.S_ISLNK(mode):
+        return Kind.SYMLINK
+    return Kind.SPECIAL
+
+
+def kept_mode(mode: int) -> int:
+    """Give the permission bits the mirror is to have: setuid and setgid are not carried over to files.
+
+    A setuid program in a folder of copies is a way to become its owner; on folders setgid only hands down a group.
+    """
+    bits = stat.S_IMODE(mode)
+    return bits if stat.S_ISDIR(mode) else bits & ~(stat.S_ISUID | stat.S_ISGID)
+
+
+def is_reserved(path: bytes) -> bool:
+    """Tell whether a path below a root uses a name that Truecopy keeps for itself."""
+    return path == STATE_FOLDER or path.rpartition(b"/")[2].startswith(TEMP_PREFIX)
+
+
+def permissions(mode: int) -> str:
+    """Write permission bits the way logs show them: octal without a prefix, such as `644` or `2755`."""
+    return f"{stat.S_IMODE(mode):03o}"
+
+
+def printable(path: bytes) -> str:
+    """Make a path safe to show: bytes that are not UTF-8, control and formatting characters become escapes.
+
+    Reversible only together with `base64_of`; a printable path never holds a line end or a terminal sequence.
+    """
+    text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def base64_of(path: bytes) -> str | None:
+    """Give the base64 form of a path whose printable form does not tell its bytes; None where it does."""
+    return None if printable(path).encode() == path else base64.b64encode(path).decode("ascii")
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    """Join a folder's path below the root (empty for the root itself) with one name."""
+    return folder + b"/" + name if folder else name

@@ -1,0 +1,115 @@
+"""The closed sets of words for what happened to an entry, a pair and a cycle.
+
+They are label values in metrics and field values in logs, so they are a public contract and never open-ended.
+"""
+
+import errno
+from enum import StrEnum
+
+from job.errors import Exit
+
+
+class Failure(StrEnum):
+    """Why an entry failed: the label `reason` of `truecopy_files_failed_total`."""
+
+    PERMISSION = "permission"
+    CHANGED_DURING_COPY = "changed_during_copy"
+    NO_SPACE = "no_space"
+    READ_ONLY = "read_only"
+    IO_ERROR = "io_error"
+    NAME = "name"
+    TOO_LARGE = "too_large"
+    VERIFY_MISMATCH = "verify_mismatch"
+    RESERVED_NAME = "reserved_name"
+    TYPE_CONFLICT = "type_conflict"
+    SYNC = "sync"
+    OTHER = "other"
+
+
+class Skip(StrEnum):
+    """Why an entry was passed over without being a failure: the label `reason` of `truecopy_files_skipped_total`."""
+
+    UNCHANGED = "unchanged"
+    SPECIAL_FILE = "special_file"
+    VANISHED = "vanished"
+
+
+class Drift(StrEnum):
+    """How a mirror entry differs from what Truecopy left there: the label `kind` of `truecopy_drift_found_total`."""
+
+    MISSING = "missing"
+    REPLACED = "replaced"
+    CONTENT = "content"
+    METADATA = "metadata"
+
+
+class Refusal(StrEnum):
+    """Why the gate refused a pair: the label `reason` of `truecopy_pairs_refused_total`."""
+
+    SOURCE_MISSING = "source_missing"
+    SOURCE_NOT_A_FOLDER = "source_not_a_folder"
+    SOURCE_UNREADABLE = "source_unreadable"
+    SOURCE_EMPTY = "source_empty"
+    MIRROR_MISSING = "mirror_missing"
+    MIRROR_NOT_A_FOLDER = "mirror_not_a_folder"
+    MIRROR_NOT_WRITABLE = "mirror_not_writable"
+    MIRROR_READ_ONLY = "mirror_read_only"
+    OVERLAP = "overlap"
+    STATE_UNUSABLE = "state_unusable"
+
+
+class Result(StrEnum):
+    """How a pair's or a whole cycle ended: the label `result` of `truecopy_cycles_total`."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    BUSY = "busy"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code of `run --once` for this result (a stop by SIGINT is told apart by the caller)."""
+        return _EXITS[self]
+
+
+_EXITS = {
+    Result.SUCCESS: Exit.OK,
+    Result.PARTIAL: Exit.PARTIAL,
+    Result.REFUSED: Exit.REFUSED,
+    Result.BUSY: Exit.BUSY,
+    Result.STOPPED: Exit.TERMINATED,
+    Result.FAILED: Exit.FAILED,
+}
+
+_WORST_FIRST = (Result.STOPPED, Result.FAILED, Result.REFUSED, Result.PARTIAL, Result.BUSY)
+
+
+def worst(results: list[Result]) -> Result:
+    """Give the one result a cycle reports for its pairs: the first that calls for a person wins."""
+    return next((result for result in _WORST_FIRST if result in results), Result.SUCCESS)
+
+
+_BY_ERRNO = {
+    errno.EACCES: Failure.PERMISSION,
+    errno.EPERM: Failure.PERMISSION,
+    errno.ENOSPC: Failure.NO_SPACE,
+    errno.EDQUOT: Failure.NO_SPACE,
+    errno.EROFS: Failure.READ_ONLY,
+    errno.EIO: Failure.IO_ERROR,
+    errno.ENAMETOOLONG: Failure.NAME,
+    errno.EILSEQ: Failure.NAME,
+    errno.EINVAL: Failure.NAME,
+    errno.EFBIG: Failure.TOO_LARGE,
+    errno.EISDIR: Failure.TYPE_CONFLICT,
+    errno.ENOTDIR: Failure.TYPE_CONFLICT,
+    errno.ENOTEMPTY: Failure.TYPE_CONFLICT,
+    errno.EEXIST: Failure.TYPE_CONFLICT,
+    errno.ELOOP: Failure.TYPE_CONFLICT,
+}
+
+
+def failure_of(error: OSError) -> Failure:
+    """Classify an operating system error into the closed set."""
+    return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)

@@ -1,0 +1,23 @@
+"""What every test may ask for, and what it must have."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def _engine_answers() -> bool:
+    docker = shutil.which("docker")
+    return bool(docker) and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason printed, what this machine cannot run; `.ci/run` fails on skips it does not expect."""
+    if item.get_closest_marker("needs_root") and os.geteuid() != 0:
+        pytest.skip("has to be root")
+    for marker in item.iter_markers("needs_tool"):
+        if not shutil.which(marker.args[0]):
+            pytest.skip(f"{marker.args[0]} is not on PATH")
+    if item.get_closest_marker("needs_docker") and not _engine_answers():
+        pytest.skip("no Docker engine answers")

@@ -1,0 +1,142 @@
+"""When the next cycle is due: schedule texts and what they mean in a time zone. Pure; `now` is an argument.
+
+Instants are aware UTC datetimes, so whatever zone the process runs in changes nothing. Two kinds of schedule:
+
+* an interval (`every 6 hours`, and `sleep_time`) counts real seconds from the end of a cycle to the start of the next;
+* a calendar (`daily at 02:30`, `weekly on sunday at 04:00`) means the clock on the wall of its zone and comes exactly
+  once for every day it names. Where the clocks go forward over the time, it comes as much later as they were moved
+  (02:30 becomes 03:30), so that two times never fall into one and nothing is left out. Where they go back and the time
+  comes twice, the first one counts.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+EXAMPLES = "write 'every 6 hours', 'daily at 02:30' or 'weekly on sunday at 04:00'"
+
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_EVERY_DAY = frozenset(range(7))
+_LONGEST_SECONDS = 100 * 365 * 86400.0
+"""A hundred years is as good as never, and the sum with any `now` is still a date."""
+
+_EVERY = re.compile(r"every(?: (?P<count>\d{1,12}))? (?P<unit>[a-z]+?)s?")
+_DAILY = re.compile(r"daily at (?P<times>.+)")
+_WEEKLY = re.compile(r"weekly on (?P<days>[a-z, ]+?) at (?P<times>.+)")
+_TIME = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})", re.ASCII)
+_LIST = re.compile(r" ?, ?| and ")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """So many seconds from the end of a cycle to the start of the next."""
+
+    seconds: float
+
+    @property
+    def longest_gap(self) -> float:
+        """The longest planned wait, in seconds."""
+        return self.seconds
+
+    def next_due(self, after: datetime, zone: ZoneInfo) -> datetime:  # noqa: ARG002 (the same call for both kinds)
+        """Give the instant the cycle after one that ended at `after` is due."""
+        return after + timedelta(seconds=min(self.seconds, _LONGEST_SECONDS))
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Times of the day on days of the week (Monday is 0), by the wall clock of a zone."""
+
+    weekdays: frozenset[int]
+    times: tuple[time, ...]
+
+    @property
+    def longest_gap(self) -> float:
+        """The longest planned wait, in seconds by the wall clock: a day is 86400, on both nights the clocks move too."""
+        minutes = sorted(
+            day * 1440 + moment.hour * 60 + moment.minute for day in self.weekdays for moment in self.times
+        )
+        around = [*minutes, minutes[0] + 7 * 1440]
+        return 60.0 * max(later - earlier for earlier, later in pairwise(around))
+
+    def next_due(self, after: datetime, zone: ZoneInfo) -> datetime:
+        """Give the first instant strictly later than `after`, in UTC."""
+        return min(instant for instant in self._around(after.astimezone(zone).date(), zone) if instant > after)
+
+    def _around(self, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+        # From the day before, since a time the clocks jumped over may come after midnight; to the same weekday in the
+        # next week and one more, since even a whole day can be left out of a calendar (Samoa, 2011-12-30).
+        for offset in range(-1, 9):
+            named = day + timedelta(days=offset)
+            if named.weekday() in self.weekdays:
+                # fold=0 is what makes both nights right: in a gap it is the offset before the jump, which lands as
+                # much later as the clocks moved; in a fold it is the first of the two.
+                for moment in self.times:
+                    yield datetime.combine(named, moment, tzinfo=zone).astimezone(UTC)
+
+
+Schedule = Interval | Calendar
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Read `every 6 hours`, `daily at 02:30, 14:30`, `weekly on sunday at 04:00`; case and spacing do not matter.
+
+    Raises ValueError that says what would be right.
+    """
+    plain = " ".join(text.lower().split())
+    if match := _EVERY.fullmatch(plain):
+        return _interval(match["count"] or "1", match["unit"])
+    if match := _DAILY.fullmatch(plain):
+        return Calendar(_EVERY_DAY, _times(match["times"]))
+    if match := _WEEKLY.fullmatch(plain):
+        return Calendar(frozenset(_weekday(name) for name in _LIST.split(match["days"])), _times(match["times"]))
+    raise ValueError(f"not a schedule; {EXAMPLES}")
+
+
+def schedule_of(text: str | None, sleep_time: float) -> Schedule:
+    """Give the schedule a config means: `schedule` where it is set, else `sleep_time` seconds."""
+    return parse_schedule(text) if text is not None else Interval(sleep_time)
+
+
+def is_missed(schedule: Schedule, zone: ZoneInfo, last_success: float | None, now: float) -> bool:
+    """Tell whether a cycle should have succeeded between `last_success` and `now`, both in seconds since the epoch.
+
+    Without any success nothing is known to be missed: a first start without `run_at_start` waits for its time. A
+    success in the future means that the clock was wrong then or is now; then one cycle too many is the safe answer.
+    """
+    if last_success is None:
+        return False
+    if last_success > now:
+        return True
+    return schedule.next_due(datetime.fromtimestamp(last_success, UTC), zone).timestamp() <= now
+
+
+def _interval(count: str, unit: str) -> Interval:
+    if unit not in _UNITS:
+        raise ValueError(f"'{unit}' is not a unit of time; write seconds, minutes, hours, days or weeks")
+    seconds = int(count) * _UNITS[unit]
+    if not 1 <= seconds <= _LONGEST_SECONDS:
+        raise ValueError("an interval is at least 1 second and at most 100 years; write such as 'every 6 hours'")
+    return Interval(float(seconds))
+
+
+def _weekday(name: str) -> int:
+    for number, full in enumerate(_DAYS):
+        if name in (full, full[:3]):
+            return number
+    raise ValueError(f"'{name}' is not a day of the week; write such as 'weekly on sunday at 04:00'")
+
+
+def _times(text: str) -> tuple[time, ...]:
+    return tuple(sorted({_time(part) for part in _LIST.split(text)}))
+
+
+def _time(text: str) -> time:
+    match = _TIME.fullmatch(text)
+    if not match or int(match["hour"]) > 23 or int(match["minute"]) > 59:  # noqa: PLR2004 (a clock's)
+        raise ValueError(f"'{text}' is not a time of the day; write it from 00:00 to 23:59, such as 02:30")
+    return time(int(match["hour"]), int(match["minute"]))

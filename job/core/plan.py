@@ -1,0 +1,120 @@
+"""Decide what one entry needs, from its source, its mirror and what the index remembers. Pure.
+
+Every decision carries its reason in words; the log, the dry run and the tests show the same ones. ctime cannot be set
+by a user, so an edit that keeps size and mtime is seen: the content is hashed first and copied only if it changed.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from job.core.entry import Entry, Kind, is_reserved
+from job.core.outcome import Drift
+from job.core.record import Record
+
+
+class Action(StrEnum):
+    """What is to be done with an entry."""
+
+    KEEP = "keep"
+    """Nothing."""
+    COPY = "copy"
+    """Copy the content (or make the symlink) beside the final name and put it in place by rename."""
+    COMPARE_SOURCE = "compare_source"
+    """Hash the source; copy only if it is not what the index says the mirror holds."""
+    COMPARE_BOTH = "compare_both"
+    """Hash both sides (or read both links); copy only if they differ."""
+    MAKE_FOLDER = "make_folder"
+    """Make the folder; if something else has its name, replace it."""
+    SKIP_SPECIAL = "skip_special"
+    """Count it; never open it."""
+    REFUSE_NAME = "refuse_name"
+    """The name is one that Truecopy keeps for itself."""
+
+
+class Step(NamedTuple):
+    """A decision about one entry."""
+
+    action: Action
+    entry: Entry
+    reason: str
+    drift: Drift | None = None
+    """Set when the mirror is not as it was left. For COMPARE_BOTH: what it is if the contents differ."""
+
+
+class Means(NamedTuple):
+    """What decides besides the entries."""
+
+    checksum: str
+    """Algorithm in force."""
+    read_everything: bool
+    """`compare: checksum`: believe no times."""
+
+
+def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, means: Means) -> Step:
+    """Decide about one source entry at `path`; `mirror` and `record` are None where there is none."""
+    if is_reserved(path):
+        return Step(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
+    if source.kind is Kind.SPECIAL:
+        return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
+    if source.kind is Kind.FOLDER:
+        return _decide_folder(source, mirror)
+    if mirror is None:
+        if record is None:
+            return Step(Action.COPY, source, "new")
+        return Step(Action.COPY, source, "missing in the mirror", Drift.MISSING)
+    if mirror.kind is not source.kind:
+        return _decide_type(source, mirror, record)
+    if record is not None and record.mirror == mirror:
+        return _decide_as_left(source, record, means)
+    return _decide_unsure(source, mirror, record)
+
+
+def _decide_folder(source: Entry, mirror: Entry | None) -> Step:
+    if mirror is None:
+        return Step(Action.MAKE_FOLDER, source, "new folder")
+    if mirror.kind is not Kind.FOLDER:
+        return Step(Action.MAKE_FOLDER, source, f"the mirror has a {mirror.kind} here")
+    return Step(Action.KEEP, source, "folder")
+
+
+def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Step:
+    reason = f"the mirror has a {mirror.kind} here"
+    drifted = record is not None and record.source.kind is source.kind
+    return Step(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
+
+
+def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
+    before = record.source
+    is_link = source.kind is Kind.SYMLINK
+    if means.read_everything:
+        return Step(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
+    if source == before and not record.racy:
+        if is_link or record.checksum.startswith(means.checksum + ":"):
+            return Step(Action.KEEP, source, "unchanged")
+        return Step(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
+    if source.size != before.size:
+        return Step(Action.COPY, source, "size changed")
+    if source.mtime_ns != before.mtime_ns:
+        return Step(Action.COPY, source, "modified")
+    compare = Action.COMPARE_BOTH if is_link else Action.COMPARE_SOURCE
+    if source == before:
+        return Step(compare, source, "it was very young when it was last read")
+    if source.mode != before.mode:
+        return Step(compare, source, "mode changed")
+    if (source.uid, source.gid) != (before.uid, before.gid):
+        return Step(compare, source, "owner changed")
+    return Step(compare, source, "ctime moved though size and mtime did not")
+
+
+def _decide_unsure(source: Entry, mirror: Entry, record: Record | None) -> Step:
+    if record is None:
+        if source.kind is Kind.FILE and source.size != mirror.size:
+            return Step(Action.COPY, source, "the mirror has another size and the index does not know it")
+        return Step(Action.COMPARE_BOTH, source, "the index does not know it")
+    # Our own rename of an interrupted cycle looks like a stranger's change until the contents are compared.
+    if source != record.source and source.kind is Kind.FILE and source.size != mirror.size:
+        return Step(Action.COPY, source, "modified")
+    drift = Drift.REPLACED if mirror.inode != record.mirror.inode else Drift.CONTENT
+    if source.kind is Kind.FILE and source.size != mirror.size:
+        return Step(Action.COPY, source, "the mirror was changed", drift)
+    return Step(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)

@@ -1,0 +1,59 @@
+"""What the index knows of an entry and of a folder. Plain values; `adapters/index.py` stores them."""
+
+from typing import NamedTuple
+
+from job.core.entry import Entry
+
+CLOCK_GRAIN_NS = 2_000_000_000
+"""An entry changed less than this before it was read may change again without its times moving (as git's racy files):
+FAT keeps whole pairs of seconds, the kernel's own clock ticks every few milliseconds."""
+
+
+class Record(NamedTuple):
+    """An entry as it was when its content was last known to be equal on both sides."""
+
+    source: Entry
+    mirror: Entry
+    checksum: str
+    """`algorithm:hex`; empty for a symlink."""
+    racy: bool
+    """Whether the content must be read again next time, whatever the times say."""
+
+
+class Stamp(NamedTuple):
+    """A mirror folder's own stat: it moves when anything is created, removed or renamed in the folder."""
+
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class FolderSummary(NamedTuple):
+    """What the look needs to pass a folder over without reading its records."""
+
+    fingerprint: bytes
+    """Of the source listing; empty when the folder has to be looked at again whatever it says."""
+    stamp: Stamp
+    mirror_fingerprint: bytes
+    entries: int
+    """Entries in scope that are not folders."""
+    specials: int
+    """Those of them that are never copied."""
+    recheck: bool
+    """Whether a record in it is racy."""
+
+
+class FolderDone(NamedTuple):
+    """A folder whose mirror is as its source was: one row of the index."""
+
+    path: bytes
+    summary: FolderSummary
+    records: dict[bytes, Record]
+
+
+def is_racy(source: Entry, now_ns: int) -> bool:
+    """Tell whether a source entry, seen at `now_ns`, is too young to be believed unchanged next time."""
+    return max(source.mtime_ns, source.ctime_ns) > now_ns - CLOCK_GRAIN_NS

@@ -1,0 +1,42 @@
+"""Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `adapters/copier.py`."""
+
+import os
+import secrets
+from contextlib import suppress
+
+from job.files.trail import single
+
+
+def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) -> None:
+    """Write `content` under `name` in the open folder: readers see the old file or the new one, never a part.
+
+    Survives a crash of the program; for a power cut the caller syncs. Raises `OSError`, leaving the old file.
+    """
+    temp = b"." + single(name) + b"." + secrets.token_hex(4).encode()
+    descriptor = os.open(
+        temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+    )
+    try:
+        try:
+            write_all(descriptor, content)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        os.replace(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=folder)
+        raise
+
+
+def create(name: bytes, folder: int) -> int:
+    """Create a new file for writing, 0600; `FileExistsError` if anything, even a dangling link, has the name."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=folder)
+
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write everything, however little a single call takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

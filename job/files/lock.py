@@ -1,0 +1,63 @@
+"""One instance at a time on a mirror, by a kernel lock: a dead process never leaves one behind."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+
+from job.errors import Busy
+from job.files.atomic import write_all
+
+_TAKEN = {errno.EAGAIN, errno.EACCES}
+_CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+
+
+def hold(mirror: int, state: int, name: str, started: float) -> int:
+    """Lock a mirror, or raise `Busy` naming who holds it. The lock lasts until the given-back descriptor is closed.
+
+    Two locks are taken: one on the mirror's root itself, which also meets an instance that keeps its state elsewhere
+    (where the file system can lock a folder), and one on the file `lock` in the state folder.
+    """
+    descriptor = os.open(b"lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=state)
+    try:
+        _lock(descriptor, descriptor, name)
+        with contextlib.suppress(_Unlockable):
+            _lock(mirror, descriptor, name)
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, json.dumps(_owner(started)).encode("ascii"))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class _Unlockable(Exception):  # never shown
+    """The file system cannot lock such a thing."""
+
+
+def _lock(target: int, record: int, name: str) -> None:
+    try:
+        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise Busy(
+                f"another instance works on the mirror of {name}{_holder(record)}",
+                hint="Wait for it to end, or stop it; a lock never outlives its process.",
+            ) from None
+        if error.errno in _CANNOT and target != record:
+            raise _Unlockable from None
+        raise
+
+
+def _owner(started: float) -> dict[str, str | int | float]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since_timestamp_seconds": started}
+
+
+def _holder(record: int) -> str:
+    try:
+        owner = json.loads(os.pread(record, 1000, 0))
+        return f" (process {int(owner['pid'])} on {str(owner['host'])!r})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

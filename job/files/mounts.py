@@ -1,0 +1,73 @@
+"""Read the kernel's mount table: file system types, and where a folder lies on its own file system.
+
+Two folders reached over different bind mounts (or container volumes) can be one inside the other although no path
+says so. Their places on the file system say so.
+"""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    device: tuple[int, int]
+    root: bytes
+    """Path of the mounted folder on its own file system."""
+    point: bytes
+    type: str
+
+
+def table() -> list[Mount]:
+    """List the mounts this process sees; empty where there is no /proc."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            return [_parse(line) for line in file]
+    except OSError:
+        return []
+
+
+def _parse(line: bytes) -> Mount:
+    before, _, after = line.partition(b" - ")
+    _, _, device, root, point = before.split(b" ")[:5]
+    major, _, minor = device.partition(b":")
+    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), after.split(b" ")[0].decode("ascii"))
+
+
+def _unescaped(path: bytes) -> bytes:
+    for code, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        path = path.replace(code, character)
+    return path
+
+
+def file_system_type(device: int) -> str:
+    """Name the type of the file system with this device number, such as `ext4`; empty if unknown."""
+    wanted = os.major(device), os.minor(device)
+    return next((mount.type for mount in table() if mount.device == wanted), "")
+
+
+def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
+    """Tell where an open folder lies: device, and path on that file system. None if the table does not say."""
+    try:
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
+    except OSError:
+        return None
+    best: Mount | None = None
+    for mount in table():
+        if _lies_in(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    if best is None:
+        return None
+    below = path[len(best.point.rstrip(b"/")) :]
+    return best.device, (best.root.rstrip(b"/") + below) or b"/"
+
+
+def _lies_in(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def is_within(inner: int, outer: int) -> bool:
+    """Tell whether one open folder is, or lies inside, the other on their common file system."""
+    here, there = place(inner), place(outer)
+    return here is not None and there is not None and here[0] == there[0] and _lies_in(here[1], there[1])

@@ -1,0 +1,112 @@
+"""Walk a tree by directory descriptors: no path string is ever resolved twice, no symlink ever followed (invariant 12).
+
+A `Trail` holds the descriptors from the root to the folder it stands in and moves to another folder over their common
+ancestor, so visiting folders in walk order costs about one open each. Only the nearest `_KEPT_OPEN` descriptors stay
+open, whatever the depth; the way back up goes through `..` and is believed only if device and inode are those of the
+folder that was left.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT_OPEN = 64
+_CLOSED = -1
+
+Identity = tuple[int, int]
+"""Device and inode number."""
+
+
+def open_root(path: str) -> int:
+    """Open a configured root once. The root itself may be a symlink of the user's; nothing below it may."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_folder(name: bytes, parent: int) -> int:
+    """Open the folder `name` in `parent`; `OSError` (ENOTDIR or ELOOP) if it is anything but a folder."""
+    single(name)
+    return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def single(name: bytes) -> bytes:
+    """Insist that a name is one path component; names in an index or a listing are hostile input."""
+    if not name or b"/" in name or b"\0" in name or name in {b".", b".."}:
+        msg = f"not a single path component: {name!r}"
+        raise ValueError(msg)
+    return name
+
+
+def identity(descriptor: int) -> Identity:
+    """Give device and inode of an open file."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+@dataclass(slots=True)
+class _Step:
+    name: bytes
+    descriptor: int
+    identity: Identity
+
+
+class Trail:
+    """A cursor over the folders below one root; use it with `contextlib.closing`."""
+
+    def __init__(self, root: int) -> None:
+        """Stand in the root. The descriptor stays the caller's; it is not closed here."""
+        self._root = root
+        self._steps: list[_Step] = []
+
+    def close(self) -> None:
+        """Go back to the root, closing everything that was opened on the way."""
+        while self._steps:
+            self._close(self._steps.pop())
+
+    def goto(self, path: bytes) -> int:
+        """Move to the folder at `path` below the root and give its descriptor, valid until the next move.
+
+        Raises `OSError` if a component is missing, is no folder, or may not be opened; the trail stays usable.
+        """
+        parts = path.split(b"/") if path else []
+        common = 0
+        for part, step in zip(parts, self._steps, strict=False):
+            if part != step.name:
+                break
+            common += 1
+        self._climb(common)
+        for part in parts[common:]:
+            self._descend(part)
+        return self._steps[-1].descriptor if self._steps else self._root
+
+    def _descend(self, name: bytes) -> None:
+        parent = self._steps[-1].descriptor if self._steps else self._root
+        descriptor = open_folder(name, parent)
+        self._steps.append(_Step(name, descriptor, identity(descriptor)))
+        if len(self._steps) > _KEPT_OPEN:
+            self._close(self._steps[-_KEPT_OPEN - 1])
+
+    def _climb(self, depth: int) -> None:
+        while len(self._steps) > depth:
+            left = self._steps.pop()
+            try:
+                if self._steps and self._steps[-1].descriptor == _CLOSED:
+                    self._reopen(self._steps[-1], left.descriptor)
+            finally:
+                self._close(left)
+
+    def _reopen(self, step: _Step, below: int) -> None:
+        step.descriptor = os.open("..", _FOLDER, dir_fd=below)
+        if identity(step.descriptor) != step.identity:
+            # Somebody moved the folder we stood in. What is above it now is not ours to visit: start over at the root.
+            names = [each.name for each in self._steps]
+            self.close()
+            for name in names:
+                self._descend(name)
+
+    @staticmethod
+    def _close(step: _Step) -> None:
+        if step.descriptor != _CLOSED:
+            with suppress(OSError):
+                os.close(step.descriptor)
+            step.descriptor = _CLOSED

@@ -1,0 +1,65 @@
+# Truecopy's image. Built with any engine since 20.10 (BuildKit): no syntax line, heredoc or --link.
+#   docker build --tag truecopy:local .
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+
+# Only a hash that stands in requirements.lock is installed, and nothing is compiled or run from a source package.
+COPY requirements.lock /build/
+RUN python -m venv /build/venv \
+ && /build/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps \
+      --require-hashes --only-binary :all: --target /app --requirement /build/requirements.lock \
+ && rm -rf /app/bin
+
+COPY job /app/job
+COPY LICENSE* /app/licenses/
+
+# Bytecode by hash, not by time: the root is read-only, so it is now or never, and the health check starts every 30 s.
+# Any uid may be given with `user:`, so logs and state are open to all, like /tmp. The mirror is not: without a mount
+# there, a copy would go into the container and vanish with it, so it has to fail instead.
+# A checkout made with a strict umask is readable here all the same.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app \
+ && chmod -R a+rX /app \
+ && printf '%s\n' '#!/usr/bin/env python' 'import sys' 'from job.cli.main import main' 'sys.exit(main())' >/build/truecopy \
+ && chmod 0755 /build/truecopy \
+ && mkdir -p /truecopy/config /truecopy/data/source /truecopy/data/mirror /truecopy/data/logs /truecopy/state \
+ && chmod 1777 /truecopy/data/logs /truecopy/state
+
+
+FROM ${PYTHON_IMAGE}
+
+COPY --from=build /app /app
+COPY --from=build /build/truecopy /usr/local/bin/truecopy
+COPY --from=build /truecopy /truecopy
+COPY --chmod=0644 config/backup_config.json /truecopy/config/backup_config.json
+
+# PYTHONSAFEPATH: a folder named `job` in the working directory must not be taken for the program.
+ENV PYTHONPATH=/app \
+    PYTHONSAFEPATH=1 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    TRUECOPY_CONFIG=/truecopy/config/backup_config.json \
+    TRUECOPY_STATE_DIR=/truecopy/state \
+    TRUECOPY_METRICS_ADDRESS=0.0.0.0
+
+WORKDIR /truecopy
+EXPOSE 9477
+USER 10001:10001
+STOPSIGNAL SIGTERM
+
+# Healthy means that the loop is alive and not overdue, never that the last backup was a success.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "job", "healthcheck"]
+
+ENTRYPOINT ["python", "-m", "job"]
+CMD ["run"]
+
+# Last, so that a new version or date does not rebuild what is above.
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="Truecopy" \
+      org.opencontainers.image.description="Plain-file backups that prove themselves: a scheduled, verified mirror with JSON logs and Prometheus metrics" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"

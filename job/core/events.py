@@ -102,6 +102,25 @@ class NextCycleDue(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceWaited(Event):
+    """The loop is alive and waits for the next cycle: told every few seconds as a sign of life."""
+
+    name: ClassVar[str] = "service_waited"
+    level: ClassVar[str | None] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleCrashed(Event):
+    """A cycle ended by an error nobody expected, which is a bug; the service goes on after the usual wait."""
+
+    name: ClassVar[str] = "cycle_crashed"
+    level: ClassVar[str | None] = "error"
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFailed(Event):
     """A log file, the textfile, the Pushgateway or another listener failed; the cycle goes on."""
 
@@ -109,7 +128,7 @@ class OutputFailed(Event):
     level: ClassVar[str | None] = "error"
 
     output: str
-    """Which one: `log_file`, `error_log_file`, `textfile`, `pushgateway`, `history`, `heartbeat`, `http`, `listener`."""
+    """Which one: `log_file`, `error_log_file`, `textfile`, `pushgateway`, `history`, `heartbeat`, `listener`."""
     error: str
 
 
@@ -297,7 +316,7 @@ class FoldersUnchanged(PairEvent):
     entries: int
 
 
-# Counting and progress: never logged, many a second -------------------------------------------------------------------------------
+# Counting and progress: never logged, many a second ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,9 @@ _EVERY_DAY = frozenset(range(7))
 _LONGEST_SECONDS = 100 * 365 * 86400.0
 """A hundred years is as good as never, and the sum with any `now` is still a date."""
 
-_EVERY = re.compile(r"every(?: (?P<count>\d{1,12}))? (?P<unit>[a-z]+?)s?")
+_SAME_TIME_SECONDS = 600.0
+
+_EVERY = re.compile(r"every(?: (?P<count>\d{1,12}))? (?P<unit>[a-z]+?)s?", re.ASCII)
 _DAILY = re.compile(r"daily at (?P<times>.+)")
 _WEEKLY = re.compile(r"weekly on (?P<days>[a-z, ]+?) at (?P<times>.+)")
 _TIME = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})", re.ASCII)
@@ -56,7 +58,7 @@ class Calendar:
 
     @property
     def longest_gap(self) -> float:
-        """The longest planned wait, in seconds by the wall clock: a day is 86400, on both nights the clocks move too."""
+        """The longest planned wait, in seconds by the wall clock: a day is 86400, even when the clocks move."""
         minutes = sorted(
             day * 1440 + moment.hour * 60 + moment.minute for day in self.weekdays for moment in self.times
         )
@@ -100,6 +102,18 @@ def parse_schedule(text: str) -> Schedule:
 def schedule_of(text: str | None, sleep_time: float) -> Schedule:
     """Give the schedule a config means: `schedule` where it is set, else `sleep_time` seconds."""
     return parse_schedule(text) if text is not None else Interval(sleep_time)
+
+
+def due_after(schedule: Schedule, zone: ZoneInfo, ended: float, due: float) -> float:
+    """Give the next due time of a service whose cycle, planned for `due`, ended at `ended` (seconds since the epoch).
+
+    A clock set back a little while waiting makes a cycle start, and even end, before its planned time; that time is
+    done then and must not come again in a moment. After a big step back it does come again: nobody knows which of the
+    two clocks was right, and one cycle too many is the safe answer.
+    """
+    early = isinstance(schedule, Calendar) and 0 < due - ended <= _SAME_TIME_SECONDS
+    after = due if early else ended
+    return schedule.next_due(datetime.fromtimestamp(after, UTC), zone).timestamp()
 
 
 def is_missed(schedule: Schedule, zone: ZoneInfo, last_success: float | None, now: float) -> bool:

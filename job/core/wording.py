@@ -1,0 +1,131 @@
+"""What an event looks like outside: flat fields for machines and one short sentence for people. Pure.
+
+Every text that leaves here is printable: no name, path or error can forge a line end or a terminal sequence
+(invariant 14). The bytes of a path that is not shown as it is stand beside it in base64.
+"""
+
+import dataclasses
+import math
+
+from job.core.entry import base64_of, printable
+from job.core.events import Event
+from job.core.tally import Tally
+
+Fields = dict[str, object]
+
+SENTENCES = {
+    "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
+    "service_stopped": "Truecopy stopped: {reason}",
+    "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
+    "config_reloaded": "The changed {config} is in force",
+    "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
+    "next_cycle_due": "The next cycle starts in {wait}",
+    "cycle_crashed": "The cycle ended by an unexpected error, please report it: {error}",
+    "output_failed": "Output {output} failed, the cycle goes on: {error}",
+    "cycle_started": "A cycle started",
+    "cycle_finished": "Cycle {result}: {counts} in {spent}",
+    "pair_started": "Looking at {source}, its mirror is {mirror}",
+    "pair_refused": "Refused, nothing was written: {error}",
+    "pair_busy": "Busy, nothing was written: {error}",
+    "pair_failed": "Given up in mid-run: {error}",
+    "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
+    "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",
+    "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
+    "file_copied": "Copied {path}: {reason}",
+    "file_updated": "Updated {path}: {reason}",
+    "file_skipped": "Skipped {path}: {reason}",
+    "file_failed": "Failed {path}: {error}",
+    "drift_found": "Not as it was left in the mirror: {path}: {kind}",
+    "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
+    "batch_committed": "A batch of work is durable",
+    "progressed": "Work went on",
+}
+"""The sentence of each event by its name, over its fields and `counts`, `spent` and `wait`."""
+
+_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+_COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
+
+
+def clean(text: str) -> str:
+    """Make any text printable; surrogates that stand for bytes become escapes of those bytes."""
+    if text.isprintable():
+        return text
+    try:
+        return printable(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return printable(text.encode("utf-8", "backslashreplace"))
+
+
+def fields_of(event: Event) -> Fields:
+    """Give an event's fields, flat and ready for JSON, in the order they are declared."""
+    fields: Fields = {}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, Tally):
+            fields.update(tally_fields(value))
+            continue
+        fields[field.name] = _plain(value.splitlines() if field.name == "traceback" else value)
+        if isinstance(value, bytes) and (encoded := base64_of(value)) is not None:
+            fields[f"{field.name}_base64"] = encoded
+    return fields
+
+
+def tally_fields(tally: Tally) -> Fields:
+    """Give the counts of a tally, and what is behind them by reason."""
+    return {
+        "entries": tally.entries,
+        "copied": tally.copied,
+        "updated": tally.updated,
+        "skipped": tally.skipped,
+        "failed": tally.failed,
+        "bytes_copied": tally.bytes_copied,
+        "folders": tally.folders,
+        "skipped_by": {str(reason): count for reason, count in tally.skipped_by.items()},
+        "failed_by": {str(reason): count for reason, count in tally.failed_by.items()},
+        "drift_by": {str(kind): count for kind, count in tally.drift_by.items()},
+    }
+
+
+def sentence(event: Event, fields: Fields) -> str:
+    """Say what happened in one short sentence, made of the event's own `fields`."""
+    words = dict(fields)
+    if "bytes_copied" in fields:
+        words["counts"] = _COUNTS.format_map(fields | {"size": size(fields["bytes_copied"])})
+    for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait")):
+        if field in fields:
+            words[word] = spent(fields[field])
+    return SENTENCES[event.name].format_map(words)
+
+
+def size(count: object) -> str:
+    """Write a number of bytes for people, in powers of 1000."""
+    value = float(count) if isinstance(count, int | float) else 0.0
+    for unit in _SIZES[:-1]:
+        if value < 1000:  # noqa: PLR2004 - the step between two units
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} {_SIZES[-1]}"
+
+
+def spent(seconds: object) -> str:
+    """Write a duration for people: `0.3 s`, `2 min 5 s`, `3 h 0 min`."""
+    if not isinstance(seconds, int | float):
+        return "unknown time"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return printable(value)
+    if isinstance(value, str):
+        return clean(str(value))
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

@@ -104,15 +104,19 @@ def schedule_of(text: str | None, sleep_time: float) -> Schedule:
     return parse_schedule(text) if text is not None else Interval(sleep_time)
 
 
-def due_after(schedule: Schedule, zone: ZoneInfo, ended: float, due: float) -> float:
-    """Give the next due time of a service whose cycle, planned for `due`, ended at `ended` (seconds since the epoch).
+def due_after(schedule: Schedule, zone: ZoneInfo, *, now: float, ended: float, due: float) -> float:
+    """Give the next due time of a service whose last cycle, planned for `due`, ended at `ended`.
+
+    All in seconds since the epoch. An interval counts from the end of the cycle and may lie in the past when the config
+    was edited meanwhile; a calendar counts from `now`, so that an edit cannot make a time come that has passed.
 
     A clock set back a little while waiting makes a cycle start, and even end, before its planned time; that time is
     done then and must not come again in a moment. After a big step back it does come again: nobody knows which of the
     two clocks was right, and one cycle too many is the safe answer.
     """
-    early = isinstance(schedule, Calendar) and 0 < due - ended <= _SAME_TIME_SECONDS
-    after = due if early else ended
+    after = ended
+    if isinstance(schedule, Calendar):
+        after = due if 0 < due - now <= _SAME_TIME_SECONDS else now
     return schedule.next_due(datetime.fromtimestamp(after, UTC), zone).timestamp()
 
 

@@ -1,0 +1,81 @@
+"""The heartbeat: a listener that takes every event for a sign of life and writes it down for `files.pulse.check`."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from job.core.events import CycleCrashed, CycleFinished, CycleStarted, Event, NextCycleDue, ServiceStopped
+from job.files.atomic import replace_file
+from job.files.pulse import boot_id, open_folder
+
+BEAT_EVERY_SECONDS = 10.0
+"""Signs of life are written this seldom, since each is a write to a disk; a turn of events is written at once."""
+
+
+class Heartbeat:
+    """Keeps one small file up to date: when the last sign of life was, what is due and what is going on.
+
+    It is not synced: after a power cut there is no service to speak of.
+    """
+
+    def __init__(self, path: str, *, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        """Take the file's `path` (see `files.pulse.heartbeat_path`) and the clocks, both in seconds."""
+        self._path = path
+        self._wall = wall
+        self._monotonic = monotonic
+        self._next_due: float | None = None
+        self._cycle_started: float | None = None
+        self._tried_at = -BEAT_EVERY_SECONDS
+        self._failure: int | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event.
+
+        Raises `OSError` when the file cannot be written, once for every kind of failure until a write succeeds again:
+        a sign of life comes every few seconds, and the log need not repeat one fault that often.
+        """
+        if isinstance(event, ServiceStopped):
+            with suppress(OSError):
+                os.unlink(self._path)
+        elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
+            self._beat()
+
+    def _turns(self, event: Event) -> bool:
+        match event:
+            case CycleStarted():
+                self._cycle_started = self._wall()
+            case CycleFinished() | CycleCrashed():
+                self._cycle_started = None
+            case NextCycleDue():
+                self._next_due = event.due_timestamp_seconds
+            case _:
+                return False
+        return True
+
+    def _beat(self) -> None:
+        self._tried_at = self._monotonic()
+        try:
+            self._write()
+        except OSError as error:
+            if error.errno != self._failure:
+                self._failure = error.errno
+                raise
+        else:
+            self._failure = None
+
+    def _write(self) -> None:
+        content = {
+            "pid": os.getpid(),
+            "boot_id": boot_id(),
+            "beat_timestamp_seconds": self._wall(),
+            "next_due_timestamp_seconds": self._next_due,
+            "cycle_started_timestamp_seconds": self._cycle_started,
+        }
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(self._path), 0o700)
+        folder = open_folder(self._path)
+        try:
+            replace_file(folder, os.fsencode(os.path.basename(self._path)), json.dumps(content).encode() + b"\n")
+        finally:
+            os.close(folder)

@@ -4,8 +4,8 @@ The table in `config/README.md` and `config/backup_config.schema.json` are gener
 key is written twice. No file is read here: `adapters/settings.py` gathers the mapping, `faults.py` words what is wrong.
 """
 
-from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,15 +13,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     SecretStr,
     StringConstraints,
+    ValidationError,
+    WithJsonSchema,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from job.core import timing
-from job.core.config import pairing
+from job.core.config import pairing, values
+from job.core.config.coherence import Conflict, conflicts
 from job.core.config.units import byte_count, seconds
-from job.core.rules import Rules
+from job.core.config.values import Words
 
 Checksum = Literal["sha256", "blake3", "md5"]
 Compare = Literal["auto", "checksum"]
@@ -29,36 +33,26 @@ VerifyCopies = Literal["hash", "readback"]
 MirrorCheck = Literal["awake", "asleep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-PairName = Annotated[str, StringConstraints(pattern=pairing.NAME_PATTERN)]
-Folder = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\0]+$")]
-Bytes = Annotated[int, BeforeValidator(byte_count), Field(ge=1)]
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError) as error:
-        msg = "not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'"
-        raise ValueError(msg) from error
-    return name
-
-
-def _readable_schedule(text: str) -> str:
-    timing.parse_schedule(text)
-    return text
-
-
-def _valid_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    Rules(patterns)
-    return patterns
-
-
-Patterns = Annotated[tuple[str, ...], AfterValidator(_valid_patterns)]
+PairName = Annotated[str, StringConstraints(pattern=pairing.NAME_PATTERN), Words("name")]
+Folder = Annotated[str, StringConstraints(min_length=1), AfterValidator(values.path), Words("path")]
+Bytes = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(byte_count),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    Words("bytes: `500000`, `64KiB`, `10MiB`, `1.5GB`"),
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+    Words("seconds: `90`, or `30s`, `15 minutes`, `6h`, `1 day`"),
+]
+Patterns = tuple[Annotated[str, AfterValidator(values.pattern), Words("gitignore pattern")], ...]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class MetricsConfig(_Section):
@@ -66,17 +60,17 @@ class MetricsConfig(_Section):
 
     enabled: bool = True
     """Serve `/metrics`, `/healthz` and `/readyz` while the service runs."""
-    address: str = "127.0.0.1"
+    address: Annotated[str, AfterValidator(values.address), Words("host name or IP address")] = "127.0.0.1"
     """Address the port listens on. The container image sets `0.0.0.0`, since only Docker publishes it there."""
-    port: int = Field(default=9477, ge=1, le=65535)
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(values.no_switch)] = 9477
     """TCP port of `/metrics`, `/healthz` and `/readyz`."""
-    textfile: Folder | None = None
-    """File for node-exporter's textfile collector, replaced as a whole after every cycle; its name must end in `.prom`."""
-    pushgateway: str | None = None
-    """URL of a Pushgateway that gets the metrics after every cycle."""
-    pushgateway_job: str = Field(default="truecopy", min_length=1)
+    textfile: Annotated[Folder, AfterValidator(values.textfile), Words("path ending in `.prom`")] | None = None
+    """File for node-exporter's textfile collector, replaced as a whole after every cycle."""
+    pushgateway: Annotated[str, AfterValidator(values.web_address), Words("`http://` or `https://` URL")] | None = None
+    """Pushgateway that gets the metrics after every cycle."""
+    pushgateway_job: Annotated[str, Field(min_length=1)] = "truecopy"
     """The `job` grouping key at the Pushgateway."""
-    pushgateway_username: str | None = None
+    pushgateway_username: Annotated[str, Field(min_length=1)] | None = None
     """User for the Pushgateway's basic authentication."""
     pushgateway_password: SecretStr | None = None
     """Password for it; best given through `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE`."""
@@ -98,7 +92,7 @@ class CopyOptions(_Section):
     audit_interval: Seconds = 3600.0
     """How often every mirror file is held against the index; `0` in every cycle."""
     mirror_check: MirrorCheck = "awake"
-    """`awake` stats every mirror folder in every cycle; `asleep` touches the mirror only when there is something to write."""
+    """`awake` stats each mirror folder in every cycle; `asleep` touches the mirror only to write; needs `state_dir`."""
 
 
 class PairConfig(_Section):
@@ -137,7 +131,7 @@ class Pair(CopyOptions):
 class Config(CopyOptions):
     """The whole configuration."""
 
-    run_enabled: str = "Y"
+    run_enabled: Annotated[str, BeforeValidator(values.run_switch)] = "Y"
     """`"Y"` runs; anything else logs that the run is disabled and does nothing."""
     source_dirs: tuple[Folder, ...] = ()
     """Folders to back up; the n-th goes to the n-th of `dest_dirs`."""
@@ -153,9 +147,9 @@ class Config(CopyOptions):
     """Least severe level that is logged: `debug`, `info`, `warning` or `error`."""
     sleep_time: Seconds = 3600.0
     """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
-    schedule: Annotated[str, AfterValidator(_readable_schedule)] | None = None
+    schedule: Annotated[str, AfterValidator(values.schedule), Words("schedule")] | None = None
     """`every 6 hours`, `daily at 02:30` or `weekly on sunday at 04:00`; wins over `sleep_time`."""
-    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(values.zone), Words("time zone")] = "UTC"
     """IANA time zone that `schedule` means."""
     jitter: Seconds = 0.0
     """Up to so many seconds are added at random to each planned start."""
@@ -164,6 +158,7 @@ class Config(CopyOptions):
     state_dir: Folder | None = None
     """Folder for indexes, locks and counters; inside each mirror, in `.truecopy`, if not set."""
     metrics: MetricsConfig = MetricsConfig()
+    """Where metrics go: a table of its own, see below."""
 
     @property
     def enabled(self) -> bool:
@@ -183,7 +178,31 @@ class Config(CopyOptions):
             for pair, name in zip(given, names, strict=True)
         )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        pairing.check(self)
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told_in_one_go(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # Around the keys' own validation, not after it: after it would be never, as soon as one key is wrong.
+        found = list(conflicts(raw)) if isinstance(raw, Mapping) else []
+        try:
+            config = handler(raw)
+        except ValidationError as error:
+            raise _in_one_go(error, found) from None
+        if found:
+            raise _in_one_go(None, found)
+        return config
+
+
+def _in_one_go(error: ValidationError | None, found: Sequence[Conflict]) -> ValidationError:
+    told = [
+        InitErrorDetails(type=fault["type"], loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
+        for fault in (error.errors(include_url=False) if error else ())
+    ]
+    told += [
+        InitErrorDetails(
+            type=PydanticCustomError("conflict", "{text}", {"text": conflict.message}),
+            loc=conflict.place,
+            input=conflict.value,
+        )
+        for conflict in found
+    ]
+    return ValidationError.from_exception_data("Config", told, hide_input=True)

@@ -83,7 +83,3 @@ def _within(inner: str, outer: str) -> bool:
     if outer == ".":
         return not inner.startswith("/")
     return inner.startswith(outer if outer == "/" else outer + "/")
-
-
-def check(_config: object) -> None:
-    """Placeholder."""

@@ -1,0 +1,67 @@
+"""`truecopy config`: check the configuration, show what is in force, print its schema."""
+
+import json
+from typing import Any
+
+import click
+
+from job.adapters.settings import Settings, read_settings
+from job.cli.context import Context
+from job.core.config import describe
+from job.core.config.faults import printable
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration."""
+
+
+@config.command()
+@click.pass_obj
+def check(context: Context) -> None:
+    """Tell every fault of the configuration, or that it is fine. No folder is looked at."""
+    settings = _settings(context)
+    pairs = settings.config.effective_pairs
+    count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+    disabled = "" if settings.config.enabled else ', disabled (run_enabled is not "Y")'
+    click.echo(f"{printable(context.config_path)}: fine, {count}{disabled}")
+    for pair in pairs:
+        click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(context: Context, *, as_json: bool) -> None:
+    """Show every key's value in force and where it came from. Secrets are masked."""
+    settings = _settings(context)
+    values = describe.effective(settings.config)
+    if as_json:
+        click.echo(json.dumps(_document(context, settings, values), indent=2))
+        return
+    rows = [(key, printable(_plain(value)), printable(settings.origins[key])) for key, value in values.items()]
+    wide, wider = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for key, value, origin in rows:
+        click.echo(f"{key:<{wide}}  {value:<{min(wider, 48)}}  {origin}")
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    click.echo(describe.schema_text(), nl=False)
+
+
+def _settings(context: Context) -> Settings:
+    return read_settings(context.config_path, context.environ)
+
+
+def _plain(value: Any) -> str:
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _document(context: Context, settings: Settings, values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "config": context.config_path,
+        "keys": {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()},
+        "pairs": [pair.model_dump(mode="json") for pair in settings.config.effective_pairs],
+    }

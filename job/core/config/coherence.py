@@ -1,0 +1,184 @@
+"""What no key can know alone: do the keys of a configuration fit together? Pure.
+
+It looks at the raw mapping, of which any part may be missing or of the wrong type, so that these faults are told
+in one go with those of single keys. What does not have the right type is passed over here: that is its own fault.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from job.core.config import pairing
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Keys that do not fit together: told at `place`, whose value is `value`."""
+
+    place: Place
+    value: Any
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """One pair as written, with the places its two folders were written at."""
+
+    source_place: Place
+    source: str | None
+    dest_place: Place
+    dest: str | None
+
+
+def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Yield every conflict between keys of `raw`, in the order a reader would meet them."""
+    pairs = list(_ends(raw))
+    yield from _ways_to_write(raw)
+    yield from _names(raw)
+    for pair in pairs:
+        yield from _within_a_pair(pair)
+    yield from _between_mirrors(pairs)
+    yield from _unreachable(raw, pairs)
+    yield from _asleep_without_state(raw)
+    yield from _half_of_a_login(_table(raw.get("metrics")))
+
+
+def _ends(raw: Mapping[str, Any]) -> Iterator[_Ends]:
+    sources, dests = _list(raw, "source_dirs") or [], _list(raw, "dest_dirs") or []
+    for number in range(max(len(sources), len(dests))):
+        source = _text(sources[number]) if number < len(sources) else None
+        dest = _text(dests[number]) if number < len(dests) else None
+        yield _Ends(("source_dirs", number), source, ("dest_dirs", number), dest)
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        pair, place = _table(item), ("pairs", number)
+        yield _Ends((*place, "source"), _text(pair.get("source")), (*place, "dest"), _text(pair.get("dest")))
+
+
+def _ways_to_write(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    sources, dests, pairs = (_list(raw, key) for key in ("source_dirs", "dest_dirs", "pairs"))
+    if sources is not None and dests is not None and len(sources) != len(dests):
+        message = (
+            f"source_dirs has {len(sources)} and dest_dirs has {len(dests)}; "
+            "the n-th source goes to the n-th dest, so write as many of the one as of the other"
+        )
+        yield Conflict(("dest_dirs",), dests, message)
+    if pairs and (sources or dests):
+        message = "pairs and source_dirs with dest_dirs are both given; keep one of the two ways to name folders"
+        yield Conflict(("pairs",), pairs, message)
+    if _runs(raw) and [sources, dests, pairs] == [[], [], []]:
+        message = "nothing to back up; write source_dirs and dest_dirs, or pairs"
+        yield Conflict(("source_dirs",), sources, message)
+
+
+def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    first: dict[str, int] = {}
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        name = _text(_table(item).get("name"))
+        if name is None:
+            continue
+        if name.casefold() in first:
+            message = f"pairs[{first[name.casefold()]}] has this name already; write another"
+            yield Conflict(("pairs", number, "name"), name, message)
+        first.setdefault(name.casefold(), number)
+
+
+def _within_a_pair(pair: _Ends) -> Iterator[Conflict]:
+    if not pair.source or not pair.dest or _foreign(pair.source) or _foreign(pair.dest):
+        return
+    relation = pairing.relation(pair.dest, pair.source)
+    told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+    if told:
+        message = f"{told} its source {pair.source}; write a folder that lies apart from it"
+        yield Conflict(pair.dest_place, pair.dest, message)
+
+
+def _between_mirrors(pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    for one, other in combinations(pairs, 2):
+        if not one.dest or not other.dest or _foreign(one.dest) or _foreign(other.dest):
+            continue
+        relation = pairing.relation(other.dest, one.dest)
+        told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+        if told:
+            message = f"{told} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
+            yield Conflict(other.dest_place, other.dest, message)
+
+
+def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    # A disabled run touches no folder, so the original's sample, which ships disabled, may keep its Windows paths.
+    if not _runs(raw):
+        return
+    metrics = _table(raw.get("metrics"))
+    places: list[tuple[Place, str | None, str]] = []
+    for pair in pairs:
+        places += [(pair.source_place, pair.source, "/source"), (pair.dest_place, pair.dest, "/backup")]
+    places += [((key,), _text(raw.get(key)), "") for key in ("log_file", "error_log_file", "state_dir")]
+    places.append((("metrics", "textfile"), _text(metrics.get("textfile")), ""))
+    for place, path, inside in places:
+        if path and pairing.is_windows_path(path):
+            yield Conflict(place, path, _windows_message(path, inside))
+        elif path and (path == "~" or path.startswith("~/")):
+            yield Conflict(place, path, "~ is not expanded here; write the whole path")
+
+
+def _windows_message(path: str, inside: str) -> str:
+    if inside:
+        return pairing.mount_advice(path, inside, read_only=inside == "/source")
+    return (
+        f"{path} is a Windows path, but Truecopy runs on Linux: mount its folder into the container "
+        "and write the path it has there"
+    )
+
+
+def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    if raw.get("state_dir") is not None:
+        return
+    message = "needs state_dir, since without it the index lies in the mirror and wakes it; set state_dir too"
+    if raw.get("mirror_check") == "asleep":
+        yield Conflict(("mirror_check",), "asleep", message)
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        if _table(item).get("mirror_check") == "asleep":
+            yield Conflict(("pairs", number, "mirror_check"), "asleep", message)
+
+
+def _half_of_a_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
+    user, password = (metrics.get(f"pushgateway_{key}") is not None for key in ("username", "password"))
+    if user and not password:
+        message = "a user without a password; set metrics.pushgateway_password too"
+        yield Conflict(("metrics", "pushgateway_username"), metrics.get("pushgateway_username"), message)
+    if password and not user:
+        message = "a password without a user; set metrics.pushgateway_username too"
+        yield Conflict(("metrics", "pushgateway_password"), metrics.get("pushgateway_password"), message)
+
+
+def spell(place: Place) -> str:
+    """Write a place as people do: `pairs[1].dest`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def _runs(raw: Mapping[str, Any]) -> bool:
+    return bool(raw.get("run_enabled", "Y") == "Y")
+
+
+def _foreign(path: str) -> bool:
+    return pairing.is_windows_path(path)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _list(raw: Mapping[str, Any], key: str) -> list[Any] | None:
+    """Give the list at `key`, empty if the key is not there, None if it is no list."""
+    value = raw.get(key, ())
+    return list(value) if isinstance(value, list | tuple) else None
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    # Code that builds a configuration may hand over sections that are built already.
+    return vars(value) if hasattr(value, "__pydantic_fields__") else {}

@@ -1,0 +1,140 @@
+"""The keys of the configuration, described from the model: for the docs, `config show`, the schema and the faults."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from job.core.config.model import Config, CopyOptions, MetricsConfig, PairConfig
+from job.core.config.values import Words
+
+PREFIX = "TRUECOPY_"
+MASK = "********"
+"""What is shown in place of a secret."""
+SECTIONS: Mapping[str, type[BaseModel]] = {"metrics": MetricsConfig, "pairs": PairConfig}
+"""The tables inside a configuration, by the key they stand under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its dotted name, the environment variable that overrides it, and what people should know of it."""
+
+    name: str
+    variable: str
+    words: str
+    default: str
+    meaning: str
+    is_list: bool
+    """Given as JSON where only text can be given."""
+    is_secret: bool
+
+
+def all_keys() -> tuple[Key, ...]:
+    """Describe every key that has a value of its own: the job's, what holds for every pair, then those of `metrics`."""
+    top = sorted(_keys(Config, ""), key=lambda key: key.name in CopyOptions.model_fields)
+    return (*top, *_keys(MetricsConfig, "metrics."))
+
+
+def pair_keys() -> tuple[Key, ...]:
+    """Describe the keys of one table in `pairs`; no environment variable reaches them one by one."""
+    return tuple(_keys(PairConfig, ""))
+
+
+def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
+    """List the keys that may stand in the table at `place`."""
+    section = SECTIONS.get(str(place[0]), Config) if place else Config
+    return tuple(section.model_fields)
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema of a configuration file."""
+    described = Config.model_json_schema()
+    # An editor finds the schema by this key, so a file may hold it; adapters/settings.py drops it.
+    described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Truecopy configuration",
+        **_untitled(described),
+    }
+
+
+def schema_text() -> str:
+    """Give the schema as it is committed and printed."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """Give every key's effective value as JSON has it, secrets masked, by dotted name."""
+    plain = config.model_dump(mode="json")
+    found: dict[str, Any] = {}
+    for key in all_keys():
+        value: Any = plain
+        for part in key.name.split("."):
+            value = value[part]
+        found[key.name] = MASK if key.is_secret and value is not None else value
+    found["pairs"] = [pair.model_dump(mode="json", exclude_unset=True) for pair in config.pairs]
+    return found
+
+
+def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
+    for name, field in section.model_fields.items():
+        kinds = tuple(_kinds(field.annotation))
+        if MetricsConfig in kinds:
+            continue
+        yield Key(
+            name=prefix + name,
+            variable=PREFIX + (prefix + name).replace(".", "_").upper(),
+            words=_words(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation),
+            default=_default(field),
+            meaning=field.description or "",
+            is_list=tuple in kinds,
+            is_secret=SecretStr in kinds,
+        )
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    yield get_origin(annotation) or annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _words(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotated_words(parts[0], parts[1:])
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in parts)
+    if origin is tuple:
+        return "list of tables" if parts[0] is PairConfig else f"list: {_words(parts[0])}"
+    if parts:
+        return " or ".join(_words(part) for part in parts if part is not NoneType)
+    return {bool: "true or false", int: "whole number", str: "text", SecretStr: "text, secret"}[annotation]
+
+
+def _annotated_words(annotation: Any, metadata: tuple[Any, ...]) -> str:
+    marked = [mark.text for mark in metadata if isinstance(mark, Words)]
+    least = [mark.ge for mark in metadata if hasattr(mark, "ge")]
+    most = [mark.le for mark in metadata if hasattr(mark, "le")]
+    if marked:
+        return str(marked[-1])
+    return f"{least[0]} to {most[0]}" if least and most else _words(annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "not set"
+    plain = int(field.default) if isinstance(field.default, float) else field.default
+    return f"`{json.dumps(plain)}`"
+
+
+def _untitled(node: Any) -> Any:
+    """Drop the titles pydantic makes of the keys: they repeat them."""
+    if isinstance(node, Mapping):
+        return {name: _untitled(part) for name, part in node.items() if not (name == "title" and isinstance(part, str))}
+    return [_untitled(part) for part in node] if isinstance(node, list) else node

@@ -1,0 +1,101 @@
+"""What single values have to be, beyond their type. Pure; every refusal says what would be right."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from job.core import timing
+from job.core.rules import Rules
+
+_WEB = re.compile(r"https?://(?P<login>[^/?#\s]*@)?(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-~]*)?")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Beside a type: how people call what may be written there."""
+
+    text: str
+
+
+def run_switch(value: object) -> object:
+    """Refuse what looks like a switch but is not the original's: only the text `"Y"` runs."""
+    if isinstance(value, str):
+        return value
+    msg = 'not text; write "Y" to run or "N" to do nothing'
+    raise ValueError(msg)
+
+
+def no_switch(value: object) -> object:
+    """Refuse true and false where a number belongs: Python would take them for 1 and 0."""
+    if isinstance(value, bool):
+        msg = "not a whole number"
+        raise ValueError(msg)  # noqa: TRY004  (pydantic words ValueError, not TypeError)
+    return value
+
+
+def path(text: str) -> str:
+    """Refuse what no path can hold."""
+    if "\0" in text:
+        msg = "holds a NUL character, which no path can; write the path without it"
+        raise ValueError(msg)
+    return text
+
+
+def pattern(text: str) -> str:
+    """Refuse a pattern that cannot be compiled."""
+    try:
+        Rules((text,))
+    except (ValueError, re.error) as error:
+        msg = "not a gitignore pattern; write one such as '*.tmp' or '/cache/'"
+        raise ValueError(msg) from error
+    return text
+
+
+def zone(name: str) -> str:
+    """Refuse a time zone that is not known."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError) as error:
+        msg = "not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'"
+        raise ValueError(msg) from error
+    return name
+
+
+def schedule(text: str) -> str:
+    """Refuse a schedule that cannot be read."""
+    timing.parse_schedule(text)
+    return text
+
+
+def textfile(name: str) -> str:
+    """Refuse a textfile that node-exporter would not look at."""
+    if not name.endswith(".prom"):
+        msg = "node-exporter reads only names that end in .prom; write one such as '/textfile/truecopy.prom'"
+        raise ValueError(msg)
+    return name
+
+
+def address(text: str) -> str:
+    """Refuse what is neither an IP address nor a host name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        if not _HOST.fullmatch(text):
+            msg = "neither an IP address nor a host name; write one such as '127.0.0.1', '0.0.0.0' or '::'"
+            raise ValueError(msg) from error
+    return text
+
+
+def web_address(url: str) -> str:
+    """Refuse what is no http(s) address, and one with a login in it, since addresses end up in logs."""
+    right = "write one such as 'http://pushgateway:9091'"
+    match = _WEB.fullmatch(url)
+    if not match:
+        msg = f"not an http or https address; {right}"
+        raise ValueError(msg)
+    if match["login"]:
+        msg = f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password"
+        raise ValueError(msg)
+    return url

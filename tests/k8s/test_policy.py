@@ -1,0 +1,135 @@
+"""What schemas do not check: allowed words, Pod Security *restricted*, and that the job understands its manifest."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import job
+from job.core.config.model import Config
+from job.errors import Exit
+
+K8S = Path(__file__).parents[2] / "k8s"
+Manifest = dict[str, Any]
+CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+
+
+def test_words_that_kubernetes_would_refuse_only_on_apply(cronjob: Manifest, deployment: Manifest) -> None:
+    spec = cronjob["spec"]["jobTemplate"]["spec"]
+
+    assert cronjob["spec"]["concurrencyPolicy"] in {"Allow", "Forbid", "Replace"}
+    assert spec["template"]["spec"]["restartPolicy"] in {"Never", "OnFailure"}
+    assert {rule["action"] for rule in spec["podFailurePolicy"]["rules"]} <= {"FailJob", "FailIndex", "Ignore", "Count"}
+    assert {rule["onExitCodes"]["operator"] for rule in spec["podFailurePolicy"]["rules"] if "onExitCodes" in rule} <= {
+        "In",
+        "NotIn",
+    }
+    assert deployment["spec"]["strategy"]["type"] in {"Recreate", "RollingUpdate"}
+
+
+def test_two_runs_never_overlap_and_missed_ones_do_not_stop_the_schedule(
+    cronjob: Manifest, deployment: Manifest
+) -> None:
+    assert cronjob["spec"]["concurrencyPolicy"] == "Forbid"
+    assert cronjob["spec"]["startingDeadlineSeconds"] > 10
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_schedule_is_a_cron_line_in_a_zone_that_exists(cronjob: Manifest) -> None:
+    fields = cronjob["spec"]["schedule"].split()
+
+    assert len(fields) == len(CRON_FIELDS)
+    for field, (lowest, highest) in zip(fields, CRON_FIELDS, strict=True):
+        assert re.fullmatch(r"\*|\d+", field)
+        assert field == "*" or lowest <= int(field) <= highest
+    assert int(fields[0]) != 0
+    assert ZoneInfo(cronjob["spec"]["timeZone"]).key == cronjob["spec"]["timeZone"]
+
+
+def test_a_run_that_cannot_be_mended_by_repeating_is_not_repeated(cronjob: Manifest) -> None:
+    spec = cronjob["spec"]["jobTemplate"]["spec"]
+
+    assert spec["podFailurePolicy"]["rules"] == [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": "truecopy", "operator": "In", "values": [Exit.USAGE, Exit.REFUSED]},
+        },
+    ]
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert 1 <= spec["backoffLimit"] <= 2
+    assert spec["activeDeadlineSeconds"] > 3600
+
+
+def test_the_pod_fits_pod_security_restricted(pod: Manifest, container: Manifest) -> None:
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert all("hostPath" not in volume for volume in pod["volumes"])
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_pod_gets_no_token_and_no_settings_by_accident(pod: Manifest) -> None:
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+
+
+def test_memory_is_bounded_and_what_it_needs_is_asked_for(container: Manifest) -> None:
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_the_source_is_read_only_at_the_claim_and_at_the_mount(pod: Manifest, container: Manifest) -> None:
+    [volume] = [each for each in pod["volumes"] if each["name"] == "source"]
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "source"]
+
+    assert volume["persistentVolumeClaim"]["readOnly"] is True
+    assert mount["readOnly"] is True
+
+
+def test_no_image_is_taken_by_a_tag_that_moves() -> None:
+    for path in K8S.rglob("kustomization.yaml"):
+        assert re.findall(r"newTag: (\S+)", path.read_text("utf-8")) == [job.__version__]
+    for path in K8S.rglob("*.yaml"):
+        assert ":latest" not in path.read_text("utf-8")
+
+
+def test_the_configuration_is_one_that_the_job_accepts_on_the_mounts_it_gets(container: Manifest) -> None:
+    config = Config.model_validate(json.loads((K8S / "base" / "backup_config.json").read_text("utf-8")))
+
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {pair.source for pair in config.effective_pairs} <= mounts
+    assert {pair.dest for pair in config.effective_pairs} <= mounts
+    assert config.state_dir in mounts
+    assert config.log_file is None, "a pod logs to standard output"
+
+
+def test_the_arguments_are_the_command_lines(container: Manifest) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "job", *container["args"], "--help"], capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == Exit.OK, run.stderr
+
+
+def test_the_service_is_probed_for_its_own_health_only(deployment: Manifest) -> None:
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    assert container["ports"] == [{"name": "metrics", "containerPort": Config.model_fields["metrics"].default.port}]
+
+
+@pytest.mark.parametrize("code", [code for code in Exit if code is not Exit.INTERRUPTED])
+def test_the_readme_says_what_each_exit_code_means_here(code: Exit) -> None:
+    assert f"\n| {code.value} |" in (K8S / "README.md").read_text("utf-8")

@@ -1,0 +1,240 @@
+"""History: what a pair did in all its cycles, in `history.sqlite3` beside its index.
+
+It is only counts: a file that cannot be used is moved aside and counting begins anew, with a word about it. Nothing
+here stops a cycle, and the state folder is never created here, so an unmounted mirror stays untouched (invariant 6).
+"""
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote
+
+from job.core.events import PairFinished
+from job.core.outcome import Result
+from job.core.totals import PairHistory, counts_of, tally_of
+
+FILE_NAME = "history.sqlite3"
+
+Failed = Callable[[str, str], None]
+
+_APPLICATION_ID = 0x54436869  # "TChi"
+_FORMAT = 1
+_BUSY_SECONDS = 5.0
+_MOST_BROKEN = 9
+
+_SCHEMA = """
+CREATE TABLE totals (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
+    WITHOUT ROWID;
+CREATE TABLE last_counts (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
+    WITHOUT ROWID;
+CREATE TABLE last_cycle (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    result TEXT NOT NULL,
+    folders INTEGER NOT NULL,
+    duration_seconds REAL NOT NULL,
+    last_attempt_timestamp_seconds REAL NOT NULL,
+    last_success_timestamp_seconds REAL NOT NULL
+);
+"""
+
+_ADD = """INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"""
+
+_SET_LAST = """
+INSERT INTO last_cycle VALUES (1, :result, :folders, :duration, :attempt, :success)
+ON CONFLICT (id) DO UPDATE SET result = :result, folders = :folders, duration_seconds = :duration,
+    last_attempt_timestamp_seconds = :attempt,
+    last_success_timestamp_seconds = iif(:success > 0, :success, last_success_timestamp_seconds)
+"""
+
+# What SQLite says of a file whose content is wrong; everything else (busy, full, read-only) may pass by itself.
+_WRONG_CONTENT = {
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+class _Unusable(Exception):
+    """The file is torn, foreign or from a newer version."""
+
+
+class History:
+    """The history of one pair, in its state folder.
+
+    `failed` is called with "history" and a sentence when something could not be kept or read. Nothing is raised for
+    what a disk or another program may do.
+    """
+
+    def __init__(self, folder: str, *, failed: Failed) -> None:
+        self._path = os.path.join(folder, FILE_NAME)
+        self._failed = failed
+
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
+
+        Gives False when nothing was kept: the state folder is missing, or the reason was told.
+        """
+        try:
+            return self._keep(finished, deltas)
+        except _Unusable as error:
+            if not self._start_anew(str(error)):
+                return False
+        try:
+            return self._keep(finished, deltas)
+        except _Unusable as error:
+            self._failed("history", f"{self._path}: {error}")
+            return False
+
+    def read(self) -> PairHistory:
+        """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
+        try:
+            # A folder, link or device here is no history, and opening it could do harm.
+            if not stat.S_ISREG(os.stat(self._path, follow_symlinks=False).st_mode):
+                self._failed("history", f"{self._path}: not a regular file")
+                return PairHistory()
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                self._failed("history", str(error))
+            return PairHistory()
+        try:
+            return self._read()
+        except (_Unusable, sqlite3.Error) as error:
+            self._failed("history", f"{self._path}: {error}")
+            return PairHistory()
+
+    def _keep(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
+        try:
+            self._ensure_file()
+            self._write(finished, deltas)
+        except FileNotFoundError:
+            return False
+        except (OSError, sqlite3.Error) as error:
+            self._failed("history", f"{self._path}: {error}")
+            return False
+        return True
+
+    def _ensure_file(self) -> None:
+        # SQLite would follow a link and make the file readable for all: so the file is there before SQLite comes.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                message = "not a regular file"
+                raise OSError(message)
+        finally:
+            os.close(descriptor)
+
+    def _write(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> None:
+        moment = finished.finished_timestamp_seconds
+        last = {
+            "result": str(finished.result),
+            "folders": finished.tally.folders,
+            "duration": finished.duration_seconds,
+            "attempt": moment,
+            "success": moment if finished.result is Result.SUCCESS else 0.0,
+        }
+        with self._open("rw") as database:
+            database.execute("BEGIN IMMEDIATE")
+            if not _has_format(database):
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
+            database.executemany(_ADD, [(name, label, value) for (name, label), value in deltas.items()])
+            database.execute("DELETE FROM last_counts")
+            rows = [(name, label, value) for (name, label), value in counts_of(finished.tally).items()]
+            database.executemany("INSERT INTO last_counts VALUES (?, ?, ?)", rows)
+            database.execute(_SET_LAST, last)
+            database.execute("COMMIT")
+
+    def _read(self) -> PairHistory:
+        try:
+            return self._read_as("ro")
+        except sqlite3.OperationalError:
+            # A writer that was killed leaves a journal, and only a writer may roll it back. Still creates nothing.
+            return self._read_as("rw")
+
+    def _read_as(self, mode: str) -> PairHistory:
+        with self._open(mode) as database:
+            database.execute("BEGIN")
+            if not _has_format(database):
+                return PairHistory()
+            counts = _counts(database, "SELECT name, label, value FROM totals")
+            last_counts = _counts(database, "SELECT name, label, value FROM last_counts")
+            row = database.execute(
+                "SELECT result, folders, duration_seconds, last_attempt_timestamp_seconds,"
+                " last_success_timestamp_seconds FROM last_cycle"
+            ).fetchone()
+        if row is None:
+            return PairHistory(counts=counts)
+        try:
+            return PairHistory(
+                counts=counts,
+                result=Result(row[0]),
+                tally=tally_of(last_counts, folders=int(row[1])),
+                duration_seconds=float(row[2]),
+                last_attempt_timestamp_seconds=float(row[3]),
+                last_success_timestamp_seconds=float(row[4]),
+            )
+        except (TypeError, ValueError) as error:
+            raise _Unusable(str(error)) from error
+
+    @contextlib.contextmanager
+    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
+        address = f"file:{quote(os.fsencode(os.path.abspath(self._path)))}?mode={mode}"
+        database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            database.execute("PRAGMA trusted_schema = OFF")
+            yield database
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
+                raise _Unusable(str(error)) from error
+            raise
+        finally:
+            # Closing rolls back what was not committed.
+            database.close()
+
+    def _start_anew(self, why: str) -> bool:
+        names = [f"{self._path}.broken-{number}" for number in range(1, _MOST_BROKEN + 1)]
+        aside = next((name for name in names if not os.path.lexists(name)), names[-1])
+        try:
+            # The journal first: left behind, it would be played into the new file.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{self._path}-journal", f"{aside}-journal")
+            os.rename(self._path, aside)
+        except OSError as error:
+            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {error}")
+            return False
+        self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
+        return True
+
+
+def _has_format(database: sqlite3.Connection) -> bool:
+    """Tell whether the file holds our format; False when it is empty, `_Unusable` when it holds something else."""
+    if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return False
+    application = database.execute("PRAGMA application_id").fetchone()[0]
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if application != _APPLICATION_ID:
+        message = "it is another program's database"
+        raise _Unusable(message)
+    if version != _FORMAT:
+        message = f"its format is {version}, this Truecopy knows {_FORMAT}"
+        raise _Unusable(message)
+    return True
+
+
+def _counts(database: sqlite3.Connection, query: str) -> dict[tuple[str, str], int]:
+    counts = {}
+    for name, label, value in database.execute(query):
+        if not (isinstance(name, str) and isinstance(label, str) and isinstance(value, int)):
+            message = "a count is no number"
+            raise _Unusable(message)
+        counts[name, label] = value
+    return counts

@@ -12,7 +12,7 @@ RUN python -m venv /build/venv \
  && rm -rf /app/bin
 
 COPY job /app/job
-COPY LICENSE* /app/licenses/
+COPY LICENSE /app/licenses/
 
 # Bytecode by hash, not by time: the root is read-only, so it is now or never, and the health check starts every 30 s.
 # Any uid may be given with `user:`, so logs and state are open to all, like /tmp. The mirror is not: without a mount

@@ -1,0 +1,128 @@
+"""Dockerfile, compose file, manifests and the job say the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from job.core.config import describe
+from job.core.config.model import Config, MetricsConfig
+from job.errors import Exit
+
+ROOT = Path(__file__).parents[2]
+PORT = MetricsConfig().port
+WORKDIR = "/truecopy"
+
+
+@pytest.fixture
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text("utf-8")
+
+
+@pytest.fixture
+def service() -> dict[str, Any]:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    found = compose["services"]["truecopy"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+def pods() -> list[dict[str, Any]]:
+    cronjob = yaml.safe_load((ROOT / "k8s/base/cronjob.yaml").read_text("utf-8"))
+    deployment = yaml.safe_load((ROOT / "k8s/deployment/deployment.yaml").read_text("utf-8"))
+    specs = (cronjob["spec"]["jobTemplate"]["spec"], deployment["spec"])
+    return [spec["template"]["spec"] for spec in specs]
+
+
+def image_variables(dockerfile: str) -> dict[str, str]:
+    [block] = re.findall(r"^ENV ((?:.*\\\n)*.*)$", dockerfile, re.MULTILINE)
+    return dict(re.findall(r"(\w+)=(\S+)", block))
+
+
+def test_everybody_means_the_same_port(dockerfile: str, service: dict[str, Any], pods: list[dict[str, Any]]) -> None:
+    service_file = yaml.safe_load((ROOT / "k8s/deployment/service.yaml").read_text("utf-8"))
+
+    assert re.findall(r"^EXPOSE (\d+)", dockerfile, re.MULTILINE) == [str(PORT)]
+    assert service["ports"] == [f"127.0.0.1:${{METRICS_PORT:-{PORT}}}:{PORT}"]
+    assert [port["containerPort"] for port in pods[1]["containers"][0]["ports"]] == [PORT]
+    assert [port["port"] for port in service_file["spec"]["ports"]] == [PORT]
+
+
+def test_everybody_means_the_same_user(dockerfile: str, pods: list[dict[str, Any]]) -> None:
+    [user] = re.findall(r"^USER (\d+):\d+$", dockerfile, re.MULTILINE)
+
+    for pod in pods:
+        context = pod["securityContext"]
+        assert {context["runAsUser"], context["runAsGroup"], context["fsGroup"]} == {int(user)}
+
+
+def test_every_variable_is_a_setting_of_the_job(dockerfile: str, service: dict[str, Any]) -> None:
+    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG"}
+
+    ours = {name for name in image_variables(dockerfile) if name.startswith("TRUECOPY_")}
+    assert ours <= known
+    assert service["environment"].keys() <= known
+
+
+def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
+    """Somebody who exports such a variable must still be able to start the job natively."""
+    names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
+
+    assert not {name for name in names if name.startswith("TRUECOPY_")}
+
+
+def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:
+    config = Config.model_validate(json.loads((ROOT / "config/backup_config.json").read_text("utf-8")))
+
+    targets = {volume["target"]: volume for volume in service["volumes"]}
+    [pair] = config.effective_pairs
+    assert targets[f"{WORKDIR}/{pair.source}"]["read_only"] is True
+    assert "read_only" not in targets[f"{WORKDIR}/{pair.dest}"]
+    assert config.log_file is not None
+    assert str(Path(WORKDIR, config.log_file).parent) in targets
+    assert image_variables(dockerfile)["TRUECOPY_STATE_DIR"] in targets
+    assert str(Path(image_variables(dockerfile)["TRUECOPY_CONFIG"]).parent) in targets
+    assert re.findall(r"^WORKDIR (.*)", dockerfile, re.MULTILINE)[-1] == WORKDIR
+
+
+def test_every_mount_of_the_pods_is_one_of_the_compose_file(
+    service: dict[str, Any], pods: list[dict[str, Any]]
+) -> None:
+    targets = {volume["target"] for volume in service["volumes"]} | {"/tmp"}
+
+    for pod in pods:
+        assert {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]} <= targets
+
+
+def test_no_folder_is_made_by_docker(service: dict[str, Any]) -> None:
+    binds = [volume for volume in service["volumes"] if volume["type"] == "bind"]
+
+    assert all(volume["bind"] == {"create_host_path": False} for volume in binds)
+    assert len(binds) == 4
+
+
+def test_kubernetes_gives_up_on_the_codes_that_mean_so(pods: list[dict[str, Any]]) -> None:
+    cronjob = yaml.safe_load((ROOT / "k8s/base/cronjob.yaml").read_text("utf-8"))
+    rules = cronjob["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+
+    [fail] = [rule for rule in rules if rule["action"] == "FailJob"]
+    assert fail["onExitCodes"]["values"] == [Exit.USAGE, Exit.REFUSED]
+    assert fail["onExitCodes"]["containerName"] == pods[0]["containers"][0]["name"]
+
+
+def test_the_dockerfile_keeps_to_what_old_engines_understand(dockerfile: str) -> None:
+    assert not re.search(r"^# *syntax", dockerfile, re.MULTILINE)
+    assert not re.search(r"^[A-Z].*(<<|--link|--start-interval)", dockerfile, re.MULTILINE)
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more(dockerfile: str) -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
+
+    copied = set(re.findall(r"^COPY (?!--from)(?:--\S+ )?(\S+)", dockerfile, re.MULTILINE))
+    assert "*" in lines
+    assert copied == allowed

@@ -1,0 +1,161 @@
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from tests.container.engine import USER, Project, checked, run
+
+pytestmark = pytest.mark.needs_docker
+
+PATIENCE = 30.0
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """Wait until the condition holds, and give what it gave."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+    return found
+
+
+def page(project: Project, path: str) -> str:
+    with urlopen(f"http://127.0.0.1:{project.port}{path}", timeout=10) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def value(metrics: str, name: str) -> float:
+    [found] = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
+    return float(found)
+
+
+@pytest.fixture(scope="module")
+def service(new_project: Callable[[], Project]) -> Project:
+    """One running service for every test that does not stop it."""
+    project = new_project()
+    (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
+    checked(project.compose("up", "--detach", "--no-build", "--wait", "truecopy"))
+    return project
+
+
+def test_the_service_becomes_healthy(service: Project) -> None:
+    assert service.container()["State"]["Health"]["Status"] == "healthy"
+
+
+def test_a_file_dropped_into_the_source_appears_in_the_mirror_as_the_user_s(service: Project) -> None:
+    (service.folder / "data" / "source" / "new.txt").write_text("dropped", "utf-8")
+    copy = service.folder / "data" / "mirror" / "new.txt"
+
+    eventually(copy.exists)
+
+    assert copy.read_text("utf-8") == "dropped"
+    assert (copy.stat().st_uid, copy.stat().st_gid) == (USER, USER)
+    assert (service.folder / "data" / "logs" / "backup.log").stat().st_uid == USER
+
+
+def test_metrics_and_health_are_served_on_loopback_only(service: Project) -> None:
+    eventually((service.folder / "data" / "mirror" / "first").exists)
+
+    eventually(lambda: value(page(service, "/metrics"), "truecopy_files_copied_total") >= 1)
+
+    assert "ok" in page(service, "/healthz").lower()
+    bindings = service.container()["NetworkSettings"]["Ports"]["9477/tcp"]
+    assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+
+
+def test_the_service_has_no_capability_no_new_privileges_and_no_root_to_write_to(service: Project) -> None:
+    status = checked(service.compose("exec", "-T", "truecopy", "cat", "/proc/1/status"))
+
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert re.search(rf"^Uid:\s+{USER}\s", status, re.MULTILINE)
+    assert service.compose("exec", "-T", "truecopy", "touch", "/truecopy/x").returncode != 0
+    assert service.compose("exec", "-T", "truecopy", "touch", "/truecopy/data/source/x").returncode != 0
+    assert service.compose("exec", "-T", "truecopy", "touch", "/truecopy/config/x").returncode != 0
+
+
+def test_the_command_is_there_for_a_person(service: Project) -> None:
+    facts = json.loads(checked(service.compose("exec", "-T", "truecopy", "truecopy", "status", "--json")))
+
+    assert facts
+
+
+def test_standard_output_is_one_json_object_a_line(service: Project) -> None:
+    eventually((service.folder / "data" / "mirror" / "first").exists)
+
+    log = checked(service.compose("logs", "--no-log-prefix", "truecopy"))
+
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert "service_started" in {line["event"] for line in lines}
+    assert service.container()["HostConfig"]["LogConfig"]["Config"] == {"max-file": "5", "max-size": "10m"}
+
+
+def test_the_service_stops_at_once_with_0_and_keeps_its_counters(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
+    checked(project.compose("up", "--detach", "--no-build", "--wait", "truecopy"))
+    eventually(lambda: value(page(project, "/metrics"), "truecopy_files_copied_total") == 1)
+
+    # Compose kills what has not stopped by then, and that would show as exit code 137.
+    checked(project.compose("stop", "--timeout", "5", "truecopy"))
+
+    assert project.container()["State"]["ExitCode"] == 0
+    checked(project.compose("start", "truecopy"))
+    eventually(lambda: answers(project))
+    assert value(page(project, "/metrics"), "truecopy_files_copied_total") == 1
+
+
+def answers(project: Project) -> bool:
+    try:
+        return bool(page(project, "/healthz"))
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["source", "mirror", "logs"])
+def test_a_folder_that_is_not_there_stops_the_start_and_is_not_made(
+    new_project: Callable[[], Project], name: str
+) -> None:
+    project = new_project()
+    folder = project.folder / "data" / name
+    folder.rmdir()
+
+    refused = project.compose("up", "--detach", "--no-build", "truecopy")
+
+    assert refused.returncode != 0
+    assert str(folder) in refused.stderr
+    assert not folder.exists()
+
+
+def test_down_leaves_the_mirror_and_nothing_else(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
+    checked(project.compose("up", "--detach", "--no-build", "truecopy"))
+    copy = project.folder / "data" / "mirror" / "first"
+    eventually(copy.exists)
+
+    checked(project.compose("down", "--volumes", "--timeout", "5"))
+
+    assert copy.read_text("utf-8") == "1"
+    assert project.name not in checked(run("docker", "ps", "--all", "--format", "{{.Names}}"))
+    assert project.name not in checked(run("docker", "volume", "ls", "--quiet"))
+
+
+def test_the_monitoring_profile_mounts_what_the_repository_ships(service: Project) -> None:
+    config = json.loads(checked(service.compose("--profile", "monitoring", "config", "--format", "json")))
+
+    assert config["services"].keys() == {"truecopy", "prometheus", "grafana"}
+    for name in ("prometheus", "grafana"):
+        for volume in config["services"][name]["volumes"]:
+            if volume["type"] == "bind":
+                relative = Path(volume["source"]).relative_to(service.folder)
+                assert (Path(__file__).parents[2] / relative).is_dir(), relative
+                assert volume["read_only"]
+        assert {port["host_ip"] for port in config["services"][name]["ports"]} == {"127.0.0.1"}

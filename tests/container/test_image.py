@@ -1,0 +1,184 @@
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import Exit
+from tests.container.engine import USER, Container, checked, run
+
+pytestmark = pytest.mark.needs_docker
+
+MEGABYTE = 1_000_000
+APP_CEILING = 40 * MEGABYTE
+"""What the image may add to its base: Truecopy, its dependencies and their bytecode."""
+
+
+@pytest.fixture(scope="session")
+def facts(image: str) -> dict[str, Any]:
+    [found] = json.loads(checked(run("docker", "image", "inspect", image)))
+    assert isinstance(found, dict)
+    return found
+
+
+def windows_config(folder: Path, run_enabled: str) -> str:
+    """Write the original's sample, and give the option that mounts it over the image's."""
+    sample = {
+        "run_enabled": run_enabled,
+        "source_dirs": ["C:\\Users\\me\\Music"],
+        "dest_dirs": ["D:\\Backup\\Music"],
+        "log_file": "data/logs/backup.log",
+        "error_log_file": "data/logs/error.log",
+        "sleep_time": 30,
+    }
+    (folder / "config.json").write_text(json.dumps(sample), "utf-8")
+    return f"--volume={folder / 'config.json'}:/truecopy/config/backup_config.json:ro"
+
+
+def events(log: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+def test_nothing_in_the_image_needs_a_shell_or_root(facts: dict[str, Any]) -> None:
+    config = facts["Config"]
+
+    assert config["Entrypoint"] == ["python", "-m", "job"]
+    assert config["Cmd"] == ["run"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "job", "healthcheck"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["User"] == "10001:10001"
+
+
+def test_the_image_says_what_it_is(facts: dict[str, Any]) -> None:
+    labels = facts["Config"]["Labels"]
+
+    assert labels["org.opencontainers.image.title"] == "Truecopy"
+    assert labels["org.opencontainers.image.version"] == "1.2.3"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_the_image_adds_little_to_its_base(facts: dict[str, Any], image: str) -> None:
+    # Oldest first; the base's own layers were there before the first of ours, which copies /app.
+    history = checked(
+        run("docker", "history", "--human=false", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", image)
+    )
+
+    sizes = [line.split(" ", 1) for line in history.splitlines()]
+    first = next(place for place, (_, made_by) in enumerate(sizes) if "/app /app" in made_by)
+    assert sum(int(size) for size, _ in sizes[: first + 1]) < APP_CEILING
+    assert facts["Size"] < 250 * MEGABYTE
+
+
+def test_the_dependencies_are_those_of_the_lock_and_no_installer_came_along(image: str) -> None:
+    program = "import os, job; print(*sorted(os.listdir(os.path.dirname(os.path.dirname(job.__file__)))))"
+
+    listed = checked(run("docker", "run", "--rm", "--entrypoint", "python", image, "-c", program)).split()
+
+    assert {"job", "pydantic", "waitress", "licenses"} <= set(listed)
+    assert not {"pip", "setuptools", "wheel", "hatchling", "pytest", "tests", "bin"} & set(listed)
+
+
+def test_one_run_mirrors_a_folder_under_every_restriction(container: Container) -> None:
+    source = container.folders / "source"
+    (source / "album").mkdir()
+    (source / "album" / "one.flac").write_bytes(b"\0one" * 1000)
+    (source / "album" / "one.flac").chmod(0o640)
+    os.chown(source / "album" / "one.flac", USER, USER)
+
+    finished = container("run", "--once")
+
+    assert finished.returncode == Exit.OK, finished.stdout + finished.stderr
+    copy = container.folders / "mirror" / "album" / "one.flac"
+    assert copy.read_bytes() == b"\0one" * 1000
+    assert (copy.stat().st_uid, copy.stat().st_mode & 0o777) == (USER, 0o640)
+    assert "file_copied" in {event["event"] for event in events(finished.stdout)}
+    assert (container.folders / "logs" / "backup.log").stat().st_uid == USER
+
+
+def test_a_second_container_goes_on_where_the_first_one_stopped(container: Container) -> None:
+    (container.folders / "source" / "one").write_text("1", "utf-8")
+    checked(container("run", "--once"))
+
+    again = container("run", "--once")
+
+    assert again.returncode == Exit.OK
+    assert "file_copied" not in {event["event"] for event in events(again.stdout)}
+
+
+def test_a_file_it_may_not_read_makes_the_run_partial(container: Container) -> None:
+    (container.folders / "source" / "mine").write_text("1", "utf-8")
+    secret = container.folders / "source" / "roots"
+    secret.write_text("2", "utf-8")
+    secret.chmod(0o600)
+
+    finished = container("run", "--once")
+
+    assert finished.returncode == Exit.PARTIAL, finished.stdout + finished.stderr
+    assert (container.folders / "mirror" / "mine").read_text("utf-8") == "1"
+
+
+def test_a_source_that_is_suddenly_empty_is_refused(container: Container) -> None:
+    (container.folders / "source" / "one").write_text("1", "utf-8")
+    checked(container("run", "--once"))
+    (container.folders / "source" / "one").unlink()
+
+    finished = container("run", "--once")
+
+    assert finished.returncode == Exit.REFUSED, finished.stdout + finished.stderr
+    assert (container.folders / "mirror" / "one").exists()
+
+
+def test_a_mirror_that_nobody_mounted_is_not_written_into_the_container(image: str, folders: Path) -> None:
+    (folders / "source" / "one").write_text("1", "utf-8")
+
+    finished = run(
+        "docker", "run", "--rm", "--volume", f"{folders / 'source'}:/truecopy/data/source:ro", image, "run", "--once"
+    )
+
+    assert finished.returncode not in {Exit.OK, Exit.USAGE}, finished.stdout + finished.stderr
+
+
+def test_the_windows_paths_of_the_original_are_explained_by_the_missing_mount(container: Container) -> None:
+    option = windows_config(container.folders, "Y")
+
+    finished = container("run", "--once", options=(option,))
+
+    assert finished.returncode == Exit.USAGE
+    told = finished.stdout + finished.stderr
+    assert "is a Windows path" in told
+    assert "mount" in told
+
+
+def test_the_original_sample_that_is_disabled_does_nothing(container: Container) -> None:
+    option = windows_config(container.folders, "N")
+
+    finished = container("run", "--once", options=(option,))
+
+    assert finished.returncode == Exit.OK, finished.stdout + finished.stderr
+    assert "disabled" in finished.stdout
+
+
+def test_an_unknown_command_is_a_usage_error(container: Container) -> None:
+    assert container("backup").returncode == Exit.USAGE
+
+
+def test_a_stopped_one_shot_run_says_so_in_its_exit_code(container: Container) -> None:
+    """The rate limit makes the copy take minutes, so that the signal comes in the middle of it."""
+    (container.folders / "source" / "large").write_bytes(os.urandom(4 * MEGABYTE))
+    name = f"truecopy-stopped-{os.getpid()}"
+    results: list[int] = []
+    options = ("--name", name, "--env", "TRUECOPY_RATE_LIMIT=20000")
+    running = threading.Thread(target=lambda: results.append(container("run", "--once", options=options).returncode))
+
+    running.start()
+    while not list((container.folders / "mirror").glob(".truecopy-tmp-*")):
+        assert running.is_alive()
+        time.sleep(0.05)
+    checked(run("docker", "stop", "--time", "5", name))
+    running.join()
+
+    assert results == [Exit.TERMINATED]
+    assert list((container.folders / "mirror").iterdir()) == []

@@ -80,6 +80,23 @@ def effective(config: Config) -> dict[str, Any]:
     return found
 
 
+def key_table() -> str:
+    """Give all keys as a Markdown table."""
+    head = ("key", "value", "default", "environment variable", "meaning")
+    return _markdown(head, [(f"`{k.name}`", k.words, k.default, f"`{k.variable}`", k.meaning) for k in all_keys()])
+
+
+def pair_table() -> str:
+    """Give the keys of one pair as a Markdown table."""
+    head = ("key", "value", "default", "meaning")
+    return _markdown(head, [(f"`{k.name}`", k.words, k.default, k.meaning) for k in pair_keys()])
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
     for name, field in section.model_fields.items():
         kinds = tuple(_kinds(field.annotation))

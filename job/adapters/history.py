@@ -115,7 +115,7 @@ class History:
         except FileNotFoundError:
             return False
         except (OSError, sqlite3.Error) as error:
-            self._failed("history", f"{self._path}: {error}")
+            self._failed("history", f"{self._path}: {getattr(error, 'strerror', None) or error}")
             return False
         return True
 

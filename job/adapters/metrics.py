@@ -1,0 +1,208 @@
+"""Metrics: counts every event into the series of `core/series`, for the port, the textfile and the Pushgateway.
+
+Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. A custom
+collector builds the samples when asked: an event costs an addition, and no series exists that is not in the catalogue.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from job.core import series
+from job.core.events import (
+    BatchCommitted,
+    ConfigRejected,
+    ConfigReloaded,
+    CycleFinished,
+    CycleStarted,
+    Event,
+    NextCycleDue,
+    OutputFailed,
+    PairFinished,
+    PairRefused,
+    RunDisabled,
+)
+from job.core.outcome import Result
+from job.core.series import Series
+from job.core.tally import Tally
+from job.core.totals import PairHistory, counts_of
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class PairMemory(Protocol):
+    """What metrics need of a pair's history."""
+
+    def read(self) -> PairHistory:
+        """Give everything kept so far."""
+
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Keep a cycle and what it adds to the counters; False when that is not possible now."""
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What is known of a pair: what the history keeps, and what it does not keep yet."""
+
+    kept: PairHistory = field(default_factory=PairHistory)
+    pending: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Metrics(Collector):
+    """Counts events; call it with each event, and `render` from any thread.
+
+    `history` gives the memory of a pair by its name; it is asked when a pair is met first and when it finished.
+    """
+
+    def __init__(self, *, history: Callable[[str], PairMemory], version: str, python: str) -> None:
+        self._history = history
+        self._build = (version, python)
+        self._lock = threading.Lock()
+        self._pairs: dict[str, _Pair] = {}
+        self._outputs: Counter[str] = Counter()
+        self._own = {each.name: 0.0 for each in series.OWN_SERIES if not each.label}
+        self._own["config_last_reload_successful"] = 1.0
+        self.registry = CollectorRegistry(auto_describe=False)
+        """Collects everything; what textfile and Pushgateway are made from."""
+        self.registry.register(self)
+
+    def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
+        """Put a configuration in force: its pairs, and the expected seconds between two cycle starts."""
+        new = {pair: _Pair(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
+        with self._lock:
+            self._pairs = {pair: self._pairs.get(pair) or new[pair] for pair in pairs}
+            self._own["schedule_interval_seconds"] = interval_seconds
+            self._own["run_enabled"] = float(run_enabled)
+
+    def __call__(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case BatchCommitted():
+                self._count(event.pair, counts_of(event.tally))
+            case PairRefused():
+                self._count(event.pair, {("pairs_refused_total", str(event.reason)): 1})
+            case PairFinished():
+                self._finish(event)
+            case OutputFailed():
+                with self._lock:
+                    self._outputs[event.output if event.output in series.OUTPUTS else "listener"] += 1
+            case _:
+                self._set(_gauges_of(event))
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Give the content type and the text of all metrics, as OpenMetrics where the Accept header asks for it.
+
+        Nothing of the header gets into the answer.
+        """
+        if "application/openmetrics-text" in accept:
+            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return _TEXT, generate_latest(self.registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Build every family, with every label value, from one consistent moment."""
+        with self._lock:
+            pairs = {name: (pair.kept, Counter(pair.pending)) for name, pair in self._pairs.items()}
+            outputs = Counter(self._outputs)
+            own = dict(self._own)
+        for each in series.PAIR_COUNTERS:
+            yield _family(each, [(name, _counter(each, *known)) for name, known in pairs.items()])
+        for each in series.PAIR_GAUGES:
+            yield _family(each, [(name, _gauge(each, kept)) for name, (kept, _) in pairs.items()])
+        for each in series.OWN_SERIES:
+            values = [float(outputs[value]) for value in each.values]
+            yield _family(each, [("", values if each.label else [own[each.name]])])
+        build = GaugeMetricFamily(series.BUILD_INFO.full_name, series.BUILD_INFO.meaning, labels=("version", "python"))
+        build.add_metric(self._build, 1)
+        yield build
+
+    def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
+        with self._lock:
+            self._pairs.setdefault(pair, _Pair()).pending.update(counts)
+
+    def _set(self, gauges: Mapping[str, float]) -> None:
+        if gauges:
+            with self._lock:
+                self._own.update(gauges)
+
+    def _finish(self, event: PairFinished) -> None:
+        self._count(event.pair, {("cycles_total", str(event.result)): 1})
+        with self._lock:
+            pair = self._pairs[event.pair]
+            pair.kept = _after(pair.kept, event)
+            deltas = Counter(pair.pending)
+        # The disk is not waited for under the lock: a scrape must not hang behind it.
+        memory = self._history(event.pair)
+        if not memory.add(event, deltas):
+            return
+        fresh = memory.read()
+        with self._lock:
+            if not fresh.last_attempt_timestamp_seconds:
+                # It was kept but cannot be read at the moment: go on with what is known instead of falling to zero.
+                fresh = replace(pair.kept, counts=Counter(pair.kept.counts) + deltas)
+            pair.kept = fresh
+            pair.pending.subtract(deltas)
+            pair.pending = +pair.pending
+
+
+def _gauges_of(event: Event) -> dict[str, float]:
+    match event:
+        case CycleStarted():
+            return {"cycle_in_progress": 1.0, "run_enabled": 1.0}
+        case CycleFinished():
+            return {"cycle_in_progress": 0.0}
+        case ConfigRejected():
+            return {"config_last_reload_successful": 0.0}
+        case ConfigReloaded():
+            return {"config_last_reload_successful": 1.0}
+        case RunDisabled():
+            return {"run_enabled": 0.0}
+        case NextCycleDue():
+            return {"next_cycle_timestamp_seconds": event.due_timestamp_seconds}
+        case _:
+            return {}
+
+
+def _after(kept: PairHistory, event: PairFinished) -> PairHistory:
+    moment = event.finished_timestamp_seconds
+    success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
+    return replace(
+        kept,
+        result=event.result,
+        tally=event.tally,
+        duration_seconds=event.duration_seconds,
+        last_attempt_timestamp_seconds=moment,
+        last_success_timestamp_seconds=success,
+    )
+
+
+def _counter(each: Series, kept: PairHistory, pending: Mapping[tuple[str, str], int]) -> list[float]:
+    keys = [(each.name, value) for value in each.values or ("",)]
+    return [kept.counts.get(key, 0) + pending.get(key, 0) for key in keys]
+
+
+def _gauge(each: Series, kept: PairHistory) -> list[float]:
+    if each.label:
+        return _outcomes(kept.tally)
+    name = "duration_seconds" if each.name == "cycle_duration_seconds" else each.name
+    return [getattr(kept, name)]
+
+
+def _outcomes(tally: Tally) -> list[float]:
+    return [getattr(tally, outcome) for outcome in series.FILE_OUTCOMES]
+
+
+def _family(each: Series, rows: list[tuple[str, list[float]]]) -> Metric:
+    kind = CounterMetricFamily if each.type == "counter" else GaugeMetricFamily
+    family = kind(each.full_name, each.meaning, labels=each.labels)
+    for pair, values in rows:
+        for value, number in zip(each.values or ("",), values, strict=True):
+            family.add_metric([label for label in (pair, value) if label], number)
+    return family

@@ -74,3 +74,7 @@ class Stopped(JobError):
 
 class IndexUnusable(JobError):
     """The index is torn, foreign or from a newer version. It is never guessed at (invariant 13)."""
+
+
+class ChangedWhileReadError(Exception):
+    """A source file kept changing, or was swapped, while it was read. A matter of one entry; never shown as it is."""

@@ -96,14 +96,17 @@ def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
         return Step(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
         return Step(Action.COPY, source, "modified")
-    compare = Action.COMPARE_BOTH if is_link else Action.COMPARE_SOURCE
+    return Step(Action.COMPARE_BOTH if is_link else Action.COMPARE_SOURCE, source, _why_compare(source, before))
+
+
+def _why_compare(source: Entry, before: Entry) -> str:
     if source == before:
-        return Step(compare, source, "it was very young when it was last read")
+        return "it was very young when it was last read"
     if source.mode != before.mode:
-        return Step(compare, source, "mode changed")
+        return "mode changed"
     if (source.uid, source.gid) != (before.uid, before.gid):
-        return Step(compare, source, "owner changed")
-    return Step(compare, source, "ctime moved though size and mtime did not")
+        return "owner changed"
+    return "ctime moved though size and mtime did not"
 
 
 def _decide_unsure(source: Entry, mirror: Entry, record: Record | None) -> Step:

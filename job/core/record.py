@@ -20,6 +20,17 @@ class Record(NamedTuple):
     """Whether the content must be read again next time, whatever the times say."""
 
 
+class Copied(NamedTuple):
+    """A temp in the mirror that holds one complete content and waits for its name."""
+
+    source: Entry
+    """The source as it was, before and after, while it was read."""
+    checksum: str
+    """`algorithm:hex`; empty for a symlink."""
+    inode: int
+    """Of the temp, by which it is known again after the rename."""
+
+
 class Stamp(NamedTuple):
     """A mirror folder's own stat: it moves when anything is created, removed or renamed in the folder."""
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from pathspec import GitIgnoreSpec
 
+from job.core.entry import Entry, Kind, join
+
 ALWAYS_EXCLUDED = (".stfolder/",)
 """Skipped by default, as the original did; a later pattern `!.stfolder/` takes them in again."""
 
@@ -22,9 +24,13 @@ class Rules:
         self.digest = hashlib.sha256("\0".join(effective).encode("utf-8", "surrogateescape")).digest()
         """Changes whenever the patterns do, so that fingerprints taken under other patterns do not count."""
 
+    def in_scope(self, folder: bytes, entries: list[Entry]) -> list[Entry]:
+        """Give those of a folder's entries that are in scope; `folder` is its path below the root."""
+        if self._only_defaults:
+            return [entry for entry in entries if entry.name != b".stfolder" or entry.kind is not Kind.FOLDER]
+        return [e for e in entries if not self.excludes(join(folder, e.name), folder=e.kind is Kind.FOLDER)]
+
     def excludes(self, path: bytes, *, folder: bool) -> bool:
         """Tell whether the entry at `path`, below the root, is out of scope."""
-        if self._only_defaults:
-            return folder and path.rpartition(b"/")[2] == b".stfolder"
         text = path.decode("utf-8", "surrogateescape")
-        return self._spec.match_file(text + "/" if folder else text)
+        return bool(self._spec.match_file(text + "/" if folder else text))

@@ -6,6 +6,31 @@ from dataclasses import dataclass, field
 from job.core.outcome import Drift, Failure, Skip
 
 
+@dataclass(slots=True)
+class Counts:
+    """A tally in the making."""
+
+    copied: int = 0
+    updated: int = 0
+    bytes_copied: int = 0
+    folders: int = 0
+    skipped: Counter[Skip] = field(default_factory=Counter)
+    failed: Counter[Failure] = field(default_factory=Counter)
+    drift: Counter[Drift] = field(default_factory=Counter)
+
+    def tally(self) -> "Tally":
+        """Give what was counted, as a value."""
+        return Tally(
+            copied=self.copied,
+            updated=self.updated,
+            bytes_copied=self.bytes_copied,
+            folders=self.folders,
+            skipped_by=dict(self.skipped),
+            failed_by=dict(self.failed),
+            drift_by=dict(self.drift),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """How many entries had which outcome. Folders are counted apart and are in none of the other counts.

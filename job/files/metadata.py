@@ -25,10 +25,11 @@ class Refused(NamedTuple):
 
 
 class Keeper:
-    """Puts metadata on mirror entries. One for each mirror and cycle: what was refused is not tried again."""
+    """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
     def __init__(self) -> None:
         self._untold: list[Refused] = []
+        self._told: set[str] = set()
         self._given_up: set[tuple[str, int]] = set()
 
     def news(self) -> list[Refused]:
@@ -102,9 +103,11 @@ class Keeper:
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
-            if what not in {kind for kind, _ in self._given_up}:
+            if what not in self._told:
+                self._told.add(what)
                 self._untold.append(Refused(what, error.strerror or str(error)))
-            self._given_up.add((what, which))
+            if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
+                self._given_up.add((what, which))
             return False
         return True
 

@@ -1,0 +1,197 @@
+"""The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
+
+Two tables, so that the look reads small rows only. Records are JSON: readable by hand, and hostile bytes in it can at
+most raise `ValueError`. Rollback journal with full sync: a committed row survives a power cut, and it is written only
+after the files it speaks of.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from job.core.entry import Entry
+from job.core.record import FolderDone, FolderSummary, Record, Stamp
+from job.errors import IndexUnusable
+
+FILE_NAME = "index.sqlite3"
+APPLICATION_ID = 0x54525543  # "TRUC"
+FORMAT = 1
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE folder (
+  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp TEXT NOT NULL, mirror_fingerprint BLOB NOT NULL,
+  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE records (path BLOB PRIMARY KEY, rows TEXT NOT NULL);
+CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+"""
+_SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck FROM folder WHERE path = ?"
+_AUDITED = "audited_timestamp_seconds"
+
+
+class Index:
+    """What is known of one mirror. Open it with `Index.open` or `Index.open_read_only`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @classmethod
+    def open(cls, folder: str) -> Self:
+        """Open the index in a state folder, making a new one where there is none.
+
+        Raises `IndexUnusable` if the file there is torn, not ours, or of a newer format.
+        """
+        connection = sqlite3.connect(os.path.join(folder, FILE_NAME), isolation_level=None, timeout=10)
+        try:
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                connection.executescript(_SCHEMA)
+            return cls._checked(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(error) from None
+        except IndexUnusable:
+            connection.close()
+            raise
+
+    @classmethod
+    def open_read_only(cls, folder: str) -> Self | None:
+        """Open the index for looking only; None where there is none. Raises as `open` does."""
+        place = os.path.join(folder, FILE_NAME)
+        try:
+            os.close(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return None
+        address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)
+        try:
+            return cls._checked(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(error) from None
+
+    @classmethod
+    def _checked(cls, connection: sqlite3.Connection) -> Self:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
+        if version != FORMAT:
+            raise IndexUnusable(
+                f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
+                hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
+            )
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def summary(self, path: bytes) -> FolderSummary | None:
+        """Give what is known of a folder; None if nothing usable is."""
+        row = self._db.execute(_SUMMARY, (path,)).fetchone()
+        if row is None:
+            return None
+        try:
+            stamp = Stamp(*(int(part) for part in row[1].split()))
+            return FolderSummary(bytes(row[0]), stamp, bytes(row[2]), int(row[3]), int(row[4]), bool(row[5]))
+        except (TypeError, ValueError, AttributeError):
+            return None
+
+    def records(self, path: bytes) -> dict[bytes, Record]:
+        """Give the records of a folder by name; those that cannot be read are left out, and so compared again."""
+        row = self._db.execute("SELECT rows FROM records WHERE path = ?", (path,)).fetchone()
+        if row is None:
+            return {}
+        try:
+            records = [_decoded(each) for each in json.loads(row[0])]
+        except (TypeError, ValueError):
+            return {}
+        return {record.source.name: record for record in records}
+
+    def entries_known(self) -> int:
+        """Count the entries that are not folders."""
+        return int(self._db.execute("SELECT coalesce(sum(entries), 0) FROM folder").fetchone()[0])
+
+    def commit(self, folders: Iterable[FolderDone]) -> None:
+        """Store finished folders in one transaction. Raises `OSError` if the disk does not take it."""
+        try:
+            with self._transaction():
+                for folder in folders:
+                    self._store(folder)
+        except sqlite3.Error as error:
+            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
+
+    @property
+    def audited(self) -> float:
+        """When every mirror file was last held against the index, in seconds since the epoch; 0 if never."""
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (_AUDITED,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def set_audited(self, when: float) -> None:
+        """Remember a finished audit."""
+        with contextlib.suppress(sqlite3.Error):  # at worst the next cycle audits once more
+            self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_AUDITED, when))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _store(self, folder: FolderDone) -> None:
+        summary = folder.summary
+        stamp = " ".join(str(part) for part in summary.stamp)
+        self._db.execute(
+            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                folder.path,
+                summary.fingerprint,
+                stamp,
+                summary.mirror_fingerprint,
+                summary.entries,
+                summary.specials,
+                summary.recheck,
+            ),
+        )
+        rows = json.dumps([_encoded(record) for record in folder.records.values()], separators=(",", ":"))
+        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (folder.path, rows))
+
+
+def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
+    return IndexUnusable(f"{FILE_NAME} cannot be read: {error}", hint="It is rebuilt from the files.")
+
+
+def _errno_of(error: sqlite3.Error) -> int:
+    return errno.ENOSPC if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else errno.EIO
+
+
+def _encoded(record: Record) -> list[object]:
+    name, *source = record.source
+    text = name.decode("utf-8", "surrogateescape")
+    return [text, source, list(record.mirror[1:]), record.checksum, int(record.racy)]
+
+
+def _decoded(row: list[object]) -> Record:
+    name, source, mirror, checksum, racy = row
+    if not (isinstance(name, str) and isinstance(source, list) and isinstance(mirror, list)):
+        raise TypeError
+    raw = name.encode("utf-8", "surrogateescape")
+    return Record(_entry(raw, source), _entry(raw, mirror), str(checksum), bool(racy))
+
+
+def _entry(name: bytes, numbers: list[object]) -> Entry:
+    inode, mode, uid, gid, size, mtime_ns, ctime_ns = (int(str(each)) for each in numbers)
+    return Entry(name, inode, mode, uid, gid, size, mtime_ns, ctime_ns)

@@ -1,0 +1,81 @@
+"""List folders by descriptor and fingerprint the listings: what did not move is passed over at the cost of a stat."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+
+from job.core.entry import is_reserved, join
+from job.core.record import Stamp
+from job.core.rules import Rules
+from job.files.listing import Listing, Unlisted, fingerprint_of, list_entries, mirror_fingerprint, stamp_of
+from job.files.trail import Trail
+
+
+class Scanner:
+    """Lists the folders below one root that are in scope."""
+
+    def __init__(self, root: int, rules: Rules, policy: bytes = b"") -> None:
+        """Take an open root. `policy` is mixed into fingerprints: other options, other fingerprints."""
+        self._trail = Trail(root)
+        self._rules = rules
+        self._policy = hashlib.sha256(policy + rules.digest).digest()
+
+    def close(self) -> None:
+        """Close what the walk opened; the root stays open."""
+        self._trail.close()
+
+    def walk(self) -> Iterator[Listing | Unlisted]:
+        """List every folder, parents before children, each as it is at that moment. Holds one listing at a time."""
+        waiting = [b""]
+        while waiting:
+            path = waiting.pop()
+            try:
+                listing = self.list(path)
+            except OSError as error:
+                yield Unlisted(path, error)
+                continue
+            yield listing
+            waiting.extend(join(path, name) for name in reversed(listing.folders))
+
+    def list(self, path: bytes) -> Listing:
+        """List one folder. Raises `OSError` if it cannot be opened or read."""
+        folder = self._trail.goto(path)
+        before = os.fstat(folder)
+        entries, unreadable = list_entries(folder)
+        entries = self._rules.in_scope(path, entries)
+        # A reserved folder is reported as failed by its parent; what is in it must not reach the mirror's own state.
+        folders = [e.name for e in entries if stat.S_ISDIR(e.mode) and not is_reserved(join(path, e.name))]
+        fingerprint = fingerprint_of(entries, self._policy + repr(stamp_of(before)).encode("ascii"))
+        return Listing(path, entries, folders, before, fingerprint, unreadable)
+
+
+class MirrorWatch:
+    """Looks at the mirror without changing it: folder stamps in every cycle, whole listings in an audit."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._trail = Trail(root)
+
+    def close(self) -> None:
+        """Close what was opened; the root stays open."""
+        self._trail.close()
+
+    def stamp(self, path: bytes) -> Stamp | None:
+        """Give a mirror folder's stamp; None if it is missing or no folder of ours."""
+        try:
+            if not path:
+                return stamp_of(os.fstat(self._root))
+            parent, _, name = path.rpartition(b"/")
+            seen = os.stat(name, dir_fd=self._trail.goto(parent), follow_symlinks=False)
+        except OSError:
+            return None
+        return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
+
+    def fingerprint(self, path: bytes) -> bytes | None:
+        """Give the fingerprint of everything in a mirror folder; None if it cannot be read."""
+        try:
+            entries, unreadable = list_entries(self._trail.goto(path))
+        except OSError:
+            return None
+        return None if unreadable else mirror_fingerprint(entries)

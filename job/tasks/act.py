@@ -1,0 +1,108 @@
+"""Act: bring the mirror of each changed folder up to its source (design 3.1). Folders are visited parents first.
+
+What goes wrong in one place is told and passed over; the next one goes on.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import closing, suppress
+
+from job.core.entry import TEMP_PREFIX, Entry, Kind, join
+from job.core.outcome import failure_of
+from job.core.plan import Means, decide
+from job.errors import Stopped
+from job.files.listing import Listing, list_entries
+from job.files.metadata import user_xattrs
+from job.files.trail import Trail
+from job.tasks.batch import Batch, Work
+from job.tasks.bench import Assignment, Bench
+from job.tasks.deeds import Deeds, Place
+from job.tasks.meter import Meter
+
+_OWNER_MAY_CHANGE = 0o300
+
+
+class Act:
+    """Acts on changed folders of one pair. Not to be used again after `run`."""
+
+    def __init__(self, bench: Bench, work: Assignment, meter: Meter) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._means = Means(work.pair.checksum, work.pair.compare == "checksum")
+        self._sources = Trail(bench.source_root)
+        self._mirrors = Trail(bench.mirror_root)
+        # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
+        self._placing = Trail(bench.mirror_root)
+        self._batch = Batch(bench, work, self._placing)
+        self._deeds = Deeds(bench, work, self._batch, meter)
+
+    def run(self, folders: Iterable[bytes]) -> None:
+        """Bring these folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
+        with closing(self._sources), closing(self._mirrors), closing(self._placing):
+            try:
+                for path in folders:
+                    self._check_stop()
+                    self._visit(path)
+                    self._commit_if_full()
+                self._batch.commit()
+            except BaseException:
+                self._batch.drop()
+                raise
+
+    def _check_stop(self) -> None:
+        if self._assignment.stop():
+            raise Stopped("stopped between two entries")
+
+    def _commit_if_full(self) -> None:
+        if self._batch.full:
+            self._batch.commit()
+
+    def _visit(self, path: bytes) -> None:
+        try:
+            listing = self._bench.source.list(path)
+            source = self._sources.goto(path)
+            work = Work(listing, user_xattrs(source))
+        except FileNotFoundError:
+            return  # gone since the look; what is in the mirror stays there
+        except OSError as error:
+            self._batch.fail_folder(path, failure_of(error), str(error))
+            return
+        try:
+            mirror = self._mirrors.goto(path)
+            present = self._mirror_entries(mirror)
+        except OSError as error:
+            self._batch.fail_folder(path, failure_of(error), f"its mirror cannot be opened: {error}")
+            return
+        self._entries(Place(work, source, mirror), listing, present)
+        self._batch.close(work)
+
+    def _entries(self, place: Place, listing: Listing, present: dict[bytes, Entry]) -> None:
+        records = self._bench.memory.records(listing.path)
+        for name, error in listing.unreadable:
+            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
+        for entry in listing.entries:
+            self._check_stop()
+            mirror, record = present.get(entry.name), records.get(entry.name)
+            if record is not None:
+                # Holds until something better is known: a copy that fails leaves the old content, and what we know of it.
+                place.work.kept[entry.name] = record
+            step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
+            self._deeds.do(place, step, mirror, record)
+            self._commit_if_full()
+
+    def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
+        """List a mirror folder, made writable for us; temps that a killed run left are swept."""
+        mode = os.fstat(mirror).st_mode
+        if mode & _OWNER_MAY_CHANGE != _OWNER_MAY_CHANGE:
+            with suppress(OSError):  # then the entries fail one by one, each with its own words
+                os.fchmod(mirror, (mode & 0o7777) | 0o700)
+                self._batch.dirty = True
+        present = {}
+        for entry in list_entries(mirror)[0]:
+            if entry.name.startswith(TEMP_PREFIX) and entry.kind is not Kind.FOLDER:
+                # We hold the lock, and this folder's own temps are not made yet: nobody is writing it.
+                os.unlink(entry.name, dir_fd=mirror)
+                self._batch.dirty = True
+            else:
+                present[entry.name] = entry
+        return present

@@ -1,0 +1,209 @@
+"""Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+from job.core.config.model import Config, Pair
+from job.core.entry import Kind
+from job.core.events import (
+    BatchCommitted,
+    CycleFinished,
+    CycleStarted,
+    Event,
+    FileFailed,
+    FoldersUnchanged,
+    PairBusy,
+    PairFailed,
+    PairFinished,
+    PairRefused,
+    PairStarted,
+)
+from job.core.outcome import Failure, Refusal, Result, failure_of, worst
+from job.core.tally import Tally
+from job.errors import Busy, JobError, Refused, Stopped
+from job.files.listing import Unlisted
+from job.tasks import gate
+from job.tasks.act import Act
+from job.tasks.bench import Assignment, Bench
+from job.tasks.look import look
+from job.tasks.meter import Meter
+
+LayOut = Callable[[Assignment, gate.Roots, Meter], AbstractContextManager[Bench]]
+"""Makes the bench for a pair that passed the gate."""
+
+
+def run_cycle(config: Config, work: "CycleWork") -> Result:
+    """Back up every pair, one after the other. A pair that cannot be done never keeps the others from it."""
+    pairs = config.effective_pairs
+    started_ns = work.now_ns()
+    work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
+    results, total = [], Tally()
+    for pair in pairs:
+        result, tally = back_up(pair, config.state_dir, work)
+        results.append(result)
+        total += tally
+        if result is Result.STOPPED:
+            break
+    result = worst(results)
+    seconds = max(0.0, (work.now_ns() - started_ns) / 1e9)
+    work.emit(CycleFinished(cycle_id=work.cycle_id, result=result, tally=total, duration_seconds=seconds))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class CycleWork:
+    """What a cycle is given from outside."""
+
+    cycle_id: str
+    emit: Callable[[Event], None]
+    stop: Callable[[], bool]
+    now_ns: Callable[[], int]
+    lay_out: LayOut
+    verbose: bool = False
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Adds up what is told of a pair, so that the summary cannot differ from the counters."""
+
+    emit: Callable[[Event], None]
+    tally: Tally = field(default_factory=Tally)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, BatchCommitted):
+            self.tally += event.tally
+        self.emit(event)
+
+
+def back_up(pair: Pair, state_dir: str | None, cycle: CycleWork) -> tuple[Result, Tally]:
+    """Bring one mirror up to its source. Raises nothing that a pair can be the cause of."""
+    started_ns = cycle.now_ns()
+    ledger = _Ledger(cycle.emit)
+    work = Assignment(cycle.cycle_id, pair, ledger, cycle.stop, cycle.now_ns, verbose=cycle.verbose)
+    result = _guarded(work, state_dir, cycle.lay_out)
+    now_ns = cycle.now_ns()
+    work.emit(
+        PairFinished(
+            cycle_id=cycle.cycle_id,
+            pair=pair.name,
+            result=result,
+            tally=ledger.tally,
+            duration_seconds=max(0.0, (now_ns - started_ns) / 1e9),
+            finished_timestamp_seconds=now_ns / 1e9,
+        )
+    )
+    return result, ledger.tally
+
+
+def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
+    try:
+        return _work(work, state_dir, lay_out)
+    except Stopped:
+        return Result.STOPPED
+    except Refused as error:
+        reason = Refusal(error.reason)
+        work.emit(
+            PairRefused(
+                cycle_id=work.cycle_id, pair=work.pair.name, reason=reason, error=error.message, hint=error.hint
+            )
+        )
+        return Result.REFUSED
+    except Busy as error:
+        work.emit(PairBusy(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        return Result.BUSY
+    except JobError as error:
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        return Result.FAILED
+    except OSError as error:
+        hint = "Look at the disks of the source and the mirror; what was committed stays valid."
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=str(error), hint=hint))
+        return Result.FAILED
+
+
+def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
+    meter = Meter(work)
+    now_ns = work.now_ns()
+    with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
+        _check_source(bench, work.pair)
+        audit = now_ns / 1e9 - bench.memory.audited >= work.pair.audit_interval
+        work.emit(
+            PairStarted(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                source=work.pair.source,
+                mirror=work.pair.dest,
+                audit=audit,
+            )
+        )
+        found = look(bench, work, audit=audit)
+        _tell_settled(found.tally, work)
+        failed = _tell_unlisted(found.unlisted, work)
+        meter.expect(found)
+        counted = _FailureCount(work.emit)
+        Act(bench, replace(work, emit=counted), meter).run(found.changed)
+        if audit:
+            bench.memory.set_audited(now_ns / 1e9)
+        return Result.PARTIAL if failed or counted.failed else Result.SUCCESS
+
+
+@dataclass(slots=True)
+class _FailureCount:
+    emit: Callable[[Event], None]
+    failed: int = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, BatchCommitted):
+            self.failed += event.tally.failed
+        self.emit(event)
+
+
+def _check_source(bench: Bench, pair: Pair) -> None:
+    """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that."""
+    try:
+        listing = bench.source.list(b"")
+    except OSError as error:
+        raise Refused(
+            Refusal.SOURCE_UNREADABLE,
+            f"the source {pair.source} cannot be listed: {error.strerror}",
+            hint="Give this user the right to read it; the mirror was left alone.",
+        ) from None
+    known = bench.memory.entries_known()
+    if not listing.entries and known:
+        raise Refused(
+            Refusal.SOURCE_EMPTY,
+            f"the source {pair.source} is empty, but {known} files of it are in the mirror",
+            hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
+        )
+
+
+def _tell_settled(tally: Tally, work: Assignment) -> None:
+    entries = tally.entries
+    if not entries and not tally.folders:
+        return
+    work.emit(FoldersUnchanged(cycle_id=work.cycle_id, pair=work.pair.name, folders=tally.folders, entries=entries))
+    work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+
+
+def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> int:
+    """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
+    failed: dict[Failure, int] = {}
+    for path, error in folders:
+        if isinstance(error, FileNotFoundError):
+            continue  # gone between its parent's listing and its own; decided by the next cycle
+        reason = failure_of(error)
+        failed[reason] = failed.get(reason, 0) + 1
+        work.emit(
+            FileFailed(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                path=path,
+                kind=Kind.FOLDER,
+                reason=reason,
+                error=f"the folder cannot be read: {error.strerror}",
+            )
+        )
+    if failed:
+        tally = Tally(failed_by=failed)
+        work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+    return sum(failed.values())

@@ -1,0 +1,219 @@
+"""Deeds: do to one entry what was decided. Everything an entry may suffer is caught here, and told as its failure."""
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kept_mode, permissions
+from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, MetadataNotKept
+from job.core.outcome import Drift, Failure, Skip, failure_of
+from job.core.plan import Action, Step
+from job.core.record import Copied, Record, is_racy
+from job.errors import ChangedWhileReadError, JobError
+from job.files.listing import entry_of
+from job.tasks.batch import Batch, Settled, Work
+from job.tasks.bench import Assignment, Bench
+from job.tasks.likeness import Likeness, mend
+from job.tasks.meter import Meter
+
+_LISTINGS = 3
+"""How often a name that is being replaced under us is looked up again."""
+
+
+class MirrorLost(JobError):
+    """The mirror turned read-only in mid-run: nothing more can be done for the pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder being worked on, with the open descriptors of both sides."""
+
+    work: Work
+    source: int
+    mirror: int
+
+
+class Deeds:
+    """Carries out steps for one pair."""
+
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, meter: Meter) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._batch = batch
+        self._meter = meter
+        self._likeness = Likeness(bench.copyist)
+        self._run = secrets.token_hex(4).encode("ascii")
+        self._temps = 0
+
+    def do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
+        try:
+            self._do(place, step, mirror, record)
+        except ChangedWhileReadError as error:
+            self._fail(place, step, Failure.CHANGED_DURING_COPY, str(error))
+        except FileNotFoundError as error:
+            if self._is_gone(place, step.entry):
+                self._skip(place, step, Skip.VANISHED)
+            else:
+                self._fail(place, step, failure_of(error), str(error))
+        except OSError as error:
+            reason = failure_of(error)
+            self._fail(place, step, reason, str(error))
+            if reason is Failure.READ_ONLY:
+                raise MirrorLost(
+                    f"the mirror {self._assignment.pair.dest} turned read-only",
+                    hint="Look at the kernel's log: file systems do that after a disk error.",
+                ) from error
+
+    def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        match step.action:
+            case Action.KEEP:
+                self._keep(place, step, record)
+            case Action.COPY:
+                self._copy(place, step)
+            case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
+                self._compare(place, step, mirror, record)
+            case Action.MAKE_FOLDER:
+                self._make_folder(place, step.entry.name, mirror)
+            case Action.SKIP_SPECIAL:
+                place.work.specials += 1
+                self._skip(place, step, Skip.SPECIAL_FILE)
+            case Action.REFUSE_NAME:
+                self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+
+    def _keep(self, place: Place, step: Step, record: Record | None) -> None:
+        if record is None:  # a folder; its own visit counts it
+            return
+        self._skip(place, step, Skip.UNCHANGED)
+
+    def _make_folder(self, place: Place, name: bytes, mirror: Entry | None) -> None:
+        if mirror is not None:
+            os.unlink(name, dir_fd=place.mirror)
+        # Nobody else may enter before the folder has its own owner and mode.
+        os.mkdir(name, 0o700, dir_fd=place.mirror)
+        self._batch.dirty = True
+
+    def _copy(self, place: Place, step: Step) -> None:
+        entry, started_ns = step.entry, self._assignment.now_ns()
+        self._temps += 1
+        temp = b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
+        copied = self._copied(place, entry, temp)
+        self._note_refusals(place, entry)
+        event = FileCopied(
+            cycle_id=self._assignment.cycle_id,
+            pair=self._assignment.pair.name,
+            path=self._path(place, entry),
+            kind=entry.kind,
+            bytes=copied.source.size if copied.checksum else 0,
+            checksum=copied.checksum,
+            permissions=permissions(kept_mode(copied.source.mode)),
+            reason=step.reason,
+            duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
+        )
+        self._drift(place, entry, step.drift)
+        self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns))
+        self._meter.entry_done()
+
+    def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
+        for left in reversed(range(_LISTINGS)):
+            try:
+                if entry.kind is Kind.SYMLINK:
+                    return self._bench.copyist.copy_link(entry, place.source, place.mirror, temp)
+                return self._bench.copyist.copy(entry, place.source, place.mirror, temp)
+            except ChangedWhileReadError:
+                # Editors save by renaming a new file over the old one: then the new one is what is wanted.
+                seen = entry_of(entry.name, os.stat(entry.name, dir_fd=place.source, follow_symlinks=False))
+                if not left or seen.kind is not entry.kind or seen.inode == entry.inode:
+                    raise
+                entry = seen
+        raise AssertionError
+
+    def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        if mirror is None:
+            raise AssertionError
+        started_ns = self._assignment.now_ns()
+        both = step.action is Action.COMPARE_BOTH
+        found = self._likeness.judge(step.entry, place.source, mirror, place.mirror if both else None, record)
+        if not found.same:
+            drift = step.drift if found.drifted else None
+            reason = step.reason if drift or both else f"content changed: {step.reason}"
+            self._copy(place, step._replace(drift=drift, reason=reason))
+            return
+        mended = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror)
+        if mended is None:
+            self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
+            return
+        self._note_refusals(place, step.entry)
+        racy = is_racy(found.source, started_ns)
+        place.work.settled[step.entry.name] = Settled(found.source, found.checksum, mirror.inode, racy)
+        if not mended:
+            self._skip(place, step, Skip.UNCHANGED)
+            return
+        if record is not None and record.source == found.source and record.mirror != mirror:
+            self._drift(place, step.entry, Drift.METADATA)
+        self._update(place, step)
+
+    def _update(self, place: Place, step: Step) -> None:
+        self._batch.dirty = True
+        self._batch.counts.updated += 1
+        self._meter.entry_done(step.entry.size)
+        self._batch.tell(
+            FileUpdated(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=self._path(place, step.entry),
+                kind=step.entry.kind,
+                permissions=permissions(kept_mode(step.entry.mode)),
+                reason=step.reason,
+            )
+        )
+
+    def _skip(self, place: Place, step: Step, reason: Skip) -> None:
+        self._batch.counts.skipped[reason] += 1
+        self._meter.entry_done(step.entry.size)
+        if reason is Skip.VANISHED:
+            place.work.sure = False
+        if self._assignment.verbose or reason is not Skip.UNCHANGED:
+            path = self._path(place, step.entry)
+            self._batch.tell(
+                FileSkipped(
+                    cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, reason=reason
+                )
+            )
+
+    def _fail(self, place: Place, step: Step, reason: Failure, error: str) -> None:
+        self._meter.entry_done(step.entry.size)
+        self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
+
+    def _drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
+        if kind is None:
+            return
+        self._batch.counts.drift[kind] += 1
+        path = self._path(place, entry)
+        self._batch.tell(
+            DriftFound(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=kind)
+        )
+
+    def _note_refusals(self, place: Place, entry: Entry) -> None:
+        for what, error in self._bench.keeper.news():
+            self._batch.tell(
+                MetadataNotKept(
+                    cycle_id=self._assignment.cycle_id,
+                    pair=self._assignment.pair.name,
+                    what=what,
+                    path=self._path(place, entry),
+                    error=error,
+                )
+            )
+
+    @staticmethod
+    def _is_gone(place: Place, entry: Entry) -> bool:
+        try:
+            os.stat(entry.name, dir_fd=place.source, follow_symlinks=False)
+        except OSError:
+            return True
+        return False
+
+    @staticmethod
+    def _path(place: Place, entry: Entry) -> bytes:
+        return join(place.work.listing.path, entry.name)

@@ -1,0 +1,161 @@
+"""The gate: every doubt about a pair is settled before anything is written (design 3.1; invariants 5 and 6)."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from job.core.config.model import Pair
+from job.core.entry import STATE_FOLDER
+from job.core.outcome import Refusal
+from job.errors import Refused
+from job.files import lock, mounts
+from job.files.atomic import replace_file
+from job.files.trail import identity, open_folder, open_root
+
+_README = """\
+This folder belongs to Truecopy, which keeps the folder above it as a mirror of {source}.
+
+The mirror is plain files: to restore, copy them back with `cp -a` or any file manager. Nothing here is needed for that.
+index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
+history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is safe to edit while Truecopy runs.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """An open pair: both roots and the state folder, locked."""
+
+    source: int
+    mirror: int
+    state: int
+
+
+@contextmanager
+def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
+    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder."""
+    with ExitStack() as doors:
+        source = _open(doors, pair.source, _SOURCE)
+        mirror = _open(doors, pair.dest, _MIRROR)
+        _check_overlap(pair, source, mirror)
+        _check_writable(pair, mirror)
+        state = _open_state(doors, pair, state_dir, mirror)
+        doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
+        yield Roots(source, mirror, state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    noun: str
+    missing: Refusal
+    not_a_folder: Refusal
+    unreadable: Refusal
+    hint: str
+
+
+_SOURCE = _Side(
+    "source",
+    Refusal.SOURCE_MISSING,
+    Refusal.SOURCE_NOT_A_FOLDER,
+    Refusal.SOURCE_UNREADABLE,
+    "Check that its disk is mounted and the path is right; the mirror was left alone.",
+)
+_MIRROR = _Side(
+    "mirror",
+    Refusal.MIRROR_MISSING,
+    Refusal.MIRROR_NOT_A_FOLDER,
+    Refusal.MIRROR_NOT_WRITABLE,
+    "Check that its disk is mounted; if the path is right and new, make the folder yourself, once.",
+)
+
+
+def _open(doors: ExitStack, path: str, side: _Side) -> int:
+    try:
+        descriptor = open_root(path)
+    except FileNotFoundError:
+        raise Refused(side.missing, f"the {side.noun} {path} does not exist", hint=side.hint) from None
+    except NotADirectoryError:
+        raise Refused(side.not_a_folder, f"the {side.noun} {path} is not a folder", hint=side.hint) from None
+    except OSError as error:
+        message = f"the {side.noun} {path} cannot be opened: {error.strerror}"
+        raise Refused(side.unreadable, message, hint=side.hint) from None
+    doors.callback(os.close, descriptor)
+    return descriptor
+
+
+def _check_overlap(pair: Pair, source: int, mirror: int) -> None:
+    """Refuse roots that are one folder, or lie in one another by any path, bind mounts included."""
+    hint = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
+    if identity(source) == identity(mirror):
+        raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=hint)
+    if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=hint)
+    if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=hint)
+
+
+def _ancestors(folder: int) -> set[tuple[int, int]]:
+    found = set()
+    current = os.dup(folder)
+    try:
+        while True:
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = above
+            if identity(current) in found:
+                return found
+            found.add(identity(current))
+    except PermissionError:
+        return found  # what lies above a folder we may not open is told by the mount table
+    finally:
+        os.close(current)
+
+
+def _check_writable(pair: Pair, mirror: int) -> None:
+    if os.fstatvfs(mirror).f_flag & os.ST_RDONLY:
+        raise Refused(
+            Refusal.MIRROR_READ_ONLY,
+            f"the mirror {pair.dest} is on a read-only file system",
+            hint="Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors.",
+        )
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
+        raise Refused(
+            Refusal.MIRROR_NOT_WRITABLE,
+            f"the mirror {pair.dest} is not writable for user {os.geteuid()}",
+            hint=f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner.",
+        )
+
+
+def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int) -> int:
+    try:
+        if state_dir is None:
+            parent, name = mirror, STATE_FOLDER
+        else:
+            os.makedirs(state_dir, mode=0o700, exist_ok=True)
+            parent, name = open_root(state_dir), os.fsencode(pair.name)
+            doors.callback(os.close, parent)
+        state = _make_and_open(name, parent)
+        doors.callback(os.close, state)
+        replace_file(state, b"README.txt", _README.format(source=pair.source).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
+        raise Refused(
+            Refusal.STATE_UNUSABLE,
+            f"the state folder {place} cannot be used: {error.strerror}",
+            hint="Make it writable for this user, or set state_dir to a folder that is.",
+        ) from error
+    return state
+
+
+def _make_and_open(name: bytes, parent: int) -> int:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass
+    folder = open_folder(name, parent)
+    owner = os.fstat(folder).st_uid
+    if owner not in {os.geteuid(), 0}:
+        os.close(folder)
+        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+    return folder

@@ -1,0 +1,96 @@
+"""Likeness: whether the content is the same on both sides, and mending metadata in place where it is."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+from job.core.entry import Entry, Kind
+from job.core.record import Record
+from job.errors import ChangedWhileReadError
+from job.files.listing import entry_of
+from job.files.metadata import Keeper, user_xattrs
+from job.files.trail import single
+from job.tasks.bench import Copyist
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Judgement(NamedTuple):
+    """What a comparison of contents found."""
+
+    same: bool
+    source: Entry
+    """The source as it was read."""
+    checksum: str
+    """Of the source; empty for a symlink."""
+    drifted: bool
+    """Whether the mirror's content is not what Truecopy left there."""
+
+
+class Likeness:
+    """Compares contents by checksum, links by their text."""
+
+    def __init__(self, copyist: Copyist) -> None:
+        self._copyist = copyist
+
+    def judge(
+        self, entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
+    ) -> Judgement:
+        """Compare the source with the mirror, or, where `mirror_folder` is None, with what the index says of it.
+
+        Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
+        """
+        if entry.kind is Kind.SYMLINK:
+            return self._links(entry, source, mirror, mirror_folder, record)
+        if mirror_folder is None and record is not None:
+            checksum, seen = self._copyist.checksum(entry, source, record.checksum.partition(":")[0])
+            return Judgement(checksum == record.checksum, seen, checksum, drifted=False)
+        checksum, seen = self._copyist.checksum(entry, source)
+        mirrored = ""
+        if mirror_folder is not None:
+            with suppress(OSError, ChangedWhileReadError):
+                mirrored, _ = self._copyist.checksum(mirror, mirror_folder)
+        drifted = record is not None and _algorithm(record.checksum) == _algorithm(checksum) != ""
+        return Judgement(checksum == mirrored, seen, checksum, drifted and mirrored != (record and record.checksum))
+
+    @staticmethod
+    def _links(entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None) -> Judgement:
+        text = os.readlink(single(entry.name), dir_fd=source)
+        seen = entry_of(entry.name, os.stat(entry.name, dir_fd=source, follow_symlinks=False))
+        mirrored: bytes | None = None
+        if mirror_folder is not None:
+            with suppress(OSError):
+                mirrored = os.readlink(single(mirror.name), dir_fd=mirror_folder)
+        return Judgement(text == mirrored, seen, "", record is not None and record.source == seen)
+
+
+def _algorithm(checksum: str) -> str:
+    return checksum.partition(":")[0]
+
+
+def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int) -> bool | None:
+    """Give a mirror entry of the right content the source's metadata; True if anything changed.
+
+    None if the mirror entry cannot be opened for that, or is not the one that was compared: then it has to be copied.
+    Raises `OSError` for the source's sake.
+    """
+    wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
+    if entry.kind is Kind.SYMLINK:
+        return keeper.apply_to_link(mirror.name, mirror_folder, wanted)
+    descriptor = os.open(entry.name, _READ, dir_fd=source)
+    try:
+        xattrs = user_xattrs(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        descriptor = os.open(single(mirror.name), _READ, dir_fd=mirror_folder)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if found.st_ino != mirror.inode or not stat.S_ISREG(found.st_mode):
+            return None
+        return keeper.apply(descriptor, wanted, xattrs)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""Meter: how far the work on a pair is, told a few times a second for bars and heartbeats."""
+
+from job.core.events import Progressed
+from job.tasks.bench import Assignment
+from job.tasks.look import Looked
+
+_TELL_EVERY_NS = 200_000_000
+
+
+class Meter:
+    """Counts entries and bytes of one pair as they are dealt with."""
+
+    def __init__(self, work: Assignment) -> None:
+        self._work = work
+        self._entries = self._bytes = 0
+        self._entries_total = self._bytes_total = 0
+        self._told_ns = 0
+
+    def expect(self, found: Looked) -> None:
+        """Set the totals: what lies in the folders that will be visited."""
+        self._entries_total, self._bytes_total = found.entries_to_visit, found.bytes_to_visit
+        self._tell()
+
+    def bytes_copied(self, count: int) -> None:
+        """Note bytes that were copied; 0 is a sign of life."""
+        self._bytes += count
+        self._tell_now_and_then()
+
+    def entry_done(self, bytes_passed_over: int = 0) -> None:
+        """Note an entry that needs nothing more, with those of its bytes that were not copied."""
+        self._entries += 1
+        self._bytes += bytes_passed_over
+        self._tell_now_and_then()
+
+    def _tell_now_and_then(self) -> None:
+        if abs(self._work.now_ns() - self._told_ns) >= _TELL_EVERY_NS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_ns = self._work.now_ns()
+        self._work.emit(
+            Progressed(
+                cycle_id=self._work.cycle_id,
+                pair=self._work.pair.name,
+                phase="act",
+                entries=self._entries,
+                entries_total=self._entries_total,
+                bytes=self._bytes,
+                bytes_total=self._bytes_total,
+            )
+        )

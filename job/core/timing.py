@@ -5,8 +5,7 @@ Instants are aware UTC datetimes, so whatever zone the process runs in changes n
 * an interval (`every 6 hours`, and `sleep_time`) counts real seconds from the end of a cycle to the start of the next;
 * a calendar (`daily at 02:30`, `weekly on sunday at 04:00`) means the clock on the wall of its zone and comes exactly
   once for every day it names. Where the clocks go forward over the time, it comes as much later as they were moved
-  (02:30 becomes 03:30), so that two times never fall into one and nothing is left out. Where they go back and the time
-  comes twice, the first one counts.
+  (02:30 becomes 03:30; if that is named too, the two are one). Where they go back and it comes twice, the first counts.
 """
 
 import re

@@ -1,0 +1,256 @@
+"""The heartbeat file: what the service writes and what the health check makes of it."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.adapters.heartbeat import BEAT_EVERY_SECONDS, Heartbeat
+from job.core.events import (
+    CycleCrashed,
+    CycleFinished,
+    CycleStarted,
+    NextCycleDue,
+    Progressed,
+    ServiceStopped,
+    ServiceWaited,
+)
+from job.core.outcome import Result
+from job.core.tally import Tally
+from job.files.pulse import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, check, heartbeat_path
+
+NOW = 1_780_000_000.0
+
+CYCLE_STARTED = CycleStarted(cycle_id="c", pairs=("music",))
+CYCLE_FINISHED = CycleFinished(cycle_id="c", result=Result.SUCCESS, tally=Tally(), duration_seconds=1.0)
+CYCLE_CRASHED = CycleCrashed(error="RuntimeError: broken", traceback="...")
+PROGRESSED = Progressed(cycle_id="c", pair="music", phase="act", entries=1)
+
+
+def due_in(seconds: float) -> NextCycleDue:
+    return NextCycleDue(due_timestamp_seconds=NOW + seconds, wait_seconds=seconds)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = NOW
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return heartbeat_path("config/backup_config.json", {"TMPDIR": str(tmp_path)})
+
+
+@pytest.fixture
+def heartbeat(path: str, clock: Clock) -> Heartbeat:
+    return Heartbeat(path, wall=clock, monotonic=clock)
+
+
+def written(path: str) -> dict[str, object]:
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    assert isinstance(content, dict)
+    return content
+
+
+def test_the_file_lies_in_a_folder_of_the_user_and_is_named_after_the_config(tmp_path: Path) -> None:
+    path = Path(heartbeat_path("config/backup_config.json", {"TMPDIR": str(tmp_path)}))
+
+    assert path.parent == tmp_path / f"truecopy-{os.geteuid()}"
+    assert path.suffix == ".json"
+    assert len(path.stem) == 12
+    assert str(path) == heartbeat_path(os.path.abspath("config/backup_config.json"), {"TMPDIR": str(tmp_path)})
+    assert str(path) != heartbeat_path("config/other.json", {"TMPDIR": str(tmp_path)})
+    assert heartbeat_path("x", {}).startswith("/tmp/")
+
+
+def test_the_file_tells_who_when_and_what_is_due(heartbeat: Heartbeat, path: str) -> None:
+    heartbeat(due_in(60))
+
+    content = written(path)
+    assert content.pop("boot_id")
+    assert content == {
+        "pid": os.getpid(),
+        "beat_timestamp_seconds": NOW,
+        "next_due_timestamp_seconds": NOW + 60,
+        "cycle_started_timestamp_seconds": None,
+    }
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    assert len(os.listdir(os.path.dirname(path))) == 1
+
+
+def test_signs_of_life_are_written_now_and_then_and_turns_at_once(
+    heartbeat: Heartbeat, path: str, clock: Clock
+) -> None:
+    def beat_at() -> object:
+        return written(path)["beat_timestamp_seconds"]
+
+    heartbeat(ServiceWaited())
+    clock.seconds += BEAT_EVERY_SECONDS - 1
+    heartbeat(PROGRESSED)
+    unchanged = beat_at()
+    heartbeat(CYCLE_STARTED)
+    turned = beat_at()
+    clock.seconds += BEAT_EVERY_SECONDS
+    heartbeat(PROGRESSED)
+
+    assert (unchanged, turned, beat_at()) == (NOW, NOW + BEAT_EVERY_SECONDS - 1, NOW + 2 * BEAT_EVERY_SECONDS - 1)
+
+
+@pytest.mark.parametrize("ended", [CYCLE_FINISHED, CYCLE_CRASHED])
+def test_a_cycle_is_in_progress_until_it_ends_in_whatever_way(
+    heartbeat: Heartbeat, path: str, ended: CycleFinished | CycleCrashed
+) -> None:
+    heartbeat(CYCLE_STARTED)
+    during = written(path)["cycle_started_timestamp_seconds"]
+    heartbeat(ended)
+
+    assert during == NOW
+    assert written(path)["cycle_started_timestamp_seconds"] is None
+
+
+def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, path: str) -> None:
+    heartbeat(due_in(60))
+    heartbeat(ServiceStopped(reason="SIGTERM"))
+
+    assert check(path, NOW) == (False, f"not running: there is no heartbeat at {path}")
+
+
+def test_a_fault_is_told_once_until_a_write_succeeds_again(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+    folder = Path(path).parent
+    folder.write_text("in the way")
+
+    with pytest.raises(NotADirectoryError):
+        heartbeat(due_in(60))
+    heartbeat(due_in(70))
+    folder.unlink()
+    heartbeat(due_in(80))
+    Path(path).unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        heartbeat(due_in(90))
+
+    assert clock.seconds == NOW
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(heartbeat: Heartbeat, path: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", os.path.dirname(path))
+
+    with pytest.raises(OSError, match="directory"):
+        heartbeat(due_in(60))
+
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.needs_root
+def test_a_folder_of_somebody_else_is_not_used(heartbeat: Heartbeat, path: str) -> None:
+    os.mkdir(os.path.dirname(path), 0o777)
+    os.chown(os.path.dirname(path), 4321, 4321)
+
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        heartbeat(due_in(60))
+
+    healthy, sentence = check(path, NOW)
+    assert not healthy
+    assert "belongs to somebody else" in sentence
+
+
+def test_a_folder_that_others_may_write_to_is_closed(heartbeat: Heartbeat, path: str) -> None:
+    os.mkdir(os.path.dirname(path), 0o700)
+    os.chmod(os.path.dirname(path), 0o777)
+
+    heartbeat(due_in(60))
+
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("later", "verdict"),
+    [
+        (0, (True, "healthy: the next cycle is due in 60 seconds")),
+        (70, (True, "healthy: the next cycle is due in 0 seconds")),
+        (SILENT_SECONDS, (True, "healthy: the next cycle is due in 0 seconds")),
+        (SILENT_SECONDS + 1, (False, "hanging: the last sign of life is 121 seconds old")),
+        (-6 * 3600, (False, "hanging: the last sign of life is 21600 seconds old")),
+    ],
+)
+def test_a_waiting_service_is_healthy_while_it_gives_signs_of_life(
+    heartbeat: Heartbeat, path: str, later: float, verdict: tuple[bool, str]
+) -> None:
+    heartbeat(due_in(60))
+
+    assert check(path, NOW + later) == verdict
+
+
+def test_a_service_that_lives_but_does_not_start_its_cycle_is_not_healthy(
+    heartbeat: Heartbeat, path: str, clock: Clock
+) -> None:
+    heartbeat(due_in(60))
+    clock.seconds += 60 + OVERDUE_SECONDS
+    heartbeat(ServiceWaited())
+    in_time = check(path, clock.seconds)
+
+    late = check(path, clock.seconds + 1)
+
+    assert in_time == (True, "healthy: the next cycle is due in 0 seconds")
+    assert late == (False, "hanging: the next cycle is overdue by 301 seconds")
+
+
+def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+    heartbeat(due_in(0))
+    heartbeat(CYCLE_STARTED)
+    clock.seconds += 9 * 3600
+    heartbeat(PROGRESSED)
+
+    assert check(path, clock.seconds) == (True, "healthy: a cycle is in progress")
+    assert check(path, clock.seconds + SILENT_IN_CYCLE_SECONDS)[0]
+    assert check(path, clock.seconds + SILENT_IN_CYCLE_SECONDS + 1) == (
+        False,
+        "hanging: the last sign of life is 901 seconds old",
+    )
+
+
+def test_a_service_that_has_not_planned_yet_is_healthy(heartbeat: Heartbeat, path: str) -> None:
+    heartbeat(ServiceWaited())
+
+    assert check(path, NOW + 1)[0]
+
+
+def test_a_heartbeat_from_before_the_machine_started_is_no_life(heartbeat: Heartbeat, path: str) -> None:
+    heartbeat(due_in(60))
+    Path(path).write_text(json.dumps({**written(path), "boot_id": "another"}))
+
+    assert check(path, NOW) == (False, "not running: the last sign of life is from before the machine started")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"beat_timestamp_seconds": "x"}', "\xff", "1" * 5000])
+def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, content: str) -> None:
+    os.mkdir(os.path.dirname(path), 0o700)
+    Path(path).write_text(content)
+
+    assert check(path, NOW) == (False, f"unknown: {path} is not a heartbeat")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
+def test_a_heartbeat_that_is_no_file_is_not_read(path: str, make: Callable[[str], None]) -> None:
+    os.mkdir(os.path.dirname(path), 0o700)
+    make(path)
+
+    healthy, sentence = check(path, NOW)
+
+    assert not healthy
+    assert sentence.startswith("unknown: ")

@@ -129,7 +129,7 @@ def _number_message(kind: str, context: Mapping[str, Any]) -> str:
         return f"too small; write {next(iter(context.values()))} or more"
     if kind.startswith("less_"):
         return f"too large; write {next(iter(context.values()))} or less"
-    return "not a whole number; write digits only, such as 9477"
+    return "not a whole number; write digits, such as 9477"
 
 
 def _lowered(text: str) -> str:

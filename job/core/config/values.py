@@ -30,7 +30,7 @@ def run_switch(value: object) -> object:
 def no_switch(value: object) -> object:
     """Refuse true and false where a number belongs: Python would take them for 1 and 0."""
     if isinstance(value, bool):
-        msg = "not a whole number"
+        msg = "not a whole number; write digits, such as 9477"
         raise ValueError(msg)  # noqa: TRY004  (pydantic words ValueError, not TypeError)
     return value
 
@@ -57,7 +57,7 @@ def zone(name: str) -> str:
     """Refuse a time zone that is not known."""
     try:
         ZoneInfo(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         msg = "not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'"
         raise ValueError(msg) from error
     return name

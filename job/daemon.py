@@ -129,6 +129,7 @@ class _Loop:
         self._chance = chance
         self._clockwork = Clockwork(wall=service.now, monotonic=service.monotonic)
         self._ended_monotonic = service.monotonic()
+        self._planned_due = 0.0
         self._done_due = 0.0
         self._told_disabled: str | None = None
 
@@ -157,7 +158,7 @@ class _Loop:
             self._plan()
 
     def _turn(self) -> None:
-        self._done_due = self._clockwork.due or self._service.now()
+        self._done_due = self._planned_due
         try:
             self._config = self._service.reload()
             self._tell_disabled()
@@ -190,6 +191,7 @@ class _Loop:
         self._plan_for(due + self._chance() * min(self._config.jitter, _MOST_JITTER_SECONDS))
 
     def _plan_for(self, due: float) -> None:
+        self._planned_due = due
         self._clockwork.plan(due, self._turn)
         wait = self._clockwork.idle_seconds or 0.0
         self._service.emit(NextCycleDue(due_timestamp_seconds=due, wait_seconds=wait))

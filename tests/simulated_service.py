@@ -1,0 +1,127 @@
+"""A service, its clocks and its stop on simulated time, for the tests of the loop."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from job.core.config.model import Config
+from job.core.events import Event
+from job.core.outcome import Result
+from job.daemon import SLICE_SECONDS, Service, Stop, serve
+from job.errors import Exit
+
+START = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+BASE = Config(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=30.0)
+
+
+def config(**changes: object) -> Config:
+    return BASE.model_copy(update=changes)
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+class World:
+    """Clocks, a service and a stop in one: time passes only while somebody waits or a cycle works."""
+
+    config_path = "config/backup_config.json"
+    address = "127.0.0.1:9477"
+
+    def __init__(self, first: Config, *, start: float = START, lasts: float = 3600.0, cycle_takes: float = 2.0) -> None:
+        self.wall = start
+        self.mono = 77.0
+        self.end = self.mono + lasts
+        self.takes = cycle_takes
+        self.file: Config | None = first
+        self.good = first
+        self.read: Config | None = first
+        self.success: float | None = None
+        self.cycles: list[float] = []
+        self.elapsed: list[float] = []
+        self.configs: list[Config] = []
+        self.events: list[Event] = []
+        self.slept: list[float] = []
+        self.plans: list[tuple[float, Callable[[], None]]] = []
+        self.crash: BaseException | None = None
+
+    def at(self, seconds: float, action: Callable[[], None]) -> None:
+        """Let something happen so many seconds after the start."""
+        self.plans.append((77.0 + seconds, action))
+        self.plans.sort(key=lambda plan: plan[0])
+
+    def edit(self, new: Config | None) -> None:
+        """Save the config file; None is a broken one."""
+        self.file = new
+
+    def told(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    # The service.
+
+    def reload(self) -> Config:
+        self.read = self.file
+        self.good = self.file or self.good
+        return self.good
+
+    def config_changed(self) -> bool:
+        return self.file is not self.read
+
+    def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
+        self.cycles.append(self.wall)
+        self.elapsed.append(self.mono - 77.0)
+        self.configs.append(config)
+        self._pass_by(self.takes)
+        if self.crash:
+            raise self.crash
+        return Result.STOPPED if stop() else Result.SUCCESS
+
+    def last_success(self) -> float | None:
+        return self.success
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def now(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.mono
+
+    # The stop.
+
+    @property
+    def signal_name(self) -> str:
+        return "SIGTERM" if self.requested() else ""
+
+    def requested(self) -> bool:
+        return self.mono >= self.end
+
+    def wait(self, seconds: float) -> bool:
+        self.slept.append(seconds)
+        # A real sleep is never exact; a loop that needs exactness would spin here for ever.
+        self._pass_by(max(seconds, 0.001))
+        return self.requested()
+
+    def _pass_by(self, seconds: float) -> None:
+        target = self.mono + seconds
+        while self.plans and self.plans[0][0] <= target:
+            when, action = self.plans.pop(0)
+            self._move(when)
+            action()
+        self._move(min(target, max(self.end, self.mono)))
+
+    def _move(self, target: float) -> None:
+        self.wall += max(0.0, target - self.mono)
+        self.mono = max(self.mono, target)
+
+    def run(self, *, chance: float = 0.5, slice_seconds: float = SLICE_SECONDS) -> Exit:
+        return serve(self, self, chance=lambda: chance, slice_seconds=slice_seconds)
+
+    def since_start(self) -> list[float]:
+        """When cycles started, by the wall clock, in seconds since the start of the world."""
+        return [round(cycle - START, 2) for cycle in self.cycles]
+
+
+def holds_to_the_contract(world: World) -> tuple[Service, Stop]:
+    """Let the type checker hold the fake to both protocols."""
+    return world, world

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.engine import ROOT, USER, Container, Project, checked, free_port, lay_out, run
+from tests.container.engine import BASE, ROOT, USER, Container, Project, checked, free_port, lay_out, run
 
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
     """Build the image as a user would; where no registry is reached, on the base that `.ci/engine` made."""
     tag = f"truecopy:test-{os.getpid()}"
-    base = os.environ.get("TEST_BASE_IMAGE")
-    arguments = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
-    checked(run("docker", "build", *arguments, "--build-arg", "VERSION=1.2.3", "--tag", tag, ROOT, timeout=600))
+    arguments = ("--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", "VERSION=1.2.3")
+    checked(run("docker", "build", *arguments, "--tag", tag, ROOT, timeout=600))
     yield tag
     run("docker", "image", "rm", "--force", tag)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+BASE = os.environ.get("TEST_BASE_IMAGE", "python:3.13-slim")
+"""What to build on: `.ci/engine` makes a stand-in where no registry of images is reached."""
 USER = 4321
 """Neither root nor the image's own user, and unknown to the image: anybody may be given with PUID."""
 
@@ -62,6 +64,11 @@ class Project:
     def compose(self, *arguments: str) -> Finished:
         files = ("--file", self.folder / "docker-compose.yml", "--file", self.folder / "override.yml")
         return run("docker", "compose", "--project-name", self.name, *files, *arguments, env=self.env)
+
+    def up(self, *services: str) -> None:
+        """Start in the background and wait until the services are healthy."""
+        started = self.compose("up", "--detach", "--no-build", "--wait", *(services or ("truecopy",)))
+        assert started.returncode == 0, started.stderr + self.compose("logs").stdout
 
     def container(self) -> dict[str, Any]:
         """What the engine knows about the service's container, running or not."""

@@ -1,38 +1,14 @@
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
-from tests.container.engine import USER, Project, checked, run
+from tests.container.engine import ROOT, USER, Project, checked, run
+from tests.container.waiting import answers, eventually, page, value
 
 pytestmark = pytest.mark.needs_docker
-
-PATIENCE = 30.0
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    """Wait until the condition holds, and give what it gave."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return found
-
-
-def page(project: Project, path: str) -> str:
-    with urlopen(f"http://127.0.0.1:{project.port}{path}", timeout=10) as answer:
-        body: bytes = answer.read()
-    return body.decode()
-
-
-def value(metrics: str, name: str) -> float:
-    [found] = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
-    return float(found)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +16,7 @@ def service(new_project: Callable[[], Project]) -> Project:
     """One running service for every test that does not stop it."""
     project = new_project()
     (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
-    checked(project.compose("up", "--detach", "--no-build", "--wait", "truecopy"))
+    project.up()
     return project
 
 
@@ -62,9 +38,9 @@ def test_a_file_dropped_into_the_source_appears_in_the_mirror_as_the_user_s(serv
 def test_metrics_and_health_are_served_on_loopback_only(service: Project) -> None:
     eventually((service.folder / "data" / "mirror" / "first").exists)
 
-    eventually(lambda: value(page(service, "/metrics"), "truecopy_files_copied_total") >= 1)
+    eventually(lambda: value(page(service.port, "/metrics"), "truecopy_files_copied_total") >= 1)
 
-    assert "ok" in page(service, "/healthz").lower()
+    assert "ok" in page(service.port, "/healthz").lower()
     bindings = service.container()["NetworkSettings"]["Ports"]["9477/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
 
@@ -100,23 +76,16 @@ def test_standard_output_is_one_json_object_a_line(service: Project) -> None:
 def test_the_service_stops_at_once_with_0_and_keeps_its_counters(new_project: Callable[[], Project]) -> None:
     project = new_project()
     (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
-    checked(project.compose("up", "--detach", "--no-build", "--wait", "truecopy"))
-    eventually(lambda: value(page(project, "/metrics"), "truecopy_files_copied_total") == 1)
+    project.up()
+    eventually(lambda: value(page(project.port, "/metrics"), "truecopy_files_copied_total") == 1)
 
     # Compose kills what has not stopped by then, and that would show as exit code 137.
     checked(project.compose("stop", "--timeout", "5", "truecopy"))
 
     assert project.container()["State"]["ExitCode"] == 0
     checked(project.compose("start", "truecopy"))
-    eventually(lambda: answers(project))
-    assert value(page(project, "/metrics"), "truecopy_files_copied_total") == 1
-
-
-def answers(project: Project) -> bool:
-    try:
-        return bool(page(project, "/healthz"))
-    except OSError:
-        return False
+    eventually(lambda: answers(project.port))
+    assert value(page(project.port, "/metrics"), "truecopy_files_copied_total") == 1
 
 
 @pytest.mark.parametrize("name", ["source", "mirror", "logs"])
@@ -156,6 +125,6 @@ def test_the_monitoring_profile_mounts_what_the_repository_ships(service: Projec
         for volume in config["services"][name]["volumes"]:
             if volume["type"] == "bind":
                 relative = Path(volume["source"]).relative_to(service.folder)
-                assert (Path(__file__).parents[2] / relative).is_dir(), relative
+                assert (ROOT / relative).is_dir(), relative
                 assert volume["read_only"]
         assert {port["host_ip"] for port in config["services"][name]["ports"]} == {"127.0.0.1"}

@@ -75,7 +75,7 @@ def effective(config: Config) -> dict[str, Any]:
         value: Any = plain
         for part in key.name.split("."):
             value = value[part]
-        found[key.name] = MASK if key.is_secret and value is not None else value
+        found[key.name] = MASK if key.is_secret and value is not None else _plain(value)
     found["pairs"] = [pair.model_dump(mode="json", exclude_unset=True) for pair in config.pairs]
     return found
 
@@ -146,8 +146,12 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "not set"
-    plain = int(field.default) if isinstance(field.default, float) else field.default
-    return f"`{json.dumps(plain)}`"
+    return f"`{json.dumps(_plain(field.default))}`"
+
+
+def _plain(value: Any) -> Any:
+    """Write whole seconds without a point, as people do."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _untitled(node: Any) -> Any:

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 from job.core.entry import Entry
 from job.core.record import FolderDone, FolderSummary, Record, Stamp
@@ -35,11 +35,17 @@ _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, re
 _AUDITED = "audited_timestamp_seconds"
 
 
+class IndexTorn(IndexUnusable):
+    """The file is damaged. It can be moved away with `set_aside`, and everything is compared anew."""
+
+
 class Index:
     """What is known of one mirror. Open it with `Index.open` or `Index.open_read_only`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self.torn = ""
+        """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -96,7 +102,7 @@ class Index:
 
     def summary(self, path: bytes) -> FolderSummary | None:
         """Give what is known of a folder; None if nothing usable is."""
-        row = self._db.execute(_SUMMARY, (path,)).fetchone()
+        row = self._row(_SUMMARY, path)
         if row is None:
             return None
         try:
@@ -107,7 +113,7 @@ class Index:
 
     def records(self, path: bytes) -> dict[bytes, Record]:
         """Give the records of a folder by name; those that cannot be read are left out, and so compared again."""
-        row = self._db.execute("SELECT rows FROM records WHERE path = ?", (path,)).fetchone()
+        row = self._row("SELECT rows FROM records WHERE path = ?", path)
         if row is None:
             return {}
         try:
@@ -116,9 +122,21 @@ class Index:
             return {}
         return {record.source.name: record for record in records}
 
+    def _row(self, query: str, path: bytes) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(query, (path,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self.torn = str(error)
+            return None
+        return row
+
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
-        return int(self._db.execute("SELECT coalesce(sum(entries), 0) FROM folder").fetchone()[0])
+        try:
+            return int(self._db.execute("SELECT coalesce(sum(entries), 0) FROM folder").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            self.torn = str(error)
+            return 0
 
     def commit(self, folders: Iterable[FolderDone]) -> None:
         """Store finished folders in one transaction. Raises `OSError` if the disk does not take it."""
@@ -127,6 +145,8 @@ class Index:
                 for folder in folders:
                     self._store(folder)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                self.torn = str(error)
             raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
 
     @property
@@ -170,8 +190,19 @@ class Index:
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (folder.path, rows))
 
 
+def set_aside(folder: str) -> None:
+    """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(os.path.join(folder, FILE_NAME), os.path.join(folder, FILE_NAME + ".torn"))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, FILE_NAME + "-journal"))
+
+
 def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
-    return IndexUnusable(f"{FILE_NAME} cannot be read: {error}", hint="It is rebuilt from the files.")
+    message, hint = f"{FILE_NAME} cannot be read: {error}", "Look at the disk that holds it."
+    if getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return IndexTorn(message, hint=hint)
+    return IndexUnusable(message, hint=hint)
 
 
 def _errno_of(error: sqlite3.Error) -> int:

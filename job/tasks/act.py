@@ -84,7 +84,7 @@ class Act:
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
             if record is not None:
-                # Holds until something better is known: a copy that fails leaves the old content, and what we know of it.
+                # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
             step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
             self._deeds.do(place, step, mirror, record)

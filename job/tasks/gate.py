@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from job.core.config.model import Pair
@@ -12,10 +12,10 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import lock, mounts
 from job.files.atomic import replace_file
-from job.files.trail import identity, open_folder, open_root
+from job.files.trail import Identity, identity, open_folder, open_root
 
 _README = """\
-This folder belongs to Truecopy, which keeps the folder above it as a mirror of {source}.
+This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
 
 The mirror is plain files: to restore, copy them back with `cp -a` or any file manager. Nothing here is needed for that.
 index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
@@ -95,8 +95,8 @@ def _check_overlap(pair: Pair, source: int, mirror: int) -> None:
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=hint)
 
 
-def _ancestors(folder: int) -> set[tuple[int, int]]:
-    found = set()
+def _ancestors(folder: int) -> set[Identity]:
+    found: set[Identity] = set()
     current = os.dup(folder)
     try:
         while True:
@@ -137,7 +137,7 @@ def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int
             doors.callback(os.close, parent)
         state = _make_and_open(name, parent)
         doors.callback(os.close, state)
-        replace_file(state, b"README.txt", _README.format(source=pair.source).encode("utf-8", "surrogateescape"))
+        _explain(state, pair)
     except OSError as error:
         place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
         raise Refused(
@@ -149,13 +149,20 @@ def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int
 
 
 def _make_and_open(name: bytes, parent: int) -> int:
-    try:
+    with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        pass
     folder = open_folder(name, parent)
     owner = os.fstat(folder).st_uid
     if owner not in {os.geteuid(), 0}:
         os.close(folder)
         raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
     return folder
+
+
+def _explain(state: int, pair: Pair) -> None:
+    """Leave a note for whoever finds the folder; written once, so that a sleeping disk may sleep on."""
+    try:
+        os.stat(b"README.txt", dir_fd=state, follow_symlinks=False)
+    except FileNotFoundError:
+        text = _README.format(source=pair.source, mirror=pair.dest)
+        replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,98 @@
+"""Build everything and join it: the only place where adapters, tasks and outputs meet. The wall clock is read here."""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from job.adapters.copier import Copier
+from job.adapters.index import Index, IndexTorn, set_aside
+from job.adapters.pace import Pace
+from job.adapters.scanner import MirrorWatch, Scanner
+from job.core.config.model import Config, Pair
+from job.core.entry import STATE_FOLDER
+from job.core.events import Event, IndexRebuilt
+from job.core.outcome import Refusal, Result
+from job.core.rules import Rules
+from job.errors import IndexUnusable, Refused
+from job.files.durable import syncfs, syncfs_means_something
+from job.files.metadata import Keeper
+from job.tasks.backup import CycleWork, run_cycle
+from job.tasks.bench import Assignment, Bench
+from job.tasks.gate import Roots
+from job.tasks.meter import Meter
+
+
+class MirrorSync:
+    """Syncs the file system of one mirror, by a descriptor that was open before the first write."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self.each = not syncfs_means_something(root)
+
+    def all(self) -> None:
+        """Sync everything; raises `OSError` if any of it was not written since the root was opened."""
+        syncfs(self._root)
+
+
+@contextlib.contextmanager
+def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+    """Make everything that the work on one pair needs; gone when the pair is done."""
+    pair = work.pair
+    with contextlib.ExitStack() as tidy:
+        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}"))
+        source = Scanner(roots.source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
+        tidy.callback(source.close)
+        watch = MirrorWatch(roots.mirror)
+        tidy.callback(watch.close)
+        keeper, sync = Keeper(), MirrorSync(roots.mirror)
+        pace = Pace(pair.rate_limit, stop=work.stop, progress=meter.bytes_copied, clock=time.monotonic, wait=time.sleep)
+        yield Bench(
+            source_root=roots.source,
+            mirror_root=roots.mirror,
+            source=source,
+            watch=watch,
+            memory=memory,
+            copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each),
+            keeper=keeper,
+            sync=sync,
+        )
+
+
+@contextlib.contextmanager
+def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
+    try:
+        index = Index.open(folder)
+    except IndexTorn as error:
+        # What is lost is only time: every content is compared again instead of being believed (invariant 13).
+        set_aside(folder)
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=error.message))
+        index = Index.open(folder)
+    except IndexUnusable as error:
+        raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
+    with contextlib.closing(index):
+        yield index
+    if index.torn:
+        set_aside(folder)
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=index.torn))
+
+
+def state_folder(config: Config, pair: Pair) -> str:
+    """Name the folder of a pair's state."""
+    if config.state_dir is not None:
+        return os.path.join(config.state_dir, pair.name)
+    return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
+
+
+def cycle_id(now: float) -> str:
+    """Make a name for a cycle that sorts by time and is never met twice."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def one_cycle(config: Config, emit: Callable[[Event], None], stop: Callable[[], bool]) -> Result:
+    """Run one cycle over all pairs."""
+    verbose = config.log_level == "debug"
+    work = CycleWork(cycle_id(time.time()), emit, stop, time.time_ns, lay_out, verbose=verbose)
+    return run_cycle(config, work)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,56 +40,58 @@ class Comparison:
         """Let each tool make the mirror that the works on standing mirrors start from."""
         expected = trees.listing(self.scratch.source(STANDING))
         for tool in self.tools:
-            emptied(self.scratch.mirror(STANDING, tool.name))
-            self._checked(tool, STANDING, self._order(tool, STANDING, again=False), expected)
+            emptied(self.scratch.mirror(STANDING, tool.name, 0))
+            self._checked(tool, STANDING, expected)
 
     def perform(self, work: Work) -> Result:
         """Check every tool, then time them. Raises `BenchError`, untimed, when one fails or makes another tree."""
         if obstacle := self.scratch.obstacle(work):
             return Result(work, missing=obstacle)
-        orders = {tool: self._order(tool, work, again=not work.fresh) for tool in self.tools}
-        able = [tool for tool in self.tools if tool.command(orders[tool])]
+        able = [tool for tool in self.tools if tool.command(self._order(tool, work, 0))]
         self._change(work, 0)
         expected = trees.listing(self.scratch.source(work))
-        memory = {tool.name: self._checked(tool, work, orders[tool], expected) for tool in able}
+        memory = {tool.name: self._checked(tool, work, expected) for tool in able}
         costs: dict[str, list[Cost]] = {tool.name: [] for tool in able}
         for number in range(1, self.scratch.sizes.runs + 1):
             self._change(work, number)
             for tool in able:
-                costs[tool.name].append(self._timed(tool, work, orders[tool]))
+                costs[tool.name].append(self._timed(tool, work, number))
         return Result(work, costs, memory)
 
-    def _checked(self, tool: Tool, work: Work, order: Order, expected: Mapping[str, trees.Fact]) -> int:
+    def _checked(self, tool: Tool, work: Work, expected: Mapping[str, trees.Fact]) -> int:
         """Run untimed, which also warms the caches; hold the mirror against the source; give the peak of memory."""
+        order = self._order(tool, work, 0)
         commands = self._ready(tool, work, order)
         peak = memory_of(commands, self._around(tool, work))
         found = trees.differences(expected, trees.listing(order.dest))
         if found:
             shown = "\n".join(found[:SHOWN_DIFFERENCES])
             raise BenchError(f"{tool.name} made another tree ({work.title}), {len(found)} differences:\n{shown}")
-        self._clear(work, order)
+        self._leave(work, order)
         return peak
 
-    def _timed(self, tool: Tool, work: Work, order: Order) -> Cost:
+    def _timed(self, tool: Tool, work: Work, number: int) -> Cost:
+        order = self._order(tool, work, number)
         commands = self._ready(tool, work, order)
         # What the tool before left to be written must not be paid for by this one.
         subprocess.run(["sync", "-f", str(self.scratch.folders[work.place])], check=True)
         cost = cost_of(commands, self._around(tool, work))
-        self._clear(work, order)
+        self._leave(work, order)
         return cost
 
-    def _order(self, tool: Tool, work: Work, *, again: bool) -> Order:
+    def _order(self, tool: Tool, work: Work, number: int) -> Order:
         return Order(
             source=self.scratch.source(work),
-            dest=self.scratch.mirror(work, tool.name),
+            dest=self.scratch.mirror(work, tool.name, number),
             config=self.scratch.folders[Place.DISK] / f"{tool.name}.json",
-            again=again,
+            again=not work.fresh and work is not STANDING,
             by_checksum=work.by_checksum,
         )
 
     def _ready(self, tool: Tool, work: Work, order: Order) -> list[Command]:
         """Lay out everything a run needs, all of it untimed, and give what is to be run."""
-        self._clear(work, order)
+        if work.fresh:
+            emptied(order.dest)
         logs = emptied(self.scratch.logs(work, tool.name))
         config = config_of(order, logs, work.options if tool.ours else {})
         order.config.write_text(json.dumps(config), encoding="utf-8")
@@ -102,9 +105,11 @@ class Comparison:
 
     def _change(self, work: Work, number: int) -> None:
         if work.changed:
-            trees.change(self.scratch.source(work), work.changed, seed=number)
+            trees.change(self.scratch.source(work), work.changed, turn=number)
 
     @staticmethod
-    def _clear(work: Work, order: Order) -> None:
-        if work.fresh:
-            emptied(order.dest)
+    def _leave(work: Work, order: Order) -> None:
+        # Memory is dear. On a disk mirrors stay to the end: ext4 does not use an inode again within minutes, and
+        # searching past freed ones would be most of the cost of every later first copy, whoever's it is.
+        if work.fresh and work.place is Place.TMPFS:
+            shutil.rmtree(order.dest)

@@ -51,9 +51,9 @@ class Scratch:
             trees.grow(root, self.sizes.files)
         return root
 
-    def mirror(self, work: Work, tool: str) -> Path:
-        """Say where a tool's mirror is: the standing one, or the one that is made anew in every run."""
-        return self.folders[work.place] / ("fresh" if work.fresh else "standing") / tool
+    def mirror(self, work: Work, tool: str, run: int) -> Path:
+        """Say where a tool's mirror is: the standing one, or where the work asks for it one for each run."""
+        return self.folders[work.place] / (f"{work.name}-{run}" if work.fresh else "standing") / tool
 
     def logs(self, work: Work, tool: str) -> Path:
         """Say where a tool logs: on the file system of the mirror, so that they become durable together."""
@@ -72,9 +72,10 @@ def emptied(folder: Path) -> Path:
 def opened(parent: Path, sizes: Sizes, tools: int) -> Iterator[Scratch]:
     """Make the scratch folders and remove them at the end, however that comes.
 
-    Raises `BenchError` when the real file system has no room for a mirror of every tool.
+    Raises `BenchError` when the real file system has no room for the mirrors of all tools.
     """
-    needed = sizes.files * BYTES_A_FILE * (tools + 2)
+    trees_on_disk = 1 + tools * (1 + 1 + sizes.runs)  # source; and for each tool standing mirror, check, timed runs
+    needed = sizes.files * BYTES_A_FILE * trees_on_disk
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise BenchError(f"{parent} has {free:,} bytes free, {needed:,} are needed; name another folder by --scratch")

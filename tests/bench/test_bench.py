@@ -62,7 +62,7 @@ def test_the_original_copies_once_then_only_what_differs_with_a_line_a_file(tmp_
 
     first = the_original(tmp_path)
     second = the_original(tmp_path)
-    trees.change(tmp_path / "source", 0.1, seed=1)
+    trees.change(tmp_path / "source", 0.1, turn=1)
     third = the_original(tmp_path)
 
     assert trees.listing(tmp_path / "source") == trees.listing(tmp_path / "mirror")

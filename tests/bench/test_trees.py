@@ -1,5 +1,6 @@
 """The trees that are copied, and the comparison that every figure rests on."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from tests.bench import trees
@@ -39,7 +40,7 @@ def test_a_change_touches_the_share_asked_for_and_keeps_names_and_inodes(tmp_pat
     trees.grow(tmp_path, 100)
     before, inodes = trees.listing(tmp_path), {path: path.stat().st_ino for path in tmp_path.rglob("*")}
 
-    count = trees.change(tmp_path, 0.05, seed=3)
+    count = trees.change(tmp_path, 0.05, turn=3)
 
     after = trees.listing(tmp_path)
     changed = [path for path in before if before[path].checksum != after[path].checksum]
@@ -60,3 +61,16 @@ def test_differences_name_what_is_missing_surplus_or_different_and_pass_over_the
     lines = trees.differences(trees.listing(tmp_path / "left"), trees.listing(tmp_path / "right"))
 
     assert lines == [f"missing: {names[0]!r}", f"different mode: {names[1]!r}", "too much: 'surplus'"]
+
+
+def test_every_turn_changes_other_files_until_all_had_theirs(tmp_path: Path) -> None:
+    trees.grow(tmp_path, 20)
+    seen = [trees.listing(tmp_path)]
+
+    for turn in range(4):
+        trees.change(tmp_path, 0.25, turn=turn)
+        seen.append(trees.listing(tmp_path))
+
+    changed = [{path for path in old if old[path] != new[path]} for old, new in pairwise(seen)]
+    assert [len(paths) for paths in changed] == [5, 5, 5, 5]
+    assert len(set.union(*changed)) == 20

@@ -62,11 +62,18 @@ def grow_large(root: Path, size: int, seed: int = 1) -> None:
     _make_old(path, dice)
 
 
-def change(root: Path, share: float, seed: int) -> int:
-    """Rewrite a share of the files in place, half of them with another size; tell how many, at least one."""
-    dice = random.Random(seed)
+def change(root: Path, share: float, turn: int) -> int:
+    """Rewrite a share of the files in place, about half of them with another size; tell how many, at least one.
+
+    Each turn takes other files, until all had theirs: rsync compares times by whole seconds, and would rightly by its
+    own rules pass over a file that is rewritten twice within one.
+    """
+    dice = random.Random(turn)
     paths = sorted(path for path, is_folder in _below(root) if not is_folder)
-    chosen = dice.sample(paths, max(1, round(len(paths) * share)))
+    random.Random(0).shuffle(paths)
+    count = max(1, round(len(paths) * share))
+    start = turn * count % len(paths)
+    chosen = (paths + paths)[start : start + count]
     for path in chosen:
         size = os.stat(path).st_size + dice.choice((0, 137))
         with open(path, "r+b") as file:

@@ -185,6 +185,22 @@ def test_a_file_far_too_large_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_root
+def test_a_file_that_may_not_be_read_names_the_user(tmp_path: Path) -> None:
+    path = config_file(tmp_path, SIX)
+    os.chmod(path, 0o600)
+    os.chmod(tmp_path, 0o755)
+    os.seteuid(65534)
+
+    try:
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied") as caught:
+            read_settings(path, {})
+    finally:
+        os.seteuid(0)
+
+    assert "Let user 65534 read it" in caught.value.hint
+
+
+@pytest.mark.needs_root
 def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
     path = config_file(tmp_path, SIX)
     os.chmod(path, 0o666)

@@ -69,6 +69,15 @@ def test_a_windows_path_says_which_mount_is_missing() -> None:
     ]
 
 
+def test_windows_folders_of_one_name_get_a_mount_each() -> None:
+    raw = {"source_dirs": ["C:/Users/ann/Music", "C:/Users/bob/Music"], "dest_dirs": ["/backup/ann", "/backup/bob"]}
+
+    first, second = lines(raw)
+
+    assert first.endswith("write /source/music here")
+    assert second.endswith("write /source/music-2 here")
+
+
 @pytest.mark.parametrize(
     ("dest", "told"),
     [("/source/music/", "the same folder as its source"), ("/source/music/x", "inside"), ("/source", "around")],
@@ -143,6 +152,7 @@ def test_a_fault_shows_the_value_and_what_would_be_right(raw: dict[str, Any], to
     ("raw", "told"),
     [
         ({"schedule": "now and then"}, "schedule"),
+        ({"exclude": ["*.tmp", "!"]}, "exclude[1]"),
         ({"timezone": "Mars/Olympus"}, "IANA time zone"),
         ({"timezone": "../../etc/passwd"}, "IANA time zone"),
         ({"sleep_time": "a while"}, "'15 minutes'"),

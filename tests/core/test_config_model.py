@@ -64,6 +64,11 @@ def test_the_options_of_a_pair_win_over_the_general_ones() -> None:
     assert (second.name, second.exclude, second.audit_interval) == ("second", ("*.tmp",), 0)
 
 
+@pytest.mark.parametrize("pattern", ["[[]*", "*.tmp", "!/keep", "#comment", " ", "ä/**/ö"])
+def test_gitignore_patterns_are_taken(pattern: str) -> None:
+    assert Config(run_enabled="N", exclude=(pattern,)).exclude == (pattern,)
+
+
 def test_a_config_cannot_be_changed() -> None:
     config = Config(run_enabled="N")
 

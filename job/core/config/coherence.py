@@ -13,6 +13,9 @@ from job.core.config import pairing
 
 Place = tuple[str | int, ...]
 
+_NOT_HERE = "is a Windows path, but Truecopy runs on Linux"
+_WHOLE_PATH = "~ is not expanded here; write the whole path"
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -110,26 +113,27 @@ def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Con
     # A disabled run touches no folder, so the original's sample, which ships disabled, may keep its Windows paths.
     if not _runs(raw):
         return
-    metrics = _table(raw.get("metrics"))
-    places: list[tuple[Place, str | None, str]] = []
-    for pair in pairs:
-        places += [(pair.source_place, pair.source, "/source"), (pair.dest_place, pair.dest, "/backup")]
-    places += [((key,), _text(raw.get(key)), "") for key in ("log_file", "error_log_file", "state_dir")]
-    places.append((("metrics", "textfile"), _text(metrics.get("textfile")), ""))
-    for place, path, inside in places:
-        if path and pairing.is_windows_path(path):
-            yield Conflict(place, path, _windows_message(path, inside))
-        elif path and (path == "~" or path.startswith("~/")):
-            yield Conflict(place, path, "~ is not expanded here; write the whole path")
+    yield from _unmounted([(pair.source_place, pair.source) for pair in pairs if pair.source], "/source", ":ro")
+    yield from _unmounted([(pair.dest_place, pair.dest) for pair in pairs if pair.dest], "/backup", "")
+    files = [((key,), _text(raw.get(key))) for key in ("log_file", "error_log_file", "state_dir")]
+    for place, path in [*files, (("metrics", "textfile"), _text(_table(raw.get("metrics")).get("textfile")))]:
+        if path and _foreign(path):
+            advice = "mount its folder into the container and write the path it has there"
+            yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}")
+        elif path and _is_shorthand(path):
+            yield Conflict(place, path, _WHOLE_PATH)
 
 
-def _windows_message(path: str, inside: str) -> str:
-    if inside:
-        return pairing.mount_advice(path, inside, read_only=inside == "/source")
-    return (
-        f"{path} is a Windows path, but Truecopy runs on Linux: mount its folder into the container "
-        "and write the path it has there"
-    )
+def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -> Iterator[Conflict]:
+    # Numbered where two end alike, so that whoever follows every advice gets as many mounts as folders.
+    names = pairing.unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
+    for (place, path), name in zip(folders, names, strict=True):
+        if _foreign(path):
+            inner = f"{inside}/{name}"
+            advice = f'mount that folder into the container, for example `-v "{path}:{inner}{ending}"`'
+            yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
+        elif _is_shorthand(path):
+            yield Conflict(place, path, _WHOLE_PATH)
 
 
 def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -165,6 +169,10 @@ def _runs(raw: Mapping[str, Any]) -> bool:
 
 def _foreign(path: str) -> bool:
     return pairing.is_windows_path(path)
+
+
+def _is_shorthand(path: str) -> bool:
+    return path == "~" or path.startswith("~/")
 
 
 def _text(value: object) -> str | None:

@@ -51,16 +51,6 @@ def is_windows_path(path: str) -> bool:
     return bool(_WINDOWS.fullmatch(path))
 
 
-def mount_advice(path: str, inside: str, *, read_only: bool) -> str:
-    """Say which mount makes the Windows folder `path` reachable, below the folder `inside` of the container."""
-    place = f"{inside}/{default_name(path.replace(':', ''))}"
-    ending = ":ro" if read_only else ""
-    return (
-        f"{path} is a Windows path, but Truecopy runs on Linux: mount that folder into the container, "
-        f'for example `-v "{path}:{place}{ending}"`, and write {place} here'
-    )
-
-
 def relation(one: str, other: str) -> str:
     """Say how the folder `one` lies to `other` by their text: `same`, `inside`, `around`, or empty for apart."""
     first, second = _normal(one), _normal(other)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import warnings
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -46,7 +47,10 @@ def path(text: str) -> str:
 def pattern(text: str) -> str:
     """Refuse a pattern that cannot be compiled."""
     try:
-        Rules((text,))
+        with warnings.catch_warnings():
+            # `[[]` is a good gitignore pattern; only Python's own, made of it, may one day mean something else.
+            warnings.simplefilter("ignore", FutureWarning)
+            Rules((text,))
     except (ValueError, re.error) as error:
         msg = "not a gitignore pattern; write one such as '*.tmp' or '/cache/'"
         raise ValueError(msg) from error

@@ -84,6 +84,13 @@ class Index:
             raise _unusable(error) from None
 
     @classmethod
+    def empty(cls) -> Self:
+        """Give an index that knows nothing and lies nowhere."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection.executescript(_SCHEMA)
+        return cls(connection)
+
+    @classmethod
     def _checked(cls, connection: sqlite3.Connection) -> Self:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()

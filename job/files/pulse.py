@@ -83,6 +83,14 @@ def check(path: str, now: float) -> tuple[bool, str]:
     return True, f"healthy: the next cycle is due in {max(0.0, due - now):.0f} seconds"
 
 
+def next_due(path: str) -> float | None:
+    """Tell when the service behind the heartbeat file starts its next cycle; None if that is not known."""
+    try:
+        return float(_read(path)["next_due_timestamp_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _read(path: str) -> dict[str, Any]:
     folder = open_folder(path)
     try:

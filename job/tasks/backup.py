@@ -125,7 +125,7 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
     meter = Meter(work)
     now_ns = work.now_ns()
     with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
-        _check_source(bench, work.pair)
+        gate.check_source(bench.source, bench.memory.entries_known(), work.pair)
         audit = now_ns / 1e9 - bench.memory.audited >= work.pair.audit_interval
         work.emit(
             PairStarted(
@@ -136,7 +136,7 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
                 audit=audit,
             )
         )
-        found = look(bench, work, audit=audit)
+        found = look(bench, work.pair, meter.looked, audit=audit)
         _tell_settled(found.tally, work)
         failed = _tell_unlisted(found.unlisted, work)
         meter.expect(found)
@@ -156,25 +156,6 @@ class _FailureCount:
         if isinstance(event, BatchCommitted):
             self.failed += event.tally.failed
         self.emit(event)
-
-
-def _check_source(bench: Bench, pair: Pair) -> None:
-    """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that."""
-    try:
-        listing = bench.source.list(b"")
-    except OSError as error:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} cannot be listed: {error.strerror}",
-            hint="Give this user the right to read it; the mirror was left alone.",
-        ) from None
-    known = bench.memory.entries_known()
-    if not listing.entries and known:
-        raise Refused(
-            Refusal.SOURCE_EMPTY,
-            f"the source {pair.source} is empty, but {known} files of it are in the mirror",
-            hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
-        )
 
 
 def _tell_settled(tally: Tally, work: Assignment) -> None:

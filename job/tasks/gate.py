@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from job.core.config.model import Pair
 from job.core.entry import STATE_FOLDER
@@ -12,6 +13,7 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import lock, mounts
 from job.files.atomic import replace_file
+from job.files.listing import Listing
 from job.files.trail import Identity, identity, open_folder, open_root
 
 _README = """\
@@ -33,12 +35,20 @@ class Roots:
 
 
 @contextmanager
-def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
-    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder."""
+def open_roots(pair: Pair) -> Iterator[tuple[int, int]]:
+    """Open source and mirror and see that neither is part of the other, or raise `Refused`. Nothing is written."""
     with ExitStack() as doors:
         source = _open(doors, pair.source, _SOURCE)
         mirror = _open(doors, pair.dest, _MIRROR)
         _check_overlap(pair, source, mirror)
+        yield source, mirror
+
+
+@contextmanager
+def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
+    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder."""
+    with ExitStack() as doors:
+        source, mirror = doors.enter_context(open_roots(pair))
         _check_writable(pair, mirror)
         state = _open_state(doors, pair, state_dir, mirror)
         doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
@@ -166,3 +176,31 @@ def _explain(state: int, pair: Pair) -> None:
     except FileNotFoundError:
         text = _README.format(source=pair.source, mirror=pair.dest)
         replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))
+
+
+class Listed(Protocol):
+    """What the check of the source needs."""
+
+    def list(self, path: bytes) -> Listing:
+        """List one folder; raises `OSError`."""
+
+
+def check_source(source: Listed, known: int, pair: Pair) -> None:
+    """Refuse an empty source of which `known` files are in the index: a disk that is not mounted looks just like that.
+
+    Raises `Refused` (invariant 5).
+    """
+    try:
+        listing = source.list(b"")
+    except OSError as error:
+        raise Refused(
+            Refusal.SOURCE_UNREADABLE,
+            f"the source {pair.source} cannot be listed: {error.strerror}",
+            hint="Give this user the right to read it; the mirror was left alone.",
+        ) from None
+    if not listing.entries and known:
+        raise Refused(
+            Refusal.SOURCE_EMPTY,
+            f"the source {pair.source} is empty, but {known} files of it are in the mirror",
+            hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
+        )

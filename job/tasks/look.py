@@ -3,17 +3,32 @@
 What could not be read is unknown, never gone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from job.core.events import Progressed
+from job.core.config.model import Pair
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.core.tally import Tally
-from job.errors import Stopped
 from job.files.listing import Listing, Unlisted
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Memory, Source, Watch
 
-_TELL_EVERY_FOLDERS = 512
+
+class Eyes(Protocol):
+    """What a look needs: a bench has it, and so has a preview."""
+
+    @property
+    def source(self) -> Source:
+        """Lists the source."""
+
+    @property
+    def watch(self) -> Watch:
+        """Looks at the mirror."""
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered."""
 
 
 @dataclass(slots=True)
@@ -38,51 +53,43 @@ class Looked:
         return Tally(folders=self.folders_unchanged, skipped_by={why: n for why, n in skipped.items() if n})
 
 
-def look(bench: Bench, work: Assignment, *, audit: bool) -> Looked:
-    """Walk the source against the index; in an audit every mirror file is held against it, too. Raises `Stopped`."""
+def look(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], *, audit: bool) -> Looked:
+    """Walk the source against the index; in an audit every mirror file is held against it, too.
+
+    `notice` is called after each folder with what was found so far; what it raises ends the look.
+    """
     found = Looked()
-    for number, listing in enumerate(bench.source.walk(), start=1):
-        if work.stop():
-            raise Stopped("stopped while looking")
+    for listing in eyes.source.walk():
         if isinstance(listing, Unlisted):
             found.unlisted.append(listing)
-            continue
-        known = bench.memory.summary(listing.path)
-        if known and _unmoved(listing, known, work) and _mirror_unmoved(listing, known, bench, work, audit=audit):
-            found.folders_unchanged += 1
-            found.entries_unchanged += known.entries
-            found.specials_unchanged += known.specials
         else:
-            found.changed.append(listing.path)
-            found.entries_to_visit += len(listing.entries) - len(listing.folders)
-            found.bytes_to_visit += sum(entry.size for entry in listing.entries)
-        if number % _TELL_EVERY_FOLDERS == 0:
-            _tell(found, work)
-    _tell(found, work)
+            _file_away(listing, eyes, pair, found, audit=audit)
+        notice(found)
     return found
 
 
-def _unmoved(listing: Listing, known: FolderSummary, work: Assignment) -> bool:
-    if work.pair.compare == "checksum" or known.recheck or listing.unreadable:
+def _file_away(listing: Listing, eyes: Eyes, pair: Pair, found: Looked, *, audit: bool) -> None:
+    known = eyes.memory.summary(listing.path)
+    if known and _source_unmoved(listing, known, pair) and _mirror_unmoved(listing, known, eyes, pair, audit=audit):
+        found.folders_unchanged += 1
+        found.entries_unchanged += known.entries
+        found.specials_unchanged += known.specials
+        return
+    found.changed.append(listing.path)
+    found.entries_to_visit += len(listing.entries) - len(listing.folders)
+    found.bytes_to_visit += sum(entry.size for entry in listing.entries)
+
+
+def _source_unmoved(listing: Listing, known: FolderSummary, pair: Pair) -> bool:
+    if pair.compare == "checksum" or known.recheck or listing.unreadable:
         return False
     return listing.fingerprint == known.fingerprint
 
 
-def _mirror_unmoved(listing: Listing, known: FolderSummary, bench: Bench, work: Assignment, *, audit: bool) -> bool:
+def _mirror_unmoved(listing: Listing, known: FolderSummary, eyes: Eyes, pair: Pair, *, audit: bool) -> bool:
     """Stat the mirror folder; in an audit every file in it, too. `asleep` leaves it alone between audits."""
-    if work.pair.mirror_check == "asleep" and not audit:
+    if pair.mirror_check == "asleep" and not audit:
         return True
-    if bench.watch.stamp(listing.path) != known.stamp:
+    if eyes.watch.stamp(listing.path) != known.stamp:
         return False
-    return not audit or bench.watch.fingerprint(listing.path) == known.mirror_fingerprint
-
-
-def _tell(found: Looked, work: Assignment) -> None:
-    work.emit(
-        Progressed(
-            cycle_id=work.cycle_id,
-            pair=work.pair.name,
-            phase="look",
-            entries=found.entries_unchanged + found.entries_to_visit,
-        )
-    )
+    return not audit or eyes.watch.fingerprint(listing.path) == known.mirror_fingerprint

@@ -1,6 +1,7 @@
 """Meter: how far the work on a pair is, told a few times a second for bars and heartbeats."""
 
 from job.core.events import Progressed
+from job.errors import Stopped
 from job.tasks.bench import Assignment
 from job.tasks.look import Looked
 
@@ -12,12 +13,21 @@ class Meter:
 
     def __init__(self, work: Assignment) -> None:
         self._work = work
+        self._phase = "look"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
         self._told_ns = 0
 
+    def looked(self, found: Looked) -> None:
+        """Note how far a look is. Raises `Stopped` when the run is to end."""
+        if self._work.stop():
+            raise Stopped("stopped while looking")
+        self._entries = found.entries_unchanged + found.entries_to_visit
+        self._tell_now_and_then()
+
     def expect(self, found: Looked) -> None:
-        """Set the totals: what lies in the folders that will be visited."""
+        """Start over for the acting: what lies in the folders that will be visited is the whole."""
+        self._phase, self._entries = "act", 0
         self._entries_total, self._bytes_total = found.entries_to_visit, found.bytes_to_visit
         self._tell()
 
@@ -42,7 +52,7 @@ class Meter:
             Progressed(
                 cycle_id=self._work.cycle_id,
                 pair=self._work.pair.name,
-                phase="act",
+                phase=self._phase,
                 entries=self._entries,
                 entries_total=self._entries_total,
                 bytes=self._bytes,

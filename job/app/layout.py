@@ -1,11 +1,9 @@
-"""Build everything and join it: the only place where adapters, tasks and outputs meet. The wall clock is read here."""
+"""Lay out the bench of a pair: the adapters that the tasks work with."""
 
 import contextlib
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 from job.adapters.copier import Copier
 from job.adapters.index import Index, IndexTorn, set_aside
@@ -13,16 +11,16 @@ from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
 from job.core.config.model import Config, Pair
 from job.core.entry import STATE_FOLDER
-from job.core.events import Event, IndexRebuilt
-from job.core.outcome import Refusal, Result
+from job.core.events import IndexRebuilt
+from job.core.outcome import Refusal
 from job.core.rules import Rules
 from job.errors import IndexUnusable, Refused
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.metadata import Keeper
-from job.tasks.backup import CycleWork, run_cycle
 from job.tasks.bench import Assignment, Bench
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
+from job.tasks.preview import Preview
 
 
 class MirrorSync:
@@ -79,20 +77,27 @@ def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
         work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=index.torn))
 
 
+@contextlib.contextmanager
+def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
+    """Make what a dry run needs; nothing is created or changed."""
+    with contextlib.ExitStack() as tidy:
+        index = tidy.enter_context(contextlib.closing(_index_to_read(state_folder(config, pair))))
+        scanner = Scanner(source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
+        tidy.callback(scanner.close)
+        watch = MirrorWatch(mirror)
+        tidy.callback(watch.close)
+        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index)
+
+
+def _index_to_read(folder: str) -> Index:
+    try:
+        return Index.open_read_only(folder) or Index.empty()
+    except IndexTorn:
+        return Index.empty()  # as the next cycle would do
+
+
 def state_folder(config: Config, pair: Pair) -> str:
     """Name the folder of a pair's state."""
     if config.state_dir is not None:
         return os.path.join(config.state_dir, pair.name)
     return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
-
-
-def cycle_id(now: float) -> str:
-    """Make a name for a cycle that sorts by time and is never met twice."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
-def one_cycle(config: Config, emit: Callable[[Event], None], stop: Callable[[], bool]) -> Result:
-    """Run one cycle over all pairs."""
-    verbose = config.log_level == "debug"
-    work = CycleWork(cycle_id(time.time()), emit, stop, time.time_ns, lay_out, verbose=verbose)
-    return run_cycle(config, work)

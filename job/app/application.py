@@ -1,0 +1,158 @@
+"""The application: config, outputs and cycles joined. What `run` and the service drive (`daemon.Service`)."""
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+from job import __version__
+from job.adapters.history import History
+from job.adapters.logs import Logs, LogSettings
+from job.adapters.metrics import Metrics
+from job.adapters.publish import Publisher, Targets
+from job.adapters.settings import Settings, read_settings
+from job.app.layout import lay_out, state_folder
+from job.core.bus import Bus
+from job.core.config.model import Config
+from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
+from job.core.outcome import Result
+from job.core.timing import schedule_of
+from job.errors import ConfigError
+from job.tasks.backup import CycleWork, run_cycle
+
+
+class Application:
+    """One process's worth of Truecopy."""
+
+    def __init__(self, config_path: str, environ: Mapping[str, str], *, stream: TextIO | None) -> None:
+        """Log to `stream` as JSON lines, or, if it is None, to the log files only. Nothing is read yet."""
+        self.config_path = config_path
+        self._environ = environ
+        self._settings: Settings | None = None
+        self._rejected = False
+        self._seen: tuple[int, int, int] | None = None
+        self._histories: dict[str, History] = {}
+        self._bus = Bus()
+        self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream)
+        self.metrics = Metrics(history=self._history, version=__version__, python=platform.python_version())
+        self._publisher = Publisher(self.metrics.registry, failed=self._bus.failed)
+        for listener in (self._logs, self.metrics, self._publisher):
+            self._bus.join(listener)
+
+    def join(self, listener: Listener) -> None:
+        """Let one more listener hear every event."""
+        self._bus.join(listener)
+
+    def failed(self, output: str, error: str) -> None:
+        """Tell that an output failed; the cycle goes on."""
+        self._bus.failed(output, error)
+
+    def close(self) -> None:
+        """Close the log files."""
+        self._logs.close()
+
+    def load(self) -> Config:
+        """Read the config for the first time. Raises `ConfigError` with every fault."""
+        self._seen = self._signature()
+        self._settings = read_settings(self.config_path, self._environ)
+        self._put_in_force(self._settings.config)
+        return self._settings.config
+
+    @property
+    def address(self) -> str:
+        """Where metrics are served, as `host:port`; empty when the port is off."""
+        metrics = self._config.metrics
+        return f"{metrics.address}:{metrics.port}" if metrics.enabled else ""
+
+    @property
+    def _config(self) -> Config:
+        if self._settings is None:
+            raise AssertionError
+        return self._settings.config
+
+    def reload(self) -> Config:
+        """Read the config again; a broken edit is told, and the last good one stays in force."""
+        if self._settings is None:
+            return self.load()
+        self._seen = self._signature()
+        try:
+            fresh = read_settings(self.config_path, self._environ)
+        except ConfigError as error:
+            self._rejected = True
+            self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
+            return self._config
+        if fresh.digest != self._settings.digest or self._rejected:
+            self._rejected = False
+            self._settings = fresh
+            self._put_in_force(fresh.config)
+            names = tuple(pair.name for pair in fresh.config.effective_pairs)
+            self.emit(ConfigReloaded(config=self.config_path, pairs=names))
+        return fresh.config
+
+    def config_changed(self) -> bool:
+        """Tell whether the config file looks different than when it was read last."""
+        return self._signature() != self._seen
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self.config_path)
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _put_in_force(self, config: Config) -> None:
+        self._logs.configure(
+            LogSettings(level=config.log_level, log_file=config.log_file, error_log_file=config.error_log_file)
+        )
+        pairs = config.effective_pairs
+        for pair in pairs:
+            self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
+        self.metrics.configure(
+            pairs=[pair.name for pair in pairs],
+            interval_seconds=schedule_of(config.schedule, config.sleep_time).longest_gap,
+            run_enabled=config.enabled,
+        )
+        self._publisher.configure(_targets(config))
+
+    def _history(self, pair: str) -> History:
+        return self._histories[pair]
+
+    def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
+        """Run one cycle over all pairs."""
+        name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        verbose = config.log_level == "debug"
+        return run_cycle(config, CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose))
+
+    def last_success(self) -> float | None:
+        """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""
+        pairs = self._config.effective_pairs
+        times = [self._histories[pair.name].read().last_success_timestamp_seconds for pair in pairs]
+        return min(times) if times and all(times) else None
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        self._bus.emit(event)
+
+    def now(self) -> float:
+        """Read the wall clock, in seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Read a clock that nobody can set, in seconds."""
+        return time.monotonic()
+
+
+def _targets(config: Config) -> Targets:
+    metrics = config.metrics
+    password = metrics.pushgateway_password
+    return Targets(
+        textfile=metrics.textfile,
+        pushgateway=metrics.pushgateway,
+        job=metrics.pushgateway_job,
+        instance=os.uname().nodename,
+        username=metrics.pushgateway_username,
+        password=password.get_secret_value() if password else None,
+    )

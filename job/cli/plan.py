@@ -1,0 +1,83 @@
+"""`truecopy plan`: the dry run."""
+
+import json
+import time
+
+import click
+
+from job.adapters.settings import read_settings
+from job.app.layout import lay_out_preview
+from job.cli.context import Context
+from job.core.config.model import Config, Pair
+from job.core.entry import base64_of, printable
+from job.errors import Exit, Refused
+from job.tasks.gate import open_roots
+from job.tasks.look import Looked
+from job.tasks.preview import Planned, preview
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.pass_obj
+def plan(context: Context, *, as_json: bool) -> int:
+    """Tell what the next cycle would do, each line with its reason; change nothing.
+
+    Contents are not read, so what has to be compared first is listed as compare_source or compare_both.
+    """
+    config = read_settings(context.config_path, context.environ).config
+    if not config.enabled:
+        click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
+    worst = Exit.OK
+    for pair in config.effective_pairs:
+        try:
+            failed = _plan_pair(config, pair, as_json=as_json)
+        except Refused as error:
+            _print_refusal(pair, error, as_json=as_json)
+            worst = Exit.REFUSED
+            continue
+        if failed and worst is Exit.OK:
+            worst = Exit.PARTIAL
+    return worst
+
+
+def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
+    entries = size = failed = 0
+    with open_roots(pair) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
+        for step in preview(view, time.time(), _no_notice):
+            entries += 1
+            size += step.bytes
+            failed += step.action in {"fail", "refuse_name"}
+            click.echo(_as_json(step) if as_json else _as_text(step))
+    if not as_json:
+        click.echo(f"# {pair.name}: {entries} entries need work, {size} bytes at most would be read")
+    return failed
+
+
+def _no_notice(found: Looked) -> None:
+    del found
+
+
+def _as_text(step: Planned) -> str:
+    return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({step.reason})"
+
+
+def _as_json(step: Planned) -> str:
+    fields = {
+        "pair": step.pair,
+        "action": step.action,
+        "path": printable(step.path),
+        "kind": step.kind,
+        "bytes": step.bytes,
+        "reason": step.reason,
+    }
+    if (code := base64_of(step.path)) is not None:
+        fields["path_base64"] = code
+    return json.dumps(fields)
+
+
+def _print_refusal(pair: Pair, error: Refused, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"pair": pair.name, "action": "refuse", "reason": error.reason, "error": error.message}))
+    else:
+        click.echo(f"refuse         {pair.name}: {error.message}")
+        click.echo(f"               {error.hint}")

@@ -1,0 +1,75 @@
+"""`truecopy status`: the last cycle of each pair, and the service."""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from job.adapters.settings import read_settings
+from job.app.report import PairStatus, pair_statuses
+from job.cli.context import Context
+from job.core.entry import printable
+from job.files.pulse import check, heartbeat_path, next_due
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(context: Context, *, as_json: bool) -> None:
+    """Tell how the last cycle of each pair ended, when it last succeeded, and when the next is due."""
+    config = read_settings(context.config_path, context.environ).config
+    path = heartbeat_path(context.config_path, context.environ)
+    alive, sentence = check(path, time.time())
+    due = next_due(path) if alive else None
+    pairs = pair_statuses(config)
+    if as_json:
+        service = {"alive": alive, "message": sentence, "next_due": _moment(due)}
+        click.echo(json.dumps({"service": service, "pairs": [_document(each) for each in pairs]}, indent=2))
+        return
+    click.echo(f"service: {printable(sentence.encode())}")
+    for each in pairs:
+        click.echo(f"{each.name}: {_sentence(each)}")
+        click.echo(printable(f"    {each.source} -> {each.mirror}".encode("utf-8", "surrogateescape")))
+        if each.trouble:
+            click.echo(f"    its history cannot be read: {printable(each.trouble.encode())}")
+
+
+def _sentence(each: PairStatus) -> str:
+    history = each.history
+    if history.result is None:
+        return "no cycle yet"
+    tally = history.tally
+    counts = f"{tally.copied} copied, {tally.updated} updated, {tally.skipped} skipped, {tally.failed} failed"
+    success = _moment(history.last_success_timestamp_seconds) or "never"
+    return (
+        f"{history.result} at {_moment(history.last_attempt_timestamp_seconds)}"
+        f" ({counts}; {history.duration_seconds:.1f} s); last success: {success}"
+    )
+
+
+def _document(each: PairStatus) -> dict[str, Any]:
+    history, tally = each.history, each.history.tally
+    return {
+        "pair": each.name,
+        "source": each.source,
+        "mirror": each.mirror,
+        "result": history.result,
+        "last_attempt": _moment(history.last_attempt_timestamp_seconds),
+        "last_success": _moment(history.last_success_timestamp_seconds),
+        "duration_seconds": history.duration_seconds,
+        "copied": tally.copied,
+        "updated": tally.updated,
+        "skipped": tally.skipped,
+        "failed": tally.failed,
+        "bytes_copied": tally.bytes_copied,
+        "trouble": each.trouble,
+    }
+
+
+def _moment(seconds: float | None) -> str | None:
+    """Write a moment as RFC 3339 in UTC; None for never."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

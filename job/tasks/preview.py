@@ -1,0 +1,77 @@
+"""Preview: what the next cycle would do, each line with its reason. Changes nothing, locks nothing, hashes nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from job.core.config.model import Pair
+from job.core.entry import Entry, Kind, join
+from job.core.outcome import failure_of
+from job.core.plan import Action, Means, decide
+from job.files.listing import list_entries
+from job.files.trail import Trail
+from job.tasks import gate
+from job.tasks.bench import Memory, Source, Watch
+from job.tasks.look import Looked, look
+
+_SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a dry run of one pair needs."""
+
+    pair: Pair
+    source: Source
+    watch: Watch
+    mirror_root: int
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One line of the plan."""
+
+    pair: str
+    action: str
+    """A `core.plan.Action` that does something, or `fail` for what cannot be read."""
+    path: bytes
+    kind: Kind
+    bytes: int
+    """Size of the content that would be read."""
+    reason: str
+
+
+def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
+    """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
+    pair = view.pair
+    gate.check_source(view.source, view.memory.entries_known(), pair)
+    audit = now - view.memory.audited >= pair.audit_interval
+    found = look(view, pair, notice, audit=audit)
+    for path, error in found.unlisted:
+        yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+    with closing(Trail(view.mirror_root)) as trail:
+        for path in found.changed:
+            yield from _folder(view, path, trail)
+
+
+def _folder(view: Preview, path: bytes, trail: Trail) -> Iterator[Planned]:
+    try:
+        listing = view.source.list(path)
+    except OSError as error:
+        yield Planned(view.pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+        return
+    means = Means(view.pair.checksum, view.pair.compare == "checksum")
+    present, records = _mirror_entries(trail, path), view.memory.records(path)
+    for entry in listing.entries:
+        where = join(path, entry.name)
+        step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
+        if step.action not in _SILENT:
+            yield Planned(view.pair.name, str(step.action), where, entry.kind, entry.size, step.reason)
+
+
+def _mirror_entries(trail: Trail, path: bytes) -> dict[bytes, Entry]:
+    try:
+        return {entry.name: entry for entry in list_entries(trail.goto(path))[0]}
+    except OSError:
+        return {}  # the folder is not there yet, or stands for something else: everything in it is new

@@ -35,6 +35,7 @@ class World:
         self.file: Config | None = first
         self.good = first
         self.read: Config | None = first
+        self.watched = True
         self.success: float | None = None
         self.cycles: list[float] = []
         self.elapsed: list[float] = []
@@ -64,7 +65,7 @@ class World:
         return self.good
 
     def config_changed(self) -> bool:
-        return self.file is not self.read
+        return self.watched and self.file is not self.read
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
         self.cycles.append(self.wall)

@@ -66,9 +66,10 @@ def test_a_crash_is_told_with_its_traceback_and_waits_like_any_other_cycle() -> 
     assert code == Exit.OK
 
 
-def test_the_config_is_read_again_before_every_cycle() -> None:
+def test_the_config_is_read_again_before_every_cycle_even_if_no_change_was_noticed() -> None:
     two = config(source_dirs=("/source", "/more"), dest_dirs=("/mirror", "/more-mirror"))
     world = World(config(), lasts=70)
+    world.watched = False
     world.at(10, lambda: world.edit(two))
 
     world.run()

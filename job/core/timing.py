@@ -69,8 +69,9 @@ class Calendar:
         return min(instant for instant in self._around(after.astimezone(zone).date(), zone) if instant > after)
 
     def _around(self, day: date, zone: ZoneInfo) -> Iterator[datetime]:
-        # From the day before, since a time the clocks jumped over may come after midnight; to the same weekday in the
-        # next week and one more, since even a whole day can be left out of a calendar (Samoa, 2011-12-30).
+        # From the day before, since a time the clocks jumped over may come after midnight. To the day after the same
+        # weekday of the next week, since clocks set back over midnight bring yesterday's date again, and then
+        # tomorrow's first time has passed already (St. John's, 2010-11-07).
         for offset in range(-1, 9):
             named = day + timedelta(days=offset)
             if named.weekday() in self.weekdays:

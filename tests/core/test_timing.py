@@ -106,6 +106,8 @@ def test_an_interval_longer_than_the_calendar_is_still_a_date() -> None:
         # Clocks that move at midnight, and a whole day that was left out.
         ("Africa/Cairo", "daily at 00:00", "2026-04-23T12:00", "2026-04-23T22:00"),
         ("America/Nuuk", "weekly on saturday at 23:30", "2026-03-28T12:00", "2026-03-29T01:30"),
+        ("America/Nuuk", "weekly on saturday at 23:30", "2026-03-29T01:10", "2026-03-29T01:30"),
+        ("America/St_Johns", "weekly on sunday at 00:00", "2010-11-07T03:00", "2010-11-14T03:30"),
         ("Pacific/Apia", "weekly on friday at 12:00", "2011-12-29T00:00", "2011-12-30T22:00"),
         ("Asia/Kolkata", "daily at 02:30", "2026-03-28T21:00", "2026-03-29T21:00"),
     ],

@@ -24,7 +24,16 @@ def pair_statuses(config: Config) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
     found = []
     for pair in config.effective_pairs:
-        troubles: list[str] = []
-        history = History(state_folder(config, pair), failed=lambda _, error, told=troubles: told.append(error)).read()
-        found.append(PairStatus(pair.name, pair.source, pair.dest, history, "; ".join(troubles)))
+        troubles = _Troubles()
+        history = History(state_folder(config, pair), failed=troubles).read()
+        found.append(PairStatus(pair.name, pair.source, pair.dest, history, "; ".join(troubles.told)))
     return found
+
+
+class _Troubles:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __call__(self, output: str, error: str) -> None:
+        del output
+        self.told.append(error)

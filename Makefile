@@ -1,0 +1,44 @@
+# Truecopy: `make run` and `make test` are all a newcomer needs. Nothing here needs root or Docker.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CONFIG ?= config/backup_config.json
+
+.PHONY: run test check bench docs data clean
+
+run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and show what is known of it
+	$(BIN)/truecopy --config $(CONFIG) plan
+	$(BIN)/truecopy --config $(CONFIG) run --once
+	$(BIN)/truecopy --config $(CONFIG) run --once
+	$(BIN)/truecopy --config $(CONFIG) status
+
+test: $(READY) ## every test that this machine can run
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY) ## lint, types, architecture, dependencies, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python tests/repo/generate.py --check
+
+bench: $(READY) ## against rsync, rclone, cp and the original's loop
+	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+docs: $(READY) ## write the generated tables and the schema anew
+	$(BIN)/python tests/repo/generate.py
+
+data: ## the folders of the sample config, with something in the source
+	@mkdir -p data/source data/mirror data/logs
+	@[ -n "$$(ls -A data/source)" ] || cp -a config/sample/. data/source/
+
+$(READY): requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean: ## forget the environment and caches; data/ stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -147,29 +147,37 @@ class _Loop:
         self._service.emit(ServiceWaited())
         self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
         if self._service.config_changed():
-            self._take_changed_config()
+            self._guarded(self._take_changed_config)
 
     def _take_changed_config(self) -> None:
         before = _timing_of(self._config)
-        self._config = self._service.reload()
-        self._tell_disabled()
+        self._take_config()
         # Only then: a plan made again has another jitter, and a due time that moves is hard to understand in a log.
         if _timing_of(self._config) != before:
             self._plan()
 
     def _turn(self) -> None:
         self._done_due = self._planned_due
-        try:
-            self._config = self._service.reload()
-            self._tell_disabled()
-            if self._config.enabled:
-                self._service.cycle(self._config, self._stop.requested)
-        except Exception as error:  # noqa: BLE001 (a bug in one cycle must not end the backups)
-            text = f"{type(error).__name__}: {error}"
-            self._service.emit(CycleCrashed(error=text, traceback=traceback.format_exc()))
+        self._guarded(self._work)
         self._ended_monotonic = self._service.monotonic()
         if not self._stop.requested():
             self._plan()
+
+    def _work(self) -> None:
+        self._take_config()
+        if self._config.enabled:
+            self._service.cycle(self._config, self._stop.requested)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 (a bug in one step must not end the backups)
+            text = f"{type(error).__name__}: {error}"
+            self._service.emit(CycleCrashed(error=text, traceback=traceback.format_exc()))
+
+    def _take_config(self) -> None:
+        self._config = self._service.reload()
+        self._tell_disabled()
 
     def _tell_disabled(self) -> None:
         value = None if self._config.enabled else self._config.run_enabled

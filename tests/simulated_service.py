@@ -44,6 +44,7 @@ class World:
         self.slept: list[float] = []
         self.plans: list[tuple[float, Callable[[], None]]] = []
         self.crash: BaseException | None = None
+        self.reload_crash: BaseException | None = None
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
         """Let something happen so many seconds after the start."""
@@ -62,6 +63,8 @@ class World:
     def reload(self) -> Config:
         self.read = self.file
         self.good = self.file or self.good
+        if self.reload_crash:
+            raise self.reload_crash
         return self.good
 
     def config_changed(self) -> bool:

@@ -93,6 +93,19 @@ def test_a_broken_edit_leaves_the_last_good_config_in_force_and_a_mended_one_tak
     assert world.configs[1].sleep_time == 30.0
 
 
+def test_a_bug_in_reading_an_edit_does_not_end_the_service() -> None:
+    world = World(config(), lasts=100)
+    world.at(10, lambda: setattr(world, "reload_crash", RuntimeError("broken reader")))
+    world.at(10, lambda: world.edit(config(sleep_time=29.0)))
+    world.at(40, lambda: setattr(world, "reload_crash", None))
+
+    code = world.run()
+
+    assert code == Exit.OK
+    assert len(world.told(CycleCrashed)) == 2
+    assert world.since_start() == [0, 62, 93]
+
+
 def test_an_edited_schedule_takes_effect_while_waiting_for_the_old_one() -> None:
     world = World(config(schedule="daily at 02:30"), lasts=4000)
     world.at(1800, lambda: world.edit(config(schedule="every 45 minutes")))

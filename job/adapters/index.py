@@ -55,7 +55,10 @@ class Index:
 
         Raises `IndexUnusable` if the file there is torn, not ours, or of a newer format.
         """
-        connection = sqlite3.connect(os.path.join(folder, FILE_NAME), isolation_level=None, timeout=10)
+        place = os.path.join(folder, FILE_NAME)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(place, isolation_level=None, timeout=10)
         try:
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 connection.executescript(_SCHEMA)

@@ -32,7 +32,7 @@ class Application:
         self.config_path = config_path
         self._environ = environ
         self._settings: Settings | None = None
-        self._rejected = False
+        self._rejected: ConfigError | None = None
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, History] = {}
         self._bus = Bus()
@@ -81,11 +81,13 @@ class Application:
         try:
             fresh = read_settings(self.config_path, self._environ)
         except ConfigError as error:
-            self._rejected = True
-            self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
+            # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
+            if self._rejected is None or error.faults != self._rejected.faults or str(error) != str(self._rejected):
+                self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
+            self._rejected = error
             return self._config
-        if fresh.digest != self._settings.digest or self._rejected:
-            self._rejected = False
+        if fresh.digest != self._settings.digest or self._rejected is not None:
+            self._rejected = None
             self._settings = fresh
             self._put_in_force(fresh.config)
             names = tuple(pair.name for pair in fresh.config.effective_pairs)

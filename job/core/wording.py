@@ -37,10 +37,8 @@ SENTENCES = {
     "file_failed": "Failed {path}: {error}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
-    "batch_committed": "A batch of work is durable",
-    "progressed": "Work went on",
 }
-"""The sentence of each event by its name, over its fields and `counts`, `spent` and `wait`."""
+"""The sentence of each logged event by its name, over its fields and `counts`, `spent` and `wait`."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
@@ -94,7 +92,7 @@ def sentence(event: Event, fields: Fields) -> str:
     for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait")):
         if field in fields:
             words[word] = spent(fields[field])
-    return SENTENCES[event.name].format_map(words)
+    return SENTENCES.get(event.name, event.name).format_map(words)
 
 
 def size(count: object) -> str:

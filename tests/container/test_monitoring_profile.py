@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,15 @@ def test_prometheus_scrapes_the_job_and_loads_the_rules_of_the_repository(
     new_project: Callable[[], Project], prometheus_image: str
 ) -> None:
     project = new_project()
-    shutil.copytree(ROOT / "config" / "monitoring", project.folder / "config" / "monitoring")
+    copied = shutil.copytree(ROOT / "config" / "monitoring", project.folder / "config" / "monitoring")
+    scrape = copied / "prometheus" / "prometheus.yml"
+    scrape.write_text(scrape.read_text("utf-8").replace("interval: 15s", "interval: 1s"), "utf-8")
     port = free_port()
     project.env |= {"PROMETHEUS_IMAGE": prometheus_image, "PROMETHEUS_PORT": str(port)}
 
     project.up("truecopy", "prometheus")
 
-    eventually(lambda: answers(port, "/-/ready"))
+    eventually(partial(answers, port, "/-/ready"))
     eventually(lambda: answer(port, "/api/v1/query?query=truecopy_build_info")["result"])
     [target] = answer(port, "/api/v1/targets")["activeTargets"]
     assert (target["health"], target["labels"]["job"]) == ("up", "truecopy")

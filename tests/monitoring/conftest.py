@@ -9,6 +9,6 @@ from tests.monitoring.stack import Stack, running
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A real service with a failing and a refused pair, scraped by a real Prometheus."""
+    """A real service with healthy, failing, refused and stale pairs, scraped by a real Prometheus."""
     with running(tmp_path_factory.mktemp("stack")) as both:
         yield both

@@ -24,9 +24,19 @@ PATIENCE = 30.0
 """Seconds until something that has to happen is given up."""
 
 
+PAIRS = ("good", "bad", "gone", "late")
+
+_TWO_HOURS_AGO = """
+import sys, time, time_machine
+from job.cli.main import main
+with time_machine.travel(time.time() - 7200):
+    sys.exit(main(["--config", sys.argv[1], "run", "--once"]))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Three pairs: `good` succeeds, `bad` holds a name that always fails, `gone` has no source and is refused."""
+    """Four pairs: `good` succeeds, `bad` always has a failing file, `gone` has no source, `late` had a success once."""
 
     folder: Path
     port: int
@@ -42,21 +52,25 @@ class Site:
         return self.folder / "service.log"
 
     def lay_out(self) -> None:
-        """Make the folders and the config."""
-        for name in ("good", "bad"):
+        """Make the folders and the config; let `late` succeed two hours ago and never again."""
+        for name in ("good", "bad", "late"):
             (self.folder / "source" / name).mkdir(parents=True)
             (self.folder / "mirror" / name).mkdir(parents=True)
             for number in range(3):
                 (self.folder / "source" / name / f"{number}.txt").write_text(f"content {number}\n")
-        (self.folder / "source" / "bad" / ".truecopy-tmp-x").write_text("a name that is reserved\n")
         (self.folder / "mirror" / "gone").mkdir()
+        self.write_config("late")
+        earlier = [sys.executable, "-c", _TWO_HOURS_AGO, self.config]
+        subprocess.run(earlier, cwd=ROOT, env=_surroundings(), capture_output=True, check=True)
+        for name in ("bad", "late"):
+            (self.folder / "source" / name / ".truecopy-tmp-x").write_text("a name that is reserved\n")
         self.write_config()
 
-    def write_config(self) -> None:
-        """Write a config that can be used."""
+    def write_config(self, *names: str) -> None:
+        """Write a config that can be used, with these pairs or all."""
         pairs = [
             {"name": name, "source": f"{self.folder}/source/{name}", "dest": f"{self.folder}/mirror/{name}"}
-            for name in ("good", "bad", "gone")
+            for name in names or PAIRS
         ]
         config = {"pairs": pairs, "sleep_time": 1, "audit_interval": 0, "metrics": {"port": self.port}}
         self.config.write_text(json.dumps(config))
@@ -123,7 +137,7 @@ def running(folder: Path) -> Iterator[Stack]:
         arguments = _prometheus_arguments(folder, site.port, prometheus.port)
         with _process(["prometheus", *arguments], folder / "prometheus.log"):
             stack = Stack(site, prometheus, service)
-            stack.wait_until("no cycle was scraped", lambda: len(prometheus.query(_SETTLED)) == 3)
+            stack.wait_until("no cycle was scraped", lambda: len(prometheus.query(_SETTLED)) == len(PAIRS))
             yield stack
 
 
@@ -165,9 +179,8 @@ def _prometheus_arguments(folder: Path, target: int, port: int) -> list[str]:
 
 @contextmanager
 def _process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("TRUECOPY_")}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=_surroundings(), stdout=output, stderr=subprocess.STDOUT)
     try:
         yield process
     finally:
@@ -177,6 +190,10 @@ def _process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _surroundings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRUECOPY_")}
 
 
 def _comes_true(holds: Callable[[], bool]) -> bool:

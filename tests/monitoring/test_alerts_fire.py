@@ -7,9 +7,11 @@ from tests.monitoring.stack import Stack
 pytestmark = pytest.mark.needs_tool("prometheus")
 
 
-def test_a_failing_file_and_a_refused_pair_are_told_and_the_healthy_pair_is_not(stack: Stack) -> None:
+def test_failing_refused_and_stale_pairs_are_told_and_the_healthy_pair_is_not(stack: Stack) -> None:
     expected = {
+        ("TruecopyBackupStale", "late"),
         ("TruecopyFilesFailing", "bad"),
+        ("TruecopyFilesFailing", "late"),
         ("TruecopyNeverSucceeded", "bad"),
         ("TruecopyNeverSucceeded", "gone"),
         ("TruecopyPairRefused", "gone"),

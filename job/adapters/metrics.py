@@ -21,6 +21,7 @@ from job.core.events import (
     BatchCommitted,
     ConfigRejected,
     ConfigReloaded,
+    CycleCrashed,
     CycleFinished,
     CycleStarted,
     Event,
@@ -156,7 +157,7 @@ def _gauges_of(event: Event) -> dict[str, float]:
     match event:
         case CycleStarted():
             return {"cycle_in_progress": 1.0, "run_enabled": 1.0}
-        case CycleFinished():
+        case CycleFinished() | CycleCrashed():
             return {"cycle_in_progress": 0.0}
         case ConfigRejected():
             return {"config_last_reload_successful": 0.0}

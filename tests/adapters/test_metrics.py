@@ -19,6 +19,7 @@ from job.core.events import (
     BatchCommitted,
     ConfigRejected,
     ConfigReloaded,
+    CycleCrashed,
     CycleFinished,
     CycleStarted,
     Event,
@@ -306,6 +307,14 @@ def test_a_mended_config_and_a_new_cycle_set_their_gauges_back(metrics: Metrics)
 
     assert value(metrics, "config_last_reload_successful") == 1
     assert value(metrics, "run_enabled") == 1
+
+
+def test_a_crashed_cycle_is_no_longer_in_progress(metrics: Metrics) -> None:
+    metrics(CycleStarted(cycle_id="c1", pairs=("music",)))
+
+    metrics(CycleCrashed(error="boom", traceback=""))
+
+    assert value(metrics, "cycle_in_progress") == 0
 
 
 def test_failures_of_outputs_are_counted_by_a_closed_set_of_names(metrics: Metrics) -> None:

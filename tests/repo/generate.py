@@ -1,4 +1,4 @@
-"""Write what is made from the config model: the schema and the tables of `config/README.md`.
+"""Write what is made from the code: the config schema, and the tables of the documents.
 
 Run by path, `python tests/repo/generate.py`; with `--check` it writes nothing and exits 1 if something would change.
 """
@@ -10,29 +10,50 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from job.core.config import describe  # noqa: E402  (only now found, where the project is not installed)
+from job.core import catalogue  # noqa: E402  (only now found, where the project is not installed)
+from job.core.config import describe  # noqa: E402
+from job.errors import Exit  # noqa: E402
 
 
 def between(text: str, marker: str, content: str) -> str:
     begin, end = f"<!-- {marker}: made by `make docs` -->\n", f"<!-- end of {marker} -->"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        sys.exit(f"config/README.md should have the marker {begin.strip()} and its end once")
+        sys.exit(f"the marker {begin.strip()} and its end should be there once")
     return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", text)
 
 
+def exit_codes() -> str:
+    source = (ROOT / "job/errors.py").read_text("utf-8")
+    rows = ["| exit code | meaning |", "| --- | --- |"]
+    for code in Exit:
+        meaning = re.search(rf'^    {code.name} = \d+\n    """(.+?)"""', source, re.MULTILINE)
+        if meaning is None:
+            sys.exit(f"Exit.{code.name} in job/errors.py has no meaning written under it")
+        rows.append(f"| {code.value} | {meaning[1]} |")
+    return "\n".join(rows)
+
+
 def generated() -> dict[Path, str]:
-    readme = ROOT / "config/README.md"
-    text = between(readme.read_text("utf-8"), "keys", describe.key_table())
-    text = between(text, "keys of a pair", describe.pair_table())
-    return {readme: text, ROOT / "config/backup_config.schema.json": describe.schema_text()}
+    tables = {
+        "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
+        "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
+        "README.md": {"exit codes": exit_codes()},
+    }
+    made = {ROOT / "config/backup_config.schema.json": describe.schema_text()}
+    for name, parts in tables.items():
+        text = (ROOT / name).read_text("utf-8")
+        for marker, content in parts.items():
+            text = between(text, marker, content.rstrip("\n"))
+        made[ROOT / name] = text
+    return made
 
 
 def main(arguments: list[str]) -> int:
     stale = [path for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in arguments:
         for path in stale:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is not what the model says; run `make docs`\n")
+            sys.stderr.write(f"{path.relative_to(ROOT)} is not what the code says; run `make docs`\n")
         return 1 if stale else 0
     for path in stale:
         path.write_text(generated()[path], "utf-8")

@@ -48,14 +48,14 @@ class Service:
 
     def send(self, data: bytes) -> bytes:
         with socket.create_connection((self.host, self.port), timeout=20) as client:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
             received = b""
             try:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
                 while piece := client.recv(65536):
                     received += piece
-            except ConnectionError:
-                pass
+            except OSError:
+                pass  # refused before everything was sent
             return received
 
 

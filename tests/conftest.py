@@ -9,7 +9,9 @@ import pytest
 
 def _engine_answers() -> bool:
     docker = shutil.which("docker")
-    return bool(docker) and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+    if docker is None:
+        return False
+    return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

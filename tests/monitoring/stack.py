@@ -60,7 +60,7 @@ class Site:
                 (self.folder / "source" / name / f"{number}.txt").write_text(f"content {number}\n")
         (self.folder / "mirror" / "gone").mkdir()
         self.write_config("late")
-        earlier = [sys.executable, "-c", _TWO_HOURS_AGO, self.config]
+        earlier = [sys.executable, "-c", _TWO_HOURS_AGO, str(self.config)]
         subprocess.run(earlier, cwd=ROOT, env=_surroundings(), capture_output=True, check=True)
         for name in ("bad", "late"):
             (self.folder / "source" / name / ".truecopy-tmp-x").write_text("a name that is reserved\n")

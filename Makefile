@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= config/backup_config.json
 
-.PHONY: run test check bench docs data clean
+.PHONY: run test test-slow check bench docs data clean
 
 run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and show what is known of it
 	$(BIN)/truecopy --config $(CONFIG) plan
@@ -16,6 +16,9 @@ run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-slow: $(READY) ## the whole sweeps, of which `make test` runs a fixed share
+	$(BIN)/python -m pytest -m slow --timeout=7200 $(PYTEST_ARGS)
+
 check: $(READY) ## lint, types, architecture, dependencies, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,12 +26,14 @@ check: $(READY) ## lint, types, architecture, dependencies, generated files
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python tests/repo/generate.py --check
+	$(BIN)/python tests/monitoring/generate_grafana.py --check
 
 bench: $(READY) ## against rsync, rclone, cp and the original's loop
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
 docs: $(READY) ## write the generated tables and the schema anew
 	$(BIN)/python tests/repo/generate.py
+	$(BIN)/python tests/monitoring/generate_grafana.py
 
 data: ## the folders of the sample config, with something in the source
 	@mkdir -p data/source data/mirror data/logs

@@ -154,7 +154,7 @@ def _targets(config: Config) -> Targets:
         textfile=metrics.textfile,
         pushgateway=metrics.pushgateway,
         job=metrics.pushgateway_job,
-        instance=os.uname().nodename,
+        instance=metrics.pushgateway_instance or "",
         username=metrics.pushgateway_username,
         password=password.get_secret_value() if password else None,
     )

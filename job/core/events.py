@@ -128,7 +128,7 @@ class OutputFailed(Event):
     level: ClassVar[str | None] = "error"
 
     output: str
-    """Which one: `log_file`, `error_log_file`, `textfile`, `pushgateway`, `history`, `heartbeat`, `listener`."""
+    """Which one; a value of `core.series.OUTPUTS`."""
     error: str
 
 

@@ -184,7 +184,6 @@ def test_the_machine_is_described_and_file_systems_are_told_apart() -> None:
     assert machine.file_system(Path("/proc/self")) == "proc"
 
 
-@pytest.mark.slow
 def test_the_quick_benchmark_runs_with_the_real_job_and_cleans_up(tmp_path: Path) -> None:
     json_file = tmp_path / "figures.json"
     (tmp_path / "scratch").mkdir()

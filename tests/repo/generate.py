@@ -38,6 +38,7 @@ def generated() -> dict[Path, str]:
     tables = {
         "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
         "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
+        "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
         "README.md": {"exit codes": exit_codes()},
     }
     made = {ROOT / "config/backup_config.schema.json": describe.schema_text()}

@@ -70,6 +70,8 @@ class MetricsConfig(_Section):
     """Pushgateway that gets the metrics after every cycle."""
     pushgateway_job: Annotated[str, Field(min_length=1)] = "truecopy"
     """The `job` grouping key at the Pushgateway."""
+    pushgateway_instance: Annotated[str, Field(min_length=1)] | None = None
+    """The `instance` grouping key; left out if not set, since a container's name would leave a new group every time."""
     pushgateway_username: Annotated[str, Field(min_length=1)] | None = None
     """User for the Pushgateway's basic authentication."""
     pushgateway_password: SecretStr | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from job.core.config.model import Config, Pair
 from job.core.entry import Kind
@@ -82,6 +82,8 @@ def back_up(pair: Pair, state_dir: str | None, cycle: CycleWork) -> tuple[Result
     ledger = _Ledger(cycle.emit)
     work = Assignment(cycle.cycle_id, pair, ledger, cycle.stop, cycle.now_ns, verbose=cycle.verbose)
     result = _guarded(work, state_dir, cycle.lay_out)
+    if result is Result.SUCCESS and ledger.tally.failed:
+        result = Result.PARTIAL
     now_ns = cycle.now_ns()
     work.emit(
         PairFinished(
@@ -98,7 +100,7 @@ def back_up(pair: Pair, state_dir: str | None, cycle: CycleWork) -> tuple[Result
 
 def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
     try:
-        return _work(work, state_dir, lay_out)
+        _work(work, state_dir, lay_out)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -119,14 +121,16 @@ def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
         work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=str(error), hint=hint))
         return Result.FAILED
+    return Result.SUCCESS
 
 
-def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
+def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> None:
     meter = Meter(work)
     now_ns = work.now_ns()
     with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
         gate.check_source(bench.source, bench.memory.entries_known(), work.pair)
-        audit = now_ns / 1e9 - bench.memory.audited >= work.pair.audit_interval
+        due = now_ns / 1e9 - bench.memory.audited >= work.pair.audit_interval
+        audit = due and work.pair.mirror_check != "asleep"
         work.emit(
             PairStarted(
                 cycle_id=work.cycle_id,
@@ -137,25 +141,16 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
             )
         )
         found = look(bench, work.pair, meter.looked, audit=audit)
+        if due and found.changed and not audit:
+            # The disk has to wake up now anyway; what else changed on it is seen in the same go.
+            audit = True
+            found = look(bench, work.pair, meter.looked, audit=audit)
         _tell_settled(found.tally, work)
-        failed = _tell_unlisted(found.unlisted, work)
+        _tell_unlisted(found.unlisted, work)
         meter.expect(found)
-        counted = _FailureCount(work.emit)
-        Act(bench, replace(work, emit=counted), meter).run(found.changed)
+        Act(bench, work, meter).run(found.changed)
         if audit:
             bench.memory.set_audited(now_ns / 1e9)
-        return Result.PARTIAL if failed or counted.failed else Result.SUCCESS
-
-
-@dataclass(slots=True)
-class _FailureCount:
-    emit: Callable[[Event], None]
-    failed: int = 0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, BatchCommitted):
-            self.failed += event.tally.failed
-        self.emit(event)
 
 
 def _tell_settled(tally: Tally, work: Assignment) -> None:
@@ -166,7 +161,7 @@ def _tell_settled(tally: Tally, work: Assignment) -> None:
     work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
 
 
-def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> int:
+def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
     """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
     failed: dict[Failure, int] = {}
     for path, error in folders:
@@ -187,4 +182,3 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> int:
     if failed:
         tally = Tally(failed_by=failed)
         work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
-    return sum(failed.values())

@@ -46,7 +46,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
     gate.check_source(view.source, view.memory.entries_known(), pair)
-    audit = now - view.memory.audited >= pair.audit_interval
+    audit = now - view.memory.audited >= pair.audit_interval and pair.mirror_check != "asleep"
     found = look(view, pair, notice, audit=audit)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")

@@ -1,0 +1,131 @@
+"""Killed or stopped at any step of a copy, the mirror holds whole contents, and the next run makes it equal."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.generations import Generations, contents
+from tests.faults.rig import Done, Rig
+from tests.faults.tampering import injected
+
+pytestmark = pytest.mark.needs_tool("strace")
+
+CALLS = {
+    "openat": 8,
+    "write": 11,
+    "fsync,fdatasync": 7,
+    "syncfs": 1,
+    "rename,renameat,renameat2": 4,
+    "unlinkat,unlink": 2,
+    "utimensat": 5,
+    "fchmod": 4,
+    "fchown,fchownat": 3,
+    "fsetxattr": 1,
+    "mkdirat": 3,
+    "symlinkat": 1,
+    "pwrite64": 11,
+    "ftruncate": 1,
+    "getdents64": 11,
+}
+"""System calls of the copy path, and every how many of them `make test` kills."""
+
+MOST_CALLS = 500
+
+
+def watched(rig: Rig, call: str) -> tuple[Path, ...]:
+    """Only opens in the trees count: the interpreter has hundreds of its own."""
+    if call not in {"openat", "getdents64"}:
+        return ()
+    below = [folder for root in (rig.source, rig.mirror) for folder in root.rglob("*") if folder.is_dir()]
+    return (rig.source, rig.mirror, rig.state / "index.sqlite3", rig.state / "history.sqlite3", *below)
+
+
+def hit(generations: Generations, call: str, number: int, name: str) -> Done:
+    """Let a run on the next generation get a signal at the n-th call of a kind, and hold the mirror against both."""
+    rig = generations.rig
+    old = contents(rig.mirrored)
+    generations.grow()
+    new = contents(rig.wanted)
+    log = rig.base / "strace.log"
+    done = rig.once(
+        prefix=injected(call, f"signal={name}:when={number}", log=log, paths=watched(rig, call)),
+    )
+    for path, content in contents(rig.mirrored).items():
+        if not path.rpartition(b"/")[2].startswith(b".truecopy-tmp-"):
+            assert content in {old.get(path), new.get(path)}, path
+    return done
+
+
+def heals(rig: Rig) -> None:
+    """The next run is a success and leaves an equal tree without a temp."""
+    again = rig.once()
+    assert again.code == 0, again
+    assert not again.of("index_rebuilt")
+    assert rig.mirrored == rig.wanted
+    assert not rig.temps
+
+
+def sweep(rig: Rig, call: str, step: int) -> int:
+    """Kill at every `step`-th call until a run ends by itself; give how many were killed."""
+    generations = Generations(rig)
+    generations.grow()
+    rig.once()
+    for killed, number in enumerate(range(1, MOST_CALLS, step)):
+        done = hit(generations, call, number, "KILL")
+        if done.code == 0:
+            assert rig.mirrored == rig.wanted
+            return killed
+        assert done.code in {-signal.SIGKILL, 128 + signal.SIGKILL}, done
+        heals(rig)
+    raise AssertionError(call)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_kill_leaves_whole_contents_and_the_next_run_an_equal_tree(rig: Rig, call: str) -> None:
+    killed = sweep(rig, call, CALLS[call])
+
+    assert killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("call", [call for call, step in CALLS.items() if step > 1])
+def test_a_kill_at_each_single_call_leaves_whole_contents(rig: Rig, call: str) -> None:
+    killed = sweep(rig, call, 1)
+
+    assert killed
+
+
+@pytest.mark.parametrize(("call", "number"), [("openat", 12), ("openat", 19), ("readv", 3), ("write", 7)])
+def test_a_stop_drops_what_is_in_flight_and_says_so(rig: Rig, call: str, number: int) -> None:
+    generations = Generations(rig)
+    generations.grow()
+    rig.once()
+
+    done = hit(generations, call, number, "TERM")
+
+    assert done.code == 143
+    assert done.the("pair_finished")["result"] == "stopped"
+    assert done.the("cycle_finished")["result"] == "stopped"
+    assert not rig.temps
+    heals(rig)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("call", ["openat", "readv", "write", "syncfs", "rename", "utimensat", "pwrite64"])
+def test_a_stop_at_any_call_ends_stopped_or_with_everything_done(rig: Rig, call: str) -> None:
+    generations = Generations(rig)
+    generations.grow()
+    rig.once()
+
+    for number in range(1, MOST_CALLS):
+        done = hit(generations, call, number, "TERM")
+        told = [line["result"] for line in done.of("cycle_finished")]
+        assert (done.code, told) in [(143, ["stopped"]), (0, ["success"]), (-signal.SIGTERM, []), (143, [])]
+        assert not rig.temps
+        heals(rig)
+        if not (rig.base / "strace.log").read_text(errors="replace").count("SIGTERM"):
+            return
+    raise AssertionError(call)

@@ -1,0 +1,168 @@
+"""Every branch of the decision about one entry, each with the reason that people read."""
+
+import stat
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.core.entry import Entry, Kind
+from job.core.outcome import Drift
+from job.core.plan import Action, Means, Step, decide
+from job.core.record import Record
+from tests.core import samples
+from tests.core.samples import LONG_AGO_NS, SHA256, a_fifo, a_file, a_folder, a_link, a_mirror, a_record
+
+AUTO = Means("sha256", read_everything=False)
+READ_ALL = Means("sha256", read_everything=True)
+LATER_NS = LONG_AGO_NS + 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the truth table. By default nothing changed at all."""
+
+    source: Entry = field(default_factory=a_file)
+    mirror: Entry | None = field(default_factory=a_mirror)
+    record: Record | None = field(default_factory=lambda: a_record(a_file(), a_mirror()))
+    means: Means = AUTO
+
+
+def a_link_case(source: Entry, *, racy: bool = False, means: Means = AUTO, mirror_inode: int = 99) -> Case:
+    record = a_record(a_link(), a_link(inode=99), "", racy=racy)
+    return Case(source, a_link(inode=mirror_inode), record, means)
+
+
+TABLE = {
+    "unchanged": (Case(), Action.KEEP, None),
+    "folder": (Case(a_folder(), a_folder(), None), Action.KEEP, None),
+    "new folder": (Case(a_folder(), None, None), Action.MAKE_FOLDER, None),
+    "the mirror has a file here": (Case(a_folder(), a_mirror(), None), Action.MAKE_FOLDER, None),
+    "the mirror has a symlink here": (Case(a_folder(), a_link()), Action.MAKE_FOLDER, None),
+    "a FIFO, socket or device": (Case(a_fifo()), Action.SKIP_SPECIAL, None),
+    "new": (Case(mirror=None, record=None), Action.COPY, None),
+    "missing in the mirror": (Case(mirror=None), Action.COPY, Drift.MISSING),
+    "the mirror has a folder here": (Case(mirror=a_folder()), Action.COPY, Drift.REPLACED),
+    "the mirror has a special here": (Case(mirror=a_fifo(), record=None), Action.COPY, None),
+    "contents are always compared": (Case(means=READ_ALL), Action.COMPARE_BOTH, Drift.CONTENT),
+    "another checksum algorithm is configured": (
+        Case(record=a_record(a_file(), a_mirror(), "md5:00")),
+        Action.COMPARE_BOTH,
+        Drift.CONTENT,
+    ),
+    "size changed": (Case(a_file(size=6)), Action.COPY, None),
+    "modified": (Case(a_file(mtime_ns=LATER_NS)), Action.COPY, None),
+    "it was very young when it was last read": (
+        Case(record=a_record(a_file(), a_mirror(), racy=True)),
+        Action.COMPARE_SOURCE,
+        None,
+    ),
+    "mode changed": (Case(a_file(mode=stat.S_IFREG | 0o600)), Action.COMPARE_SOURCE, None),
+    "owner changed": (Case(a_file(gid=7)), Action.COMPARE_SOURCE, None),
+    "ctime moved though size and mtime did not": (Case(a_file(ctime_ns=LATER_NS)), Action.COMPARE_SOURCE, None),
+    "the mirror has another size and the index does not know it": (
+        Case(mirror=a_mirror(size=4), record=None),
+        Action.COPY,
+        None,
+    ),
+    "the index does not know it": (Case(record=None), Action.COMPARE_BOTH, None),
+    "the mirror was changed": (Case(mirror=a_mirror(size=4)), Action.COPY, Drift.CONTENT),
+    "the mirror is not as it was left": (
+        Case(mirror=a_mirror(mtime_ns=LATER_NS)),
+        Action.COMPARE_BOTH,
+        Drift.CONTENT,
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", TABLE)
+def test_every_reason_leads_to_its_action(reason: str) -> None:
+    case, action, drift = TABLE[reason]
+
+    step = decide(b"folder/name", case.source, case.mirror, case.record, case.means)
+
+    assert step == Step(action, case.source, reason, drift)
+
+
+MORE = [
+    (Case(a_file(inode=12)), Action.COMPARE_SOURCE, "ctime moved though size and mtime did not", None),
+    (Case(a_file(size=6), a_mirror(size=4)), Action.COPY, "modified", None),
+    (Case(mirror=a_mirror(inode=98, size=4)), Action.COPY, "the mirror was changed", Drift.REPLACED),
+    (Case(mirror=a_mirror(inode=98)), Action.COMPARE_BOTH, "the mirror is not as it was left", Drift.REPLACED),
+    (Case(a_file(size=6), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
+    (Case(a_link(), a_file(), None), Action.COPY, "the mirror has a file here", None),
+    (Case(a_link(), a_mirror()), Action.COPY, "the mirror has a file here", None),
+    (Case(a_link(), a_link(size=9), None), Action.COMPARE_BOTH, "the index does not know it", None),
+    (a_link_case(a_link()), Action.KEEP, "unchanged", None),
+    (a_link_case(a_link(), racy=True), Action.COMPARE_BOTH, "it was very young when it was last read", None),
+    (a_link_case(a_link(), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
+    (a_link_case(a_link(uid=7)), Action.COMPARE_BOTH, "owner changed", None),
+    (a_link_case(a_link(), mirror_inode=98), Action.COMPARE_BOTH, "the mirror is not as it was left", Drift.REPLACED),
+]
+
+
+@pytest.mark.parametrize(("case", "action", "reason", "drift"), MORE)
+def test_mixed_cases_are_decided_by_what_is_surest(
+    case: Case, action: Action, reason: str, drift: Drift | None
+) -> None:
+    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+
+    assert step == Step(action, case.source, reason, drift)
+
+
+def test_a_link_needs_no_checksum_of_the_algorithm_in_force() -> None:
+    case = a_link_case(a_link(), means=Means("blake3", read_everything=False))
+
+    assert decide(b"name", case.source, case.mirror, case.record, case.means).action is Action.KEEP
+
+
+@pytest.mark.parametrize("path", [b".truecopy", b"folder/.truecopy-tmp-1"])
+@pytest.mark.parametrize("source", [a_file(), a_folder(), a_fifo()])
+def test_a_reserved_name_is_refused_whatever_has_it(path: bytes, source: Entry) -> None:
+    assert decide(path, source, None, None, AUTO).action is Action.REFUSE_NAME
+
+
+means = st.builds(Means, st.sampled_from(["sha256", "blake3", "md5"]), st.booleans())
+
+
+@st.composite
+def near_cases(draw: st.DrawFn) -> Case:
+    """Draw sides that mostly agree, since everything is decided where little differs."""
+    source, mirror = draw(samples.entries), draw(samples.entries)
+    record = Record(source, mirror, SHA256, draw(st.booleans()))
+    fields = [field for field in Entry._fields if field != "name"]
+    for field_name in draw(st.lists(st.sampled_from(fields), max_size=2)):
+        other = draw(samples.entries)
+        if draw(st.booleans()):
+            source = source._replace(**{field_name: getattr(other, field_name)})
+        else:
+            mirror = mirror._replace(**{field_name: getattr(other, field_name)})
+    return Case(source, draw(st.sampled_from([mirror, None])), draw(st.sampled_from([record, None])), draw(means))
+
+
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)))
+def test_nothing_is_kept_whose_source_or_mirror_is_not_exactly_as_recorded(case: Case) -> None:
+    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+
+    if step.action is Action.KEEP and case.source.kind is not Kind.FOLDER:
+        assert case.record is not None
+        assert (case.record.source, case.record.mirror) == (case.source, case.mirror)
+        assert not case.record.racy
+        assert not case.means.read_everything
+    if step.action is Action.COMPARE_SOURCE:
+        # Only a mirror that is exactly as it was left may be vouched for by the index.
+        assert case.record is not None
+        assert case.record.mirror == case.mirror
+
+
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)))
+def test_specials_are_never_opened_and_folders_never_copied(case: Case) -> None:
+    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+
+    if case.source.kind is Kind.SPECIAL:
+        assert step.action is Action.SKIP_SPECIAL
+    if case.source.kind is Kind.FOLDER:
+        assert step.action in {Action.KEEP, Action.MAKE_FOLDER}
+    assert step.entry == case.source
+    assert step.reason

@@ -19,9 +19,9 @@ class Rules:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         effective = (*ALWAYS_EXCLUDED, *patterns)
-        self._spec = GitIgnoreSpec.from_lines(effective)
+        self._spec = GitIgnoreSpec.from_lines([_one_line(pattern) for pattern in effective])
         self._only_defaults = not patterns
-        self.digest = hashlib.sha256("\0".join(effective).encode("utf-8", "surrogateescape")).digest()
+        self.digest = hashlib.sha256(repr(effective).encode("utf-8", "surrogateescape")).digest()
         """Changes whenever the patterns do, so that fingerprints taken under other patterns do not count."""
 
     def in_scope(self, folder: bytes, entries: list[Entry]) -> list[Entry]:
@@ -32,5 +32,10 @@ class Rules:
 
     def excludes(self, path: bytes, *, folder: bool) -> bool:
         """Tell whether the entry at `path`, below the root, is out of scope."""
-        text = path.decode("utf-8", "surrogateescape")
+        text = _one_line(path.decode("utf-8", "surrogateescape"))
         return bool(self._spec.match_file(text + "/" if folder else text))
+
+
+def _one_line(text: str) -> str:
+    """Replace line ends by what no path can hold: Python's `$` and `.` would take them for more than a character."""
+    return text.replace("\n", "\0")

@@ -1,11 +1,13 @@
 """What the tests of faults share: a rig of their own, cleaned up whatever modes are left in it."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Rig
+from tests.faults.rig import UNPRIVILEGED, Rig
 from tests.faults.trees import unlock
 
 
@@ -13,3 +15,11 @@ from tests.faults.trees import unlock
 def rig(tmp_path: Path) -> Iterator[Rig]:
     yield Rig(tmp_path)
     unlock(tmp_path)
+
+
+@pytest.fixture
+def unprivileged() -> tuple[str, ...]:
+    """Give the command prefix that makes a user like any other of root."""
+    if os.geteuid() == 0 and not shutil.which(UNPRIVILEGED[0]):
+        pytest.skip(f"{UNPRIVILEGED[0]} is not on PATH")
+    return UNPRIVILEGED

@@ -20,8 +20,8 @@ FILE_NAME = "history.sqlite3"
 
 Failed = Callable[[str, str], None]
 
-_APPLICATION_ID = 0x54436869  # "TChi"
-_FORMAT = 1
+_APPLICATION_ID, _FORMAT = 0x54436869, 1  # "TChi"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUSY_SECONDS = 5.0
 _MOST_BROKEN = 9
 
@@ -78,7 +78,7 @@ class History:
     def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
         """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
 
-        Gives False when nothing was kept: the state folder is missing, or the reason was told.
+        False: nothing was kept, because the state folder is missing or for a reason that was told.
         """
         try:
             return self._keep(finished, deltas)
@@ -94,8 +94,9 @@ class History:
     def read(self) -> PairHistory:
         """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
         try:
-            # A folder, link or device here is no history, and opening it could do harm.
-            if not stat.S_ISREG(os.stat(self._path, follow_symlinks=False).st_mode):
+            with self._folder() as folder:
+                mode = os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False).st_mode
+            if not stat.S_ISREG(mode):  # a folder, link or device: opening it could do harm
                 self._failed("history", f"{self._path}: not a regular file")
                 return PairHistory()
         except OSError as error:
@@ -119,14 +120,23 @@ class History:
             return False
         return True
 
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[int]:
+        # The gate refuses a link in the place of the state folder: nothing is written behind one for a refusal either.
+        descriptor = os.open(os.path.dirname(self._path), _FOLDER)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _ensure_file(self) -> None:
         # SQLite would follow a link and make the file readable for all: so the file is there before SQLite comes.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        descriptor = os.open(self._path, flags, 0o600)
+        with self._folder() as folder:
+            descriptor = os.open(FILE_NAME, flags, 0o600, dir_fd=folder)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                message = "not a regular file"
-                raise OSError(message)
+                raise OSError("not a regular file")
         finally:
             os.close(descriptor)
 

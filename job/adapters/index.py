@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -18,8 +19,7 @@ from job.core.record import FolderDone, FolderSummary, Record, Stamp
 from job.errors import IndexUnusable
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID = 0x54525543  # "TRUC"
-FORMAT = 1
+APPLICATION_ID, FORMAT = 0x54525543, 1  # "TRUC"
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -32,6 +32,7 @@ CREATE TABLE records (path BLOB PRIMARY KEY, rows TEXT NOT NULL);
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 """
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck FROM folder WHERE path = ?"
+_LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 _AUDITED = "audited_timestamp_seconds"
 
 
@@ -56,8 +57,7 @@ class Index:
         Raises `IndexUnusable` if the file there is torn, not ours, or of a newer format.
         """
         place = os.path.join(folder, FILE_NAME)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _ensure_file(place)
         connection = sqlite3.connect(place, isolation_level=None, timeout=10)
         try:
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -200,6 +200,19 @@ class Index:
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (folder.path, rows))
 
 
+def _ensure_file(place: str) -> None:
+    """Make the file, private; SQLite would follow a link that somebody planted, and make the file readable for all."""
+    try:
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IndexUnusable(f"{FILE_NAME} is not a regular file", hint=_LOOK_AT_IT)
+    finally:
+        os.close(descriptor)
+
+
 def set_aside(folder: str) -> None:
     """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
     with contextlib.suppress(FileNotFoundError):
@@ -209,10 +222,8 @@ def set_aside(folder: str) -> None:
 
 
 def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
-    message, hint = f"{FILE_NAME} cannot be read: {error}", "Look at the disk that holds it."
-    if getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return IndexTorn(message, hint=hint)
-    return IndexUnusable(message, hint=hint)
+    torn = getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
 
 
 def _errno_of(error: sqlite3.Error) -> int:

@@ -25,8 +25,9 @@ def hold(mirror: int, state: int, name: str, started: float) -> int:
         _lock(descriptor, descriptor, name)
         with contextlib.suppress(_Unlockable):
             _lock(mirror, descriptor, name)
-        os.ftruncate(descriptor, 0)
-        write_all(descriptor, json.dumps(_owner(started)).encode("ascii"))
+        with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
+            os.ftruncate(descriptor, 0)
+            write_all(descriptor, json.dumps(_owner(started)).encode("ascii"))
     except BaseException:
         os.close(descriptor)
         raise

@@ -50,8 +50,9 @@ def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
     with ExitStack() as doors:
         source, mirror = doors.enter_context(open_roots(pair))
         _check_writable(pair, mirror)
-        state = _open_state(doors, pair, state_dir, mirror)
-        doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
+        with _state_must_do(pair, state_dir):
+            state = _open_state(doors, pair, state_dir, mirror)
+            doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
         yield Roots(source, mirror, state)
 
 
@@ -137,17 +138,10 @@ def _check_writable(pair: Pair, mirror: int) -> None:
         )
 
 
-def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int) -> int:
+@contextmanager
+def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
     try:
-        if state_dir is None:
-            parent, name = mirror, STATE_FOLDER
-        else:
-            os.makedirs(state_dir, mode=0o700, exist_ok=True)
-            parent, name = open_root(state_dir), os.fsencode(pair.name)
-            doors.callback(os.close, parent)
-        state = _make_and_open(name, parent)
-        doors.callback(os.close, state)
-        _explain(state, pair)
+        yield
     except OSError as error:
         place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
         raise Refused(
@@ -155,6 +149,18 @@ def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int
             f"the state folder {place} cannot be used: {error.strerror}",
             hint="Make it writable for this user, or set state_dir to a folder that is.",
         ) from error
+
+
+def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int) -> int:
+    if state_dir is None:
+        parent, name = mirror, STATE_FOLDER
+    else:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        parent, name = open_root(state_dir), os.fsencode(pair.name)
+        doors.callback(os.close, parent)
+    state = _make_and_open(name, parent)
+    doors.callback(os.close, state)
+    _explain(state, pair)
     return state
 
 

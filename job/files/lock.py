@@ -43,8 +43,10 @@ def _lock(target: int, record: int, name: str) -> None:
         fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _TAKEN:
+            # Who holds the mirror with its state elsewhere has written no note here; ours would name the one before.
+            holder = _holder(record) if target == record else ""
             raise Busy(
-                f"another instance works on the mirror of {name}{_holder(record)}",
+                f"another instance works on the mirror of {name}{holder}",
                 hint="Wait for it to end, or stop it; a lock never outlives its process.",
             ) from None
         if error.errno in _CANNOT and target != record:

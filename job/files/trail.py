@@ -96,9 +96,10 @@ class Trail:
                 self._close(left)
 
     def _reopen(self, step: _Step, below: int) -> None:
-        step.descriptor = os.open("..", _FOLDER, dir_fd=below)
-        if identity(step.descriptor) != step.identity:
-            # Somebody moved the folder we stood in. What is above it now is not ours to visit: start over at the root.
+        with suppress(OSError):
+            step.descriptor = os.open("..", _FOLDER, dir_fd=below)
+        if step.descriptor == _CLOSED or identity(step.descriptor) != step.identity:
+            # Somebody moved or locked the folder we stood in. What is above it now is not ours: start over at the root.
             names = [each.name for each in self._steps]
             self.close()
             for name in names:

@@ -4,6 +4,7 @@ The temp gets its metadata on the open descriptor and is not renamed here: the b
 changes while it is read is read again, and given up after `_TRIES` times; the old copy stays (invariant 10).
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -17,6 +18,7 @@ from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
 from job.files.listing import entry_of
 from job.files.metadata import Keeper, user_xattrs
+from job.files.room import check_room
 from job.files.trail import single
 
 BUFFER_BYTES = 1 << 20
@@ -84,7 +86,8 @@ class Copier:
                 self._keeper.apply(written, before, xattrs)
                 if self._sync_each:
                     os.fsync(written)
-                return Copied(seen, checksum.text, os.fstat(written).st_ino)
+                check_room(written)
+                return Copied(seen, checksum.text, _inode_of_size(written, checksum.size))
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
             os.ftruncate(written, 0)
@@ -150,6 +153,13 @@ class Copier:
             return self._read(descriptor, self._algorithm).text
         finally:
             os.close(descriptor)
+
+
+def _inode_of_size(written: int, size: int) -> int:
+    found = os.fstat(written)
+    if found.st_size != size:
+        raise OSError(errno.EIO, f"{size} bytes were written, but the file has {found.st_size}")
+    return found.st_ino
 
 
 class _Sum(NamedTuple):

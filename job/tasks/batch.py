@@ -84,6 +84,11 @@ class Batch:
             return True
         return self._assignment.now_ns() - self._since_ns >= LONGEST_NS
 
+    @property
+    def holding(self) -> bool:
+        """Whether staged files wait for their names, and the contents they replace still take up room."""
+        return bool(self._staged)
+
     def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool) -> None:
         """Take a complete temp in; `event` is told once the file has its name for good."""
         self._staged.append(_Staged(work, copied.source.name, temp, copied, racy, event))
@@ -268,4 +273,6 @@ class Batch:
             mirror = present.get(name)
             if mirror is not None and mirror.inode == settled.inode and mirror.size == settled.source.size:
                 records[name] = Record(settled.source, mirror, settled.checksum, settled.racy)
+            else:
+                work.sure = False  # somebody else was at the mirror since
         return records

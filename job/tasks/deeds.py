@@ -97,7 +97,13 @@ class Deeds:
         entry, started_ns = step.entry, self._assignment.now_ns()
         self._temps += 1
         temp = b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
-        copied = self._copied(place, entry, temp)
+        try:
+            copied = self._copied(place, entry, temp)
+        except OSError as error:
+            if failure_of(error) is not Failure.NO_SPACE or not self._batch.holding:
+                raise
+            self._batch.commit()  # which gives back what the staged files replace
+            copied = self._copied(place, entry, temp)
         self._note_refusals(place, entry)
         event = FileCopied(
             cycle_id=self._assignment.cycle_id,

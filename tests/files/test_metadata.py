@@ -1,0 +1,242 @@
+"""Modes, owners, times and attributes put on what is open, and what a mirror refuses."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from job.files.metadata import Keeper, Refused, user_xattrs
+
+NOBODY = 65534
+Opened = Callable[[str], int]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    """Make a file, open it, and close it after the test."""
+    with ExitStack() as undo:
+
+        def make(name: str) -> int:
+            descriptor = os.open(tmp_path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, descriptor)
+            return descriptor
+
+        yield make
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A file whose metadata is wanted elsewhere."""
+    path = tmp_path / "sample"
+    path.write_text("content")
+    path.chmod(0o640)
+    os.utime(path, ns=(1_234_567_890_123_456_789, 987_654_321_987_654_321))
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o644, 0o777, 0o1755])
+def test_a_file_gets_the_mode_it_is_to_have(opened: Opened, sample: Path, mode: int) -> None:
+    sample.chmod(mode)
+    target = opened("target")
+
+    changed = Keeper().apply(target, sample.stat(), {})
+
+    assert changed
+    assert stat.S_IMODE(os.fstat(target).st_mode) == mode
+
+
+def test_setuid_and_setgid_are_not_carried_over_to_a_file(opened: Opened, sample: Path) -> None:
+    sample.chmod(0o6755)
+    target = opened("target")
+
+    Keeper().apply(target, sample.stat(), {})
+
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o755
+
+
+def test_setuid_that_somebody_planted_in_the_mirror_is_taken_away(opened: Opened, sample: Path) -> None:
+    sample.chmod(0o755)
+    target = opened("target")
+    Keeper().apply(target, sample.stat(), {})
+    os.fchmod(target, 0o6755)
+
+    changed = Keeper().apply(target, sample.stat(), {})
+
+    assert changed
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o755
+
+
+def test_a_folder_keeps_its_setgid_bit(tmp_path: Path, folder: int) -> None:
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample").chmod(0o2770)
+
+    Keeper().apply(folder, (tmp_path / "sample").stat(), {})
+
+    assert stat.S_IMODE(os.fstat(folder).st_mode) == 0o2770
+
+
+@given(st.integers(-(2**31), 2**33), st.integers(0, 999_999_999))
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_times_are_kept_to_the_nanosecond_before_1970_too(
+    opened: Opened, sample: Path, seconds: int, rest_ns: int
+) -> None:
+    wanted_ns = seconds * 10**9 + rest_ns
+    os.utime(sample, ns=(wanted_ns, wanted_ns))
+    wanted = sample.stat()
+    target = opened("target")
+
+    Keeper().apply(target, wanted, {})
+
+    assert os.fstat(target).st_mtime_ns == wanted.st_mtime_ns
+
+
+@pytest.mark.needs_root
+def test_a_file_gets_its_owner_and_keeps_its_mode_through_that(opened: Opened, sample: Path) -> None:
+    os.chown(sample, 1234, 5678)
+    target = opened("target")
+
+    Keeper().apply(target, sample.stat(), {})
+
+    found = os.fstat(target)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o640)
+
+
+def test_nothing_changes_where_everything_is_right(opened: Opened, sample: Path) -> None:
+    target = opened("target")
+    Keeper().apply(target, sample.stat(), {b"user.colour": b"blue"})
+    before = os.fstat(target)
+
+    changed = Keeper().apply(target, sample.stat(), {b"user.colour": b"blue"})
+
+    assert not changed
+    assert os.fstat(target).st_ctime_ns == before.st_ctime_ns
+
+
+attributes = st.dictionaries(
+    st.from_regex(r"\Auser\.[a-z0-9]{1,20}\Z").map(os.fsencode), st.binary(max_size=100), max_size=4
+)
+
+
+@given(attributes, attributes)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_attributes_are_added_changed_and_removed(
+    opened: Opened, sample: Path, before: dict[bytes, bytes], wanted: dict[bytes, bytes]
+) -> None:
+    target = opened("target")
+    Keeper().apply(target, sample.stat(), before)
+
+    changed = Keeper().apply(target, sample.stat(), wanted)
+
+    assert user_xattrs(target) == wanted
+    assert changed is (before != wanted)
+
+
+def test_attributes_that_are_not_known_are_left_alone(opened: Opened, sample: Path) -> None:
+    target = opened("target")
+    os.setxattr(target, b"user.colour", b"blue")
+
+    Keeper().apply(target, sample.stat(), None)
+
+    assert user_xattrs(target) == {b"user.colour": b"blue"}
+
+
+@pytest.mark.needs_root
+def test_only_the_users_own_attributes_are_read(opened: Opened) -> None:
+    target = opened("target")
+    os.setxattr(target, b"trusted.secret", b"1")
+    os.setxattr(target, b"user.colour", b"blue")
+
+    assert user_xattrs(target) == {b"user.colour": b"blue"}
+
+
+def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path, folder: int, sample: Path) -> None:
+    (tmp_path / "treasure").touch()
+    before = (tmp_path / "treasure").stat()
+    (tmp_path / "link").symlink_to("treasure")
+
+    changed = Keeper().apply_to_link(b"link", folder, sample.stat())
+    again = Keeper().apply_to_link(b"link", folder, sample.stat())
+
+    assert (changed, again) == (True, False)
+    assert (tmp_path / "link").lstat().st_mtime_ns == sample.stat().st_mtime_ns
+    assert (tmp_path / "treasure").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def told_by_nobody(work: Callable[[Keeper], object]) -> list[Refused]:
+    """Do some work as an ordinary user, and give what is told of it."""
+    keeper, groups = Keeper(), os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        work(keeper)
+        return keeper.news()
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@pytest.mark.needs_root
+class TestAnOrdinaryUser:
+    """Who may not give files away."""
+
+    def test_is_told_once_that_owners_are_not_kept(self, opened: Opened, sample: Path) -> None:
+        wanted, targets = sample.stat(), [opened(f"target-{number}") for number in range(3)]
+        for target in targets:
+            os.fchown(target, NOBODY, NOBODY)
+
+        told = told_by_nobody(lambda keeper: [keeper.apply(target, wanted, {}) for target in targets])
+
+        assert told == [Refused("owner", os.strerror(errno.EPERM))]
+        for target in targets:
+            assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
+            assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
+
+    def test_is_told_of_each_kind_that_the_mirror_refuses(self, opened: Opened, sample: Path) -> None:
+        strange = opened("target")  # belongs to root
+        os.utime(strange, ns=(0, 0))
+        os.chown(sample, 1234, 5678)
+        wanted = sample.stat()
+
+        told = told_by_nobody(lambda keeper: keeper.apply(strange, wanted, {b"user.colour": b"blue"}))
+
+        assert [each.what for each in told] == ["owner", "xattr", "mode", "times"]
+
+    def test_can_give_attributes_to_a_file_that_is_to_be_read_only(self, opened: Opened, sample: Path) -> None:
+        target = opened("target")
+        sample.chmod(0o444)
+        os.fchown(target, NOBODY, NOBODY)
+        wanted = sample.stat()
+        told_by_nobody(lambda keeper: keeper.apply(target, wanted, {}))
+
+        told = told_by_nobody(lambda keeper: keeper.apply(target, wanted, {b"user.colour": b"blue"}))
+
+        assert user_xattrs(target) == {b"user.colour": b"blue"}
+        assert stat.S_IMODE(os.fstat(target).st_mode) == 0o444
+        assert [each.what for each in told] == ["owner"]
+
+    def test_hears_no_news_twice(self, opened: Opened, sample: Path) -> None:
+        target = opened("target")
+        os.fchown(target, NOBODY, NOBODY)
+        wanted = sample.stat()
+
+        def twice(keeper: Keeper) -> None:
+            keeper.apply(target, wanted, {})
+            assert keeper.news()
+            keeper.apply(target, wanted, {})
+
+        assert told_by_nobody(twice) == []
+
+
+def test_an_error_of_the_disk_is_no_refusal(opened: Opened, sample: Path) -> None:
+    too_large = {b"user.colour": b"x" * 70_000}
+
+    with pytest.raises(OSError, match=r"too long|No space"):
+        Keeper().apply(opened("target"), sample.stat(), too_large)

@@ -7,6 +7,7 @@ file: it is told once for each kind, `owner`, `mode`, `times` or `xattr`.
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,10 +45,10 @@ class Keeper:
         `xattrs` None leaves them alone.
         """
         before = os.fstat(descriptor)
-        owned = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
+        self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
         changed = xattrs is not None and self._set_xattrs(descriptor, xattrs)
         mode = kept_mode(wanted.st_mode)
-        if owned or kept_mode(before.st_mode) != mode:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
             self._try("mode", 0, lambda: os.fchmod(descriptor, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
@@ -67,16 +68,13 @@ class Keeper:
             self._try("times", 0, lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
         return _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
 
-    def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> bool:
+    def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:
         uid, gid = wanted.st_uid, wanted.st_gid
-        if (before.st_uid, before.st_gid) == (uid, gid):
-            return False
-        if self._try("owner", uid, lambda: chown(uid, gid)):
-            return True
+        if (before.st_uid, before.st_gid) == (uid, gid) or self._try("owner", uid, lambda: chown(uid, gid)):
+            return
         # Who may not give a file away may still give it to another of their groups.
-        if before.st_gid == gid:
-            return False
-        return self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
+        if before.st_gid != gid:
+            self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
     def _set_xattrs(self, descriptor: int, wanted: dict[bytes, bytes]) -> bool:
         if ("xattr", 0) in self._given_up:
@@ -87,6 +85,11 @@ class Keeper:
             present = {}
         if present == wanted:
             return False
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if not mode & stat.S_IWUSR:
+            # Who may not write to their own file may not give it attributes either; its mode is set after this.
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, mode | stat.S_IWUSR)
         changed = False
         for name in present.keys() - wanted.keys():
             changed |= self._try("xattr", 0, lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
@@ -103,9 +106,10 @@ class Keeper:
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
-            if what not in self._told:
-                self._told.add(what)
-                self._untold.append(Refused(what, error.strerror or str(error)))
+            kind = "owner" if what == "group" else what
+            if kind not in self._told:
+                self._told.add(kind)
+                self._untold.append(Refused(kind, error.strerror or str(error)))
             if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
                 self._given_up.add((what, which))
             return False

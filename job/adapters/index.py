@@ -132,9 +132,9 @@ class Index:
             return {}
         return {record.source.name: record for record in records}
 
-    def _row(self, query: str, path: bytes) -> tuple[Any, ...] | None:
+    def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, (path,)).fetchone()
+            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
             self.torn = str(error)
             return None
@@ -142,11 +142,8 @@ class Index:
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
-        try:
-            return int(self._db.execute("SELECT coalesce(sum(entries), 0) FROM folder").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            self.torn = str(error)
-            return 0
+        row = self._row("SELECT coalesce(sum(entries), 0) FROM folder")
+        return int(row[0]) if row else 0
 
     def commit(self, folders: Iterable[FolderDone]) -> None:
         """Store finished folders in one transaction. Raises `OSError` if the disk does not take it."""
@@ -162,8 +159,8 @@ class Index:
     @property
     def audited(self) -> float:
         """When every mirror file was last held against the index, in seconds since the epoch; 0 if never."""
-        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (_AUDITED,)).fetchone()
-        return float(row[0]) if row else 0.0
+        row = self._row("SELECT value FROM fact WHERE name = ?", _AUDITED)
+        return row[0] if row and isinstance(row[0], float) else 0.0
 
     def set_audited(self, when: float) -> None:
         """Remember a finished audit."""

@@ -71,3 +71,20 @@ def is_within(inner: int, outer: int) -> bool:
     """Tell whether one open folder is, or lies inside, the other on their common file system."""
     here, there = place(inner), place(outer)
     return here is not None and there is not None and here[0] == there[0] and _lies_in(here[1], there[1])
+
+
+def shows(outer: int, inner: int) -> bool:
+    """Tell whether something mounted below one open folder is the other, holds it, or is a part of it."""
+    there = place(inner)
+    try:
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{outer}"))
+    except OSError:
+        return False
+    if there is None:
+        return False
+    device, below = there
+    return any(
+        mount.device == device and (_lies_in(below, mount.root) or _lies_in(mount.root, below))
+        for mount in table()
+        if mount.point != path and _lies_in(mount.point, path)
+    )

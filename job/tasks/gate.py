@@ -104,6 +104,10 @@ def _check_overlap(pair: Pair, source: int, mirror: int) -> None:
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=hint)
     if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=hint)
+    if mounts.shows(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=hint)
+    if mounts.shows(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=hint)
 
 
 def _ancestors(folder: int) -> set[Identity]:

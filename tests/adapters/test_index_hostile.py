@@ -1,0 +1,129 @@
+"""Hostile content of an index: what makes no sense is not known, and ends nothing."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.adapters.index import FILE_NAME, Index
+from tests.adapters.test_index import a_folder
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder whose index knows one folder."""
+    with closing(Index.open(str(tmp_path))) as index:
+        index.commit([a_folder()])
+    return tmp_path
+
+
+@pytest.fixture
+def raw(state: Path) -> Iterator[sqlite3.Connection]:
+    """The index, opened by a stranger."""
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as connection:
+        yield connection
+
+
+HOSTILE_RECORDS: list[Any] = [
+    "",
+    "null",
+    "{}",
+    "7",
+    "[7]",
+    "[[]]",
+    '[["name", [1], [2], "sha256:00", 0]]',
+    '[["name", null, null, null, null]]',
+    '[["name", [1,1,1,1,1,1,"x"], [1,1,1,1,1,1,1], "sha256:00", 0]]',
+    '[["\\ud800", [1,1,1,1,1,1,1], [1,1,1,1,1,1,1], "sha256:00", 0]]',
+    '[["name", [1,1,1,1,1,1,1e999], [1,1,1,1,1,1,1], "sha256:00", 0]]',
+    "[" * 100_000,
+    "[" + "9" * 10_000 + "]",
+    b"\xff\xfe\x00",
+    7,
+]
+
+
+@pytest.mark.parametrize("rows", HOSTILE_RECORDS, ids=lambda rows: repr(rows)[:40])
+def test_records_that_cannot_be_read_are_not_known(state: Path, raw: sqlite3.Connection, rows: object) -> None:
+    raw.execute("UPDATE records SET rows = ?", (rows,))
+
+    with closing(Index.open(str(state))) as index:
+        assert index.records(b"folder") == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("stamp", "1 2 3"),
+        ("stamp", "1 2 3 4 5 x"),
+        ("stamp", 7),
+        ("fingerprint", 1_000_000_000_000),
+        ("fingerprint", "text"),
+        ("mirror_fingerprint", 1_000_000_000_000),
+        ("entries", "many"),
+        ("entries", float("inf")),
+        ("entries", -5),
+        ("specials", -5),
+        ("specials", 2),
+        ("recheck", "x"),
+    ],
+)
+def test_a_summary_that_makes_no_sense_is_not_known(
+    state: Path, raw: sqlite3.Connection, column: str, value: object
+) -> None:
+    raw.execute(f"UPDATE folder SET {column} = ?", (value,))
+
+    with closing(Index.open(str(state))) as index:
+        assert index.summary(b"folder") is None
+
+
+@pytest.mark.parametrize("value", [float("inf"), 2**62, "many"])
+def test_counts_that_make_no_sense_end_nothing(state: Path, raw: sqlite3.Connection, value: object) -> None:
+    raw.execute("UPDATE folder SET entries = ?", (value,))
+    raw.execute("INSERT INTO folder SELECT x'01', fingerprint, stamp, mirror_fingerprint, entries, 0, 0 FROM folder")
+    raw.execute(
+        "INSERT INTO folder SELECT x'02', fingerprint, stamp, mirror_fingerprint, entries, 0, 0 FROM folder LIMIT 1"
+    )
+
+    with closing(Index.open(str(state))) as index:
+        assert index.entries_known() >= 0
+
+
+@pytest.mark.parametrize("value", ["yesterday", float("inf")])
+def test_an_audit_at_no_time_never_happened(state: Path, raw: sqlite3.Connection, value: object) -> None:
+    raw.execute("INSERT INTO fact VALUES ('audited_timestamp_seconds', ?)", (value,))
+
+    with closing(Index.open(str(state))) as index:
+        assert index.audited == 0
+
+
+@pytest.mark.parametrize("table", ["folder", "records", "fact"])
+def test_damage_met_in_mid_run_is_noted_and_nothing_of_it_is_believed(
+    state: Path, raw: sqlite3.Connection, table: str
+) -> None:
+    with closing(Index.open(str(state))) as index:
+        raw.execute(f"DROP TABLE {table}")
+
+        answers = index.summary(b"folder"), index.records(b"folder"), index.entries_known(), index.audited
+
+        assert index.torn != ""
+        assert not answers[{"folder": 0, "records": 1, "fact": 3}[table]]
+
+
+def test_a_damaged_page_is_noted_in_reading_and_in_writing(state: Path) -> None:
+    with closing(Index.open(str(state))) as index:
+        index.commit([a_folder(b"%04d" % number) for number in range(500)])
+    damaged = bytearray((state / FILE_NAME).read_bytes())
+    damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
+    (state / FILE_NAME).write_bytes(damaged)
+
+    with closing(Index.open(str(state))) as index:
+        assert index.records(b"0042") == {}
+        assert index.torn != ""
+        index.torn = ""
+        with pytest.raises(OSError, match="could not be written"):
+            index.commit([a_folder(b"0042")])
+        assert index.torn != ""

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import Any, Self
 
 from job.core.entry import Entry
@@ -22,6 +23,7 @@ FILE_NAME = "index.sqlite3"
 APPLICATION_ID, FORMAT = 0x54525543, 1  # "TRUC"
 
 _SCHEMA = f"""
+BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE folder (
@@ -30,6 +32,7 @@ CREATE TABLE folder (
 ) WITHOUT ROWID;
 CREATE TABLE records (path BLOB PRIMARY KEY, rows TEXT NOT NULL);
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+COMMIT;
 """
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck FROM folder WHERE path = ?"
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
@@ -58,17 +61,7 @@ class Index:
         """
         place = os.path.join(folder, FILE_NAME)
         _ensure_file(place)
-        connection = sqlite3.connect(place, isolation_level=None, timeout=10)
-        try:
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                connection.executescript(_SCHEMA)
-            return cls._checked(connection)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            raise _unusable(error) from None
-        except IndexUnusable:
-            connection.close()
-            raise
+        return cls._opened(place, make=True)
 
     @classmethod
     def open_read_only(cls, folder: str) -> Self | None:
@@ -78,13 +71,10 @@ class Index:
             os.close(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
         except FileNotFoundError:
             return None
+        if os.stat(place).st_size == 0:
+            return None  # its maker is at it, or was killed before anything was known
         address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
-        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)
-        try:
-            return cls._checked(connection)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            raise _unusable(error) from None
+        return cls._opened(address, make=False)
 
     @classmethod
     def empty(cls) -> Self:
@@ -92,6 +82,20 @@ class Index:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         connection.executescript(_SCHEMA)
         return cls(connection)
+
+    @classmethod
+    def _opened(cls, address: str, *, make: bool) -> Self:
+        with contextlib.ExitStack() as undo:
+            try:
+                connection = sqlite3.connect(address, uri=not make, isolation_level=None, timeout=10)
+                undo.callback(connection.close)
+                if make and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    connection.executescript(_SCHEMA)
+                index = cls._checked(connection)
+            except sqlite3.DatabaseError as error:
+                raise _unusable(error) from None
+            undo.pop_all()
+            return index
 
     @classmethod
     def _checked(cls, connection: sqlite3.Connection) -> Self:
@@ -116,9 +120,8 @@ class Index:
         if row is None:
             return None
         try:
-            stamp = Stamp(*(int(part) for part in row[1].split()))
-            return FolderSummary(bytes(row[0]), stamp, bytes(row[2]), int(row[3]), int(row[4]), bool(row[5]))
-        except (TypeError, ValueError, AttributeError):
+            return _summarised(row)
+        except (TypeError, ValueError):
             return None
 
     def records(self, path: bytes) -> dict[bytes, Record]:
@@ -128,7 +131,7 @@ class Index:
             return {}
         try:
             records = [_decoded(each) for each in json.loads(row[0])]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return {}
         return {record.source.name: record for record in records}
 
@@ -142,8 +145,8 @@ class Index:
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
-        row = self._row("SELECT coalesce(sum(entries), 0) FROM folder")
-        return int(row[0]) if row else 0
+        row = self._row("SELECT total(entries) FROM folder")
+        return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
     def commit(self, folders: Iterable[FolderDone]) -> None:
         """Store finished folders in one transaction. Raises `OSError` if the disk does not take it."""
@@ -160,7 +163,7 @@ class Index:
     def audited(self) -> float:
         """When every mirror file was last held against the index, in seconds since the epoch; 0 if never."""
         row = self._row("SELECT value FROM fact WHERE name = ?", _AUDITED)
-        return row[0] if row and isinstance(row[0], float) else 0.0
+        return row[0] if row and isinstance(row[0], float) and isfinite(row[0]) else 0.0
 
     def set_audited(self, when: float) -> None:
         """Remember a finished audit."""
@@ -183,15 +186,7 @@ class Index:
         stamp = " ".join(str(part) for part in summary.stamp)
         self._db.execute(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                folder.path,
-                summary.fingerprint,
-                stamp,
-                summary.mirror_fingerprint,
-                summary.entries,
-                summary.specials,
-                summary.recheck,
-            ),
+            (folder.path, summary.fingerprint, stamp, *summary[2:]),
         )
         rows = json.dumps([_encoded(record) for record in folder.records.values()], separators=(",", ":"))
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (folder.path, rows))
@@ -225,6 +220,15 @@ def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
 
 def _errno_of(error: sqlite3.Error) -> int:
     return errno.ENOSPC if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else errno.EIO
+
+
+def _summarised(row: tuple[Any, ...]) -> FolderSummary:
+    fingerprint, stamp, mirror_fingerprint, entries, specials, recheck = row
+    kinds = [type(each) for each in row]
+    if kinds != [bytes, str, bytes, int, int, int] or not 0 <= specials <= entries or recheck not in {0, 1}:
+        raise ValueError
+    left = Stamp(*(int(part) for part in stamp.split()))
+    return FolderSummary(fingerprint, left, mirror_fingerprint, entries, specials, bool(recheck))
 
 
 def _encoded(record: Record) -> list[object]:

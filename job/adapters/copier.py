@@ -78,7 +78,7 @@ class Copier:
     def _copy(self, name: bytes, descriptor: int, written: int) -> Copied:
         for _ in range(_TRIES):
             before = os.fstat(descriptor)
-            checksum = self._transfer(descriptor, written)
+            checksum = self._transfer(descriptor, written, before.st_size)
             xattrs = user_xattrs(descriptor)
             after = os.fstat(descriptor)
             seen = entry_of(name, before)
@@ -87,15 +87,17 @@ class Copier:
                 if self._sync_each:
                     os.fsync(written)
                 check_room(written)
-                return Copied(seen, checksum.text, _inode_of_size(written, checksum.size))
+                inode = _inode_of_size(written, checksum.size)
+                return Copied(seen, checksum.text, inode, os.fstat(written).st_mtime_ns)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _transfer(self, descriptor: int, written: int) -> "_Sum":
+    def _transfer(self, descriptor: int, written: int, expected: int) -> "_Sum":
         digest, size = new_hash(self._algorithm), 0
-        while count := os.readv(descriptor, [self._buffer]):
+        # What grows while it is read has changed; reading on could take for ever.
+        while size <= expected and (count := os.readv(descriptor, [self._buffer])):
             chunk = self._buffer[:count]
             digest.update(chunk)
             write_all(written, chunk)
@@ -112,12 +114,12 @@ class Copier:
         os.symlink(target, single(temp), dir_fd=mirror)
         try:
             self._keeper.apply_to_link(temp, mirror, seen)
-            inode = os.stat(temp, dir_fd=mirror, follow_symlinks=False).st_ino
+            made = os.stat(temp, dir_fd=mirror, follow_symlinks=False)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temp, dir_fd=mirror)
             raise
-        return Copied(entry_of(listed.name, seen), "", inode)
+        return Copied(entry_of(listed.name, seen), "", made.st_ino, made.st_mtime_ns)
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         """Hash a file where it lies; gives `algorithm:hex` and the file as it was before and after.
@@ -129,7 +131,7 @@ class Copier:
         try:
             for _ in range(_TRIES):
                 before = entry_of(listed.name, os.fstat(descriptor))
-                found = self._read(descriptor, algorithm)
+                found = self._read(descriptor, algorithm, before.size)
                 if found.size == before.size and before == entry_of(listed.name, os.fstat(descriptor)):
                     return found.text, before
                 os.lseek(descriptor, 0, os.SEEK_SET)
@@ -137,9 +139,9 @@ class Copier:
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _read(self, descriptor: int, algorithm: str) -> "_Sum":
+    def _read(self, descriptor: int, algorithm: str, expected: int) -> "_Sum":
         digest, size = new_hash(algorithm), 0
-        while count := os.readv(descriptor, [self._buffer]):
+        while size <= expected and (count := os.readv(descriptor, [self._buffer])):
             digest.update(self._buffer[:count])
             size += count
             self._pace(0)
@@ -150,7 +152,7 @@ class Copier:
         descriptor = os.open(single(temp), _READ, dir_fd=mirror)
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            return self._read(descriptor, self._algorithm).text
+            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size).text
         finally:
             os.close(descriptor)
 

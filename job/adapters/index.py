@@ -1,8 +1,7 @@
 """The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
 
-Two tables, so that the look reads small rows only. Records are JSON: readable by hand, and hostile bytes in it can at
-most raise `ValueError`. Rollback journal with full sync: a committed row survives a power cut, and it is written only
-after the files it speaks of.
+Two tables, so that the look reads small rows only. Records are JSON: hostile bytes in it can at most raise `ValueError`.
+Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
 """
 
 import contextlib
@@ -71,6 +70,8 @@ class Index:
             os.close(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
         if os.stat(place).st_size == 0:
             return None  # its maker is at it, or was killed before anything was known
         address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
@@ -214,7 +215,7 @@ def set_aside(folder: str) -> None:
 
 
 def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
-    torn = getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    torn = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
 
 
@@ -233,8 +234,7 @@ def _summarised(row: tuple[Any, ...]) -> FolderSummary:
 
 def _encoded(record: Record) -> list[object]:
     name, *source = record.source
-    text = name.decode("utf-8", "surrogateescape")
-    return [text, source, list(record.mirror[1:]), record.checksum, int(record.racy)]
+    return [name.decode("utf-8", "surrogateescape"), source, list(record.mirror[1:]), record.checksum, int(record.racy)]
 
 
 def _decoded(row: list[object]) -> Record:

@@ -94,6 +94,8 @@ def _index_to_read(folder: str) -> Index:
         return Index.open_read_only(folder) or Index.empty()
     except IndexTorn:
         return Index.empty()  # as the next cycle would do
+    except IndexUnusable as error:
+        raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
 
 
 def state_folder(config: Config, pair: Pair) -> str:

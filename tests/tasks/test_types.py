@@ -1,0 +1,129 @@
+"""A name that stands for something else than before: the only thing that ever goes from a mirror."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.core.outcome import Failure, Result
+from tests.tasks.workshop import Workshop, assert_mirrored
+
+Maker = Callable[[Path], object]
+
+
+def a_folder_with_files(path: Path) -> None:
+    (path / "deeper").mkdir(parents=True)
+    (path / "file").write_text("in a folder")
+    (path / "deeper/file").write_text("deeper in a folder")
+
+
+MAKERS: dict[str, Maker] = {
+    "file": lambda path: path.write_text("a file"),
+    "link": lambda path: path.symlink_to("elsewhere"),
+    "empty folder": lambda path: path.mkdir(),
+    "full folder": a_folder_with_files,
+}
+
+
+def clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+TURNS = [(before, after) for before in MAKERS for after in MAKERS if before != after]
+POSSIBLE = [turn for turn in TURNS if turn[0] != "full folder" or "folder" in turn[1]]
+
+
+@pytest.mark.parametrize(("before", "after"), POSSIBLE)
+def test_what_a_name_stands_for_is_followed(shop: Workshop, before: str, after: str) -> None:
+    shop.write("other")
+    name = shop.source / "name"
+    MAKERS[before](name)
+    shop.cycle()
+    clear(name)
+    MAKERS[after](name)
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert told.drift == {}
+    assert_mirrored(shop)
+    assert shop.cycle().tally.copied == 0
+
+
+@pytest.mark.parametrize("after", ["file", "link"])
+def test_a_folder_that_holds_something_never_goes(shop: Workshop, after: str) -> None:
+    name = shop.source / "name"
+    a_folder_with_files(name)
+    shop.cycle()
+    clear(name)
+    MAKERS[after](name)
+
+    told = shop.cycle()
+
+    assert told.result is Result.PARTIAL
+    assert told.failed == {b"name": Failure.TYPE_CONFLICT}
+    assert shop.names() == {"name", "name/file", "name/deeper", "name/deeper/file"}
+    assert shop.temps == []
+
+
+@pytest.mark.parametrize("other", ["link", "empty folder", "full folder"])
+def test_there_and_back_again_is_no_drift(shop: Workshop, other: str) -> None:
+    name = shop.source / "name"
+    for maker in ("file", other, "file"):
+        if name.exists() or name.is_symlink():
+            clear(name)
+        MAKERS[maker](name)
+        told = shop.cycle()
+        if maker == "file":
+            assert told.drift == {}
+        if other == "full folder":
+            clear_below(shop.mirror / "name")
+
+
+def clear_below(folder: Path) -> None:
+    """Take what is in a mirror folder away, as a person would whose file is in its way."""
+    if folder.is_dir():
+        clear(folder / "deeper")
+        (folder / "file").unlink()
+
+
+def test_a_special_file_takes_no_ones_place(shop: Workshop) -> None:
+    path = shop.write("name")
+    shop.cycle()
+    path.unlink()
+    os.mkfifo(path)
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert (shop.mirror / "name").read_text() == "content"
+    assert (told.tally.skipped, told.tally.entries) == (1, 1)
+
+
+def test_a_special_file_in_the_mirror_is_replaced_without_being_opened(shop: Workshop) -> None:
+    shop.write("name")
+    os.mkfifo(shop.mirror / "name")
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert_mirrored(shop)
+
+
+def test_a_link_in_the_mirror_that_stands_for_a_folder_is_replaced_and_not_followed(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    shop.write("sub/file")
+    (tmp_path / "outside").mkdir()
+    (shop.mirror / "sub").symlink_to(tmp_path / "outside")
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert_mirrored(shop)

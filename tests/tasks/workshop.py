@@ -1,0 +1,237 @@
+"""A source and a mirror on disk, and whole cycles over them with benches that can be listened to or broken."""
+
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from job.app.layout import lay_out, lay_out_preview
+from job.core.config.model import Config, Pair
+from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, PairFinished
+from job.core.outcome import Drift, Failure, Result
+from job.core.record import FolderDone, FolderSummary, Record
+from job.core.tally import Tally
+from job.tasks import gate
+from job.tasks.backup import CycleWork, LayOut, run_cycle
+from job.tasks.bench import Assignment, Bench, Memory, Sync
+from job.tasks.gate import Roots
+from job.tasks.meter import Meter
+from job.tasks.preview import Planned, preview
+
+Kind = TypeVar("Kind", bound=Event)
+HOUR_NS = 3600 * 10**9
+NOBODY = 65534
+
+
+@dataclass
+class Told:
+    """What a cycle ended with, and what it told on the way."""
+
+    result: Result = Result.SUCCESS
+    events: list[Event] = field(default_factory=list)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def tally(self) -> Tally:
+        """Give the sum over all pairs."""
+        return sum((event.tally for event in self.of(PairFinished)), Tally())
+
+    @property
+    def committed(self) -> Tally:
+        """Give the sum over all batches, which is what the counters count."""
+        return sum((event.tally for event in self.of(BatchCommitted)), Tally())
+
+    @property
+    def copied(self) -> dict[bytes, str]:
+        """Give what was copied, and why."""
+        return {event.path: event.reason for event in self.of(FileCopied)}
+
+    @property
+    def failed(self) -> dict[bytes, Failure]:
+        return {event.path: event.reason for event in self.of(FileFailed)}
+
+    @property
+    def drift(self) -> dict[Drift, int]:
+        return self.tally.drift_by
+
+
+@dataclass
+class Workshop:
+    """One pair, by default long after its files were last touched, so that nothing is too young to be believed."""
+
+    base: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    ahead_ns: int = HOUR_NS
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        for folder in (self.source, self.mirror):
+            folder.mkdir()
+
+    @property
+    def source(self) -> Path:
+        return self.base / "source"
+
+    @property
+    def mirror(self) -> Path:
+        return self.base / "mirror"
+
+    @property
+    def state(self) -> Path:
+        return self.mirror / ".truecopy"
+
+    @property
+    def config(self) -> Config:
+        pair = {"name": "music", "source": str(self.source), "dest": str(self.mirror)}
+        return Config.model_validate({"pairs": [pair], "audit_interval": 0, **self.options})
+
+    @property
+    def pair(self) -> Pair:
+        return self.config.effective_pairs[0]
+
+    def now_ns(self) -> int:
+        return time.time_ns() + self.ahead_ns
+
+    def cycle(self, lay_out: LayOut = lay_out, stop: Callable[[], bool] = bool) -> Told:
+        """Run a cycle of all pairs; `stop` is asked as in a real one."""
+        told = Told()
+        work = CycleWork("cycle", told.events.append, stop, self.now_ns, lay_out, verbose=self.verbose)
+        told.result = run_cycle(self.config, work)
+        return told
+
+    def plan(self) -> list[Planned]:
+        """Run dry."""
+        with (
+            gate.open_roots(self.pair) as (source, mirror),
+            lay_out_preview(self.config, self.pair, source, mirror) as view,
+        ):
+            return list(preview(view, self.now_ns() / 1e9, lambda _: None))
+
+    def write(self, name: str, content: str = "content") -> Path:
+        """Make a file in the source, with the folders above it."""
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    @property
+    def temps(self) -> list[Path]:
+        return list(self.mirror.rglob(".truecopy-tmp-*"))
+
+    def names(self) -> set[str]:
+        """Name everything in the mirror that is not ours."""
+        found = (path.relative_to(self.mirror) for path in self.mirror.rglob("*"))
+        return {str(path) for path in found if path.parts[0] != ".truecopy"}
+
+
+def as_nobody(shop: Workshop) -> Told:
+    """Run a cycle as an ordinary user."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        return shop.cycle()
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def seen(path: Path) -> tuple[object, ...]:
+    """Tell what has to be equal on both sides: kind, mode, mtime, content."""
+    found = path.lstat()
+    content: object = None
+    if stat.S_ISREG(found.st_mode):
+        content = path.read_bytes()
+    elif stat.S_ISLNK(found.st_mode):
+        content = os.readlink(path)
+    return stat.filemode(found.st_mode), found.st_mtime_ns, content
+
+
+def assert_mirrored(shop: Workshop) -> None:
+    """Compare every entry of the source with its mirror."""
+    for path in [shop.source, *shop.source.rglob("*")]:
+        if not (stat.S_ISFIFO(path.lstat().st_mode)):
+            assert seen(shop.mirror / path.relative_to(shop.source)) == seen(path), path
+
+
+Change = Callable[[Bench], Bench]
+
+
+def changed(change: Change) -> LayOut:
+    """Lay out the real bench with some part of it exchanged."""
+
+    def lay_out_changed(work: Assignment, roots: Roots, meter: Meter) -> AbstractContextManager[Bench]:
+        @contextmanager
+        def laid_out() -> Iterator[Bench]:
+            with lay_out(work, roots, meter) as bench:
+                yield change(bench)
+
+        return laid_out()
+
+    return lay_out_changed
+
+
+@dataclass
+class ListenedSync:
+    """Syncs for real, after `before` was told; what that raises is what the disk says."""
+
+    real: Sync
+    before: Callable[[], None]
+    each: bool = False
+
+    def __post_init__(self) -> None:
+        self.each = self.real.each
+
+    def all(self) -> None:
+        self.before()
+        self.real.all()
+
+
+@dataclass
+class ListenedMemory:
+    """The real index, counting what is asked of it; `before_commit` may raise."""
+
+    real: Memory
+    before_commit: Callable[[list[FolderDone]], object] = len
+    asked: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def audited(self) -> float:
+        return self.real.audited
+
+    def set_audited(self, when: float) -> None:
+        self.real.set_audited(when)
+
+    def summary(self, path: bytes) -> FolderSummary | None:
+        self.asked["summary"] += 1
+        return self.real.summary(path)
+
+    def records(self, path: bytes) -> dict[bytes, Record]:
+        self.asked["records"] += 1
+        return self.real.records(path)
+
+    def entries_known(self) -> int:
+        return self.real.entries_known()
+
+    def commit(self, folders: Iterable[FolderDone]) -> None:
+        done = list(folders)
+        self.asked["committed"] += len(done)
+        self.before_commit(done)
+        self.real.commit(done)
+
+
+def with_sync(before: Callable[[], None]) -> LayOut:
+    return changed(lambda bench: replace(bench, sync=ListenedSync(bench.sync, before)))
+
+
+def with_memory(before_commit: Callable[[list[FolderDone]], object]) -> LayOut:
+    return changed(lambda bench: replace(bench, memory=ListenedMemory(bench.memory, before_commit)))

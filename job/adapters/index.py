@@ -1,6 +1,6 @@
 """The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
 
-Two tables, so that the look reads small rows only. Records are JSON: hostile bytes in it can at most raise `ValueError`.
+Two tables, so that the look reads small rows only. Records are JSON, where hostile bytes can at most raise ValueError.
 Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
 """
 
@@ -74,7 +74,8 @@ class Index:
             raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
         if os.stat(place).st_size == 0:
             return None  # its maker is at it, or was killed before anything was known
-        address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=ro"
+        mode = "rw" if _has_journal(place) else "ro"
+        address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + f"?mode={mode}"
         return cls._opened(address, make=False)
 
     @classmethod
@@ -93,7 +94,7 @@ class Index:
                 if make and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     connection.executescript(_SCHEMA)
                 index = cls._checked(connection)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from a damaged schema's text
                 raise _unusable(error) from None
             undo.pop_all()
             return index
@@ -140,6 +141,9 @@ class Index:
         try:
             row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
+            if not _means_damage(error):
+                # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
+                raise OSError(_errno_of(error), f"the index cannot be read: {error}") from error
             self.torn = str(error)
             return None
         return row
@@ -156,7 +160,7 @@ class Index:
                 for folder in folders:
                     self._store(folder)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            if _means_damage(error):
                 self.torn = str(error)
             raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
 
@@ -206,6 +210,15 @@ def _ensure_file(place: str) -> None:
         os.close(descriptor)
 
 
+def _has_journal(place: str) -> bool:
+    """Tell whether a commit is going on or was cut off; what was cut off can only be read after it is rolled back."""
+    try:
+        os.stat(place + "-journal", follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def set_aside(folder: str) -> None:
     """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
     with contextlib.suppress(FileNotFoundError):
@@ -214,9 +227,15 @@ def set_aside(folder: str) -> None:
         os.unlink(os.path.join(folder, FILE_NAME + "-journal"))
 
 
-def _unusable(error: sqlite3.DatabaseError) -> IndexUnusable:
+def _unusable(error: Exception) -> IndexUnusable:
     torn = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
+
+
+def _means_damage(error: Exception) -> bool:
+    """Tell damage from what may pass by itself: a lock, a full disk, an error of reading."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
 
 def _errno_of(error: sqlite3.Error) -> int:

@@ -25,9 +25,9 @@ class Scanner:
         """Close what the walk opened; the root stays open."""
         self._trail.close()
 
-    def walk(self) -> Iterator[Listing | Unlisted]:
-        """List every folder, parents before children, each as it is at that moment. Holds one listing at a time."""
-        waiting = [b""]
+    def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
+        """List every folder from `start` on, parents before children, each as it is at that moment."""
+        waiting = [start]
         while waiting:
             path = waiting.pop()
             try:

@@ -306,6 +306,18 @@ class DriftFound(PairEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedByFolder(PairEvent):
+    """The source has a folder where it had a file, link or special file; the mirror's old entry gave way to it."""
+
+    name: ClassVar[str] = "replaced_by_folder"
+    level: ClassVar[str | None] = "warning"
+
+    path: bytes
+    kind: Kind
+    """What the mirror had there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoldersUnchanged(PairEvent):
     """So many entries lie in folders whose fingerprint did not move: skipped without a look at each."""
 

@@ -96,7 +96,8 @@ def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
         return Step(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
         return Step(Action.COPY, source, "modified")
-    return Step(Action.COMPARE_BOTH if is_link else Action.COMPARE_SOURCE, source, _why_compare(source, before))
+    both = is_link or not record.checksum.startswith(means.checksum + ":")
+    return Step(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
 
 def _why_compare(source: Entry, before: Entry) -> str:

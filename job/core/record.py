@@ -29,6 +29,8 @@ class Copied(NamedTuple):
     """`algorithm:hex`; empty for a symlink."""
     inode: int
     """Of the temp, by which it is known again after the rename."""
+    mtime_ns: int
+    """Of the temp, as the mirror kept it."""
 
 
 class Stamp(NamedTuple):

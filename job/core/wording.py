@@ -35,6 +35,7 @@ SENTENCES = {
     "file_updated": "Updated {path}: {reason}",
     "file_skipped": "Skipped {path}: {reason}",
     "file_failed": "Failed {path}: {error}",
+    "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
 }

@@ -18,6 +18,10 @@ _REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL
 _UNCHANGED_ID = -1
 
 
+_TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
+"""What file systems say of an attribute that does not fit beside the file; the file itself may well fit."""
+
+
 class Refused(NamedTuple):
     """What a mirror would not take, and the words of the operating system."""
 
@@ -104,7 +108,7 @@ class Keeper:
         try:
             action()
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if error.errno not in _REFUSED and not (what == "xattr" and error.errno in _TOO_BIG):
                 raise
             kind = "owner" if what == "group" else what
             if kind not in self._told:

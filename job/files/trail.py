@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT_OPEN = 64
+_KEPT_OPEN = 8
 _CLOSED = -1
 
 Identity = tuple[int, int]
@@ -81,29 +81,31 @@ class Trail:
 
     def _descend(self, name: bytes) -> None:
         parent = self._steps[-1].descriptor if self._steps else self._root
+        if len(self._steps) >= _KEPT_OPEN:
+            self._close(self._steps[-_KEPT_OPEN])
         descriptor = open_folder(name, parent)
         self._steps.append(_Step(name, descriptor, identity(descriptor)))
-        if len(self._steps) > _KEPT_OPEN:
-            self._close(self._steps[-_KEPT_OPEN - 1])
 
     def _climb(self, depth: int) -> None:
         while len(self._steps) > depth:
             left = self._steps.pop()
-            try:
-                if self._steps and self._steps[-1].descriptor == _CLOSED:
-                    self._reopen(self._steps[-1], left.descriptor)
-            finally:
+            above = self._steps[-1] if self._steps else None
+            if above is None or above.descriptor != _CLOSED:
                 self._close(left)
+                continue
+            with suppress(OSError):
+                above.descriptor = os.open("..", _FOLDER, dir_fd=left.descriptor)
+            self._close(left)
+            if above.descriptor == _CLOSED or identity(above.descriptor) != above.identity:
+                # Somebody moved or locked the folder we stood in; what is above it now is not ours.
+                self._start_over()
 
-    def _reopen(self, step: _Step, below: int) -> None:
-        with suppress(OSError):
-            step.descriptor = os.open("..", _FOLDER, dir_fd=below)
-        if step.descriptor == _CLOSED or identity(step.descriptor) != step.identity:
-            # Somebody moved or locked the folder we stood in. What is above it now is not ours: start over at the root.
-            names = [each.name for each in self._steps]
-            self.close()
-            for name in names:
-                self._descend(name)
+    def _start_over(self) -> None:
+        """Go the same way again from the root."""
+        names = [each.name for each in self._steps]
+        self.close()
+        for name in names:
+            self._descend(name)
 
     @staticmethod
     def _close(step: _Step) -> None:

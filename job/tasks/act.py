@@ -4,19 +4,20 @@ What goes wrong in one place is told and passed over; the next one goes on.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 
-from job.core.entry import TEMP_PREFIX, Entry, Kind, join
+from job.core.entry import TEMP_PREFIX, Entry, Kind, is_reserved, join
 from job.core.outcome import failure_of
 from job.core.plan import Means, decide
 from job.errors import Stopped
 from job.files.listing import Listing, list_entries
 from job.files.metadata import user_xattrs
 from job.files.trail import Trail
-from job.tasks.batch import Batch, Work
+from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench
-from job.tasks.deeds import Deeds, Place
+from job.tasks.deeds import Deeds, MirrorLost, Place
+from job.tasks.finish import Work
 from job.tasks.meter import Meter
 
 _OWNER_MAY_CHANGE = 0o300
@@ -35,16 +36,32 @@ class Act:
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing)
         self._deeds = Deeds(bench, work, self._batch, meter)
+        self._met: set[bytes] = set()
+        self._late: list[bytes] = []
 
-    def run(self, folders: Iterable[bytes]) -> None:
-        """Bring these folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
+    def run(self, folders: Sequence[bytes], unlisted: Iterable[bytes] = ()) -> None:
+        """Bring these folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away.
+
+        `unlisted` are folders that the look could not read: they are told of, and not to be tried again here.
+        """
+        self._met = {*folders, *unlisted}
         with closing(self._sources), closing(self._mirrors), closing(self._placing):
             try:
                 for path in folders:
                     self._check_stop()
                     self._visit(path)
+                    self._visit_late()
                     self._commit_if_full()
                 self._batch.commit()
+            except Stopped:
+                # What needed no temp, such as a mended mode, is done: it is made safe, remembered and told.
+                self._batch.drop()
+                self._batch.commit()
+                raise
+            except MirrorLost:
+                self._batch.drop()
+                self._batch.tidings.publish_failures()
+                raise
             except BaseException:
                 self._batch.drop()
                 raise
@@ -57,7 +74,17 @@ class Act:
         if self._batch.full:
             self._batch.commit()
 
+    def _visit_late(self) -> None:
+        """Visit folders that came or were renamed since the look, whole: nobody looked at what is in them."""
+        while self._late:
+            for found in self._bench.source.walk(self._late.pop()):
+                self._check_stop()
+                self._met.add(found.path)
+                self._visit(found.path)
+
     def _visit(self, path: bytes) -> None:
+        if path in self._batch.tidings.lost_folders:
+            return
         try:
             listing = self._bench.source.list(path)
             source = self._sources.goto(path)
@@ -65,14 +92,15 @@ class Act:
         except FileNotFoundError:
             return  # gone since the look; what is in the mirror stays there
         except OSError as error:
-            self._batch.fail_folder(path, failure_of(error), str(error))
+            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), str(error))
             return
         try:
             mirror = self._mirrors.goto(path)
             present = self._mirror_entries(mirror)
         except OSError as error:
-            self._batch.fail_folder(path, failure_of(error), f"its mirror cannot be opened: {error}")
+            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"its mirror cannot be opened: {error}")
             return
+        self._batch.open(work)
         self._entries(Place(work, source, mirror), listing, present)
         self._batch.close(work)
 
@@ -83,12 +111,19 @@ class Act:
         for entry in listing.entries:
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
-            if record is not None:
+            if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
             step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
             self._deeds.do(place, step, mirror, record)
+            if entry.kind is Kind.FOLDER:
+                self._note_if_late(join(listing.path, entry.name))
             self._commit_if_full()
+
+    def _note_if_late(self, path: bytes) -> None:
+        # The look asks for every folder that the index does not know, so one it did not ask for is new since then.
+        if path not in self._met and not is_reserved(path) and self._bench.memory.summary(path) is None:
+            self._late.append(path)
 
     def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept."""

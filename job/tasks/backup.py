@@ -1,5 +1,6 @@
 """Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here."""
 
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,10 +24,10 @@ from job.core.outcome import Failure, Refusal, Result, failure_of, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import Unlisted
-from job.tasks import gate
+from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench
-from job.tasks.look import look
+from job.tasks.look import Care, care_for, look
 from job.tasks.meter import Meter
 
 LayOut = Callable[[Assignment, gate.Roots, Meter], AbstractContextManager[Bench]]
@@ -39,8 +40,9 @@ def run_cycle(config: Config, work: "CycleWork") -> Result:
     started_ns = work.now_ns()
     work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
     results, total = [], Tally()
+    conflicts = overlap.mirror_conflicts(pairs) if len(pairs) > 1 else {}
     for pair in pairs:
-        result, tally = back_up(pair, config.state_dir, work)
+        result, tally = back_up(pair, config.state_dir, work, conflicts.get(pair.name))
         results.append(result)
         total += tally
         if result is Result.STOPPED:
@@ -76,12 +78,14 @@ class _Ledger:
         self.emit(event)
 
 
-def back_up(pair: Pair, state_dir: str | None, cycle: CycleWork) -> tuple[Result, Tally]:
-    """Bring one mirror up to its source. Raises nothing that a pair can be the cause of."""
+def back_up(
+    pair: Pair, state_dir: str | None, cycle: CycleWork, refusal: Refused | None = None
+) -> tuple[Result, Tally]:
+    """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
     ledger = _Ledger(cycle.emit)
     work = Assignment(cycle.cycle_id, pair, ledger, cycle.stop, cycle.now_ns, verbose=cycle.verbose)
-    result = _guarded(work, state_dir, cycle.lay_out)
+    result = _guarded(work, state_dir, cycle.lay_out, refusal)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
@@ -98,9 +102,9 @@ def back_up(pair: Pair, state_dir: str | None, cycle: CycleWork) -> tuple[Result
     return result, ledger.tally
 
 
-def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result:
+def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Refused | None) -> Result:
     try:
-        _work(work, state_dir, lay_out)
+        _work(work, state_dir, lay_out, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -121,35 +125,39 @@ def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut) -> Result
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
         work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=str(error), hint=hint))
         return Result.FAILED
+    except Exception as error:  # noqa: BLE001  # a bug that one pair brings out must not keep the others from their backup
+        text = f"{type(error).__name__}: {error}"
+        hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=text, hint=hint))
+        return Result.FAILED
     return Result.SUCCESS
 
 
-def _work(work: Assignment, state_dir: str | None, lay_out: LayOut) -> None:
+def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Refused | None) -> None:
+    if refusal is not None:
+        raise refusal
     meter = Meter(work)
     now_ns = work.now_ns()
     with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
-        gate.check_source(bench.source, bench.memory.entries_known(), work.pair)
-        due = now_ns / 1e9 - bench.memory.audited >= work.pair.audit_interval
-        audit = due and work.pair.mirror_check != "asleep"
+        gate.check_source(bench.source, bench.memory.entries_known(), work.pair, bench.mirror_root)
+        care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
             PairStarted(
                 cycle_id=work.cycle_id,
                 pair=work.pair.name,
                 source=work.pair.source,
                 mirror=work.pair.dest,
-                audit=audit,
+                audit=care is Care.AUDIT,
             )
         )
-        found = look(bench, work.pair, meter.looked, audit=audit)
-        if due and found.changed and not audit:
-            # The disk has to wake up now anyway; what else changed on it is seen in the same go.
-            audit = True
-            found = look(bench, work.pair, meter.looked, audit=audit)
+        found = look(bench, work.pair, meter.looked, care)
+        if found.changed and care is not awake:
+            care, found = awake, look(bench, work.pair, meter.looked, awake)
         _tell_settled(found.tally, work)
         _tell_unlisted(found.unlisted, work)
         meter.expect(found)
-        Act(bench, work, meter).run(found.changed)
-        if audit:
+        Act(bench, work, meter).run(found.changed, [folder.path for folder in found.unlisted])
+        if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
 
 

@@ -7,48 +7,22 @@ durable before the index believes them, and the index is committed before anybod
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from job.core.entry import Entry, Kind
-from job.core.events import BatchCommitted, Event, FileCopied, FileFailed
+from job.core.entry import Kind
+from job.core.events import FileCopied
 from job.core.outcome import Failure, failure_of
-from job.core.record import Copied, FolderDone, FolderSummary, Record
-from job.core.tally import Counts
+from job.core.record import Copied, FolderDone
 from job.files.durable import fsync_folder
-from job.files.listing import Listing, list_entries, mirror_fingerprint, stamp_of
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
+from job.tasks.finish import Settled, Work, finish
+from job.tasks.tidings import Tidings
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
 LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
-
-
-class Settled(NamedTuple):
-    """An entry whose mirror holds the right content."""
-
-    source: Entry
-    """As it was when it was read."""
-    checksum: str
-    inode: int
-    """Of the mirror entry."""
-    racy: bool
-
-
-@dataclass(slots=True)
-class Work:
-    """One folder on its way to a row of the index."""
-
-    listing: Listing
-    xattrs: dict[bytes, bytes]
-    settled: dict[bytes, Settled] = field(default_factory=dict)
-    kept: dict[bytes, Record] = field(default_factory=dict)
-    """Records that go on as they were."""
-    sure: bool = True
-    """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
-    specials: int = 0
 
 
 @dataclass(slots=True)
@@ -70,10 +44,11 @@ class Batch:
         self._trail = trail
         self._staged: list[_Staged] = []
         self._closed: list[Work] = []
-        self._told: list[Event] = []
-        self.counts = Counts()
+        self._open: Work | None = None
+        self.tidings = Tidings(work, bench.keeper)
         self.dirty = False
         """Whether anything was written that the next commit has to sync."""
+        self._asides: list[tuple[bytes, bytes]] = []
         self._bytes = 0
         self._since_ns = work.now_ns()
 
@@ -95,39 +70,28 @@ class Batch:
         self._bytes += event.bytes
         self.dirty = True
 
-    def tell(self, event: Event) -> None:
-        """Have an event told with the commit, in its place between the others."""
-        self._told.append(event)
-
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and tell a failed entry; its folder is looked at again next time."""
         work.sure = False
-        self._fail(path, kind, reason, error)
+        self.tidings.fail(path, kind, reason, error)
 
-    def fail_folder(self, path: bytes, reason: Failure, error: str) -> None:
-        """Count and tell a folder that could not be visited."""
-        self._fail(path, Kind.FOLDER, reason, error)
-
-    def _fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
-        self.counts.failed[reason] += 1
-        self.tell(
-            FileFailed(
-                cycle_id=self._assignment.cycle_id,
-                pair=self._assignment.pair.name,
-                path=path,
-                kind=kind,
-                reason=reason,
-                error=error,
-            )
-        )
+    def open(self, work: Work) -> None:
+        """Note the folder that is being worked on."""
+        self._open = work
 
     def close(self, work: Work) -> None:
         """Take in a folder of which everything was staged or settled."""
+        self._open = None
         self._closed.append(work)
 
+    def set_aside(self, folder: bytes, temp: bytes) -> None:
+        """Have what was renamed to `temp` thrown away, once what took its place is safe."""
+        self._asides.append((folder, temp))
+
     def drop(self) -> None:
-        """Throw staged temps away; what was committed before stays."""
+        """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
         for staged in self._staged:
+            staged.work.sure = False
             self._unlink(staged)
         self._staged.clear()
 
@@ -138,6 +102,7 @@ class Batch:
             self._read_back()
         placed = [staged for staged in self._staged if self._place(staged)]
         self._staged.clear()
+        self._throw_away()
         done = [each for each in (self._finish(work) for work in self._closed) if each is not None]
         try:
             if self.dirty:
@@ -147,37 +112,44 @@ class Batch:
             self._unsafe(placed, error)
             placed = []
         for staged in placed:
-            self._count(staged)
+            if staged.name in staged.work.lost:
+                self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
+            else:
+                self._count(staged)
         self._closed.clear()
         self._bytes, self.dirty, self._since_ns = 0, False, self._assignment.now_ns()
-        self._publish()
+        self.tidings.publish()
 
-    def _publish(self) -> None:
-        for event in self._told:
-            self._assignment.emit(event)
-        self._told.clear()
-        tally, self.counts = self.counts.tally(), Counts()
-        if tally.entries or tally.folders:
-            self._assignment.emit(
-                BatchCommitted(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, tally=tally)
-            )
+    def _throw_away(self) -> None:
+        # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
+        for path, temp in self._asides:
+            with suppress(OSError):
+                folder = self._trail.goto(path)
+                if self._bench.sync.each:
+                    fsync_folder(folder)
+                os.unlink(temp, dir_fd=folder)
+        self._asides.clear()
 
     def _unsafe(self, placed: list[_Staged], error: OSError) -> None:
         reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
         for staged in placed:
+            staged.work.settled.pop(staged.name, None)
             self._fail_staged(staged, reason, f"copied, but not known to be safe: {error}")
-        if not placed and self._closed:
-            first = self._closed[0]
-            message = f"{len(self._closed)} folders could not be committed: {error}"
-            self.fail(first, first.listing.path, Kind.FOLDER, reason, message)
+        if not placed:
+            path = self._closed[0].listing.path if self._closed else b""
+            self.tidings.fail(path, Kind.FOLDER, reason, f"{len(self._closed)} folders could not be committed: {error}")
+        if self._open is not None:
+            # What was mended in it is not known to be safe either: it is all compared again.
+            self._open.sure = False
+            self._open.settled.clear()
 
     def _count(self, staged: _Staged) -> None:
-        self.counts.copied += 1
-        self.counts.bytes_copied += staged.event.bytes
-        self.tell(staged.event)
+        self.tidings.counts.copied += 1
+        self.tidings.counts.bytes_copied += staged.event.bytes
+        self.tidings.tell(staged.event)
 
     def _sync_or_void(self) -> None:
-        if not self._staged or self._bench.sync.each:
+        if not (self._staged or self._asides) or self._bench.sync.each:
             return
         try:
             self._bench.sync.all()
@@ -187,6 +159,7 @@ class Batch:
                 self._unlink(staged)
                 self._fail_staged(staged, Failure.SYNC, f"the disk did not take it: {error}")
             self._staged.clear()
+            self._asides.clear()  # the next cycle sweeps them
 
     def _sync(self, placed: list[_Staged]) -> None:
         if not self._bench.sync.each:
@@ -231,7 +204,9 @@ class Batch:
             self._fail_staged(staged, failure_of(error), str(error))
             return False
         copied = staged.copied
-        staged.work.settled[staged.name] = Settled(copied.source, copied.checksum, copied.inode, staged.racy)
+        staged.work.settled[staged.name] = Settled(
+            copied.source, copied.checksum, copied.inode, copied.mtime_ns, staged.racy
+        )
         return True
 
     def _fail_staged(self, staged: _Staged, reason: Failure, error: str) -> None:
@@ -242,37 +217,13 @@ class Batch:
             os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
 
     def _finish(self, work: Work) -> FolderDone | None:
-        """Give the mirror folder its own metadata, last of all, and look at what is there now."""
-        listing = work.listing
-        self.counts.folders += 1
+        path = work.listing.path
         try:
-            folder = self._trail.goto(listing.path)
-            before = stamp_of(os.fstat(folder))
-            self._bench.keeper.apply(folder, listing.folder, work.xattrs)
-            self.dirty |= stamp_of(os.fstat(folder)) != before
-            present, _ = list_entries(folder)
-            stamp = stamp_of(os.fstat(folder))
+            done, changed = finish(work, self._trail.goto(path), self._bench.keeper)
         except OSError as error:
-            self.counts.folders -= 1
-            self.fail(work, listing.path, Kind.FOLDER, failure_of(error), str(error))
+            self.fail(work, path, Kind.FOLDER, failure_of(error), str(error))
             return None
-        records = self._records(work, {entry.name: entry for entry in present})
-        summary = FolderSummary(
-            fingerprint=listing.fingerprint if work.sure else b"",
-            stamp=stamp,
-            mirror_fingerprint=mirror_fingerprint(present),
-            entries=len(listing.entries) - sum(1 for entry in listing.entries if entry.kind is Kind.FOLDER),
-            specials=work.specials,
-            recheck=any(record.racy for record in records.values()),
-        )
-        return FolderDone(listing.path, summary, records)
-
-    def _records(self, work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
-        records = dict(work.kept)
-        for name, settled in work.settled.items():
-            mirror = present.get(name)
-            if mirror is not None and mirror.inode == settled.inode and mirror.size == settled.source.size:
-                records[name] = Record(settled.source, mirror, settled.checksum, settled.racy)
-            else:
-                work.sure = False  # somebody else was at the mirror since
-        return records
+        self.dirty |= changed
+        self.tidings.note_refusals(path)
+        self.tidings.counts.folders += 1
+        return done

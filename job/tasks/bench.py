@@ -15,8 +15,8 @@ from job.files.metadata import Keeper
 class Source(Protocol):
     """Lists the source's folders."""
 
-    def walk(self) -> Iterator[Listing | Unlisted]:
-        """List every folder, parents first."""
+    def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
+        """List every folder from `start` on, parents first."""
 
     def list(self, path: bytes) -> Listing:
         """List one folder; raises `OSError`."""

@@ -5,14 +5,15 @@ import secrets
 from dataclasses import dataclass
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kept_mode, permissions
-from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, MetadataNotKept
+from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.core.outcome import Drift, Failure, Skip, failure_of
 from job.core.plan import Action, Step
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError, JobError
 from job.files.listing import entry_of
-from job.tasks.batch import Batch, Settled, Work
+from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench
+from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
 from job.tasks.meter import Meter
 
@@ -74,7 +75,7 @@ class Deeds:
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
                 self._compare(place, step, mirror, record)
             case Action.MAKE_FOLDER:
-                self._make_folder(place, step.entry.name, mirror)
+                self._make_folder(place, step, mirror)
             case Action.SKIP_SPECIAL:
                 place.work.specials += 1
                 self._skip(place, step, Skip.SPECIAL_FILE)
@@ -86,17 +87,36 @@ class Deeds:
             return
         self._skip(place, step, Skip.UNCHANGED)
 
-    def _make_folder(self, place: Place, name: bytes, mirror: Entry | None) -> None:
-        if mirror is not None:
-            os.unlink(name, dir_fd=place.mirror)
-        # Nobody else may enter before the folder has its own owner and mode.
-        os.mkdir(name, 0o700, dir_fd=place.mirror)
+    def _make_folder(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        name = step.entry.name
         self._batch.dirty = True
+        if mirror is None:
+            # Nobody else may enter before the folder has its own owner and mode.
+            os.mkdir(name, 0o700, dir_fd=place.mirror)
+            return
+        # The old content goes only when the folder that takes its place is safe.
+        aside = self._new_temp()
+        os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+        try:
+            os.mkdir(name, 0o700, dir_fd=place.mirror)
+        except OSError:
+            os.rename(aside, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+            raise
+        self._batch.set_aside(place.work.listing.path, aside)
+        path = self._path(place, step.entry)
+        self._batch.tidings.tell(
+            ReplacedByFolder(
+                cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=mirror.kind
+            )
+        )
+
+    def _new_temp(self) -> bytes:
+        self._temps += 1
+        return b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
 
     def _copy(self, place: Place, step: Step) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
-        self._temps += 1
-        temp = b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
+        temp = self._new_temp()
         try:
             copied = self._copied(place, entry, temp)
         except OSError as error:
@@ -104,7 +124,7 @@ class Deeds:
                 raise
             self._batch.commit()  # which gives back what the staged files replace
             copied = self._copied(place, entry, temp)
-        self._note_refusals(place, entry)
+        self._batch.tidings.note_refusals(self._path(place, entry))
         event = FileCopied(
             cycle_id=self._assignment.cycle_id,
             pair=self._assignment.pair.name,
@@ -149,9 +169,12 @@ class Deeds:
         if mended is None:
             self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
             return
-        self._note_refusals(place, step.entry)
+        self._batch.tidings.note_refusals(self._path(place, step.entry))
         racy = is_racy(found.source, started_ns)
-        place.work.settled[step.entry.name] = Settled(found.source, found.checksum, mirror.inode, racy)
+        made = os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False)
+        place.work.settled[step.entry.name] = Settled(
+            found.source, found.checksum, mirror.inode, made.st_mtime_ns, racy
+        )
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)
             return
@@ -161,9 +184,9 @@ class Deeds:
 
     def _update(self, place: Place, step: Step) -> None:
         self._batch.dirty = True
-        self._batch.counts.updated += 1
+        self._batch.tidings.counts.updated += 1
         self._meter.entry_done(step.entry.size)
-        self._batch.tell(
+        self._batch.tidings.tell(
             FileUpdated(
                 cycle_id=self._assignment.cycle_id,
                 pair=self._assignment.pair.name,
@@ -175,13 +198,13 @@ class Deeds:
         )
 
     def _skip(self, place: Place, step: Step, reason: Skip) -> None:
-        self._batch.counts.skipped[reason] += 1
+        self._batch.tidings.counts.skipped[reason] += 1
         self._meter.entry_done(step.entry.size)
         if reason is Skip.VANISHED:
             place.work.sure = False
         if self._assignment.verbose or reason is not Skip.UNCHANGED:
             path = self._path(place, step.entry)
-            self._batch.tell(
+            self._batch.tidings.tell(
                 FileSkipped(
                     cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, reason=reason
                 )
@@ -194,30 +217,20 @@ class Deeds:
     def _drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
         if kind is None:
             return
-        self._batch.counts.drift[kind] += 1
+        self._batch.tidings.counts.drift[kind] += 1
         path = self._path(place, entry)
-        self._batch.tell(
+        self._batch.tidings.tell(
             DriftFound(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=kind)
         )
-
-    def _note_refusals(self, place: Place, entry: Entry) -> None:
-        for what, error in self._bench.keeper.news():
-            self._batch.tell(
-                MetadataNotKept(
-                    cycle_id=self._assignment.cycle_id,
-                    pair=self._assignment.pair.name,
-                    what=what,
-                    path=self._path(place, entry),
-                    error=error,
-                )
-            )
 
     @staticmethod
     def _is_gone(place: Place, entry: Entry) -> bool:
         try:
             os.stat(entry.name, dir_fd=place.source, follow_symlinks=False)
-        except OSError:
+        except FileNotFoundError:
             return True
+        except OSError:
+            return False
         return False
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from job.core.config.model import Pair
 from job.core.entry import STATE_FOLDER
 from job.core.outcome import Refusal
 from job.errors import Refused
-from job.files import lock, mounts
+from job.files import lock
 from job.files.atomic import replace_file
 from job.files.listing import Listing
-from job.files.trail import Identity, identity, open_folder, open_root
+from job.files.trail import open_folder, open_root
+from job.tasks import overlap
 
 _README = """\
 This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
@@ -40,7 +42,7 @@ def open_roots(pair: Pair) -> Iterator[tuple[int, int]]:
     with ExitStack() as doors:
         source = _open(doors, pair.source, _SOURCE)
         mirror = _open(doors, pair.dest, _MIRROR)
-        _check_overlap(pair, source, mirror)
+        overlap.check_roots(pair, source, mirror)
         yield source, mirror
 
 
@@ -52,6 +54,8 @@ def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
         _check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
             state = _open_state(doors, pair, state_dir, mirror)
+            if state_dir is not None:
+                overlap.check_state(pair, state_dir, state, (source, mirror))
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
         yield Roots(source, mirror, state)
 
@@ -95,38 +99,6 @@ def _open(doors: ExitStack, path: str, side: _Side) -> int:
     return descriptor
 
 
-def _check_overlap(pair: Pair, source: int, mirror: int) -> None:
-    """Refuse roots that are one folder, or lie in one another by any path, bind mounts included."""
-    hint = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
-    if identity(source) == identity(mirror):
-        raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=hint)
-    if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
-        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=hint)
-    if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
-        raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=hint)
-    if mounts.shows(source, mirror):
-        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=hint)
-    if mounts.shows(mirror, source):
-        raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=hint)
-
-
-def _ancestors(folder: int) -> set[Identity]:
-    found: set[Identity] = set()
-    current = os.dup(folder)
-    try:
-        while True:
-            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
-            os.close(current)
-            current = above
-            if identity(current) in found:
-                return found
-            found.add(identity(current))
-    except PermissionError:
-        return found  # what lies above a folder we may not open is told by the mount table
-    finally:
-        os.close(current)
-
-
 def _check_writable(pair: Pair, mirror: int) -> None:
     if os.fstatvfs(mirror).f_flag & os.ST_RDONLY:
         raise Refused(
@@ -134,7 +106,9 @@ def _check_writable(pair: Pair, mirror: int) -> None:
             f"the mirror {pair.dest} is on a read-only file system",
             hint="Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors.",
         )
-    if not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
+    # Its owner may always make it writable; a read-only source gives its mode to the mirror's root, too.
+    ours = os.fstat(mirror).st_uid == os.geteuid()
+    if not ours and not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
         raise Refused(
             Refusal.MIRROR_NOT_WRITABLE,
             f"the mirror {pair.dest} is not writable for user {os.geteuid()}",
@@ -170,13 +144,22 @@ def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int
 
 def _make_and_open(name: bytes, parent: int) -> int:
     with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
+        _make(name, parent)
     folder = open_folder(name, parent)
     owner = os.fstat(folder).st_uid
     if owner not in {os.geteuid(), 0}:
         os.close(folder)
         raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
     return folder
+
+
+def _make(name: bytes, parent: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except PermissionError:
+        # A mirror of a read-only source is read-only for its owner, too; its mode is put right at the end of the cycle.
+        os.fchmod(parent, stat.S_IMODE(os.fstat(parent).st_mode) | 0o700)
+        os.mkdir(name, 0o700, dir_fd=parent)
 
 
 def _explain(state: int, pair: Pair) -> None:
@@ -195,9 +178,10 @@ class Listed(Protocol):
         """List one folder; raises `OSError`."""
 
 
-def check_source(source: Listed, known: int, pair: Pair) -> None:
-    """Refuse an empty source of which `known` files are in the index: a disk that is not mounted looks just like that.
+def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
+    """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
+    It was not empty if `known` files are in the index, or, since an index may be lost, if anything is in the mirror.
     Raises `Refused` (invariant 5).
     """
     try:
@@ -208,9 +192,10 @@ def check_source(source: Listed, known: int, pair: Pair) -> None:
             f"the source {pair.source} cannot be listed: {error.strerror}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    if not listing.entries and known:
+    if not listing.entries and (known or any(os.fsencode(name) != STATE_FOLDER for name in os.listdir(mirror))):
+        files = f"{known} files of it are" if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
-            f"the source {pair.source} is empty, but {known} files of it are in the mirror",
+            f"the source {pair.source} is empty, but {files} in the mirror",
             hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
         )

@@ -89,7 +89,7 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
         return None
     try:
         found = os.fstat(descriptor)
-        if found.st_ino != mirror.inode or not stat.S_ISREG(found.st_mode):
+        if entry_of(mirror.name, found) != mirror or not stat.S_ISREG(found.st_mode):
             return None
         return keeper.apply(descriptor, wanted, xattrs)
     finally:

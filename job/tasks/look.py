@@ -5,6 +5,7 @@ What could not be read is unknown, never gone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol
 
 from job.core.config.model import Pair
@@ -53,8 +54,19 @@ class Looked:
         return Tally(folders=self.folders_unchanged, skipped_by={why: n for why, n in skipped.items() if n})
 
 
-def look(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], *, audit: bool) -> Looked:
-    """Walk the source against the index; in an audit every mirror file is held against it, too.
+class Care(IntEnum):
+    """How closely the mirror is looked at."""
+
+    ASLEEP = 0
+    """Only its root, which is open anyway."""
+    FOLDERS = 1
+    """A stat of every folder."""
+    AUDIT = 2
+    """A stat of every file, too."""
+
+
+def look(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], care: Care) -> Looked:
+    """Walk the source against the index, and the mirror as closely as `care` says.
 
     `notice` is called after each folder with what was found so far; what it raises ends the look.
     """
@@ -63,14 +75,14 @@ def look(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], *, audit: boo
         if isinstance(listing, Unlisted):
             found.unlisted.append(listing)
         else:
-            _file_away(listing, eyes, pair, found, audit=audit)
+            _file_away(listing, eyes, pair, found, care)
         notice(found)
     return found
 
 
-def _file_away(listing: Listing, eyes: Eyes, pair: Pair, found: Looked, *, audit: bool) -> None:
+def _file_away(listing: Listing, eyes: Eyes, pair: Pair, found: Looked, care: Care) -> None:
     known = eyes.memory.summary(listing.path)
-    if known and _source_unmoved(listing, known, pair) and _mirror_unmoved(listing, known, eyes, pair, audit=audit):
+    if known and _source_unmoved(listing, known, pair) and _mirror_unmoved(listing, known, eyes, care):
         found.folders_unchanged += 1
         found.entries_unchanged += known.entries
         found.specials_unchanged += known.specials
@@ -86,10 +98,20 @@ def _source_unmoved(listing: Listing, known: FolderSummary, pair: Pair) -> bool:
     return listing.fingerprint == known.fingerprint
 
 
-def _mirror_unmoved(listing: Listing, known: FolderSummary, eyes: Eyes, pair: Pair, *, audit: bool) -> bool:
-    """Stat the mirror folder; in an audit every file in it, too. `asleep` leaves it alone between audits."""
-    if pair.mirror_check == "asleep" and not audit:
+def _mirror_unmoved(listing: Listing, known: FolderSummary, eyes: Eyes, care: Care) -> bool:
+    if care is Care.ASLEEP and listing.path:
         return True
     if eyes.watch.stamp(listing.path) != known.stamp:
         return False
-    return not audit or eyes.watch.fingerprint(listing.path) == known.mirror_fingerprint
+    return care is not Care.AUDIT or eyes.watch.fingerprint(listing.path) == known.mirror_fingerprint
+
+
+def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:
+    """Tell how closely to look at a mirror last audited at `audited`: at first, and once there is work for it.
+
+    A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
+    """
+    # A clock that was ahead once must not put the next audit off for years.
+    due = not 0 <= now - audited < pair.audit_interval
+    awake = Care.AUDIT if due else Care.FOLDERS
+    return (Care.ASLEEP if pair.mirror_check == "asleep" else awake), awake

@@ -12,7 +12,7 @@ from job.files.listing import list_entries
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch
-from job.tasks.look import Looked, look
+from job.tasks.look import Looked, care_for, look
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 
@@ -45,9 +45,11 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    gate.check_source(view.source, view.memory.entries_known(), pair)
-    audit = now - view.memory.audited >= pair.audit_interval and pair.mirror_check != "asleep"
-    found = look(view, pair, notice, audit=audit)
+    gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
+    care, awake = care_for(pair, view.memory.audited, now)
+    found = look(view, pair, notice, care)
+    if found.changed and care is not awake:
+        found = look(view, pair, notice, awake)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
     with closing(Trail(view.mirror_root)) as trail:
@@ -62,6 +64,9 @@ def _folder(view: Preview, path: bytes, trail: Trail) -> Iterator[Planned]:
         yield Planned(view.pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
         return
     means = Means(view.pair.checksum, view.pair.compare == "checksum")
+    for name, trouble in listing.unreadable:
+        why = f"{failure_of(trouble)}: {trouble.strerror}"
+        yield Planned(view.pair.name, "fail", join(path, name), Kind.FILE, 0, why)
     present, records = _mirror_entries(trail, path), view.memory.records(path)
     for entry in listing.entries:
         where = join(path, entry.name)

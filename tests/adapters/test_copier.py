@@ -329,7 +329,7 @@ def test_a_link_is_copied_as_text(bench: Bench, text: bytes) -> None:
 
     assert os.readlink(TEMP, dir_fd=bench.mirror_folder) == text
     assert bench.temp.lstat().st_mtime_ns == 5
-    assert copied == Copied(listed, "", bench.temp.lstat().st_ino)
+    assert copied == Copied(listed, "", bench.temp.lstat().st_ino, 5)
 
 
 def test_what_is_no_link_any_more_is_not_copied_as_one(bench: Bench) -> None:

@@ -1,0 +1,85 @@
+"""Overlap: folders that are one, or lie in one another by any path, link or bind mount, must not be used together."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from job.core.config.model import Pair
+from job.core.outcome import Refusal
+from job.errors import Refused
+from job.files import mounts
+from job.files.trail import Identity, identity, open_root
+
+_HINT = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
+
+
+def check_roots(pair: Pair, source: int, mirror: int) -> None:
+    """Refuse roots that are one folder, or lie in one another by any path, bind mounts included."""
+    if identity(source) == identity(mirror):
+        raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=_HINT)
+    if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
+    if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=_HINT)
+    if mounts.shows(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=_HINT)
+    if mounts.shows(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=_HINT)
+
+
+def _ancestors(folder: int) -> set[Identity]:
+    found: set[Identity] = set()
+    current = os.dup(folder)
+    try:
+        while True:
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = above
+            if identity(current) in found:
+                return found
+            found.add(identity(current))
+    except PermissionError:
+        return found  # what lies above a folder we may not open is told by the mount table
+    finally:
+        os.close(current)
+
+
+def check_state(pair: Pair, state_dir: str, state: int, roots: tuple[int, int]) -> None:
+    """Refuse a state folder inside the source or the mirror: it changes while it is copied, or is overwritten."""
+    around = _ancestors(state)
+    for root, path in zip(roots, (pair.source, pair.dest), strict=True):
+        if identity(root) in around or mounts.is_within(state, root):
+            raise Refused(
+                Refusal.STATE_UNUSABLE,
+                f"the state folder {state_dir} lies in {path}",
+                hint="Set state_dir to a folder outside every source and mirror.",
+            )
+
+
+def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
+    """Find pairs whose mirrors are one folder, or lie in one another, though their paths do not say so.
+
+    Both are refused: nobody can tell which of them is meant. Mirrors that cannot be opened are left to the gate.
+    """
+    found: dict[str, Refused] = {}
+    with ExitStack() as doors:
+        opened: list[tuple[Pair, int]] = []
+        for pair in pairs:
+            try:
+                mirror = open_root(pair.dest)
+            except (OSError, ValueError):
+                continue
+            doors.callback(os.close, mirror)
+            for other, theirs in opened:
+                if identity(mirror) == identity(theirs) or _nested(mirror, theirs):
+                    for one, two in ((pair, other), (other, pair)):
+                        message = f"the mirrors of {one.name} and {two.name} overlap: {one.dest} and {two.dest}"
+                        found[one.name] = Refused(Refusal.OVERLAP, message, hint="Give each pair a mirror of its own.")
+            opened.append((pair, mirror))
+    return found
+
+
+def _nested(one: int, two: int) -> bool:
+    if identity(one) in _ancestors(two) or identity(two) in _ancestors(one):
+        return True
+    return mounts.is_within(one, two) or mounts.is_within(two, one)

@@ -1,0 +1,64 @@
+"""Tidings: what is to be told with the next commit, and counted. Nothing is told before it is true (invariant 2)."""
+
+from job.core.entry import Kind
+from job.core.events import BatchCommitted, Event, FileFailed, MetadataNotKept
+from job.core.outcome import Failure
+from job.core.tally import Counts
+from job.files.metadata import Keeper
+from job.tasks.bench import Assignment
+
+
+class Tidings:
+    """Events and counts of one pair that wait for a commit."""
+
+    def __init__(self, work: Assignment, keeper: Keeper) -> None:
+        self._work = work
+        self._keeper = keeper
+        self._waiting: list[Event] = []
+        self.counts = Counts()
+        self.lost_folders: set[bytes] = set()
+        """Folders told as failed: not to be tried, and told, once more."""
+
+    def tell(self, event: Event) -> None:
+        """Have an event told with the commit, in its place between the others."""
+        self._waiting.append(event)
+
+    def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
+        """Count and tell a failed entry."""
+        if kind is Kind.FOLDER:
+            self.lost_folders.add(path)
+        self.counts.failed[reason] += 1
+        self.tell(
+            FileFailed(
+                cycle_id=self._work.cycle_id,
+                pair=self._work.pair.name,
+                path=path,
+                kind=kind,
+                reason=reason,
+                error=error,
+            )
+        )
+
+    def note_refusals(self, path: bytes) -> None:
+        """Tell of metadata that the mirror would not take, first met at `path`."""
+        for what, error in self._keeper.news():
+            self.tell(
+                MetadataNotKept(
+                    cycle_id=self._work.cycle_id, pair=self._work.pair.name, what=what, path=path, error=error
+                )
+            )
+
+    def publish(self) -> None:
+        """Tell everything that waits, then what it adds up to."""
+        for event in self._waiting:
+            self._work.emit(event)
+        self._waiting.clear()
+        tally, self.counts = self.counts.tally(), Counts()
+        if tally.entries or tally.folders:
+            self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=tally))
+
+    def publish_failures(self) -> None:
+        """Tell what failed and nothing else: for a mirror that takes no commit any more."""
+        self._waiting = [event for event in self._waiting if isinstance(event, FileFailed)]
+        self.counts = Counts(failed=self.counts.failed)
+        self.publish()

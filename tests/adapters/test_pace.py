@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.adapters.pace import Pace
@@ -41,6 +41,7 @@ chunks = st.lists(st.tuples(st.integers(1, 1 << 20), st.floats(0, 30)), min_size
 
 
 @given(st.integers(1, 10_000_000), chunks)
+@settings(deadline=None)
 def test_no_window_ever_holds_more_than_the_rate_and_one_chunk(rate: int, work: list[tuple[int, float]]) -> None:
     clock, written = Clock(), list[tuple[float, int]]()
     pace = a_pace(clock, rate)
@@ -57,6 +58,7 @@ def test_no_window_ever_holds_more_than_the_rate_and_one_chunk(rate: int, work: 
 
 
 @given(st.integers(1000, 10_000_000), st.lists(st.integers(1, 1 << 20), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_nobody_waits_longer_than_the_rate_asks_for(rate: int, counts: list[int]) -> None:
     clock = Clock()
     pace, started = a_pace(clock, rate), clock.now

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.core.entry import Entry, Kind
@@ -49,11 +49,13 @@ def test_of_a_subfolder_only_name_inode_and_type_count(folder: int, tmp_path: Pa
 
 
 @given(st.lists(samples.entries, max_size=4), st.lists(samples.entries, max_size=4))
+@settings(deadline=None)
 def test_fingerprints_are_equal_only_for_equal_listings(one: list[Entry], other: list[Entry]) -> None:
     assert (fingerprint_of(one) == fingerprint_of(other)) is (one == other)
 
 
 @given(samples.entries, st.sampled_from(Entry._fields), samples.entries)
+@settings(deadline=None)
 def test_every_field_of_every_entry_counts(entry: Entry, field: str, other: Entry) -> None:
     changed = entry._replace(**{field: getattr(other, field)})
 
@@ -61,6 +63,7 @@ def test_every_field_of_every_entry_counts(entry: Entry, field: str, other: Entr
 
 
 @given(samples.entries)
+@settings(deadline=None)
 def test_how_a_value_came_about_does_not_count(entry: Entry) -> None:
     # The bytes of `marshal` depend on reference counts and interning from version 3 on.
     again = Entry(bytes(bytearray(entry.name)), *(int(str(number)) for number in entry[1:]))

@@ -245,3 +245,11 @@ def test_an_attribute_that_does_not_fit_beside_the_file_is_told_and_the_rest_is_
 
     assert [refused.what for refused in keeper.news()] == ["xattr"]
     assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
+
+
+def test_an_error_of_another_kind_is_no_refusal(opened: Opened, sample: Path) -> None:
+    closed = os.dup(opened("target"))
+    os.close(closed)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Keeper().apply(closed, sample.stat(), {})

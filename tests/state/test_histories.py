@@ -1,0 +1,299 @@
+"""Random histories of both sides, held against what anybody would expect of a mirror.
+
+After every cycle the mirror is as its source, nothing that it ever held is gone, nothing was called drift that we did
+ourselves, and a second cycle has nothing to do.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from job.core.outcome import Failure, Result
+from tests.tasks.workshop import HOUR_NS, Told, Workshop, seen, with_sync
+
+TICK_SECONDS = 0.011
+"""Longer than the kernel's clock stands still, so that no two changes of ours have one time by chance."""
+FAST = Path("/dev/shm")
+
+NAMES = ["a", "b", "c d", os.fsdecode(b"\xff\n")]
+paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join)
+texts = st.text("xyz", max_size=4)
+picks = st.integers(0, 10_000)
+modes = st.sampled_from([0o600, 0o640, 0o755, 0o777, 0o4755])
+times_ns = st.sampled_from([-5, 0, 10**18 + 7, 4 * 10**18])
+
+
+def kind(path: Path) -> int:
+    return stat.S_IFMT(path.lstat().st_mode)
+
+
+def is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
+
+
+def below(root: Path) -> list[Path]:
+    """Give everything below a root but our own state, in order, links not followed."""
+    found = sorted(path.relative_to(root) for path in root.rglob("*"))
+    return [path for path in found if path.parts[0] != ".truecopy"]
+
+
+class History(RuleBasedStateMachine):
+    """A pair that things happen to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = Path(tempfile.mkdtemp(dir=FAST if FAST.is_dir() else None))
+        self.shop = Workshop(self.base)
+        self.meddled = False
+        """Whether anybody but us was at the mirror since the last whole cycle."""
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.base)
+
+    @initialize()
+    def never_empty(self) -> None:
+        """Keep a file that no rule touches: an empty source is refused, which other tests see to."""
+        self.shop.write("kept")
+
+    # What happens in the source ---------------------------------------------------------------------------------------
+
+    def _free(self, path: str) -> Path | None:
+        """Give a path of the source at which something can be made, with the folders above it."""
+        place = self.shop.source / path
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            return None
+        return None if os.path.lexists(place) else place
+
+    def _pick(self, root: Path, number: int, fits: Callable[[Path], bool]) -> Path | None:
+        found = [root / path for path in below(root) if path.name != "kept" and fits(root / path)]
+        return found[number % len(found)] if found else None
+
+    @rule(path=paths, text=texts)
+    def create(self, path: str, text: str) -> None:
+        if place := self._free(path):
+            place.write_text(text)
+
+    @rule(path=paths, text=paths)
+    def link(self, path: str, text: str) -> None:
+        if place := self._free(path):
+            place.symlink_to(text)
+
+    @rule(path=paths)
+    def make_folder(self, path: str) -> None:
+        if place := self._free(path):
+            place.mkdir()
+
+    @rule(path=paths)
+    def make_pipe(self, path: str) -> None:
+        if place := self._free(path):
+            os.mkfifo(place)
+
+    @rule(number=picks, text=texts)
+    def edit(self, number: int, text: str) -> None:
+        if path := self._pick(self.shop.source, number, _is_file):
+            path.write_text(text)
+
+    @rule(number=picks)
+    def edit_keeping_size_and_mtime(self, number: int) -> None:
+        if path := self._pick(self.shop.source, number, _is_file):
+            _edit_hidden(path)
+
+    @rule(number=picks, when_ns=times_ns)
+    def touch(self, number: int, when_ns: int) -> None:
+        if path := self._pick(self.shop.source, number, os.path.lexists):
+            os.utime(path, ns=(when_ns, when_ns), follow_symlinks=False)
+
+    @rule(number=picks, mode=modes)
+    def change_mode(self, number: int, mode: int) -> None:
+        if path := self._pick(self.shop.source, number, lambda path: _is_file(path) or is_folder(path)):
+            path.chmod(mode | 0o700 if is_folder(path) else mode)
+
+    @rule(number=picks, to=paths)
+    def rename(self, number: int, to: str) -> None:
+        path, place = self._pick(self.shop.source, number, os.path.lexists), self._free(to)
+        if path and place and path not in place.parents and os.path.lexists(path):
+            path.rename(place)
+
+    @rule(number=picks, other=picks)
+    def rename_over(self, number: int, other: int) -> None:
+        path, place = (self._pick(self.shop.source, each, _is_file) for each in (number, other))
+        if path and place:
+            path.rename(place)
+
+    @rule(number=picks)
+    def delete(self, number: int) -> None:
+        if path := self._pick(self.shop.source, number, os.path.lexists):
+            _remove(path)
+
+    # What happens in the mirror ---------------------------------------------------------------------------------------
+
+    def _meddle(self, number: int, fits: Callable[[Path], bool], change: Callable[[Path], object]) -> None:
+        if path := self._pick(self.shop.mirror, number, fits):
+            change(path)
+            self.meddled = True
+
+    @rule(number=picks)
+    def edit_the_mirror(self, number: int) -> None:
+        self._meddle(number, _is_file, _edit_hidden)
+
+    @rule(number=picks)
+    def delete_from_the_mirror(self, number: int) -> None:
+        self._meddle(number, os.path.lexists, _remove)
+
+    @rule(number=picks, text=texts)
+    def replace_in_the_mirror(self, number: int, text: str) -> None:
+        def swap(path: Path) -> None:
+            path.with_name("fresh").write_text(text)
+            path.with_name("fresh").rename(path)
+
+        self._meddle(number, _is_file, swap)
+
+    @rule(number=picks, mode=modes)
+    def change_a_mode_in_the_mirror(self, number: int, mode: int) -> None:
+        self._meddle(number, _is_file, lambda path: path.chmod(mode))
+
+    @rule(number=picks)
+    def put_a_folder_into_the_mirror(self, number: int) -> None:
+        def swap(path: Path) -> None:
+            path.unlink()
+            path.mkdir()
+            (path / "stranger").write_text("mine")
+
+        self._meddle(number, _is_file, swap)
+
+    @rule(number=picks)
+    def put_a_file_into_the_mirror(self, number: int) -> None:
+        self._meddle(number, is_folder, lambda path: (path / "stranger").write_text("mine"))
+
+    @rule()
+    def lose_the_index(self) -> None:
+        (self.shop.state / "index.sqlite3").unlink(missing_ok=True)
+
+    # What is configured -----------------------------------------------------------------------------------------------
+
+    @rule(compare=st.sampled_from(["auto", "auto", "checksum"]))
+    def compare_otherwise(self, compare: str) -> None:
+        self.shop.options["compare"] = compare
+
+    @rule(checksum=st.sampled_from(["sha256", "blake3", "md5"]))
+    def hash_otherwise(self, checksum: str) -> None:
+        self.shop.options["checksum"] = checksum
+
+    @rule(young=st.booleans())
+    def let_time_pass(self, *, young: bool) -> None:
+        """Have what changed last be old enough to be believed, or too young for it."""
+        self.shop.ahead_ns = 0 if young else HOUR_NS
+
+    # Cycles -----------------------------------------------------------------------------------------------------------
+
+    @rule(calls=st.integers(1, 20))
+    def stop_a_cycle(self, calls: int) -> None:
+        left = iter(range(calls))
+        self._cycle(lambda: self.shop.cycle(stop=lambda: next(left, None) is None))
+
+    @rule()
+    def cycle_on_a_failing_disk(self) -> None:
+        def fail() -> None:
+            raise OSError(5, "Input/output error")
+
+        self._cycle(lambda: self.shop.cycle(with_sync(fail)))
+        self.meddled = True  # what was named but not remembered may look like somebody's work
+
+    @rule()
+    def cycle(self) -> None:
+        told = self._cycle(self.shop.cycle)
+
+        conflicts = self._conflicts()
+        assert told.failed == dict.fromkeys(conflicts, Failure.TYPE_CONFLICT)
+        assert told.result is (Result.PARTIAL if conflicts else Result.SUCCESS)
+        assert told.tally.entries == sum(not is_folder(self.shop.source / path) for path in below(self.shop.source))
+        assert self.meddled or told.drift == {}
+        self._compare(conflicts)
+        self.meddled = False
+        again = self._cycle(self.shop.cycle)
+        assert (again.copied, again.tally.updated, again.drift) == ({}, 0, {})
+        assert again.tally.entries == told.tally.entries
+
+    @precondition(lambda self: self.meddled)
+    @rule()
+    def cycle_after_meddling(self) -> None:
+        self.cycle()
+
+    def _cycle(self, run: Callable[[], Told]) -> Told:
+        """Run a cycle, and see that it leaves no temp, loses no name, and touches nothing that is not its own."""
+        before = {path: self._strange(path) for path in below(self.shop.mirror)}
+        time.sleep(TICK_SECONDS)
+        told = run()
+        time.sleep(TICK_SECONDS)
+        after = below(self.shop.mirror)
+        assert self.shop.temps == []
+        assert set(before) <= set(after)
+        assert all(self._strange(path) == was for path, was in before.items() if was is not None)
+        assert told.committed == told.tally
+        return told
+
+    def _strange(self, path: Path) -> tuple[object, ...] | None:
+        """Tell what a file of the mirror is that has no source, nor a folder of the source above it."""
+        if os.path.lexists(self.shop.source / path) or is_folder(self.shop.mirror / path):
+            return None
+        return seen(self.shop.mirror / path)
+
+    def _conflicts(self) -> list[bytes]:
+        """Name what cannot be mirrored because the mirror holds a folder with something in it."""
+        return [
+            os.fsencode(path)
+            for path in below(self.shop.source)
+            if kind(self.shop.source / path) in {stat.S_IFREG, stat.S_IFLNK} and self._is_full_folder(path)
+        ]
+
+    def _is_full_folder(self, path: Path) -> bool:
+        mirror = self.shop.mirror / path
+        return os.path.lexists(mirror) and is_folder(mirror) and any(mirror.iterdir())
+
+    def _compare(self, conflicts: list[bytes]) -> None:
+        for path in [Path(), *below(self.shop.source)]:
+            source = self.shop.source / path
+            if kind(source) != stat.S_IFIFO and os.fsencode(path) not in conflicts:
+                mode, *rest = seen(source)
+                without_setuid = str(mode).replace("s", "x") if kind(source) == stat.S_IFREG else mode
+                assert seen(self.shop.mirror / path) == (without_setuid, *rest)
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _edit_hidden(path: Path) -> None:
+    """Change every byte of a file and none of its size and mtime."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(bytes(byte ^ 1 for byte in content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _remove(path: Path) -> None:
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+TestHistory = History.TestCase
+TestHistory.settings = settings(
+    deadline=None,
+    max_examples=40,
+    stateful_step_count=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)

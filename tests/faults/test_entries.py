@@ -101,6 +101,18 @@ def test_read_only_folders_of_a_mirror_are_written_and_read_only_again(rig: Rig,
     assert rig.mirrored == rig.wanted
 
 
+def test_a_source_that_is_itself_read_only_is_mirrored_again_and_again(rig: Rig, unprivileged: tuple[str, ...]) -> None:
+    (rig.source / "file").write_text("one")
+    rig.source.chmod(0o555)
+    rig.once(prefix=unprivileged)
+    (rig.source / "file").write_text("two!")
+
+    done = rig.once(prefix=unprivileged)
+
+    assert (done.code, done.copied) == (0, {"file"})
+    assert rig.mirrored == rig.wanted
+
+
 @pytest.mark.needs_root
 def test_root_copies_what_nobody_may_read(rig: Rig) -> None:
     (rig.source / "dark").mkdir()

@@ -127,8 +127,9 @@ def test_a_mirror_that_is_a_file_is_refused(rig: Rig) -> None:
     assert rig.mirror.read_text() == "precious"
 
 
-def test_a_mirror_that_may_not_be_written_is_refused(rig: Rig, unprivileged: tuple[str, ...]) -> None:
-    rig.mirror.chmod(0o555)
+@pytest.mark.needs_root
+def test_a_mirror_of_somebody_else_is_refused(rig: Rig, unprivileged: tuple[str, ...]) -> None:
+    os.chown(rig.mirror, 1234, 1234)
 
     done = rig.once(prefix=unprivileged)
 

@@ -26,11 +26,6 @@ def ordinal(log: Path, call: str, text: str) -> int:
     return next(number for number, line in enumerate(calls, start=1) if text in line)
 
 
-def fired(log: Path) -> bool:
-    """Tell whether a fault was injected."""
-    return "INJECTED" in log.read_text(errors="replace") or "+++ killed by" in log.read_text(errors="replace")
-
-
 @contextmanager
 def mounted(what: str, at: Path, *options: str) -> Iterator[Path]:
     """Mount something for a while."""

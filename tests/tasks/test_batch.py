@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from job.adapters.index import Index
-from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, FileUpdated
-from job.core.outcome import Failure, Result
+from job.core.events import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FileUpdated
+from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone
 from job.tasks import batch
 from job.tasks.backup import CycleWork, run_cycle
@@ -218,6 +218,43 @@ def test_after_a_failed_commit_contents_are_compared_and_not_copied(shop: Worksh
     assert told.result is Result.SUCCESS
     assert told.tally.copied == 0
     assert told.drift == {}
+    assert_mirrored(shop)
+
+
+# Somebody else at the mirror ------------------------------------------------------------------------------------------
+
+
+def test_what_changes_in_the_mirror_during_a_cycle_does_not_become_what_it_ought_to_be(shop: Workshop) -> None:
+    shop.options["audit_interval"] = "1h"
+    shop.write("kept")
+    shop.cycle()
+    shop.write("new")
+
+    def meddle() -> None:
+        (shop.mirror / "kept").write_text("CONTENT")
+
+    shop.cycle(with_sync(meddle))
+
+    told = shop.cycle()
+
+    assert [(event.path, event.kind) for event in told.of(DriftFound)] == [(b"kept", Drift.CONTENT)]
+    assert_mirrored(shop)
+
+
+def test_a_copy_that_somebody_replaced_before_it_was_safe_is_not_told_as_copied(shop: Workshop) -> None:
+    shop.write("file")
+
+    def meddle() -> None:
+        for path in shop.mirror.glob(".truecopy-tmp-*"):
+            path.with_name("strange").write_text("strange")
+            path.with_name("strange").rename(path)
+
+    told = shop.cycle(with_sync(meddle))
+
+    assert told.result is Result.PARTIAL
+    assert told.of(FileCopied) == []
+    assert list(told.failed) == [b"file"]
+    assert shop.cycle().result is Result.SUCCESS
     assert_mirrored(shop)
 
 

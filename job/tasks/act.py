@@ -79,7 +79,9 @@ class Act:
         while self._late:
             for found in self._bench.source.walk(self._late.pop()):
                 self._check_stop()
-                self._met.add(found.path)
+                if isinstance(found, Listing):
+                    # The walk goes on into these by itself; a second visit would sweep the temps of the first.
+                    self._met.update(join(found.path, name) for name in found.folders)
                 self._visit(found.path)
 
     def _visit(self, path: bytes) -> None:
@@ -123,6 +125,7 @@ class Act:
     def _note_if_late(self, path: bytes) -> None:
         # The look asks for every folder that the index does not know, so one it did not ask for is new since then.
         if path not in self._met and not is_reserved(path) and self._bench.memory.summary(path) is None:
+            self._met.add(path)
             self._late.append(path)
 
     def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:

@@ -48,7 +48,7 @@ class Batch:
         self.tidings = Tidings(work, bench.keeper)
         self.dirty = False
         """Whether anything was written that the next commit has to sync."""
-        self._asides: list[tuple[bytes, bytes]] = []
+        self._asides: list[tuple[Work, bytes]] = []
         self._bytes = 0
         self._since_ns = work.now_ns()
 
@@ -84,9 +84,9 @@ class Batch:
         self._open = None
         self._closed.append(work)
 
-    def set_aside(self, folder: bytes, temp: bytes) -> None:
+    def set_aside(self, work: Work, temp: bytes) -> None:
         """Have what was renamed to `temp` thrown away, once what took its place is safe."""
-        self._asides.append((folder, temp))
+        self._asides.append((work, temp))
 
     def drop(self) -> None:
         """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
@@ -122,12 +122,14 @@ class Batch:
 
     def _throw_away(self) -> None:
         # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
-        for path, temp in self._asides:
-            with suppress(OSError):
-                folder = self._trail.goto(path)
+        for work, temp in self._asides:
+            try:
+                folder = self._trail.goto(work.listing.path)
                 if self._bench.sync.each:
                     fsync_folder(folder)
                 os.unlink(temp, dir_fd=folder)
+            except OSError:
+                work.sure = False  # its next visit sweeps
         self._asides.clear()
 
     def _unsafe(self, placed: list[_Staged], error: OSError) -> None:
@@ -138,10 +140,13 @@ class Batch:
         if not placed:
             path = self._closed[0].listing.path if self._closed else b""
             self.tidings.fail(path, Kind.FOLDER, reason, f"{len(self._closed)} folders could not be committed: {error}")
-        if self._open is not None:
-            # What was mended in it is not known to be safe either: it is all compared again.
-            self._open.sure = False
-            self._open.settled.clear()
+        self._doubt([])
+
+    def _doubt(self, works: list[Work]) -> None:
+        # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
+        for work in works if self._open is None else [*works, self._open]:
+            work.sure = False
+            work.settled.clear()
 
     def _count(self, staged: _Staged) -> None:
         self.tidings.counts.copied += 1
@@ -155,11 +160,15 @@ class Batch:
             self._bench.sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
+            message = f"the disk did not take it: {error}"
             for staged in self._staged:
                 self._unlink(staged)
-                self._fail_staged(staged, Failure.SYNC, f"the disk did not take it: {error}")
+                self._fail_staged(staged, Failure.SYNC, message)
+            if not self._staged:
+                self.tidings.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
             self._staged.clear()
-            self._asides.clear()  # the next cycle sweeps them
+            self._asides.clear()  # the next visit sweeps them
+            self._doubt(self._closed)
 
     def _sync(self, placed: list[_Staged]) -> None:
         if not self._bench.sync.each:

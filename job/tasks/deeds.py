@@ -102,7 +102,7 @@ class Deeds:
         except OSError:
             os.rename(aside, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
             raise
-        self._batch.set_aside(place.work.listing.path, aside)
+        self._batch.set_aside(place.work, aside)
         path = self._path(place, step.entry)
         self._batch.tidings.tell(
             ReplacedByFolder(

@@ -1,0 +1,81 @@
+"""The documents and the code say the same, and the repository keeps its shape."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job.cli.main import truecopy
+from job.errors import Exit
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    page
+    for page in ROOT.rglob("*.md")
+    if not {".venv", ".pytest_cache", "data"} & set(page.relative_to(ROOT).parts) and "site-packages" not in str(page)
+]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+NAMED = re.compile(r"`((?:job|tests|core|tasks|adapters|files|app|cli|config|k8s)/[\w./-]+\.(?:py|json|toml|md))`")
+ALLOWED_AT_THE_TOP = {
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "config",
+    "docker-compose.yml", "job", "k8s", "pyproject.toml", "requirements-dev.lock", "requirements.lock", "tests",
+}  # fmt: skip
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout that this user may read")
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, "tests/repo/generate.py", "--check"], cwd=ROOT, check=False)
+
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    broken = [target for target in LINK.findall(page.read_text("utf-8")) if not (page.parent / target).exists()]
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = NAMED.findall(page.read_text("utf-8"))
+
+    missing = [name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "job", page.parent))]
+
+    assert missing == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+
+    missing = [name for name in truecopy.list_commands(truecopy.make_context("truecopy", [], resilient_parsing=True))
+               if f"`truecopy {name}" not in readme]  # fmt: skip
+
+    assert missing == []
+
+
+def test_the_help_of_run_names_the_exit_codes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "run", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    told = {int(number) for number in re.findall(r"\b(\d+)\b", done.stdout.partition("Exit codes")[2])}
+    assert told == {int(code) for code in Exit}
+
+
+def test_nothing_but_the_layout_lies_at_the_top() -> None:
+    assert {name.split("/")[0] for name in tracked()} <= ALLOWED_AT_THE_TOP
+
+
+def test_no_file_of_the_package_is_longer_than_a_review_can_hold() -> None:
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "job").rglob("*.py")}
+
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}

@@ -94,7 +94,7 @@ class Index:
                 if make and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     connection.executescript(_SCHEMA)
                 index = cls._checked(connection)
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from a damaged schema's text
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 raise _unusable(error) from None
             undo.pop_all()
             return index
@@ -228,7 +228,9 @@ def set_aside(folder: str) -> None:
 
 
 def _unusable(error: Exception) -> IndexUnusable:
-    torn = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # SQLite quotes a damaged schema in its complaint, which then is no text.
+    torn = isinstance(error, UnicodeDecodeError) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
 
 

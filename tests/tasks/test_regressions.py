@@ -72,6 +72,19 @@ def test_files_placed_before_a_failed_second_sync_are_compared_by_the_next_cycle
     assert_mirrored(shop)
 
 
+def test_what_was_mended_beside_copies_that_a_failed_sync_voided_is_compared_again(shop: Workshop) -> None:
+    path = shop.write("mended")
+    shop.cycle()
+    path.chmod(0o600)
+    shop.write("new")
+
+    told = shop.cycle(with_sync(failing(1)))
+
+    assert told.failed == {b"new": Failure.SYNC}
+    assert hashed(shop) == {"mended": 2}
+    assert_mirrored(shop)
+
+
 # Folders that move between the look and the act -----------------------------------------------------------------------
 
 

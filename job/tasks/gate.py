@@ -53,9 +53,9 @@ def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
         source, mirror = doors.enter_context(open_roots(pair))
         _check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
-            state = _open_state(doors, pair, state_dir, mirror)
             if state_dir is not None:
-                overlap.check_state(pair, state_dir, state, (source, mirror))
+                overlap.check_state(pair, state_dir, (source, mirror))
+            state = _open_state(doors, pair, state_dir, mirror)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
         yield Roots(source, mirror, state)
 

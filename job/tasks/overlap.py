@@ -44,16 +44,35 @@ def _ancestors(folder: int) -> set[Identity]:
         os.close(current)
 
 
-def check_state(pair: Pair, state_dir: str, state: int, roots: tuple[int, int]) -> None:
-    """Refuse a state folder inside the source or the mirror: it changes while it is copied, or is overwritten."""
-    around = _ancestors(state)
-    for root, path in zip(roots, (pair.source, pair.dest), strict=True):
-        if identity(root) in around or mounts.is_within(state, root):
+def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
+    """Refuse a state folder inside the source or the mirror: it changes while it is copied, or is overwritten.
+
+    It need not be there yet, and is not made: then the nearest folder above it tells.
+    """
+    state = _open_nearest(os.path.join(state_dir, pair.name))
+    try:
+        around = {identity(state), *_ancestors(state)}
+        inside = [identity(root) in around or mounts.is_within(state, root) for root in roots]
+    finally:
+        os.close(state)
+    for path, is_inside in zip((pair.source, pair.dest), inside, strict=True):
+        if is_inside:
             raise Refused(
                 Refusal.STATE_UNUSABLE,
                 f"the state folder {state_dir} lies in {path}",
                 hint="Set state_dir to a folder outside every source and mirror.",
             )
+
+
+def _open_nearest(path: str) -> int:
+    while True:
+        try:
+            return open_root(path or ".")
+        except OSError:
+            above = os.path.dirname(path)
+            if above == path:
+                raise
+            path = above
 
 
 def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:

@@ -69,7 +69,7 @@ class Deeds:
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
             case Action.KEEP:
-                self._keep(place, step, record)
+                self._keep(place, step)
             case Action.COPY:
                 self._copy(place, step)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
@@ -82,10 +82,9 @@ class Deeds:
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
 
-    def _keep(self, place: Place, step: Step, record: Record | None) -> None:
-        if record is None:  # a folder; its own visit counts it
-            return
-        self._skip(place, step, Skip.UNCHANGED)
+    def _keep(self, place: Place, step: Step) -> None:
+        if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
+            self._skip(place, step, Skip.UNCHANGED)
 
     def _make_folder(self, place: Place, step: Step, mirror: Entry | None) -> None:
         name = step.entry.name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Result
-from tests.tasks.workshop import Workshop, assert_mirrored
+from tests.tasks.workshop import Workshop, assert_mirrored, with_sync
 
 Maker = Callable[[Path], object]
 
@@ -126,4 +126,39 @@ def test_a_link_in_the_mirror_that_stands_for_a_folder_is_replaced_and_not_follo
 
     assert told.result is Result.SUCCESS
     assert list((tmp_path / "outside").iterdir()) == []
+    assert_mirrored(shop)
+
+
+def test_a_folder_that_is_in_the_mirror_already_is_not_counted_as_the_file_it_was(shop: Workshop) -> None:
+    path = shop.write("name")
+    shop.write("other")
+    shop.cycle()
+    path.unlink()
+    path.mkdir()
+    (shop.mirror / "name").unlink()
+    (shop.mirror / "name").mkdir()
+
+    told = shop.cycle()
+
+    assert told.tally.entries == 1
+    assert_mirrored(shop)
+
+
+def test_what_gave_way_to_a_folder_stays_beside_it_until_a_sync_went_well(shop: Workshop) -> None:
+    path = shop.write("name")
+    shop.cycle()
+    path.unlink()
+    path.mkdir()
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    failed = shop.cycle(with_sync(fail))
+    kept = [temp.read_text() for temp in shop.temps]
+    told = shop.cycle()
+
+    assert failed.result is Result.PARTIAL
+    assert kept == ["content"]
+    assert told.result is Result.SUCCESS
+    assert shop.temps == []
     assert_mirrored(shop)

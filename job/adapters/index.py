@@ -91,7 +91,9 @@ class Index:
             try:
                 connection = sqlite3.connect(address, uri=not make, isolation_level=None, timeout=10)
                 undo.callback(connection.close)
-                if make and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    if not make:
+                        return cls.empty()  # its maker was killed, and what it had begun is rolled back
                     connection.executescript(_SCHEMA)
                 index = cls._checked(connection)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:

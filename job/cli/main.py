@@ -58,6 +58,15 @@ def truecopy(context: click.Context, config_path: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and give its exit code."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = truecopy.main(args=arguments, prog_name="truecopy", standalone_mode=False)
     except click.ClickException as error:
@@ -71,10 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(error)
         return error.exit
     except BrokenPipeError:
-        # Whoever read our output went away, as `head` does; the interpreter must not complain about it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return Exit.OK
     return code if isinstance(code, int) else Exit.OK
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output went away, as `head` does; the interpreter must not complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(error: JobError) -> None:

@@ -28,6 +28,7 @@ def holds_the_healthy(rig: Rig) -> None:
     assert not rig.temps
 
 
+@pytest.mark.needs_root  # to see what the run may not
 def test_an_unreadable_file_is_named_and_its_old_copy_stays(rig: Rig, unprivileged: tuple[str, ...]) -> None:
     (rig.source / "locked").write_text("old")
     rig.once()
@@ -58,6 +59,7 @@ def test_an_unreadable_file_is_named_in_every_cycle_until_it_is_readable(
     assert rig.mirrored == rig.wanted
 
 
+@pytest.mark.needs_root  # to see what the run may not
 def test_an_unreadable_folder_is_named_and_its_mirror_left_alone(rig: Rig, unprivileged: tuple[str, ...]) -> None:
     (rig.source / "private").mkdir()
     (rig.source / "private" / "kept").write_text("kept")
@@ -74,6 +76,7 @@ def test_an_unreadable_folder_is_named_and_its_mirror_left_alone(rig: Rig, unpri
     holds_the_healthy(rig)
 
 
+@pytest.mark.needs_root  # to see what the run may not
 def test_a_folder_that_can_be_listed_but_not_entered_names_each_file(rig: Rig, unprivileged: tuple[str, ...]) -> None:
     (rig.source / "listed").mkdir()
     (rig.source / "listed" / "file").write_text("unknown")

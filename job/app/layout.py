@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from job.adapters.copier import Copier
 from job.adapters.index import Index, IndexTorn, set_aside
+from job.adapters.leftovers import Leftovers
 from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
 from job.core.config.model import Config, Pair
@@ -53,6 +54,7 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
             source=source,
             watch=watch,
             memory=memory,
+            leftovers=Leftovers(roots.state),
             copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each),
             keeper=keeper,
             sync=sync,

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 
-from job.core.entry import TEMP_PREFIX, Entry, Kind, is_reserved, join
+from job.core.entry import Entry, Kind, is_reserved, join
 from job.core.outcome import failure_of
 from job.core.plan import Means, decide
 from job.errors import Stopped
-from job.files.listing import Listing, list_entries
+from job.files.listing import Listing
 from job.files.metadata import user_xattrs
 from job.files.trail import Trail
 from job.tasks.batch import Batch
@@ -19,6 +19,7 @@ from job.tasks.bench import Assignment, Bench
 from job.tasks.deeds import Deeds, MirrorLost, Place
 from job.tasks.finish import Work
 from job.tasks.meter import Meter
+from job.tasks.sweep import sweep_folder
 
 _OWNER_MAY_CHANGE = 0o300
 
@@ -135,12 +136,7 @@ class Act:
             with suppress(OSError):  # then the entries fail one by one, each with its own words
                 os.fchmod(mirror, (mode & 0o7777) | 0o700)
                 self._batch.dirty = True
-        present = {}
-        for entry in list_entries(mirror)[0]:
-            if entry.name.startswith(TEMP_PREFIX) and entry.kind is not Kind.FOLDER:
-                # We hold the lock, and this folder's own temps are not made yet: nobody is writing it.
-                os.unlink(entry.name, dir_fd=mirror)
-                self._batch.dirty = True
-            else:
-                present[entry.name] = entry
-        return present
+        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
+        present, swept = sweep_folder(mirror)
+        self._batch.dirty |= swept
+        return {entry.name: entry for entry in present}

@@ -29,6 +29,7 @@ from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench
 from job.tasks.look import Care, care_for, look
 from job.tasks.meter import Meter
+from job.tasks.sweep import sweep
 
 LayOut = Callable[[Assignment, gate.Roots, Meter], AbstractContextManager[Bench]]
 """Makes the bench for a pair that passed the gate."""
@@ -140,6 +141,7 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
     now_ns = work.now_ns()
     with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
         gate.check_source(bench.source, bench.memory.entries_known(), work.pair, bench.mirror_root)
+        sweep(bench)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
             PairStarted(

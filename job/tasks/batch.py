@@ -5,6 +5,7 @@ content (invariant 1). Folder metadata comes after the renames, which move folde
 durable before the index believes them, and the index is committed before anybody is told (invariants 2 and 13).
 """
 
+import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Batch:
         self.dirty = False
         """Whether anything was written that the next commit has to sync."""
         self._asides: list[tuple[Work, bytes]] = []
+        self._announced: list[Work] = []
         self._bytes = 0
         self._since_ns = work.now_ns()
 
@@ -84,6 +86,24 @@ class Batch:
         self._open = None
         self._closed.append(work)
 
+    def announce(self, work: Work) -> None:
+        """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
+        if work.announced:
+            return
+        with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
+            self._bench.leftovers.note(work.listing.path)
+        work.announced = True
+        self._announced.append(work)
+
+    def _retract(self) -> None:
+        """Forget the notes: no temp of ours is left."""
+        if self._announced:
+            with suppress(OSError):
+                self._bench.leftovers.clear()
+        for work in self._announced:
+            work.announced = False
+        self._announced.clear()
+
     def set_aside(self, work: Work, temp: bytes) -> None:
         """Have what was renamed to `temp` thrown away, once what took its place is safe."""
         self._asides.append((work, temp))
@@ -94,6 +114,7 @@ class Batch:
             staged.work.sure = False
             self._unlink(staged)
         self._staged.clear()
+        self._retract()
 
     def commit(self) -> None:
         """Sync, rename, finish folders, sync again, remember, tell. Raises `OSError` only for a lost mirror."""
@@ -117,6 +138,7 @@ class Batch:
             else:
                 self._count(staged)
         self._closed.clear()
+        self._retract()
         self._bytes, self.dirty, self._since_ns = 0, False, self._assignment.now_ns()
         self.tidings.publish()
 
@@ -205,16 +227,17 @@ class Batch:
             try:
                 os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
             except IsADirectoryError:
-                # A folder of that name may only go if it is empty: nothing is deleted from a mirror.
-                os.rmdir(staged.name, dir_fd=folder)
+                _remove_empty(staged.name, folder)
                 os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
+            # The rename moved it; what moves it from here on is somebody else.
+            ctime_ns = os.stat(staged.name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
         except OSError as error:
             self._unlink(staged)
             self._fail_staged(staged, failure_of(error), str(error))
             return False
         copied = staged.copied
         staged.work.settled[staged.name] = Settled(
-            copied.source, copied.checksum, copied.inode, copied.mtime_ns, staged.racy
+            copied.source, copied.checksum, copied.inode, copied.mtime_ns, ctime_ns, staged.racy
         )
         return True
 
@@ -236,3 +259,16 @@ class Batch:
         self.tidings.note_refusals(path)
         self.tidings.counts.folders += 1
         return done
+
+
+def _remove_empty(name: bytes, folder: int) -> None:
+    """Make way for a file by removing a mirror folder, if it is empty: nothing is deleted from a mirror."""
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise OSError(
+                errno.ENOTEMPTY,
+                "the mirror has a folder there that is not empty; nothing is deleted from it: move it away",
+            ) from None
+        raise

@@ -81,6 +81,19 @@ class Sync(Protocol):
         """Sync the whole file system; raises `OSError` if anything was not written."""
 
 
+class Notes(Protocol):
+    """Remembers in which mirror folders temps may lie. Everything raises `OSError`."""
+
+    def note(self, path: bytes) -> None:
+        """Note a folder before the first temp is made in it."""
+
+    def noted(self) -> list[bytes]:
+        """Give the folders noted by a run that did not end."""
+
+    def clear(self) -> None:
+        """Forget all notes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What the work on one pair needs."""
@@ -90,6 +103,7 @@ class Bench:
     source: Source
     watch: Watch
     memory: Memory
+    leftovers: Notes
     copyist: Copyist
     keeper: Keeper
     sync: Sync

@@ -94,6 +94,7 @@ class Deeds:
             os.mkdir(name, 0o700, dir_fd=place.mirror)
             return
         # The old content goes only when the folder that takes its place is safe.
+        self._batch.announce(place.work)
         aside = self._new_temp()
         os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
         try:
@@ -116,12 +117,14 @@ class Deeds:
     def _copy(self, place: Place, step: Step) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
         temp = self._new_temp()
+        self._batch.announce(place.work)
         try:
             copied = self._copied(place, entry, temp)
         except OSError as error:
             if failure_of(error) is not Failure.NO_SPACE or not self._batch.holding:
                 raise
             self._batch.commit()  # which gives back what the staged files replace
+            self._batch.announce(place.work)
             copied = self._copied(place, entry, temp)
         self._batch.tidings.note_refusals(self._path(place, entry))
         event = FileCopied(
@@ -172,7 +175,7 @@ class Deeds:
         racy = is_racy(found.source, started_ns)
         made = os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False)
         place.work.settled[step.entry.name] = Settled(
-            found.source, found.checksum, mirror.inode, made.st_mtime_ns, racy
+            found.source, found.checksum, mirror.inode, made.st_mtime_ns, made.st_ctime_ns, racy
         )
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)

@@ -20,6 +20,8 @@ class Settled(NamedTuple):
     """Of the mirror entry."""
     mtime_ns: int
     """Of the mirror entry."""
+    ctime_ns: int
+    """Of the mirror entry, once it had its name and its metadata."""
     racy: bool
 
 
@@ -35,6 +37,8 @@ class Work:
     sure: bool = True
     """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
     specials: int = 0
+    announced: bool = False
+    """Whether it is noted that temps may lie in the mirror folder."""
     lost: set[bytes] = field(default_factory=set)
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
 
@@ -67,10 +71,12 @@ def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     for name, settled in work.settled.items():
         mirror = present.get(name)
         as_made = (settled.inode, settled.source.size, settled.mtime_ns)
-        if mirror is not None and (mirror.inode, mirror.size, mirror.mtime_ns) == as_made:
-            records[name] = Record(settled.source, mirror, settled.checksum, settled.racy)
-        else:
+        if mirror is None or (mirror.inode, mirror.size, mirror.mtime_ns) != as_made:
             work.lost.add(name)
+        elif mirror.ctime_ns != settled.ctime_ns:
+            work.sure = False  # perhaps edited, with the time put back: its content is compared next time
+        else:
+            records[name] = Record(settled.source, mirror, settled.checksum, settled.racy)
     if work.lost or any(present.get(name) != record.mirror for name, record in records.items()):
         # What changed under us must not become the state that later cycles hold the mirror against.
         work.sure = False

@@ -1,0 +1,37 @@
+"""Sweep temps that a killed run left, wherever they are: also in mirror folders that have left the source since."""
+
+import os
+from contextlib import closing, suppress
+
+from job.core.entry import TEMP_PREFIX, Entry, Kind
+from job.files.listing import list_entries
+from job.files.trail import Trail
+from job.tasks.bench import Bench
+
+
+def sweep(bench: Bench) -> None:
+    """Remove temps from the folders noted as being worked on. We hold the lock, so nobody is writing them.
+
+    What cannot be swept now is no reason to fail: a folder that is still in the source is swept by its next visit, too.
+    """
+    with suppress(OSError):
+        noted = bench.leftovers.noted()
+        if not noted:
+            return
+        with closing(Trail(bench.mirror_root)) as trail:
+            for path in dict.fromkeys(noted):
+                with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
+                    sweep_folder(trail.goto(path))
+        bench.leftovers.clear()
+
+
+def sweep_folder(folder: int) -> tuple[list[Entry], bool]:
+    """List an open mirror folder and remove the temps in it; True if there were any. Raises `OSError`."""
+    present: list[Entry] = []
+    temps: list[Entry] = []
+    for entry in list_entries(folder)[0]:
+        is_temp = entry.name.startswith(TEMP_PREFIX) and entry.kind is not Kind.FOLDER
+        (temps if is_temp else present).append(entry)
+    for entry in temps:
+        os.unlink(entry.name, dir_fd=folder)
+    return present, bool(temps)

@@ -229,8 +229,7 @@ class Batch:
             except IsADirectoryError:
                 _remove_empty(staged.name, folder)
                 os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
-            # The rename moved it; what moves it from here on is somebody else.
-            ctime_ns = os.stat(staged.name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
+            ctime_ns = _ctime_of(staged.name, folder)
         except OSError as error:
             self._unlink(staged)
             self._fail_staged(staged, failure_of(error), str(error))
@@ -272,3 +271,11 @@ def _remove_empty(name: bytes, folder: int) -> None:
                 "the mirror has a folder there that is not empty; nothing is deleted from it: move it away",
             ) from None
         raise
+
+
+def _ctime_of(name: bytes, folder: int) -> int:
+    """Tell when a file got its name: what moves it from then on is somebody else. 0 where it has lost it again."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
+    except FileNotFoundError:
+        return 0

@@ -38,7 +38,7 @@ def test_a_mirror_file_changed_while_its_folder_is_worked_on_is_healed_by_the_ne
     assert shop.cycle().drift == {}
 
 
-@pytest.mark.parametrize("meddle", [remove, rewrite, edit])
+@pytest.mark.parametrize("meddle", MEDDLING)
 def test_a_file_changed_between_its_rename_and_the_end_of_its_folder_is_healed_by_the_next_cycle(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, meddle: Moment
 ) -> None:

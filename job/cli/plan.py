@@ -13,6 +13,7 @@ from job.core.entry import base64_of, printable
 from job.errors import Exit, Refused
 from job.tasks.gate import open_roots
 from job.tasks.look import Looked
+from job.tasks.overlap import mirror_conflicts
 from job.tasks.preview import Planned, preview
 
 
@@ -28,8 +29,11 @@ def plan(context: Context, *, as_json: bool) -> int:
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK
+    conflicts = mirror_conflicts(config.effective_pairs)
     for pair in config.effective_pairs:
         try:
+            if pair.name in conflicts:
+                raise conflicts[pair.name]
             failed = _plan_pair(config, pair, as_json=as_json)
         except Refused as error:
             _print_refusal(pair, error, as_json=as_json)
@@ -42,7 +46,7 @@ def plan(context: Context, *, as_json: bool) -> int:
 
 def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
     entries = size = failed = 0
-    with open_roots(pair) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
+    with open_roots(pair, config.state_dir) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
         for step in preview(view, time.time(), _no_notice):
             entries += 1
             size += step.bytes

@@ -41,7 +41,7 @@ def run_cycle(config: Config, work: "CycleWork") -> Result:
     started_ns = work.now_ns()
     work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
     results, total = [], Tally()
-    conflicts = overlap.mirror_conflicts(pairs) if len(pairs) > 1 else {}
+    conflicts = overlap.mirror_conflicts(pairs)
     for pair in pairs:
         result, tally = back_up(pair, config.state_dir, work, conflicts.get(pair.name))
         results.append(result)

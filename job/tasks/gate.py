@@ -37,12 +37,15 @@ class Roots:
 
 
 @contextmanager
-def open_roots(pair: Pair) -> Iterator[tuple[int, int]]:
-    """Open source and mirror and see that neither is part of the other, or raise `Refused`. Nothing is written."""
+def open_roots(pair: Pair, state_dir: str | None) -> Iterator[tuple[int, int]]:
+    """Open source and mirror and see that nothing lies in anything else, or raise `Refused`. Nothing is written."""
     with ExitStack() as doors:
         source = _open(doors, pair.source, _SOURCE)
         mirror = _open(doors, pair.dest, _MIRROR)
         overlap.check_roots(pair, source, mirror)
+        if state_dir is not None:
+            with _state_must_do(pair, state_dir):
+                overlap.check_state(pair, state_dir, (source, mirror))
         yield source, mirror
 
 
@@ -50,11 +53,9 @@ def open_roots(pair: Pair) -> Iterator[tuple[int, int]]:
 def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
     """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder."""
     with ExitStack() as doors:
-        source, mirror = doors.enter_context(open_roots(pair))
+        source, mirror = doors.enter_context(open_roots(pair, state_dir))
         _check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
-            if state_dir is not None:
-                overlap.check_state(pair, state_dir, (source, mirror))
             state = _open_state(doors, pair, state_dir, mirror)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
         yield Roots(source, mirror, state)

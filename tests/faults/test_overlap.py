@@ -59,9 +59,10 @@ def test_mirrors_that_are_one_folder_or_nested_are_both_refused_and_the_third_pa
         else:
             what = rig.mirror / "inner" if how == "bind of the inner one" else rig.mirror
             mounts.enter_context(mounted(str(what), rig.base / "other", "--bind"))
-        done = rig.once()
+        planned, done = rig.run("plan", "--json"), rig.once()
 
-    assert done.code == 4
+    assert planned.code == done.code == 4
+    assert {line["pair"] for line in planned.lines if line["action"] == "refuse"} == {"one", "two"}
     assert {line["pair"]: line["reason"] for line in done.of("pair_refused")} == {"one": "overlap", "two": "overlap"}
     assert all(line["hint"] for line in done.of("pair_refused"))
     assert result_of(done) == {"one": "refused", "healthy": "success", "two": "refused"}
@@ -101,8 +102,9 @@ def test_a_state_folder_in_the_source_or_the_mirror_is_refused_and_never_made(ri
     before = everything(rig)
 
     with mounted(str(rig.mirror), rig.base / "bound", "--bind"):
-        done = rig.once()
+        planned, done = rig.run("plan"), rig.once()
 
+    assert planned.code == 4
     told = done.the("pair_refused")
     assert (done.code, told["reason"]) == (4, "state_unusable")
     assert str(rig.base / place) in told["error"]

@@ -109,7 +109,7 @@ class Workshop:
     def plan(self) -> list[Planned]:
         """Run dry."""
         with (
-            gate.open_roots(self.pair) as (source, mirror),
+            gate.open_roots(self.pair, self.config.state_dir) as (source, mirror),
             lay_out_preview(self.config, self.pair, source, mirror) as view,
         ):
             return list(preview(view, self.now_ns() / 1e9, lambda _: None))

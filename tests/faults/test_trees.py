@@ -1,6 +1,7 @@
 """Whole trees, hostile names included, against comparisons that are not ours."""
 
 import os
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -82,18 +83,22 @@ def test_a_deep_chain_and_a_path_beyond_the_kernels_limit_are_copied_and_kept(ri
     assert second.counts == (0, 0, 1, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.needs_root  # to read everything in them
 @pytest.mark.needs_tool("rsync")
 @pytest.mark.timeout(600)
-def test_this_machines_python_installation_is_mirrored_and_then_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tree", [sysconfig.get_path("stdlib"), "/usr/share"], ids=["python", "share"])
+def test_real_trees_of_this_machine_are_mirrored_and_then_left_alone(tmp_path: Path, tree: str) -> None:
     rig = Rig(tmp_path)
-    library = Path(sysconfig.get_path("stdlib"))
-    rig.configure(source_dirs=[str(library)])
+    rig.configure(source_dirs=[tree])
 
     first, second = rig.once(), rig.once()
 
     assert (first.code, second.code) == (0, 0)
-    assert rsync_differences(library, rig.mirror) == []
-    assert sum(first.counts) == sum(second.counts) == entries_below(library)
+    assert rsync_differences(Path(tree), rig.mirror) == []
+    compared = subprocess.run(
+        ["diff", "-r", "--no-dereference", "--exclude=.truecopy", tree, rig.mirror], capture_output=True, check=False
+    )
+    assert compared.stdout.replace(b"\n", b"") == b""
+    assert sum(first.counts) == sum(second.counts) == entries_below(Path(tree))
     assert len(first.of("file_copied")) == first.counts[0]
     assert second.counts[0] == 0

@@ -5,6 +5,7 @@ folder that left the source since; everywhere else the next visit of the folder 
 """
 
 import os
+from contextlib import suppress
 
 from job.files.atomic import write_all
 
@@ -38,7 +39,8 @@ class Leftovers:
 
     def clear(self) -> None:
         """Forget all notes: no temp is left. Raises `OSError`."""
-        os.close(self._open(os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+        with suppress(FileNotFoundError):
+            os.unlink(FILE_NAME, dir_fd=self._state)
 
     def _open(self, flags: int) -> int:
         return os.open(FILE_NAME, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._state)

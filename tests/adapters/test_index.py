@@ -29,27 +29,6 @@ summaries = st.builds(
 )
 
 
-def a_folder(path: bytes = b"folder", entries: int = 1) -> FolderDone:
-    stamp = Stamp(1, 2, 3, 4, 5, 6)
-    record = Record(samples.a_file(), samples.a_mirror(), samples.SHA256, racy=False)
-    return FolderDone(path, FolderSummary(b"f", stamp, b"m", entries, 0, recheck=False), {b"name": record})
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A state folder whose index knows one folder."""
-    with closing(Index.open(str(tmp_path))) as index:
-        index.commit([a_folder()])
-    return tmp_path
-
-
-@pytest.fixture
-def raw(state: Path) -> Iterator[sqlite3.Connection]:
-    """The index, opened by a stranger."""
-    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as connection:
-        yield connection
-
-
 @given(st.lists(samples.records, max_size=4), summaries, st.one_of(st.just(b""), samples.names))
 @settings(deadline=None, max_examples=60)
 def test_what_was_committed_is_told_again(found: list[Record], summary: FolderSummary, path: bytes) -> None:
@@ -66,7 +45,7 @@ def test_what_was_committed_is_told_again(found: list[Record], summary: FolderSu
 
 def test_a_folder_is_remembered_as_it_was_last(state: Path) -> None:
     with closing(Index.open(str(state))) as index:
-        index.commit([a_folder(entries=7)._replace(records={})])
+        index.commit([samples.a_finished_folder(entries=7)._replace(records={})])
 
         assert index.entries_known() == 7
         assert index.records(b"folder") == {}
@@ -94,7 +73,7 @@ def test_the_index_is_private(state: Path) -> None:
 
 def test_a_commit_is_whole_or_not_at_all(state: Path) -> None:
     def folders() -> Iterator[FolderDone]:
-        yield a_folder(b"first")
+        yield samples.a_finished_folder(b"first")
         raise RuntimeError("in the middle")
 
     with closing(Index.open(str(state))) as index:
@@ -102,7 +81,7 @@ def test_a_commit_is_whole_or_not_at_all(state: Path) -> None:
             index.commit(folders())
 
         assert index.summary(b"first") is None
-        index.commit([a_folder(b"second")])
+        index.commit([samples.a_finished_folder(b"second")])
         assert index.summary(b"second") is not None
 
 
@@ -112,7 +91,7 @@ def test_a_disk_that_does_not_take_a_commit_is_an_error_and_leaves_none_of_it(st
         index._db.execute(f"PRAGMA max_page_count = {pages}")
 
         with pytest.raises(OSError, match="full"):
-            index.commit([a_folder(b"%d" % number) for number in range(1000)])
+            index.commit([samples.a_finished_folder(b"%d" % number) for number in range(1000)])
 
         assert index.summary(b"0") is None
         assert index.torn == ""
@@ -124,9 +103,9 @@ def test_a_read_only_index_tells_and_takes_nothing(state: Path) -> None:
     assert index is not None
 
     with closing(index):
-        assert index.summary(b"folder") == a_folder().summary
+        assert index.summary(b"folder") == samples.a_finished_folder().summary
         with pytest.raises(OSError, match="readonly"):
-            index.commit([a_folder(b"more")])
+            index.commit([samples.a_finished_folder(b"more")])
 
     assert (state / FILE_NAME).read_bytes() == before
     assert [each.name for each in state.iterdir()] == [FILE_NAME]
@@ -217,7 +196,7 @@ def test_an_index_whose_making_was_cut_short_is_made_anew_or_told(tmp_path: Path
     (tmp_path / FILE_NAME).touch(mode=0o600)
 
     with closing(Index.open(str(tmp_path))) as index:
-        index.commit([a_folder()])
+        index.commit([samples.a_finished_folder()])
 
         assert index.summary(b"folder") is not None
 

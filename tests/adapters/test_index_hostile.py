@@ -1,7 +1,6 @@
 """Hostile content of an index: what makes no sense is not known, and ends nothing."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,7 @@ from typing import Any
 import pytest
 
 from job.adapters.index import FILE_NAME, Index
-from tests.adapters.test_index import a_folder
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A state folder whose index knows one folder."""
-    with closing(Index.open(str(tmp_path))) as index:
-        index.commit([a_folder()])
-    return tmp_path
-
-
-@pytest.fixture
-def raw(state: Path) -> Iterator[sqlite3.Connection]:
-    """The index, opened by a stranger."""
-    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as connection:
-        yield connection
-
+from tests.core import samples
 
 HOSTILE_RECORDS: list[Any] = [
     "",
@@ -115,7 +98,7 @@ def test_damage_met_in_mid_run_is_noted_and_nothing_of_it_is_believed(
 
 def test_a_damaged_page_is_noted_in_reading_and_in_writing(state: Path) -> None:
     with closing(Index.open(str(state))) as index:
-        index.commit([a_folder(b"%04d" % number) for number in range(500)])
+        index.commit([samples.a_finished_folder(b"%04d" % number) for number in range(500)])
     damaged = bytearray((state / FILE_NAME).read_bytes())
     damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
     (state / FILE_NAME).write_bytes(damaged)
@@ -125,5 +108,5 @@ def test_a_damaged_page_is_noted_in_reading_and_in_writing(state: Path) -> None:
         assert index.torn != ""
         index.torn = ""
         with pytest.raises(OSError, match="could not be written"):
-            index.commit([a_folder(b"0042")])
+            index.commit([samples.a_finished_folder(b"0042")])
         assert index.torn != ""

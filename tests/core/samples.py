@@ -5,7 +5,7 @@ import stat
 from hypothesis import strategies as st
 
 from job.core.entry import Entry
-from job.core.record import CLOCK_GRAIN_NS, Record
+from job.core.record import CLOCK_GRAIN_NS, FolderDone, FolderSummary, Record, Stamp
 
 LONG_AGO_NS = 1_000 * CLOCK_GRAIN_NS
 SHA256 = "sha256:" + "ab" * 32
@@ -50,3 +50,9 @@ modes = st.builds(
 )
 entries = st.builds(Entry, names, numbers, modes, numbers, numbers, numbers, times, times)
 records = st.builds(Record, entries, entries, st.sampled_from(["", SHA256, "blake3:00", "md5:ff"]), st.booleans())
+
+
+def a_finished_folder(path: bytes = b"folder", entries: int = 1) -> FolderDone:
+    stamp = Stamp(1, 2, 3, 4, 5, 6)
+    record = Record(a_file(), a_mirror(), SHA256, racy=False)
+    return FolderDone(path, FolderSummary(b"f", stamp, b"m", entries, 0, recheck=False), {b"name": record})

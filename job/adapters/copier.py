@@ -19,11 +19,10 @@ from job.files.atomic import create, write_all
 from job.files.listing import entry_of
 from job.files.metadata import Keeper, user_xattrs
 from job.files.room import check_room
-from job.files.trail import single
+from job.files.trail import open_name, single
 
 BUFFER_BYTES = 1 << 20
 _TRIES = 3
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Hash(Protocol):
@@ -87,8 +86,8 @@ class Copier:
                 if self._sync_each:
                     os.fsync(written)
                 check_room(written)
-                inode = _inode_of_size(written, checksum.size)
-                return Copied(seen, checksum.text, inode, os.fstat(written).st_mtime_ns)
+                made = _of_size(written, checksum.size)
+                return Copied(seen, checksum.text, made.st_ino, made.st_mtime_ns)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
             os.ftruncate(written, 0)
@@ -149,7 +148,7 @@ class Copier:
 
     def cold_checksum(self, temp: bytes, mirror: int) -> str:
         """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
-        descriptor = os.open(single(temp), _READ, dir_fd=mirror)
+        descriptor = open_name(temp, mirror)
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size).text
@@ -157,11 +156,11 @@ class Copier:
             os.close(descriptor)
 
 
-def _inode_of_size(written: int, size: int) -> int:
+def _of_size(written: int, size: int) -> os.stat_result:
     found = os.fstat(written)
     if found.st_size != size:
         raise OSError(errno.EIO, f"{size} bytes were written, but the file has {found.st_size}")
-    return found.st_ino
+    return found
 
 
 class _Sum(NamedTuple):
@@ -174,7 +173,7 @@ def open_file(listed: Entry, folder: int) -> int:
 
     Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
     """
-    descriptor = os.open(single(listed.name), _READ, dir_fd=folder)
+    descriptor = open_name(listed.name, folder)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
         os.close(descriptor)

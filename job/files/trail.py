@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _KEPT_OPEN = 8
 _CLOSED = -1
 
@@ -27,6 +28,14 @@ def open_folder(name: bytes, parent: int) -> int:
     """Open the folder `name` in `parent`; `OSError` (ENOTDIR or ELOOP) if it is anything but a folder."""
     single(name)
     return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def open_name(name: bytes, folder: int) -> int:
+    """Open `name` in `folder` for reading: never a link, and never waiting for the other end of a FIFO.
+
+    What it is, is for the caller to look at. Raises `OSError`.
+    """
+    return os.open(single(name), _NAME, dir_fd=folder)
 
 
 def single(name: bytes) -> bytes:

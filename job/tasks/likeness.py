@@ -10,10 +10,8 @@ from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
 from job.files.metadata import Keeper, user_xattrs
-from job.files.trail import single
+from job.files.trail import open_name, single
 from job.tasks.bench import Copyist
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Judgement(NamedTuple):
@@ -78,13 +76,13 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
     wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
     if entry.kind is Kind.SYMLINK:
         return keeper.apply_to_link(mirror.name, mirror_folder, wanted)
-    descriptor = os.open(entry.name, _READ, dir_fd=source)
+    descriptor = open_name(entry.name, source)
     try:
         xattrs = user_xattrs(descriptor)
     finally:
         os.close(descriptor)
     try:
-        descriptor = os.open(single(mirror.name), _READ, dir_fd=mirror_folder)
+        descriptor = open_name(mirror.name, mirror_folder)
     except OSError:
         return None
     try:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from job import __version__
 from job.adapters.clockwork import Clockwork
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.events import (
     CycleCrashed,
     Event,

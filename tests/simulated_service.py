@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.events import Event
 from job.core.outcome import Result
 from job.daemon import SLICE_SECONDS, Service, Stop, serve
 from job.errors import Exit
+from tests.core.configs import in_force
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
-BASE = Config(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=30.0)
+BASE = {"source_dirs": ["/source"], "dest_dirs": ["/mirror"], "sleep_time": 30}
 
 
-def config(**changes: object) -> Config:
-    return BASE.model_copy(update=changes)
+def config(**written: Any) -> Config:
+    return in_force(**BASE | written)
 
 
 def moment(text: str) -> float:

@@ -17,7 +17,7 @@ PROGRAM = """
 import sys, time
 from job.adapters.heartbeat import Heartbeat
 from job.adapters.signals import StopSignal
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
 from job.core.outcome import Result
 from job.daemon import serve
 
@@ -32,7 +32,7 @@ class Service:
         self.busy = busy
 
     def reload(self):
-        return Config(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=3600)
+        return WrittenConfig(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=3600).in_force()
 
     def config_changed(self):
         return False

@@ -9,15 +9,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from job.core.config import describe
+from job.core.config.effective import Config
 from job.core.config.environment import Override, Overrides, overrides
 from job.core.config.faults import Fault, faults_of, printable
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
 from job.core.config.syntax import parse
 from job.errors import ConfigError
 
@@ -31,6 +32,8 @@ class Settings:
     """A configuration that can be used, and where each of its keys came from."""
 
     config: Config
+    written: WrittenConfig = field(repr=False)
+    """The same before defaults of pairs were filled in, for `config show`."""
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
     digest: str
@@ -58,11 +61,11 @@ def read_settings(path: str, environ: Mapping[str, str]) -> Settings:
         raise _unusable(path, faults)
     origins = _origins(mapping, environment)
     _lay_over(mapping, environment.values)
-    config, more = _validated(mapping, {override.key: override.origin for override in environment.values})
+    written, more = _validated(mapping, {override.key: override.origin for override in environment.values})
     faults += more
-    if config is None or faults:
+    if written is None or faults:
         raise _unusable(path, faults)
-    return Settings(config, origins, digest.hexdigest())
+    return Settings(written.in_force(), written, origins, digest.hexdigest())
 
 
 def _read_config(path: str) -> bytes:
@@ -157,9 +160,9 @@ def _lay_over(mapping: dict[str, Any], values: tuple[Override, ...]) -> None:
             table[name] = override.value
 
 
-def _validated(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Config | None, list[Fault]]:
+def _validated(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[WrittenConfig | None, list[Fault]]:
     try:
-        return Config.model_validate(mapping), []
+        return WrittenConfig.model_validate(mapping), []
     except ValidationError as error:
         return None, faults_of(error, origins)
 

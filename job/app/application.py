@@ -16,7 +16,7 @@ from job.adapters.publish import Publisher, Targets
 from job.adapters.settings import Settings, read_settings
 from job.app.layout import lay_out, state_folder
 from job.core.bus import Bus
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
 from job.core.outcome import Result
 from job.core.timing import schedule_of
@@ -149,12 +149,11 @@ class Application:
 
 def _targets(config: Config) -> Targets:
     metrics = config.metrics
-    password = metrics.pushgateway_password
     return Targets(
         textfile=metrics.textfile,
         pushgateway=metrics.pushgateway,
         job=metrics.pushgateway_job,
         instance=metrics.pushgateway_instance or "",
         username=metrics.pushgateway_username,
-        password=password.get_secret_value() if password else None,
+        password=metrics.pushgateway_password,
     )

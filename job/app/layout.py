@@ -10,7 +10,7 @@ from job.adapters.index import Index, IndexTorn, set_aside
 from job.adapters.leftovers import Leftovers
 from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
-from job.core.config.model import Config, Pair
+from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER
 from job.core.events import IndexRebuilt
 from job.core.outcome import Refusal

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from job.adapters.history import History
 from job.app.layout import state_folder
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.totals import PairHistory
 
 

@@ -1,6 +1,7 @@
 """`truecopy config`: check the configuration, show what is in force, print its schema."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ def check(context: Context) -> None:
 def show(context: Context, *, as_json: bool) -> None:
     """Show every key's value in force and where it came from. Secrets are masked."""
     settings = _settings(context)
-    values = describe.effective(settings.config)
+    values = describe.values_of(settings.written)
     if as_json:
         click.echo(json.dumps(_document(context, settings, values), indent=2))
         return
@@ -63,5 +64,5 @@ def _document(context: Context, settings: Settings, values: dict[str, Any]) -> d
     return {
         "config": context.config_path,
         "keys": {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()},
-        "pairs": [pair.model_dump(mode="json") for pair in settings.config.effective_pairs],
+        "pairs": [asdict(pair) for pair in settings.config.effective_pairs],
     }

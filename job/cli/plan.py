@@ -8,7 +8,7 @@ import click
 from job.adapters.settings import read_settings
 from job.app.layout import lay_out_preview
 from job.cli.context import Context
-from job.core.config.model import Config, Pair
+from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.errors import Exit, Refused
 from job.tasks.gate import open_roots

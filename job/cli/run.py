@@ -11,7 +11,7 @@ from job.adapters.heartbeat import Heartbeat
 from job.adapters.signals import StopSignal
 from job.app.application import Application
 from job.cli.context import Context
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.events import Event, RunDisabled, ServiceStarted
 from job.core.outcome import Result
 from job.daemon import serve

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from job.core.config.model import Config, Pair
+from job.core.config.effective import Config, Pair
 from job.core.entry import Kind
 from job.core.events import (
     BatchCommitted,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from job.core.config.model import Pair
+from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
 from job.core.record import Copied, FolderDone, FolderSummary, Record, Stamp

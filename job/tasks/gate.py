@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from job.core.config.model import Pair
+from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER
 from job.core.outcome import Refusal
 from job.errors import Refused

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from job.core.config.model import Pair
+from job.core.config.effective import Pair
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.core.tally import Tally

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from job.core.config.model import Pair
+from job.core.config.effective import Pair
 from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import mounts

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from job.core.config.model import Pair
+from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
 from job.core.plan import Action, Means, decide

@@ -54,7 +54,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     found = read(tmp_path, SIX | {"metrics": {"address": "::1"}}, environ)
 
     assert (found.config.sleep_time, found.config.metrics.port, found.config.metrics.enabled) == (900, 9500, False)
-    assert (found.config.exclude, found.config.log_file, found.config.log_level) == (("*.tmp",), "/logs/x.log", "info")
+    assert (found.config.effective_pairs[0].exclude, found.config.log_file, found.config.log_level) == (
+        ("*.tmp",),
+        "/logs/x.log",
+        "info",
+    )
     assert found.origins["sleep_time"] == "env TRUECOPY_SLEEP_TIME"
     assert found.origins["metrics.port"] == "env TRUECOPY_METRICS_PORT"
     assert found.origins["metrics.address"] == "file"
@@ -106,8 +110,7 @@ def test_a_secret_comes_from_its_file_without_the_line_end(tmp_path: Path) -> No
 
     found = read(tmp_path, SIX, environ)
 
-    assert found.config.metrics.pushgateway_password is not None
-    assert found.config.metrics.pushgateway_password.get_secret_value() == " hunter2 "
+    assert found.config.metrics.pushgateway_password == " hunter2 "
     assert found.origins["metrics.pushgateway_password"] == f"secret file {secret}"
     assert "hunter2" not in repr(found)
 

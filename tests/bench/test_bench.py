@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
 from tests.bench import machine, report, trees
 from tests.bench.comparison import Comparison, Result
 from tests.bench.errors import BenchError
@@ -87,7 +87,7 @@ def test_the_original_skips_stfolder_and_does_nothing_when_disabled(tmp_path: Pa
 def test_the_job_knows_every_key_that_a_work_gives_it(work: Work, tmp_path: Path) -> None:
     order = Order(source=tmp_path / "a", dest=tmp_path / "b", config=tmp_path, again=False, by_checksum=False)
 
-    config = Config.model_validate(config_of(order, tmp_path, work.options))
+    config = WrittenConfig.model_validate(config_of(order, tmp_path, work.options))
 
     assert config.model_dump(include=set(work.options)) == dict(work.options)
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from job.core.config import describe
-from job.core.config.model import Config, MetricsConfig
+from job.core.config.model import MetricsConfig
 from job.errors import Exit
+from tests.core.configs import in_force
 
 ROOT = Path(__file__).parents[2]
 PORT = MetricsConfig().port
@@ -76,7 +77,7 @@ def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
 
 
 def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:
-    config = Config.model_validate(json.loads((ROOT / "config/backup_config.json").read_text("utf-8")))
+    config = in_force(**json.loads((ROOT / "config/backup_config.json").read_text("utf-8")))
 
     targets = {volume["target"]: volume for volume in service["volumes"]}
     [pair] = config.effective_pairs

@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from job.core.config import describe
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
+from tests.core.configs import in_force
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -40,7 +41,7 @@ def test_the_generated_docs_are_up_to_date() -> None:
 def test_the_sample_has_just_the_six_keys_and_is_valid() -> None:
     raw = json.loads((CONFIG / "backup_config.json").read_text("utf-8"))
 
-    config = Config.model_validate(raw)
+    config = in_force(**raw)
 
     assert list(raw) == ["run_enabled", "source_dirs", "dest_dirs", "log_file", "error_log_file", "sleep_time"]
     assert config.enabled
@@ -50,15 +51,15 @@ def test_the_sample_has_just_the_six_keys_and_is_valid() -> None:
 def test_the_full_example_is_valid_as_it_is_and_with_every_key_taken_in(everything: bool) -> None:  # noqa: FBT001
     raw = full_example(everything=everything)
 
-    assert Config.model_validate(raw).enabled
+    assert in_force(**raw).enabled
 
 
 def test_the_full_example_has_every_key_and_its_default() -> None:
     everything = full_example(everything=True)
-    defaults = describe.effective(Config(run_enabled="N"))
+    defaults = describe.values_of(WrittenConfig(run_enabled="N"))
     own = {"run_enabled", "log_file", "error_log_file", "pairs"}
 
-    told = describe.effective(Config.model_validate(full_example(everything=False)))
+    told = describe.values_of(WrittenConfig.model_validate(full_example(everything=False)))
 
     assert dotted(everything) == {key.name for key in describe.all_keys()}
     assert set(everything["pairs"][1]) == {key.name for key in describe.pair_keys()}
@@ -90,7 +91,7 @@ def test_the_schema_accepts_what_is_shipped(name: str) -> None:
 )
 def test_the_schema_accepts_what_the_model_does(raw: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(describe.schema()).validate(raw)
-    Config.model_validate({"run_enabled": "N"} | {key: value for key, value in raw.items() if key != "$schema"})
+    WrittenConfig.model_validate({"run_enabled": "N"} | {key: value for key, value in raw.items() if key != "$schema"})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_the_schema_refuses_what_the_model_does(raw: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         schema.validate(raw)
     with pytest.raises(ValidationError):
-        Config.model_validate({"run_enabled": "N"} | raw)
+        WrittenConfig.model_validate({"run_enabled": "N"} | raw)
 
 
 def test_the_schema_is_itself_valid() -> None:
@@ -119,7 +120,7 @@ def test_the_schema_is_itself_valid() -> None:
 def test_no_secret_is_in_what_is_shown() -> None:
     login = {"pushgateway_username": "me", "pushgateway_password": "hunter2"}
 
-    shown = describe.effective(Config.model_validate({"run_enabled": "N", "metrics": login}))
+    shown = describe.values_of(WrittenConfig.model_validate({"run_enabled": "N", "metrics": login}))
 
     assert shown["metrics.pushgateway_password"] == describe.MASK
     assert "hunter2" not in str(shown)

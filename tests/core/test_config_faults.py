@@ -9,14 +9,15 @@ from pydantic import ValidationError
 
 from job.core.config import describe
 from job.core.config.faults import Fault, faults_of, nearest
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
+from tests.core.configs import in_force
 
 FOLDERS = {"source_dirs": ["/source/music"], "dest_dirs": ["/backup/music"]}
 
 
 def lines(raw: dict[str, Any], origins: dict[str, str] | None = None) -> list[str]:
     try:
-        Config.model_validate(raw)
+        WrittenConfig.model_validate(raw)
     except ValidationError as error:
         return [str(fault) for fault in faults_of(error, origins or {})]
     return []
@@ -228,7 +229,7 @@ VALUE = st.one_of(JSON, st.lists(PAIR, max_size=3), st.lists(st.text(max_size=9)
 @given(st.dictionaries(st.one_of(st.sampled_from(TOP), st.text(max_size=9)), VALUE, max_size=8))
 def test_any_mapping_is_a_config_or_a_list_of_faults_that_name_their_keys(raw: dict[str, Any]) -> None:
     try:
-        config = Config.model_validate(raw)
+        config = in_force(**raw)
     except ValidationError as error:
         faults = faults_of(error, {})
         assert faults

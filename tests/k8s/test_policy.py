@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import job
-from job.core.config.model import Config
+from job.core.config.model import MetricsConfig
 from job.errors import Exit
+from tests.core.configs import in_force
 
 K8S = Path(__file__).parents[2] / "k8s"
 Manifest = dict[str, Any]
@@ -105,7 +106,7 @@ def test_no_image_is_taken_by_a_tag_that_moves() -> None:
 
 
 def test_the_configuration_is_one_that_the_job_accepts_on_the_mounts_it_gets(container: Manifest) -> None:
-    config = Config.model_validate(json.loads((K8S / "base" / "backup_config.json").read_text("utf-8")))
+    config = in_force(**json.loads((K8S / "base" / "backup_config.json").read_text("utf-8")))
 
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {pair.source for pair in config.effective_pairs} <= mounts
@@ -127,7 +128,7 @@ def test_the_service_is_probed_for_its_own_health_only(deployment: Manifest) -> 
 
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
-    assert container["ports"] == [{"name": "metrics", "containerPort": Config.model_fields["metrics"].default.port}]
+    assert container["ports"] == [{"name": "metrics", "containerPort": MetricsConfig().port}]
 
 
 @pytest.mark.parametrize("code", [code for code in Exit if code is not Exit.INTERRUPTED])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.app.layout import lay_out
-from job.core.config.model import Config
+from job.core.config.effective import Config
 from job.core.events import (
     BatchCommitted,
     CycleFinished,
@@ -28,6 +28,7 @@ from job.core.outcome import Failure, Result, Skip
 from job.core.tally import Tally
 from job.tasks.backup import CycleWork, run_cycle
 from job.tasks.bench import Bench
+from tests.core.configs import in_force
 from tests.tasks.workshop import Told, Workshop, as_nobody, assert_mirrored
 
 
@@ -188,7 +189,7 @@ def two_pairs(shop: Workshop, **second: object) -> Config:
         {"name": "music", "source": str(shop.source), "dest": str(shop.mirror)},
         {"name": "other", "source": f"{shop.base}/other-source", "dest": f"{shop.base}/other-mirror", **second},
     ]
-    return Config.model_validate({"pairs": pairs})
+    return in_force(pairs=pairs)
 
 
 def run(shop: Workshop, config: Config, stop: Callable[[], bool] = bool) -> Told:

@@ -10,7 +10,6 @@ import pytest
 
 from job.adapters.index import Index
 from job.app.layout import lay_out
-from job.core.config.model import Config
 from job.core.events import (
     CycleFinished,
     Event,
@@ -23,6 +22,7 @@ from job.core.events import (
 from job.core.outcome import Failure, Result
 from job.tasks import batch
 from job.tasks.backup import CycleWork, LayOut, run_cycle
+from tests.core.configs import in_force
 from tests.tasks.meddling import at, failing, meddled
 from tests.tasks.workshop import HOUR_NS, Told, Workshop, assert_mirrored, with_sync
 
@@ -184,7 +184,7 @@ def test_a_bug_that_one_pair_brings_out_does_not_keep_the_next_from_its_backup(s
     told = Told()
     work = CycleWork("cycle", told.events.append, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
 
-    told.result = run_cycle(Config.model_validate({"pairs": pairs}), work)
+    told.result = run_cycle(in_force(pairs=pairs), work)
 
     [failed] = told.of(PairFailed)
     assert (failed.pair, failed.error) == ("music", "RuntimeError: nobody expected this")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from job.app.layout import lay_out, lay_out_preview
-from job.core.config.model import Config, Pair
+from job.core.config.effective import Config, Pair
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, PairFinished
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, Record
@@ -22,6 +22,7 @@ from job.tasks.bench import Assignment, Bench, Memory, Sync
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
 from job.tasks.preview import Planned, preview
+from tests.core.configs import in_force
 
 Kind = TypeVar("Kind", bound=Event)
 HOUR_NS = 3600 * 10**9
@@ -90,7 +91,7 @@ class Workshop:
     @property
     def config(self) -> Config:
         pair = {"name": "music", "source": str(self.source), "dest": str(self.mirror)}
-        return Config.model_validate({"pairs": [pair], "audit_interval": 0, **self.options})
+        return in_force(**{"pairs": [pair], "audit_interval": 0, **self.options})
 
     @property
     def pair(self) -> Pair:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from job.core.config.model import Config, CopyOptions, MetricsConfig, PairConfig
+from job.core.config.model import CopyOptions, MetricsConfig, PairConfig, WrittenConfig
 from job.core.config.values import Words
 
 PREFIX = "TRUECOPY_"
@@ -35,7 +35,7 @@ class Key:
 
 def all_keys() -> tuple[Key, ...]:
     """Describe every key that has a value of its own: the job's, what holds for every pair, then those of `metrics`."""
-    top = sorted(_keys(Config, ""), key=lambda key: key.name in CopyOptions.model_fields)
+    top = sorted(_keys(WrittenConfig, ""), key=lambda key: key.name in CopyOptions.model_fields)
     return (*top, *_keys(MetricsConfig, "metrics."))
 
 
@@ -46,13 +46,13 @@ def pair_keys() -> tuple[Key, ...]:
 
 def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
     """List the keys that may stand in the table at `place`."""
-    section = SECTIONS.get(str(place[0]), Config) if place else Config
+    section = SECTIONS.get(str(place[0]), WrittenConfig) if place else WrittenConfig
     return tuple(section.model_fields)
 
 
 def schema() -> dict[str, Any]:
     """Give the JSON Schema of a configuration file."""
-    described = Config.model_json_schema()
+    described = WrittenConfig.model_json_schema()
     # An editor finds the schema by this key, so a file may hold it; adapters/settings.py drops it.
     described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
     return {
@@ -67,16 +67,16 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2) + "\n"
 
 
-def effective(config: Config) -> dict[str, Any]:
-    """Give every key's effective value as JSON has it, secrets masked, by dotted name."""
-    plain = config.model_dump(mode="json")
+def values_of(written: WrittenConfig) -> dict[str, Any]:
+    """Give every key's value, given or default, as JSON has it, secrets masked, by dotted name."""
+    plain = written.model_dump(mode="json")
     found: dict[str, Any] = {}
     for key in all_keys():
         value: Any = plain
         for part in key.name.split("."):
             value = value[part]
         found[key.name] = MASK if key.is_secret and value is not None else _plain(value)
-    found["pairs"] = [pair.model_dump(mode="json", exclude_unset=True) for pair in config.pairs]
+    found["pairs"] = [pair.model_dump(mode="json", exclude_unset=True) for pair in written.pairs]
     return found
 
 

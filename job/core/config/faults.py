@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from job.core.config import describe
 from job.core.config.coherence import Place, spell
-from job.core.config.model import Config
+from job.core.config.model import WrittenConfig
 
 _LONGEST = 120
 _WIDEST_NUMBER = 256
@@ -102,7 +102,7 @@ def _unknown(place: Place) -> str:
 
 
 def _meaning(place: Place) -> str:
-    field = describe.SECTIONS.get(str(place[0]), Config).model_fields.get(str(place[-1]))
+    field = describe.SECTIONS.get(str(place[0]), WrittenConfig).model_fields.get(str(place[-1]))
     text = (field.description if field else None) or "value"
     return text[:1].lower() + text[1:].rstrip(".")
 

@@ -1,11 +1,13 @@
-"""The configuration as one frozen value: every key, its type, default, bounds and meaning.
+"""What may be written in a configuration: every key, its type, default, bounds and meaning.
 
 The table in `config/README.md` and `config/backup_config.schema.json` are generated from this file; nothing about a
 key is written twice. No file is read here: `adapters/settings.py` gathers the mapping, `faults.py` words what is wrong.
+What is in force, once it is found valid, is a plain value of `effective.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from dataclasses import fields
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,14 +26,19 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from job.core.config import pairing, values
 from job.core.config.coherence import Conflict, conflicts
+from job.core.config.effective import (
+    Checksum,
+    Compare,
+    Config,
+    IoPriority,
+    LogLevel,
+    Metrics,
+    MirrorCheck,
+    Pair,
+    VerifyCopies,
+)
 from job.core.config.units import byte_count, seconds
 from job.core.config.values import Words
-
-Checksum = Literal["sha256", "blake3", "md5"]
-Compare = Literal["auto", "checksum"]
-VerifyCopies = Literal["hash", "readback"]
-MirrorCheck = Literal["awake", "asleep"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 PairName = Annotated[str, StringConstraints(pattern=pairing.NAME_PATTERN), Words("name")]
 Folder = Annotated[str, StringConstraints(min_length=1), AfterValidator(values.path), Words("path")]
@@ -76,6 +83,12 @@ class MetricsConfig(_Section):
     """User for the Pushgateway's basic authentication."""
     pushgateway_password: SecretStr | None = None
     """Password for it; best given through `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE`."""
+
+    def in_force(self) -> Metrics:
+        """Give the plain value."""
+        password = self.pushgateway_password
+        plain = {field.name: getattr(self, field.name) for field in fields(Metrics)}
+        return Metrics(**plain | {"pushgateway_password": password.get_secret_value() if password else None})
 
 
 class CopyOptions(_Section):
@@ -122,15 +135,7 @@ class PairConfig(_Section):
     """As above, for this pair."""
 
 
-class Pair(CopyOptions):
-    """One source with its mirror and the options in force for it."""
-
-    name: PairName
-    source: Folder
-    dest: Folder
-
-
-class Config(CopyOptions):
+class WrittenConfig(CopyOptions):
     """The whole configuration."""
 
     run_enabled: Annotated[str, BeforeValidator(values.run_switch)] = "Y"
@@ -159,17 +164,22 @@ class Config(CopyOptions):
     """Run a cycle when the service starts; if not, only a missed one is caught up."""
     state_dir: Folder | None = None
     """Folder for indexes, locks and counters; inside each mirror, in `.truecopy`, if not set."""
+    workers: Annotated[int, Field(ge=1, le=64), BeforeValidator(values.no_switch)] | None = None
+    """Processes that share the work of a cycle; if not set, the cores that the container may use, at most 8."""
+    workers_from: Annotated[int, Field(ge=0), BeforeValidator(values.no_switch)] = 2000
+    """A pair with fewer entries to look at or to copy is done by one process, which is faster then."""
+    io_priority: IoPriority = "normal"
+    """`normal`, or give way to others' reads and writes: `low` gets less of the disk, `idle` only what nobody wants."""
     metrics: MetricsConfig = MetricsConfig()
     """Where metrics go: a table of its own, see below."""
 
-    @property
-    def enabled(self) -> bool:
-        """Whether cycles may run."""
-        return self.run_enabled == "Y"
+    def in_force(self) -> Config:
+        """Give the plain value: what was not written has its default, and every pair its name and all its options."""
+        special: dict[str, Any] = {"effective_pairs": self._pairs_in_force(), "metrics": self.metrics.in_force()}
+        plain = {field.name: getattr(self, field.name) for field in fields(Config) if field.name not in special}
+        return Config(**plain, **special)
 
-    @property
-    def effective_pairs(self) -> tuple[Pair, ...]:
-        """Give every pair with its unique name and the options in force for it."""
+    def _pairs_in_force(self) -> tuple[Pair, ...]:
         given = self.pairs or tuple(
             PairConfig(source=source, dest=dest) for source, dest in zip(self.source_dirs, self.dest_dirs, strict=True)
         )
@@ -207,4 +217,4 @@ def _in_one_go(error: ValidationError | None, found: Sequence[Conflict]) -> Vali
         )
         for conflict in found
     ]
-    return ValidationError.from_exception_data("Config", told, hide_input=True)
+    return ValidationError.from_exception_data("WrittenConfig", told, hide_input=True)

@@ -1,0 +1,77 @@
+"""The configuration in force: plain frozen values, which is all that a cycle needs to know of it.
+
+What may be written, with every key's default, bounds and meaning, is `model.py`'s: it builds these, so nothing here
+has a default. A process that is handed one, such as a worker, imports no pydantic.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Checksum = Literal["sha256", "blake3", "md5"]
+Compare = Literal["auto", "checksum"]
+VerifyCopies = Literal["hash", "readback"]
+MirrorCheck = Literal["awake", "asleep"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+IoPriority = Literal["normal", "low", "idle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One source with its mirror, its unique name and the options in force for it."""
+
+    name: str
+    source: str
+    dest: str
+    exclude: tuple[str, ...]
+    checksum: Checksum
+    compare: Compare
+    verify_copies: VerifyCopies
+    rate_limit: int | None
+    """In bytes a second."""
+    audit_interval: float
+    """In seconds."""
+    mirror_check: MirrorCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Where metrics go."""
+
+    enabled: bool
+    address: str
+    port: int
+    textfile: str | None
+    pushgateway: str | None
+    pushgateway_job: str
+    pushgateway_instance: str | None
+    pushgateway_username: str | None
+    pushgateway_password: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    run_enabled: str
+    effective_pairs: tuple[Pair, ...]
+    log_file: str | None
+    error_log_file: str | None
+    log_level: LogLevel
+    sleep_time: float
+    """In seconds."""
+    schedule: str | None
+    timezone: str
+    jitter: float
+    """In seconds."""
+    run_at_start: bool
+    state_dir: str | None
+    workers: int | None
+    """Processes of one cycle; None for as many as the machine has cores to give."""
+    workers_from: int
+    io_priority: IoPriority
+    metrics: Metrics
+
+    @property
+    def enabled(self) -> bool:
+        """Whether cycles may run."""
+        return self.run_enabled == "Y"

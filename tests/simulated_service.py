@@ -1,6 +1,7 @@
 """A service, its clocks and its stop on simulated time, for the tests of the loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +13,11 @@ from job.errors import Exit
 from tests.core.configs import in_force
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
-BASE = {"source_dirs": ["/source"], "dest_dirs": ["/mirror"], "sleep_time": 30}
+BASE = in_force(source_dirs=["/source"], dest_dirs=["/mirror"], sleep_time=30)
 
 
-def config(**written: Any) -> Config:
-    return in_force(**BASE | written)
+def config(**changes: Any) -> Config:
+    return replace(BASE, **changes)
 
 
 def moment(text: str) -> float:

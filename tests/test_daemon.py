@@ -12,6 +12,7 @@ from job.core.events import (
 )
 from job.daemon import SLICE_SECONDS
 from job.errors import Exit
+from tests.core.configs import in_force
 from tests.simulated_service import START, World, config
 
 
@@ -67,7 +68,7 @@ def test_a_crash_is_told_with_its_traceback_and_waits_like_any_other_cycle() -> 
 
 
 def test_the_config_is_read_again_before_every_cycle_even_if_no_change_was_noticed() -> None:
-    two = config(source_dirs=("/source", "/more"), dest_dirs=("/mirror", "/more-mirror"))
+    two = in_force(source_dirs=["/source", "/more"], dest_dirs=["/mirror", "/more-mirror"])
     world = World(config(), lasts=70)
     world.watched = False
     world.at(10, lambda: world.edit(two))

@@ -1,20 +1,14 @@
-"""Metrics: counts every event into the series of `core/series`, for the port, the textfile and the Pushgateway.
+"""Metrics: counts every event into the series of `core/series`.
 
-Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. A custom
-collector builds the samples when asked: an event costs an addition, and no series exists that is not in the catalogue.
+Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. The samples
+are built when `exposition.py` asks: an event costs an addition, and no series exists that is not in the catalogue.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
 
 from job.core import series
 from job.core.events import (
@@ -32,11 +26,9 @@ from job.core.events import (
     RunDisabled,
 )
 from job.core.outcome import Result
-from job.core.series import Series
+from job.core.series import Family, Series
 from job.core.tally import Tally
 from job.core.totals import PairHistory, counts_of
-
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class PairMemory(Protocol):
@@ -57,8 +49,8 @@ class _Pair:
     pending: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-class Metrics(Collector):
-    """Counts events; call it with each event, and `render` from any thread.
+class Metrics:
+    """Counts events; call it with each event, and `families` from any thread.
 
     `history` gives the memory of a pair by its name; it is asked when a pair is met first and when it finished.
     """
@@ -71,9 +63,6 @@ class Metrics(Collector):
         self._outputs: Counter[str] = Counter()
         self._own = {each.name: 0.0 for each in series.OWN_SERIES if not each.label}
         self._own["config_last_reload_successful"] = 1.0
-        self.registry = CollectorRegistry(auto_describe=False)
-        """Collects everything; what textfile and Pushgateway are made from."""
-        self.registry.register(self)
 
     def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
         """Put a configuration in force: its pairs, and the expected seconds between two cycle starts."""
@@ -98,16 +87,7 @@ class Metrics(Collector):
             case _:
                 self._set(_gauges_of(event))
 
-    def render(self, accept: str = "") -> tuple[str, bytes]:
-        """Give the content type and the text of all metrics, as OpenMetrics where the Accept header asks for it.
-
-        Nothing of the header gets into the answer.
-        """
-        if "application/openmetrics-text" in accept:
-            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
-        return _TEXT, generate_latest(self.registry)
-
-    def collect(self) -> Iterable[Metric]:
+    def families(self) -> Iterator[Family]:
         """Build every family, with every label value, from one consistent moment."""
         with self._lock:
             pairs = {name: (pair.kept, Counter(pair.pending)) for name, pair in self._pairs.items()}
@@ -120,9 +100,7 @@ class Metrics(Collector):
         for each in series.OWN_SERIES:
             values = [float(outputs[value]) for value in each.values]
             yield _family(each, [("", values if each.label else [own[each.name]])])
-        build = GaugeMetricFamily(series.BUILD_INFO.full_name, series.BUILD_INFO.meaning, labels=("version", "python"))
-        build.add_metric(self._build, 1)
-        yield build
+        yield Family(series.BUILD_INFO, ("version", "python"), [(self._build, 1.0)])
 
     def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
@@ -200,10 +178,10 @@ def _outcomes(tally: Tally) -> list[float]:
     return [getattr(tally, outcome) for outcome in series.FILE_OUTCOMES]
 
 
-def _family(each: Series, rows: list[tuple[str, list[float]]]) -> Metric:
-    kind = CounterMetricFamily if each.type == "counter" else GaugeMetricFamily
-    family = kind(each.full_name, each.meaning, labels=each.labels)
-    for pair, values in rows:
-        for value, number in zip(each.values or ("",), values, strict=True):
-            family.add_metric([label for label in (pair, value) if label], number)
-    return family
+def _family(each: Series, rows: list[tuple[str, list[float]]]) -> Family:
+    samples = [
+        (tuple(label for label in (pair, value) if label), number)
+        for pair, values in rows
+        for value, number in zip(each.values or ("",), values, strict=True)
+    ]
+    return Family(each, each.labels, samples)

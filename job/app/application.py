@@ -6,22 +6,26 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
 from job.adapters.history import History
 from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
-from job.adapters.publish import Publisher, Targets
 from job.adapters.settings import Settings, read_settings
 from job.app.layout import lay_out, state_folder
 from job.core.bus import Bus
 from job.core.config.effective import Config
+from job.core.config.effective import Metrics as MetricsInForce
 from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
 from job.core.outcome import Result
 from job.core.timing import schedule_of
 from job.errors import ConfigError
 from job.tasks.backup import CycleWork, run_cycle
+
+if TYPE_CHECKING:
+    from job.adapters.exposition import Exposition
+    from job.adapters.publish import Publisher
 
 
 class Application:
@@ -37,9 +41,9 @@ class Application:
         self._histories: dict[str, History] = {}
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream)
-        self.metrics = Metrics(history=self._history, version=__version__, python=platform.python_version())
-        self._publisher = Publisher(self.metrics.registry, failed=self._bus.failed)
-        for listener in (self._logs, self.metrics, self._publisher):
+        self._metrics = Metrics(history=self._history, version=__version__, python=platform.python_version())
+        self._publisher: Publisher | None = None
+        for listener in (self._logs, self._metrics):
             self._bus.join(listener)
 
     def join(self, listener: Listener) -> None:
@@ -112,12 +116,37 @@ class Application:
         pairs = config.effective_pairs
         for pair in pairs:
             self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
-        self.metrics.configure(
+        self._metrics.configure(
             pairs=[pair.name for pair in pairs],
             interval_seconds=schedule_of(config.schedule, config.sleep_time).longest_gap,
             run_enabled=config.enabled,
         )
-        self._publisher.configure(_targets(config))
+        self._publish(config.metrics)
+
+    def _publish(self, wanted: MetricsInForce) -> None:
+        if self._publisher is None and not (wanted.textfile or wanted.pushgateway):
+            return
+        from job.adapters.publish import Publisher, Targets  # noqa: PLC0415  # slow, and most runs publish nothing
+
+        if self._publisher is None:
+            self._publisher = Publisher(self.exposition().registry, failed=self._bus.failed)
+            self._bus.join(self._publisher)
+        self._publisher.configure(
+            Targets(
+                textfile=wanted.textfile,
+                pushgateway=wanted.pushgateway,
+                job=wanted.pushgateway_job,
+                instance=wanted.pushgateway_instance or "",
+                username=wanted.pushgateway_username,
+                password=wanted.pushgateway_password,
+            )
+        )
+
+    def exposition(self) -> "Exposition":
+        """Give what shows the metrics to others."""
+        from job.adapters.exposition import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
+
+        return Exposition(self._metrics.families)
 
     def _history(self, pair: str) -> History:
         return self._histories[pair]
@@ -145,15 +174,3 @@ class Application:
     def monotonic(self) -> float:
         """Read a clock that nobody can set, in seconds."""
         return time.monotonic()
-
-
-def _targets(config: Config) -> Targets:
-    metrics = config.metrics
-    return Targets(
-        textfile=metrics.textfile,
-        pushgateway=metrics.pushgateway,
-        job=metrics.pushgateway_job,
-        instance=metrics.pushgateway_instance or "",
-        username=metrics.pushgateway_username,
-        password=metrics.pushgateway_password,
-    )

@@ -74,7 +74,9 @@ def _open_port(
     started = _Started()
     application.join(started)
     web = tidy.enter_context(
-        closing(Web(render=application.metrics.render, healthy=healthy, ready=started.tell, failed=application.failed))
+        closing(
+            Web(render=application.exposition().render, healthy=healthy, ready=started.tell, failed=application.failed)
+        )
     )
     web.start(config.metrics.address, config.metrics.port)
 

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
 
@@ -50,6 +50,15 @@ class Series:
     def labels(self) -> tuple[str, ...]:
         """The names of its labels, in order."""
         return (("pair",) if self.by_pair else ()) + ((self.label,) if self.label else ())
+
+
+class Family(NamedTuple):
+    """A series with everything it shows at one moment."""
+
+    series: Series
+    labels: tuple[str, ...]
+    samples: list[tuple[tuple[str, ...], float]]
+    """The values of the labels, and the number."""
 
 
 PAIR_COUNTERS = (

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from job.adapters.exposition import Exposition
 from job.adapters.history import History
 from job.adapters.metrics import Metrics, PairMemory
 from job.core.entry import Kind
@@ -131,11 +132,11 @@ def committed(tally: Tally = TALLY) -> BatchCommitted:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(f"truecopy_{name}", labels)
+    return Exposition(metrics.families).registry.get_sample_value(f"truecopy_{name}", labels)
 
 
 def test_every_series_of_the_catalogue_is_there_at_zero_and_no_other(metrics: Metrics) -> None:
-    _, body = metrics.render()
+    _, body = Exposition(metrics.families).render()
 
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value
@@ -327,7 +328,7 @@ def test_failures_of_outputs_are_counted_by_a_closed_set_of_names(metrics: Metri
 
 
 def test_no_event_about_an_entry_makes_a_series(metrics: Metrics) -> None:
-    before = metrics.render()[1].count(b"\n")
+    before = Exposition(metrics.families).render()[1].count(b"\n")
 
     for number in range(100):
         path = b'"} 1\ntruecopy_evil 1 %d' % number
@@ -335,11 +336,13 @@ def test_no_event_about_an_entry_makes_a_series(metrics: Metrics) -> None:
     metrics(committed())
     metrics(finished())
 
-    assert metrics.render()[1].count(b"\n") == before
+    assert Exposition(metrics.families).render()[1].count(b"\n") == before
 
 
 def test_openmetrics_is_given_to_whom_asks_and_holds_no_created_series(metrics: Metrics) -> None:
-    kind, body = metrics.render("application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.2")
+    kind, body = Exposition(metrics.families).render(
+        "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.2"
+    )
 
     assert kind.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
@@ -350,14 +353,14 @@ def test_openmetrics_is_given_to_whom_asks_and_holds_no_created_series(metrics: 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "application/openmetrics", "text/plain;version=evil\nx", "\xff" * 5000])
 def test_any_other_accept_header_gets_text(metrics: Metrics, accept: str) -> None:
-    kind, body = metrics.render(accept)
+    kind, body = Exposition(metrics.families).render(accept)
 
     assert kind == "text/plain; version=0.0.4; charset=utf-8"
     assert not re.search(rb"_created|# EOF", body)
 
 
 def test_a_version_in_the_accept_header_is_not_repeated(metrics: Metrics) -> None:
-    kind, _ = metrics.render("application/openmetrics-text;version=9.9-evil")
+    kind, _ = Exposition(metrics.families).render("application/openmetrics-text;version=9.9-evil")
 
     assert "evil" not in kind
 
@@ -389,7 +392,10 @@ def test_promtool_finds_nothing_to_mend(metrics: Metrics) -> None:
     metrics(finished())
 
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=metrics.render()[1], capture_output=True, check=False
+        ["promtool", "check", "metrics"],
+        input=Exposition(metrics.families).render()[1],
+        capture_output=True,
+        check=False,
     )
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

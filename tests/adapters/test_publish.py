@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from job.adapters.exposition import Exposition
 from job.adapters.metrics import Metrics
 from job.adapters.publish import Publisher, Targets
 from job.core.events import CycleFinished, CycleStarted, Event, PairFinished
@@ -86,7 +87,7 @@ class Job:
         self.metrics = Metrics(history=lambda _: NoMemory(), version="1", python="3")
         self.metrics.configure(pairs=["music", "photos"], interval_seconds=30, run_enabled=True)
         self.publisher = Publisher(
-            self.metrics.registry,
+            Exposition(self.metrics.families).registry,
             failed=lambda output, error: self.failures.append((output, error)),
             timeout_seconds=timeout_seconds,
         )

@@ -1,6 +1,5 @@
 """The tables of all events and all metrics, as Markdown, for the docs. Pure; a test keeps the docs equal to them."""
 
-import dataclasses
 from collections.abc import Iterable
 
 from job.core.events import Event, every_event
@@ -28,10 +27,10 @@ def metric_catalogue() -> str:
 def field_names(kind: type[Event]) -> list[str]:
     """Name the fields of an event's log line, besides `timestamp`, `level`, `event` and `message`."""
     names: list[str] = []
-    for field in dataclasses.fields(kind):
-        names += list(tally_fields(Tally())) if field.type is Tally else [field.name]
-        if field.type is bytes:
-            names.append(f"{field.name}_base64")
+    for name, type_ in kind.fields.items():
+        names += list(tally_fields(Tally())) if type_ is Tally else [name]
+        if type_ is bytes:
+            names.append(f"{name}_base64")
     return names
 
 

@@ -4,8 +4,10 @@ Every text that leaves here is printable: no name, path or error can forge a lin
 (invariant 14). The bytes of a path that is not shown as it is stand beside it in base64.
 """
 
-import dataclasses
 import math
+from collections.abc import Callable, Iterable
+from enum import EnumType
+from typing import Any
 
 from job.core.entry import base64_of, printable
 from job.core.events import Event
@@ -42,6 +44,9 @@ SENTENCES = {
 """The sentence of each logged event by its name, over its fields and `counts`, `spent` and `wait`."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+_IN_WORDS = {
+    name for name, text in SENTENCES.items() if any(word in text for word in ("{counts}", "{spent}", "{wait}"))
+}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
 
@@ -57,15 +62,13 @@ def clean(text: str) -> str:
 
 def fields_of(event: Event) -> Fields:
     """Give an event's fields, flat and ready for JSON, in the order they are declared."""
+    kind = type(event)
+    plan = _PLANS.get(kind)
+    if plan is None:
+        plan = _PLANS[kind] = [(name, _way_of(name, type_)) for name, type_ in kind.fields.items()]
     fields: Fields = {}
-    for field in dataclasses.fields(event):
-        value = getattr(event, field.name)
-        if isinstance(value, Tally):
-            fields.update(tally_fields(value))
-            continue
-        fields[field.name] = _plain(value.splitlines() if field.name == "traceback" else value)
-        if isinstance(value, bytes) and (encoded := base64_of(value)) is not None:
-            fields[f"{field.name}_base64"] = encoded
+    for name, put in plan:
+        put(fields, name, getattr(event, name))
     return fields
 
 
@@ -87,13 +90,18 @@ def tally_fields(tally: Tally) -> Fields:
 
 def sentence(event: Event, fields: Fields) -> str:
     """Say what happened in one short sentence, made of the event's own `fields`."""
-    words = dict(fields)
+    words = fields | _words(fields) if event.name in _IN_WORDS else fields
+    return SENTENCES.get(event.name, event.name).format_map(words)
+
+
+def _words(fields: Fields) -> Fields:
+    words: Fields = {}
     if "bytes_copied" in fields:
         words["counts"] = _COUNTS.format_map(fields | {"size": size(fields["bytes_copied"])})
     for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait")):
         if field in fields:
             words[word] = spent(fields[field])
-    return SENTENCES.get(event.name, event.name).format_map(words)
+    return words
 
 
 def size(count: object) -> str:
@@ -118,13 +126,56 @@ def spent(seconds: object) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return printable(value)
-    if isinstance(value, str):
-        return clean(str(value))
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
+def _put(fields: Fields, name: str, value: object) -> None:
+    fields[name] = value
+
+
+def _put_text(fields: Fields, name: str, text: str) -> None:
+    fields[name] = text if text.isprintable() else clean(text)
+
+
+def _put_texts(fields: Fields, name: str, texts: Iterable[str]) -> None:
+    fields[name] = [clean(text) for text in texts]
+
+
+def _put_lines(fields: Fields, name: str, text: str) -> None:
+    _put_texts(fields, name, text.splitlines())
+
+
+def _put_number(fields: Fields, name: str, number: float) -> None:
+    fields[name] = round(number, 6) if math.isfinite(number) else None
+
+
+def _put_path(fields: Fields, name: str, path: bytes) -> None:
+    shown = fields[name] = printable(path)
+    if shown.encode() != path:
+        fields[f"{name}_base64"] = base64_of(path)
+
+
+def _put_tally(fields: Fields, name: str, tally: Tally) -> None:
+    del name
+    fields.update(tally_fields(tally))
+
+
+_Put = Callable[[Fields, str, Any], None]
+_PUTS: dict[object, _Put] = {
+    bool: _put,
+    int: _put,
+    str: _put_text,
+    float: _put_number,
+    bytes: _put_path,
+    tuple[str, ...]: _put_texts,
+    Tally: _put_tally,
+}
+
+
+_PLANS: dict[type[Event], list[tuple[str, _Put]]] = {}
+"""How each field is put, settled once for a kind of event: a mass copy tells a hundred thousand of one kind."""
+
+
+def _way_of(name: str, type_: type) -> _Put:
+    # The closed words, of `core/outcome.py` and `Kind`, are printable as they are. Any type that is not known here
+    # raises instead of slipping through as it is (invariant 14).
+    if name == "traceback":
+        return _put_lines
+    return _put if isinstance(type_, EnumType) else _PUTS[type_]

@@ -1,6 +1,5 @@
 """Wording and catalogues: every event has its sentence and its documented fields, every metric its row."""
 
-import dataclasses
 import json
 from enum import StrEnum
 from typing import Any
@@ -29,10 +28,10 @@ SAMPLES: dict[Any, Any] = {
 
 def sample(kind: type[Event]) -> Event:
     values = {}
-    for field in dataclasses.fields(kind):
-        declared: Any = field.type
+    declared: Any
+    for name, declared in kind.fields.items():
         is_word = isinstance(declared, type) and issubclass(declared, StrEnum)
-        values[field.name] = next(iter(declared)) if is_word else SAMPLES[declared]
+        values[name] = next(iter(declared)) if is_word else SAMPLES[declared]
     return kind(**values)
 
 

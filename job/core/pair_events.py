@@ -1,0 +1,182 @@
+"""Facts about one pair, its entries and its progress. They are told as `core/events.py`, which names every event."""
+
+from job.core.entry import Kind
+from job.core.event import EntryEvent, PairEvent
+from job.core.outcome import Drift, Failure, Refusal, Result, Skip
+from job.core.tally import Tally
+
+
+class PairStarted(PairEvent):
+    """The gate was passed; looking begins."""
+
+    name = "pair_started"
+
+    source: str
+    mirror: str
+    audit: bool
+    """Whether every mirror file is held against the index in this cycle."""
+
+
+class PairRefused(PairEvent):
+    """A guard refused the pair; nothing was written."""
+
+    name = "pair_refused"
+    level = "error"
+
+    reason: Refusal
+    error: str
+    hint: str
+
+
+class PairBusy(PairEvent):
+    """Another instance works on this mirror; nothing was written."""
+
+    name = "pair_busy"
+    level = "warning"
+
+    error: str
+    hint: str
+
+
+class PairFailed(PairEvent):
+    """The pair had to be given up in mid-run; what was committed before stays valid."""
+
+    name = "pair_failed"
+    level = "error"
+
+    error: str
+    hint: str
+
+
+class PairFinished(PairEvent):
+    """The pair's part of the cycle ended, in whatever way."""
+
+    name = "pair_finished"
+
+    result: Result
+    tally: Tally
+    duration_seconds: float
+    finished_timestamp_seconds: float
+    """When, in seconds since the epoch."""
+
+
+class IndexRebuilt(PairEvent):
+    """The index was missing or unusable: contents are compared instead of believed."""
+
+    name = "index_rebuilt"
+    level = "warning"
+
+    reason: str
+
+
+class MetadataNotKept(PairEvent):
+    """The mirror cannot hold one kind of metadata; told once a cycle, with the first path it was met at."""
+
+    name = "metadata_not_kept"
+    level = "warning"
+
+    what: str
+    """`owner`, `mode`, `times` or `xattr`."""
+    path: bytes
+    error: str
+
+
+# Entries -------------------------------------------------------------------------------------------------------------
+
+
+class FileCopied(EntryEvent):
+    """A file or symlink is in the mirror, synced to the disk and in the index."""
+
+    name = "file_copied"
+
+    kind: Kind
+    bytes: int
+    checksum: str
+    """`algorithm:hex` of the content; empty for a symlink."""
+    permissions: str
+    reason: str
+    duration_seconds: float
+
+
+class FileUpdated(EntryEvent):
+    """Metadata was mended; the content was right and was not copied."""
+
+    name = "file_updated"
+
+    kind: Kind
+    permissions: str
+    reason: str
+
+
+class FileSkipped(EntryEvent):
+    """An entry was passed over."""
+
+    name = "file_skipped"
+    level = "debug"
+
+    reason: Skip
+
+
+class FileFailed(EntryEvent):
+    """An entry could not be mirrored; the cycle goes on without it and ends partial."""
+
+    name = "file_failed"
+    level = "error"
+
+    kind: Kind
+    reason: Failure
+    error: str
+
+
+class DriftFound(EntryEvent):
+    """Somebody else changed the mirror: an entry is not as Truecopy left it. It is healed from the source."""
+
+    name = "drift_found"
+    level = "warning"
+
+    kind: Drift
+
+
+class ReplacedByFolder(EntryEvent):
+    """The source has a folder where it had a file, link or special file; the mirror's old entry gave way to it."""
+
+    name = "replaced_by_folder"
+    level = "warning"
+
+    kind: Kind
+    """What the mirror had there."""
+
+
+class FoldersUnchanged(PairEvent):
+    """So many entries lie in folders whose fingerprint did not move: skipped without a look at each."""
+
+    name = "folders_unchanged"
+    level = "debug"
+
+    folders: int
+    entries: int
+
+
+# Counting and progress: never logged, many a second ------------------------------------------------------------------
+
+
+class BatchCommitted(PairEvent):
+    """Work became durable: `tally` is what this batch adds. The sum over a pair is `PairFinished.tally`."""
+
+    name = "batch_committed"
+    level = None
+
+    tally: Tally
+
+
+class Progressed(PairEvent):
+    """Work went on. `phase` is `look` or `act`; totals are 0 while unknown."""
+
+    name = "progressed"
+    level = None
+
+    phase: str
+    entries: int
+    entries_total: int = 0
+    bytes: int = 0
+    bytes_total: int = 0

@@ -1,32 +1,22 @@
 """Compare the tools at one work: first the check that all make the same tree, then paired rounds, tool after tool."""
 
+import itertools
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.bench import trees
 from tests.bench.errors import BenchError
 from tests.bench.measure import Command, Cost, Surroundings, cost_of, memory_of
-from tests.bench.scratch import Scratch, emptied
+from tests.bench.results import Result
+from tests.bench.scratch import Scratch, emptied, removed
 from tests.bench.tools import ROOT, Order, Tool, config_of
-from tests.bench.works import Place, Work
+from tests.bench.works import STANDING, Place, Work
 
 KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH")
 SHOWN_DIFFERENCES = 10
-STANDING = Work(name="standing", title="standing mirrors", place=Place.DISK)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a work cost each tool, in the order of the rounds; `missing` says why there is nothing."""
-
-    work: Work
-    costs: Mapping[str, Sequence[Cost]] = field(default_factory=dict)
-    memory: Mapping[str, int] = field(default_factory=dict)
-    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +25,55 @@ class Comparison:
 
     tools: Sequence[Tool]
     scratch: Scratch
+    _trees: trees.Compared = field(default_factory=trees.Compared)
+    _turns: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Numbers of runs: none is given twice, so that a repeated work finds no mirror of its first time."""
 
-    def stand_mirrors(self) -> None:
-        """Let each tool make the mirror that the works on standing mirrors start from."""
-        expected = trees.listing(self.scratch.source(STANDING))
+    def stand_mirrors(self) -> Result:
+        """Let each tool make the mirror that the works on standing mirrors start from; gives memory, and no time."""
+        memory = {}
         for tool in self.tools:
             emptied(self.scratch.mirror(STANDING, tool.name, 0))
-            self._checked(tool, STANDING, expected)
+            memory[tool.name] = self._checked(tool, STANDING, 0)
+        return Result(STANDING, self.scratch.sizes.files, memory=memory)
 
     def perform(self, work: Work) -> Result:
         """Check every tool, then time them. Raises `BenchError`, untimed, when one fails or makes another tree."""
+        size = self.scratch.sizes.of(work)
         if obstacle := self.scratch.obstacle(work):
-            return Result(work, missing=obstacle)
-        able = [tool for tool in self.tools if tool.command(self._order(tool, work, 0))]
-        self._change(work, 0)
-        expected = trees.listing(self.scratch.source(work))
-        memory = {tool.name: self._checked(tool, work, expected) for tool in able}
+            return Result(work, size, missing=obstacle)
+        turn = next(self._turns)
+        able = [tool for tool in self.tools if tool.command(self._order(tool, work, turn))]
+        self._change(work, turn)
+        memory = {tool.name: self._checked(tool, work, turn) for tool in able}
         costs: dict[str, list[Cost]] = {tool.name: [] for tool in able}
-        for number in range(1, self.scratch.sizes.runs + 1):
-            self._change(work, number)
-            for tool in able:
-                costs[tool.name].append(self._timed(tool, work, number))
-        return Result(work, costs, memory)
+        for number in range(self.scratch.sizes.runs):
+            turn = next(self._turns)
+            self._change(work, turn)
+            for tool in self._round(able, number):
+                costs[tool.name].append(self._timed(tool, work, turn))
+        return Result(work, size, costs, memory)
 
-    def _checked(self, tool: Tool, work: Work, expected: Mapping[str, trees.Fact]) -> int:
+    def _round(self, able: Sequence[Tool], number: int) -> list[Tool]:
+        """Say who takes part in a round; another begins each time, so that none always follows the same one."""
+        taking_part = [tool for tool in able if not tool.guest or number < self.scratch.sizes.guest_runs]
+        first = number % len(taking_part)
+        return [*taking_part[first:], *taking_part[:first]]
+
+    def _checked(self, tool: Tool, work: Work, turn: int) -> int:
         """Run untimed, which also warms the caches; hold the mirror against the source; give the peak of memory."""
-        order = self._order(tool, work, 0)
+        order = self._order(tool, work, turn)
         commands = self._ready(tool, work, order)
         peak = memory_of(commands, self._around(tool, work))
-        found = trees.differences(expected, trees.listing(order.dest))
-        if found:
+        if self._trees.content(order.source) != self._trees.content(order.dest):
+            found = trees.differences(trees.listing(order.source), trees.listing(order.dest))
             shown = "\n".join(found[:SHOWN_DIFFERENCES])
             raise BenchError(f"{tool.name} made another tree ({work.title}), {len(found)} differences:\n{shown}")
         self._leave(work, order)
         return peak
 
-    def _timed(self, tool: Tool, work: Work, number: int) -> Cost:
-        order = self._order(tool, work, number)
+    def _timed(self, tool: Tool, work: Work, turn: int) -> Cost:
+        order = self._order(tool, work, turn)
         commands = self._ready(tool, work, order)
         # What the tool before left to be written must not be paid for by this one.
         subprocess.run(["sync", "-f", str(self.scratch.folders[work.place])], check=True)
@@ -79,10 +81,10 @@ class Comparison:
         self._leave(work, order)
         return cost
 
-    def _order(self, tool: Tool, work: Work, number: int) -> Order:
+    def _order(self, tool: Tool, work: Work, turn: int) -> Order:
         return Order(
             source=self.scratch.source(work),
-            dest=self.scratch.mirror(work, tool.name, number),
+            dest=self.scratch.mirror(work, tool.name, turn),
             config=self.scratch.folders[Place.DISK] / f"{tool.name}.json",
             again=not work.fresh and work is not STANDING,
             by_checksum=work.by_checksum,
@@ -103,13 +105,16 @@ class Comparison:
         environment |= {"LANG": "C.UTF-8", "TMPDIR": str(self.scratch.folders[work.place])}
         return Surroundings(ROOT, environment, self.scratch.logs(work, tool.name) / "output")
 
-    def _change(self, work: Work, number: int) -> None:
+    def _change(self, work: Work, turn: int) -> None:
         if work.changed:
-            trees.change(self.scratch.source(work), work.changed, turn=number)
+            trees.change(self.scratch.source(work), work.changed, turn)
 
     @staticmethod
     def _leave(work: Work, order: Order) -> None:
-        # Memory is dear. On a disk mirrors stay to the end: ext4 does not use an inode again within minutes, and
-        # searching past freed ones would be most of the cost of every later first copy, whoever's it is.
+        # Memory is dear. On a disk mirrors keep their inodes to the end: ext4 does not use one again within minutes,
+        # and searching past freed ones would be most of the cost of every later first copy, whoever's it is. Blocks
+        # have no such rule.
         if work.fresh and work.place is Place.TMPFS:
-            shutil.rmtree(order.dest)
+            removed(order.dest)
+        elif work.fresh:
+            trees.hollow(order.dest)

@@ -1,40 +1,23 @@
-"""Turn results into ratios, a table for people and a mapping for machines. Pure."""
+"""Turn results into tables for a terminal. Pure."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
 
-from tests.bench.comparison import Result
-from tests.bench.measure import Cost
-from tests.bench.tools import Tool
+from tests.bench import targets
+from tests.bench.results import OURS, Result, growths
+from tests.bench.tools import TOOLS
 
 MIB = 1024 * 1024
 NO_FIGURE = "-"
 ABSENT = "absent"
 
 
-class Ratio(NamedTuple):
-    """Ours against theirs, over paired runs: below 1 we are quicker."""
-
-    middle: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        """Write it as the table shows it."""
-        return f"{self.middle:.2f} ({self.least:.2f}..{self.most:.2f})"
-
-
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Divide run by run, since only what ran side by side saw the same machine; then take median and extremes."""
-    ratios = [left / right for left, right in zip(ours, theirs, strict=True)]
-    return Ratio(median(ratios), min(ratios), max(ratios))
-
-
-def ratios_of(result: Result, ours: str) -> dict[str, Ratio]:
-    """Give the ratio of wall time against every peer that did the work."""
-    seconds = {name: [cost.seconds for cost in costs] for name, costs in result.costs.items()}
-    return {name: ratio(seconds[ours], theirs) for name, theirs in seconds.items() if name != ours}
+def whole(head: Mapping[str, object], results: Sequence[Result]) -> str:
+    """Write the report: on what it was measured, ratios, costs, growth, targets, and what was left out."""
+    found = head.get("absent")
+    absent = found if isinstance(found, Mapping) else {}
+    parts = [headline(head), ratio_table(results, absent), cost_table(results), growth_table(results)]
+    return "\n".join(part for part in (*parts, target_table(results), notes(results, absent)) if part)
 
 
 def headline(head: Mapping[str, object]) -> str:
@@ -43,15 +26,15 @@ def headline(head: Mapping[str, object]) -> str:
     return "".join([*lines, "wall time as median (least..most) of paired runs; a ratio below 1: we are quicker\n"])
 
 
-def ratio_table(results: Sequence[Result], tools: Sequence[Tool], absent: Mapping[str, str]) -> str:
+def ratio_table(results: Sequence[Result], absent: Mapping[str, str]) -> str:
     """Show a line a work, a column a peer."""
-    ours = next(tool.name for tool in tools if tool.ours)
-    peers = [tool.name for tool in tools if not tool.ours]
-    rows = [[f"{ours} against", *peers]]
+    measured = {name for result in results for name in result.costs}
+    peers = [tool.name for tool in TOOLS if tool.name != OURS and tool.name in measured | absent.keys()]
+    rows = [[f"{OURS} against", *peers]]
     for result in results:
-        found = {} if result.missing else ratios_of(result, ours)
-        cells = [ABSENT if peer in absent else str(found.get(peer, NO_FIGURE)) for peer in peers]
-        rows.append([result.work.title, *cells])
+        if result.costs or result.missing:
+            cells = [ABSENT if peer in absent else str(result.ratios.get(peer, NO_FIGURE)) for peer in peers]
+            rows.append([result.title, *cells])
     return table(rows)
 
 
@@ -59,11 +42,11 @@ def cost_table(results: Sequence[Result]) -> str:
     """Show a line a work and tool: wall time, CPU time, peak memory of all processes."""
     rows = [["work", "tool", "seconds", "CPU seconds", "peak PSS, MiB"]]
     for result in results:
-        for name, costs in result.costs.items():
-            peak = result.memory.get(name, 0)
+        for name in result.memory:
+            costs, peak = result.costs.get(name, ()), result.memory[name]
             rows.append(
                 [
-                    result.work.title,
+                    result.title,
                     name,
                     _spread([cost.seconds for cost in costs]),
                     _spread([cost.cpu_seconds for cost in costs]),
@@ -73,27 +56,26 @@ def cost_table(results: Sequence[Result]) -> str:
     return table(rows)
 
 
+def growth_table(results: Sequence[Result]) -> str:
+    """Show how the time of each tool grows with the tree; nothing when one size was run."""
+    rows = [["work", "tool", "files", "times the time"]]
+    rows += [
+        [each.work.title, each.tool, f"{each.smaller:,} to {each.larger:,}", f"{each.times:.2f}"]
+        for each in growths(results)
+    ]
+    return table(rows) if len(rows) > 1 else ""
+
+
+def target_table(results: Sequence[Result]) -> str:
+    """Show every target with its verdict: this is what the README shows too."""
+    return table([["work", "against", "at most (wanted)", "measured", "verdict"], *targets.lines(results)])
+
+
 def notes(results: Sequence[Result], absent: Mapping[str, str]) -> str:
     """Name what was left out, and why."""
     tools = [f"absent: {name}: {reason}" for name, reason in absent.items()]
-    works = [f"not run: {result.work.title}: {result.missing}" for result in results if result.missing]
+    works = [f"not run: {result.title}: {result.missing}" for result in results if result.missing]
     return "".join(f"{line}\n" for line in tools + works)
-
-
-def raw(results: Sequence[Result], ours: str) -> list[dict[str, object]]:
-    """Give every figure, so that other tables can be made of it later."""
-    return [
-        {
-            "work": result.work.name,
-            "title": result.work.title,
-            "place": str(result.work.place),
-            "missing": result.missing,
-            "runs": {name: [_cost(cost) for cost in costs] for name, costs in result.costs.items()},
-            "peak_pss_bytes": dict(result.memory),
-            "ratios": {} if result.missing else {k: v._asdict() for k, v in ratios_of(result, ours).items()},
-        }
-        for result in results
-    ]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -109,8 +91,4 @@ def _flat(value: object) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{median(values):.3f} ({min(values):.3f}..{max(values):.3f})"
-
-
-def _cost(cost: Cost) -> dict[str, float]:
-    return {"seconds": cost.seconds, "cpu_seconds": cost.cpu_seconds}
+    return f"{median(values):.3f} ({min(values):.3f}..{max(values):.3f})" if values else NO_FIGURE

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job import __version__
+from tests.bench.results import OURS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +37,13 @@ class Tool:
     command: Callable[[Order], list[str] | None]
     """None when the tool has no way to do that work."""
     version: Callable[[], str]
-    ours: bool = False
+    guest: bool = False
+    """Takes part in the first rounds only: slow, and what is asked of us against it is not close."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is what the others are compared with."""
+        return self.name == OURS
 
     @property
     def absent(self) -> str | None:
@@ -94,12 +101,11 @@ def _commit() -> str:
 
 TOOLS = (
     Tool(
-        name="truecopy",
+        name=OURS,
         program=sys.executable,
         comes_from="this repository",
         command=_truecopy,
         version=lambda: f"{__version__} ({_commit()})",
-        ours=True,
     ),
     Tool(
         name="rsync",
@@ -114,6 +120,7 @@ TOOLS = (
         comes_from="Debian package rclone",
         command=_rclone,
         version=lambda: _first_line("rclone", "version"),
+        guest=True,
     ),
     Tool(
         name="cp",
@@ -128,5 +135,6 @@ TOOLS = (
         comes_from="tests/bench/original.py",
         command=_original,
         version=lambda: f"re-implemented, Python {sys.version.split()[0]}",
+        guest=True,
     ),
 )

@@ -10,38 +10,33 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 from job.core.entry import Entry
 from job.core.record import Copied
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
+from job.files.cache import MANNERLY_BYTES, Trickle, drop
 from job.files.listing import entry_of
 from job.files.metadata import Keeper, user_xattrs
-from job.files.room import check_room
+from job.files.room import Room
+from job.files.stream import Hash, Stream, Take
 from job.files.trail import open_name, single
 
-BUFFER_BYTES = 1 << 20
+SMALL_BYTES = 256 << 10
+"""Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
+_TRICKLE_BYTES = 64 << 20
 _TRIES = 3
 
 
-class Hash(Protocol):
-    """What hashlib and blake3 have in common."""
-
-    def update(self, data: memoryview, /) -> object:
-        """Take in more content."""
-
-    def hexdigest(self) -> str:
-        """Give the digest."""
-
-
-def new_hash(algorithm: str) -> Hash:
-    """Start a checksum: `sha256`, `blake3` or `md5`."""
+def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
+    """Find out how to start a checksum: `sha256`, `blake3` or `md5`. What it gives wants the first of the content."""
     if algorithm == "blake3":
         from blake3 import blake3  # noqa: PLC0415  # only who asks for it pays its import
 
-        return blake3()
-    return hashlib.new(algorithm, usedforsecurity=False)
+        return blake3
+    return partial(getattr(hashlib, algorithm), usedforsecurity=False)
 
 
 class Copier:
@@ -53,56 +48,80 @@ class Copier:
         self._keeper = keeper
         self._pace = pace
         self._sync_each = sync_each
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._room = Room()
+        self._stream = Stream()
+        self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Copy the file `listed` of the open folder `source` to `temp` in the open folder `mirror`.
 
         Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
         """
-        descriptor = open_file(listed, source)
+        descriptor, found = open_file(listed, source)
         try:
             written = create(temp, mirror)
             try:
-                return self._copy(listed.name, descriptor, written)
+                return self._copy(listed.name, descriptor, found, written)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp, dir_fd=mirror)
+                raise
             finally:
                 os.close(written)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=mirror)
-            raise
         finally:
             os.close(descriptor)
 
-    def _copy(self, name: bytes, descriptor: int, written: int) -> Copied:
+    def _copy(self, name: bytes, descriptor: int, before: os.stat_result, written: int) -> Copied:
         for _ in range(_TRIES):
-            before = os.fstat(descriptor)
-            checksum = self._transfer(descriptor, written, before.st_size)
+            found = self._read(descriptor, self._algorithm, before.st_size, self._writer(written, before.st_size))
             xattrs = user_xattrs(descriptor)
             after = os.fstat(descriptor)
-            seen = entry_of(name, before)
-            if checksum.size == before.st_size and seen == entry_of(name, after):
-                self._keeper.apply(written, before, xattrs)
-                if self._sync_each:
-                    os.fsync(written)
-                check_room(written)
-                made = _of_size(written, checksum.size)
-                return Copied(seen, checksum.text, made.st_ino, made.st_mtime_ns)
+            if found.size == before.st_size and _unmoved(before, after):
+                made = self._finish(written, before, xattrs)
+                return Copied(entry_of(name, before), found.text, made.st_ino, made.st_mtime_ns)
+            before = after
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _transfer(self, descriptor: int, written: int, expected: int) -> "_Sum":
-        digest, size = new_hash(self._algorithm), 0
-        # What grows while it is read has changed; reading on could take for ever.
-        while size <= expected and (count := os.readv(descriptor, [self._buffer])):
-            chunk = self._buffer[:count]
-            digest.update(chunk)
+    def _writer(self, written: int, size: int) -> Take:
+        trickle = Trickle(written) if size >= _TRICKLE_BYTES else None
+
+        def write(chunk: memoryview | bytes) -> None:
             write_all(written, chunk)
-            size += count
-            self._pace(count)
-        return _Sum(f"{self._algorithm}:{digest.hexdigest()}", size)
+            if trickle is not None:
+                trickle.wrote(len(chunk))
+            self._pace(len(chunk))
+
+        return write
+
+    def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
+        if self._sync_each:
+            # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
+            self._keeper.apply(written, wanted, xattrs)
+            os.fsync(written)
+            made = os.fstat(written)
+        else:
+            made = self._keeper.dress(written, wanted, xattrs)
+        if made.st_size != wanted.st_size:
+            raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
+        self._room.check(written, made)
+        return made
+
+    def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> "_Sum":
+        """Read an open file, believed to be of `size`, from its start to its end; hash it all and have it taken."""
+        start = self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
+        if size <= SMALL_BYTES:
+            content = os.read(descriptor, size + 1)
+            if len(content) == size:
+                digest = start(content)
+                take(content)
+                return _Sum(f"{algorithm}:{digest.hexdigest()}", size)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        digest = start(b"")
+        count = self._stream.read(descriptor, size, digest, take)
+        return _Sum(f"{algorithm}:{digest.hexdigest()}", count)
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink with the same text at `temp`. Raises as `copy` does."""
@@ -125,42 +144,39 @@ class Copier:
 
         Raises `OSError`, or `ChangedWhileReadError`.
         """
-        algorithm = algorithm or self._algorithm
-        descriptor = open_file(listed, folder)
+        descriptor, before = open_file(listed, folder)
         try:
             for _ in range(_TRIES):
-                before = entry_of(listed.name, os.fstat(descriptor))
-                found = self._read(descriptor, algorithm, before.size)
-                if found.size == before.size and before == entry_of(listed.name, os.fstat(descriptor)):
-                    return found.text, before
+                found = self._read(descriptor, algorithm or self._algorithm, before.st_size, self._breathe)
+                after = os.fstat(descriptor)
+                if found.size == before.st_size and _unmoved(before, after):
+                    return found.text, entry_of(listed.name, before)
+                before = after
                 os.lseek(descriptor, 0, os.SEEK_SET)
         finally:
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _read(self, descriptor: int, algorithm: str, expected: int) -> "_Sum":
-        digest, size = new_hash(algorithm), 0
-        while size <= expected and (count := os.readv(descriptor, [self._buffer])):
-            digest.update(self._buffer[:count])
-            size += count
-            self._pace(0)
-        return _Sum(f"{algorithm}:{digest.hexdigest()}", size)
+    def _breathe(self, _: memoryview | bytes) -> None:
+        self._pace(0)
 
     def cold_checksum(self, temp: bytes, mirror: int) -> str:
         """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
         descriptor = open_name(temp, mirror)
         try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size).text
+            drop(descriptor)
+            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size, self._breathe).text
         finally:
             os.close(descriptor)
 
-
-def _of_size(written: int, size: int) -> os.stat_result:
-    found = os.fstat(written)
-    if found.st_size != size:
-        raise OSError(errno.EIO, f"{size} bytes were written, but the file has {found.st_size}")
-    return found
+    def release(self, temp: bytes, mirror: int, size: int) -> None:
+        """Let go of the cached pages of a large file of ours that was synced. Nothing can go wrong that matters."""
+        if size < MANNERLY_BYTES:
+            return
+        with suppress(OSError):
+            descriptor = open_name(temp, mirror)
+            drop(descriptor)
+            os.close(descriptor)
 
 
 class _Sum(NamedTuple):
@@ -168,7 +184,18 @@ class _Sum(NamedTuple):
     size: int
 
 
-def open_file(listed: Entry, folder: int) -> int:
+def _unmoved(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_mode == after.st_mode
+        and before.st_uid == after.st_uid
+        and before.st_gid == after.st_gid
+    )
+
+
+def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
     """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
 
     Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
@@ -179,4 +206,4 @@ def open_file(listed: Entry, folder: int) -> int:
         os.close(descriptor)
         raise ChangedWhileReadError("something else has its name now")
     os.set_blocking(descriptor, True)
-    return descriptor
+    return descriptor, found

@@ -1,7 +1,6 @@
 """Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `adapters/copier.py`."""
 
 import os
-import secrets
 from contextlib import suppress
 
 from job.files.trail import single
@@ -12,7 +11,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
 
     Survives a crash of the program; for a power cut the caller syncs. Raises `OSError`, leaving the old file.
     """
-    temp = b"." + single(name) + b"." + secrets.token_hex(4).encode()
+    temp = b"." + single(name) + b"." + os.urandom(4).hex().encode()
     descriptor = os.open(
         temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
     )
@@ -37,6 +36,8 @@ def create(name: bytes, folder: int) -> int:
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
     """Write everything, however little a single call takes."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    done = os.write(descriptor, content) if content else 0
+    if done < len(content):
+        rest = memoryview(content)[done:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]

@@ -59,6 +59,30 @@ class Keeper:
             self._try("times", 0, lambda: os.utime(descriptor, ns=times))
         return changed or _visible(os.fstat(descriptor)) != _visible(before)
 
+    def dress(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
+        """Give a temp of ours, new and complete, the wanted metadata; gives its size, inode and times as they are kept.
+
+        Only for local file systems, where neither chown nor chmod moves a time: there one stat, after the times, tells
+        what a folder's default group or ACL made of the temp, and what the mirror keeps. The mode goes last: until the
+        owner is right, nobody else may read it.
+        """
+        for name, value in xattrs.items():
+            self._try("xattr", 0, lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
+        try:
+            os.utime(descriptor, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
+        except OSError as error:
+            self._refuse("times", 0, error)
+        made = os.fstat(descriptor)
+        if made.st_uid != wanted.st_uid or made.st_gid != wanted.st_gid:
+            self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
+        mode = kept_mode(wanted.st_mode)
+        if stat.S_IMODE(made.st_mode) != mode:
+            try:
+                os.fchmod(descriptor, mode)
+            except OSError as error:
+                self._refuse("mode", 0, error)
+        return made
+
     def apply_to_link(self, name: bytes, folder: int, wanted: os.stat_result) -> bool:
         """Give a symlink the wanted owner and times; True if anything really changed."""
         before = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
@@ -108,16 +132,19 @@ class Keeper:
         try:
             action()
         except OSError as error:
-            if error.errno not in _REFUSED and not (what == "xattr" and error.errno in _TOO_BIG):
-                raise
-            kind = "owner" if what == "group" else what
-            if kind not in self._told:
-                self._told.add(kind)
-                self._untold.append(Refused(kind, error.strerror or str(error)))
-            if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
-                self._given_up.add((what, which))
+            self._refuse(what, which, error)
             return False
         return True
+
+    def _refuse(self, what: str, which: int, error: OSError) -> None:
+        if error.errno not in _REFUSED and not (what == "xattr" and error.errno in _TOO_BIG):
+            raise error
+        kind = "owner" if what == "group" else what
+        if kind not in self._told:
+            self._told.add(kind)
+            self._untold.append(Refused(kind, error.strerror or str(error)))
+        if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
+            self._given_up.add((what, which))
 
 
 def user_xattrs(descriptor: int) -> dict[bytes, bytes]:

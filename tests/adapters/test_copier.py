@@ -13,12 +13,13 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.adapters.copier import BUFFER_BYTES, Copier
+from job.adapters.copier import Copier
 from job.core.entry import Entry
 from job.core.record import Copied
 from job.errors import ChangedWhileReadError, Stopped
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
+from job.files.stream import BUFFER_BYTES
 
 TEMP = b".truecopy-tmp-1"
 

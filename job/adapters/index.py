@@ -1,12 +1,12 @@
 """The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
 
-Two tables, so that the look reads small rows only. Records are JSON, where hostile bytes can at most raise ValueError.
+Two tables, so that the look reads small rows only. Records are text that `core/rows.py` reads: no hostile bytes can do
+more than make no sense. The records of a huge folder are spread over several rows, so that no transaction is huge.
 Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
 """
 
 import contextlib
 import errno
-import json
 import os
 import sqlite3
 import stat
@@ -14,32 +14,34 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, Self
 
-from job.core.entry import Entry
-from job.core.record import FolderDone, FolderSummary, Record, Stamp
+from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.errors import IndexUnusable
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 1  # "TRUC"
+APPLICATION_ID, FORMAT = 0x54525543, 2  # "TRUC"
+MOST_PARTS = 1 << 16
+"""More is nonsense."""
 
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE folder (
-  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp TEXT NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL
+  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
+  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE records (path BLOB PRIMARY KEY, rows TEXT NOT NULL);
+CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
-_SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck FROM folder WHERE path = ?"
+_SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
+_KINDS = (bytes, bytes, bytes, int, int, int, int)
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 _AUDITED = "audited_timestamp_seconds"
 
 
 class IndexTorn(IndexUnusable):
-    """The file is damaged. It can be moved away with `set_aside`, and everything is compared anew."""
+    """The file is damaged, or an older version made it. It can be moved away with `set_aside` and is made anew then."""
 
 
 class Index:
@@ -47,6 +49,7 @@ class Index:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._cursor = connection.cursor()
         self.torn = ""
         """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
@@ -56,7 +59,8 @@ class Index:
     def open(cls, folder: str) -> Self:
         """Open the index in a state folder, making a new one where there is none.
 
-        Raises `IndexUnusable` if the file there is torn, not ours, or of a newer format.
+        Raises `IndexTorn` if the file there is torn or of an older format, `IndexUnusable` if it is of a newer one, not
+        ours, or cannot be read.
         """
         place = os.path.join(folder, FILE_NAME)
         _ensure_file(place)
@@ -107,7 +111,9 @@ class Index:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
             raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-        if version != FORMAT:
+        if version < FORMAT:
+            raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
+        if version > FORMAT:
             raise IndexUnusable(
                 f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
                 hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
@@ -119,29 +125,31 @@ class Index:
         self._db.close()
 
     def summary(self, path: bytes) -> FolderSummary | None:
-        """Give what is known of a folder; None if nothing usable is."""
+        """Give what is known of a folder; None if nothing usable is. Raises `OSError`."""
         row = self._row(_SUMMARY, path)
-        if row is None:
-            return None
-        try:
-            return _summarised(row)
-        except (TypeError, ValueError):
-            return None
+        return None if row is None else _summarised(row)
 
-    def records(self, path: bytes) -> dict[bytes, Record]:
-        """Give the records of a folder by name; those that cannot be read are left out, and so compared again."""
-        row = self._row("SELECT rows FROM records WHERE path = ?", path)
-        if row is None:
-            return {}
+    def rows(self, path: bytes, part: int = 0) -> str:
+        """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
+        row = self._row("SELECT rows FROM records WHERE path = ? AND part = ?", path, part)
+        return row[0] if row and isinstance(row[0], str) else ""
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Read everything within in one transaction: no call takes a lock of its own. Raises `OSError`.
+
+        Meanwhile nobody can commit, in this process or another.
+        """
+        self._row("BEGIN")
         try:
-            records = [_decoded(each) for each in json.loads(row[0])]
-        except (TypeError, ValueError, RecursionError):
-            return {}
-        return {record.source.name: record for record in records}
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # nothing was written; some errors end a transaction by themselves
+                self._db.execute("ROLLBACK")
 
     def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+            row: tuple[Any, ...] | None = self._cursor.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
             if not _means_damage(error):
                 # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
@@ -155,12 +163,14 @@ class Index:
         row = self._row("SELECT total(entries) FROM folder")
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
-    def commit(self, folders: Iterable[FolderDone]) -> None:
-        """Store finished folders in one transaction. Raises `OSError` if the disk does not take it."""
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
+        """Store finished folders and rows of records in one transaction. Raises `OSError` if the disk does not take it.
+
+        Rows may come in earlier transactions than their folder: each is true by itself.
+        """
         try:
             with self._transaction():
-                for folder in folders:
-                    self._store(folder)
+                self._store(list(folders), rows)
         except sqlite3.Error as error:
             if _means_damage(error):
                 self.torn = str(error)
@@ -188,15 +198,15 @@ class Index:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _store(self, folder: FolderDone) -> None:
-        summary = folder.summary
-        stamp = " ".join(str(part) for part in summary.stamp)
-        self._db.execute(
-            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (folder.path, summary.fingerprint, stamp, *summary[2:]),
+    def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
+        self._db.executemany(
+            "DELETE FROM records WHERE path = ? AND part >= ?", [(path, summary.parts) for path, summary in folders]
         )
-        rows = json.dumps([_encoded(record) for record in folder.records.values()], separators=(",", ":"))
-        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (folder.path, rows))
+        self._db.executemany(
+            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(path, *summary) for path, summary in folders],
+        )
 
 
 def _ensure_file(place: str) -> None:
@@ -246,28 +256,8 @@ def _errno_of(error: sqlite3.Error) -> int:
     return errno.ENOSPC if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else errno.EIO
 
 
-def _summarised(row: tuple[Any, ...]) -> FolderSummary:
-    fingerprint, stamp, mirror_fingerprint, entries, specials, recheck = row
-    kinds = [type(each) for each in row]
-    if kinds != [bytes, str, bytes, int, int, int] or not 0 <= specials <= entries or recheck not in {0, 1}:
-        raise ValueError
-    left = Stamp(*(int(part) for part in stamp.split()))
-    return FolderSummary(fingerprint, left, mirror_fingerprint, entries, specials, bool(recheck))
-
-
-def _encoded(record: Record) -> list[object]:
-    name, *source = record.source
-    return [name.decode("utf-8", "surrogateescape"), source, list(record.mirror[1:]), record.checksum, int(record.racy)]
-
-
-def _decoded(row: list[object]) -> Record:
-    name, source, mirror, checksum, racy = row
-    if not (isinstance(name, str) and isinstance(source, list) and isinstance(mirror, list)):
-        raise TypeError
-    raw = name.encode("utf-8", "surrogateescape")
-    return Record(_entry(raw, source), _entry(raw, mirror), str(checksum), bool(racy))
-
-
-def _entry(name: bytes, numbers: list[object]) -> Entry:
-    inode, mode, uid, gid, size, mtime_ns, ctime_ns = (int(str(each)) for each in numbers)
-    return Entry(name, inode, mode, uid, gid, size, mtime_ns, ctime_ns)
+def _summarised(row: tuple[Any, ...]) -> FolderSummary | None:
+    fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts = row
+    if (*map(type, row),) != _KINDS or not (0 <= specials <= entries and 1 <= parts <= MOST_PARTS):
+        return None
+    return FolderSummary(fingerprint, stamp, mirror_fingerprint, entries, specials, recheck == 1, parts)

@@ -1,46 +1,68 @@
 """Leftovers: the mirror folders in which a killed run may have left temps, noted before the first temp is made there.
 
-One small file in the state folder. It is not synced: after a power cut a temp may stay that no note speaks of, in a
-folder that left the source since; everywhere else the next visit of the folder sweeps.
+A small file in the state folder for each worker process, so that one can forget its notes while others go on. They are
+not synced: after a power cut a temp may stay that no note speaks of, in a folder that left the source since; everywhere
+else the next visit of the folder sweeps.
 """
 
 import os
+import re
 from contextlib import suppress
 
 from job.files.atomic import write_all
 
-FILE_NAME = b"leftovers"
+FILE_NAME = "leftovers"
+_A_NAME = re.compile(FILE_NAME + r"(-[1-9][0-9]{0,3})?")
 _END = b"\0"
 _MOST_BYTES = 64 << 20
 
 
 class Leftovers:
-    """Notes of one mirror, by an open state folder."""
+    """Notes of one mirror, by an open state folder. `slot` tells workers apart; 0 is the main process."""
 
-    def __init__(self, state: int) -> None:
+    def __init__(self, state: int, slot: int = 0) -> None:
         self._state = state
+        self._name = f"{FILE_NAME}-{slot}" if slot else FILE_NAME
+        self._file: int | None = None
 
     def note(self, path: bytes) -> None:
         """Note a folder, by its path below the root. Raises `OSError`."""
-        descriptor = self._open(os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            write_all(descriptor, path + _END)
-        finally:
-            os.close(descriptor)
+        if self._file is None:
+            self._file = self._open(self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        write_all(self._file, path + _END)
 
     def noted(self) -> list[bytes]:
-        """Give the noted folders; none where nothing was left. Raises `OSError`."""
-        try:
-            descriptor = self._open(os.O_RDONLY)
-        except FileNotFoundError:
-            return []
-        with open(descriptor, "rb") as file:
-            return file.read(_MOST_BYTES).split(_END)[:-1]
+        """Give the folders noted by whichever worker; none where nothing was left. Raises `OSError`."""
+        found: list[bytes] = []
+        room = _MOST_BYTES
+        for name in self._all():
+            with suppress(FileNotFoundError), open(self._open(name, os.O_RDONLY), "rb") as file:
+                text = file.read(room)
+                found += text.split(_END)[:-1]  # what follows the last end was cut off in mid-write
+                room -= len(text)
+        return found
 
     def clear(self) -> None:
-        """Forget all notes: no temp is left. Raises `OSError`."""
+        """Forget this worker's notes: no temp of its own is left. Raises `OSError`."""
+        self.close()
         with suppress(FileNotFoundError):
-            os.unlink(FILE_NAME, dir_fd=self._state)
+            os.unlink(self._name, dir_fd=self._state)
 
-    def _open(self, flags: int) -> int:
-        return os.open(FILE_NAME, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._state)
+    def clear_all(self) -> None:
+        """Forget the notes of all workers, none of which is at work. Raises `OSError`."""
+        self.close()
+        for name in self._all():
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._state)
+
+    def close(self) -> None:
+        """Close the file; the notes stay."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _all(self) -> list[str]:
+        return sorted(name for name in os.listdir(self._state) if _A_NAME.fullmatch(name))
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._state)

@@ -46,6 +46,8 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
+        leftovers = Leftovers(roots.state)
+        tidy.callback(leftovers.close)
         keeper, sync = Keeper(), MirrorSync(roots.mirror)
         pace = Pace(pair.rate_limit, stop=work.stop, progress=meter.bytes_copied, clock=time.monotonic, wait=time.sleep)
         yield Bench(
@@ -54,7 +56,7 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
             source=source,
             watch=watch,
             memory=memory,
-            leftovers=Leftovers(roots.state),
+            leftovers=leftovers,
             copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each),
             keeper=keeper,
             sync=sync,

@@ -1,6 +1,6 @@
 """What the index knows of an entry and of a folder. Plain values; `adapters/index.py` stores them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from job.core.entry import Entry
 
@@ -33,15 +33,8 @@ class Copied(NamedTuple):
     """Of the temp, as the mirror kept it."""
 
 
-class Stamp(NamedTuple):
-    """A mirror folder's own stat: it moves when anything is created, removed or renamed in the folder."""
-
-    inode: int
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    ctime_ns: int
+Stamp: TypeAlias = bytes
+"""A mirror folder's own stat, opaque: it moves when anything is created, removed or renamed in the folder."""
 
 
 class FolderSummary(NamedTuple):
@@ -57,14 +50,25 @@ class FolderSummary(NamedTuple):
     """Those of them that are never copied."""
     recheck: bool
     """Whether a record in it is racy."""
+    parts: int = 1
+    """How many rows its records are spread over."""
 
 
 class FolderDone(NamedTuple):
-    """A folder whose mirror is as its source was: one row of the index."""
+    """A folder whose mirror is as its source was; its records go into rows of their own."""
 
     path: bytes
     summary: FolderSummary
-    records: dict[bytes, Record]
+
+
+class RowsDone(NamedTuple):
+    """Records of a folder, all or one part of them, as the index keeps them."""
+
+    path: bytes
+    part: int
+    """From 0 on."""
+    rows: str
+    """See `core/rows.py`."""
 
 
 def is_racy(source: Entry, now_ns: int) -> bool:

@@ -64,7 +64,8 @@ def entry_of(name: bytes, seen: os.stat_result) -> Entry:
 
 def stamp_of(folder: os.stat_result) -> Stamp:
     """Make the stamp of a folder's own stat."""
-    return Stamp(folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns)
+    of_itself = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
+    return b"%d %d %d %d %d %d" % of_itself
 
 
 def fingerprint_of(entries: list[Entry], salt: bytes = b"") -> bytes:

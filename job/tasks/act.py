@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from job.core.entry import Entry, Kind, is_reserved, join
 from job.core.outcome import failure_of
 from job.core.plan import Means, decide
+from job.core.rows import decoded
 from job.errors import Stopped
 from job.files.listing import Listing
 from job.files.metadata import user_xattrs
@@ -108,7 +109,7 @@ class Act:
         self._batch.close(work)
 
     def _entries(self, place: Place, listing: Listing, present: dict[bytes, Entry]) -> None:
-        records = self._bench.memory.records(listing.path)
+        records = decoded(self._bench.memory.rows(listing.path))
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
         for entry in listing.entries:

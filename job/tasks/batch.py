@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from job.core.entry import Kind
 from job.core.events import FileCopied
 from job.core.outcome import Failure, failure_of
-from job.core.record import Copied, FolderDone
+from job.core.record import Copied, FolderDone, RowsDone
 from job.files.durable import fsync_folder
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
@@ -128,7 +128,7 @@ class Batch:
         try:
             if self.dirty:
                 self._sync(placed)
-            self._bench.memory.commit(done)
+            self._bench.memory.commit([folder for folder, _ in done], [rows for _, rows in done])
         except OSError as error:
             self._unsafe(placed, error)
             placed = []
@@ -247,17 +247,17 @@ class Batch:
         with suppress(OSError):
             os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
 
-    def _finish(self, work: Work) -> FolderDone | None:
+    def _finish(self, work: Work) -> tuple[FolderDone, RowsDone] | None:
         path = work.listing.path
         try:
-            done, changed = finish(work, self._trail.goto(path), self._bench.keeper)
+            folder, rows, changed = finish(work, self._trail.goto(path), self._bench.keeper)
         except OSError as error:
             self.fail(work, path, Kind.FOLDER, failure_of(error), str(error))
             return None
         self.dirty |= changed
         self.tidings.note_refusals(path)
         self.tidings.counts.folders += 1
-        return done
+        return folder, rows
 
 
 def _remove_empty(name: bytes, folder: int) -> None:

@@ -1,13 +1,14 @@
 """The bench: everything the work on one pair needs, as ports. `app.py` lays it out; tests lay out their own."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
-from job.core.record import Copied, FolderDone, FolderSummary, Record, Stamp
+from job.core.record import Copied, FolderDone, FolderSummary, RowsDone, Stamp
 from job.files.listing import Listing, Unlisted
 from job.files.metadata import Keeper
 
@@ -45,14 +46,17 @@ class Memory(Protocol):
     def summary(self, path: bytes) -> FolderSummary | None:
         """Give what is known of a folder."""
 
-    def records(self, path: bytes) -> dict[bytes, Record]:
-        """Give what is known of a folder's entries."""
+    def rows(self, path: bytes, part: int = 0) -> str:
+        """Give what is known of a folder's entries, one part of it; empty if nothing is."""
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Have many summaries at less cost each; nothing can be committed meanwhile."""
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
 
-    def commit(self, folders: Iterable[FolderDone]) -> None:
-        """Store finished folders at once; raises `OSError`."""
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
+        """Store finished folders and rows of their entries at once; raises `OSError`."""
 
 
 class Copyist(Protocol):
@@ -91,7 +95,10 @@ class Notes(Protocol):
         """Give the folders noted by a run that did not end."""
 
     def clear(self) -> None:
-        """Forget all notes."""
+        """Forget our own notes."""
+
+    def clear_all(self) -> None:
+        """Forget the notes of all workers."""
 
 
 @dataclass(frozen=True, slots=True)

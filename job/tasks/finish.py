@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
-from job.core.record import FolderDone, FolderSummary, Record
+from job.core.record import FolderDone, FolderSummary, Record, RowsDone
+from job.core.rows import encoded
 from job.files.listing import Listing, list_entries, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
 
@@ -43,7 +44,7 @@ class Work:
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
 
 
-def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, bool]:
+def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDone, bool]:
     """Give an open mirror folder its metadata and look at what is there now; True if the folder itself was changed.
 
     Raises `OSError`.
@@ -63,7 +64,8 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, bool]:
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
     )
-    return FolderDone(listing.path, summary, records), stamp != before
+    rows = RowsDone(listing.path, 0, encoded(records.values()))
+    return FolderDone(listing.path, summary), rows, stamp != before
 
 
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:

@@ -8,6 +8,7 @@ from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
 from job.core.plan import Action, Means, decide
+from job.core.rows import decoded
 from job.files.listing import list_entries
 from job.files.trail import Trail
 from job.tasks import gate
@@ -67,7 +68,7 @@ def _folder(view: Preview, path: bytes, trail: Trail) -> Iterator[Planned]:
     for name, trouble in listing.unreadable:
         why = f"{failure_of(trouble)}: {trouble.strerror}"
         yield Planned(view.pair.name, "fail", join(path, name), Kind.FILE, 0, why)
-    present, records = _mirror_entries(trail, path), view.memory.records(path)
+    present, records = _mirror_entries(trail, path), decoded(view.memory.rows(path))
     for entry in listing.entries:
         where = join(path, entry.name)
         step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)

@@ -22,7 +22,7 @@ def sweep(bench: Bench) -> None:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
                     sweep_folder(trail.goto(path))
-        bench.leftovers.clear()
+        bench.leftovers.clear_all()
 
 
 def sweep_folder(folder: int) -> tuple[list[Entry], bool]:

@@ -15,7 +15,7 @@ from tests.core import samples
 def state(tmp_path: Path) -> Path:
     """A state folder whose index knows one folder."""
     with closing(Index.open(str(tmp_path))) as index:
-        index.commit([samples.a_finished_folder()])
+        index.commit([samples.a_finished_folder()], [samples.rows_of()])
     return tmp_path
 
 

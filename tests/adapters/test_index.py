@@ -12,49 +12,68 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.adapters.index import APPLICATION_ID, FILE_NAME, FORMAT, Index, IndexTorn, set_aside
-from job.core.record import FolderDone, FolderSummary, Record, Stamp
+from job.adapters.index import APPLICATION_ID, FILE_NAME, FORMAT, MOST_PARTS, Index, IndexTorn, set_aside
+from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.errors import IndexUnusable
 from tests.core import samples
 
-stamps = st.builds(Stamp, *[samples.numbers] * 4, samples.times, samples.times)
 summaries = st.builds(
     FolderSummary,
     st.binary(max_size=16),
-    stamps,
+    st.binary(max_size=80),
     st.binary(max_size=16),
     st.integers(2**16, 2**31),
     st.integers(0, 2**16),
     st.booleans(),
+    st.integers(1, MOST_PARTS),
 )
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
 
 
-@given(st.lists(samples.records, max_size=4), summaries, st.one_of(st.just(b""), samples.names))
+@given(summaries, st.one_of(st.just(b""), samples.names), texts)
 @settings(deadline=None, max_examples=60)
-def test_what_was_committed_is_told_again(found: list[Record], summary: FolderSummary, path: bytes) -> None:
-    records = {each.source.name: each._replace(mirror=each.mirror._replace(name=each.source.name)) for each in found}
+def test_what_was_committed_is_told_again(summary: FolderSummary, path: bytes, rows: str) -> None:
     with TemporaryDirectory() as state:
         with closing(Index.open(state)) as index:
-            index.commit([FolderDone(path, summary, records)])
+            index.commit([FolderDone(path, summary)], [RowsDone(path, 0, rows)])
 
         with closing(Index.open(state)) as index:
-            assert index.records(path) == records
+            assert index.rows(path) == rows
             assert index.summary(path) == summary
             assert index.entries_known() == summary.entries
 
 
 def test_a_folder_is_remembered_as_it_was_last(state: Path) -> None:
     with closing(Index.open(str(state))) as index:
-        index.commit([samples.a_finished_folder(entries=7)._replace(records={})])
+        index.commit([samples.a_finished_folder(entries=7)], [RowsDone(b"folder", 0, "")])
 
         assert index.entries_known() == 7
-        assert index.records(b"folder") == {}
+        assert index.rows(b"folder") == ""
+
+
+def test_a_huge_folder_keeps_its_records_in_parts(state: Path) -> None:
+    parts = [samples.rows_of(part=part, inode=part) for part in range(3)]
+    with closing(Index.open(str(state))) as index:
+        index.commit([], parts[1:])
+        index.commit([samples.a_finished_folder(parts=3)], parts[:1])
+
+        assert [index.rows(b"folder", part) for part in range(4)] == [*(part.rows for part in parts), ""]
+
+
+def test_a_folder_that_is_huge_no_more_loses_the_parts_that_it_has_no_more(state: Path) -> None:
+    with closing(Index.open(str(state))) as index:
+        index.commit([samples.a_finished_folder(parts=3)], [samples.rows_of(part=part) for part in range(3)])
+        index.commit([], [samples.rows_of(b"folder2", part=7)])
+        index.commit([samples.a_finished_folder(parts=1)], [samples.rows_of()])
+
+        assert [bool(index.rows(b"folder", part)) for part in range(3)] == [True, False, False]
+        assert index.rows(b"folder2", 7) != ""
 
 
 def test_what_was_never_committed_is_not_known(tmp_path: Path) -> None:
     with closing(Index.open(str(tmp_path))) as index:
         assert index.summary(b"folder") is None
-        assert index.records(b"folder") == {}
+        assert index.rows(b"folder") == ""
         assert index.entries_known() == 0
         assert index.audited == 0
 
@@ -78,10 +97,11 @@ def test_a_commit_is_whole_or_not_at_all(state: Path) -> None:
 
     with closing(Index.open(str(state))) as index:
         with pytest.raises(RuntimeError):
-            index.commit(folders())
+            index.commit(folders(), [samples.rows_of(b"first")])
 
         assert index.summary(b"first") is None
-        index.commit([samples.a_finished_folder(b"second")])
+        assert index.rows(b"first") == ""
+        index.commit([samples.a_finished_folder(b"second")], [])
         assert index.summary(b"second") is not None
 
 
@@ -91,7 +111,7 @@ def test_a_disk_that_does_not_take_a_commit_is_an_error_and_leaves_none_of_it(st
         index._db.execute(f"PRAGMA max_page_count = {pages}")
 
         with pytest.raises(OSError, match="full"):
-            index.commit([samples.a_finished_folder(b"%d" % number) for number in range(1000)])
+            index.commit([samples.a_finished_folder(b"%d" % number) for number in range(1000)], [])
 
         assert index.summary(b"0") is None
         assert index.torn == ""
@@ -105,7 +125,7 @@ def test_a_read_only_index_tells_and_takes_nothing(state: Path) -> None:
     with closing(index):
         assert index.summary(b"folder") == samples.a_finished_folder().summary
         with pytest.raises(OSError, match="readonly"):
-            index.commit([samples.a_finished_folder(b"more")])
+            index.commit([samples.a_finished_folder(b"more")], [])
 
     assert (state / FILE_NAME).read_bytes() == before
     assert [each.name for each in state.iterdir()] == [FILE_NAME]
@@ -171,6 +191,21 @@ def test_a_newer_format_is_refused_with_the_next_step(state: Path, raw: sqlite3.
     assert not isinstance(refused.value, IndexTorn)
 
 
+@pytest.mark.parametrize("older", range(-1, FORMAT))
+def test_an_index_of_an_older_version_is_told_so_that_it_can_be_made_anew(
+    state: Path, raw: sqlite3.Connection, older: int
+) -> None:
+    raw.execute(f"PRAGMA user_version = {older}")
+
+    for open_ in (Index.open, Index.open_read_only):
+        with pytest.raises(IndexTorn, match="older version"):
+            open_(str(state))
+    set_aside(str(state))
+
+    with closing(Index.open(str(state))) as index:
+        assert index.summary(b"folder") is None
+
+
 def test_something_that_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
 
@@ -196,7 +231,7 @@ def test_an_index_whose_making_was_cut_short_is_made_anew_or_told(tmp_path: Path
     (tmp_path / FILE_NAME).touch(mode=0o600)
 
     with closing(Index.open(str(tmp_path))) as index:
-        index.commit([samples.a_finished_folder()])
+        index.commit([samples.a_finished_folder()], [])
 
         assert index.summary(b"folder") is not None
 

@@ -5,7 +5,8 @@ import stat
 from hypothesis import strategies as st
 
 from job.core.entry import Entry
-from job.core.record import CLOCK_GRAIN_NS, FolderDone, FolderSummary, Record, Stamp
+from job.core.record import CLOCK_GRAIN_NS, FolderDone, FolderSummary, Record, RowsDone
+from job.core.rows import encoded
 
 LONG_AGO_NS = 1_000 * CLOCK_GRAIN_NS
 SHA256 = "sha256:" + "ab" * 32
@@ -52,7 +53,10 @@ entries = st.builds(Entry, names, numbers, modes, numbers, numbers, numbers, tim
 records = st.builds(Record, entries, entries, st.sampled_from(["", SHA256, "blake3:00", "md5:ff"]), st.booleans())
 
 
-def a_finished_folder(path: bytes = b"folder", entries: int = 1) -> FolderDone:
-    stamp = Stamp(1, 2, 3, 4, 5, 6)
-    record = Record(a_file(), a_mirror(), SHA256, racy=False)
-    return FolderDone(path, FolderSummary(b"f", stamp, b"m", entries, 0, recheck=False), {b"name": record})
+def a_finished_folder(path: bytes = b"folder", entries: int = 1, parts: int = 1) -> FolderDone:
+    return FolderDone(path, FolderSummary(b"f", b"a stamp", b"m", entries, 0, recheck=False, parts=parts))
+
+
+def rows_of(path: bytes = b"folder", part: int = 0, **changed: int) -> RowsDone:
+    """Give the one record of a folder, or of a part of it, as a row."""
+    return RowsDone(path, part, encoded([a_record(a_file(**changed), a_mirror())]))

@@ -1,6 +1,5 @@
 """What a cycle sees: edits that hide, mirrors that somebody touched, metadata without content."""
 
-import json
 import os
 import sqlite3
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from job.core.rows import decoded, encoded
 from tests.faults.rig import Rig
 from tests.faults.trees import LONG_AGO_NS, entries_below
 
@@ -303,11 +303,10 @@ def believe(rig: Rig, name: str) -> None:
     seen = (rig.mirror / name).stat()
     index = sqlite3.connect(rig.state / "index.sqlite3")
     (rows,) = index.execute("SELECT rows FROM records WHERE path = ?", (b"",)).fetchone()
-    records = json.loads(rows)
-    for record in records:
-        if record[0] == name:
-            record[2][-1] = seen.st_ctime_ns
-    index.execute("UPDATE records SET rows = ? WHERE path = ?", (json.dumps(records), b""))
+    records = decoded(rows)
+    record = records[name.encode()]
+    records[name.encode()] = record._replace(mirror=record.mirror._replace(ctime_ns=seen.st_ctime_ns))
+    index.execute("UPDATE records SET rows = ? WHERE path = ?", (encoded(records.values()), b""))
     index.commit()
     index.close()
 

@@ -319,9 +319,7 @@ def test_an_index_of_another_format_or_program_is_refused(rig: Rig, pragma: str)
 def test_a_hostile_index_leads_nowhere(rig: Rig) -> None:
     rig.once()
     with sqlite3.connect(rig.state / "index.sqlite3") as index:
-        index.execute(
-            """UPDATE records SET rows = '[["../../escape", [1,2,3,4,5,6,7], [1,2,3,4,5,6,7], "x:y", 0], 5]'"""
-        )
+        index.execute("""UPDATE records SET rows = '["..", [1,2,3,4,5,6,7], [1,2,3,4,5,6,7], "x:y", false]'""")
         index.execute("UPDATE folder SET stamp = 'not a stamp', entries = 'many'")
     index.close()
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from job.adapters.index import Index
 from job.core.events import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FileUpdated
 from job.core.outcome import Drift, Failure, Result
-from job.core.record import FolderDone
+from job.core.record import FolderDone, Record
+from job.core.rows import decoded
 from job.tasks import batch
 from job.tasks.backup import CycleWork, run_cycle
 from job.tasks.bench import Bench
@@ -172,15 +174,13 @@ def test_what_a_sync_says_in_the_middle_of_a_folder_holds_for_the_rest_of_it(
     assert told.failed == {b"a": Failure.SYNC, b"b": Failure.SYNC}
     assert told.tally.copied == 4
     assert set(again.copied) | {event.path for event in again.of(FileUpdated)} <= {b"a", b"b"}
-    with_index(shop, lambda index: sorted(index.records(b"")) == [bytes([c]) for c in b"abcdef"])
+    assert sorted(records(shop)) == [bytes([c]) for c in b"abcdef"]
 
 
-def with_index(shop: Workshop, check: Callable[[Index], bool]) -> None:
-    index = Index.open(str(shop.state))
-    try:
-        assert check(index)
-    finally:
-        index.close()
+def records(shop: Workshop) -> dict[bytes, Record]:
+    """Give what the index says of the root's entries."""
+    with closing(Index.open(str(shop.state))) as index:
+        return decoded(index.rows(b""))
 
 
 # Failing commits ------------------------------------------------------------------------------------------------------
@@ -372,12 +372,12 @@ def test_a_copy_that_reads_back_differently_gets_no_name(shop: Workshop) -> None
 
 def test_a_row_of_the_index_speaks_of_what_the_mirror_holds(shop: Workshop) -> None:
     shop.write("file")
-    rows: list[FolderDone] = []
+    folders: list[FolderDone] = []
 
-    shop.cycle(with_memory(rows.extend))
+    shop.cycle(with_memory(folders.extend))
 
-    [folder] = rows
-    record = folder.records[b"file"]
+    [folder] = folders
+    record = records(shop)[b"file"]
     found = (shop.mirror / "file").stat()
     assert (record.mirror.inode, record.mirror.ctime_ns) == (found.st_ino, found.st_ctime_ns)
     assert record.source.inode == (shop.source / "file").stat().st_ino

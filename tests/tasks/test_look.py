@@ -29,8 +29,8 @@ class Counted:
     def visited(self) -> int:
         """How many folders had their records read, and were remembered anew."""
         [memory] = self.memories
-        assert memory.asked["records"] == memory.asked["committed"]
-        return memory.asked["records"]
+        assert memory.asked["rows"] == memory.asked["committed"]
+        return memory.asked["rows"]
 
 
 @pytest.fixture

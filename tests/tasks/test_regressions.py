@@ -20,6 +20,7 @@ from job.core.events import (
     Progressed,
 )
 from job.core.outcome import Failure, Result
+from job.core.rows import decoded
 from job.tasks import batch
 from job.tasks.backup import CycleWork, LayOut, run_cycle
 from tests.core.configs import in_force
@@ -208,6 +209,6 @@ def test_another_checksum_algorithm_reaches_files_whose_mode_changed_at_the_same
     assert told.tally.copied == 0
     assert [event.path for event in told.of(FileUpdated)] == [b"changed"]
     index = Index.open(str(shop.state))
-    algorithms = {name: record.checksum.partition(":")[0] for name, record in index.records(b"").items()}
+    algorithms = {name: record.checksum.partition(":")[0] for name, record in decoded(index.rows(b"")).items()}
     index.close()
     assert algorithms == {b"changed": "blake3", b"kept": "blake3"}

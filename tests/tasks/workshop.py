@@ -14,7 +14,7 @@ from job.app.layout import lay_out, lay_out_preview
 from job.core.config.effective import Config, Pair
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, PairFinished
 from job.core.outcome import Drift, Failure, Result
-from job.core.record import FolderDone, FolderSummary, Record
+from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.core.tally import Tally
 from job.tasks import gate
 from job.tasks.backup import CycleWork, LayOut, run_cycle
@@ -216,18 +216,21 @@ class ListenedMemory:
         self.asked["summary"] += 1
         return self.real.summary(path)
 
-    def records(self, path: bytes) -> dict[bytes, Record]:
-        self.asked["records"] += 1
-        return self.real.records(path)
+    def rows(self, path: bytes, part: int = 0) -> str:
+        self.asked["rows"] += 1
+        return self.real.rows(path, part)
+
+    def looking(self) -> AbstractContextManager[None]:
+        return self.real.looking()
 
     def entries_known(self) -> int:
         return self.real.entries_known()
 
-    def commit(self, folders: Iterable[FolderDone]) -> None:
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
         done = list(folders)
         self.asked["committed"] += len(done)
         self.before_commit(done)
-        self.real.commit(done)
+        self.real.commit(done, rows)
 
 
 def with_sync(before: Callable[[], None]) -> LayOut:

@@ -1,0 +1,74 @@
+"""Rows: records of one folder as one text, as the index keeps them. Pure.
+
+JSON by columns, so that nearly all of the work is done in C. A column whose values are all the same is that one value,
+and one of the mirror that is the source's is null: of an ordinary folder only names, inodes, sizes, times and checksums
+are left. In hostile text the worst is a ValueError.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from job.core.entry import Entry
+from job.core.record import Record
+
+_BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
+"""What no name and no checksum holds."""
+_NUMBERS = len(Entry._fields) - 1
+_entry_of = partial(tuple.__new__, Entry)
+_record_of = partial(tuple.__new__, Record)
+# A column as it is stored: a list, the one value of all rows, or None for "as the source's".
+_write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def encoded(records: Iterable[Record]) -> str:
+    """Write records down; empty if there are none. The mirror's names are taken to be the source's."""
+    columns = tuple(zip(*records, strict=True))
+    if not columns:
+        return ""
+    sources, mirrors, checksums, racies = columns
+    names, *of_source = zip(*sources, strict=True)
+    _, *of_mirror = zip(*mirrors, strict=True)
+    kept = [None if theirs == ours else _squeezed(theirs) for ours, theirs in zip(of_source, of_mirror, strict=True)]
+    text = _BETWEEN_NAMES.join(names).decode("utf-8", "surrogateescape")
+    return _write(
+        [text, [_squeezed(each) for each in of_source], kept, _BETWEEN_CHECKSUMS.join(checksums), _squeezed(racies)]
+    )
+
+
+def decoded(text: str) -> dict[bytes, Record]:
+    """Give records by name; none if the text makes no sense, so that the entries are compared again."""
+    if not text:
+        return {}
+    try:
+        return _decoded(json.loads(text))
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say
+    text, of_source, of_mirror, checksums, racies = stored
+    names = text.encode("utf-8", "surrogateescape").split(_BETWEEN_NAMES)
+    count = len(names)
+    ours = [_spread(column, int, count) for column in of_source]
+    theirs = [
+        mine if column is None else _spread(column, int, count) for mine, column in zip(ours, of_mirror, strict=True)
+    ]
+    if len(ours) != _NUMBERS:
+        raise ValueError
+    sources = map(_entry_of, zip(names, *ours, strict=True))
+    mirrors = map(_entry_of, zip(names, *theirs, strict=True))
+    rest = checksums.split(_BETWEEN_CHECKSUMS), _spread(racies, bool, count)
+    return dict(zip(names, map(_record_of, zip(sources, mirrors, *rest, strict=True)), strict=True))
+
+
+def _squeezed(column: Sequence[object]) -> object:
+    return column[0] if column.count(column[0]) == len(column) else column
+
+
+def _spread(column: object, kind: type, count: int) -> list[Any]:
+    values = column if type(column) is list else [column] * count
+    if len(values) != count or {*map(type, values)} != {kind}:
+        raise ValueError
+    return values

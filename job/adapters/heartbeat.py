@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from job.core.events import CycleCrashed, CycleFinished, CycleStarted, Event, NextCycleDue, ServiceStopped
 from job.files.atomic import replace_file
-from job.files.pulse import boot_id, open_folder
+from job.files.private import open_folder
+from job.files.pulse import boot_id
 
 BEAT_EVERY_SECONDS = 10.0
 """Signs of life are written this seldom, since each is a write to a disk; a turn of events is written at once."""

@@ -8,68 +8,101 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from job.core.config import describe
-from job.core.config.effective import Config
-from job.core.config.environment import Override, Overrides, overrides
-from job.core.config.faults import Fault, faults_of, printable
-from job.core.config.model import WrittenConfig
-from job.core.config.syntax import parse
+from job import __version__
+from job.core.config import effective
+from job.core.config.effective import PREFIX, Config
+from job.core.wording import clean
 from job.errors import ConfigError
+from job.files.known import keep, known_path, recall
+
+if TYPE_CHECKING:
+    from job.core.config.model import WrittenConfig
 
 _MOST_BYTES = 4 * 1024 * 1024
 _ELSEWHERE = "Name the file with --config FILE or $TRUECOPY_CONFIG."
-_NEXT = "Mend the file or the variables named above, then run `truecopy config check`."
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """A configuration that can be used, and where each of its keys came from."""
+class InForce:
+    """A configuration that can be used."""
 
     config: Config
-    written: WrittenConfig = field(repr=False)
-    """The same before defaults of pairs were filled in, for `config show`."""
-    origins: Mapping[str, str]
-    """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
     digest: str
     """SHA-256 of the bytes that were read, secrets included, in hex: it changes when they do."""
 
 
-def read_settings(path: str, environ: Mapping[str, str]) -> Settings:
-    """Read the configuration at `path`, with what `environ` overrides.
+@dataclass(frozen=True, slots=True)
+class Settings(InForce):
+    """The same with all that is known of it, for people."""
+
+    written: "WrittenConfig" = field(repr=False)
+    """Without what the options of each pair come to."""
+    origins: Mapping[str, str]
+    """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
+
+
+def read_config(path: str, environ: Mapping[str, str]) -> InForce:
+    """Read the configuration at `path`, with what `environ` overrides; believe it if it was found valid before.
 
     Raises `ConfigError` with every fault there is.
     """
-    digest = hashlib.sha256()
     raw = _read_config(path)
-    digest.update(raw)
+    key = _key(path, raw, environ)
+    if key is None:
+        return _validated(path, raw, environ)
+    place = known_path(path, environ)
+    known = recall(place, key)
+    if known is not None:
+        return InForce(known, hashlib.sha256(raw).hexdigest())
+    found = _validated(path, raw, environ)
+    if found.config.metrics.pushgateway_password is None:
+        keep(place, key, found.config)
+    return found
 
-    def read_secret(secret_path: str) -> str:
+
+def read_settings(path: str, environ: Mapping[str, str]) -> Settings:
+    """Read and validate the configuration, whatever is known of it. Raises `ConfigError` with every fault there is."""
+    return _validated(path, _read_config(path), environ)
+
+
+def _validated(path: str, raw: bytes, environ: Mapping[str, str]) -> Settings:
+    from job.core.config.validation import validated  # noqa: PLC0415  # pydantic is half of a short run's time
+
+    digest = hashlib.sha256(raw)
+
+    def read_secret(secret_path: str) -> bytes:
         secret = _read_secret(secret_path)
         digest.update(b"\0" + secret)
-        return _decoded(secret)
+        return secret
 
-    environment = overrides(environ, read_secret)
-    mapping, faults = _parsed(path, raw)
-    faults += environment.faults
-    if mapping is None:
-        raise _unusable(path, faults)
-    origins = _origins(mapping, environment)
-    _lay_over(mapping, environment.values)
-    written, more = _validated(mapping, {override.key: override.origin for override in environment.values})
-    faults += more
-    if written is None or faults:
-        raise _unusable(path, faults)
-    return Settings(written.in_force(), written, origins, digest.hexdigest())
+    valid = validated(path, raw, environ, read_secret)
+    return Settings(valid.written.in_force(), digest.hexdigest(), valid.written, valid.origins)
+
+
+def _key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
+    """Give a name for all that decides what the configuration comes to; None where secrets have a part in it."""
+    ours = sorted((name, text) for name, text in environ.items() if name.startswith(PREFIX) and text)
+    if any(name.endswith("_FILE") for name, _ in ours):
+        return None
+    program = (__version__, sys.version, _code())
+    told = repr((program, os.path.abspath(path), hashlib.sha256(raw).hexdigest(), ours))
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _code() -> list[tuple[str, int, int]]:
+    """Tell the validating code apart from what a developer makes of it under the same version."""
+    with os.scandir(os.path.dirname(effective.__file__)) as found:
+        files = [(each.name, each.stat()) for each in found if each.name.endswith(".py")]
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
 
 
 def _read_config(path: str) -> bytes:
-    shown = printable(path)
+    shown = clean(path)
     try:
         content, status = _read(path)
     except FileNotFoundError as error:
@@ -120,54 +153,3 @@ def _read_secret(path: str) -> bytes:
     except OSError as error:
         msg = f"this file cannot be read: {error.strerror}; write the path of a file with nothing but the value in it"
         raise ValueError(msg) from error
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        msg = f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} in line {line}; save it as UTF-8"
-        raise ValueError(msg) from error
-
-
-def _parsed(path: str, raw: bytes) -> tuple[dict[str, Any] | None, list[Fault]]:
-    try:
-        text = _decoded(raw)
-    except ValueError as error:
-        return None, [Fault("the file", "", str(error))]
-    parsed = parse(text, os.path.splitext(path)[1])
-    if parsed.mapping is not None and isinstance(parsed.mapping.get("$schema"), str):
-        del parsed.mapping["$schema"]
-    return parsed.mapping, list(parsed.faults)
-
-
-def _origins(mapping: Mapping[str, Any], environment: Overrides) -> dict[str, str]:
-    origins = {}
-    for key in describe.all_keys():
-        section, _, name = key.name.rpartition(".")
-        table = mapping.get(section, {}) if section else mapping
-        origins[key.name] = "file" if isinstance(table, dict) and name in table else "default"
-    return origins | {override.key: override.origin for override in environment.values}
-
-
-def _lay_over(mapping: dict[str, Any], values: tuple[Override, ...]) -> None:
-    for override in values:
-        section, _, name = override.key.rpartition(".")
-        table = mapping.setdefault(section, {}) if section else mapping
-        # If the file has no table there, that is its fault and told as such.
-        if isinstance(table, dict):
-            table[name] = override.value
-
-
-def _validated(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[WrittenConfig | None, list[Fault]]:
-    try:
-        return WrittenConfig.model_validate(mapping), []
-    except ValidationError as error:
-        return None, faults_of(error, origins)
-
-
-def _unusable(path: str, faults: list[Fault]) -> ConfigError:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = tuple(str(fault) for fault in faults)
-    return ConfigError(f"{printable(path)} cannot be used: {count}", hint=_NEXT, faults=lines)

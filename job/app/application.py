@@ -1,8 +1,7 @@
 """The application: config, outputs and cycles joined. What `run` and the service drive (`daemon.Service`)."""
 
 import os
-import platform
-import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from job import __version__
 from job.adapters.history import History
 from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
-from job.adapters.settings import Settings, read_settings
+from job.adapters.settings import InForce, read_config
 from job.app.layout import lay_out, state_folder
 from job.core.bus import Bus
 from job.core.config.effective import Config
@@ -35,13 +34,13 @@ class Application:
         """Log to `stream` as JSON lines, or, if it is None, to the log files only. Nothing is read yet."""
         self.config_path = config_path
         self._environ = environ
-        self._settings: Settings | None = None
+        self._settings: InForce | None = None
         self._rejected: ConfigError | None = None
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, History] = {}
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream)
-        self._metrics = Metrics(history=self._history, version=__version__, python=platform.python_version())
+        self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
         for listener in (self._logs, self._metrics):
             self._bus.join(listener)
@@ -61,7 +60,7 @@ class Application:
     def load(self) -> Config:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
         self._seen = self._signature()
-        self._settings = read_settings(self.config_path, self._environ)
+        self._settings = read_config(self.config_path, self._environ)
         self._put_in_force(self._settings.config)
         return self._settings.config
 
@@ -83,7 +82,7 @@ class Application:
             return self.load()
         self._seen = self._signature()
         try:
-            fresh = read_settings(self.config_path, self._environ)
+            fresh = read_config(self.config_path, self._environ)
         except ConfigError as error:
             # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
             if self._rejected is None or error.faults != self._rejected.faults or str(error) != str(self._rejected):
@@ -153,7 +152,7 @@ class Application:
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
         """Run one cycle over all pairs."""
-        name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
         return run_cycle(config, CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose))
 

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from job.adapters.settings import read_settings
+from job.adapters.settings import read_config
 from job.app.layout import lay_out_preview
 from job.cli.context import Context
 from job.core.config.effective import Config, Pair
@@ -25,7 +25,7 @@ def plan(context: Context, *, as_json: bool) -> int:
 
     Contents are not read, so what has to be compared first is listed as compare_source or compare_both.
     """
-    config = read_settings(context.config_path, context.environ).config
+    config = read_config(context.config_path, context.environ).config
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK

@@ -7,14 +7,12 @@ from contextlib import ExitStack, closing
 
 import click
 
-from job.adapters.heartbeat import Heartbeat
 from job.adapters.signals import StopSignal
 from job.app.application import Application
 from job.cli.context import Context
 from job.core.config.effective import Config
 from job.core.events import Event, RunDisabled, ServiceStarted
 from job.core.outcome import Result
-from job.daemon import serve
 from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
 
@@ -59,6 +57,9 @@ def _show_bars(application: Application, bars: ExitStack) -> None:
 
 
 def _serve(application: Application, config: Config, stop: StopSignal, context: Context, tidy: ExitStack) -> int:
+    from job.adapters.heartbeat import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
+    from job.daemon import serve  # noqa: PLC0415
+
     path = heartbeat_path(context.config_path, context.environ)
     application.join(Heartbeat(path, wall=time.time, monotonic=time.monotonic))
     if config.metrics.enabled:

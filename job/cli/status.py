@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from job.adapters.settings import read_settings
+from job.adapters.settings import read_config
 from job.app.report import PairStatus, pair_statuses
 from job.cli.context import Context
 from job.core.entry import printable
@@ -19,7 +19,7 @@ from job.files.pulse import check, heartbeat_path, next_due
 @click.pass_obj
 def status(context: Context, *, as_json: bool) -> None:
     """Tell how the last cycle of each pair ended, when it last succeeded, and when the next is due."""
-    config = read_settings(context.config_path, context.environ).config
+    config = read_config(context.config_path, context.environ).config
     path = heartbeat_path(context.config_path, context.environ)
     alive, sentence = check(path, time.time())
     due = next_due(path) if alive else None

@@ -11,9 +11,8 @@ Instants are aware UTC datetimes, so whatever zone the process runs in changes n
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 EXAMPLES = "write 'every 6 hours', 'daily at 02:30' or 'weekly on sunday at 04:00'"
 
@@ -43,7 +42,7 @@ class Interval:
         """The longest planned wait, in seconds."""
         return self.seconds
 
-    def next_due(self, after: datetime, zone: ZoneInfo) -> datetime:  # noqa: ARG002 (the same call for both kinds)
+    def next_due(self, after: datetime, zone: tzinfo) -> datetime:  # noqa: ARG002 (the same call for both kinds)
         """Give the instant the cycle after one that ended at `after` is due."""
         return after + timedelta(seconds=min(self.seconds, _LONGEST_SECONDS))
 
@@ -64,11 +63,11 @@ class Calendar:
         around = [*minutes, minutes[0] + 7 * 1440]
         return 60.0 * max(later - earlier for earlier, later in pairwise(around))
 
-    def next_due(self, after: datetime, zone: ZoneInfo) -> datetime:
+    def next_due(self, after: datetime, zone: tzinfo) -> datetime:
         """Give the first instant strictly later than `after`, in UTC."""
         return min(instant for instant in self._around(after.astimezone(zone).date(), zone) if instant > after)
 
-    def _around(self, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+    def _around(self, day: date, zone: tzinfo) -> Iterator[datetime]:
         # From the day before, since a time the clocks jumped over may come after midnight. To the day after the same
         # weekday of the next week, since clocks set back over midnight bring yesterday's date again, and then
         # tomorrow's first time has passed already (St. John's, 2010-11-07).
@@ -104,7 +103,7 @@ def schedule_of(text: str | None, sleep_time: float) -> Schedule:
     return parse_schedule(text) if text is not None else Interval(sleep_time)
 
 
-def due_after(schedule: Schedule, zone: ZoneInfo, *, now: float, ended: float, due: float) -> float:
+def due_after(schedule: Schedule, zone: tzinfo, *, now: float, ended: float, due: float) -> float:
     """Give the next due time of a service whose last cycle, planned for `due`, ended at `ended`.
 
     All in seconds since the epoch. An interval counts from the end of the cycle and may lie in the past when the config
@@ -120,7 +119,7 @@ def due_after(schedule: Schedule, zone: ZoneInfo, *, now: float, ended: float, d
     return schedule.next_due(datetime.fromtimestamp(after, UTC), zone).timestamp()
 
 
-def is_missed(schedule: Schedule, zone: ZoneInfo, last_success: float | None, now: float) -> bool:
+def is_missed(schedule: Schedule, zone: tzinfo, last_success: float | None, now: float) -> bool:
     """Tell whether a cycle should have succeeded between `last_success` and `now`, both in seconds since the epoch.
 
     Without any success nothing is known to be missed: a first start without `run_at_start` waits for its time. A

@@ -1,19 +1,18 @@
 """The heartbeat file seen from outside: where it lies and whether it speaks of a living service.
 
-It lies in a folder of its own, below the folder for temporary files, so that it is found although the config is broken
-at the moment and although every other folder is mounted read-only. Health means "the loop is alive and not overdue",
-never "the last backup succeeded": a restart does not mend a full disk.
+It lies in the private folder, so that it is found although the config is broken at the moment. Health means "the loop
+is alive and not overdue", never "the last backup succeeded": a restart does not mend a full disk.
 
 Every health check of a container imports this file, so it imports nothing heavy: no config, no events.
 """
 
-import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from typing import Any
+
+from job.files.private import private_path, read_private
 
 SILENT_SECONDS = 120.0
 """A waiting loop gives a sign of life every few seconds; two minutes without one mean that it hangs."""
@@ -28,24 +27,7 @@ _MOST_BYTES = 65536
 def heartbeat_path(config_path: str, environ: Mapping[str, str]) -> str:
     """Name the heartbeat file of the service that runs with this config: the same for the service and its checker."""
     digest = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()
-    # Not tempfile.gettempdir(): it tries folders by writing to them, so two processes need not agree.
-    return os.path.join(environ.get("TMPDIR") or "/tmp", f"truecopy-{os.geteuid()}", f"{digest[:12]}.json")  # noqa: S108
-
-
-def open_folder(path: str) -> int:
-    """Open the folder of the heartbeat file `path`, and keep others out of it.
-
-    Raises PermissionError when it belongs to somebody else: anybody may make any name where temporary files lie.
-    """
-    folder = os.path.dirname(path)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid():
-        os.close(descriptor)
-        raise PermissionError(errno.EPERM, "Folder belongs to somebody else, remove it", folder)
-    if status.st_mode & 0o077:
-        os.fchmod(descriptor, 0o700)
-    return descriptor
+    return private_path(f"{digest[:12]}.json", environ)
 
 
 def boot_id() -> str:
@@ -92,19 +74,7 @@ def next_due(path: str) -> float | None:
 
 
 def _read(path: str) -> dict[str, Any]:
-    folder = open_folder(path)
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(os.path.basename(path), flags, dir_fd=folder)
-    finally:
-        os.close(folder)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            raise ValueError("not a file of ours")
-        content = json.loads(os.read(descriptor, _MOST_BYTES))
-    finally:
-        os.close(descriptor)
+    content = json.loads(read_private(path, most_bytes=_MOST_BYTES))
     if not isinstance(content, dict):
         raise TypeError("not a table")
     return content

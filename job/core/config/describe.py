@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from job.core.config.effective import PREFIX
 from job.core.config.model import CopyOptions, MetricsConfig, PairConfig, WrittenConfig
 from job.core.config.values import Words
 
-PREFIX = "TRUECOPY_"
 MASK = "********"
 """What is shown in place of a secret."""
 SECTIONS: Mapping[str, type[BaseModel]] = {"metrics": MetricsConfig, "pairs": PairConfig}

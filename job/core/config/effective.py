@@ -7,6 +7,9 @@ has a default. A process that is handed one, such as a worker, imports no pydant
 from dataclasses import dataclass, field
 from typing import Literal
 
+PREFIX = "TRUECOPY_"
+"""How the names of all variables begin that say something about the configuration."""
+
 Checksum = Literal["sha256", "blake3", "md5"]
 Compare = Literal["auto", "checksum"]
 VerifyCopies = Literal["hash", "readback"]

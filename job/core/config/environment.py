@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.core.config import describe
-from job.core.config.describe import PREFIX, Key
+from job.core.config.describe import Key
+from job.core.config.effective import PREFIX
 from job.core.config.faults import Fault, nearest
 
 NOT_KEYS = ("TRUECOPY_CONFIG",)

@@ -1,0 +1,96 @@
+"""From the bytes of a configuration file and the environment to a valid configuration, or to every fault. Pure."""
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from job.core.config import describe
+from job.core.config.environment import Overrides, overrides
+from job.core.config.faults import Fault, faults_of, printable
+from job.core.config.model import WrittenConfig
+from job.core.config.syntax import parse
+from job.errors import ConfigError
+
+_NEXT = "Mend the file or the variables named above, then run `truecopy config check`."
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """What was written, and where each of its keys came from."""
+
+    written: WrittenConfig
+    origins: Mapping[str, str]
+    """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
+
+
+def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Callable[[str], bytes]) -> Valid:
+    """Validate the file `path`, which holds `raw`, with what `environ` overrides.
+
+    `read_secret` gives a file's content or raises `ValueError`. Raises `ConfigError` with every fault there is.
+    """
+    environment = overrides(environ, lambda secret_path: _decoded(read_secret(secret_path)))
+    mapping, faults = _parsed(path, raw)
+    faults += environment.faults
+    if mapping is None:
+        raise _unusable(path, faults)
+    origins = _origins(mapping, environment)
+    _lay_over(mapping, environment)
+    written, more = _modelled(mapping, {override.key: override.origin for override in environment.values})
+    faults += more
+    if written is None or faults:
+        raise _unusable(path, faults)
+    return Valid(written, origins)
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        msg = f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} in line {line}; save it as UTF-8"
+        raise ValueError(msg) from error
+
+
+def _parsed(path: str, raw: bytes) -> tuple[dict[str, Any] | None, list[Fault]]:
+    try:
+        text = _decoded(raw)
+    except ValueError as error:
+        return None, [Fault("the file", "", str(error))]
+    parsed = parse(text, posixpath.splitext(path)[1])
+    if parsed.mapping is not None and isinstance(parsed.mapping.get("$schema"), str):
+        del parsed.mapping["$schema"]
+    return parsed.mapping, list(parsed.faults)
+
+
+def _origins(mapping: Mapping[str, Any], environment: Overrides) -> dict[str, str]:
+    origins = {}
+    for key in describe.all_keys():
+        section, _, name = key.name.rpartition(".")
+        table = mapping.get(section, {}) if section else mapping
+        origins[key.name] = "file" if isinstance(table, dict) and name in table else "default"
+    return origins | {override.key: override.origin for override in environment.values}
+
+
+def _lay_over(mapping: dict[str, Any], environment: Overrides) -> None:
+    for override in environment.values:
+        section, _, name = override.key.rpartition(".")
+        table = mapping.setdefault(section, {}) if section else mapping
+        # If the file has no table there, that is its fault and told as such.
+        if isinstance(table, dict):
+            table[name] = override.value
+
+
+def _modelled(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[WrittenConfig | None, list[Fault]]:
+    try:
+        return WrittenConfig.model_validate(mapping), []
+    except ValidationError as error:
+        return None, faults_of(error, origins)
+
+
+def _unusable(path: str, faults: list[Fault]) -> ConfigError:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    lines = tuple(str(fault) for fault in faults)
+    return ConfigError(f"{printable(path)} cannot be used: {count}", hint=_NEXT, faults=lines)

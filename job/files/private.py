@@ -1,0 +1,54 @@
+"""The private folder for small files that are not worth a place of their own: the heartbeat, the last good config.
+
+It lies below the folder for temporary files, so that it can be had although every other folder is mounted read-only.
+There anybody may make any name, so nothing is believed that is not ours alone.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+
+
+def private_path(name: str, environ: Mapping[str, str]) -> str:
+    """Name a file in the private folder: the same for every process of this user."""
+    # Not tempfile.gettempdir(): it tries folders by writing to them, so two processes need not agree.
+    return os.path.join(environ.get("TMPDIR") or "/tmp", f"truecopy-{os.geteuid()}", name)  # noqa: S108
+
+
+def open_folder(path: str, *, mend: bool = True) -> int:
+    """Open the folder of the private file `path`, and keep others out of it.
+
+    Raises PermissionError when it belongs to somebody else, or, unless it is to be mended, when it is open to others.
+    """
+    folder = os.path.dirname(path)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "Folder belongs to somebody else, remove it", folder)
+        if status.st_mode & 0o077:
+            if not mend:
+                raise PermissionError(errno.EPERM, "Folder is open to others", folder)
+            os.fchmod(descriptor, 0o700)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_private(path: str, *, most_bytes: int, mend: bool = True) -> bytes:
+    """Read a private file; raises `OSError`, and `ValueError` for what is no file of ours."""
+    folder = open_folder(path, mend=mend)
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(os.path.basename(path), flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise ValueError("not a file of ours")
+        return os.read(descriptor, most_bytes)
+    finally:
+        os.close(descriptor)

@@ -28,7 +28,7 @@ check: $(READY) ## lint, types, architecture, dependencies, generated files
 	$(BIN)/python tests/repo/generate.py --check
 	$(BIN)/python tests/monitoring/generate_grafana.py --check
 
-bench: $(READY) ## against rsync, rclone, cp and the original's loop
+bench: $(READY) ## against rsync, rclone, cp and the original's loop; BENCH_ARGS=--help says what can be asked for
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
 docs: $(READY) ## write the generated tables and the schema anew

@@ -45,14 +45,22 @@ def drawn(head: Mapping[str, object], results: Sequence[Result]) -> str:
     """Give the picture as text."""
     shown = [(result, _in_order(result.ratios)) for result in results if result.ratios]
     limits = [value for _, ratios in shown for found in ratios.values() for value in (found.least, found.most)]
-    targets = [target.at_most for result, _ in shown for peer in COLOURS if (target := target_of(result, peer))]
-    scale = Scale([*limits, *targets, 1.0])
+    aims = [
+        {peer: target.at_most for peer in ratios if (target := target_of(result, peer, results))}
+        for result, ratios in shown
+    ]
+    scale = Scale([*limits, *(aim for each in aims for aim in each.values()), 1.0])
     groups = []
     top = float(HEAD)
-    for result, ratios in shown:
-        groups.append(_group(result, ratios, top, scale))
+    for (result, ratios), aim in zip(shown, aims, strict=True):
+        groups.append(_group(result.title, ratios, top, scale))
+        groups.append(_marks([aim.get(peer) for peer in ratios], top, scale))
         top += len(ratios) * BAR + GAP
-    body = [_axis(scale, top), *groups, _legend([peer for peer in COLOURS if any(peer in each for _, each in shown)])]
+    body = [
+        _axis(scale, top),
+        *filter(None, groups),
+        _legend([peer for peer in COLOURS if any(peer in each for _, each in shown)]),
+    ]
     date = str(head.get("date", ""))[:10]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + FOOT:g}" width="{WIDTH}" '
@@ -82,15 +90,17 @@ def _axis(scale: Scale, bottom: float) -> str:
     return "\n".join(lines)
 
 
-def _group(result: Result, ratios: Mapping[str, Ratio], top: float, scale: Scale) -> str:
+def _group(title: str, ratios: Mapping[str, Ratio], top: float, scale: Scale) -> str:
     middle = top + len(ratios) * BAR / 2
-    lines = [f'<text x="{LEFT - 12}" y="{middle + 4:g}" text-anchor="end">{escape(result.title)}</text>']
+    lines = [f'<text x="{LEFT - 12}" y="{middle + 4:g}" text-anchor="end">{escape(title)}</text>']
     for row, (peer, found) in enumerate(ratios.items()):
         lines.append(_bar(found, COLOURS[peer], top + row * BAR, scale))
-        if target := target_of(result, peer):
-            x, y = scale.at(target.at_most), top + row * BAR
-            lines.append(f'<path d="M{x} {y:g}v{BAR}" stroke="{MARK}" stroke-width="2.5"/>')
     return "\n".join(lines)
+
+
+def _marks(aims: Sequence[float | None], top: float, scale: Scale) -> str:
+    places = [(scale.at(aim), top + row * BAR) for row, aim in enumerate(aims) if aim is not None]
+    return "\n".join(f'<path d="M{x} {y:g}v{BAR}" stroke="{MARK}" stroke-width="2.5"/>' for x, y in places)
 
 
 def _bar(found: Ratio, colour: str, y: float, scale: Scale) -> str:

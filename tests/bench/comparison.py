@@ -57,7 +57,7 @@ class Comparison:
     def _round(self, able: Sequence[Tool], number: int) -> list[Tool]:
         """Say who takes part in a round; another begins each time, so that none always follows the same one."""
         taking_part = [tool for tool in able if not tool.guest or number < self.scratch.sizes.guest_runs]
-        first = number % len(taking_part)
+        first = number % max(len(taking_part), 1)
         return [*taking_part[first:], *taking_part[:first]]
 
     def _checked(self, tool: Tool, work: Work, turn: int) -> int:

@@ -116,7 +116,10 @@ def written(head: Mapping[str, object], results: Sequence[Result]) -> str:
         }
         for result in results
     ]
-    return f"{json.dumps({**head, 'works': works}, indent=1)}\n"
+    # A line a work, so that a file that is committed stays short and its changes can be read.
+    listed = ",\n".join(f"  {json.dumps(work)}" for work in works)
+    begun = json.dumps(dict(head), indent=1).removesuffix("\n}")
+    return f'{begun},\n "works": [\n{listed}\n ]\n}}\n'
 
 
 def read(text: str) -> tuple[dict[str, Any], list[Result]]:

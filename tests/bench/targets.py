@@ -71,10 +71,10 @@ def lines(results: Sequence[Result]) -> list[Line]:
     return [*ratios, _growth_line(results), *(_memory_line(result) for result in memory_results(results))]
 
 
-def target_of(result: Result, peer: str) -> Target | None:
-    """Find the target for a work's result against a peer; of several, the one for the nearest size."""
-    found = [target for target in TARGETS if (target.work, target.peer) == (result.work.name, peer)]
-    return min(found, key=lambda target: abs(target.size - result.size), default=None)
+def target_of(result: Result, peer: str, results: Sequence[Result]) -> Target | None:
+    """Find the target that is held against this one of the results, if any is."""
+    own = [target for target in TARGETS if (target.work, target.peer) == (result.work.name, peer)]
+    return next((target for target in own if _result_for(target, results) is result), None)
 
 
 def memory_results(results: Sequence[Result]) -> list[Result]:

@@ -1,5 +1,7 @@
 """The trees that are copied, and the comparison that every figure rests on."""
 
+import os
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +26,6 @@ def test_a_tree_has_the_number_of_files_asked_for_and_no_empty_folder(tmp_path: 
     folders = [path for path in (tmp_path / "tree").rglob("*") if path.is_dir()]
 
     assert len(files) == 125
-    assert len(folders) == 12
     assert all(any(path.is_file() for path in folder.iterdir()) for folder in folders)
 
 
@@ -74,3 +75,47 @@ def test_every_turn_changes_other_files_until_all_had_theirs(tmp_path: Path) -> 
     changed = [{path for path in old if old[path] != new[path]} for old, new in pairwise(seen)]
     assert [len(paths) for paths in changed] == [5, 5, 5, 5]
     assert len(set.union(*changed)) == 20
+
+
+def test_files_have_the_sizes_of_real_ones_and_folders_are_crowded_unevenly(tmp_path: Path) -> None:
+    trees.grow(tmp_path, 2000)
+
+    sizes = sorted(path.stat().st_size for path in tmp_path.rglob("*.dat"))
+    crowds = Counter(path.parent for path in tmp_path.rglob("*.dat"))
+
+    assert 3000 < sizes[1000] < 4300
+    assert 700 < sizes[500] < 1500
+    assert 9000 < sizes[1500] < 16000
+    assert 7 < 2000 / len(crowds) < 16
+    assert max(crowds.values()) > 50
+
+
+def test_tiny_files_are_tiny(tmp_path: Path) -> None:
+    trees.grow(tmp_path, 100, tiny=True)
+
+    assert max(path.stat().st_size for path in tmp_path.rglob("*.dat")) <= trees.TINY_FILE
+
+
+def test_a_tree_is_read_again_when_a_file_in_it_moved_though_its_size_and_time_did_not(tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        trees.grow(tmp_path / side, 20)
+    compared = trees.Compared()
+    before = [compared.content(tmp_path / side) for side in ("left", "right")]
+    path = max((tmp_path / "right").rglob("*.dat"), key=lambda path: path.stat().st_size)
+    times = path.stat()
+
+    path.write_bytes(bytes(times.st_size))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert before[0] == before[1]
+    assert [compared.content(tmp_path / side) == before[0] for side in ("left", "right")] == [True, False]
+
+
+def test_a_hollow_tree_has_its_names_and_inodes_and_no_content(tmp_path: Path) -> None:
+    trees.grow(tmp_path, 20)
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
+
+    trees.hollow(tmp_path)
+
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+    assert {path.stat().st_size for path in tmp_path.rglob("*.dat")} == {0}

@@ -1,4 +1,4 @@
-"""Write what is made from the code: the config schema, and the tables of the documents.
+"""Write what is made from the code: the config schema, the tables of the documents, the chart of what was measured.
 
 Run by path, `python tests/repo/generate.py`; with `--check` it writes nothing and exits 1 if something would change.
 """
@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from job.core import catalogue  # noqa: E402  (only now found, where the project is not installed)
 from job.core.config import describe  # noqa: E402
 from job.errors import Exit  # noqa: E402
+from tests.bench import chart, readme, results  # noqa: E402
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -35,13 +36,17 @@ def exit_codes() -> str:
 
 
 def generated() -> dict[Path, str]:
+    measured = (ROOT / "tests/bench/measured.json").read_text("utf-8")
     tables = {
         "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
         "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
         "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
-        "README.md": {"exit codes": exit_codes()},
+        "README.md": {"exit codes": exit_codes(), "measured": readme.section(measured)},
     }
-    made = {ROOT / "config/backup_config.schema.json": describe.schema_text()}
+    made = {
+        ROOT / "config/backup_config.schema.json": describe.schema_text(),
+        ROOT / "tests/bench/measured.svg": chart.drawn(*results.read(measured)),
+    }
     for name, parts in tables.items():
         text = (ROOT / name).read_text("utf-8")
         for marker, content in parts.items():

@@ -10,7 +10,6 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import quote
 
 from job.core.events import PairFinished
 from job.core.outcome import Result
@@ -197,7 +196,7 @@ class History:
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        address = f"file:{quote(os.fsencode(os.path.abspath(self._path)))}?mode={mode}"
+        address = _address(os.path.abspath(self._path)) + f"?mode={mode}"
         database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             database.execute("PRAGMA trusted_schema = OFF")
@@ -223,6 +222,11 @@ class History:
             return False
         self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
         return True
+
+
+def _address(path: str) -> str:
+    """Write a path as SQLite's kind of URL; three characters are all that would mean something else there."""
+    return "file://" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _has_format(database: sqlite3.Connection) -> bool:

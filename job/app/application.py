@@ -18,7 +18,6 @@ from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
 from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
 from job.core.outcome import Result
-from job.core.timing import schedule_of
 from job.errors import ConfigError
 from job.tasks.backup import CycleWork, run_cycle
 
@@ -117,7 +116,7 @@ class Application:
             self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
         self._metrics.configure(
             pairs=[pair.name for pair in pairs],
-            interval_seconds=schedule_of(config.schedule, config.sleep_time).longest_gap,
+            interval_seconds=_longest_gap(config),
             run_enabled=config.enabled,
         )
         self._publish(config.metrics)
@@ -173,3 +172,11 @@ class Application:
     def monotonic(self) -> float:
         """Read a clock that nobody can set, in seconds."""
         return time.monotonic()
+
+
+def _longest_gap(config: Config) -> float:
+    if config.schedule is None:
+        return config.sleep_time
+    from job.core.timing import parse_schedule  # noqa: PLC0415  # only for who has a schedule
+
+    return parse_schedule(config.schedule).longest_gap

@@ -1,12 +1,18 @@
 """Rules: which entries of a source are out of scope, by gitignore patterns. Pure."""
 
 import hashlib
+import stat
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from pathspec import GitIgnoreSpec
+from job.core.entry import join
 
-from job.core.entry import Entry, Kind, join
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
+_Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
+
+_MARKER_NAME = b".stfolder"
 ALWAYS_EXCLUDED = (".stfolder/",)
 """Skipped by default, as the original did; a later pattern `!.stfolder/` takes them in again."""
 
@@ -19,21 +25,32 @@ class Rules:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         effective = (*ALWAYS_EXCLUDED, *patterns)
-        self._spec = GitIgnoreSpec.from_lines([_one_line(pattern) for pattern in effective])
-        self._only_defaults = not patterns
+        self._spec = _compiled(effective) if patterns else None
         self.digest = hashlib.sha256(repr(effective).encode("utf-8", "surrogateescape")).digest()
         """Changes whenever the patterns do, so that fingerprints taken under other patterns do not count."""
 
-    def in_scope(self, folder: bytes, entries: list[Entry]) -> list[Entry]:
-        """Give those of a folder's entries that are in scope; `folder` is its path below the root."""
-        if self._only_defaults:
-            return [entry for entry in entries if entry.name != b".stfolder" or entry.kind is not Kind.FOLDER]
-        return [e for e in entries if not self.excludes(join(folder, e.name), folder=e.kind is Kind.FOLDER)]
+    def in_scope(self, folder: bytes, rows: list[_Row]) -> list[_Row]:
+        """Give those of a folder's entries that are in scope; `folder` is its path below the root.
+
+        Entries come as such or as plain tuples of their fields: the look makes no object for an entry.
+        """
+        if self._spec is None:
+            return [row for row in rows if row[0] != _MARKER_NAME or not stat.S_ISDIR(row[2])]
+        return [row for row in rows if not self.excludes(join(folder, row[0]), folder=stat.S_ISDIR(row[2]))]
 
     def excludes(self, path: bytes, *, folder: bool) -> bool:
         """Tell whether the entry at `path`, below the root, is out of scope."""
+        if self._spec is None:
+            *above, name = path.split(b"/")
+            return _MARKER_NAME in above or (folder and name == _MARKER_NAME)
         text = _one_line(path.decode("utf-8", "surrogateescape"))
         return bool(self._spec.match_file(text + "/" if folder else text))
+
+
+def _compiled(patterns: Sequence[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415  # slow, and most pairs have no patterns of their own
+
+    return GitIgnoreSpec.from_lines([_one_line(pattern) for pattern in patterns])
 
 
 def _one_line(text: str) -> str:

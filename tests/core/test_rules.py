@@ -99,3 +99,10 @@ def test_the_scope_of_a_folder_is_that_of_its_entries_one_by_one(
 def test_a_pattern_that_cannot_be_read_is_named() -> None:
     with pytest.raises(ValueError, match="!"):
         excluded("!")
+
+
+@given(parts=st.lists(st.one_of(names, st.just(b".stfolder")), min_size=1, max_size=4), folder=st.booleans())
+def test_what_is_out_of_scope_by_default_is_so_without_gitignore_too(parts: list[bytes], *, folder: bool) -> None:
+    path = b"/".join(parts)
+
+    assert excluded().excludes(path, folder=folder) is excluded("# a remark").excludes(path, folder=folder)

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 
 from job.errors import Busy
 from job.files.atomic import write_all
@@ -55,7 +54,7 @@ def _lock(target: int, record: int, name: str) -> None:
 
 
 def _owner(started: float) -> dict[str, str | int | float]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since_timestamp_seconds": started}
+    return {"host": os.uname().nodename, "pid": os.getpid(), "since_timestamp_seconds": started}
 
 
 def _holder(record: int) -> str:

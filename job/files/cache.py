@@ -13,12 +13,17 @@ import os
 import sys
 from collections import deque
 from contextlib import suppress
+from functools import lru_cache
+
+from job.files.mounts import file_system_type
 
 MANNERLY_BYTES = 1 << 20
 """Smaller files are not worth the trouble."""
 
-_STRETCH = 8 << 20
-"""The cache is asked about so much at once, and this far beyond the reach of the kernel's own reading ahead."""
+_STRETCH = 4 << 20
+"""The cache is asked about so much at once, and two of these are read ahead."""
+_REQUEST = 512 << 10
+"""The kernel takes no larger wish for reading ahead than the disk's largest request."""
 _WINDOW = 32 << 20
 """Written pages wait for the disk by so many bytes."""
 _WRITE = 2
@@ -56,21 +61,25 @@ def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
+@lru_cache(maxsize=64)
+def _can_drop(device: int) -> bool:
+    # What lives in memory stays there, and asking about it costs more than about anything else.
+    return file_system_type(device) not in {"tmpfs", "ramfs"}
+
+
 class Guest:
     """Reads one open file from its start to its end, and leaves the cache as it found it."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self._size = size
-        self._seen = 0
+        self._seen = 0 if _can_drop(os.fstat(descriptor).st_dev) else size
         self._ours: deque[tuple[int, int]] = deque()
         """Start and end of what was not cached when we came."""
-        with suppress(OSError):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._advise(0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def arrive(self, offset: int) -> None:
         """Say that the next read is at `offset`; what lies whole stretches behind is dropped."""
-        # Always asked two stretches ahead: what the kernel reads ahead for us must not pass for what was there before.
         while self._seen < min(self._size, offset + 2 * _STRETCH):
             self._look()
         behind = offset // _STRETCH * _STRETCH
@@ -93,8 +102,20 @@ class Guest:
         while first >= 0:
             after = pages.find(b"\1", first)
             last = len(pages) if after < 0 else after
-            self._ours.append((start + first * mmap.PAGESIZE, start + last * mmap.PAGESIZE))
+            self._bring(start + first * mmap.PAGESIZE, start + last * mmap.PAGESIZE)
             first = pages.find(b"\0", last)
+
+    def _bring(self, start: int, end: int) -> None:
+        # The kernel's own reading ahead, as far as the disk is set up for, would pass for what was there before. So it
+        # ends with the first page that is found missing, and exactly what is missing is asked for, in good time.
+        self._advise(0, 0, os.POSIX_FADV_RANDOM)
+        self._ours.append((start, end))
+        for place in range(start, end, _REQUEST):
+            self._advise(place, min(_REQUEST, end - place), os.POSIX_FADV_WILLNEED)
+
+    def _advise(self, offset: int, length: int, advice: int) -> None:
+        with suppress(OSError):
+            os.posix_fadvise(self._descriptor, offset, length, advice)
 
 
 class Trickle:

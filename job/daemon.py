@@ -173,7 +173,7 @@ class _Loop:
             step()
         except Exception as error:  # noqa: BLE001 (a bug in one step must not end the backups)
             text = f"{type(error).__name__}: {error}"
-            self._service.emit(CycleCrashed(error=text, traceback=traceback.format_exc()))
+            self._service.emit(CycleCrashed(error=text, traceback=tuple(traceback.format_exc().splitlines())))
 
     def _take_config(self) -> None:
         self._config = self._service.reload()

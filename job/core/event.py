@@ -10,29 +10,32 @@ from typing import ClassVar, Never, dataclass_transform
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Event:
-    """A fact in the past tense. A subclass declares its fields as a dataclass does; they are given by keyword."""
+    """A fact in the past tense. A subclass declares its fields as a dataclass does; they are given by keyword.
+
+    `vars` of an event holds every field, in the order they are declared.
+    """
 
     name: ClassVar[str] = "event"
     level: ClassVar[str | None] = "info"
     fields: ClassVar[dict[str, type]] = {}
     """The declared fields and their types, in order."""
-    _names: ClassVar[frozenset[str]] = frozenset()
+    _names: ClassVar[list[str]] = []
 
     def __init_subclass__(cls) -> None:
         """Take the fields of a new kind of event from its annotations."""
         cls.fields = {**cls.fields, **cls.__annotations__}
-        cls._names = frozenset(cls.fields)
+        cls._names = [*cls.fields]
 
     def __init__(self, **values: object) -> None:
         """Tell a fact. Raises `TypeError` for a field that is missing or unknown."""
-        if values.keys() != self._names:
-            values = self._with_defaults(values)
+        if [*values] != self._names:
+            values = self._in_order(values)
         self.__dict__.update(values)
 
-    def _with_defaults(self, values: dict[str, object]) -> dict[str, object]:
+    def _in_order(self, values: dict[str, object]) -> dict[str, object]:
         kind = type(self)
         whole = {name: values[name] if name in values else getattr(kind, name, _MISSING) for name in kind.fields}
-        wrong = [*(values.keys() - self._names), *(name for name, value in whole.items() if value is _MISSING)]
+        wrong = [*(values.keys() - kind.fields.keys()), *(name for name, value in whole.items() if value is _MISSING)]
         if wrong:
             raise TypeError(f"{kind.__name__}: missing or unknown fields: {', '.join(sorted(wrong))}")
         return whole

@@ -24,6 +24,7 @@ from job.core.pair_events import (
     PairStarted,
     Progressed,
     ReplacedByFolder,
+    WorkerLost,
 )
 from job.core.tally import Tally
 
@@ -59,6 +60,7 @@ __all__ = [
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
+    "WorkerLost",
     "every_event",
 ]
 
@@ -140,7 +142,8 @@ class CycleCrashed(Event):
     level = "error"
 
     error: str
-    traceback: str
+    traceback: tuple[str, ...]
+    """Its lines."""
 
 
 class OutputFailed(Event):

@@ -7,13 +7,13 @@ Every text that leaves here is printable: no name, path or error can forge a lin
 import math
 from collections.abc import Callable, Iterable
 from enum import EnumType
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.core.entry import base64_of, printable
 from job.core.events import Event
 from job.core.tally import Tally
 
-Fields = dict[str, object]
+Fields = dict[str, Any]
 
 SENTENCES = {
     "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
@@ -32,6 +32,7 @@ SENTENCES = {
     "pair_failed": "Given up in mid-run: {error}",
     "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
     "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",
+    "worker_lost": "A worker process is lost, what it was doing fails: {error}",
     "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",
@@ -63,12 +64,13 @@ def clean(text: str) -> str:
 def fields_of(event: Event) -> Fields:
     """Give an event's fields, flat and ready for JSON, in the order they are declared."""
     kind = type(event)
-    plan = _PLANS.get(kind)
-    if plan is None:
-        plan = _PLANS[kind] = [(name, _way_of(name, type_)) for name, type_ in kind.fields.items()]
-    fields: Fields = {}
-    for name, put in plan:
-        put(fields, name, getattr(event, name))
+    texts, others = _PLANS.get(kind) or _plan(kind)
+    fields = vars(event).copy()
+    for name in texts:
+        if not fields[name].isprintable():
+            fields[name] = clean(fields[name])
+    for name, put in others:
+        put(fields, name, fields[name])
     return fields
 
 
@@ -126,20 +128,8 @@ def spent(seconds: object) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _put(fields: Fields, name: str, value: object) -> None:
-    fields[name] = value
-
-
-def _put_text(fields: Fields, name: str, text: str) -> None:
-    fields[name] = text if text.isprintable() else clean(text)
-
-
 def _put_texts(fields: Fields, name: str, texts: Iterable[str]) -> None:
     fields[name] = [clean(text) for text in texts]
-
-
-def _put_lines(fields: Fields, name: str, text: str) -> None:
-    _put_texts(fields, name, text.splitlines())
 
 
 def _put_number(fields: Fields, name: str, number: float) -> None:
@@ -149,19 +139,23 @@ def _put_number(fields: Fields, name: str, number: float) -> None:
 def _put_path(fields: Fields, name: str, path: bytes) -> None:
     shown = fields[name] = printable(path)
     if shown.encode() != path:
-        fields[f"{name}_base64"] = base64_of(path)
+        _put_several(fields, name, {name: shown, f"{name}_base64": base64_of(path)})
 
 
 def _put_tally(fields: Fields, name: str, tally: Tally) -> None:
-    del name
-    fields.update(tally_fields(tally))
+    _put_several(fields, name, tally_fields(tally))
+
+
+def _put_several(fields: Fields, name: str, several: Fields) -> None:
+    """Put fields where one is, in its place in the order."""
+    before = fields.copy()
+    fields.clear()
+    for each, value in before.items():
+        fields.update(several if each == name else {each: value})
 
 
 _Put = Callable[[Fields, str, Any], None]
 _PUTS: dict[object, _Put] = {
-    bool: _put,
-    int: _put,
-    str: _put_text,
     float: _put_number,
     bytes: _put_path,
     tuple[str, ...]: _put_texts,
@@ -169,13 +163,20 @@ _PUTS: dict[object, _Put] = {
 }
 
 
-_PLANS: dict[type[Event], list[tuple[str, _Put]]] = {}
-"""How each field is put, settled once for a kind of event: a mass copy tells a hundred thousand of one kind."""
+class _Plan(NamedTuple):
+    texts: list[str]
+    others: list[tuple[str, _Put]]
 
 
-def _way_of(name: str, type_: type) -> _Put:
-    # The closed words, of `core/outcome.py` and `Kind`, are printable as they are. Any type that is not known here
-    # raises instead of slipping through as it is (invariant 14).
-    if name == "traceback":
-        return _put_lines
-    return _put if isinstance(type_, EnumType) else _PUTS[type_]
+_PLANS: dict[type[Event], _Plan] = {}
+"""Which fields have to be made printable, and how: settled once for each kind, of which a mass copy tells thousands."""
+
+
+def _plan(kind: type[Event]) -> _Plan:
+    # Numbers are fine as they are, and so are the closed words, of `core/outcome.py` and `Kind`. Any type that is not
+    # known here raises instead of slipping through as it is (invariant 14).
+    fine = {name for name, type_ in kind.fields.items() if type_ in {int, bool} or isinstance(type_, EnumType)}
+    texts = [name for name, type_ in kind.fields.items() if type_ is str]
+    others = [(name, _PUTS[kind.fields[name]]) for name in kind.fields if name not in fine and name not in texts]
+    plan = _PLANS[kind] = _Plan(texts, others)
+    return plan

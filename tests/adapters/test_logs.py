@@ -22,8 +22,6 @@ from job.core.events import (
     CycleStarted,
     DriftFound,
     Event,
-    FileCopied,
-    FileFailed,
     FileSkipped,
     FileUpdated,
     MetadataNotKept,
@@ -33,56 +31,13 @@ from job.core.events import (
 )
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
-
-NOON = 1_790_000_000.125
-
-
-class Told:
-    """Remembers which outputs were told as failed."""
-
-    def __init__(self) -> None:
-        self.outages: list[tuple[str, str]] = []
-
-    def __call__(self, output: str, error: str) -> None:
-        self.outages.append((output, error))
-
-
-def make_logs(stream: io.StringIO | None = None, told: Told | None = None) -> Logs:
-    return Logs(clock=lambda: NOON, failed=told or Told(), stream=stream)
-
-
-def copied(path: bytes = b"music/a.flac") -> FileCopied:
-    return FileCopied(
-        cycle_id="c1",
-        pair="music",
-        path=path,
-        kind=Kind.FILE,
-        bytes=1234,
-        checksum="sha256:00ff",
-        permissions="644",
-        reason="new",
-        duration_seconds=0.25,
-    )
-
-
-def failed(path: bytes = b"a", error: str = "denied") -> FileFailed:
-    return FileFailed(cycle_id="c1", pair="music", path=path, kind=Kind.FILE, reason=Failure.PERMISSION, error=error)
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    assert text.isascii()
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return lines(path.read_text("ascii"))
+from tests.adapters.logbook import NOON, Told, copied, failed, lines, make_logs, read, tell
 
 
 def test_a_copied_file_is_one_flat_line() -> None:
     stream = io.StringIO()
 
-    make_logs(stream)(copied())
+    tell(make_logs(stream), copied())
 
     assert lines(stream.getvalue()) == [
         {
@@ -169,7 +124,7 @@ def test_any_path_and_any_text_make_one_line_that_tells_the_bytes(path: bytes, t
 def test_a_path_that_looks_like_a_log_line_stays_a_path() -> None:
     stream = io.StringIO()
 
-    make_logs(stream)(failed(b'x"}\n{"level": "info", "event": "file_copied"}\x1b[31m', "no\nline"))
+    tell(make_logs(stream), failed(b'x"}\n{"level": "info", "event": "file_copied"}\x1b[31m', "no\nline"))
 
     line = lines(stream.getvalue())[0]
     assert line["event"] == "file_failed"
@@ -197,7 +152,7 @@ def test_floats_that_are_no_json_numbers_become_null() -> None:
 def test_a_traceback_is_a_list_of_lines() -> None:
     stream = io.StringIO()
 
-    make_logs(stream)(CycleCrashed(error="boom", traceback="Traceback:\n  File 'x'\n"))
+    make_logs(stream)(CycleCrashed(error="boom", traceback=("Traceback:", "  File 'x'")))
 
     assert lines(stream.getvalue())[0]["traceback"] == ["Traceback:", "  File 'x'"]
 
@@ -219,8 +174,8 @@ def test_the_log_file_gets_everything_and_the_error_file_what_is_wrong(tmp_path:
     logs = make_logs()
     logs.configure(LogSettings(log_file=str(everything), error_log_file=str(wrong)))
 
-    logs(copied())
-    logs(failed())
+    tell(logs, copied())
+    tell(logs, failed())
 
     assert [line["event"] for line in read(everything)] == ["file_copied", "file_failed"]
     assert [line["event"] for line in read(wrong)] == ["file_failed"]
@@ -232,7 +187,7 @@ def test_one_file_named_twice_gets_each_line_once(tmp_path: Path) -> None:
     logs = make_logs()
     logs.configure(LogSettings(log_file=str(path), error_log_file=str(path)))
 
-    logs(failed())
+    tell(logs, failed())
 
     assert len(read(path)) == 1
 
@@ -241,10 +196,10 @@ def test_a_log_file_is_opened_again_when_it_was_rotated_away(tmp_path: Path) -> 
     path = tmp_path / "all.log"
     logs = make_logs()
     logs.configure(LogSettings(log_file=str(path)))
-    logs(copied(b"before"))
+    tell(logs, copied(b"before"))
 
     path.rename(tmp_path / "all.log.1")
-    logs(copied(b"after"))
+    tell(logs, copied(b"after"))
 
     assert read(tmp_path / "all.log.1")[0]["path"] == "before"
     assert [line["path"] for line in read(path)] == ["after"]
@@ -255,7 +210,7 @@ def test_lines_are_added_to_what_the_file_holds(tmp_path: Path) -> None:
     for name in (b"first", b"second"):
         logs = make_logs()
         logs.configure(LogSettings(log_file=str(path)))
-        logs(copied(name))
+        tell(logs, copied(name))
         logs.close()
 
     assert [line["path"] for line in read(path)] == ["first", "second"]
@@ -265,11 +220,11 @@ def test_new_settings_close_files_that_are_no_longer_named(tmp_path: Path) -> No
     old, new = tmp_path / "old.log", tmp_path / "new.log"
     logs = make_logs()
     logs.configure(LogSettings(log_file=str(old)))
-    logs(copied(b"old"))
+    tell(logs, copied(b"old"))
     descriptors = len(os.listdir("/proc/self/fd"))
 
     logs.configure(LogSettings(log_file=str(new)))
-    logs(copied(b"new"))
+    tell(logs, copied(b"new"))
 
     assert len(read(old)) == 1
     assert len(read(new)) == 1
@@ -305,8 +260,8 @@ def test_what_is_no_regular_file_is_refused_and_told_once(plant: Any, tmp_path: 
     logs = make_logs(stream, told)
     logs.configure(LogSettings(log_file=str(path)))
 
-    logs(copied())
-    logs(copied())
+    tell(logs, copied())
+    tell(logs, copied())
 
     assert [output for output, _ in told.outages] == ["log_file"]
     assert str(path) in told.outages[0][1]
@@ -323,7 +278,7 @@ def test_a_fifo_with_a_reader_is_refused_too(tmp_path: Path) -> None:
     logs = make_logs(None, told)
     logs.configure(LogSettings(log_file=str(path)))
 
-    logs(copied())
+    tell(logs, copied())
 
     assert os.read(reader, 10) == b""
     os.close(reader)
@@ -335,15 +290,15 @@ def test_a_missing_permission_is_told_once_and_the_file_is_tried_again(tmp_path:
     folder.write_text("in the way")
     logs = make_logs(None, told)
     logs.configure(LogSettings(log_file=str(folder / "all.log")))
-    logs(copied(b"lost"))
+    tell(logs, copied(b"lost"))
 
     folder.unlink()
-    logs(copied(b"kept"))
+    tell(logs, copied(b"kept"))
     logs.close()
     (folder / "all.log").unlink()
     folder.rmdir()
     folder.write_text("in the way again")
-    logs(copied(b"lost"))
+    tell(logs, copied(b"lost"))
 
     assert [output for output, _ in told.outages] == ["log_file", "log_file"]
 
@@ -351,13 +306,13 @@ def test_a_missing_permission_is_told_once_and_the_file_is_tried_again(tmp_path:
 def test_telling_an_outage_may_log_without_telling_again(tmp_path: Path) -> None:
     stream = io.StringIO()
 
-    def tell(output: str, error: str) -> None:
+    def note(output: str, error: str) -> None:
         logs(OutputFailed(output=output, error=error))
 
-    logs = Logs(clock=lambda: NOON, failed=tell, stream=stream)
+    logs = Logs(clock=lambda: NOON, failed=note, stream=stream)
     logs.configure(LogSettings(log_file=str(tmp_path), error_log_file="/dev/full"))
 
-    logs(failed())
+    tell(logs, failed())
 
     assert [line["event"] for line in lines(stream.getvalue())] == ["file_failed", "output_failed", "output_failed"]
 
@@ -368,7 +323,7 @@ def test_a_closed_stream_is_an_outage(tmp_path: Path) -> None:
     logs = make_logs(stream, told)
     logs.configure(LogSettings(log_file=str(path)))
 
-    logs(copied())
+    tell(logs, copied())
 
     assert [output for output, _ in told.outages] == ["stdout"]
     assert len(read(path)) == 1

@@ -313,7 +313,7 @@ def test_a_mended_config_and_a_new_cycle_set_their_gauges_back(metrics: Metrics)
 def test_a_crashed_cycle_is_no_longer_in_progress(metrics: Metrics) -> None:
     metrics(CycleStarted(cycle_id="c1", pairs=("music",)))
 
-    metrics(CycleCrashed(error="boom", traceback=""))
+    metrics(CycleCrashed(error="boom", traceback=()))
 
     assert value(metrics, "cycle_in_progress") == 0
 

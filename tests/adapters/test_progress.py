@@ -158,7 +158,7 @@ def test_warnings_that_would_only_be_in_the_log_are_shown() -> None:
             OutputFailed(output="log_file", error="full"),
             RunDisabled(config="c.json", run_enabled="N"),
             DriftFound(**PAIR, path=b"many", kind=Drift.MISSING),
-            CycleCrashed(error="boom", traceback="Traceback"),
+            CycleCrashed(error="boom", traceback=("Traceback",)),
         ]
     )
 

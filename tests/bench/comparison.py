@@ -43,16 +43,20 @@ class Comparison:
         if obstacle := self.scratch.obstacle(work):
             return Result(work, size, missing=obstacle)
         turn = next(self._turns)
-        able = [tool for tool in self.tools if tool.command(self._order(tool, work, turn))]
+        able = [tool for tool in self.tools if self._can(tool, work)]
         self._change(work, turn)
         memory = {tool.name: self._checked(tool, work, turn) for tool in able}
         costs: dict[str, list[Cost]] = {tool.name: [] for tool in able}
-        for number in range(self.scratch.sizes.runs):
+        for number in range(min(self.scratch.sizes.runs, work.rounds or self.scratch.sizes.runs)):
             turn = next(self._turns)
             self._change(work, turn)
             for tool in self._round(able, number):
                 costs[tool.name].append(self._timed(tool, work, turn))
         return Result(work, size, costs, memory)
+
+    def _can(self, tool: Tool, work: Work) -> bool:
+        invited = tool.ours or work.peers is None or tool.name in work.peers
+        return invited and tool.command(self._order(tool, work, 0)) is not None
 
     def _round(self, able: Sequence[Tool], number: int) -> list[Tool]:
         """Say who takes part in a round; another begins each time, so that none always follows the same one."""

@@ -88,6 +88,15 @@ def test_every_tool_runs_in_every_round_but_a_guest_and_one_that_cannot_do_the_w
     assert trees.listing(tmp_path / "source/small") == trees.listing(tmp_path / f"standing/{OURS}")
 
 
+def test_a_work_may_have_fewer_rounds_and_fewer_peers(tmp_path: Path) -> None:
+    comparison = a_comparison(tmp_path, a_tool(OURS), a_tool("theirs"), a_tool("others"))
+    work = Work(name="short", title="short", place=Place.DISK, fresh=True, rounds=2, peers=frozenset({"theirs"}))
+
+    result = comparison.perform(work)
+
+    assert {name: len(costs) for name, costs in result.costs.items()} == {OURS: 2, "theirs": 2}
+
+
 def test_another_tool_begins_each_round(tmp_path: Path) -> None:
     log = tmp_path / "log"
     comparison = a_comparison(tmp_path, *(a_tool(name, also=f"echo -n {name} >>{log}") for name in "abc"))

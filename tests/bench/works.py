@@ -36,6 +36,10 @@ class Work:
     by_checksum: bool = False
     each_size: bool = False
     """Timed with every tree that was asked for; the other works with one of them."""
+    rounds: int | None = None
+    """At most so many timed runs of each tool, because they take long."""
+    peers: frozenset[str] | None = None
+    """Who is compared with us; None for all."""
     options: Mapping[str, object] = field(default_factory=dict)
     """What Truecopy's config says besides the six keys."""
 
@@ -53,9 +57,18 @@ WORKS = (
         place=Place.TMPFS,
         source=Source.LARGE,
         fresh=True,
+        # To the others it is the same work as before.
+        peers=frozenset({"rsync", "cp"}),
         options={"checksum": "blake3"},
     ),
-    Work(name="first_copy_durable", title="first copy, durable", place=Place.DISK, fresh=True, durable=True),
+    Work(
+        name="first_copy_durable",
+        title="first copy, durable",
+        place=Place.DISK,
+        fresh=True,
+        durable=True,
+        rounds=3,
+    ),
     Work(name="unchanged", title="nothing changed", place=Place.DISK, each_size=True),
     Work(
         name="unchanged_audited",
@@ -69,6 +82,7 @@ WORKS = (
         title="nothing changed, by checksum",
         place=Place.DISK,
         by_checksum=True,
+        rounds=3,
         options={"compare": "checksum"},
     ),
     Work(name="changed", title="1 % changed, durable", place=Place.DISK, durable=True, changed=0.01),

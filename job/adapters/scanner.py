@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from job.core.entry import is_reserved, join
 from job.core.record import Stamp
 from job.core.rules import Rules
-from job.files.listing import Listing, Unlisted, fingerprint_of, list_entries, mirror_fingerprint, stamp_of
+from job.files.listing import (
+    Glance,
+    Listing,
+    Unlisted,
+    fingerprint_of,
+    glance,
+    list_entries,
+    mirror_fingerprint_of,
+    stamp_of,
+)
 from job.files.trail import Trail
 
 
@@ -38,16 +47,27 @@ class Scanner:
             yield listing
             waiting.extend(join(path, name) for name in reversed(listing.folders))
 
+    def glance(self, path: bytes, share: int = 0) -> Glance:
+        """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
+        folder = self._trail.goto(path)
+        salt = self._policy + stamp_of(os.fstat(folder))
+        found = glance(folder, salt, lambda rows: self._rules.in_scope(path, rows), share)
+        return found._replace(folders=_visited(path, found.folders))
+
     def list(self, path: bytes) -> Listing:
         """List one folder. Raises `OSError` if it cannot be opened or read."""
         folder = self._trail.goto(path)
         before = os.fstat(folder)
-        entries, unreadable = list_entries(folder)
-        entries = self._rules.in_scope(path, entries)
-        # A reserved folder is reported as failed by its parent; what is in it must not reach the mirror's own state.
-        folders = [e.name for e in entries if stat.S_ISDIR(e.mode) and not is_reserved(join(path, e.name))]
-        fingerprint = fingerprint_of(entries, self._policy + repr(stamp_of(before)).encode("ascii"))
-        return Listing(path, entries, folders, before, fingerprint, unreadable)
+        entries, unreadable = list_entries(folder, lambda rows: self._rules.in_scope(path, rows))
+        folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
+        return Listing(
+            path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable
+        )
+
+
+def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:
+    # A reserved folder is reported as failed by its parent; what is in it must not reach the mirror's own state.
+    return [name for name in folders if not is_reserved(join(path, name))]
 
 
 class MirrorWatch:
@@ -75,7 +95,6 @@ class MirrorWatch:
     def fingerprint(self, path: bytes) -> bytes | None:
         """Give the fingerprint of everything in a mirror folder; None if it cannot be read."""
         try:
-            entries, unreadable = list_entries(self._trail.goto(path))
+            return mirror_fingerprint_of(self._trail.goto(path))
         except OSError:
             return None
-        return None if unreadable else mirror_fingerprint(entries)

@@ -19,6 +19,7 @@ from job.core.config.effective import Metrics as MetricsInForce
 from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
 from job.core.outcome import Result
 from job.errors import ConfigError
+from job.files.cores import default_workers
 from job.tasks.backup import CycleWork, run_cycle
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ class Application:
         """Run one cycle over all pairs."""
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        return run_cycle(config, CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose))
+        work = CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose, cores=default_workers())
+        return run_cycle(config, work)
 
     def last_success(self) -> float | None:
         """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""

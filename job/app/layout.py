@@ -4,9 +4,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from job.adapters.copier import Copier
-from job.adapters.index import Index, IndexTorn, set_aside
+from job.adapters.index import Index
 from job.adapters.leftovers import Leftovers
 from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
@@ -17,8 +18,9 @@ from job.core.outcome import Refusal
 from job.core.rules import Rules
 from job.errors import IndexUnusable, Refused
 from job.files.durable import syncfs, syncfs_means_something
+from job.files.index_file import IndexTorn, set_aside
 from job.files.metadata import Keeper
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Assignment, Bench, Crew, Tacho
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
 from job.tasks.preview import Preview
@@ -39,17 +41,29 @@ class MirrorSync:
 @contextlib.contextmanager
 def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
     """Make everything that the work on one pair needs; gone when the pair is done."""
+
+    def recruit() -> Crew:
+        from job.app.worker import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
+
+        return crew(work, roots)
+
+    with _open_index(work, f"/proc/self/fd/{roots.state}") as memory, set_up(work, roots, memory, meter) as bench:
+        yield replace(bench, recruit=recruit)
+
+
+@contextlib.contextmanager
+def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: int = 0) -> Iterator[Bench]:
+    """Make what one process needs; `slot` is the worker's number, 0 for the main process."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}"))
         source = Scanner(roots.source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
-        leftovers = Leftovers(roots.state)
+        leftovers = Leftovers(roots.state, slot)
         tidy.callback(leftovers.close)
         keeper, sync = Keeper(), MirrorSync(roots.mirror)
-        pace = Pace(pair.rate_limit, stop=work.stop, progress=meter.bytes_copied, clock=time.monotonic, wait=time.sleep)
+        pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
         yield Bench(
             source_root=roots.source,
             mirror_root=roots.mirror,
@@ -85,7 +99,7 @@ def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
 def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
     """Make what a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
-        index = tidy.enter_context(contextlib.closing(_index_to_read(state_folder(config, pair))))
+        index = tidy.enter_context(contextlib.closing(index_to_read(state_folder(config, pair))))
         scanner = Scanner(source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
@@ -93,7 +107,8 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index)
 
 
-def _index_to_read(folder: str) -> Index:
+def index_to_read(folder: str) -> Index:
+    """Open an index for looking only; one that knows nothing where there is none, or a torn one."""
     try:
         return Index.open_read_only(folder) or Index.empty()
     except IndexTorn:

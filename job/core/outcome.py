@@ -23,6 +23,7 @@ class Failure(StrEnum):
     RESERVED_NAME = "reserved_name"
     TYPE_CONFLICT = "type_conflict"
     SYNC = "sync"
+    WORKER_LOST = "worker_lost"
     OTHER = "other"
 
 

@@ -69,6 +69,15 @@ class IndexRebuilt(PairEvent):
     reason: str
 
 
+class WorkerLost(PairEvent):
+    """A worker process ended unasked, killed or out of memory; what it was sent to do fails and is done next time."""
+
+    name = "worker_lost"
+    level = "error"
+
+    error: str
+
+
 class MetadataNotKept(PairEvent):
     """The mirror cannot hold one kind of metadata; told once a cycle, with the first path it was met at."""
 

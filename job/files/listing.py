@@ -1,16 +1,35 @@
-"""List one open folder as plain values, by lstat through the descriptor."""
+"""List one open folder as plain values, by lstat through the descriptor, and fingerprint the listing.
+
+The look needs no object for an entry: a `Row` is a plain tuple with the fields of an `Entry`, in its order.
+"""
 
 import hashlib
 import marshal
 import os
 import stat
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 from job.core.entry import STATE_FOLDER, Entry
 from job.core.record import Stamp
 
+CHUNK = 16_384
+"""Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
+SHARE = 262_144
+"""Entries of a huge folder that are looked at in one go; several processes may take shares of one folder."""
+
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
+_FOLDER = stat.S_IFDIR
+_TYPE = 0o170000
+
+Row = tuple[bytes, int, int, int, int, int, int, int]
+"""Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
+Unreadable = list[tuple[bytes, OSError]]
+"""Names that could be listed but not examined: unknown, never gone."""
+Scope = Callable[[list[Row]], list[Row]]
+"""Leaves out what is out of scope."""
 
 
 class Listing(NamedTuple):
@@ -24,8 +43,23 @@ class Listing(NamedTuple):
     """The folder itself."""
     fingerprint: bytes
     """Equal only if nothing in the listing and nothing of the folder itself moved, under the same rules."""
-    unreadable: list[tuple[bytes, OSError]]
-    """Names that could be listed but not examined: unknown, never gone."""
+    unreadable: Unreadable
+
+
+class Glance(NamedTuple):
+    """What the look needs of a folder, or of one share of a huge one."""
+
+    fingerprint: bytes
+    """As a `Listing`'s, if there is one share only."""
+    folders: list[bytes]
+    """Names of the subfolders in scope."""
+    entries: int
+    """Those in scope that are no folders."""
+    bytes: int
+    """Their sizes summed up."""
+    unreadable: int
+    shares: int = 1
+    """How many shares the whole folder has; counted with the first."""
 
 
 class Unlisted(NamedTuple):
@@ -35,46 +69,132 @@ class Unlisted(NamedTuple):
     error: OSError
 
 
-def list_entries(folder: int) -> tuple[list[Entry], list[tuple[bytes, OSError]]]:
-    """List an open folder, sorted by name; subfolders only by name, inode and type (see `Entry`)."""
-    entries: list[Entry] = []
-    unreadable: list[tuple[bytes, OSError]] = []
+def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> list[Row]:
+    """Examine listed names by lstat; subfolders only by name, inode and type (see `Entry`)."""
+    rows: list[Row] = []
+    for item in found:
+        name = item.name.encode("utf-8", "surrogateescape")
+        try:
+            seen = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable.append((name, error))
+            continue
+        mode = seen.st_mode
+        if mode & _TYPE == _FOLDER:
+            rows.append((name, seen.st_ino, _FOLDER, 0, 0, 0, 0, 0))
+        else:
+            uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
+            rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
+    return rows
+
+
+def entries_of(rows: Iterable[Row]) -> list[Entry]:
+    """Make entries of rows."""
+    make = tuple.__new__
+    return [make(Entry, row) for row in rows]
+
+
+def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], Unreadable]:
+    """List an open folder, what is in scope of it, sorted by name."""
+    rows: list[Row] = []
+    unreadable: Unreadable = []
     with os.scandir(folder) as found:
-        for item in found:
-            name = os.fsencode(item.name)
-            try:
-                seen = item.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                unreadable.append((name, error))
-                continue
-            entries.append(entry_of(name, seen))
-    entries.sort()
-    return entries, unreadable
+        while items := list(islice(found, CHUNK)):
+            some = read_rows(items, unreadable)
+            rows += scope(some) if scope else some
+    rows.sort()
+    return entries_of(rows), unreadable
 
 
 def entry_of(name: bytes, seen: os.stat_result) -> Entry:
     """Make an entry of an lstat."""
     mode = seen.st_mode
     if stat.S_ISDIR(mode):
-        return Entry(name, seen.st_ino, stat.S_IFDIR, 0, 0, 0, 0, 0)
+        return Entry(name, seen.st_ino, _FOLDER, 0, 0, 0, 0, 0)
     return Entry(name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def stamp_of(folder: os.stat_result) -> Stamp:
     """Make the stamp of a folder's own stat."""
-    of_itself = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
-    return b"%d %d %d %d %d %d" % of_itself
+    kept = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
+    return b"%d %d %d %d %d %d" % kept
 
 
-def fingerprint_of(entries: list[Entry], salt: bytes = b"") -> bytes:
-    """Hash a sorted listing, 16 bytes."""
+def fingerprint_of(rows: Sequence[Row | Entry], salt: bytes = b"") -> bytes:
+    """Hash the rows or entries of a folder that is not huge, sorted; 16 bytes."""
+    plain = [row if type(row) is tuple else tuple(row) for row in rows]
+    return _hash(plain, salt)
+
+
+def _hash(rows: Any, salt: bytes) -> bytes:
+    return hashlib.blake2b(salt + marshal.dumps(rows, _MARSHAL_VERSION), digest_size=16).digest()
+
+
+def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
+    """Look at an open folder, or at one share of a huge one, without keeping anything of it. Raises `OSError`.
+
+    A huge folder is hashed in the order in which it is listed, which no file system changes while the folder stays as
+    it is; sorting it would need all of it in memory.
+    """
+    unreadable: Unreadable = []
+    with os.scandir(folder) as found:
+        if share:
+            next(islice(found, share * SHARE - 1, None), None)
+        items = list(islice(found, CHUNK))
+        if share or len(items) == CHUNK:
+            return _glance_on(items, found, (salt, scope), unreadable)
+    rows = scope(read_rows(items, unreadable))
+    rows.sort()
+    folders = [row[0] for row in rows if row[2] == _FOLDER]
+    size = sum([row[5] for row in rows])
+    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), size, len(unreadable))
+
+
+def _glance_on(
+    items: "list[os.DirEntry[str]]",
+    found: "Iterator[os.DirEntry[str]]",
+    hashing: tuple[bytes, Scope],
+    unreadable: Unreadable,
+) -> Glance:
+    salt, scope = hashing
     digest = hashlib.blake2b(salt, digest_size=16)
-    digest.update(marshal.dumps([tuple(entry) for entry in entries], _MARSHAL_VERSION))
-    return digest.digest()
+    folders: list[bytes] = []
+    entries = size = 0
+    left = SHARE
+    while items:
+        left -= len(items)
+        rows = scope(read_rows(items, unreadable))
+        digest.update(marshal.dumps(rows, _MARSHAL_VERSION))
+        below = [row[0] for row in rows if row[2] == _FOLDER]
+        folders += below
+        entries += len(rows) - len(below)
+        size += sum([row[5] for row in rows])
+        items = list(islice(found, min(CHUNK, left)))
+    rest = sum(1 for _ in found)
+    return Glance(digest.digest(), folders, entries, size, len(unreadable), 1 + -(-rest // SHARE))
 
 
-def mirror_fingerprint(entries: list[Entry]) -> bytes:
-    """Hash a mirror listing, our own state folder left out: it changes with every cycle."""
+def whole_fingerprint(shares: Sequence[bytes]) -> bytes:
+    """Join the fingerprints of all shares of a folder, in order."""
+    return shares[0] if len(shares) == 1 else _hash(list(shares), b"")
+
+
+def _without_state(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row[0] != STATE_FOLDER]
+
+
+def mirror_fingerprint_of(folder: int) -> bytes | None:
+    """Hash the whole listing of an open mirror folder, but for our own state folder: it changes with every cycle.
+
+    None if a name in it could not be examined. Raises `OSError`.
+    """
+    shares = [glance(folder, b"", _without_state)]
+    shares += [glance(folder, b"", _without_state, share) for share in range(1, shares[0].shares)]
+    return None if any(each.unreadable for each in shares) else whole_fingerprint([each.fingerprint for each in shares])
+
+
+def mirror_fingerprint(entries: Sequence[Entry]) -> bytes:
+    """Hash the whole listing of a mirror folder that is not huge, as a glance without our state folder does."""
     return fingerprint_of([entry for entry in entries if entry.name != STATE_FOLDER])

@@ -56,7 +56,8 @@ def identity(descriptor: int) -> Identity:
 class _Step:
     name: bytes
     descriptor: int
-    identity: Identity
+    identity: Identity | None = None
+    """Known once the descriptor was closed: only then has the way back to be checked."""
 
 
 class Trail:
@@ -91,9 +92,11 @@ class Trail:
     def _descend(self, name: bytes) -> None:
         parent = self._steps[-1].descriptor if self._steps else self._root
         if len(self._steps) >= _KEPT_OPEN:
-            self._close(self._steps[-_KEPT_OPEN])
-        descriptor = open_folder(name, parent)
-        self._steps.append(_Step(name, descriptor, identity(descriptor)))
+            far = self._steps[-_KEPT_OPEN]
+            if far.descriptor != _CLOSED:
+                far.identity = identity(far.descriptor)
+                self._close(far)
+        self._steps.append(_Step(name, open_folder(name, parent)))
 
     def _climb(self, depth: int) -> None:
         while len(self._steps) > depth:

@@ -1,143 +1,166 @@
-"""Act: bring the mirror of each changed folder up to its source (design 3.1). Folders are visited parents first.
+"""Act: send somebody to every changed folder, and commit what they bring back (design 3.1).
 
-What goes wrong in one place is told and passed over; the next one goes on.
+A small job is done by this process itself. A large one is done by workers, and this process only sends, commits and
+tells; whoever is lost on an errand loses that errand, and nothing else.
 """
 
-import os
-from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable
+from contextlib import closing
 
-from job.core.entry import Entry, Kind, is_reserved, join
-from job.core.outcome import failure_of
-from job.core.plan import Means, decide
-from job.core.rows import decoded
+from job.core.entry import Kind
+from job.core.events import BatchCommitted, FileFailed
+from job.core.outcome import Failure
+from job.core.tally import Tally
 from job.errors import Stopped
-from job.files.listing import Listing
-from job.files.metadata import user_xattrs
-from job.files.trail import Trail
-from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench
-from job.tasks.deeds import Deeds, MirrorLost, Place
-from job.tasks.finish import Work
+from job.tasks.commit import Commit
+from job.tasks.deeds import MirrorLost
+from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
+from job.tasks.look import Looked
 from job.tasks.meter import Meter
-from job.tasks.sweep import sweep_folder
+from job.tasks.rounds import Rounds
+from job.tasks.team import Gone, Team
+from job.tasks.visit import Visitor
 
-_OWNER_MAY_CHANGE = 0o300
+_AHEAD = 4
+"""Errands a worker has before it, so that it neither waits nor commits before its batch is full."""
+_WORTH_BYTES = 256 << 20
+"""Content that is worth workers, however few files it is in."""
+_PATIENCE_NS = 3_500_000_000
+"""How long a stop waits for what workers have to say; the service has five seconds."""
 
 
 class Act:
-    """Acts on changed folders of one pair. Not to be used again after `run`."""
+    """Acts on what a look found for one pair. Not to be used again after `run`."""
 
     def __init__(self, bench: Bench, work: Assignment, meter: Meter) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = Means(work.pair.checksum, work.pair.compare == "checksum")
-        self._sources = Trail(bench.source_root)
-        self._mirrors = Trail(bench.mirror_root)
-        # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
-        self._placing = Trail(bench.mirror_root)
-        self._batch = Batch(bench, work, self._placing)
-        self._deeds = Deeds(bench, work, self._batch, meter)
-        self._met: set[bytes] = set()
-        self._late: list[bytes] = []
+        self._meter = meter
+        self._commit = Commit(bench.memory, bench.sync, work)
+        self._out: dict[int, dict[int, set[bytes]]] = {}
+        self._unvisited: dict[int, int] = {}
 
-    def run(self, folders: Sequence[bytes], unlisted: Iterable[bytes] = ()) -> None:
-        """Bring these folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away.
+    def run(self, found: Looked, team: Team | None = None) -> None:
+        """Bring the changed folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
+        with closing(Rounds(found, self._bench.memory, self._bench.mirror_root)) as rounds:
+            if team is not None and self._is_worth(found, team):
+                self._send_out(rounds, team)
+            self._do(rounds)
 
-        `unlisted` are folders that the look could not read: they are told of, and not to be tried again here.
-        """
-        self._met = {*folders, *unlisted}
-        with closing(self._sources), closing(self._mirrors), closing(self._placing):
-            try:
-                for path in folders:
-                    self._check_stop()
-                    self._visit(path)
-                    self._visit_late()
-                    self._commit_if_full()
-                self._batch.commit()
-            except Stopped:
-                # What needed no temp, such as a mended mode, is done: it is made safe, remembered and told.
-                self._batch.drop()
-                self._batch.commit()
-                raise
-            except MirrorLost:
-                self._batch.drop()
-                self._batch.tidings.publish_failures()
-                raise
-            except BaseException:
-                self._batch.drop()
-                raise
+    @staticmethod
+    def _is_worth(found: Looked, team: Team) -> bool:
+        return found.entries_to_visit >= team.work_from or found.bytes_to_visit >= _WORTH_BYTES
 
-    def _check_stop(self) -> None:
-        if self._assignment.stop():
-            raise Stopped("stopped between two entries")
+    def _do(self, rounds: Rounds) -> None:
+        def deliver(batch: Placed) -> None:
+            self._take_in([batch], rounds)
 
-    def _commit_if_full(self) -> None:
-        if self._batch.full:
-            self._batch.commit()
+        visitor = Visitor(self._bench, self._assignment, self._meter, deliver)
+        with visitor.at_work():
+            while True:
+                errand = self._next(rounds)
+                if errand is not None:
+                    visitor.go(errand)
+                elif rounds.out:
+                    visitor.finish()  # which may bring more to do
+                else:
+                    return
 
-    def _visit_late(self) -> None:
-        """Visit folders that came or were renamed since the look, whole: nobody looked at what is in them."""
-        while self._late:
-            for found in self._bench.source.walk(self._late.pop()):
-                self._check_stop()
-                if isinstance(found, Listing):
-                    # The walk goes on into these by itself; a second visit would sweep the temps of the first.
-                    self._met.update(join(found.path, name) for name in found.folders)
-                self._visit(found.path)
+    def _next(self, rounds: Rounds) -> Errand | None:
+        errand = rounds.take()
+        if errand is not None:
+            self._commit.given = errand.number
+        return errand
 
-    def _visit(self, path: bytes) -> None:
-        if path in self._batch.tidings.lost_folders:
-            return
-        try:
-            listing = self._bench.source.list(path)
-            source = self._sources.goto(path)
-            work = Work(listing, user_xattrs(source))
-        except FileNotFoundError:
-            return  # gone since the look; what is in the mirror stays there
-        except OSError as error:
-            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), str(error))
-            return
-        try:
-            mirror = self._mirrors.goto(path)
-            present = self._mirror_entries(mirror)
-        except OSError as error:
-            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"its mirror cannot be opened: {error}")
-            return
-        self._batch.open(work)
-        self._entries(Place(work, source, mirror), listing, present)
-        self._batch.close(work)
+    def _take_in(self, batches: list[Placed], rounds: Rounds) -> None:
+        if batches:
+            self._commit(batches)
+        for batch in batches:
+            rounds.ended(batch.ended)
+            rounds.unseen(batch.unseen)
 
-    def _entries(self, place: Place, listing: Listing, present: dict[bytes, Entry]) -> None:
-        records = decoded(self._bench.memory.rows(listing.path))
-        for name, error in listing.unreadable:
-            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
-        for entry in listing.entries:
-            self._check_stop()
-            mirror, record = present.get(entry.name), records.get(entry.name)
-            if record is not None and entry.kind is not Kind.FOLDER:
-                # Holds until something better is known: a copy that fails leaves the old content in place.
-                place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
-            self._deeds.do(place, step, mirror, record)
-            if entry.kind is Kind.FOLDER:
-                self._note_if_late(join(listing.path, entry.name))
-            self._commit_if_full()
+    # With workers ----------------------------------------------------------------------------------------------------
 
-    def _note_if_late(self, path: bytes) -> None:
-        # The look asks for every folder that the index does not know, so one it did not ask for is new since then.
-        if path not in self._met and not is_reserved(path) and self._bench.memory.summary(path) is None:
-            self._met.add(path)
-            self._late.append(path)
+    def _send_out(self, rounds: Rounds, team: Team) -> None:
+        team.hire(team.most)
+        while not team.hopeless:
+            if self._assignment.stop():
+                self._stop(rounds, team)
+            for slot in team.ready:
+                self._supply(slot, rounds, team)
+            if not rounds.out and not team.awaited:
+                return
+            self._hear(rounds, team)
 
-    def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
-        """List a mirror folder, made writable for us; temps that a killed run left are swept."""
-        mode = os.fstat(mirror).st_mode
-        if mode & _OWNER_MAY_CHANGE != _OWNER_MAY_CHANGE:
-            with suppress(OSError):  # then the entries fail one by one, each with its own words
-                os.fchmod(mirror, (mode & 0o7777) | 0o700)
-                self._batch.dirty = True
-        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
-        present, swept = sweep_folder(mirror)
-        self._batch.dirty |= swept
-        return {entry.name: entry for entry in present}
+    def _supply(self, slot: int, rounds: Rounds, team: Team) -> None:
+        out = self._out.setdefault(slot, {})
+        while self._unvisited.setdefault(slot, 0) < _AHEAD and (errand := self._next(rounds)):
+            out[errand.number] = {visit.path for visit in errand.visits}
+            self._unvisited[slot] += 1
+            team.give(slot, errand)
+
+    def _hear(self, rounds: Rounds, team: Team) -> None:
+        batches: list[Placed] = []
+        broken: Broken | None = None
+        for slot, answer in team.hear():
+            match answer:
+                case Placed():
+                    batches.append(answer)
+                    self._note(slot, answer)
+                case Progress():
+                    self._meter.told(answer.entries, answer.bytes)
+                    self._unvisited[slot] -= bool(answer.visited)
+                case Gone():
+                    self._lose(slot, answer.how, rounds)
+                case Stopping():
+                    self._out.pop(slot, None)
+                case Broken():
+                    broken = answer
+                case _:
+                    raise AssertionError(answer)
+        self._take_in(batches, rounds)
+        self._meter.bytes_copied(0)
+        if broken is not None:
+            raise MirrorLost(broken.error, hint=broken.hint)
+
+    def _note(self, slot: int, batch: Placed) -> None:
+        out = self._out.get(slot, {})
+        for number in batch.ended:
+            out.pop(number, None)
+        done = {folder.path for folder in batch.folders}
+        for paths in out.values():
+            paths.difference_update(done)
+
+    def _lose(self, slot: int, how: str, rounds: Rounds) -> None:
+        lost = self._out.pop(slot, {})
+        self._unvisited.pop(slot, None)
+        self._fail([path for paths in lost.values() for path in sorted(paths)], how)
+        rounds.ended(lost)
+
+    def _fail(self, paths: Iterable[bytes], how: str) -> None:
+        cycle_id, pair = self._assignment.cycle_id, self._assignment.pair.name
+        failed = 0
+        for path in paths:
+            failed += 1
+            told = f"the worker that was sent there is lost: {how}; the next cycle does it again"
+            self._assignment.emit(
+                FileFailed(
+                    cycle_id=cycle_id,
+                    pair=pair,
+                    path=path,
+                    kind=Kind.FOLDER,
+                    reason=Failure.WORKER_LOST,
+                    error=told,
+                )
+            )
+        if failed:
+            tally = Tally(failed_by={Failure.WORKER_LOST: failed})
+            self._assignment.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
+
+    def _stop(self, rounds: Rounds, team: Team) -> None:
+        team.stop()
+        began_ns = self._assignment.now_ns()
+        while any(self._out.values()) and abs(self._assignment.now_ns() - began_ns) < _PATIENCE_NS:
+            self._hear(rounds, team)
+        raise Stopped("stopped while workers were out")

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 
 from job.core.config.effective import Config, Pair
@@ -27,9 +27,11 @@ from job.files.listing import Unlisted
 from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench
-from job.tasks.look import Care, care_for, look
+from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
+from job.tasks.survey import survey
 from job.tasks.sweep import sweep
+from job.tasks.team import Team
 
 LayOut = Callable[[Assignment, gate.Roots, Meter], AbstractContextManager[Bench]]
 """Makes the bench for a pair that passed the gate."""
@@ -43,7 +45,7 @@ def run_cycle(config: Config, work: "CycleWork") -> Result:
     results, total = [], Tally()
     conflicts = overlap.mirror_conflicts(pairs)
     for pair in pairs:
-        result, tally = back_up(pair, config.state_dir, work, conflicts.get(pair.name))
+        result, tally = back_up(pair, config, work, conflicts.get(pair.name))
         results.append(result)
         total += tally
         if result is Result.STOPPED:
@@ -64,6 +66,8 @@ class CycleWork:
     now_ns: Callable[[], int]
     lay_out: LayOut
     verbose: bool = False
+    cores: int = 1
+    """How many processes may work where the configuration does not say."""
 
 
 @dataclass(slots=True)
@@ -79,14 +83,22 @@ class _Ledger:
         self.emit(event)
 
 
-def back_up(
-    pair: Pair, state_dir: str | None, cycle: CycleWork, refusal: Refused | None = None
-) -> tuple[Result, Tally]:
+def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | None = None) -> tuple[Result, Tally]:
     """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
     ledger = _Ledger(cycle.emit)
-    work = Assignment(cycle.cycle_id, pair, ledger, cycle.stop, cycle.now_ns, verbose=cycle.verbose)
-    result = _guarded(work, state_dir, cycle.lay_out, refusal)
+    work = Assignment(
+        cycle.cycle_id,
+        pair,
+        ledger,
+        cycle.stop,
+        cycle.now_ns,
+        verbose=cycle.verbose,
+        # A limit is kept by one; to share it out would leave some of it unused.
+        workers=1 if pair.rate_limit else config.workers or cycle.cores,
+        workers_from=config.workers_from,
+    )
+    result = _guarded(work, config.state_dir, cycle.lay_out, refusal)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
@@ -152,15 +164,22 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
                 audit=care is Care.AUDIT,
             )
         )
-        found = look(bench, work.pair, meter.looked, care)
-        if found.changed and care is not awake:
-            care, found = awake, look(bench, work.pair, meter.looked, awake)
-        _tell_settled(found.tally, work)
-        _tell_unlisted(found.unlisted, work)
-        meter.expect(found)
-        Act(bench, work, meter).run(found.changed, [folder.path for folder in found.unlisted])
+        with _team(bench, work) as team:
+            found = survey(bench, work.pair, meter.looked, care, team)
+            if found.changed and care is not awake:
+                care, found = awake, survey(bench, work.pair, meter.looked, awake, team)
+            _tell_settled(found.tally, work)
+            _tell_unlisted(found.unlisted, work)
+            meter.expect(found)
+            Act(bench, work, meter).run(found, team)
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
+
+
+def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:
+    if bench.recruit is None or work.workers == 1:
+        return nullcontext()
+    return closing(Team(bench.recruit, work))
 
 
 def _tell_settled(tally: Tally, work: Assignment) -> None:

@@ -1,12 +1,13 @@
 """Batch: give staged temps their names so that nothing is torn and nothing acknowledged is lost (design 3.3).
 
 The order is the point. Temps are complete, then synced; only then renamed, so that a name never stands for half a
-content (invariant 1). Folder metadata comes after the renames, which move folder times. The second sync makes renames
-durable before the index believes them, and the index is committed before anybody is told (invariants 2 and 13).
+content (invariant 1). Folder metadata comes after the renames, which move folder times. What is placed then is handed
+on: `tasks/commit.py` makes the renames durable before the index believes them, and the index before anybody is told.
 """
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from job.core.record import Copied, FolderDone, RowsDone
 from job.files.durable import fsync_folder
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
+from job.tasks.commit import voided
+from job.tasks.errand import Placed
 from job.tasks.finish import Settled, Work, finish
 from job.tasks.tidings import Tidings
 
@@ -37,22 +40,38 @@ class _Staged:
 
 
 class Batch:
-    """Collects staged files and finished folders of one pair, and commits them together."""
+    """Collects staged files and finished folders, and places them together."""
 
-    def __init__(self, bench: Bench, work: Assignment, trail: Trail) -> None:
+    def __init__(self, bench: Bench, work: Assignment, trail: Trail, deliver: Callable[[Placed], None]) -> None:
+        """`deliver` takes what is placed."""
         self._bench = bench
         self._assignment = work
         self._trail = trail
+        self._deliver = deliver
         self._staged: list[_Staged] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.tidings = Tidings(work, bench.keeper)
         self.dirty = False
-        """Whether anything was written that the next commit has to sync."""
+        """Whether anything was written that has to be synced."""
+        self.unseen: list[bytes] = []
+        """Subfolders that perhaps nobody looked at."""
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
         self._bytes = 0
         self._since_ns = work.now_ns()
+        self._errand = self._begun = 0
+        self._ended: list[int] = []
+
+    def begin(self, errand: int) -> None:
+        """Note for which errand everything is done from now on."""
+        self._errand = errand
+        self._begun = self._begun or errand
+
+    def end(self) -> None:
+        """Note that the errand is done with, once this batch is."""
+        self._ended.append(self._errand)
+        self._errand = 0
 
     @property
     def full(self) -> bool:
@@ -116,8 +135,14 @@ class Batch:
         self._staged.clear()
         self._retract()
 
+    def give_up(self) -> None:
+        """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
+        self.tidings.keep_failures()
+        self.dirty = False
+        self._deliver(self._packed([]))
+
     def commit(self) -> None:
-        """Sync, rename, finish folders, sync again, remember, tell. Raises `OSError` only for a lost mirror."""
+        """Sync, rename, finish folders, hand on. What goes wrong is told there."""
         self._sync_or_void()
         if self._assignment.pair.verify_copies == "readback":
             self._read_back()
@@ -125,22 +150,45 @@ class Batch:
         self._staged.clear()
         self._throw_away()
         done = [each for each in (self._finish(work) for work in self._closed) if each is not None]
-        try:
-            if self.dirty:
-                self._sync(placed)
-            self._bench.memory.commit([folder for folder, _ in done], [rows for _, rows in done])
-        except OSError as error:
-            self._unsafe(placed, error)
-            placed = []
         for staged in placed:
             if staged.name in staged.work.lost:
                 self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
             else:
                 self._count(staged)
+        batch = self._packed(done)
+        if self.dirty and self._bench.sync.each:
+            batch = self._folders_synced(batch, placed)
         self._closed.clear()
         self._retract()
-        self._bytes, self.dirty, self._since_ns = 0, False, self._assignment.now_ns()
-        self.tidings.publish()
+        self._bytes, self.dirty = 0, False
+        self._deliver(batch)
+        self._since_ns = self._assignment.now_ns()
+
+    def _packed(self, done: list[tuple[FolderDone, RowsDone]]) -> Placed:
+        events, tally = self.tidings.take()
+        batch = Placed(
+            begun=self._begun,
+            since_ns=self._since_ns,
+            ended=self._ended,
+            folders=[folder for folder, _ in done],
+            rows=[rows for _, rows in done],
+            events=events,
+            tally=tally,
+            dirty=self.dirty and not self._bench.sync.each,
+            unseen=self.unseen,
+        )
+        self._begun, self._ended, self.unseen = self._errand, [], []
+        return batch
+
+    def _folders_synced(self, batch: Placed, placed: list[_Staged]) -> Placed:
+        works = [staged.work for staged in placed] + self._closed
+        try:
+            for path in dict.fromkeys(work.listing.path for work in works):
+                fsync_folder(self._trail.goto(path))
+        except OSError as error:
+            self._doubt([])
+            return voided(batch, Failure.SYNC, str(error), self._assignment)
+        return batch
 
     def _throw_away(self) -> None:
         # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
@@ -153,16 +201,6 @@ class Batch:
             except OSError:
                 work.sure = False  # its next visit sweeps
         self._asides.clear()
-
-    def _unsafe(self, placed: list[_Staged], error: OSError) -> None:
-        reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
-        for staged in placed:
-            staged.work.settled.pop(staged.name, None)
-            self._fail_staged(staged, reason, f"copied, but not known to be safe: {error}")
-        if not placed:
-            path = self._closed[0].listing.path if self._closed else b""
-            self.tidings.fail(path, Kind.FOLDER, reason, f"{len(self._closed)} folders could not be committed: {error}")
-        self._doubt([])
 
     def _doubt(self, works: list[Work]) -> None:
         # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
@@ -191,14 +229,6 @@ class Batch:
             self._staged.clear()
             self._asides.clear()  # the next visit sweeps them
             self._doubt(self._closed)
-
-    def _sync(self, placed: list[_Staged]) -> None:
-        if not self._bench.sync.each:
-            self._bench.sync.all()
-            return
-        works = [staged.work for staged in placed] + self._closed
-        for path in dict.fromkeys(work.listing.path for work in works):
-            fsync_folder(self._trail.goto(path))
 
     def _read_back(self) -> None:
         good = []

@@ -8,8 +8,8 @@ from typing import Protocol
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
-from job.core.record import Copied, FolderDone, FolderSummary, RowsDone, Stamp
-from job.files.listing import Listing, Unlisted
+from job.core.record import Compared, Copied, FolderDone, FolderSummary, RowsDone, Stamp
+from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
 
 
@@ -18,6 +18,9 @@ class Source(Protocol):
 
     def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
         """List every folder from `start` on, parents first."""
+
+    def glance(self, path: bytes, share: int = 0) -> Glance:
+        """Look at one folder, or at one share of a huge one; raises `OSError`."""
 
     def list(self, path: bytes) -> Listing:
         """List one folder; raises `OSError`."""
@@ -71,8 +74,14 @@ class Copyist(Protocol):
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         """Hash a file where it lies; raises as `copy` does."""
 
+    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
+        """Compare a source file with its mirror; raises as `copy` does, for the source's sake only."""
+
     def cold_checksum(self, temp: bytes, mirror: int) -> str:
         """Hash a synced temp as the disk has it."""
+
+    def release(self, temp: bytes, mirror: int, size: int) -> None:
+        """Let the cache forget a synced temp, if it is large."""
 
 
 class Sync(Protocol):
@@ -101,6 +110,39 @@ class Notes(Protocol):
         """Forget the notes of all workers."""
 
 
+class Crew(Protocol):
+    """Worker processes; see `adapters/crew.py`."""
+
+    @property
+    def members(self) -> list[int]:
+        """Who lives."""
+
+    def hire(self, count: int) -> None:
+        """Have so many, as far as the system allows."""
+
+    def give(self, slot: int, task: object) -> None:
+        """Give one a task."""
+
+    def hear(self, seconds: float) -> list[tuple[int, object]]:
+        """Wait for answers; who ended unasked answers something that has a `how`."""
+
+    def stop(self) -> None:
+        """Ask all to end what they do soon."""
+
+    def close(self) -> None:
+        """Let all go."""
+
+
+class Tacho(Protocol):
+    """Counts what was done, for bars and heartbeats."""
+
+    def bytes_copied(self, count: int) -> None:
+        """Note bytes that were copied; 0 is a sign of life."""
+
+    def entry_done(self, bytes_passed_over: int = 0) -> None:
+        """Note an entry that needs nothing more, with those of its bytes that were not copied."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What the work on one pair needs."""
@@ -114,6 +156,8 @@ class Bench:
     copyist: Copyist
     keeper: Keeper
     sync: Sync
+    recruit: Callable[[], Crew] | None = None
+    """Gives worker processes for a large job; None where there may be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +172,7 @@ class Assignment:
     """Wall clock, nanoseconds since the epoch."""
     verbose: bool = False
     """Whether every unchanged entry of a visited folder is told of, too."""
+    workers: int = 1
+    """Processes that look and act."""
+    workers_from: int = 0
+    """Entries of a job from which workers pay."""

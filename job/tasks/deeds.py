@@ -1,7 +1,7 @@
 """Deeds: do to one entry what was decided. Everything an entry may suffer is caught here, and told as its failure."""
 
 import os
-import secrets
+import stat
 from dataclasses import dataclass
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kept_mode, permissions
@@ -12,10 +12,9 @@ from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError, JobError
 from job.files.listing import entry_of
 from job.tasks.batch import Batch
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
-from job.tasks.meter import Meter
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
@@ -34,16 +33,26 @@ class Place:
     mirror: int
 
 
+def make_folder(name: bytes, parent: int) -> None:
+    """Make a mirror folder, unless who visits what is below it was first; what stands there must be a folder."""
+    try:
+        # Nobody else may enter before the folder has its own owner and mode.
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise
+
+
 class Deeds:
     """Carries out steps for one pair."""
 
-    def __init__(self, bench: Bench, work: Assignment, batch: Batch, meter: Meter) -> None:
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, tacho: Tacho) -> None:
         self._bench = bench
         self._assignment = work
         self._batch = batch
-        self._meter = meter
+        self._tacho = tacho
         self._likeness = Likeness(bench.copyist)
-        self._run = secrets.token_hex(4).encode("ascii")
+        self._run = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
     def do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
@@ -90,8 +99,7 @@ class Deeds:
         name = step.entry.name
         self._batch.dirty = True
         if mirror is None:
-            # Nobody else may enter before the folder has its own owner and mode.
-            os.mkdir(name, 0o700, dir_fd=place.mirror)
+            make_folder(name, place.mirror)
             return
         # The old content goes only when the folder that takes its place is safe.
         self._batch.announce(place.work)
@@ -140,7 +148,7 @@ class Deeds:
         )
         self._drift(place, entry, step.drift)
         self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns))
-        self._meter.entry_done()
+        self._tacho.entry_done()
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
@@ -187,7 +195,7 @@ class Deeds:
     def _update(self, place: Place, step: Step) -> None:
         self._batch.dirty = True
         self._batch.tidings.counts.updated += 1
-        self._meter.entry_done(step.entry.size)
+        self._tacho.entry_done(step.entry.size)
         self._batch.tidings.tell(
             FileUpdated(
                 cycle_id=self._assignment.cycle_id,
@@ -201,7 +209,7 @@ class Deeds:
 
     def _skip(self, place: Place, step: Step, reason: Skip) -> None:
         self._batch.tidings.counts.skipped[reason] += 1
-        self._meter.entry_done(step.entry.size)
+        self._tacho.entry_done(step.entry.size)
         if reason is Skip.VANISHED:
             place.work.sure = False
         if self._assignment.verbose or reason is not Skip.UNCHANGED:
@@ -213,7 +221,7 @@ class Deeds:
             )
 
     def _fail(self, place: Place, step: Step, reason: Failure, error: str) -> None:
-        self._meter.entry_done(step.entry.size)
+        self._tacho.entry_done(step.entry.size)
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 
     def _drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:

@@ -14,7 +14,7 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
-from job.files.listing import Listing
+from job.files.listing import Glance
 from job.files.trail import open_folder, open_root
 from job.tasks import overlap
 
@@ -175,8 +175,8 @@ def _explain(state: int, pair: Pair) -> None:
 class Listed(Protocol):
     """What the check of the source needs."""
 
-    def list(self, path: bytes) -> Listing:
-        """List one folder; raises `OSError`."""
+    def glance(self, path: bytes) -> Glance:
+        """Look at one folder; raises `OSError`."""
 
 
 def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
@@ -186,14 +186,18 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
     Raises `Refused` (invariant 5).
     """
     try:
-        listing = source.list(b"")
+        seen = source.glance(b"")
     except OSError as error:
         raise Refused(
             Refusal.SOURCE_UNREADABLE,
             f"the source {pair.source} cannot be listed: {error.strerror}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    if not listing.entries and (known or any(os.fsencode(name) != STATE_FOLDER for name in os.listdir(mirror))):
+    if (
+        not seen.entries
+        and not seen.folders
+        and (known or any(os.fsencode(name) != STATE_FOLDER for name in os.listdir(mirror)))
+    ):
         files = f"{known} files of it are" if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,

@@ -24,6 +24,8 @@ class Judgement(NamedTuple):
     """Of the source; empty for a symlink."""
     drifted: bool
     """Whether the mirror's content is not what Truecopy left there."""
+    alike: Entry | None = None
+    """The mirror as it was read, if it is known that there is nothing to mend either."""
 
 
 class Likeness:
@@ -44,13 +46,21 @@ class Likeness:
         if mirror_folder is None and record is not None:
             checksum, seen = self._copyist.checksum(entry, source, record.checksum.partition(":")[0])
             return Judgement(checksum == record.checksum, seen, checksum, drifted=False)
-        checksum, seen = self._copyist.checksum(entry, source)
-        mirrored = ""
-        if mirror_folder is not None:
-            with suppress(OSError, ChangedWhileReadError):
-                mirrored, _ = self._copyist.checksum(mirror, mirror_folder)
-        drifted = record is not None and _algorithm(record.checksum) == _algorithm(checksum) != ""
-        return Judgement(checksum == mirrored, seen, checksum, drifted and mirrored != (record and record.checksum))
+        if mirror_folder is None:
+            checksum, seen = self._copyist.checksum(entry, source)
+            return Judgement(same=False, source=seen, checksum=checksum, drifted=False)
+        found = self._copyist.compare(entry, source, mirror, mirror_folder)
+        drifted = not found.same and self._drifted(found.checksum, mirror, mirror_folder, record)
+        return Judgement(found.same, found.source, found.checksum, drifted, found.alike)
+
+    def _drifted(self, checksum: str, mirror: Entry, mirror_folder: int, record: Record | None) -> bool:
+        if record is None or _algorithm(record.checksum) != _algorithm(checksum):
+            return False
+        try:
+            mirrored, _ = self._copyist.checksum(mirror, mirror_folder)
+        except (OSError, ChangedWhileReadError):
+            return True
+        return mirrored != record.checksum
 
     @staticmethod
     def _links(entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None) -> Judgement:

@@ -1,19 +1,25 @@
 """Look: find the folders that need work. A folder whose fingerprint and mirror stamp did not move is done (design 3.1).
 
-What could not be read is unknown, never gone.
+What could not be read is unknown, never gone. Folders still to be looked at are handed out as whole subtrees: whoever
+takes one goes on into it, and gives back what is left after a slice of time, so that nobody waits for long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from job.core.config.effective import Pair
+from job.core.entry import join
 from job.core.outcome import Skip
+from job.core.packed import Packed
 from job.core.record import FolderSummary
 from job.core.tally import Tally
-from job.files.listing import Listing, Unlisted
+from job.files.listing import CHUNK, Glance, Unlisted
 from job.tasks.bench import Memory, Source, Watch
+
+Item = tuple[bytes, int]
+"""A folder to be looked at, by its path, or one share of a huge one."""
 
 
 class Eyes(Protocol):
@@ -32,12 +38,48 @@ class Eyes(Protocol):
         """What is remembered."""
 
 
+class Care(IntEnum):
+    """How closely the mirror is looked at."""
+
+    ASLEEP = 0
+    """Only its root, which is open anyway."""
+    FOLDERS = 1
+    """A stat of every folder."""
+    AUDIT = 2
+    """A stat of every file, too."""
+
+
+class Changed(NamedTuple):
+    """A folder that has to be visited."""
+
+    path: bytes
+    entries: int
+    """Entries in scope, as the look found them, folders not counted."""
+    size: int
+    """Their bytes summed up."""
+    fingerprint: bytes
+    """What the look saw: a visit that sees something else tells which folders it found."""
+    lacking: bool
+    """Whether the mirror has no such folder."""
+    huge: bool
+    """Whether it has more entries than anybody holds in memory at once."""
+
+
+class Share(NamedTuple):
+    """One share of a huge folder, which is judged when all of them are there."""
+
+    path: bytes
+    number: int
+    glance: Glance
+
+
 @dataclass(slots=True)
 class Looked:
-    """What a look found. Plain values; `changed` holds paths below the root, parents before children."""
+    """What a look found. Plain values; `changed` holds parents before children."""
 
-    changed: list[bytes] = field(default_factory=list)
+    changed: Packed[tuple[object, ...]] = field(default_factory=Packed)
     unlisted: list[Unlisted] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)
     folders_unchanged: int = 0
     entries_unchanged: int = 0
     specials_unchanged: int = 0
@@ -53,57 +95,90 @@ class Looked:
         }
         return Tally(folders=self.folders_unchanged, skipped_by={why: n for why, n in skipped.items() if n})
 
+    @property
+    def entries(self) -> int:
+        """Entries seen so far."""
+        return self.entries_unchanged + self.entries_to_visit
 
-class Care(IntEnum):
-    """How closely the mirror is looked at."""
+    def changes(self) -> Iterator[Changed]:
+        """Go through the folders that have to be visited."""
+        return map(Changed._make, self.changed)
 
-    ASLEEP = 0
-    """Only its root, which is open anyway."""
-    FOLDERS = 1
-    """A stat of every folder."""
-    AUDIT = 2
-    """A stat of every file, too."""
+    def absorb(self, other: "Looked") -> None:
+        """Take in what somebody else found."""
+        self.changed.extend(other.changed)
+        self.unlisted += other.unlisted
+        self.shares += other.shares
+        self.folders_unchanged += other.folders_unchanged
+        self.entries_unchanged += other.entries_unchanged
+        self.specials_unchanged += other.specials_unchanged
+        self.entries_to_visit += other.entries_to_visit
+        self.bytes_to_visit += other.bytes_to_visit
 
 
-def look(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], care: Care) -> Looked:
-    """Walk the source against the index, and the mirror as closely as `care` says.
+class Looker:
+    """Looks at folders, one process's worth of it."""
 
-    `notice` is called after each folder with what was found so far; what it raises ends the look.
-    """
-    found = Looked()
-    for listing in eyes.source.walk():
-        if isinstance(listing, Unlisted):
-            found.unlisted.append(listing)
+    def __init__(self, eyes: Eyes, pair: Pair, care: Care) -> None:
+        self._glance = eyes.source.glance
+        self._watch = eyes.watch
+        self._memory = eyes.memory
+        self._believe = pair.compare != "checksum"
+        self._care = care
+
+    def go(self, waiting: Packed[Item], is_over: Callable[[], bool]) -> Looked:
+        """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
+
+        Raises what `is_over` raises.
+        """
+        found = Looked()
+        with self._memory.looking():
+            while waiting:
+                self._look_at(waiting.pop(), found, waiting)
+                if is_over():
+                    break
+        return found
+
+    def _look_at(self, item: Item, found: Looked, waiting: Packed[Item]) -> None:
+        path, share = item
+        try:
+            seen = self._glance(path, share)
+        except OSError as error:
+            found.unlisted.append(Unlisted(path, error))
+            return
+        if seen.folders:
+            waiting.extend([(join(path, name), 0) for name in reversed(seen.folders)])
+        if share or seen.shares > 1:
+            waiting.extend([(path, number) for number in range(1, seen.shares)])
+            found.shares.append(Share(path, share, seen._replace(folders=[])))
         else:
-            _file_away(listing, eyes, pair, found, care)
-        notice(found)
-    return found
+            self.judge(path, seen, found, huge=seen.entries + len(seen.folders) >= CHUNK)
 
+    def judge(self, path: bytes, seen: Glance, found: Looked, *, huge: bool) -> None:
+        """Count a folder as unchanged, or among those to be visited."""
+        known = self._memory.summary(path)
+        if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
+            found.folders_unchanged += 1
+            found.entries_unchanged += known.entries
+            found.specials_unchanged += known.specials
+            return
+        # Whoever has to write to a sleeping mirror looks again, with it awake.
+        lacking = self._care is not Care.ASLEEP and self._watch.stamp(path) is None
+        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge))
+        found.entries_to_visit += seen.entries
+        found.bytes_to_visit += seen.bytes
 
-def _file_away(listing: Listing, eyes: Eyes, pair: Pair, found: Looked, care: Care) -> None:
-    known = eyes.memory.summary(listing.path)
-    if known and _source_unmoved(listing, known, pair) and _mirror_unmoved(listing, known, eyes, care):
-        found.folders_unchanged += 1
-        found.entries_unchanged += known.entries
-        found.specials_unchanged += known.specials
-        return
-    found.changed.append(listing.path)
-    found.entries_to_visit += len(listing.entries) - len(listing.folders)
-    found.bytes_to_visit += sum(entry.size for entry in listing.entries)
+    def _source_unmoved(self, seen: Glance, known: FolderSummary) -> bool:
+        if not self._believe or known.recheck or seen.unreadable:
+            return False
+        return seen.fingerprint == known.fingerprint
 
-
-def _source_unmoved(listing: Listing, known: FolderSummary, pair: Pair) -> bool:
-    if pair.compare == "checksum" or known.recheck or listing.unreadable:
-        return False
-    return listing.fingerprint == known.fingerprint
-
-
-def _mirror_unmoved(listing: Listing, known: FolderSummary, eyes: Eyes, care: Care) -> bool:
-    if care is Care.ASLEEP and listing.path:
-        return True
-    if eyes.watch.stamp(listing.path) != known.stamp:
-        return False
-    return care is not Care.AUDIT or eyes.watch.fingerprint(listing.path) == known.mirror_fingerprint
+    def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
+        if self._care is Care.ASLEEP and path:
+            return True
+        if self._watch.stamp(path) != known.stamp:
+            return False
+        return self._care is not Care.AUDIT or self._watch.fingerprint(path) == known.mirror_fingerprint
 
 
 def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:

@@ -22,7 +22,7 @@ class Meter:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
         if self._work.stop():
             raise Stopped("stopped while looking")
-        self._entries = found.entries_unchanged + found.entries_to_visit
+        self._entries = found.entries
         self._tell_now_and_then()
 
     def expect(self, found: Looked) -> None:
@@ -40,6 +40,12 @@ class Meter:
         """Note an entry that needs nothing more, with those of its bytes that were not copied."""
         self._entries += 1
         self._bytes += bytes_passed_over
+        self._tell_now_and_then()
+
+    def told(self, entries: int, count: int) -> None:
+        """Note what a worker did."""
+        self._entries += entries
+        self._bytes += count
         self._tell_now_and_then()
 
     def _tell_now_and_then(self) -> None:

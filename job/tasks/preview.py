@@ -13,7 +13,8 @@ from job.files.listing import list_entries
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch
-from job.tasks.look import Looked, care_for, look
+from job.tasks.look import Looked, care_for
+from job.tasks.survey import survey
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 
@@ -48,14 +49,14 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     pair = view.pair
     gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
     care, awake = care_for(pair, view.memory.audited, now)
-    found = look(view, pair, notice, care)
+    found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
-        found = look(view, pair, notice, awake)
+        found = survey(view, pair, notice, awake)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
     with closing(Trail(view.mirror_root)) as trail:
-        for path in found.changed:
-            yield from _folder(view, path, trail)
+        for change in found.changes():
+            yield from _folder(view, change.path, trail)
 
 
 def _folder(view: Preview, path: bytes, trail: Trail) -> Iterator[Planned]:

@@ -1,9 +1,9 @@
 """Tidings: what is to be told with the next commit, and counted. Nothing is told before it is true (invariant 2)."""
 
 from job.core.entry import Kind
-from job.core.events import BatchCommitted, Event, FileFailed, MetadataNotKept
+from job.core.events import Event, FileFailed, MetadataNotKept
 from job.core.outcome import Failure
-from job.core.tally import Counts
+from job.core.tally import Counts, Tally
 from job.files.metadata import Keeper
 from job.tasks.bench import Assignment
 
@@ -48,17 +48,13 @@ class Tidings:
                 )
             )
 
-    def publish(self) -> None:
-        """Tell everything that waits, then what it adds up to."""
-        for event in self._waiting:
-            self._work.emit(event)
-        self._waiting.clear()
+    def take(self) -> tuple[list[Event], Tally]:
+        """Give everything that waits, and what it adds up to, to be told with the commit."""
+        events, self._waiting = self._waiting, []
         tally, self.counts = self.counts.tally(), Counts()
-        if tally.entries or tally.folders:
-            self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=tally))
+        return events, tally
 
-    def publish_failures(self) -> None:
-        """Tell what failed and nothing else: for a mirror that takes no commit any more."""
+    def keep_failures(self) -> None:
+        """Forget everything but what failed: for a mirror that takes no commit any more."""
         self._waiting = [event for event in self._waiting if isinstance(event, FileFailed)]
         self.counts = Counts(failed=self.counts.failed)
-        self.publish()

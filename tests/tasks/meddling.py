@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.core.entry import Entry
-from job.core.record import Copied
+from job.core.record import Compared, Copied
 from job.tasks.backup import LayOut
 from job.tasks.bench import Copyist
 from tests.tasks.workshop import changed
@@ -41,8 +41,17 @@ class MeddledCopyist:
         self.after_checksum(_path(listed, folder))
         return found
 
+    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
+        found = self.real.compare(listed, source, mirror, mirror_folder)
+        self.after_checksum(_path(listed, source))
+        self.after_checksum(_path(mirror, mirror_folder))
+        return found
+
     def cold_checksum(self, temp: bytes, mirror: int) -> str:
         return self.real.cold_checksum(temp, mirror)
+
+    def release(self, temp: bytes, mirror: int, size: int) -> None:
+        self.real.release(temp, mirror, size)
 
 
 def _path(listed: Entry, folder: int) -> Path:

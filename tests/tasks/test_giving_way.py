@@ -33,7 +33,8 @@ def test_the_old_copy_goes_only_after_the_folder_was_synced(turned: Workshop) ->
 
     told = turned.cycle(with_sync(lambda: seen.append((len(old_copies(turned)), (turned.mirror / "name").is_dir()))))
 
-    assert seen == [(1, True), (0, True)]
+    assert seen[:2] == [(1, True), (0, True)]
+    assert set(seen[2:]) <= {(0, True)}
     assert told.result is Result.SUCCESS
     assert_mirrored(turned)
     assert turned.temps == []

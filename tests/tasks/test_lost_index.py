@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from job.core.events import IndexRebuilt, PairFailed, PairRefused
-from job.core.outcome import Refusal, Result
+from job.core.events import FileFailed, IndexRebuilt, PairRefused
+from job.core.outcome import Failure, Refusal, Result
 from tests.tasks.meddling import meddled
 from tests.tasks.workshop import Workshop, assert_mirrored
 
@@ -53,7 +53,12 @@ def without_its_schema(index: Path) -> None:
     index.write_bytes(content.replace(b"CREATE TABLE", b"CR\xff\xfeTE \x00ABLE"))
 
 
-DAMAGES = [lost, cut_to_nothing, overwritten, without_its_schema]
+def of_an_older_version(index: Path) -> None:
+    with closing(sqlite3.connect(index, isolation_level=None)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+
+
+DAMAGES = [lost, cut_to_nothing, overwritten, without_its_schema, of_an_older_version]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -90,7 +95,7 @@ def test_a_cycle_after_damage_works_copies_nothing_and_mends_the_index(
     assert told.result is again.result is Result.SUCCESS
     assert told.tally.copied == again.tally.copied == 0
     assert told.tally.skipped == again.tally.skipped == 2
-    assert len(told.of(IndexRebuilt)) == (damage in {overwritten, without_its_schema})
+    assert len(told.of(IndexRebuilt)) == (damage not in {lost, cut_to_nothing})
     assert again.of(IndexRebuilt) == []
     assert_mirrored(known)
 
@@ -140,23 +145,25 @@ def test_a_locked_index_refuses_the_pair_and_is_not_set_aside(known: Workshop) -
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_index_that_somebody_locks_in_mid_run_fails_the_pair_and_is_not_set_aside(known: Workshop) -> None:
+def test_an_index_that_somebody_locks_in_mid_run_takes_nothing_and_is_not_set_aside(known: Workshop) -> None:
     inode = index_of(known).stat().st_ino
     for name in ("a/new", "b/new"):
         known.write(name)
     locks = []
 
     def lock(_: Path) -> None:
-        locks.append(locked(index_of(known)))
-        locks[-1].__enter__()
+        if not locks:
+            locks.append(locked(index_of(known)))
+            locks[-1].__enter__()
 
     told = known.cycle(meddled(before_copy=lock))
     for each in locks:
         each.__exit__(None, None, None)
 
     assert len(locks) == 1
-    assert "locked" in told.of(PairFailed)[0].error
-    assert told.result is Result.FAILED
+    assert told.failed == {b"a/new": Failure.SYNC, b"b/new": Failure.SYNC}
+    assert "locked" in told.of(FileFailed)[0].error
+    assert told.result is Result.PARTIAL
     assert told.of(IndexRebuilt) == []
     assert known.temps == []
     assert_kept(known, inode)

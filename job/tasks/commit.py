@@ -1,0 +1,101 @@
+"""Commit: make placed batches durable, have the index remember them, and only then tell (invariants 2 and 13).
+
+One sync and one transaction serve all batches that came meanwhile. Only the main process does this, so the index has
+one writer and the events one order.
+"""
+
+from dataclasses import replace
+
+from job.core.entry import Kind
+from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
+from job.core.outcome import Failure, failure_of
+from job.tasks.bench import Assignment, Memory, Sync
+from job.tasks.errand import Placed
+
+
+class Commit:
+    """Commits the batches of one pair."""
+
+    def __init__(self, memory: Memory, sync: Sync, work: Assignment) -> None:
+        self._memory = memory
+        self._sync = sync
+        self._work = work
+        self._not_kept: set[str] = set()
+        self._unsafe_to = 0
+        self._unsafe_until_ns: int | None = None
+        self.given = 0
+        """The latest errand that somebody was sent on."""
+
+    def __call__(self, batches: list[Placed]) -> None:
+        """Sync, remember, tell. What goes wrong is told as failures."""
+        batches = [self._trusted(batch) for batch in batches]
+        try:
+            if any(batch.dirty for batch in batches):
+                self._sync.all()
+        except OSError as error:
+            self._unsafe_to, self._unsafe_until_ns = self.given, self._work.now_ns()
+            batches = [self._voided(batch, Failure.SYNC, str(error)) for batch in batches]
+        folders = [folder for batch in batches for folder in batch.folders]
+        rows = [each for batch in batches for each in batch.rows]
+        try:
+            if folders or rows or any(batch.dirty for batch in batches):
+                self._memory.commit(folders, rows)
+        except OSError as error:
+            reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
+            batches = [self._voided(batch, reason, str(error)) for batch in batches]
+        for batch in batches:
+            self._tell(batch)
+
+    def _trusted(self, batch: Placed) -> Placed:
+        # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
+        if self._unsafe_until_ns is not None and batch.since_ns < self._unsafe_until_ns:
+            return self._voided(batch, Failure.SYNC, "an earlier sync failed")
+        if batch.begun <= self._unsafe_to:
+            return replace(batch, folders=[], rows=[])
+        return batch
+
+    def _voided(self, batch: Placed, reason: Failure, error: str) -> Placed:
+        return voided(batch, reason, error, self._work)
+
+    def _tell(self, batch: Placed) -> None:
+        for event in batch.events:
+            if isinstance(event, MetadataNotKept):
+                if event.what in self._not_kept:
+                    continue  # another worker met the same refusal
+                self._not_kept.add(event.what)
+            self._work.emit(event)
+        if batch.tally.entries or batch.tally.folders:
+            self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=batch.tally))
+
+
+def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Placed:
+    """Turn what was placed into failures: nothing of it is remembered, so the next cycle compares it all again."""
+    if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
+        return batch
+    events = [_failed(event, reason, error) if isinstance(event, FileCopied) else event for event in batch.events]
+    failures = batch.tally.copied
+    if not failures:
+        failures = 1
+        path = batch.folders[0].path if batch.folders else b""
+        told = f"{len(batch.folders)} folders could not be committed: {error}"
+        events.append(
+            FileFailed(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                path=path,
+                kind=Kind.FOLDER,
+                reason=reason,
+                error=told,
+            )
+        )
+    failed_by = dict(batch.tally.failed_by)
+    failed_by[reason] = failed_by.get(reason, 0) + failures
+    tally = replace(batch.tally, copied=0, bytes_copied=0, failed_by=failed_by)
+    return replace(batch, folders=[], rows=[], events=events, tally=tally)
+
+
+def _failed(event: FileCopied, reason: Failure, error: str) -> Event:
+    told = f"copied, but not known to be safe: {error}"
+    return FileFailed(
+        cycle_id=event.cycle_id, pair=event.pair, path=event.path, kind=event.kind, reason=reason, error=told
+    )

@@ -1,0 +1,97 @@
+"""Rounds: which folder may be visited when, cut into errands of a fair size.
+
+Folders are independent of each other once the mirror has them: so they are made here, parents first, just before
+somebody is sent to them. Where something else still has the name, they wait until everybody else is back; the visit of
+the folder above them has replaced it by then.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from job.core.entry import is_reserved
+from job.core.packed import Packed
+from job.files.trail import Trail
+from job.tasks.bench import Memory
+from job.tasks.deeds import make_folder
+from job.tasks.errand import Errand, Visit
+from job.tasks.look import Changed, Looked
+
+_MOST_ENTRIES = 256
+_MOST_BYTES = 32 << 20
+_MOST_FOLDERS = 64
+
+
+class Rounds:
+    """Gives out errands. Use it with `contextlib.closing`."""
+
+    def __init__(self, found: Looked, memory: Memory, mirror_root: int) -> None:
+        self._found = found
+        self._memory = memory
+        self._trail = Trail(mirror_root)
+        self._changes: Iterator[Changed] = found.changes()
+        self._later: Packed[tuple[object, ...]] = Packed()
+        self._second = False
+        self._late: list[bytes] = []
+        self._met: set[bytes] = set()
+        self._out: set[int] = set()
+        self._number = 0
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._trail.close()
+
+    @property
+    def out(self) -> bool:
+        """Whether somebody is still out on an errand."""
+        return bool(self._out)
+
+    def take(self) -> Errand | None:
+        """Give the next errand; None if there is none, or none before somebody else is back."""
+        visits = self._next_visits()
+        if not visits and self._late:
+            visits = [Visit(self._late.pop(), b"", "")]
+        if not visits and self._later and not self._out:
+            self._changes = map(Changed._make, self._later)
+            self._later, self._second = Packed(), True
+            visits = self._next_visits()
+        if not visits:
+            return None
+        self._number += 1
+        self._out.add(self._number)
+        return Errand(self._number, visits)
+
+    def ended(self, numbers: Iterable[int]) -> None:
+        """Note errands that are done with, or lost."""
+        self._out.difference_update(numbers)
+
+    def unseen(self, folders: Iterable[bytes]) -> None:
+        """Have folders visited that came since the look; those it knew are left out."""
+        for path in folders:
+            if not self._met:
+                # Rarely asked for, so that it is not kept at hand.
+                self._met = {change.path for change in self._found.changes()}
+                self._met.update(each.path for each in self._found.unlisted)
+            if path not in self._met and not is_reserved(path) and self._memory.summary(path) is None:
+                self._met.add(path)
+                self._late.append(path)
+
+    def _next_visits(self) -> list[Visit]:
+        visits: list[Visit] = []
+        entries = size = 0
+        for change in self._changes:
+            if change.lacking and not self._make(change.path) and not self._second:
+                self._later.append(tuple(change))
+                continue
+            visits.append(Visit(change.path, change.fingerprint, self._memory.rows(change.path)))
+            entries += change.entries
+            size += change.size
+            if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(visits) >= _MOST_FOLDERS:
+                break
+        return visits
+
+    def _make(self, path: bytes) -> bool:
+        parent, _, name = path.rpartition(b"/")
+        try:
+            make_folder(name, self._trail.goto(parent))
+        except OSError:
+            return False
+        return True

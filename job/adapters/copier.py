@@ -14,15 +14,17 @@ from functools import partial
 from typing import NamedTuple
 
 from job.core.entry import Entry
-from job.core.record import Copied
+from job.core.record import Compared, Copied
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
 from job.files.cache import MANNERLY_BYTES, Trickle, drop
 from job.files.listing import entry_of
 from job.files.metadata import Keeper, user_xattrs
 from job.files.room import Room
+from job.files.steady import open_file, unmoved
 from job.files.stream import Hash, Stream, Take
 from job.files.trail import open_name, single
+from job.files.twin import Twin
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
@@ -50,6 +52,7 @@ class Copier:
         self._sync_each = sync_each
         self._room = Room()
         self._stream = Stream()
+        self._twin = Twin()
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
@@ -76,7 +79,7 @@ class Copier:
             found = self._read(descriptor, self._algorithm, before.st_size, self._writer(written, before.st_size))
             xattrs = user_xattrs(descriptor)
             after = os.fstat(descriptor)
-            if found.size == before.st_size and _unmoved(before, after):
+            if found.size == before.st_size and unmoved(before, after):
                 made = self._finish(written, before, xattrs)
                 return Copied(entry_of(name, before), found.text, made.st_ino, made.st_mtime_ns)
             before = after
@@ -149,13 +152,42 @@ class Copier:
             for _ in range(_TRIES):
                 found = self._read(descriptor, algorithm or self._algorithm, before.st_size, self._breathe)
                 after = os.fstat(descriptor)
-                if found.size == before.st_size and _unmoved(before, after):
+                if found.size == before.st_size and unmoved(before, after):
                     return found.text, entry_of(listed.name, before)
                 before = after
                 os.lseek(descriptor, 0, os.SEEK_SET)
         finally:
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
+
+    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
+        """Read a source file and its mirror side by side; the source is hashed, and the mirror held against its bytes.
+
+        Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
+        """
+        descriptor, before = open_file(listed, source)
+        twin = self._twin
+        try:
+            twin.open(mirror, mirror_folder)
+            for _ in range(_TRIES):
+                found = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
+                xattrs = user_xattrs(descriptor)
+                after = os.fstat(descriptor)
+                if found.size == before.st_size and unmoved(before, after):
+                    same = twin.same()
+                    alike = twin.alike(before, xattrs) if same else None
+                    return Compared(entry_of(listed.name, before), found.text, same, alike)
+                before = after
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                twin.rewind()
+        finally:
+            twin.close()
+            os.close(descriptor)
+        raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
+
+    def _take_beside(self, chunk: memoryview | bytes) -> None:
+        self._twin.take(chunk)
+        self._pace(0)
 
     def _breathe(self, _: memoryview | bytes) -> None:
         self._pace(0)
@@ -182,28 +214,3 @@ class Copier:
 class _Sum(NamedTuple):
     text: str
     size: int
-
-
-def _unmoved(before: os.stat_result, after: os.stat_result) -> bool:
-    return (
-        before.st_ctime_ns == after.st_ctime_ns
-        and before.st_mtime_ns == after.st_mtime_ns
-        and before.st_size == after.st_size
-        and before.st_mode == after.st_mode
-        and before.st_uid == after.st_uid
-        and before.st_gid == after.st_gid
-    )
-
-
-def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
-    """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
-
-    Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
-    """
-    descriptor = open_name(listed.name, folder)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
-        os.close(descriptor)
-        raise ChangedWhileReadError("something else has its name now")
-    os.set_blocking(descriptor, True)
-    return descriptor, found

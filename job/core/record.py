@@ -33,6 +33,19 @@ class Copied(NamedTuple):
     """Of the temp, as the mirror kept it."""
 
 
+class Compared(NamedTuple):
+    """What a comparison of a source file with its mirror, byte for byte, found."""
+
+    source: Entry
+    """The source as it was, before and after, while it was read."""
+    checksum: str
+    """Of the source: `algorithm:hex`."""
+    same: bool
+    """Whether the contents are equal."""
+    alike: Entry | None
+    """The mirror as it was read, if its metadata are right, too."""
+
+
 Stamp: TypeAlias = bytes
 """A mirror folder's own stat, opaque: it moves when anything is created, removed or renamed in the folder."""
 

@@ -43,12 +43,10 @@ class Likeness:
         """
         if entry.kind is Kind.SYMLINK:
             return self._links(entry, source, mirror, mirror_folder, record)
-        if mirror_folder is None and record is not None:
-            checksum, seen = self._copyist.checksum(entry, source, record.checksum.partition(":")[0])
-            return Judgement(checksum == record.checksum, seen, checksum, drifted=False)
         if mirror_folder is None:
-            checksum, seen = self._copyist.checksum(entry, source)
-            return Judgement(same=False, source=seen, checksum=checksum, drifted=False)
+            algorithm = None if record is None else _algorithm(record.checksum)
+            checksum, seen = self._copyist.checksum(entry, source, algorithm)
+            return Judgement(record is not None and checksum == record.checksum, seen, checksum, drifted=False)
         found = self._copyist.compare(entry, source, mirror, mirror_folder)
         drifted = not found.same and self._drifted(found.checksum, mirror, mirror_folder, record)
         return Judgement(found.same, found.source, found.checksum, drifted, found.alike)

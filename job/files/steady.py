@@ -1,0 +1,34 @@
+"""Read nothing but the regular file that was listed, and know whether it moved meanwhile."""
+
+import os
+import stat
+
+from job.core.entry import Entry
+from job.errors import ChangedWhileReadError
+from job.files.trail import open_name
+
+
+def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
+    """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
+
+    Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
+    """
+    descriptor = open_name(listed.name, folder)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
+        os.close(descriptor)
+        raise ChangedWhileReadError("something else has its name now")
+    os.set_blocking(descriptor, True)
+    return descriptor, found
+
+
+def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
+    """Tell whether two stats of one open file say that it was left alone in between."""
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_mode == after.st_mode
+        and before.st_uid == after.st_uid
+        and before.st_gid == after.st_gid
+    )

@@ -1,0 +1,106 @@
+"""The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
+
+import os
+import stat
+
+from job.core.entry import Entry, kept_mode
+from job.errors import ChangedWhileReadError
+from job.files.cache import MANNERLY_BYTES, Guest
+from job.files.listing import entry_of
+from job.files.metadata import user_xattrs
+from job.files.steady import open_file, unmoved
+from job.files.stream import BUFFER_BYTES
+
+_CLOSED = -1
+
+
+class Twin:
+    """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._descriptor = _CLOSED
+        self._same = False
+
+    def open(self, listed: Entry, folder: int) -> None:
+        """Begin with a mirror file."""
+        try:
+            self._descriptor, self._before = open_file(listed, folder)
+        except (OSError, ChangedWhileReadError):
+            self._same = False
+            return
+        self._name = listed.name
+        self._begin()
+
+    def _begin(self) -> None:
+        size = self._before.st_size
+        self._guest = Guest(self._descriptor, size) if size >= MANNERLY_BYTES else None
+        self._same, self._done = True, 0
+
+    def rewind(self) -> None:
+        """Begin again with the same file."""
+        if self._descriptor == _CLOSED:
+            return
+        if self._guest is not None:
+            self._guest.leave()
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self._before = os.fstat(self._descriptor)
+        self._begin()
+
+    def close(self) -> None:
+        """End with it."""
+        if self._descriptor == _CLOSED:
+            return
+        if self._guest is not None:
+            self._guest.leave()
+        os.close(self._descriptor)
+        self._descriptor = _CLOSED
+
+    def take(self, chunk: memoryview | bytes) -> None:
+        """Compare what comes next in the source; `bytes` are all there is."""
+        if not self._same:
+            return
+        try:
+            if isinstance(chunk, bytes):
+                self._same = os.read(self._descriptor, len(chunk) + 1) == chunk
+            else:
+                self._same = self._matches(chunk)
+            self._done += len(chunk)
+        except OSError:
+            self._same = False
+
+    def _matches(self, chunk: memoryview) -> bool:
+        if not self._buffer:
+            self._buffer = bytearray(BUFFER_BYTES)
+        if self._guest is not None:
+            self._guest.arrive(self._done)
+        wanted, got = memoryview(self._buffer)[: len(chunk)], 0
+        while got < len(chunk):
+            count = os.readv(self._descriptor, [wanted[got:]])
+            if not count:
+                return False
+            got += count
+        # A bytearray compares as fast as memory goes, a memoryview item by item.
+        return self._buffer == chunk if got == BUFFER_BYTES else self._buffer[:got] == chunk
+
+    def same(self) -> bool:
+        """Tell, once everything was taken, whether the contents are equal and the mirror's was left alone meanwhile."""
+        if not self._same:
+            return False
+        after = os.fstat(self._descriptor)
+        return self._done == after.st_size and unmoved(self._before, after)
+
+    def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
+        """Give the mirror file as it was read, if its metadata are those of the source as well."""
+        found = self._before
+        if (
+            found.st_mtime_ns != wanted.st_mtime_ns
+            or found.st_uid != wanted.st_uid
+            or found.st_gid != wanted.st_gid
+            or stat.S_IMODE(found.st_mode) != kept_mode(wanted.st_mode)
+        ):
+            return None
+        try:
+            return entry_of(self._name, found) if user_xattrs(self._descriptor) == xattrs else None
+        except OSError:
+            return None

@@ -7,41 +7,19 @@ Rollback journal with full sync: a committed row survives a power cut, and is wr
 
 import contextlib
 import errno
-import os
 import sqlite3
-import stat
 from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, Self
 
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.errors import IndexUnusable
+from job.files import index_file
 
-FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 2  # "TRUC"
 MOST_PARTS = 1 << 16
 """More is nonsense."""
 
-_SCHEMA = f"""
-BEGIN;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
-CREATE TABLE folder (
-  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
-CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
-COMMIT;
-"""
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
-_KINDS = (bytes, bytes, bytes, int, int, int, int)
-_LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 _AUDITED = "audited_timestamp_seconds"
-
-
-class IndexTorn(IndexUnusable):
-    """The file is damaged, or an older version made it. It can be moved away with `set_aside` and is made anew then."""
 
 
 class Index:
@@ -52,8 +30,6 @@ class Index:
         self._cursor = connection.cursor()
         self.torn = ""
         """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
-        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
-            connection.execute(f"PRAGMA {pragma}")
 
     @classmethod
     def open(cls, folder: str) -> Self:
@@ -62,63 +38,18 @@ class Index:
         Raises `IndexTorn` if the file there is torn or of an older format, `IndexUnusable` if it is of a newer one, not
         ours, or cannot be read.
         """
-        place = os.path.join(folder, FILE_NAME)
-        _ensure_file(place)
-        return cls._opened(place, make=True)
+        return cls(index_file.connect(folder))
 
     @classmethod
     def open_read_only(cls, folder: str) -> Self | None:
         """Open the index for looking only; None where there is none. Raises as `open` does."""
-        place = os.path.join(folder, FILE_NAME)
-        try:
-            os.close(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
-        if os.stat(place).st_size == 0:
-            return None  # its maker is at it, or was killed before anything was known
-        mode = "rw" if _has_journal(place) else "ro"
-        address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + f"?mode={mode}"
-        return cls._opened(address, make=False)
+        connection = index_file.connect_read_only(folder)
+        return None if connection is None else cls(connection)
 
     @classmethod
     def empty(cls) -> Self:
         """Give an index that knows nothing and lies nowhere."""
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        connection.executescript(_SCHEMA)
-        return cls(connection)
-
-    @classmethod
-    def _opened(cls, address: str, *, make: bool) -> Self:
-        with contextlib.ExitStack() as undo:
-            try:
-                connection = sqlite3.connect(address, uri=not make, isolation_level=None, timeout=10)
-                undo.callback(connection.close)
-                if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    if not make:
-                        return cls.empty()  # its maker was killed, and what it had begun is rolled back
-                    connection.executescript(_SCHEMA)
-                index = cls._checked(connection)
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                raise _unusable(error) from None
-            undo.pop_all()
-            return index
-
-    @classmethod
-    def _checked(cls, connection: sqlite3.Connection) -> Self:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-        if version < FORMAT:
-            raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
-        if version > FORMAT:
-            raise IndexUnusable(
-                f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
-                hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
-            )
-        return cls(connection)
+        return cls(index_file.connect_to_nothing())
 
     def close(self) -> None:
         """Close the file."""
@@ -126,7 +57,12 @@ class Index:
 
     def summary(self, path: bytes) -> FolderSummary | None:
         """Give what is known of a folder; None if nothing usable is. Raises `OSError`."""
-        row = self._row(_SUMMARY, path)
+        try:
+            # sqlite3 looks for a way to adapt bytes each time; it takes a bytearray as it is.
+            row = self._cursor.execute(_SUMMARY, (bytearray(path),)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._note(error)
+            return None
         return None if row is None else _summarised(row)
 
     def rows(self, path: bytes, part: int = 0) -> str:
@@ -138,7 +74,8 @@ class Index:
     def looking(self) -> Iterator[None]:
         """Read everything within in one transaction: no call takes a lock of its own. Raises `OSError`.
 
-        Meanwhile nobody can commit, in this process or another.
+        Meanwhile nobody can commit, in this process or another; nor may this process fork, for SQLite in the child
+        would take the parent's lock for its own.
         """
         self._row("BEGIN")
         try:
@@ -151,12 +88,15 @@ class Index:
         try:
             row: tuple[Any, ...] | None = self._cursor.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
-            if not _means_damage(error):
-                # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
-                raise OSError(_errno_of(error), f"the index cannot be read: {error}") from error
-            self.torn = str(error)
+            self._note(error)
             return None
         return row
+
+    def _note(self, error: sqlite3.DatabaseError) -> None:
+        if not _means_damage(error):
+            # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
+            raise OSError(_errno_of(error), f"the index cannot be read: {error}") from error
+        self.torn = str(error)
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
@@ -209,43 +149,6 @@ class Index:
         )
 
 
-def _ensure_file(place: str) -> None:
-    """Make the file, private; SQLite would follow a link that somebody planted, and make the file readable for all."""
-    try:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise IndexUnusable(f"{FILE_NAME} is not a regular file", hint=_LOOK_AT_IT)
-    finally:
-        os.close(descriptor)
-
-
-def _has_journal(place: str) -> bool:
-    """Tell whether a commit is going on or was cut off; what was cut off can only be read after it is rolled back."""
-    try:
-        os.stat(place + "-journal", follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
-def set_aside(folder: str) -> None:
-    """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(os.path.join(folder, FILE_NAME), os.path.join(folder, FILE_NAME + ".torn"))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, FILE_NAME + "-journal"))
-
-
-def _unusable(error: Exception) -> IndexUnusable:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # SQLite quotes a damaged schema in its complaint, which then is no text.
-    torn = isinstance(error, UnicodeDecodeError) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-    return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
-
-
 def _means_damage(error: Exception) -> bool:
     """Tell damage from what may pass by itself: a lock, a full disk, an error of reading."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
@@ -258,6 +161,11 @@ def _errno_of(error: sqlite3.Error) -> int:
 
 def _summarised(row: tuple[Any, ...]) -> FolderSummary | None:
     fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts = row
-    if (*map(type, row),) != _KINDS or not (0 <= specials <= entries and 1 <= parts <= MOST_PARTS):
+    if not (
+        type(fingerprint) is type(stamp) is type(mirror_fingerprint) is bytes
+        and type(entries) is type(specials) is type(recheck) is type(parts) is int
+        and 0 <= specials <= entries
+        and 1 <= parts <= MOST_PARTS
+    ):
         return None
-    return FolderSummary(fingerprint, stamp, mirror_fingerprint, entries, specials, recheck == 1, parts)
+    return FolderSummary(fingerprint, stamp, mirror_fingerprint, entries, specials, recheck != 0, parts)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.index import FILE_NAME, Index
+from job.adapters.index import Index
+from job.files.index_file import FILE_NAME
 from tests.core import samples
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.index import FILE_NAME, MOST_PARTS, Index
+from job.adapters.index import MOST_PARTS, Index
 from job.core.rows import decoded
+from job.files.index_file import FILE_NAME
 from tests.core import samples
 
 

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 from job.core.entry import Entry
 from job.core.record import Compared, Copied
@@ -76,12 +75,13 @@ class Copier:
 
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, written: int) -> Copied:
         for _ in range(_TRIES):
-            found = self._read(descriptor, self._algorithm, before.st_size, self._writer(written, before.st_size))
+            write = self._writer(written, before.st_size)
+            checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
             xattrs = user_xattrs(descriptor)
             after = os.fstat(descriptor)
-            if found.size == before.st_size and unmoved(before, after):
+            if size == before.st_size and unmoved(before, after):
                 made = self._finish(written, before, xattrs)
-                return Copied(entry_of(name, before), found.text, made.st_ino, made.st_mtime_ns)
+                return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
             before = after
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
@@ -112,19 +112,19 @@ class Copier:
         self._room.check(written, made)
         return made
 
-    def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> "_Sum":
-        """Read an open file, believed to be of `size`, from its start to its end; hash it all and have it taken."""
+    def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> tuple[str, int]:
+        """Read an open file, believed to be of `size`, to its end, have it taken; gives checksum and size."""
         start = self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
         if size <= SMALL_BYTES:
             content = os.read(descriptor, size + 1)
             if len(content) == size:
                 digest = start(content)
                 take(content)
-                return _Sum(f"{algorithm}:{digest.hexdigest()}", size)
+                return f"{algorithm}:{digest.hexdigest()}", size
             os.lseek(descriptor, 0, os.SEEK_SET)
         digest = start(b"")
         count = self._stream.read(descriptor, size, digest, take)
-        return _Sum(f"{algorithm}:{digest.hexdigest()}", count)
+        return f"{algorithm}:{digest.hexdigest()}", count
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink with the same text at `temp`. Raises as `copy` does."""
@@ -150,10 +150,10 @@ class Copier:
         descriptor, before = open_file(listed, folder)
         try:
             for _ in range(_TRIES):
-                found = self._read(descriptor, algorithm or self._algorithm, before.st_size, self._breathe)
+                checksum, size = self._read(descriptor, algorithm or self._algorithm, before.st_size, self._breathe)
                 after = os.fstat(descriptor)
-                if found.size == before.st_size and unmoved(before, after):
-                    return found.text, entry_of(listed.name, before)
+                if size == before.st_size and unmoved(before, after):
+                    return checksum, entry_of(listed.name, before)
                 before = after
                 os.lseek(descriptor, 0, os.SEEK_SET)
         finally:
@@ -170,13 +170,13 @@ class Copier:
         try:
             twin.open(mirror, mirror_folder)
             for _ in range(_TRIES):
-                found = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
+                checksum, size = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
                 xattrs = user_xattrs(descriptor)
                 after = os.fstat(descriptor)
-                if found.size == before.st_size and unmoved(before, after):
+                if size == before.st_size and unmoved(before, after):
                     same = twin.same()
                     alike = twin.alike(before, xattrs) if same else None
-                    return Compared(entry_of(listed.name, before), found.text, same, alike)
+                    return Compared(entry_of(listed.name, before), checksum, same, alike)
                 before = after
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 twin.rewind()
@@ -197,7 +197,7 @@ class Copier:
         descriptor = open_name(temp, mirror)
         try:
             drop(descriptor)
-            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size, self._breathe).text
+            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size, self._breathe)[0]
         finally:
             os.close(descriptor)
 
@@ -209,8 +209,3 @@ class Copier:
             descriptor = open_name(temp, mirror)
             drop(descriptor)
             os.close(descriptor)
-
-
-class _Sum(NamedTuple):
-    text: str
-    size: int

@@ -111,9 +111,10 @@ def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], 
 def entry_of(name: bytes, seen: os.stat_result) -> Entry:
     """Make an entry of an lstat."""
     mode = seen.st_mode
-    if stat.S_ISDIR(mode):
+    if mode & _TYPE == _FOLDER:
         return Entry(name, seen.st_ino, _FOLDER, 0, 0, 0, 0, 0)
-    return Entry(name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    row = name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    return tuple.__new__(Entry, row)
 
 
 def stamp_of(folder: os.stat_result) -> Stamp:

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from io import UnsupportedOperation
 from typing import TextIO
 
 from job.core.events import EntryEvent, Event
 from job.core.log_line import line_of
-from job.files.line_file import LineFile
+from job.files.line_file import LineEnd, LineFile
 
 Failed = Callable[[str, str], None]
 
@@ -25,9 +25,6 @@ MOST_WAITING = 256 << 10
 """Bytes of lines that may wait for more."""
 
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
-
-_STREAM_CHUNK = 8 << 10
-"""Bytes. A stream's buffer keeps so much for its next try when it cannot be written, and drops what is longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ class Logs:
         self._telling = threading.Lock()
         self._outages: deque[tuple[str, str]] = deque()
         self._least = _SEVERITY["info"]
-        self._streams = () if stream is None else (_Sink("stdout", partial(_add_to_stream, stream)),)
+        self._streams = () if stream is None else (_Stream(stream),)
         self._files: dict[tuple[str, str], _File] = {}
         self._sinks: tuple[_Sink, ...] = self._streams
         self._waiting = 0
@@ -163,11 +160,18 @@ class _File(_Sink):
         super().__init__(output, self.file.add, least)
 
 
-def _add_to_stream(stream: TextIO, lines: str) -> None:
-    """Add whole lines. Raises `OSError`, or `ValueError` where the stream is closed."""
-    start = 0
-    while start < len(lines):
-        end = lines.rfind("\n", start, start + _STREAM_CHUNK) + 1 or lines.index("\n", start) + 1
-        stream.write(lines[start:end])
-        stream.flush()
-        start = end
+class _Stream(_Sink):
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__("stdout", self._add_lines)
+        self._stream = stream
+        self._end = LineEnd()
+
+    def _add_lines(self, lines: str) -> None:
+        # Not by way of the stream's buffer: of a batch that cannot be written it would keep and drop parts of lines.
+        self._stream.flush()
+        try:
+            descriptor = self._stream.fileno()
+        except UnsupportedOperation:
+            self._stream.write(lines)
+        else:
+            self._end.add(descriptor, lines)

@@ -24,7 +24,8 @@ class Bus:
             except Exception as error:  # noqa: BLE001  # whatever an output does, the backup goes on
                 self._tell_of(listener, error)
             else:
-                self._broken.discard(id(listener))
+                if self._broken:
+                    self._broken.discard(id(listener))
 
     def failed(self, output: str, error: str) -> None:
         """Tell that an output failed; outputs that notice by themselves call this."""

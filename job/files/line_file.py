@@ -1,4 +1,4 @@
-"""A file that lines are added to, such as a log file: opened when first needed and again after it was rotated away."""
+"""Lines added to a file or stream, such as a log: whole ones, in one go, to the file that has the name now."""
 
 import contextlib
 import os
@@ -8,6 +8,29 @@ import stat
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
+class LineEnd:
+    """Adds whole lines to an open descriptor, also where it takes only a part of them."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def add(self, descriptor: int, lines: str) -> None:
+        """Add lines of ASCII, each with its line end.
+
+        Raises `OSError` where not all of them are taken. The others are lost, but for one that was begun: the rest of
+        it comes before the next lines, so that no line is torn and none is glued to another.
+        """
+        data = self._begun + lines.encode("ascii")
+        written = 0
+        try:
+            # A disk that is almost full takes a part first, and says why only at the next try.
+            while written < len(data):
+                written += os.write(descriptor, data[written:] if written else data)
+        finally:
+            begun = data[written - 1 : written] != b"\n" if written else bool(self._begun)
+            self._begun = data[written : data.find(b"\n", written) + 1] if begun else b""
+
+
 class LineFile:
     """A regular file at `path`, for its owner only if it has to be made; folders above it are made, too."""
 
@@ -15,26 +38,14 @@ class LineFile:
         self.path = path
         self._descriptor = -1
         self._identity = (0, 0)
-        self._torn = False
+        self._end = LineEnd()
 
     def add(self, lines: str) -> None:
-        """Add whole lines of ASCII, each with its line end.
-
-        Raises `OSError` where they cannot all be written; then the file has the first of them, the last one maybe torn,
-        and the others are lost. Nothing that is added later is glued to a torn line.
-        """
+        """Add whole lines of ASCII, each with its line end. Raises `OSError` where not all of them are taken."""
         if self._descriptor < 0 or self._moved():
             self.close()
             self._open()
-        data = (b"\n" if self._torn else b"") + lines.encode("ascii")
-        written = 0
-        try:
-            # A disk that is almost full takes a part first and tells why only at the next try.
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
-        finally:
-            if written:
-                self._torn = data[written - 1 : written] != b"\n"
+        self._end.add(self._descriptor, lines)
 
     def close(self) -> None:
         """Close the file; the next lines open it again."""
@@ -60,4 +71,6 @@ class LineFile:
             os.close(descriptor)
             message = f"{self.path} is not a regular file"
             raise OSError(message)
-        self._descriptor, self._identity, self._torn = descriptor, (opened.st_dev, opened.st_ino), False
+        self._descriptor = descriptor
+        if self._identity != (opened.st_dev, opened.st_ino):
+            self._identity, self._end = (opened.st_dev, opened.st_ino), LineEnd()

@@ -1,9 +1,8 @@
 """Events to log, and log lines read again."""
 
-import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from job.adapters.logs import Logs
 from job.core.entry import Kind
@@ -24,7 +23,7 @@ class Told:
         self.outages.append((output, error))
 
 
-def make_logs(stream: io.StringIO | None = None, told: Told | None = None) -> Logs:
+def make_logs(stream: TextIO | None = None, told: Told | None = None) -> Logs:
     return Logs(clock=lambda: NOON, failed=told or Told(), stream=stream)
 
 

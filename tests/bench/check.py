@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from tests.bench.results import Result
 
 BOUNDS = {
-    ("first_copy_tmpfs", "rsync"): 10.0,
-    ("large_sha256", "rsync"): 8.0,
-    ("large_blake3", "rsync"): 8.0,
+    ("first_copy_tmpfs", "rsync"): 9.0,
+    ("first_copy_tmpfs", "original"): 5.0,
+    ("large_sha256", "rsync"): 9.0,
+    ("large_blake3", "rsync"): 9.0,
     ("first_copy_durable", "rsync"): 8.0,
-    ("unchanged", "rsync"): 17.0,
-    ("unchanged_audited", "rsync"): 18.0,
-    ("by_checksum", "rsync"): 26.0,
-    ("changed", "rsync"): 17.0,
-    ("first_copy_tmpfs", "original"): 5.4,
-    ("unchanged", "original"): 3.0,
+    ("unchanged", "rsync"): 10.0,
+    ("unchanged", "original"): 2.0,
+    ("unchanged_audited", "rsync"): 10.0,
+    ("by_checksum", "rsync"): 15.0,
+    ("changed", "rsync"): 12.0,
 }
-"""The most that the median ratio of a quick run may be: three times what a quiet machine shows.
+"""The most that the median ratio of a quick run may be: about three times what it shows on a machine with other work.
 
 Trees of that size measure little but how long each program takes to start, hence nothing here is near a target. When
 the engine gets faster the bounds come down: three times what `--quick` prints.

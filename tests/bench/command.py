@@ -19,7 +19,7 @@ from tests.bench.works import WORKS
 
 MIB = 1024 * 1024
 FULL_FILES, FULL = (10_000, 100_000, 1_000_000), Sizes(files=0, large=3072 * MIB, runs=5)
-QUICK_FILES, QUICK = (3_000,), Sizes(files=0, large=64 * MIB, runs=3, guest_runs=1)
+QUICK_FILES, QUICK = (2_000,), Sizes(files=0, large=64 * MIB, runs=3, guest_runs=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

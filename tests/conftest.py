@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,14 @@ from hypothesis import settings
 # What is timed goes to the benchmark; a busy machine must not fail a property.
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_litter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what jobs under test leave in the folder for temporary files, such as known configs, out of the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        yield
 
 
 def _engine_answers() -> bool:

@@ -175,15 +175,18 @@ class Deeds:
             reason = step.reason if drift or both else f"content changed: {step.reason}"
             self._copy(place, step._replace(drift=drift, reason=reason))
             return
-        mended = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror)
-        if mended is None:
-            self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
-            return
-        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        made, mended = found.alike, False
+        if made is None:
+            answer = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror)
+            if answer is None:
+                self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
+                return
+            mended = answer
+            self._batch.tidings.note_refusals(self._path(place, step.entry))
+            made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         racy = is_racy(found.source, started_ns)
-        made = os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False)
         place.work.settled[step.entry.name] = Settled(
-            found.source, found.checksum, mirror.inode, made.st_mtime_ns, made.st_ctime_ns, racy
+            found.source, found.checksum, mirror.inode, made.mtime_ns, made.ctime_ns, racy
         )
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)

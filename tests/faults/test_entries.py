@@ -206,7 +206,7 @@ def test_a_disk_error_while_reading_is_named_and_the_old_copy_stays(rig: Rig) ->
     rig.once()
     path.write_text("newer")
 
-    done = rig.once(prefix=injected("readv", "error=EIO:when=1+", log=rig.base / "strace.log", paths=(path,)))
+    done = rig.once(prefix=injected("read,readv", "error=EIO:when=1+", log=rig.base / "strace.log", paths=(path,)))
 
     rig.names(done, "rotten", "io_error")
     assert (rig.mirror / "rotten").read_text() == "old"

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -253,3 +254,96 @@ def test_an_error_of_another_kind_is_no_refusal(opened: Opened, sample: Path) ->
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         Keeper().apply(closed, sample.stat(), {})
+
+
+# Fresh temps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o644, 0o777, 0o6755])
+def test_a_temp_is_dressed_as_apply_would_do_it(opened: Opened, sample: Path, mode: int) -> None:
+    sample.chmod(mode)
+    dressed, applied = opened("dressed"), opened("applied")
+
+    made = Keeper().dress(dressed, sample.stat(), {b"user.colour": b"blue"})
+    Keeper().apply(applied, sample.stat(), {b"user.colour": b"blue"})
+
+    left, right = os.fstat(dressed), os.fstat(applied)
+    assert (left.st_mode, left.st_uid, left.st_gid) == (right.st_mode, right.st_uid, right.st_gid)
+    assert (left.st_atime_ns, left.st_mtime_ns) == (right.st_atime_ns, right.st_mtime_ns)
+    assert user_xattrs(dressed) == user_xattrs(applied) == {b"user.colour": b"blue"}
+    assert (made.st_ino, made.st_size, made.st_mtime_ns) == (left.st_ino, left.st_size, left.st_mtime_ns)
+
+
+@pytest.mark.needs_root
+def test_a_temp_in_a_folder_that_hands_down_its_group_gets_the_group_it_is_to_have(
+    opened: Opened, sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    os.chown(tmp_path / "shared", 0, 5678)
+    (tmp_path / "shared").chmod(0o2770)
+    target = opened("shared/target")
+    assert os.fstat(target).st_gid == 5678
+
+    Keeper().dress(target, sample.stat(), {})
+
+    found = os.fstat(target)
+    assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (sample.stat().st_gid, 0o640)
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_tool("setfacl")
+def test_a_temp_in_a_folder_with_a_default_acl_gets_the_mode_it_is_to_have(
+    opened: Opened, sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    subprocess.run(["setfacl", "-d", "-m", "u:1234:rwx,g::rwx,o::rx", str(tmp_path / "shared")], check=True)
+    target = opened("shared/target")
+
+    Keeper().dress(target, sample.stat(), {})
+
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
+
+
+@pytest.mark.needs_root
+def test_a_temp_belongs_to_its_owner_before_anybody_else_may_read_it(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(sample, 1234, 5678)
+    target, order = opened("target"), list[str]()
+    real_chown, real_chmod = os.fchown, os.fchmod
+
+    def chown(descriptor: int, uid: int, gid: int) -> None:
+        order.append("owner")
+        real_chown(descriptor, uid, gid)
+
+    def chmod(descriptor: int, mode: int) -> None:
+        order.append("mode")
+        real_chmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchown", chown)
+    monkeypatch.setattr(os, "fchmod", chmod)
+
+    Keeper().dress(target, sample.stat(), {})
+
+    assert order == ["owner", "mode"]
+    assert (os.fstat(target).st_uid, os.fstat(target).st_gid) == (1234, 5678)
+
+
+@pytest.mark.needs_root
+def test_what_a_mirror_refuses_of_a_temp_is_told_once_for_each_kind(opened: Opened, sample: Path) -> None:
+    os.chown(sample, 1234, 5678)
+    wanted, mine, strange = sample.stat(), opened("mine"), opened("strange")
+    os.fchown(mine, NOBODY, NOBODY)
+
+    told = told_by_nobody(lambda keeper: [keeper.dress(each, wanted, {}) for each in (mine, mine, strange)])
+
+    assert [each.what for each in told] == ["owner", "times", "mode"]
+    assert stat.S_IMODE(os.fstat(mine).st_mode) == 0o640
+
+
+def test_an_error_of_another_kind_is_no_refusal_of_a_temp_either(opened: Opened, sample: Path) -> None:
+    closed = os.dup(opened("target"))
+    os.close(closed)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Keeper().dress(closed, sample.stat(), {})

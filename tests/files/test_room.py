@@ -1,0 +1,74 @@
+"""The reserve on the mirror's disk, on small file systems that are really filled."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from job.files.room import Room
+from tests.faults.tampering import mounted
+
+pytestmark = pytest.mark.needs_root
+
+MIB = 1 << 20
+
+
+class Mount(Protocol):
+    def __call__(self, options: str) -> Path: ...
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Mount]:
+    """Give a function that mounts a small tmpfs."""
+    with ExitStack() as undo:
+        yield lambda options: undo.enter_context(mounted("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", options))
+
+
+def fill(folder: Path, size: int) -> None:
+    """Write files of a size with an eye on the room, until there is none."""
+    room = Room()
+    for number in range(50_000):
+        with (folder / f"{number}").open("wb") as file:
+            file.write(bytes(size))
+            file.flush()
+            room.check(file.fileno(), os.fstat(file.fileno()))
+
+
+def free(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bfree * found.f_frsize
+
+
+@pytest.mark.parametrize(("disk_mib", "reserve_mib"), [(8, 1), (100, 8)])
+@pytest.mark.parametrize("size", [100, 50_000, 900_000])
+def test_filling_a_disk_ends_at_the_reserve(tmpfs: Mount, disk_mib: int, reserve_mib: int, size: int) -> None:
+    folder = tmpfs(f"size={disk_mib}m,nr_inodes=1000000")
+
+    with pytest.raises(OSError, match="No space left"):
+        fill(folder, size)
+
+    assert free(folder) < reserve_mib * MIB
+    assert free(folder) > reserve_mib * MIB - size - 65_536
+
+
+def test_filling_a_file_system_with_names_ends_while_some_are_left(tmpfs: Mount) -> None:
+    folder = tmpfs("size=100m,nr_inodes=5000")
+
+    with pytest.raises(OSError, match="No file names left"):
+        fill(folder, 0)
+
+    assert os.statvfs(folder).f_ffree == 7
+
+
+def test_another_file_system_below_the_same_mirror_is_looked_at_too(tmpfs: Mount, tmp_path: Path) -> None:
+    room = Room()
+    with (tmp_path / "ample").open("wb") as file:
+        room.check(file.fileno(), os.fstat(file.fileno()))
+    folder = tmpfs("size=1m")
+    (folder / "full").write_bytes(bytes(1_000_000))
+
+    with (folder / "empty").open("wb") as file, pytest.raises(OSError, match="No space left"):
+        room.check(file.fileno(), os.fstat(file.fileno()))

@@ -10,8 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
 from job.core.config import effective
@@ -27,8 +26,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 _ELSEWHERE = "Name the file with --config FILE or $TRUECOPY_CONFIG."
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
+class InForce(NamedTuple):
     """A configuration that can be used."""
 
     config: Config
@@ -36,11 +34,12 @@ class InForce:
     """SHA-256 of the bytes that were read, secrets included, in hex: it changes when they do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings(InForce):
+class Settings(NamedTuple):
     """The same with all that is known of it, for people."""
 
-    written: "WrittenConfig" = field(repr=False)
+    config: Config
+    digest: str
+    written: "WrittenConfig"
     """Without what the options of each pair come to."""
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
@@ -54,15 +53,20 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
     raw = _read_config(path)
     key = _key(path, raw, environ)
     if key is None:
-        return _validated(path, raw, environ)
+        return _checked(path, raw, environ)
     place = known_path(path, environ)
     known = recall(place, key)
     if known is not None:
         return InForce(known, hashlib.sha256(raw).hexdigest())
-    found = _validated(path, raw, environ)
+    found = _checked(path, raw, environ)
     if found.config.metrics.pushgateway_password is None:
         keep(place, key, found.config)
     return found
+
+
+def _checked(path: str, raw: bytes, environ: Mapping[str, str]) -> InForce:
+    settings = _validated(path, raw, environ)
+    return InForce(settings.config, settings.digest)
 
 
 def read_settings(path: str, environ: Mapping[str, str]) -> Settings:

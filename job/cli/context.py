@@ -1,11 +1,10 @@
 """What every command is given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The global options, unread: a command opens the config itself, if it needs it."""
 
     config_path: str

@@ -3,7 +3,6 @@
 `adapters/metrics` exposes exactly this, the docs are generated from it, dashboards and alerts are checked against it.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
@@ -29,8 +28,7 @@ LAST_SUCCESS = "last_success_timestamp_seconds"
 """The one metric that is pushed only after a success."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One metric. `label` is what it has besides `pair`, with every `value` it can take."""
 
     name: str

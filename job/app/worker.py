@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 from job.adapters.crew import Crew, Descriptor, Post
-from job.app.layout import index_to_read, set_up
+from job.app.tools import index_to_read, set_up
 from job.core.config.effective import Pair
 from job.core.events import Event
 from job.core.packed import Packed

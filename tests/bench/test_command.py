@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.bench import check, command
 from tests.bench.tools import ROOT, TOOLS
 from tests.bench.works import WORKS
 
@@ -85,3 +87,22 @@ def test_the_check_is_for_the_sizes_that_have_bounds(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "--quick" in done.stderr
+
+
+@pytest.mark.parametrize(("bound", "code"), [(1e-6, 1), (1e6, 0)])
+def test_a_ratio_above_its_bound_in_two_measurements_ends_it_with_1(
+    bound: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "BOUNDS", {("unchanged", "cp"): bound})
+    tiny = "--quick --check --sizes 30 --runs 1 --works unchanged --tools truecopy,cp --scratch".split()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = command.main([*tiny, str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    told = capsys.readouterr()
+    assert ended == code
+    assert told.err.count("once more") == code
+    assert told.err.count("the bound is 1e-06") == code
+    assert "nothing changed, 30 files" in told.out

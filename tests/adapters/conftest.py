@@ -1,5 +1,6 @@
-"""An index on the disk, and a stranger's hand in it."""
+"""An index on the disk, and a stranger's hand in it; two open folders to copy between."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,6 +10,7 @@ import pytest
 
 from job.adapters.index import Index
 from job.files.index_file import FILE_NAME
+from tests.adapters.copying import Bench
 from tests.core import samples
 
 
@@ -25,3 +27,17 @@ def raw(state: Path) -> Iterator[sqlite3.Connection]:
     """The index, opened by a stranger."""
     with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as connection:
         yield connection
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    source, mirror = tmp_path / "source", tmp_path / "mirror"
+    source.mkdir()
+    mirror.mkdir()
+    before = set(os.listdir("/proc/self/fd"))
+    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (source, mirror)]
+    yield Bench(source, mirror, folders[0], folders[1])
+    for folder in folders:
+        os.close(folder)
+    left = {each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")} - before
+    assert not left, "a descriptor was left open"

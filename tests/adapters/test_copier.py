@@ -4,8 +4,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,62 +12,10 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.adapters.copier import Copier
-from job.core.entry import Entry
 from job.core.record import Copied
 from job.errors import ChangedWhileReadError, Stopped
-from job.files.listing import entry_of
-from job.files.metadata import Keeper
 from job.files.stream import BUFFER_BYTES
-
-TEMP = b".truecopy-tmp-1"
-
-
-@dataclass
-class Bench:
-    """Two open folders, and what is told of every chunk."""
-
-    source: Path
-    mirror: Path
-    source_folder: int
-    mirror_folder: int
-    chunk_done: Callable[[int], object] = bool
-
-    def _chunk_done(self, count: int) -> None:
-        self.chunk_done(count)
-
-    def copier(self, algorithm: str = "sha256") -> Copier:
-        return Copier(algorithm, Keeper(), self._chunk_done, sync_each=False)
-
-    def listed(self, name: str = "file") -> Entry:
-        return entry_of(os.fsencode(name), (self.source / name).lstat())
-
-    def copy(self, listed: Entry | None = None, algorithm: str = "sha256") -> Copied:
-        listed = listed or self.listed()
-        return self.copier(algorithm).copy(listed, self.source_folder, self.mirror_folder, TEMP)
-
-    @property
-    def temp(self) -> Path:
-        return self.mirror / os.fsdecode(TEMP)
-
-    @property
-    def left_over(self) -> list[str]:
-        return [each.name for each in self.mirror.iterdir()]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    source, mirror = tmp_path / "source", tmp_path / "mirror"
-    source.mkdir()
-    mirror.mkdir()
-    before = set(os.listdir("/proc/self/fd"))
-    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (source, mirror)]
-    yield Bench(source, mirror, folders[0], folders[1])
-    for folder in folders:
-        os.close(folder)
-    left = {each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")} - before
-    assert not left, "a descriptor was left open"
-
+from tests.adapters.copying import TEMP, Bench
 
 contents = st.one_of(
     st.binary(max_size=2000),

@@ -43,15 +43,13 @@ class Entry(NamedTuple):
         return kind_of(self.mode)
 
 
+_TYPE = 0o170000
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.SYMLINK}
+
+
 def kind_of(mode: int) -> Kind:
     """Tell the kind of an entry from its st_mode."""
-    if stat.S_ISREG(mode):
-        return Kind.FILE
-    if stat.S_ISDIR(mode):
-        return Kind.FOLDER
-    if stat.S_ISLNK(mode):
-        return Kind.SYMLINK
-    return Kind.SPECIAL
+    return _KINDS.get(mode & _TYPE, Kind.SPECIAL)
 
 
 def kept_mode(mode: int) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import marshal
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -106,6 +106,25 @@ def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], 
             rows += scope(some) if scope else some
     rows.sort()
     return entries_of(rows), unreadable
+
+
+def list_beside(folder: int, placed: Mapping[bytes, Entry]) -> list[Entry]:
+    """List an open folder, sorted by name; what was `placed` there, and still is there, is believed without a look.
+
+    What somebody changes in it meanwhile is not seen here, and so differs from what is remembered.
+    """
+    entries: list[Entry] = []
+    others: list[os.DirEntry[str]] = []
+    with os.scandir(folder) as found:
+        for item in found:
+            entry = placed.get(item.name.encode("utf-8", "surrogateescape"))
+            if entry is not None and entry[1] == item.inode():
+                entries.append(entry)
+            else:
+                others.append(item)
+        entries += entries_of(read_rows(others, []))
+    entries.sort()
+    return entries
 
 
 def entry_of(name: bytes, seen: os.stat_result) -> Entry:

@@ -67,9 +67,11 @@ class Trail:
         """Stand in the root. The descriptor stays the caller's; it is not closed here."""
         self._root = root
         self._steps: list[_Step] = []
+        self._at: bytes | None = b""
 
     def close(self) -> None:
         """Go back to the root, closing everything that was opened on the way."""
+        self._at = None
         while self._steps:
             self._close(self._steps.pop())
 
@@ -78,7 +80,13 @@ class Trail:
 
         Raises `OSError` if a component is missing, is no folder, or may not be opened; the trail stays usable.
         """
-        parts = path.split(b"/") if path else []
+        if path != self._at:
+            self._at = None
+            self._move(path.split(b"/") if path else [])
+            self._at = path
+        return self._steps[-1].descriptor if self._steps else self._root
+
+    def _move(self, parts: list[bytes]) -> None:
         common = 0
         for part, step in zip(parts, self._steps, strict=False):
             if part != step.name:
@@ -87,7 +95,6 @@ class Trail:
         self._climb(common)
         for part in parts[common:]:
             self._descend(part)
-        return self._steps[-1].descriptor if self._steps else self._root
 
     def _descend(self, name: bytes) -> None:
         parent = self._steps[-1].descriptor if self._steps else self._root

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from job.core.entry import Kind
+from job.core.entry import Entry, Kind
 from job.core.events import FileCopied
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.durable import fsync_folder
+from job.files.listing import entry_of
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import voided
@@ -259,15 +260,16 @@ class Batch:
             except IsADirectoryError:
                 _remove_empty(staged.name, folder)
                 os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
-            ctime_ns = _ctime_of(staged.name, folder)
+            made = _made(staged, folder)
         except OSError as error:
             self._unlink(staged)
             self._fail_staged(staged, failure_of(error), str(error))
             return False
-        copied = staged.copied
-        staged.work.settled[staged.name] = Settled(
-            copied.source, copied.checksum, copied.inode, copied.mtime_ns, ctime_ns, staged.racy
-        )
+        if made is None:
+            staged.work.lost.add(staged.name)
+        else:
+            copied = staged.copied
+            staged.work.settled[staged.name] = Settled(copied.source, copied.checksum, made, staged.racy)
         return True
 
     def _fail_staged(self, staged: _Staged, reason: Failure, error: str) -> None:
@@ -303,9 +305,13 @@ def _remove_empty(name: bytes, folder: int) -> None:
         raise
 
 
-def _ctime_of(name: bytes, folder: int) -> int:
-    """Tell when a file got its name: what moves it from then on is somebody else. 0 where it has lost it again."""
+def _made(staged: _Staged, folder: int) -> Entry | None:
+    """Look at a file that just got its name: what moves it from then on is somebody else. None if it is not ours."""
     try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
+        made = entry_of(staged.name, os.stat(staged.name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
-        return 0
+        return None
+    copied = staged.copied
+    if (made.inode, made.size, made.mtime_ns) != (copied.inode, copied.source.size, copied.mtime_ns):
+        return None
+    return made

@@ -184,10 +184,11 @@ class Deeds:
             mended = answer
             self._batch.tidings.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
-        racy = is_racy(found.source, started_ns)
-        place.work.settled[step.entry.name] = Settled(
-            found.source, found.checksum, mirror.inode, made.mtime_ns, made.ctime_ns, racy
-        )
+        if (made.inode, made.size) == (mirror.inode, mirror.size):
+            racy = is_racy(found.source, started_ns)
+            place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
+        else:
+            place.work.sure = False  # somebody was at it meanwhile: its content is compared next time
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)
             return

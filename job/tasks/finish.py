@@ -7,7 +7,7 @@ from typing import NamedTuple
 from job.core.entry import Entry, Kind
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
-from job.files.listing import Listing, list_entries, mirror_fingerprint, stamp_of
+from job.files.listing import Listing, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
 
 
@@ -17,12 +17,8 @@ class Settled(NamedTuple):
     source: Entry
     """As it was when it was read."""
     checksum: str
-    inode: int
-    """Of the mirror entry."""
-    mtime_ns: int
-    """Of the mirror entry."""
-    ctime_ns: int
-    """Of the mirror entry, once it had its name and its metadata."""
+    mirror: Entry
+    """As we left it, once it had its name and its metadata."""
     racy: bool
 
 
@@ -54,7 +50,7 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
     keeper.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
-    present, _ = list_entries(folder)
+    present = list_beside(folder, {name: settled.mirror for name, settled in work.settled.items()})
     records = _records(work, {entry.name: entry for entry in present})
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.sure else b"",
@@ -71,14 +67,10 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     records = dict(work.kept)
     for name, settled in work.settled.items():
-        mirror = present.get(name)
-        as_made = (settled.inode, settled.source.size, settled.mtime_ns)
-        if mirror is None or (mirror.inode, mirror.size, mirror.mtime_ns) != as_made:
-            work.lost.add(name)
-        elif mirror.ctime_ns != settled.ctime_ns:
-            work.sure = False  # perhaps edited, with the time put back: its content is compared next time
+        if present.get(name) is settled.mirror:
+            records[name] = Record(settled.source, settled.mirror, settled.checksum, settled.racy)
         else:
-            records[name] = Record(settled.source, mirror, settled.checksum, settled.racy)
+            work.lost.add(name)
     if work.lost or any(present.get(name) != record.mirror for name, record in records.items()):
         # What changed under us must not become the state that later cycles hold the mirror against.
         work.sure = False

@@ -94,10 +94,10 @@ def test_a_ratio_above_its_bound_in_two_measurements_ends_it_with_1(
     bound: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(check, "BOUNDS", {("unchanged", "cp"): bound})
-    tiny = "--quick --check --sizes 30 --runs 1 --works unchanged --tools truecopy,cp --scratch".split()
+    tiny = ["--quick", "--check", "--sizes", "30", "--runs", "1", "--works", "unchanged", "--tools", "truecopy,cp"]
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ended = command.main([*tiny, str(tmp_path)])
+        ended = command.main([*tiny, "--scratch", str(tmp_path)])
     finally:
         signal.signal(signal.SIGTERM, handler)
 

@@ -196,7 +196,9 @@ class History:
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        address = _address(os.path.abspath(self._path)) + f"?mode={mode}"
+        # Three characters are all that would mean something else in SQLite's kind of URL.
+        path = os.path.abspath(self._path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        address = f"file://{path}?mode={mode}"
         database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             database.execute("PRAGMA trusted_schema = OFF")
@@ -222,11 +224,6 @@ class History:
             return False
         self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
         return True
-
-
-def _address(path: str) -> str:
-    """Write a path as SQLite's kind of URL; three characters are all that would mean something else there."""
-    return "file://" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _has_format(database: sqlite3.Connection) -> bool:

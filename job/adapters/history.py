@@ -198,8 +198,7 @@ class History:
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
         # Three characters are all that would mean something else in SQLite's kind of URL.
         path = os.path.abspath(self._path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        address = f"file://{path}?mode={mode}"
-        database = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        database = sqlite3.connect(f"file://{path}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             database.execute("PRAGMA trusted_schema = OFF")
             yield database

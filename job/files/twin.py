@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 
 from job.core.entry import Entry, kept_mode
 from job.errors import ChangedWhileReadError
@@ -20,21 +21,20 @@ class Twin:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._descriptor = _CLOSED
+        self._guest: Guest | None = None
         self._same = False
 
     def open(self, listed: Entry, folder: int) -> None:
         """Begin with a mirror file."""
-        try:
+        self._name, self._guest, self._same = listed.name, None, False
+        with suppress(OSError, ChangedWhileReadError):
             self._descriptor, self._before = open_file(listed, folder)
-        except (OSError, ChangedWhileReadError):
-            self._same = False
-            return
-        self._name = listed.name
-        self._begin()
+            self._begin()
 
     def _begin(self) -> None:
         size = self._before.st_size
-        self._guest = Guest(self._descriptor, size) if size >= MANNERLY_BYTES else None
+        if size >= MANNERLY_BYTES:
+            self._guest = Guest(self._descriptor, size)
         self._same, self._done = True, 0
 
     def rewind(self) -> None:
@@ -43,9 +43,11 @@ class Twin:
             return
         if self._guest is not None:
             self._guest.leave()
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._before = os.fstat(self._descriptor)
-        self._begin()
+        self._same = False
+        with suppress(OSError):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            self._before = os.fstat(self._descriptor)
+            self._begin()
 
     def close(self) -> None:
         """End with it."""
@@ -87,7 +89,10 @@ class Twin:
         """Tell, once everything was taken, whether the contents are equal and the mirror's was left alone meanwhile."""
         if not self._same:
             return False
-        after = os.fstat(self._descriptor)
+        try:
+            after = os.fstat(self._descriptor)
+        except OSError:
+            return False
         return self._done == after.st_size and unmoved(self._before, after)
 
     def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:

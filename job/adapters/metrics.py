@@ -18,6 +18,7 @@ from job.core.events import (
     CycleCrashed,
     CycleFinished,
     CycleStarted,
+    EntryEvent,
     Event,
     NextCycleDue,
     OutputFailed,
@@ -74,6 +75,8 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        if isinstance(event, EntryEvent):
+            return  # counted with its batch
         match event:
             case BatchCommitted():
                 self._count(event.pair, counts_of(event.tally))

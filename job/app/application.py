@@ -13,6 +13,7 @@ from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
 from job.adapters.settings import InForce, read_config
 from job.app.layout import lay_out, state_folder
+from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
@@ -152,6 +153,7 @@ class Application:
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
         """Run one cycle over all pairs."""
+        collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
         work = CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose, cores=default_workers())

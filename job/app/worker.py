@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 from job.adapters.crew import Crew, Descriptor, Post
-from job.app.tools import index_to_read, set_up
+from job.app.tools import collect_rarely, index_to_read, set_up
 from job.core.config.effective import Pair
 from job.core.events import Event
 from job.core.packed import Packed
@@ -54,6 +54,7 @@ def crew(work: Assignment, roots: Roots) -> Crew:
 
 def serve(post: Post, orders: Orders) -> None:
     """Do what comes by post until there is no more."""
+    collect_rarely()
     work = Assignment(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:

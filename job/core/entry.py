@@ -63,6 +63,8 @@ def kept_mode(mode: int) -> int:
 
 def is_reserved(path: bytes) -> bool:
     """Tell whether a path below a root uses a name that Truecopy keeps for itself."""
+    if STATE_FOLDER not in path:
+        return False
     return path == STATE_FOLDER or path.rpartition(b"/")[2].startswith(TEMP_PREFIX)
 
 

@@ -54,15 +54,16 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
     """Decide about one source entry at `path`; `mirror` and `record` are None where there is none."""
     if is_reserved(path):
         return Step(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
-    if source.kind is Kind.SPECIAL:
+    kind = source.kind
+    if kind is Kind.SPECIAL:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
-    if source.kind is Kind.FOLDER:
+    if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
     if mirror is None:
         if record is None:
             return Step(Action.COPY, source, "new")
         return Step(Action.COPY, source, "missing in the mirror", Drift.MISSING)
-    if mirror.kind is not source.kind:
+    if mirror.kind is not kind:
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
         return _decide_as_left(source, record, means)

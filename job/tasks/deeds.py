@@ -134,11 +134,12 @@ class Deeds:
             self._batch.commit()  # which gives back what the staged files replace
             self._batch.announce(place.work)
             copied = self._copied(place, entry, temp)
-        self._batch.tidings.note_refusals(self._path(place, entry))
+        path = self._path(place, entry)
+        self._batch.tidings.note_refusals(path)
         event = FileCopied(
             cycle_id=self._assignment.cycle_id,
             pair=self._assignment.pair.name,
-            path=self._path(place, entry),
+            path=path,
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def test_an_index_that_somebody_locks_in_mid_run_takes_nothing_and_is_not_set_as
     inode = index_of(known).stat().st_ino
     for name in ("a/new", "b/new"):
         known.write(name)
-    locks = []
+    locks: list[AbstractContextManager[None]] = []
 
     def lock(_: Path) -> None:
         if not locks:

@@ -17,7 +17,7 @@ from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener
+from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
@@ -35,6 +35,7 @@ class Application:
         """Log to `stream` as JSON lines, or, if it is None, to the log files only. Nothing is read yet."""
         self.config_path = config_path
         self._environ = environ
+        self._io_priority = "normal"
         self._settings: InForce | None = None
         self._rejected: ConfigError | None = None
         self._seen: tuple[int, int, int] | None = None
@@ -113,6 +114,7 @@ class Application:
         self._logs.configure(
             LogSettings(level=config.log_level, log_file=config.log_file, error_log_file=config.error_log_file)
         )
+        self._prioritise(config.io_priority)
         pairs = config.effective_pairs
         for pair in pairs:
             self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
@@ -122,6 +124,15 @@ class Application:
             run_enabled=config.enabled,
         )
         self._publish(config.metrics)
+
+    def _prioritise(self, level: str) -> None:
+        if level == self._io_priority:
+            return
+        from job.files.priority import set_io_priority  # noqa: PLC0415  # few ask for it
+
+        self._io_priority = level
+        if not set_io_priority(level):
+            self.emit(PriorityNotSet(io_priority=level))
 
     def _publish(self, wanted: MetricsInForce) -> None:
         if self._publisher is None and not (wanted.textfile or wanted.pushgateway):

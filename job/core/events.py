@@ -54,6 +54,7 @@ __all__ = [
     "PairFinished",
     "PairRefused",
     "PairStarted",
+    "PriorityNotSet",
     "Progressed",
     "ReplacedByFolder",
     "RunDisabled",
@@ -96,6 +97,15 @@ class RunDisabled(Event):
 
     config: str
     run_enabled: str
+
+
+class PriorityNotSet(Event):
+    """The system does not let this process give way to others at the disks: it works on as before."""
+
+    name = "priority_not_set"
+    level = "warning"
+
+    io_priority: str
 
 
 class ConfigReloaded(Event):

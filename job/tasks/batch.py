@@ -20,12 +20,16 @@ from job.files.listing import entry_of
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import voided
-from job.tasks.errand import Placed
-from job.tasks.finish import Settled, Work, finish
+from job.tasks.errand import Onward, PartDone, Placed
+from job.tasks.finish import Settled, Work, finish, finish_part
 from job.tasks.tidings import Tidings
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
+_LARGE_BYTES = 1 << 20
+"""A synced file of such a size leaves the page cache again: others need the room."""
+MOST_ENTRIES = 8192
+"""Of folders that are done with: so many are held at most, changed or not."""
 LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
 
@@ -55,14 +59,15 @@ class Batch:
         self.tidings = Tidings(work, bench.keeper)
         self.dirty = False
         """Whether anything was written that has to be synced."""
-        self.unseen: list[bytes] = []
-        """Subfolders that perhaps nobody looked at."""
+        self.onward = Onward()
+        """What the main process is to go on with."""
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
-        self._bytes = 0
+        self._bytes = self._entries = 0
         self._since_ns = work.now_ns()
         self._errand = self._begun = 0
         self._ended: list[int] = []
+        self._folders: list[FolderDone] = []
 
     def begin(self, errand: int) -> None:
         """Note for which errand everything is done from now on."""
@@ -77,7 +82,7 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether it is time to commit."""
-        if len(self._staged) >= MOST_FILES or self._bytes >= MOST_BYTES:
+        if len(self._staged) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             return True
         return self._assignment.now_ns() - self._since_ns >= LONGEST_NS
 
@@ -105,6 +110,12 @@ class Batch:
         """Take in a folder of which everything was staged or settled."""
         self._open = None
         self._closed.append(work)
+        self._entries += len(work.listing.entries)
+
+    def close_folder(self, folder: FolderDone) -> None:
+        """Take in a huge folder of which all parts are committed, with the metadata it got."""
+        self._folders.append(folder)
+        self.dirty = True
 
     def announce(self, work: Work) -> None:
         """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
@@ -150,7 +161,7 @@ class Batch:
         placed = [staged for staged in self._staged if self._place(staged)]
         self._staged.clear()
         self._throw_away()
-        done = [each for each in (self._finish(work) for work in self._closed) if each is not None]
+        done = [each for each in map(self._finish, self._closed) if each is not None]
         for staged in placed:
             if staged.name in staged.work.lost:
                 self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
@@ -161,24 +172,25 @@ class Batch:
             batch = self._folders_synced(batch, placed)
         self._closed.clear()
         self._retract()
-        self._bytes, self.dirty = 0, False
+        self._bytes, self._entries, self.dirty = 0, 0, False
         self._deliver(batch)
         self._since_ns = self._assignment.now_ns()
 
-    def _packed(self, done: list[tuple[FolderDone, RowsDone]]) -> Placed:
+    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone]]) -> Placed:
         events, tally = self.tidings.take()
         batch = Placed(
             begun=self._begun,
             since_ns=self._since_ns,
             ended=self._ended,
-            folders=[folder for folder, _ in done],
+            folders=[*self._folders, *(folder for folder, _ in done if isinstance(folder, FolderDone))],
+            parts=[part for part, _ in done if isinstance(part, PartDone)],
             rows=[rows for _, rows in done],
             events=events,
             tally=tally,
             dirty=self.dirty and not self._bench.sync.each,
-            unseen=self.unseen,
+            onward=self.onward,
         )
-        self._begun, self._ended, self.unseen = self._errand, [], []
+        self._begun, self._ended, self._folders, self.onward = self._errand, [], [], Onward()
         return batch
 
     def _folders_synced(self, batch: Placed, placed: list[_Staged]) -> Placed:
@@ -255,6 +267,8 @@ class Batch:
     def _place(self, staged: _Staged) -> bool:
         try:
             folder = self._trail.goto(staged.work.listing.path)
+            if staged.event.bytes >= _LARGE_BYTES:
+                self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
             try:
                 os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
             except IsADirectoryError:
@@ -279,9 +293,11 @@ class Batch:
         with suppress(OSError):
             os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
 
-    def _finish(self, work: Work) -> tuple[FolderDone, RowsDone] | None:
+    def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone] | None:
         path = work.listing.path
         try:
+            if work.portion is not None:
+                return finish_part(work, work.portion, self._trail.goto(path))
             folder, rows, changed = finish(work, self._trail.goto(path), self._bench.keeper)
         except OSError as error:
             self.fail(work, path, Kind.FOLDER, failure_of(error), str(error))

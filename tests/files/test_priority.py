@@ -1,7 +1,9 @@
 """I/O priority, read back from the kernel by somebody else's program, each time in a process of its own."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,21 @@ def test_a_machine_whose_call_is_not_known_is_told_and_does_no_harm(monkeypatch:
     priority._inherited.cache_clear()
 
     assert found == {"low": False, "idle": False, "normal": True}
+
+
+@needs_ionice
+def test_a_configured_priority_is_in_force_with_the_configuration(tmp_path: Path) -> None:
+    for name in ("source", "mirror"):
+        (tmp_path / name).mkdir()
+    config = {"source_dirs": [f"{tmp_path}/source"], "dest_dirs": [f"{tmp_path}/mirror"], "io_priority": "idle"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    program = (
+        "import sys; from job.app.application import Application;"
+        f"Application(sys.argv[1], {{}}, stream=None).load(); {TELL}"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "config.json")], check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.splitlines() == ["idle"]

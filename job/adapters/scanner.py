@@ -3,15 +3,18 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from job.core.entry import is_reserved, join
 from job.core.record import Stamp
 from job.core.rules import Rules
+from job.files.crowd import fingerprint_of_sums, names_in, rows_named, whole_sums
 from job.files.listing import (
     Glance,
     Listing,
     Unlisted,
+    Unreadable,
+    entries_of,
     fingerprint_of,
     glance,
     list_entries,
@@ -52,10 +55,11 @@ class Scanner:
         folder = self._trail.goto(path)
         salt = self._policy + stamp_of(os.fstat(folder))
         found = glance(folder, salt, lambda rows: self._rules.in_scope(path, rows), share)
-        return found._replace(folders=_visited(path, found.folders))
+        folders = _visited(path, found.folders)
+        return found if len(folders) == len(found.folders) else found._replace(folders=folders)
 
     def list(self, path: bytes) -> Listing:
-        """List one folder. Raises `OSError` if it cannot be opened or read."""
+        """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
         folder = self._trail.goto(path)
         before = os.fstat(folder)
         entries, unreadable = list_entries(folder, lambda rows: self._rules.in_scope(path, rows))
@@ -63,6 +67,18 @@ class Scanner:
         return Listing(
             path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable
         )
+
+    def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
+        """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""
+        return names_in(self._trail.goto(path))
+
+    def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
+        """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
+        folder = self._trail.goto(path)
+        before, unreadable = os.fstat(folder), Unreadable()
+        entries = entries_of(self._rules.in_scope(path, rows_named(folder, names, unreadable)))
+        folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
+        return Listing(path, entries, folders, before, b"", unreadable)
 
 
 def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:
@@ -92,9 +108,16 @@ class MirrorWatch:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 
-    def fingerprint(self, path: bytes) -> bytes | None:
-        """Give the fingerprint of everything in a mirror folder; None if it cannot be read."""
+    def fingerprint(self, path: bytes, parts: int = 1) -> bytes | None:
+        """Give the fingerprint of everything in a mirror folder; None if it cannot be read.
+
+        What was brought up to date in `parts` is remembered as a sum.
+        """
         try:
-            return mirror_fingerprint_of(self._trail.goto(path))
+            folder = self._trail.goto(path)
+            if parts == 1:
+                return mirror_fingerprint_of(folder)
+            sums = whole_sums(folder)
         except OSError:
             return None
+        return None if sums is None else fingerprint_of_sums(sums)

@@ -123,7 +123,7 @@ class _Desk:
         end = time.monotonic() + _SLICE_SECONDS
         waiting = Packed(task.items)
         found = looker.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
-        self._post.send(Seen(found, list(waiting)))
+        self._post.send(Seen(found, waiting))
 
 
 class _Counter:

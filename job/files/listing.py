@@ -3,6 +3,7 @@
 The look needs no object for an entry: a `Row` is a plain tuple with the fields of an `Entry`, in its order.
 """
 
+import errno
 import hashlib
 import marshal
 import os
@@ -30,6 +31,10 @@ Unreadable = list[tuple[bytes, OSError]]
 """Names that could be listed but not examined: unknown, never gone."""
 Scope = Callable[[list[Row]], list[Row]]
 """Leaves out what is out of scope."""
+
+
+class Huge(OSError):
+    """A folder that nobody is to hold whole: it is gone through in parts (`crowd.py`)."""
 
 
 class Listing(NamedTuple):
@@ -70,23 +75,22 @@ class Unlisted(NamedTuple):
 
 
 def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> list[Row]:
-    """Examine listed names by lstat; subfolders only by name, inode and type (see `Entry`)."""
+    """Examine listed names by lstat; subfolders only by name and type (see `Entry`)."""
     rows: list[Row] = []
     for item in found:
         name = item.name.encode("utf-8", "surrogateescape")
         try:
+            if item.is_dir(follow_symlinks=False):  # which the listing itself says
+                rows.append((name, 0, _FOLDER, 0, 0, 0, 0, 0))
+                continue
             seen = item.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
         except OSError as error:
             unreadable.append((name, error))
             continue
-        mode = seen.st_mode
-        if mode & _TYPE == _FOLDER:
-            rows.append((name, seen.st_ino, _FOLDER, 0, 0, 0, 0, 0))
-        else:
-            uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
-            rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
+        ids = seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid
+        rows.append((name, *ids, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
     return rows
 
 
@@ -97,13 +101,15 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
 
 
 def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], Unreadable]:
-    """List an open folder, what is in scope of it, sorted by name."""
+    """List an open folder, what is in scope of it, sorted by name. Raises `Huge` or another `OSError`."""
     rows: list[Row] = []
     unreadable: Unreadable = []
     with os.scandir(folder) as found:
         while items := list(islice(found, CHUNK)):
             some = read_rows(items, unreadable)
             rows += scope(some) if scope else some
+            if len(rows) >= CHUNK:
+                raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
     rows.sort()
     return entries_of(rows), unreadable
 
@@ -127,13 +133,17 @@ def list_beside(folder: int, placed: Mapping[bytes, Entry]) -> list[Entry]:
     return entries
 
 
-def entry_of(name: bytes, seen: os.stat_result) -> Entry:
-    """Make an entry of an lstat."""
+def row_of(name: bytes, seen: os.stat_result) -> Row:
+    """Make a row of an lstat."""
     mode = seen.st_mode
     if mode & _TYPE == _FOLDER:
-        return Entry(name, seen.st_ino, _FOLDER, 0, 0, 0, 0, 0)
-    row = name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
-    return tuple.__new__(Entry, row)
+        return name, 0, _FOLDER, 0, 0, 0, 0, 0
+    return name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def entry_of(name: bytes, seen: os.stat_result) -> Entry:
+    """Make an entry of an lstat."""
+    return tuple.__new__(Entry, row_of(name, seen))
 
 
 def stamp_of(folder: os.stat_result) -> Stamp:

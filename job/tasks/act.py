@@ -74,11 +74,8 @@ class Act:
         return errand
 
     def _take_in(self, batches: list[Placed], rounds: Rounds) -> None:
-        if batches:
-            self._commit(batches)
-        for batch in batches:
-            rounds.ended(batch.ended)
-            rounds.unseen(batch.unseen)
+        for batch in self._commit(batches) if batches else []:
+            rounds.heard(batch)
 
     # With workers ----------------------------------------------------------------------------------------------------
 
@@ -87,16 +84,17 @@ class Act:
         while not team.hopeless:
             if self._assignment.stop():
                 self._stop(rounds, team)
-            for slot in team.ready:
-                self._supply(slot, rounds, team)
+            for ahead in range(1, _AHEAD + 1):
+                for slot in team.ready:
+                    self._supply(slot, rounds, team, ahead)
             if not rounds.out and not team.awaited:
                 return
             self._hear(rounds, team)
 
-    def _supply(self, slot: int, rounds: Rounds, team: Team) -> None:
+    def _supply(self, slot: int, rounds: Rounds, team: Team, ahead: int) -> None:
         out = self._out.setdefault(slot, {})
-        while self._unvisited.setdefault(slot, 0) < _AHEAD and (errand := self._next(rounds)):
-            out[errand.number] = {visit.path for visit in errand.visits}
+        if self._unvisited.setdefault(slot, 0) < ahead and (errand := self._next(rounds)):
+            out[errand.number] = {task.path for task in errand.tasks}
             self._unvisited[slot] += 1
             team.give(slot, errand)
 
@@ -135,7 +133,7 @@ class Act:
     def _lose(self, slot: int, how: str, rounds: Rounds) -> None:
         lost = self._out.pop(slot, {})
         self._unvisited.pop(slot, None)
-        self._fail([path for paths in lost.values() for path in sorted(paths)], how)
+        self._fail(dict.fromkeys(path for paths in lost.values() for path in sorted(paths)), how)
         rounds.ended(lost)
 
     def _fail(self, paths: Iterable[bytes], how: str) -> None:

@@ -113,9 +113,10 @@ class Batch:
         self._entries += len(work.listing.entries)
 
     def close_folder(self, folder: FolderDone) -> None:
-        """Take in a huge folder of which all parts are committed, with the metadata it got."""
+        """Take in a huge folder of which all parts are committed before, with the metadata it got."""
         self._folders.append(folder)
-        self.dirty = True
+        self.tidings.note_refusals(folder.path)
+        self.tidings.counts.folders += 1
 
     def announce(self, work: Work) -> None:
         """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
@@ -150,6 +151,7 @@ class Batch:
     def give_up(self) -> None:
         """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
         self.tidings.keep_failures()
+        self._folders.clear()
         self.dirty = False
         self._deliver(self._packed([]))
 
@@ -195,8 +197,9 @@ class Batch:
 
     def _folders_synced(self, batch: Placed, placed: list[_Staged]) -> Placed:
         works = [staged.work for staged in placed] + self._closed
+        paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
-            for path in dict.fromkeys(work.listing.path for work in works):
+            for path in dict.fromkeys(paths):
                 fsync_folder(self._trail.goto(path))
         except OSError as error:
             self._doubt([])

@@ -1,6 +1,6 @@
 """The bench: everything the work on one pair needs, as ports. `app.py` lays it out; tests lay out their own."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +23,13 @@ class Source(Protocol):
         """Look at one folder, or at one share of a huge one; raises `OSError`."""
 
     def list(self, path: bytes) -> Listing:
-        """List one folder; raises `OSError`."""
+        """List one folder; raises `OSError`, or `Huge`."""
+
+    def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
+        """Give the names in a huge folder, some at a time; raises `OSError`."""
+
+    def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
+        """List those of a folder's names that are there; raises `OSError`."""
 
 
 class Watch(Protocol):
@@ -32,8 +38,8 @@ class Watch(Protocol):
     def stamp(self, path: bytes) -> Stamp | None:
         """Give a mirror folder's stamp."""
 
-    def fingerprint(self, path: bytes) -> bytes | None:
-        """Give the fingerprint of everything in a mirror folder."""
+    def fingerprint(self, path: bytes, parts: int = 1) -> bytes | None:
+        """Give the fingerprint of everything in a mirror folder that has its records in so many parts."""
 
 
 class Memory(Protocol):

@@ -26,8 +26,8 @@ class Commit:
         self.given = 0
         """The latest errand that somebody was sent on."""
 
-    def __call__(self, batches: list[Placed]) -> None:
-        """Sync, remember, tell. What goes wrong is told as failures."""
+    def __call__(self, batches: list[Placed]) -> list[Placed]:
+        """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures."""
         batches = [self._trusted(batch) for batch in batches]
         try:
             if any(batch.dirty for batch in batches):
@@ -45,13 +45,14 @@ class Commit:
             batches = [self._voided(batch, reason, str(error)) for batch in batches]
         for batch in batches:
             self._tell(batch)
+        return batches
 
     def _trusted(self, batch: Placed) -> Placed:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
         if self._unsafe_until_ns is not None and batch.since_ns < self._unsafe_until_ns:
             return self._voided(batch, Failure.SYNC, "an earlier sync failed")
         if batch.begun <= self._unsafe_to:
-            return replace(batch, folders=[], rows=[])
+            return _unremembered(batch)
         return batch
 
     def _voided(self, batch: Placed, reason: Failure, error: str) -> Placed:
@@ -91,7 +92,11 @@ def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Plac
     failed_by = dict(batch.tally.failed_by)
     failed_by[reason] = failed_by.get(reason, 0) + failures
     tally = replace(batch.tally, copied=0, bytes_copied=0, failed_by=failed_by)
-    return replace(batch, folders=[], rows=[], events=events, tally=tally)
+    return replace(_unremembered(batch), events=events, tally=tally)
+
+
+def _unremembered(batch: Placed) -> Placed:
+    return replace(batch, folders=[], rows=[], parts=[part._replace(sure=False) for part in batch.parts])
 
 
 def _failed(event: FileCopied, reason: Failure, error: str) -> Event:

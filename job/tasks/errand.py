@@ -1,12 +1,15 @@
 """What goes to a worker and what comes back: plain values, whether the worker is another process or not."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from job.core.events import Event
+from job.core.packed import Packed
 from job.core.record import FolderDone, RowsDone
 from job.core.tally import Tally
+from job.files.crowd import Sums
 from job.tasks.look import Care, Item, Looked
+from job.tasks.parts import Names
 
 
 class LookHere(NamedTuple):
@@ -20,7 +23,8 @@ class Seen(NamedTuple):
     """From a worker: what it found, and what it did not get to."""
 
     found: Looked
-    rest: list[Item]
+    rest: Packed[Item]
+    """A folder may have a million subfolders."""
 
 
 class Visit(NamedTuple):
@@ -33,21 +37,84 @@ class Visit(NamedTuple):
     """What the index knows of its entries (`core/rows.py`)."""
 
 
+class Split(NamedTuple):
+    """A huge folder, to be divided into parts that several can see to, one after the other."""
+
+    path: bytes
+    fingerprint: bytes
+    """What the look saw; empty for a folder of which nobody knows what is in it."""
+    parts: int
+    """How many there must be at least."""
+
+
 class Part(NamedTuple):
-    """Some of the names of a huge folder, which is brought up to date in parts."""
+    """Some of the names of a huge folder, to be brought up to date."""
 
     path: bytes
     number: int
-    names: bytes
-    """Packed (`tasks/parts.py`)."""
+    names: Names
     rows: str
+    """What the index knows of them, and perhaps of others."""
+    unseen: bool
+    """Whether nobody looked at the subfolders."""
+
+
+class PartDone(NamedTuple):
+    """A part of a huge folder that is done with."""
+
+    path: bytes
+    number: int
+    sure: bool
+    """Whether the part is as the source is."""
+    entries: int
+    specials: int
+    recheck: bool
+    held: int
+    """Names of the source that the mirror has."""
+    sums: Sums
+    """What the mirror's entries add up to."""
+
+
+class Close(NamedTuple):
+    """A huge folder of which all parts are committed: what remains is the folder itself."""
+
+    path: bytes
+    fingerprint: bytes
+    """Of the source, from before anything was done."""
+    parts: int
+    total: PartDone
+    """All parts together."""
+
+
+Task: TypeAlias = Visit | Split | Part | Close
 
 
 class Errand(NamedTuple):
     """To a worker: go and do this. Later errands have higher numbers."""
 
     number: int
-    visits: list[Visit]
+    tasks: list[Task]
+
+
+class Divided(NamedTuple):
+    """A huge folder, cut in parts."""
+
+    path: bytes
+    fingerprint: bytes
+    """Of the source, from before anything was done."""
+    names: list[Names]
+    """Part by part."""
+
+
+@dataclass(slots=True)
+class Onward:
+    """What else there is to do, as a worker found on the way."""
+
+    unseen: list[bytes] = field(default_factory=list)
+    """Subfolders of folders that changed since the look: some of them nobody may have looked at."""
+    grown: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Folders that turned out to be huge, with the fingerprint that the look saw, if it still counts."""
+    divided: list[Divided] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -61,13 +128,13 @@ class Placed:
     ended: list[int]
     """Errands that are done with."""
     folders: list[FolderDone] = field(default_factory=list)
+    parts: list[PartDone] = field(default_factory=list)
     rows: list[RowsDone] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     dirty: bool = False
     """Whether anything was written that has to be synced."""
-    unseen: list[bytes] = field(default_factory=list)
-    """Subfolders of folders that changed since the look: some of them nobody may have looked at."""
+    onward: Onward = field(default_factory=Onward)
 
 
 class Progress(NamedTuple):

@@ -1,14 +1,17 @@
 """Finish: a folder's own metadata, last of all, and what the index is to remember of it."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
-from job.files.listing import Listing, list_beside, mirror_fingerprint, stamp_of
-from job.files.metadata import Keeper
+from job.files.crowd import fingerprint_of_sums, sums_of
+from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
+from job.files.metadata import Keeper, user_xattrs
+from job.tasks.errand import Close, PartDone
 
 
 class Settled(NamedTuple):
@@ -38,6 +41,16 @@ class Work:
     """Whether it is noted that temps may lie in the mirror folder."""
     lost: set[bytes] = field(default_factory=set)
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
+    portion: "Portion | None" = None
+    """Set where this is one part of a huge folder."""
+
+
+class Portion(NamedTuple):
+    """One part of a huge folder."""
+
+    number: int
+    present: dict[bytes, Entry]
+    """The mirror's entries, as they were when the part was begun."""
 
 
 def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDone, bool]:
@@ -56,12 +69,74 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
         fingerprint=listing.fingerprint if work.sure else b"",
         stamp=stamp,
         mirror_fingerprint=mirror_fingerprint(present),
-        entries=len(listing.entries) - sum(1 for entry in listing.entries if entry.kind is Kind.FOLDER),
+        entries=_count(listing),
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
     )
     rows = RowsDone(listing.path, 0, encoded(records.values()))
     return FolderDone(listing.path, summary), rows, stamp != before
+
+
+def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone]:
+    """Sum up one part of a huge folder, whose mirror is open; the folder itself has its turn after all parts.
+
+    Only what was put there is looked at again. What somebody else changes meanwhile differs from what is remembered.
+    """
+    listing = work.listing
+    present = _since(work, portion.present, folder)
+    records = _records(work, present)
+    done = PartDone(
+        path=listing.path,
+        number=portion.number,
+        sure=work.sure,
+        entries=_count(listing),
+        specials=work.specials,
+        recheck=any(record.racy for record in records.values()),
+        held=sum(1 for entry in listing.entries if entry.name in present),
+        sums=sums_of(list(present.values())),
+    )
+    return done, RowsDone(listing.path, portion.number, encoded(records.values()))
+
+
+def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
+    """Give the mirror's entries with what was put there since."""
+    now = dict(present)
+    for entry in work.listing.entries:
+        name, settled, before = entry.name, work.settled.get(entry.name), present.get(entry.name)
+        if settled is None and (entry.kind is not Kind.FOLDER or (before and before.kind is Kind.FOLDER)):
+            continue
+        now.pop(name, None)
+        with suppress(OSError):
+            seen = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
+            if settled is None:
+                now[name] = seen
+            elif seen.inode == settled.mirror.inode:
+                now[name] = settled.mirror
+    return now
+
+
+def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tuple[FolderDone, bool]:
+    """Give the open mirror of a huge folder its metadata, all its parts being done; True if it was changed.
+
+    Raises `OSError`.
+    """
+    before = stamp_of(os.fstat(folder))
+    keeper.apply(folder, os.fstat(source), user_xattrs(source))
+    stamp, total = stamp_of(os.fstat(folder)), close.total
+    summary = FolderSummary(
+        fingerprint=close.fingerprint if total.sure else b"",
+        stamp=stamp,
+        mirror_fingerprint=fingerprint_of_sums(total.sums),
+        entries=total.entries,
+        specials=total.specials,
+        recheck=total.recheck,
+        parts=close.parts,
+    )
+    return FolderDone(close.path, summary), stamp != before
+
+
+def _count(listing: Listing) -> int:
+    return len(listing.entries) - sum(1 for entry in listing.entries if entry.kind is Kind.FOLDER)
 
 
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:

@@ -147,7 +147,7 @@ class Looker:
             found.unlisted.append(Unlisted(path, error))
             return
         if seen.folders:
-            waiting.extend([(join(path, name), 0) for name in reversed(seen.folders)])
+            waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
         if share or seen.shares > 1:
             waiting.extend([(path, number) for number in range(1, seen.shares)])
             found.shares.append(Share(path, share, seen._replace(folders=[])))
@@ -164,6 +164,8 @@ class Looker:
             return
         # Whoever has to write to a sleeping mirror looks again, with it awake.
         lacking = self._care is not Care.ASLEEP and self._watch.stamp(path) is None
+        # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
+        huge = huge or (known is not None and known.parts > 1 and seen.entries + len(seen.folders) >= CHUNK // 4)
         found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge))
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes
@@ -178,7 +180,7 @@ class Looker:
             return True
         if self._watch.stamp(path) != known.stamp:
             return False
-        return self._care is not Care.AUDIT or self._watch.fingerprint(path) == known.mirror_fingerprint
+        return self._care is not Care.AUDIT or self._watch.fingerprint(path, known.parts) == known.mirror_fingerprint
 
 
 def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:

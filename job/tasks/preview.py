@@ -1,7 +1,7 @@
 """Preview: what the next cycle would do, each line with its reason. Changes nothing, locks nothing, hashes nothing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from job.core.config.effective import Pair
@@ -9,11 +9,13 @@ from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
 from job.core.plan import Action, Means, decide
 from job.core.rows import decoded
-from job.files.listing import list_entries
+from job.files.crowd import rows_named
+from job.files.listing import Huge, Listing, entries_of
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch
-from job.tasks.look import Looked, care_for
+from job.tasks.look import Changed, Looked, care_for
+from job.tasks.parts import Sorter, names_of, parts_for
 from job.tasks.survey import survey
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
@@ -56,29 +58,46 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
     with closing(Trail(view.mirror_root)) as trail:
         for change in found.changes():
-            yield from _folder(view, change.path, trail)
+            yield from _folder(view, change, trail)
 
 
-def _folder(view: Preview, path: bytes, trail: Trail) -> Iterator[Planned]:
-    try:
-        listing = view.source.list(path)
-    except OSError as error:
-        yield Planned(view.pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
-        return
+def _folder(view: Preview, change: Changed, trail: Trail) -> Iterator[Planned]:
+    path, name = change.path, view.pair.name
     means = Means(view.pair.checksum, view.pair.compare == "checksum")
-    for name, trouble in listing.unreadable:
-        why = f"{failure_of(trouble)}: {trouble.strerror}"
-        yield Planned(view.pair.name, "fail", join(path, name), Kind.FILE, 0, why)
-    present, records = _mirror_entries(trail, path), decoded(view.memory.rows(path))
-    for entry in listing.entries:
-        where = join(path, entry.name)
-        step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
-        if step.action not in _SILENT:
-            yield Planned(view.pair.name, str(step.action), where, entry.kind, entry.size, step.reason)
-
-
-def _mirror_entries(trail: Trail, path: bytes) -> dict[bytes, Entry]:
     try:
-        return {entry.name: entry for entry in list_entries(trail.goto(path))[0]}
+        for listing, rows in _listings(view, path, huge=change.huge):
+            for unknown, trouble in listing.unreadable:
+                why = f"{failure_of(trouble)}: {trouble.strerror}"
+                yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
+            present, records = _mirror_entries(trail, listing), decoded(rows)
+            for entry in listing.entries:
+                where = join(path, entry.name)
+                step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
+                if step.action not in _SILENT:
+                    yield Planned(name, str(step.action), where, entry.kind, entry.size, step.reason)
+    except OSError as error:
+        yield Planned(name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+
+
+def _listings(view: Preview, path: bytes, *, huge: bool) -> Iterator[tuple[Listing, str]]:
+    """List a folder, a huge one in parts; each time with what the index knows of it."""
+    source, memory = view.source, view.memory
+    known = memory.summary(path)
+    rows = known.parts if known else 0
+    if not huge and rows <= 1:
+        with suppress(Huge):
+            yield source.list(path), memory.rows(path)
+            return
+    sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
+    for names in source.names(path):
+        sorter.add(names)
+    for number, part in enumerate(sorter.parts()):
+        yield source.part(path, names_of(part)), memory.rows(path, number % rows if rows else number)
+
+
+def _mirror_entries(trail: Trail, listing: Listing) -> dict[bytes, Entry]:
+    try:
+        rows = rows_named(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
     except OSError:
         return {}  # the folder is not there yet, or stands for something else: everything in it is new
+    return {entry.name: entry for entry in entries_of(rows)}

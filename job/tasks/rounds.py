@@ -2,7 +2,7 @@
 
 Folders are independent of each other once the mirror has them: so they are made here, parents first, just before
 somebody is sent to them. Where something else still has the name, they wait until everybody else is back; the visit of
-the folder above them has replaced it by then.
+the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,8 @@ from job.core.packed import Packed
 from job.files.trail import Trail
 from job.tasks.bench import Memory
 from job.tasks.deeds import make_folder
-from job.tasks.errand import Errand, Visit
+from job.tasks.division import Division
+from job.tasks.errand import Errand, Placed, Task, Visit
 from job.tasks.look import Changed, Looked
 
 _MOST_ENTRIES = 256
@@ -27,6 +28,7 @@ class Rounds:
         self._found = found
         self._memory = memory
         self._trail = Trail(mirror_root)
+        self._division = Division(memory)
         self._changes: Iterator[Changed] = found.changes()
         self._later: Packed[tuple[object, ...]] = Packed()
         self._second = False
@@ -46,24 +48,40 @@ class Rounds:
 
     def take(self) -> Errand | None:
         """Give the next errand; None if there is none, or none before somebody else is back."""
-        visits = self._next_visits()
-        if not visits and self._late:
-            visits = [Visit(self._late.pop(), b"", "")]
-        if not visits and self._later and not self._out:
+        tasks = self._part() or self._next_visits() or self._part()
+        if not tasks and self._late:
+            tasks = [Visit(self._late.pop(), b"", "")]
+        if not tasks and self._later and not self._out:
             self._changes = map(Changed._make, self._later)
             self._later, self._second = Packed(), True
-            visits = self._next_visits()
-        if not visits:
+            tasks = self._next_visits() or self._part()
+        if not tasks:
             return None
         self._number += 1
         self._out.add(self._number)
-        return Errand(self._number, visits)
+        return Errand(self._number, tasks)
+
+    def _part(self) -> list[Task]:
+        task = self._division.next()
+        if task is None:
+            return []
+        self._division.sent(self._number + 1, task)
+        return [task]
+
+    def heard(self, batch: Placed) -> None:
+        """Take in what was committed, and what there is to do because of it."""
+        self._division.heard(batch.onward.divided, batch.parts)
+        self.ended(batch.ended)
+        for path, fingerprint in batch.onward.grown:
+            self._division.ask(path, fingerprint)
+        self._unseen(batch.onward.unseen)
 
     def ended(self, numbers: Iterable[int]) -> None:
         """Note errands that are done with, or lost."""
         self._out.difference_update(numbers)
+        self._division.ended(numbers)
 
-    def unseen(self, folders: Iterable[bytes]) -> None:
+    def _unseen(self, folders: Iterable[bytes]) -> None:
         """Have folders visited that came since the look; those it knew are left out."""
         for path in folders:
             if not self._met:
@@ -74,12 +92,15 @@ class Rounds:
                 self._met.add(path)
                 self._late.append(path)
 
-    def _next_visits(self) -> list[Visit]:
-        visits: list[Visit] = []
+    def _next_visits(self) -> list[Task]:
+        visits: list[Task] = []
         entries = size = 0
         for change in self._changes:
             if change.lacking and not self._make(change.path) and not self._second:
                 self._later.append(tuple(change))
+                continue
+            if change.huge:
+                self._division.ask(change.path, change.fingerprint)
                 continue
             visits.append(Visit(change.path, change.fingerprint, self._memory.rows(change.path)))
             entries += change.entries

@@ -4,6 +4,7 @@ import os
 from contextlib import closing, suppress
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind
+from job.files.crowd import sweep_temps
 from job.files.listing import list_entries
 from job.files.trail import Trail
 from job.tasks.bench import Bench
@@ -21,12 +22,12 @@ def sweep(bench: Bench) -> None:
         with closing(Trail(bench.mirror_root)) as trail:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
-                    sweep_folder(trail.goto(path))
+                    sweep_temps(trail.goto(path))
         bench.leftovers.clear_all()
 
 
 def sweep_folder(folder: int) -> tuple[list[Entry], bool]:
-    """List an open mirror folder and remove the temps in it; True if there were any. Raises `OSError`."""
+    """List an open mirror folder and remove the temps in it; True if there were any. Raises `OSError` or `Huge`."""
     present: list[Entry] = []
     temps: list[Entry] = []
     for entry in list_entries(folder)[0]:

@@ -3,6 +3,7 @@
 What goes wrong in one place is told and passed over; the next one goes on.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,14 +13,16 @@ from job.core.outcome import failure_of
 from job.core.plan import Means, decide
 from job.core.rows import decoded
 from job.errors import Stopped
-from job.files.listing import Listing
+from job.files.crowd import names_in, rows_named, sweep_temps
+from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
 from job.files.metadata import user_xattrs
 from job.files.trail import Trail
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.deeds import Deeds, MirrorLost, Place
-from job.tasks.errand import Errand, Placed, Visit
-from job.tasks.finish import Work
+from job.tasks.errand import Close, Divided, Errand, Part, Placed, Split, Task, Visit
+from job.tasks.finish import Portion, Work, finish_whole
+from job.tasks.parts import heaps, names_of
 from job.tasks.sweep import sweep_folder
 
 _OWNER_MAY_CHANGE = 0o300
@@ -38,6 +41,7 @@ class Visitor:
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
         self._deeds = Deeds(bench, work, self._batch, tacho)
+        self._tacho = tacho
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -63,14 +67,13 @@ class Visitor:
     def go(self, errand: Errand) -> None:
         """Visit the folders of an errand. Raises `Stopped` or `MirrorLost`."""
         self._batch.begin(errand.number)
-        for visit in errand.visits:
+        for task in errand.tasks:
             self._check_stop()
-            if visit.fingerprint:
-                self._visit(visit)
-            else:
-                self._visit_whole(visit.path)
             self._commit_if_full()
+            self._see_to(task)
         self._batch.end()
+        # Not sooner: what a task found is committed with the word that its errand is done with.
+        self._commit_if_full()
 
     def finish(self) -> None:
         """Commit what waits."""
@@ -84,6 +87,19 @@ class Visitor:
         if self._batch.full:
             self._batch.commit()
 
+    def _see_to(self, task: Task) -> None:
+        match task:
+            case Visit(fingerprint=b""):
+                self._visit_whole(task.path)
+            case Visit():
+                self._visit(task)
+            case Split():
+                self._split(task)
+            case Part():
+                self._part(task)
+            case Close():
+                self._close(task)
+
     def _visit_whole(self, path: bytes) -> None:
         """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
         for found in self._bench.source.walk(path):
@@ -93,31 +109,53 @@ class Visitor:
 
     def _visit(self, visit: Visit) -> None:
         path = visit.path
-        if path in self._batch.tidings.lost_folders:
+        try:
+            place = self._place(path, self._bench.source.list)
+        except Huge:
+            self._batch.onward.grown.append((path, b""))
+            return
+        if place is None:
             return
         try:
-            listing = self._bench.source.list(path)
+            present = self._mirror_entries(place.mirror)
+        except Huge:
+            self._batch.onward.grown.append((path, visit.fingerprint))
+            return
+        except OSError as error:
+            self._fail(path, error, "its mirror cannot be listed: ")
+            return
+        listing = place.work.listing
+        if visit.fingerprint and listing.fingerprint != visit.fingerprint:
+            self._batch.onward.unseen += [join(path, name) for name in listing.folders]
+        self._entries(place, present, visit.rows)
+
+    def _place(self, path: bytes, listed: Callable[[bytes], Listing]) -> Place | None:
+        """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
+        if path in self._batch.tidings.lost_folders:
+            return None
+        try:
+            listing = listed(path)
             source = self._sources.goto(path)
             work = Work(listing, user_xattrs(source))
+        except Huge:
+            raise
         except FileNotFoundError:
-            return  # gone since the look; what is in the mirror stays there
+            return None  # gone since the look; what is in the mirror stays there
         except OSError as error:
-            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), str(error))
-            return
+            self._fail(path, error)
+            return None
         try:
-            mirror = self._mirrors.goto(path)
-            present = self._mirror_entries(mirror)
+            return Place(work, source, self._mirrors.goto(path))
         except OSError as error:
-            self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"its mirror cannot be opened: {error}")
-            return
-        if visit.fingerprint and listing.fingerprint != visit.fingerprint:
-            self._batch.unseen += [join(path, name) for name in listing.folders]
-        self._batch.open(work)
-        self._entries(Place(work, source, mirror), listing, present, visit.rows)
-        self._batch.close(work)
+            self._fail(path, error, "its mirror cannot be opened: ")
+            return None
 
-    def _entries(self, place: Place, listing: Listing, present: dict[bytes, Entry], rows: str) -> None:
-        records = decoded(rows)
+    def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
+        self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"{what}{error}")
+
+    def _entries(self, place: Place, present: dict[bytes, Entry], rows: str) -> None:
+        records, listing = decoded(rows), place.work.listing
+        self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
         for entry in listing.entries:
@@ -129,15 +167,80 @@ class Visitor:
             step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
             self._deeds.do(place, step, mirror, record)
             self._commit_if_full()
+        self._batch.close(place.work)
 
     def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept."""
+        self._make_writable(mirror)
+        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
+        present, swept = sweep_folder(mirror)
+        self._batch.dirty |= swept
+        return {entry.name: entry for entry in present}
+
+    def _make_writable(self, mirror: int) -> None:
         mode = os.fstat(mirror).st_mode
         if mode & _OWNER_MAY_CHANGE != _OWNER_MAY_CHANGE:
             with suppress(OSError):  # then the entries fail one by one, each with its own words
                 os.fchmod(mirror, (mode & 0o7777) | 0o700)
                 self._batch.dirty = True
-        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
-        present, swept = sweep_folder(mirror)
-        self._batch.dirty |= swept
-        return {entry.name: entry for entry in present}
+
+    # Huge folders ----------------------------------------------------------------------------------------------------
+
+    def _split(self, task: Split) -> None:
+        path = task.path
+        place = self._place(path, self._nothing_of)
+        if place is None:
+            return
+        self._make_writable(place.mirror)
+        try:
+            # All of it before the first part is begun: no part may take another's temps for left ones.
+            self._batch.dirty |= sweep_temps(place.mirror)
+            fingerprint = task.fingerprint or self._fingerprint(path)
+            names = heaps(place.source, place.mirror, task.parts, self._breathe)
+        except OSError as error:
+            self._fail(path, error)
+            return
+        self._batch.onward.divided.append(Divided(path, fingerprint, names))
+
+    def _part(self, task: Part) -> None:
+        names = names_of(task.names)
+        place = self._place(task.path, lambda path: self._bench.source.part(path, names))
+        if place is None:
+            return
+        work, unreadable = place.work, Unreadable()
+        present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable))}
+        work.portion = Portion(task.number, present)
+        work.sure = not unreadable
+        if task.unseen:
+            self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
+        self._entries(place, present, task.rows)
+
+    def _close(self, task: Close) -> None:
+        path, held = task.path, task.total.held
+        place = self._place(path, self._nothing_of)
+        if place is None:
+            return
+        try:
+            there = sum(map(len, names_in(place.mirror)))
+            if there < held:
+                raise FileExistsError(errno.EEXIST, f"{held} names were put there, but it has {there} of them")
+            folder, changed = finish_whole(task, place.source, place.mirror, self._bench.keeper)
+        except OSError as error:
+            self._fail(path, error, "its mirror: ")
+            return
+        self._batch.dirty |= changed
+        self._batch.close_folder(folder)
+
+    def _nothing_of(self, path: bytes) -> Listing:
+        return self._bench.source.part(path, [])
+
+    def _fingerprint(self, path: bytes) -> bytes:
+        shares = [self._bench.source.glance(path)]
+        for share in range(1, shares[0].shares):
+            self._breathe()
+            shares.append(self._bench.source.glance(path, share))
+        return whole_fingerprint([each.fingerprint for each in shares])
+
+    def _breathe(self) -> None:
+        self._check_stop()
+        self._tacho.bytes_copied(0)

@@ -1,0 +1,106 @@
+"""Division: the huge folders that are being brought up to date in parts, and what is to be done about them next.
+
+Names are held of one folder at a time only, and packed. A folder is remembered when all its parts are committed, and as
+known good only if each of them was as it should be.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from job.core.packed import Packed
+from job.files.crowd import NOTHING, added
+from job.tasks.bench import Memory
+from job.tasks.errand import Close, Divided, Part, PartDone, Split, Task
+from job.tasks.parts import Names
+
+
+@dataclass(slots=True)
+class _Folder:
+    split: Split
+    fingerprint: bytes
+    parts: int
+    waiting: list[Names]
+    left: set[int]
+    """Parts that are not committed."""
+    total: PartDone
+
+
+class Division:
+    """Huge folders under way."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._asked: Packed[tuple[bytes, bytes]] = Packed()
+        self._splitting: Split | None = None
+        self._open: dict[bytes, _Folder] = {}
+        self._out: dict[int, Task] = {}
+
+    def ask(self, path: bytes, fingerprint: bytes) -> None:
+        """Have a folder brought up to date; `fingerprint` is what the look saw, empty if nobody looked at it."""
+        self._asked.append((path, fingerprint))
+
+    def next(self) -> Task | None:
+        """Tell what to do next; None if nothing can be done before somebody is back."""
+        for folder in self._open.values():
+            if folder.waiting:
+                return self._part(folder)
+            if not folder.left:
+                del self._open[folder.split.path]
+                return Close(folder.split.path, folder.fingerprint, folder.parts, folder.total)
+        if self._splitting is None and self._asked:
+            path, fingerprint = self._asked.pop()
+            known = self._memory.summary(path)
+            self._splitting = Split(path, fingerprint, known.parts if known else 0)
+            return self._splitting
+        return None
+
+    def _part(self, folder: _Folder) -> Part:
+        # The last one first: where there are more parts than before, a row of then is read for several parts before it
+        # is written over. A killed run may have left rows of more parts, too.
+        names = folder.waiting.pop()
+        number, path, known = len(folder.waiting), folder.split.path, folder.split.parts
+        rows = self._memory.rows(path, number)
+        if not rows and number >= known > 0:
+            rows = self._memory.rows(path, number % known)
+        return Part(path, number, names, rows, unseen=not folder.split.fingerprint)
+
+    def sent(self, errand: int, task: Task) -> None:
+        """Note who sees to a task that came from here."""
+        self._out[errand] = task._replace(names=(), rows="") if isinstance(task, Part) else task
+
+    def heard(self, divided: Iterable[Divided], parts: Iterable[PartDone]) -> None:
+        """Take in what was divided, and parts that are committed."""
+        for path, fingerprint, names in divided:
+            split = self._splitting
+            if split is not None and split.path == path:
+                total = PartDone(path, 0, True, 0, 0, False, 0, NOTHING)
+                self._open[path] = _Folder(split, fingerprint, len(names), names, set(range(len(names))), total)
+                self._splitting = None
+        for part in parts:
+            folder = self._open.get(part.path)
+            if folder is not None and part.number in folder.left:
+                folder.left.remove(part.number)
+                folder.total = _together(folder.total, part)
+
+    def ended(self, errands: Iterable[int]) -> None:
+        """Note errands that are done with, or lost; a part that was not heard of by now failed."""
+        for errand in errands:
+            task = self._out.pop(errand, None)
+            if task is not None and task is self._splitting:
+                self._splitting = None
+            elif isinstance(task, Part) and (folder := self._open.get(task.path)) and task.number in folder.left:
+                folder.left.remove(task.number)
+                folder.total = folder.total._replace(sure=False)
+
+
+def _together(one: PartDone, other: PartDone) -> PartDone:
+    return PartDone(
+        one.path,
+        0,
+        one.sure and other.sure,
+        one.entries + other.entries,
+        one.specials + other.specials,
+        one.recheck or other.recheck,
+        one.held + other.held,
+        added(one.sums, other.sums),
+    )

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     """One name of a folder listing, by lstat.
 
     Times are nanoseconds since the epoch, `size` is in bytes, `mode` is the whole st_mode. For a subfolder only
-    `name`, `inode` and `mode`'s type bits count: its own size and times belong to its own listing.
+    `name` and `mode`'s type bits count, the rest is 0: what it is itself belongs to its own listing.
     """
 
     name: bytes

@@ -80,17 +80,18 @@ def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> li
     for item in found:
         name = item.name.encode("utf-8", "surrogateescape")
         try:
-            if item.is_dir(follow_symlinks=False):  # which the listing itself says
-                rows.append((name, 0, _FOLDER, 0, 0, 0, 0, 0))
-                continue
-            seen = item.stat(follow_symlinks=False)
+            # The listing itself says what is a folder: no lstat for one.
+            seen = None if item.is_dir(follow_symlinks=False) else item.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
         except OSError as error:
             unreadable.append((name, error))
             continue
-        ids = seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid
-        rows.append((name, *ids, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+        if seen is None or (mode := seen.st_mode) & _TYPE == _FOLDER:
+            rows.append((name, 0, _FOLDER, 0, 0, 0, 0, 0))
+        else:
+            uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
+            rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
     return rows
 
 

@@ -129,6 +129,8 @@ class Trail:
     @staticmethod
     def _close(step: _Step) -> None:
         if step.descriptor != _CLOSED:
-            with suppress(OSError):
-                os.close(step.descriptor)
-            step.descriptor = _CLOSED
+            descriptor, step.descriptor = step.descriptor, _CLOSED
+            try:
+                os.close(descriptor)
+            except OSError:  # it was only read, so nothing is lost; no context manager, for this is done a lot
+                return

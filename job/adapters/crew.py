@@ -10,8 +10,11 @@ import multiprocessing.connection
 import os
 import queue
 import signal
+import socket
+import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -21,7 +24,15 @@ from typing import Any, NamedTuple
 _END = "end"
 _STOP = "stop"
 _ORPHANED = 70
+_NO_THREAD = 71
 _PATIENCE_SECONDS = 3.0
+"""How long one may take to go, or to be seen as gone."""
+_STOP_SECONDS = 4.0
+"""The same for all together, counted from when they were asked to stop; the service has five seconds."""
+_LEAST_SECONDS = 0.5
+_STUCK_SECONDS = 20.0
+"""A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Lost(NamedTuple):
@@ -56,16 +67,17 @@ class Post:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        while True:
-            try:
+        try:
+            while True:
                 task = self._line.recv()
-            except (EOFError, OSError):
-                # Nobody holds the lock for us any more: not one more name may be changed.
-                os._exit(_ORPHANED)
-            if task == _STOP:
-                self._stopped = True
-            else:
-                self._tasks.put(task)
+                if task == _STOP:
+                    self._stopped = True
+                else:
+                    self._tasks.put(task)
+        finally:
+            # Nobody holds the lock for us any more: not one more name may be changed. Nor may a worker live on that
+            # has no memory left to hear what it is to do.
+            os._exit(_ORPHANED)
 
     def next(self) -> Any:
         """Wait for a task; None when there will be no more."""
@@ -100,6 +112,7 @@ class Crew:
         self._slots = 0
         self._lines: dict[int, Connection[Any, Any]] = {}
         self._processes: dict[int, BaseProcess] = {}
+        self._gone_by: float | None = None
 
     @property
     def members(self) -> list[int]:
@@ -113,11 +126,13 @@ class Crew:
             self._slots += 1
             try:
                 self._start(context, self._slots)
-            except OSError:  # no process or descriptor to be had: those who are there do the work
-                return
+            except OSError:
+                # No process or descriptor to be had: those who are there do the work. Each try leaves descriptors open.
+                self.most = len(self._lines)
 
     def _start(self, context: BaseContext, slot: int) -> None:
         ours, theirs = context.Pipe()
+        _never_stuck(ours, _STUCK_SECONDS)
         # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
         copied = [ours, *self._lines.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
@@ -127,7 +142,8 @@ class Crew:
             daemon=True,
         )
         try:
-            process.start()
+            with _signals_held():
+                process.start()
         except OSError:
             ours.close()
             raise
@@ -137,8 +153,12 @@ class Crew:
 
     def give(self, slot: int, task: object) -> None:
         """Give a worker a task; what becomes of one that is lost is heard."""
-        with contextlib.suppress(OSError):
+        try:
             self._lines[slot].send(task)
+        except OSError:
+            # What was sent half ends the line: who is stopped, not dead, must hear no more.
+            with contextlib.suppress(OSError), _as_socket(self._lines[slot]) as line:
+                line.shutdown(socket.SHUT_RDWR)
 
     def hear(self, seconds: float) -> list[tuple[int, object]]:
         """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
@@ -160,23 +180,30 @@ class Crew:
         if code is None:
             process.kill()
             process.join()
-            return Lost("it closed its line and was killed")
+            return Lost("it did not answer any more and was killed")
         if code < 0:
             with contextlib.suppress(ValueError):
                 return Lost(f"it was killed by {signal.Signals(-code).name}")
         return Lost(f"it ended with exit code {code}")
 
+    def _give_all(self, word: str) -> None:
+        for slot, line in self._lines.items():
+            _never_stuck(line, _LEAST_SECONDS)
+            self.give(slot, word)
+
     def stop(self) -> None:
         """Ask all to end what they do soon; they answer as ever."""
-        for slot in self._lines:
-            self.give(slot, _STOP)
+        self._gone_by = time.monotonic() + _STOP_SECONDS
+        self._give_all(_STOP)
 
     def close(self) -> None:
         """Let all go. One that does not go by itself is killed: it has nothing that is not told already."""
-        for slot in self._lines:
-            self.give(slot, _END)
+        self._give_all(_STOP)  # whoever is still at something has nobody to tell of it
+        self._give_all(_END)
+        now = time.monotonic()
+        gone_by = max(now + _LEAST_SECONDS, self._gone_by or now + _PATIENCE_SECONDS)
         for slot, process in self._processes.items():
-            process.join(_PATIENCE_SECONDS)
+            process.join(max(0.0, gone_by - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
                 process.join()
@@ -195,6 +222,37 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
         each.close()
     # The main process hears the signals, and says so over the line; a terminal and systemd send them to everybody.
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    work(Post(line), orders)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    try:
+        post = Post(line)
+    except RuntimeError:  # no thread to be had
+        os._exit(_NO_THREAD)
+    work(post, orders)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep signals waiting: a process that was just started would die of one before it can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _never_stuck(line: "Connection[Any, Any]", seconds: float) -> None:
+    whole, part = divmod(seconds, 1.0)
+    with contextlib.suppress(OSError), _as_socket(line) as end:
+        for way in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(whole), int(part * 1e6)))
+
+
+@contextlib.contextmanager
+def _as_socket(line: "Connection[Any, Any]") -> Iterator[socket.socket]:
+    end = socket.socket(fileno=line.fileno())
+    try:
+        yield end
+    finally:
+        end.detach()

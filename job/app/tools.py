@@ -22,7 +22,8 @@ from job.tasks.gate import Roots
 
 def collect_rarely() -> None:
     """Look for garbage cycles now and then only: what a batch holds is many objects and no cycles (4 % of a copy)."""
-    gc.freeze()
+    if not gc.get_freeze_count():  # once in a process: what is garbage at that moment is kept for ever
+        gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 

@@ -55,6 +55,15 @@ def crew(work: Assignment, roots: Roots) -> Crew:
 def serve(post: Post, orders: Orders) -> None:
     """Do what comes by post until there is no more."""
     collect_rarely()
+    try:
+        _serve(post, orders)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
+        told = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
+        post.send(Broken(told, "", fatal=False))
+        raise SystemExit(1) from None
+
+
+def _serve(post: Post, orders: Orders) -> None:
     work = Assignment(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
@@ -72,9 +81,6 @@ def serve(post: Post, orders: Orders) -> None:
             post.send(Stopping())
         except MirrorLost as error:
             post.send(Broken(error.message, error.hint, fatal=True))
-        except Exception:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
-            post.send(Broken(traceback.format_exc(), "", fatal=False))
-            raise SystemExit(1) from None
         else:
             return
         while post.next() is not None:

@@ -87,7 +87,7 @@ class Act:
             for ahead in range(1, _AHEAD + 1):
                 for slot in team.ready:
                     self._supply(slot, rounds, team, ahead)
-            if not rounds.out and not team.awaited:
+            if not rounds.out and (team.ready or not team.awaited):
                 return
             self._hear(rounds, team)
 
@@ -102,6 +102,7 @@ class Act:
         batches: list[Placed] = []
         broken: Broken | None = None
         for slot, answer in team.hear():
+            self._meter.bytes_copied(0)  # only who is heard gives a sign of life
             match answer:
                 case Placed():
                     batches.append(answer)
@@ -118,7 +119,6 @@ class Act:
                 case _:
                     raise AssertionError(answer)
         self._take_in(batches, rounds)
-        self._meter.bytes_copied(0)
         if broken is not None:
             raise MirrorLost(broken.error, hint=broken.hint)
 

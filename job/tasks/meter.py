@@ -22,8 +22,9 @@ class Meter:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
         if self._work.stop():
             raise Stopped("stopped while looking")
-        self._entries = found.entries
-        self._tell_now_and_then()
+        if found.entries != self._entries:  # helpers that say nothing are no sign of life
+            self._entries = found.entries
+            self._tell_now_and_then()
 
     def expect(self, found: Looked) -> None:
         """Start over for the acting: what lies in the folders that will be visited is the whole."""

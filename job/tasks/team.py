@@ -72,7 +72,8 @@ class Team:
             self._crew.give(slot, task)
 
     def stop(self) -> None:
-        """Ask all to end what they do soon."""
+        """Ask all to end what they do soon; nobody is replaced any more."""
+        self._lost = _MOST_REPLACED
         if self._crew is not None:
             self._crew.stop()
 
@@ -101,7 +102,7 @@ class Team:
         if slot not in self._ready:
             self._lost = _MOST_REPLACED  # it died of itself, not of its work, and so would the next one
         self._ready.discard(slot)
-        how = self._bugs.pop(slot, how)
-        self._work.emit(WorkerLost(cycle_id=self._work.cycle_id, pair=self._work.pair.name, error=how))
+        told = self._bugs.pop(slot, how)
+        self._work.emit(WorkerLost(cycle_id=self._work.cycle_id, pair=self._work.pair.name, error=told))
         self.hire(self._wanted)
-        return Gone(how)
+        return Gone(told.rstrip().rpartition("\n")[2])

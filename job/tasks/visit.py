@@ -57,10 +57,8 @@ class Visitor:
             self._batch.drop()
             self._batch.give_up()
             raise
-        except BaseException:
-            self._batch.drop()
-            raise
         finally:
+            self._batch.drop()
             for trail in (self._sources, self._mirrors, self._placing):
                 trail.close()
 
@@ -124,7 +122,7 @@ class Visitor:
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
             return
-        listing = place.work.listing
+        listing, place.work.rows = place.work.listing, visit.rows
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
         self._entries(place, present, visit.rows)

@@ -175,7 +175,9 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
             next(islice(found, share * SHARE - 1, None), None)
         items = list(islice(found, CHUNK))
         if share or len(items) == CHUNK:
-            return _glance_on(items, found, (salt, scope), unreadable)
+            seen = _glance_on(items, found, (salt, scope), unreadable)
+            rest = 0 if share else sum(1 for _ in found)
+            return seen._replace(shares=1 + -(-rest // SHARE))
     rows = scope(read_rows(items, unreadable))
     rows.sort()
     folders = [row[0] for row in rows if row[2] == _FOLDER]
@@ -203,8 +205,7 @@ def _glance_on(
         entries += len(rows) - len(below)
         size += sum([row[5] for row in rows])
         items = list(islice(found, min(CHUNK, left)))
-    rest = sum(1 for _ in found)
-    return Glance(digest.digest(), folders, entries, size, len(unreadable), 1 + -(-rest // SHARE))
+    return Glance(digest.digest(), folders, entries, size, len(unreadable))
 
 
 def whole_fingerprint(shares: Sequence[bytes]) -> bytes:

@@ -178,7 +178,7 @@ class Batch:
         self._deliver(batch)
         self._since_ns = self._assignment.now_ns()
 
-    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone]]) -> Placed:
+    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> Placed:
         events, tally = self.tidings.take()
         batch = Placed(
             begun=self._begun,
@@ -186,7 +186,7 @@ class Batch:
             ended=self._ended,
             folders=[*self._folders, *(folder for folder, _ in done if isinstance(folder, FolderDone))],
             parts=[part for part, _ in done if isinstance(part, PartDone)],
-            rows=[rows for _, rows in done],
+            rows=[rows for _, rows in done if rows is not None],
             events=events,
             tally=tally,
             dirty=self.dirty and not self._bench.sync.each,
@@ -296,7 +296,7 @@ class Batch:
         with suppress(OSError):
             os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
 
-    def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone] | None:
+    def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
         path = work.listing.path
         try:
             if work.portion is not None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from job.core.entry import Kind
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
 from job.core.outcome import Failure, failure_of
+from job.core.record import FolderDone
 from job.tasks.bench import Assignment, Memory, Sync
 from job.tasks.errand import Placed
 
@@ -35,10 +36,10 @@ class Commit:
         except OSError as error:
             self._unsafe_to, self._unsafe_until_ns = self.given, self._work.now_ns()
             batches = [self._voided(batch, Failure.SYNC, str(error)) for batch in batches]
-        folders = [folder for batch in batches for folder in batch.folders]
         rows = [each for batch in batches for each in batch.rows]
         try:
-            if folders or rows or any(batch.dirty for batch in batches):
+            folders = self._changed([folder for batch in batches for folder in batch.folders])
+            if folders or rows:
                 self._memory.commit(folders, rows)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
@@ -46,6 +47,11 @@ class Commit:
         for batch in batches:
             self._tell(batch)
         return batches
+
+    def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
+        # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
+        with self._memory.looking():
+            return [folder for folder in folders if self._memory.summary(folder.path) != folder.summary]
 
     def _trusted(self, batch: Placed) -> Placed:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.

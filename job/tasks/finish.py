@@ -41,6 +41,8 @@ class Work:
     """Whether it is noted that temps may lie in the mirror folder."""
     lost: set[bytes] = field(default_factory=set)
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
+    rows: str = ""
+    """What the index has of its entries: it is not written again if it stays so."""
     portion: "Portion | None" = None
     """Set where this is one part of a huge folder."""
 
@@ -53,7 +55,7 @@ class Portion(NamedTuple):
     """The mirror's entries, as they were when the part was begun."""
 
 
-def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDone, bool]:
+def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDone | None, bool]:
     """Give an open mirror folder its metadata and look at what is there now; True if the folder itself was changed.
 
     Raises `OSError`.
@@ -73,11 +75,12 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
     )
-    rows = RowsDone(listing.path, 0, encoded(records.values()))
-    return FolderDone(listing.path, summary), rows, stamp != before
+    rows = encoded(records.values())
+    changed = None if rows == work.rows else RowsDone(listing.path, 0, rows)
+    return FolderDone(listing.path, summary), changed, stamp != before
 
 
-def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone]:
+def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
     """Sum up one part of a huge folder, whose mirror is open; the folder itself has its turn after all parts.
 
     Only what was put there is looked at again. What somebody else changes meanwhile differs from what is remembered.
@@ -95,7 +98,8 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
     )
-    return done, RowsDone(listing.path, portion.number, encoded(records.values()))
+    rows = encoded(records.values())
+    return done, None if rows == work.rows else RowsDone(listing.path, portion.number, rows)
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:

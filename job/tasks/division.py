@@ -60,9 +60,10 @@ class Division:
         names = folder.waiting.pop()
         number, path, known = len(folder.waiting), folder.split.path, folder.split.parts
         rows = self._memory.rows(path, number)
-        if not rows and number >= known > 0:
+        borrowed = not rows and number >= known > 0
+        if borrowed:
             rows = self._memory.rows(path, number % known)
-        return Part(path, number, names, rows, unseen=not folder.split.fingerprint)
+        return Part(path, number, names, rows, borrowed, unseen=not folder.split.fingerprint)
 
     def sent(self, errand: int, task: Task) -> None:
         """Note who sees to a task that came from here."""

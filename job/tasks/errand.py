@@ -55,6 +55,8 @@ class Part(NamedTuple):
     names: Names
     rows: str
     """What the index knows of them, and perhaps of others."""
+    borrowed: bool
+    """Whether that is another part's row, from when there were fewer."""
     unseen: bool
     """Whether nobody looked at the subfolders."""
 

@@ -207,7 +207,7 @@ class Visitor:
             return
         work, unreadable = place.work, Unreadable()
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable))}
-        work.portion = Portion(task.number, present)
+        work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]

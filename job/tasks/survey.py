@@ -21,7 +21,7 @@ _AHEAD = 2
 """Tasks given to a helper, so that it never waits for the next one."""
 _MOST_ITEMS = 256
 _TIMES_CHEAPER = 5
-"""Looking at an entry costs less than acting on it: helpers pay later. A helper is ready in the time of 5,000 entries."""
+"""Looking at an entry costs less than acting on it, and a helper is ready in the time of some 5,000: they pay later."""
 
 
 def survey(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], care: Care, team: Team | None = None) -> Looked:

@@ -50,7 +50,8 @@ class Act:
 
     @staticmethod
     def _is_worth(found: Looked, team: Team) -> bool:
-        return found.entries_to_visit >= team.work_from or found.bytes_to_visit >= _WORTH_BYTES
+        entries = found.entries_to_visit + len(found.changed)
+        return entries >= team.work_from or found.bytes_to_visit >= _WORTH_BYTES
 
     def _do(self, rounds: Rounds) -> None:
         def deliver(batch: Placed) -> None:

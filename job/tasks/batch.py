@@ -29,7 +29,7 @@ MOST_BYTES = 256 << 20
 _LARGE_BYTES = 1 << 20
 """A synced file of such a size leaves the page cache again: others need the room."""
 MOST_ENTRIES = 8192
-"""Of folders that are done with: so many are held at most, changed or not."""
+"""Of folders that are done with, and these themselves: so many are held at most, changed or not."""
 LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
 
@@ -110,7 +110,7 @@ class Batch:
         """Take in a folder of which everything was staged or settled."""
         self._open = None
         self._closed.append(work)
-        self._entries += len(work.listing.entries)
+        self._entries += 1 + len(work.listing.entries)
 
     def close_folder(self, folder: FolderDone) -> None:
         """Take in a huge folder of which all parts are committed before, with the metadata it got."""

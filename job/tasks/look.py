@@ -98,7 +98,7 @@ class Looked:
     @property
     def entries(self) -> int:
         """Entries seen so far."""
-        return self.entries_unchanged + self.entries_to_visit
+        return self.entries_unchanged + self.entries_to_visit + sum(share.glance.entries for share in self.shares)
 
     def changes(self) -> Iterator[Changed]:
         """Go through the folders that have to be visited."""
@@ -135,7 +135,8 @@ class Looker:
         with self._memory.looking():
             while waiting:
                 self._look_at(waiting.pop(), found, waiting)
-                if is_over():
+                # One share of a huge folder is work enough: who has the others is decided anew.
+                if is_over() or found.shares:
                     break
         return found
 

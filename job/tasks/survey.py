@@ -69,7 +69,8 @@ class _Survey:
         self._notice(self._found)
 
     def _share_out(self, team: Team) -> None:
-        if self._found.entries < team.work_from * _TIMES_CHEAPER:
+        folders = self._found.folders_unchanged + len(self._found.changed)
+        if max(self._found.entries, folders) < team.work_from * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
             team.hire(team.most - 1)

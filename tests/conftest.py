@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests import workers
+
 # What is timed goes to the benchmark; a busy machine must not fail a property.
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
@@ -19,6 +21,24 @@ def _no_litter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--workers", type=int, help="give every job under test so many workers (see tests/workers.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    count: int | None = config.getoption("--workers")
+    if count is not None:
+        workers.force(count)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has nothing to say about workers where all jobs have some."""
+    if config.getoption("--workers") is not None:
+        left_out = [item for item in items if item.get_closest_marker("one_process")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _engine_answers() -> bool:

@@ -9,6 +9,7 @@ import multiprocessing as mp
 import multiprocessing.connection
 import os
 import queue
+import resource
 import signal
 import socket
 import struct
@@ -32,6 +33,9 @@ _STOP_SECONDS = 4.0
 _LEAST_SECONDS = 0.5
 _STUCK_SECONDS = 20.0
 """A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
+_OWN_DESCRIPTORS = 100
+_DESCRIPTORS_EACH = 4
+"""Of a worker, in the main process."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -108,7 +112,7 @@ class Crew:
         """`work` is what a worker does with its `orders`, made by slot; at most so many live at once."""
         self._work = work
         self._orders = orders
-        self.most = most
+        self.most = min(most, _most_lines())
         self._slots = 0
         self._lines: dict[int, Connection[Any, Any]] = {}
         self._processes: dict[int, BaseProcess] = {}
@@ -211,6 +215,13 @@ class Crew:
             process.close()
         self._lines.clear()
         self._processes.clear()
+
+
+def _most_lines() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    return max(0, (limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_EACH)
 
 
 def _context() -> BaseContext:

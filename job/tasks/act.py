@@ -43,7 +43,8 @@ class Act:
 
     def run(self, found: Looked, team: Team | None = None) -> None:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
-        with closing(Rounds(found, self._bench.memory, self._bench.mirror_root)) as rounds:
+        bench = self._bench
+        with closing(Rounds(found, bench.memory, bench.source_root, bench.mirror_root)) as rounds:
             if team is not None and self._is_worth(found, team):
                 self._send_out(rounds, team)
             self._do(rounds)

@@ -5,9 +5,11 @@ somebody is sent to them. Where something else still has the name, they wait unt
 the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`).
 """
 
+import os
 from collections.abc import Iterable, Iterator
 
-from job.core.entry import is_reserved
+from job.core.entry import Kind, is_reserved
+from job.core.events import FileFailed
 from job.core.packed import Packed
 from job.files.trail import Trail
 from job.tasks.bench import Memory
@@ -24,22 +26,25 @@ _MOST_FOLDERS = 64
 class Rounds:
     """Gives out errands. Use it with `contextlib.closing`."""
 
-    def __init__(self, found: Looked, memory: Memory, mirror_root: int) -> None:
+    def __init__(self, found: Looked, memory: Memory, source_root: int, mirror_root: int) -> None:
         self._found = found
         self._memory = memory
-        self._trail = Trail(mirror_root)
+        self._sources = Trail(source_root)
+        self._mirrors = Trail(mirror_root)
         self._division = Division(memory)
         self._changes: Iterator[Changed] = found.changes()
         self._later: Packed[tuple[object, ...]] = Packed()
         self._second = False
         self._late: list[bytes] = []
         self._met: set[bytes] = set()
+        self._failed: set[bytes] = set()
         self._out: set[int] = set()
         self._number = 0
 
     def close(self) -> None:
         """Close what was opened."""
-        self._trail.close()
+        self._sources.close()
+        self._mirrors.close()
 
     @property
     def out(self) -> bool:
@@ -72,6 +77,9 @@ class Rounds:
         """Take in what was committed, and what there is to do because of it."""
         self._division.heard(batch.onward.divided, batch.parts)
         self.ended(batch.ended)
+        if batch.tally.failed_by:
+            failures = (event for event in batch.events if isinstance(event, FileFailed))
+            self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
         for path, fingerprint in batch.onward.grown:
             self._division.ask(path, fingerprint)
         self._unseen(batch.onward.unseen)
@@ -96,9 +104,13 @@ class Rounds:
         visits: list[Task] = []
         entries = size = 0
         for change in self._changes:
+            if change.lacking and self._is_gone(change.path):
+                continue
             if change.lacking and not self._make(change.path) and not self._second:
                 self._later.append(tuple(change))
                 continue
+            if self._second and change.path in self._failed:
+                continue  # told already, by who was to make it
             if change.huge:
                 self._division.ask(change.path, change.fingerprint)
                 continue
@@ -109,10 +121,21 @@ class Rounds:
                 break
         return visits
 
+    def _is_gone(self, path: bytes) -> bool:
+        # The folder above it may be finished: what is made there in vain would move its time, and stay.
+        parent, _, name = path.rpartition(b"/")
+        try:
+            os.stat(name, dir_fd=self._sources.goto(parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _make(self, path: bytes) -> bool:
         parent, _, name = path.rpartition(b"/")
         try:
-            make_folder(name, self._trail.goto(parent))
+            make_folder(name, self._mirrors.goto(parent))
         except OSError:
             return False
         return True

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import workers
 from tests.faults.trees import Tree, temps_below, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = (sys.executable, "-m", "job")
 UNPRIVILEGED: tuple[str, ...] = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
 """Makes root a user like any other: it keeps its number, and with it what it owns, and loses every privilege."""
 
@@ -102,7 +101,7 @@ class Rig:
         }
         if "pairs" in options:
             del given["source_dirs"], given["dest_dirs"]
-        self.write(given | options)
+        self.write(given | workers.FORCED | options)
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Put a whole config document in place at once."""
@@ -111,7 +110,7 @@ class Rig:
         fresh.replace(self.config)
 
     def command(self, *arguments: str, prefix: Sequence[str] = ()) -> list[str]:
-        return [*prefix, *COMMAND, "--config", str(self.config), *arguments]
+        return [*prefix, *workers.command(), "--config", str(self.config), *arguments]
 
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""

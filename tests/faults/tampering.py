@@ -9,7 +9,8 @@ from pathlib import Path
 def injected(call: str, fault: str, *, log: Path, paths: tuple[Path, ...] = ()) -> list[str]:
     """Give the command prefix that injects `fault` into a system call, or any of several, told by commas.
 
-    Only calls on exactly these `paths`, as a path, an open file or a folder that the call is relative to, count.
+    Only calls on exactly these `paths`, as a path, an open file or a folder that the call is relative to, count, and
+    each process has a count of its own.
     """
     chosen = [argument for path in paths for argument in ("-P", str(path))]
     return ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", f"inject={call}:{fault}", *chosen]

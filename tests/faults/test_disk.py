@@ -201,6 +201,7 @@ def test_a_failing_sync_renames_nothing_and_the_next_run_copies(rig: Rig) -> Non
     assert rig.mirrored == rig.wanted
 
 
+@pytest.mark.one_process
 @needs_strace
 def test_a_second_sync_that_fails_reports_nothing_as_copied(rig: Rig) -> None:
     (rig.source / "file").write_text("one")
@@ -215,6 +216,7 @@ def test_a_second_sync_that_fails_reports_nothing_as_copied(rig: Rig) -> None:
     assert rig.mirrored == rig.wanted
 
 
+@pytest.mark.one_process
 @needs_strace
 @pytest.mark.parametrize(
     ("error", "reason"),
@@ -259,6 +261,7 @@ def lied_to(rig: Rig, fault: str) -> Done:
     return rig.once(prefix=injected("write", f"{fault}:when={number}", log=rig.base / "strace.log"))
 
 
+@pytest.mark.one_process
 @needs_strace
 def test_reading_back_catches_a_disk_that_stored_something_else(rig: Rig) -> None:
     rig.configure(verify_copies="readback")
@@ -272,6 +275,7 @@ def test_reading_back_catches_a_disk_that_stored_something_else(rig: Rig) -> Non
     assert rig.mirrored == rig.wanted
 
 
+@pytest.mark.one_process
 @needs_strace
 @pytest.mark.parametrize("verify", ["hash", pytest.param("readback", marks=pytest.mark.slow)])
 def test_a_write_that_was_acknowledged_but_never_made_is_caught(rig: Rig, verify: str) -> None:

@@ -17,7 +17,7 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
     before = set(os.listdir("/proc/self/fd"))
     yield Workshop(tmp_path)
     left = {each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")} - before
-    assert not left, "a descriptor was left open"
+    assert not [os.readlink(f"/proc/self/fd/{each}") for each in left], "a descriptor was left open"
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ class Disk:
             raise OSError(self._error, os.strerror(self._error))
 
 
+@pytest.mark.one_process
 def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop: Workshop) -> None:
     shop.write("new")
     shop.write("sub/file")
@@ -285,6 +286,7 @@ def test_many_bytes_make_a_batch_full(shop: Workshop, monkeypatch: pytest.Monkey
     assert [event.tally.copied for event in told.of(BatchCommitted)] == [2, 1]
 
 
+@pytest.mark.one_process
 def test_a_long_wait_makes_a_batch_full(shop: Workshop) -> None:
     for name in "abc":
         shop.write(name)
@@ -328,6 +330,7 @@ def test_a_stop_leaves_no_temp_and_tells_only_what_is_done(
     assert told.tally.failed == 0
 
 
+@pytest.mark.one_process
 def test_after_a_stop_the_next_cycle_does_the_rest(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_FILES", 1)
     for name in "abcd":

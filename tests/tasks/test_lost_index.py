@@ -144,6 +144,7 @@ def test_a_locked_index_refuses_the_pair_and_is_not_set_aside(known: Workshop) -
     assert_kept(known, inode)
 
 
+@pytest.mark.one_process
 @pytest.mark.usefixtures("impatient")
 def test_an_index_that_somebody_locks_in_mid_run_takes_nothing_and_is_not_set_aside(known: Workshop) -> None:
     inode = index_of(known).stat().st_ino

@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from job.adapters.crew import Crew, Post
+from job.app import worker
 from job.app.layout import lay_out, lay_out_preview
 from job.core.config.effective import Config, Pair
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, PairFinished
@@ -22,6 +26,7 @@ from job.tasks.bench import Assignment, Bench, Memory, Sync
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
 from job.tasks.preview import Planned, preview
+from tests import workers
 from tests.core.configs import in_force
 
 Kind = TypeVar("Kind", bound=Event)
@@ -91,7 +96,7 @@ class Workshop:
     @property
     def config(self) -> Config:
         pair = {"name": "music", "source": str(self.source), "dest": str(self.mirror)}
-        return in_force(**{"pairs": [pair], "audit_interval": 0, **self.options})
+        return in_force(**{"pairs": [pair], "audit_interval": 0, **workers.FORCED, **self.options})
 
     @property
     def pair(self) -> Pair:
@@ -100,12 +105,27 @@ class Workshop:
     def now_ns(self) -> int:
         return time.time_ns() + self.ahead_ns
 
-    def cycle(self, lay_out: LayOut = lay_out, stop: Callable[[], bool] = bool) -> Told:
-        """Run a cycle of all pairs; `stop` is asked as in a real one."""
+    def cycle(self, lay_out: LayOut | None = None, stop: Callable[[], bool] = bool) -> Told:
+        """Run a cycle of all pairs; `stop` is asked as in a real one.
+
+        A bench of the test's own is one process's: what is broken or listened to in it, no worker would have.
+        """
         told = Told()
-        work = CycleWork("cycle", told.events.append, stop, self.now_ns, lay_out, verbose=self.verbose)
-        told.result = run_cycle(self.config, work)
+        work = CycleWork("cycle", told.events.append, stop, self.now_ns, lay_out or self._lay_out, verbose=self.verbose)
+        told.result = run_cycle(replace(self.config, workers=1) if lay_out else self.config, work)
         return told
+
+    @contextmanager
+    def _lay_out(self, work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+        """Lay out the real bench, with workers whose clocks go with ours."""
+
+        def recruit() -> Crew:
+            crew = worker.crew(work, roots)
+            crew._work = partial(serve_ahead, self.ahead_ns)
+            return crew
+
+        with lay_out(work, roots, meter) as bench:
+            yield replace(bench, recruit=recruit)
 
     def plan(self) -> list[Planned]:
         """Run dry."""
@@ -130,6 +150,13 @@ class Workshop:
         """Name everything in the mirror that is not ours."""
         found = (path.relative_to(self.mirror) for path in self.mirror.rglob("*"))
         return {str(path) for path in found if path.parts[0] != ".truecopy"}
+
+
+def serve_ahead(ahead_ns: int, post: Post, orders: worker.Orders) -> None:
+    """Be a worker whose wall clock is ahead. The process is the worker's own, so nothing is put back."""
+    clocks = SimpleNamespace(time_ns=lambda: time.time_ns() + ahead_ns, monotonic=time.monotonic)
+    vars(worker)["time"] = clocks
+    worker.serve(post, orders)
 
 
 def as_nobody(shop: Workshop) -> Told:

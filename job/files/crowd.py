@@ -30,6 +30,12 @@ def names_in(folder: int) -> Iterator[list[bytes]]:
             yield names
 
 
+def count_in(folder: int) -> int:
+    """Count the names in an open folder. Raises `OSError`."""
+    with os.scandir(folder) as found:
+        return sum(1 for _ in found)
+
+
 def rows_named(folder: int, names: Iterable[bytes], unreadable: Unreadable) -> list[Row]:
     """Examine names of an open folder by lstat, as a listing does; those that are not there are left out."""
     rows: list[Row] = []

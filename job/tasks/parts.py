@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from job.core.entry import STATE_FOLDER
-from job.files.crowd import names_in
+from job.files.crowd import count_in, names_in
 from job.files.listing import CHUNK
 
 Names: TypeAlias = tuple[bytes, ...]
@@ -77,7 +77,7 @@ def heaps(source: int, mirror: int, known: int, breathe: Callable[[], None]) -> 
 
     `breathe` is called now and then; what it raises ends it. Raises `OSError`.
     """
-    sorter = Sorter(parts_for(max(_count(source), _count(mirror)), known))
+    sorter = Sorter(parts_for(max(count_in(source), count_in(mirror)), known))
     for names in names_in(source):
         breathe()
         sorter.add(names)
@@ -86,10 +86,6 @@ def heaps(source: int, mirror: int, known: int, breathe: Callable[[], None]) -> 
         # What is on both sides is there already; and nearly all of it is.
         sorter.add([name for name in names if name != STATE_FOLDER and not _has(source, name)])
     return sorter.parts()
-
-
-def _count(folder: int) -> int:
-    return sum(map(len, names_in(folder)))
 
 
 def _has(folder: int, name: bytes) -> bool:

@@ -13,7 +13,7 @@ from job.core.outcome import failure_of
 from job.core.plan import Means, decide
 from job.core.rows import decoded
 from job.errors import Stopped
-from job.files.crowd import names_in, rows_named, sweep_temps
+from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
 from job.files.metadata import user_xattrs
 from job.files.trail import Trail
@@ -219,7 +219,7 @@ class Visitor:
         if place is None:
             return
         try:
-            there = sum(map(len, names_in(place.mirror)))
+            there = count_in(place.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{held} names were put there, but it has {there} of them")
             folder, changed = finish_whole(task, place.source, place.mirror, self._bench.keeper)

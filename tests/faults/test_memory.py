@@ -1,0 +1,52 @@
+"""Memory does not grow with the number of files in one folder, neither by a copy nor by a look nor by an audit."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.bench.measure import Surroundings, memory_of
+from tests.faults.rig import ROOT, Rig, environment
+
+FEW, MANY = 20_000, 120_000
+"""Both are huge folders."""
+MOST_MORE_BYTES = 40 << 20
+"""Six times the files take some 20 MB more. Held whole, the folder took 190 MB more for a copy, 300 for the edit."""
+
+pytestmark = pytest.mark.one_process
+
+
+def fill(folder: Path, count: int) -> None:
+    folder.mkdir()
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for number in range(count):
+        file = os.open(f"message-{number:08}", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=opened)
+        os.write(file, b"%d" % number)
+        os.close(file)
+    os.close(opened)
+
+
+def peaks(rig: Rig, count: int) -> dict[str, int]:
+    """Give the peak of each kind of cycle over a folder of so many files, of all processes together."""
+    fill(rig.source / "crowd", count)
+    time.sleep(2.1)  # until nothing in it is too young to be believed
+    found = {"first copy": peak(rig)}
+    found["nothing changed"] = peak(rig)
+    (rig.source / "crowd" / "message-00000007").write_text("edited")
+    rig.configure(workers=2, audit_interval=0)
+    found["one edit and an audit"] = peak(rig)
+    assert len(os.listdir(rig.mirror / "crowd")) == count
+    assert (rig.mirror / "crowd" / "message-00000007").read_text() == "edited"
+    return found
+
+
+def peak(rig: Rig) -> int:
+    return memory_of([rig.command("run", "--once")], Surroundings(ROOT, environment(), rig.base / "output"))
+
+
+def test_six_times_the_files_in_one_folder_take_hardly_more_memory(tmp_path: Path) -> None:
+    few, many = (peaks(Rig(tmp_path / str(count), {"workers": 2}), count) for count in (FEW, MANY))
+
+    more = {work: many[work] - few[work] for work in few}
+    assert max(more.values()) < MOST_MORE_BYTES, (few, many)

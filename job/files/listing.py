@@ -65,6 +65,8 @@ class Glance(NamedTuple):
     unreadable: int
     shares: int = 1
     """How many shares the whole folder has; counted with the first."""
+    huge: bool = False
+    """Whether the folder has more entries, in scope or not, than are held at once."""
 
 
 class Unlisted(NamedTuple):
@@ -103,14 +105,14 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
 
 def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], Unreadable]:
     """List an open folder, what is in scope of it, sorted by name. Raises `Huge` or another `OSError`."""
-    rows: list[Row] = []
     unreadable: Unreadable = []
     with os.scandir(folder) as found:
-        while items := list(islice(found, CHUNK)):
-            some = read_rows(items, unreadable)
-            rows += scope(some) if scope else some
-            if len(rows) >= CHUNK:
-                raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
+        items = list(islice(found, CHUNK))
+        if len(items) == CHUNK:
+            raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
+        rows = read_rows(items, unreadable)
+    if scope:
+        rows = scope(rows)
     rows.sort()
     return entries_of(rows), unreadable
 
@@ -177,7 +179,7 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
         if share or len(items) == CHUNK:
             seen = _glance_on(items, found, (salt, scope), unreadable)
             rest = 0 if share else sum(1 for _ in found)
-            return seen._replace(shares=1 + -(-rest // SHARE))
+            return seen._replace(shares=1 + -(-rest // SHARE), huge=True)
     rows = scope(read_rows(items, unreadable))
     rows.sort()
     folders = [row[0] for row in rows if row[2] == _FOLDER]

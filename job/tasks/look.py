@@ -153,9 +153,9 @@ class Looker:
             waiting.extend([(path, number) for number in range(1, seen.shares)])
             found.shares.append(Share(path, share, seen._replace(folders=[])))
         else:
-            self.judge(path, seen, found, huge=seen.entries + len(seen.folders) >= CHUNK)
+            self.judge(path, seen, found)
 
-    def judge(self, path: bytes, seen: Glance, found: Looked, *, huge: bool) -> None:
+    def judge(self, path: bytes, seen: Glance, found: Looked) -> None:
         """Count a folder as unchanged, or among those to be visited."""
         known = self._memory.summary(path)
         if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
@@ -166,7 +166,8 @@ class Looker:
         # Whoever has to write to a sleeping mirror looks again, with it awake.
         lacking = self._care is not Care.ASLEEP and self._watch.stamp(path) is None
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
-        huge = huge or (known is not None and known.parts > 1 and seen.entries + len(seen.folders) >= CHUNK // 4)
+        in_parts = known is not None and known.parts > 1
+        huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
         found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge))
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes

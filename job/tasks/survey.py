@@ -118,7 +118,7 @@ class _Survey:
         for path, known in shares.items():
             if 0 in known and len(known) == known[0].shares:
                 ordered = [known[number] for number in range(len(known))]
-                self._looker.judge(path, _joined(ordered), self._found, huge=True)
+                self._looker.judge(path, _joined(ordered), self._found)
 
 
 def _joined(shares: list[Glance]) -> Glance:
@@ -129,4 +129,5 @@ def _joined(shares: list[Glance]) -> Glance:
         sum(each.bytes for each in shares),
         sum(each.unreadable for each in shares),
         len(shares),
+        huge=True,
     )

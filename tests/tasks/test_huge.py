@@ -147,6 +147,17 @@ def test_a_huge_folder_is_copied_and_then_left_alone(crowd_shop: Workshop) -> No
     assert_settled(crowd_shop)
 
 
+def test_a_huge_folder_with_little_in_scope_is_left_alone_once_it_is_mirrored(crowd_shop: Workshop) -> None:
+    crowd_shop.options["exclude"] = ["crowd/f-?*", "!crowd/f-1*"]
+
+    told = crowd_shop.cycle()
+
+    assert (told.result, told.tally.copied) == (Result.SUCCESS, 16)
+    assert Listened(crowd_shop).asked == (0, 0)
+    crowd_shop.ahead_ns += 2 * HOUR_NS
+    assert Listened(crowd_shop).asked == (0, 0)
+
+
 def test_one_edit_copies_one_file(mirrored: Workshop) -> None:
     mirrored.write("crowd/f-17", "edited")
 

@@ -11,8 +11,6 @@ import os
 import queue
 import resource
 import signal
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
+
+from job.files.line import cut, limit_waits
 
 _END = "end"
 _STOP = "stop"
@@ -31,6 +31,7 @@ _PATIENCE_SECONDS = 3.0
 _STOP_SECONDS = 4.0
 """The same for all together, counted from when they were asked to stop; the service has five seconds."""
 _LEAST_SECONDS = 0.5
+_LAST_WORD_SECONDS = 0.1
 _STUCK_SECONDS = 20.0
 """A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
 _OWN_DESCRIPTORS = 100
@@ -136,7 +137,7 @@ class Crew:
 
     def _start(self, context: BaseContext, slot: int) -> None:
         ours, theirs = context.Pipe()
-        _never_stuck(ours, _STUCK_SECONDS)
+        limit_waits(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
         # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
         copied = [ours, *self._lines.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
@@ -160,9 +161,7 @@ class Crew:
         try:
             self._lines[slot].send(task)
         except OSError:
-            # What was sent half ends the line: who is stopped, not dead, must hear no more.
-            with contextlib.suppress(OSError), _as_socket(self._lines[slot]) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            cut(self._lines[slot])  # after half a message nothing else can be sent
 
     def hear(self, seconds: float) -> list[tuple[int, object]]:
         """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
@@ -192,7 +191,7 @@ class Crew:
 
     def _give_all(self, word: str) -> None:
         for slot, line in self._lines.items():
-            _never_stuck(line, _LEAST_SECONDS)
+            limit_waits(line, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
             self.give(slot, word)
 
     def stop(self) -> None:
@@ -251,19 +250,3 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _never_stuck(line: "Connection[Any, Any]", seconds: float) -> None:
-    whole, part = divmod(seconds, 1.0)
-    with contextlib.suppress(OSError), _as_socket(line) as end:
-        for way in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            end.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(whole), int(part * 1e6)))
-
-
-@contextlib.contextmanager
-def _as_socket(line: "Connection[Any, Any]") -> Iterator[socket.socket]:
-    end = socket.socket(fileno=line.fileno())
-    try:
-        yield end
-    finally:
-        end.detach()

@@ -21,9 +21,10 @@ class Packed(Generic[Value]):
     """Values in order; appended and taken off at the end, or gone through from the beginning."""
 
     def __init__(self, values: Iterable[Value] = ()) -> None:
-        self._near: list[Value] = list(values)
+        self._near: list[Value] = []
         self._far: deque[bytes] = deque()
-        self._count = len(self._near)
+        self._count = 0
+        self.extend(values)
 
     def __len__(self) -> int:
         """Count the values."""

@@ -105,11 +105,11 @@ def test_a_cycle_after_damage_works_copies_nothing_and_mends_the_index(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the ten seconds for which a lock is waited out."""
+    """Shorten the ten seconds for which a lock is waited out; our own workers hold one for a moment when they start."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def connect_at_once(address: str, **options: Any) -> sqlite3.Connection:
-        return connect(address, **(options | {"timeout": 0}))
+        return connect(address, **(options | {"timeout": 0.2}))
 
     monkeypatch.setattr(sqlite3, "connect", connect_at_once)
 

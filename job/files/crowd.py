@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX
-from job.files.listing import CHUNK, Row, Unreadable, read_rows, row_of
+from job.files.listing import AT_ONCE, CHUNK, Row, Unreadable, read_rows, row_of
 
 _MARSHAL_VERSION = 2
 
@@ -68,7 +68,7 @@ def whole_sums(folder: int) -> Sums | None:
     """Add up an open mirror folder; None if a name in it could not be examined. Raises `OSError`."""
     total, unreadable = NOTHING, Unreadable()
     with os.scandir(folder) as found:
-        while items := list(islice(found, CHUNK)):
+        while items := list(islice(found, AT_ONCE)):
             total = added(total, sums_of(read_rows(items, unreadable)))
     return None if unreadable else total
 

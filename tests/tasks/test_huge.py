@@ -43,6 +43,8 @@ MANY = 100
 def huge_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (listing, crowd, look, parts):
         monkeypatch.setattr(module, "CHUNK", CHUNK)
+    for module in (listing, crowd):
+        monkeypatch.setattr(module, "AT_ONCE", CHUNK // 4)
     monkeypatch.setattr(listing, "SHARE", 3 * CHUNK)
     # Workers go by the real clock, by which everything here is very young.
     monkeypatch.setattr(record, "CLOCK_GRAIN_NS", 0)

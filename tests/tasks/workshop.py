@@ -76,6 +76,8 @@ class Workshop:
     options: dict[str, Any] = field(default_factory=dict)
     ahead_ns: int = HOUR_NS
     verbose: bool = False
+    brief: Callable[[Crew], object] = bool
+    """What a crew is put through before anybody is in it."""
 
     def __post_init__(self) -> None:
         for folder in (self.source, self.mirror):
@@ -122,6 +124,7 @@ class Workshop:
         def recruit() -> Crew:
             crew = worker.crew(work, roots)
             crew._work = partial(serve_ahead, self.ahead_ns)
+            self.brief(crew)
             return crew
 
         with lay_out(work, roots, meter) as bench:
@@ -159,18 +162,25 @@ def serve_ahead(ahead_ns: int, post: Post, orders: worker.Orders) -> None:
     worker.serve(post, orders)
 
 
-def as_nobody(shop: Workshop) -> Told:
-    """Run a cycle as an ordinary user."""
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be an ordinary user for a while."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
-        return shop.cycle()
+        yield
     finally:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def as_nobody(shop: Workshop) -> Told:
+    """Run a cycle as an ordinary user."""
+    with nobody():
+        return shop.cycle()
 
 
 def seen(path: Path) -> tuple[object, ...]:

@@ -1,0 +1,40 @@
+"""A look at a pair, alone or with helpers, without the rest of a cycle."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from job.adapters.crew import Crew
+from job.app import layout, worker
+from job.core.events import Event
+from job.tasks import gate, survey
+from job.tasks.bench import Assignment, Bench
+from job.tasks.look import Care, Looked
+from job.tasks.meter import Meter
+from job.tasks.team import Team
+from tests.tasks.workshop import Workshop
+
+Brief = Callable[[Crew], object]
+
+
+@contextmanager
+def at_work(shop: Workshop, told: list[Event], workers: int, brief: Brief) -> Iterator[tuple[Bench, Team | None]]:
+    """Open the pair as a cycle does."""
+    work = Assignment("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers)
+    with gate.enter(shop.pair, None, 0.0) as roots, layout.lay_out(work, roots, Meter(work)) as bench:
+
+        def recruit() -> Crew:
+            crew = worker.crew(work, roots)
+            brief(crew)
+            return crew
+
+        with closing(Team(recruit, work)) as team:
+            team.hire(workers - 1)
+            while team.awaited:
+                team.hear()
+            yield bench, team if workers > 1 else None
+
+
+def looked(shop: Workshop, workers: int, *, care: Care = Care.AUDIT, brief: Brief = bool) -> tuple[Looked, list[Event]]:
+    told: list[Event] = []
+    with at_work(shop, told, workers, brief) as (bench, team):
+        return survey.survey(bench, shop.pair, lambda _: None, care, team), told

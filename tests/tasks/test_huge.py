@@ -6,8 +6,10 @@ What counts as huge is made small here, so that every way into and out of it is 
 import errno
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -417,6 +419,21 @@ def test_an_index_that_cannot_be_written_for_a_part_makes_its_files_fail(
     assert summary(crowd_shop).fingerprint == b""
     assert crowd_shop.cycle().copied == {}
     assert_settled(crowd_shop)
+
+
+@pytest.mark.parametrize("number", [1, 3, 500])
+def test_an_index_that_is_wrong_about_parts_costs_time_only(mirrored: Workshop, number: int) -> None:
+    with closing(sqlite3.connect(mirrored.state / "index.sqlite3")) as raw:
+        raw.execute("UPDATE folder SET parts = ? WHERE path = ?", (number, b"crowd"))
+        raw.execute("DELETE FROM records WHERE part % 5 = 0")
+        raw.commit()
+    mirrored.write("crowd/f-9", "edited")
+
+    told = mirrored.cycle()
+
+    assert (told.result, told.drift) == (Result.SUCCESS, {})
+    assert told.copied.keys() == {b"crowd/f-9"}
+    assert_settled(mirrored)
 
 
 @pytest.mark.parametrize("victim", ["copy", "split", "close"])

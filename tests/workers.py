@@ -30,9 +30,9 @@ def cut_finely() -> None:
     vars(rounds)["_MOST_FOLDERS"] = vars(survey)["_FOLDERS_AT_ONCE"] = 1
 
 
-def command() -> list[str]:
-    """Give the command line of a job."""
-    return [sys.executable, "-m", "tests.workers" if FORCED else "job"]
+def command(*, finely: bool) -> list[str]:
+    """Give the command line of a job, perhaps with finely cut work."""
+    return [sys.executable, "-m", "tests.workers" if finely or FORCED else "job"]
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ class Rig:
 
     base: Path
     options: dict[str, Any] = field(default_factory=dict)
+    finely: bool = False
+    """Whether even the smallest job is cut into pieces for several workers."""
 
     def __post_init__(self) -> None:
         self.source, self.mirror = self.base / "source", self.base / "mirror"
@@ -110,7 +112,7 @@ class Rig:
         fresh.replace(self.config)
 
     def command(self, *arguments: str, prefix: Sequence[str] = ()) -> list[str]:
-        return [*prefix, *workers.command(), "--config", str(self.config), *arguments]
+        return [*prefix, *workers.command(finely=self.finely), "--config", str(self.config), *arguments]
 
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""
@@ -134,12 +136,20 @@ class Rig:
         return done
 
     @contextmanager
-    def started(self, *arguments: str) -> Iterator["Running"]:
-        """Start a command that is gone at the end, whatever happens."""
+    def started(self, *arguments: str, group: bool = False) -> Iterator["Running"]:
+        """Start a command that is gone at the end, whatever happens; in a process group of its own, if need be."""
         output = self.base / f"stdout-{time.monotonic_ns()}"
         with (
             output.open("wb") as stdout,
-            subprocess.Popen(self.command(*arguments), cwd=ROOT, env=environment(), stdout=stdout) as process,
+            output.with_suffix(".errors").open("wb") as stderr,
+            subprocess.Popen(
+                self.command(*arguments),
+                cwd=ROOT,
+                env=environment(),
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0 if group else None,
+            ) as process,
         ):
             try:
                 yield Running(process, output)
@@ -199,10 +209,15 @@ class Running:
             time.sleep(0.02)
         raise AssertionError(event, fields, self.lines)
 
-    def end(self, number: signal.Signals) -> tuple[int, float]:
-        """Send a signal; give the exit code and the seconds it took."""
+    @property
+    def errors(self) -> str:
+        """What was written to standard error so far."""
+        return self.output.with_suffix(".errors").read_text()
+
+    def end(self, number: signal.Signals, *, group: bool = False) -> tuple[int, float]:
+        """Send a signal, as a terminal does to the whole `group`; give the exit code and the seconds it took."""
         asked = time.monotonic()
-        self.process.send_signal(number)
+        os.kill(-self.process.pid if group else self.process.pid, number)
         code = self.process.wait(PATIENCE)
         return code, time.monotonic() - asked
 

@@ -20,7 +20,7 @@ from tests.core import samples
 from tests.tasks.looking import looked
 from tests.tasks.workshop import Workshop
 
-Begin = Callable[[], Rounds]
+Begin = Callable[..., Rounds]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from job.tasks.errand import LookHere
 from job.tasks.look import Care, Looked, Share
 from tests.tasks.crews import count_in, die_at, never_ready, replace_by, with_a_bug
 from tests.tasks.looking import at_work, looked
+from tests.tasks.trees import plant, trees
 from tests.tasks.workshop import Workshop, nobody
 
 FAST = Path("/dev/shm")
@@ -42,24 +43,6 @@ def findings(found: Looked) -> tuple[object, ...]:
 
 def above(path: bytes) -> bytes | None:
     return path.rpartition(b"/")[0] if path else None
-
-
-def plant(root: Path, shape: object) -> None:
-    """Make files and folders as a nested dict says."""
-    if not isinstance(shape, dict):
-        root.write_text(str(shape))
-        return
-    root.mkdir(exist_ok=True)
-    for name, below in shape.items():
-        plant(root / name, below)
-
-
-names = st.sampled_from("abcdefg")
-trees = st.recursive(
-    st.integers(0, 10**6),
-    lambda below: st.dictionaries(names, below, max_size=6),
-    max_leaves=40,
-).filter(lambda tree: isinstance(tree, dict) and tree)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,13 +1,19 @@
-"""The workshop of the test's own."""
+"""The workshop of the test's own, and one with a huge folder in it."""
 
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from job.core import record
+from job.core.outcome import Result
+from job.files import crowd, listing
+from job.tasks import look, parts
+from tests.tasks.crowds import CHUNK, MANY, fill
 from tests.tasks.workshop import NOBODY, Workshop
 
 
@@ -29,3 +35,37 @@ def open_shop() -> Iterator[Workshop]:
     os.chown(shop.mirror, NOBODY, NOBODY)
     yield shop
     shutil.rmtree(base)
+
+
+@pytest.fixture
+def huge_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make small what counts as huge, so that every way into and out of it is gone through quickly and exactly."""
+    for module in (listing, crowd, look, parts):
+        monkeypatch.setattr(module, "CHUNK", CHUNK)
+    for module in (listing, crowd):
+        monkeypatch.setattr(module, "AT_ONCE", CHUNK // 4)
+    monkeypatch.setattr(listing, "SHARE", 3 * CHUNK)
+    # Workers go by the real clock, by which everything here is very young.
+    monkeypatch.setattr(record, "CLOCK_GRAIN_NS", 0)
+    assert threading.active_count() == 1, "workers that are no forks would not know of it"
+
+
+@pytest.fixture(params=[1, 3], ids=["alone", "with workers"])
+def crowd_shop(shop: Workshop, request: pytest.FixtureRequest) -> Workshop:
+    """A pair with one huge folder, and others beside, above and below it; nothing is mirrored yet."""
+    request.getfixturevalue("huge_is_small")
+    shop.options |= {"workers": request.param, "workers_from": 0, "audit_interval": "1h"}
+    for name in ("beside", "crowd/below/a", "crowd/below/deep/b", "other/c"):
+        shop.write(name)
+    fill(shop, MANY)
+    (shop.source / "crowd" / "link").symlink_to("f-1")
+    os.mkfifo(shop.source / "crowd" / "pipe")
+    (shop.source / "crowd").chmod(0o750)
+    return shop
+
+
+@pytest.fixture
+def mirrored_crowd(crowd_shop: Workshop) -> Workshop:
+    """The same, mirrored."""
+    assert crowd_shop.cycle().result is Result.SUCCESS
+    return crowd_shop

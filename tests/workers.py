@@ -3,8 +3,9 @@
 Left alone, a job decides for itself, and none of the small trees here is worth a worker: that is one process. With
 `pytest --workers=2` (or 8) every job gets so many whatever its size, by the config keys `workers` and `workers_from`,
 and its work is cut so finely that each folder may go to another worker: the same tests then hold the invariants against
-processes side by side. `.ci/run` does that with 2 and with 8. What a test asks for in its own config wins. What has
-nothing to say about workers, or counts the steps of one process, is marked `one_process` and left out then.
+processes side by side. `.ci/run` does that with 2 and with 8; `make test-slow PYTEST_ARGS=--workers=8` does the whole
+sweeps. What a test asks for in its own config wins. What has nothing to say about workers, or counts the steps of one
+process, is marked `one_process` and left out then.
 
 Run as a program this is `truecopy` with finely cut work.
 """

@@ -9,7 +9,8 @@ import pytest
 from tests.faults.rig import Done, Rig
 from tests.faults.tampering import injected
 
-pytestmark = pytest.mark.needs_tool("strace")
+# Only the main process writes the index.
+pytestmark = [pytest.mark.needs_tool("strace"), pytest.mark.one_process]
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests import workers
 from tests.faults.rig import Rig
 
 pytestmark = pytest.mark.needs_tool("strace")
@@ -16,7 +17,8 @@ def killed_with_temps(rig: Rig) -> None:
     (rig.source / "gone" / "deep" / "file").write_text("one")
     (rig.source / "stays").write_text("two")
     rig.once(prefix=KILLED_AT_THE_SYNC)
-    assert len(rig.temps) == 2
+    # The first of several to sync may take the main process with it before the others have begun.
+    assert len(rig.temps) == 2 or (rig.temps and workers.FORCED)
 
 
 def test_temps_in_a_folder_that_left_the_source_are_swept(rig: Rig) -> None:

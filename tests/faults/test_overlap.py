@@ -10,6 +10,8 @@ from tests.faults.rig import Done, Rig
 from tests.faults.tampering import mounted
 from tests.faults.trees import Tree, tree_of
 
+pytestmark = pytest.mark.one_process  # what is refused before anybody works
+
 NEEDS_ROOT = pytest.mark.needs_root
 
 

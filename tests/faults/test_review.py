@@ -13,6 +13,8 @@ from tests.faults.rig import Rig, until
 from tests.faults.tampering import injected, mounted
 from tests.faults.trees import tree_of
 
+limited = pytest.mark.one_process
+"""A limit of the rate is kept by one process."""
 SLOW = 100_000
 """Bytes that take a second at this rate limit."""
 
@@ -21,6 +23,7 @@ def at_work(folder: Path) -> None:
     until(lambda: list(folder.glob(".truecopy-tmp-*")))
 
 
+@limited
 def test_mirror_files_touched_during_a_slow_copy_beside_them_are_healed_by_the_next_cycle(rig: Rig) -> None:
     (rig.source / "sub").mkdir()
     for name in ("removed", "rewritten"):
@@ -72,6 +75,7 @@ def test_a_file_stays_under_its_name_while_the_folder_for_it_cannot_be_made(rig:
     assert not rig.temps
 
 
+@limited
 def test_a_stop_after_metadata_was_mended_tells_and_counts_it(rig: Rig) -> None:
     (rig.source / "mended").write_text("content")
     rig.once()

@@ -12,6 +12,8 @@ import pytest
 
 from tests.faults.rig import Rig, Running, until
 
+pytestmark = pytest.mark.one_process  # the service itself; with workers: test_workers.py
+
 
 @pytest.fixture(autouse=True)
 def content(rig: Rig) -> None:

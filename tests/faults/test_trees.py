@@ -83,6 +83,7 @@ def test_a_deep_chain_and_a_path_beyond_the_kernels_limit_are_copied_and_kept(ri
     assert second.counts == (0, 0, 1, 0)
 
 
+@pytest.mark.one_process  # they are large enough to have workers anyway
 @pytest.mark.needs_root  # to read everything in them
 @pytest.mark.needs_tool("rsync")
 @pytest.mark.timeout(600)

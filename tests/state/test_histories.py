@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from job.core.outcome import Failure, Result
+from tests import workers
 from tests.tasks.workshop import HOUR_NS, Told, Workshop, seen, with_sync
 
 TICK_SECONDS = 0.011
@@ -314,7 +315,7 @@ def _remove(path: Path) -> None:
 TestHistory = History.TestCase
 TestHistory.settings = settings(
     deadline=None,
-    max_examples=35,
+    max_examples=15 if workers.FORCED else 35,
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

@@ -23,6 +23,8 @@ from tests.core import samples
 from tests.core.configs import in_force
 from tests.tasks.workshop import ListenedMemory
 
+pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
 
 @dataclass
 class Office:

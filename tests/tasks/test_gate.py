@@ -14,6 +14,8 @@ from job.errors import Refused
 from job.tasks import gate
 from tests.tasks.workshop import Workshop
 
+pytestmark = pytest.mark.one_process  # what is refused before anybody works
+
 Spoil = Callable[[Workshop], object]
 
 

@@ -11,6 +11,8 @@ from job.errors import Refused
 from job.tasks.preview import Planned
 from tests.tasks.workshop import Workshop
 
+pytestmark = pytest.mark.one_process  # a plan is made by one process
+
 
 def snapshot(folder: Path) -> bytes:
     return subprocess.run(["find", folder, "-printf", "%p %i %m %T@ %C@ %l\n"], capture_output=True, check=True).stdout

@@ -20,6 +20,8 @@ from tests.core import samples
 from tests.tasks.looking import looked
 from tests.tasks.workshop import Workshop
 
+pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
 Begin = Callable[..., Rounds]
 
 

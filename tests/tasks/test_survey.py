@@ -21,6 +21,8 @@ from tests.tasks.looking import at_work, looked
 from tests.tasks.trees import plant, trees
 from tests.tasks.workshop import Workshop, nobody
 
+pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
 FAST = Path("/dev/shm")
 
 

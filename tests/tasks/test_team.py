@@ -15,6 +15,8 @@ from job.tasks.errand import Broken, Ready
 from job.tasks.team import Gone, Team
 from tests.tasks.workshop import Workshop
 
+pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
 
 def answer(post: Post, _orders: object) -> None:
     """Be ready, and give back what comes."""

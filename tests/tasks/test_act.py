@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.adapters.crew import Crew, Post
-from job.app import worker
+from job.app import tools, worker
 from job.core.events import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
-from job.core.outcome import Failure, Result
+from job.core.outcome import Drift, Failure, Result
 from job.tasks import rounds, survey
 from job.tasks.errand import Errand
 from tests import workers
 from tests.tasks.crews import count_in, die_at, never_ready, replace_by
 from tests.tasks.trees import plant, trees
-from tests.tasks.workshop import HOUR_NS, Told, Workshop, assert_mirrored
+from tests.tasks.workshop import HOUR_NS, Told, Workshop, as_nobody, assert_mirrored
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
 FAST = Path("/dev/shm")
@@ -129,6 +129,84 @@ def test_any_tree_that_became_any_other_is_mirrored_and_then_left_alone(
             shop.options["compare"] = "auto"
             shop.cycle()
             is_at_rest(shop)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"verify_copies": "readback"},
+        {"compare": "checksum", "checksum": "blake3"},
+        {"mirror_check": "asleep", "audit_interval": "1h"},
+        {"exclude": ["deeper/"]},
+    ],
+    ids=str,
+)
+def test_whatever_is_asked_for_is_done_by_workers_too(wide: Workshop, options: dict[str, object]) -> None:
+    wide.options |= options | {"state_dir": str(wide.base / "state")}
+    wide.write("folder 07/deeper/file")
+    first = wide.cycle()
+    wide.write("folder 07/a", "changed")
+    wide.write("new/deeper/still/file")
+    (wide.mirror / "folder 08" / "b").unlink()
+
+    told = wide.cycle()
+    again = wide.cycle()
+
+    assert (first.result, told.result, again.result) == (Result.SUCCESS,) * 3
+    assert {b"folder 07/a", b"folder 08/b"} <= told.copied.keys()
+    assert told.tally.drift_by == {Drift.MISSING: 1}
+    assert (again.tally.copied, again.tally.updated) == (0, 0)
+    if "exclude" not in options:
+        assert_mirrored(wide)
+
+
+def test_a_mirror_where_each_file_has_to_be_synced_by_itself(wide: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "syncfs_means_something", lambda _: False)
+    wide.write("deep/er/file")
+
+    told = wide.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert_mirrored(wide)
+    is_at_rest(wide)
+
+
+@pytest.mark.needs_root  # to be somebody else
+def test_what_came_deep_below_read_only_folders_is_mirrored_by_an_ordinary_user(open_shop: Workshop) -> None:
+    open_shop.options = {"workers": 3, "workers_from": 0}
+    folders = [open_shop.source / name for name in ("a", "a/b", "c", "d")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").write_text("content")
+        folder.chmod(0o555)
+    first = as_nobody(open_shop)
+    for name in ("a/new/b/c/file", "a/b/new/file", "c/new/file", "d/e/f/g"):
+        open_shop.write(name)
+
+    told = as_nobody(open_shop)
+
+    assert (first.result, told.result) == (Result.SUCCESS, Result.SUCCESS)
+    assert told.tally.copied == 4
+    assert_mirrored(open_shop)
+
+
+def test_files_that_became_folders_of_folders_are_followed_by_whoever_has_them(wide: Workshop) -> None:
+    for number in range(10):
+        (wide.source / f"folder {number:02}" / "a").unlink()
+        wide.write(f"folder {number:02}/a/b/c/file")
+    wide.cycle()
+    for number in range(10):
+        shutil.rmtree(wide.source / f"folder {number:02}" / "a")
+        wide.write(f"folder {number:02}/a")
+        (wide.source / f"folder {number + 30}" / "b").unlink()
+        wide.write(f"folder {number + 30}/b/c/d")
+
+    told = wide.cycle()
+
+    assert set(told.failed.values()) == {Failure.TYPE_CONFLICT}, "full folders stay"
+    assert told.tally.failed == 10
+    balances(wide, told)
+    assert all((wide.mirror / f"folder {number + 30}" / "b" / "c" / "d").is_file() for number in range(10))
 
 
 # Losses ---------------------------------------------------------------------------------------------------------------

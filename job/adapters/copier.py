@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from job.core.entry import Entry
-from job.core.record import Compared, Copied
+from job.core.record import Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
 from job.files.cache import MANNERLY_BYTES, Trickle, drop
@@ -114,7 +114,7 @@ class Copier:
 
     def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> tuple[str, int]:
         """Read an open file, believed to be of `size`, to its end, have it taken; gives checksum and size."""
-        start = self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
+        start = self._start(algorithm)
         if size <= SMALL_BYTES:
             content = os.read(descriptor, size + 1)
             if len(content) == size:
@@ -125,6 +125,9 @@ class Copier:
         digest = start(b"")
         count = self._stream.read(descriptor, size, digest, take)
         return f"{algorithm}:{digest.hexdigest()}", count
+
+    def _start(self, algorithm: str) -> Callable[[bytes], Hash]:
+        return self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink with the same text at `temp`. Raises as `copy` does."""
@@ -185,6 +188,23 @@ class Copier:
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
+    def confirms(self, record: Record, source: int, mirror: int) -> bool:
+        """Read a small file and its mirror; tell whether both are, whole and to the byte, what a record says of them.
+
+        False is no answer: then `compare` finds out what it is. Raises what `pace` raises.
+        """
+        if record.source.size > SMALL_BYTES or not record.checksum:
+            return False
+        self._pace(0)
+        try:
+            ours = _whole(record.source, source)
+            if ours is None or ours != _whole(record.mirror, mirror):
+                return False
+        except OSError:
+            return False
+        algorithm = record.checksum.partition(":")[0]
+        return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
+
     def _take_beside(self, chunk: memoryview | bytes) -> None:
         self._twin.take(chunk)
         self._pace(0)
@@ -209,3 +229,17 @@ class Copier:
             descriptor = open_name(temp, mirror)
             drop(descriptor)
             os.close(descriptor)
+
+
+def _whole(entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
+    """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
+    descriptor = open_name(entry.name, folder)
+    try:
+        before = os.fstat(descriptor)
+        if entry_of(entry.name, before) != entry:
+            return None
+        content = os.read(descriptor, entry.size + 1)
+        whole = content, user_xattrs(descriptor)
+        return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
+    finally:
+        os.close(descriptor)

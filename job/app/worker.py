@@ -145,9 +145,9 @@ class _Counter:
         self._bytes += count
         self._now_and_then()
 
-    def entry_done(self, bytes_passed_over: int = 0) -> None:
-        """Note an entry that needs nothing more."""
-        self._entries += 1
+    def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
+        """Note entries that need nothing more."""
+        self._entries += entries
         self._bytes += bytes_passed_over
         self._now_and_then()
 

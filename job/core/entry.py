@@ -40,16 +40,17 @@ class Entry(NamedTuple):
     @property
     def kind(self) -> Kind:
         """Tell the kind from the mode."""
-        return kind_of(self.mode)
+        return _KINDS.get(self[2] & TYPE_BITS, Kind.SPECIAL)
 
 
-_TYPE = 0o170000
+TYPE_BITS = 0o170000
+"""Of an st_mode."""
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.SYMLINK}
 
 
 def kind_of(mode: int) -> Kind:
     """Tell the kind of an entry from its st_mode."""
-    return _KINDS.get(mode & _TYPE, Kind.SPECIAL)
+    return _KINDS.get(mode & TYPE_BITS, Kind.SPECIAL)
 
 
 def kept_mode(mode: int) -> int:

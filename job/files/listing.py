@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from job.core.entry import STATE_FOLDER, Entry
+from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry
 from job.core.record import Stamp
 
 CHUNK = 16_384
@@ -25,7 +25,6 @@ SHARE = 262_144
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
 _FOLDER = stat.S_IFDIR
-_TYPE = 0o170000
 
 Row = tuple[bytes, int, int, int, int, int, int, int]
 """Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
@@ -91,7 +90,7 @@ def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> li
         except OSError as error:
             unreadable.append((name, error))
             continue
-        if seen is None or (mode := seen.st_mode) & _TYPE == _FOLDER:
+        if seen is None or (mode := seen.st_mode) & TYPE_BITS == _FOLDER:
             rows.append((name, 0, _FOLDER, 0, 0, 0, 0, 0))
         else:
             uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
@@ -118,8 +117,8 @@ def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], 
     return entries_of(rows), unreadable
 
 
-def list_beside(folder: int, placed: Mapping[bytes, Entry]) -> list[Entry]:
-    """List an open folder, sorted by name; what was `placed` there, and still is there, is believed without a look.
+def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
+    """List an open folder, sorted by name; what is `known` of it, and still is there, is believed without a look.
 
     What somebody changes in it meanwhile is not seen here, and so differs from what is remembered.
     """
@@ -127,7 +126,7 @@ def list_beside(folder: int, placed: Mapping[bytes, Entry]) -> list[Entry]:
     others: list[os.DirEntry[str]] = []
     with os.scandir(folder) as found:
         for item in found:
-            entry = placed.get(item.name.encode("utf-8", "surrogateescape"))
+            entry = known.get(item.name.encode("utf-8", "surrogateescape"))
             if entry is not None and entry[1] == item.inode():
                 entries.append(entry)
             else:
@@ -140,7 +139,7 @@ def list_beside(folder: int, placed: Mapping[bytes, Entry]) -> list[Entry]:
 def row_of(name: bytes, seen: os.stat_result) -> Row:
     """Make a row of an lstat."""
     mode = seen.st_mode
-    if mode & _TYPE == _FOLDER:
+    if mode & TYPE_BITS == _FOLDER:
         return name, 0, _FOLDER, 0, 0, 0, 0, 0
     return name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 

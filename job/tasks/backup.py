@@ -152,7 +152,8 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
     meter = Meter(work)
     now_ns = work.now_ns()
     with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
-        gate.check_source(bench.source, bench.memory.entries_known(), work.pair, bench.mirror_root)
+        known = bench.memory.entries_known()
+        gate.check_source(bench.source, known, work.pair, bench.mirror_root)
         sweep(bench)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
@@ -165,9 +166,9 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
             )
         )
         with _team(bench, work) as team:
-            found = survey(bench, work.pair, meter.looked, care, team)
+            found = survey(bench, work.pair, meter.looked, care, team, known)
             if found.changed and care is not awake:
-                care, found = awake, survey(bench, work.pair, meter.looked, awake, team)
+                care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
             meter.expect(found)

@@ -8,7 +8,7 @@ from typing import Protocol
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
-from job.core.record import Compared, Copied, FolderDone, FolderSummary, RowsDone, Stamp
+from job.core.record import Compared, Copied, FolderDone, FolderSummary, Record, RowsDone, Stamp
 from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
 
@@ -83,6 +83,9 @@ class Copyist(Protocol):
     def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
         """Compare a source file with its mirror; raises as `copy` does, for the source's sake only."""
 
+    def confirms(self, record: Record, source: int, mirror: int) -> bool:
+        """Tell at little cost whether both sides hold the content a record says; False is no answer."""
+
     def cold_checksum(self, temp: bytes, mirror: int) -> str:
         """Hash a synced temp as the disk has it."""
 
@@ -145,8 +148,8 @@ class Tacho(Protocol):
     def bytes_copied(self, count: int) -> None:
         """Note bytes that were copied; 0 is a sign of life."""
 
-    def entry_done(self, bytes_passed_over: int = 0) -> None:
-        """Note an entry that needs nothing more, with those of its bytes that were not copied."""
+    def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
+        """Note entries that need nothing more, with those of their bytes that were not copied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Work:
     settled: dict[bytes, Settled] = field(default_factory=dict)
     kept: dict[bytes, Record] = field(default_factory=dict)
     """Records that go on as they were."""
+    untouched: dict[bytes, Entry] = field(default_factory=dict)
+    """Mirror entries that were as they were left, and that nothing is done to."""
     sure: bool = True
     """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
     specials: int = 0
@@ -65,7 +67,7 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
     keeper.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
-    present = list_beside(folder, {name: settled.mirror for name, settled in work.settled.items()})
+    present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
     records = _records(work, {entry.name: entry for entry in present})
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.sure else b"",

@@ -37,9 +37,9 @@ class Meter:
         self._bytes += count
         self._tell_now_and_then()
 
-    def entry_done(self, bytes_passed_over: int = 0) -> None:
-        """Note an entry that needs nothing more, with those of its bytes that were not copied."""
-        self._entries += 1
+    def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
+        """Note entries that need nothing more, with those of their bytes that were not copied."""
+        self._entries += entries
         self._bytes += bytes_passed_over
         self._tell_now_and_then()
 

@@ -101,6 +101,10 @@ class Rounds:
                 self._late.append(path)
 
     def _next_visits(self) -> list[Task]:
+        with self._memory.looking():
+            return self._visits()
+
+    def _visits(self) -> list[Task]:
         visits: list[Task] = []
         entries = size = 0
         for change in self._changes:

@@ -24,12 +24,20 @@ _TIMES_CHEAPER = 5
 """Looking at an entry costs less than acting on it, and a helper is ready in the time of some 5,000: they pay later."""
 
 
-def survey(eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], care: Care, team: Team | None = None) -> Looked:
+def survey(
+    eyes: Eyes,
+    pair: Pair,
+    notice: Callable[[Looked], None],
+    care: Care,
+    team: Team | None = None,
+    expected: int = 0,
+) -> Looked:
     """Walk the source against the index, and the mirror as closely as `care` says.
 
-    `notice` is called now and then with what was found so far; what it raises ends the look.
+    `notice` is called now and then with what was found so far; what it raises ends the look. Where so many entries are
+    `expected`, helpers need not wait until they are found.
     """
-    return _Survey(eyes, pair, notice, care).run(team)
+    return _Survey(eyes, pair, notice, care).run(team, expected)
 
 
 class _Survey:
@@ -43,12 +51,12 @@ class _Survey:
         self._lost: Counter[Item] = Counter()
         self._given: dict[int, list[list[Item]]] = {}
 
-    def run(self, team: Team | None) -> Looked:
+    def run(self, team: Team | None, expected: int) -> Looked:
         while self._waiting or self._again or any(self._given.values()):
             if self._waiting:
                 self._look()
             if team is not None:
-                self._share_out(team)
+                self._share_out(team, expected)
                 self._hear(team)
             elif self._again:
                 self._waiting.append(self._again.pop())
@@ -68,9 +76,9 @@ class _Survey:
         self._found.absorb(self._looker.go(self._waiting, is_over))
         self._notice(self._found)
 
-    def _share_out(self, team: Team) -> None:
+    def _share_out(self, team: Team, expected: int) -> None:
         folders = self._found.folders_unchanged + len(self._found.changed)
-        if max(self._found.entries, folders) < team.work_from * _TIMES_CHEAPER:
+        if max(self._found.entries, folders, expected) < team.work_from * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
             team.hire(team.most - 1)

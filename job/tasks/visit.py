@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import Means, decide
+from job.core.plan import Means, decide, is_as_known
+from job.core.record import Record
 from job.core.rows import decoded
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
@@ -156,7 +157,7 @@ class Visitor:
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
-        for entry in listing.entries:
+        for entry in self._to_do(place, present, records):
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
             if record is not None and entry.kind is not Kind.FOLDER:
@@ -166,6 +167,32 @@ class Visitor:
             self._deeds.do(place, step, mirror, record)
             self._commit_if_full()
         self._batch.close(place.work)
+
+    def _to_do(self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record]) -> list[Entry]:
+        """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
+        work, means = place.work, self._means
+        if self._assignment.verbose or not records:
+            return work.listing.entries
+        to_do, size = [], 0
+        for entry in work.listing.entries:
+            name = entry.name
+            record = records.get(name)
+            if (
+                record is not None
+                and is_as_known(entry, present.get(name), record, means)
+                and (not means.read_everything or self._is_confirmed(record, place))
+            ):
+                work.kept[name] = record
+                work.untouched[name] = record.mirror
+                size += entry.size
+            else:
+                to_do.append(entry)
+        self._deeds.pass_over(len(work.untouched), size)
+        return to_do
+
+    def _is_confirmed(self, record: Record, place: Place) -> bool:
+        self._check_stop()
+        return self._bench.copyist.confirms(record, place.source, place.mirror)
 
     def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept."""

@@ -9,6 +9,7 @@ import pytest
 
 from job.adapters.copier import SMALL_BYTES
 from job.core.entry import Entry
+from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.files.stream import BUFFER_BYTES, OVERLAP_BYTES
 from tests.adapters.copying import Bench
@@ -147,3 +148,74 @@ def test_a_source_that_keeps_changing_is_given_up(bench: Bench) -> None:
 
     with pytest.raises(ChangedWhileReadError):
         bench.compare()
+
+
+# Against what a record says, at little cost --------------------------------------------------------------------------
+
+
+def a_record(bench: Bench) -> Record:
+    return Record(bench.listed(), bench.mirrored(), bench.compare().checksum, racy=False)
+
+
+def confirms(bench: Bench, record: Record) -> bool:
+    return bench.copier().confirms(record, bench.source_folder, bench.mirror_folder)
+
+
+@pytest.mark.parametrize("size", [0, 5, SMALL_BYTES])
+def test_a_small_file_that_both_sides_have_as_recorded_is_confirmed(bench: Bench, size: int) -> None:
+    twins(bench, size)
+
+    assert confirms(bench, a_record(bench))
+
+
+def test_a_large_file_is_left_to_a_comparison(bench: Bench) -> None:
+    twins(bench, SMALL_BYTES + 1)
+
+    assert not confirms(bench, a_record(bench))
+
+
+DIFFERENCES = {change.__name__: change for change in (longer, shorter, first_byte, last_byte)} | OTHERWISE
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("differ", DIFFERENCES)
+@pytest.mark.parametrize("side", ["source", "mirror"])
+def test_nothing_that_differs_from_its_record_is_confirmed(bench: Bench, differ: str, side: str) -> None:
+    twins(bench, 5)
+    record = a_record(bench)
+    DIFFERENCES[differ](getattr(bench, side) / "file")
+
+    assert not confirms(bench, record)
+
+
+@pytest.mark.parametrize("change", [first_byte, last_byte])
+@pytest.mark.parametrize("sides", [("source",), ("mirror",), ("source", "mirror")])
+def test_content_that_moved_no_time_and_no_inode_is_not_confirmed(
+    bench: Bench, change: Callable[[Path], None], sides: tuple[str, ...]
+) -> None:
+    # Such file systems exist, and `compare: checksum` is for them; here the record is told what it would see there.
+    twins(bench, 5)
+    checksum = bench.compare().checksum
+    for side in sides:
+        change(getattr(bench, side) / "file")
+
+    assert not confirms(bench, Record(bench.listed(), bench.mirrored(), checksum, racy=False))
+
+
+def test_an_attribute_that_moved_no_time_is_not_confirmed(bench: Bench) -> None:
+    twins(bench, 5)
+    checksum = bench.compare().checksum
+    os.setxattr(bench.source / "file", "user.colour", b"blue")
+
+    assert not confirms(bench, Record(bench.listed(), bench.mirrored(), checksum, racy=False))
+
+
+@pytest.mark.parametrize("side", ["source", "mirror"])
+def test_a_file_that_is_gone_or_became_a_pipe_is_not_confirmed(bench: Bench, side: str) -> None:
+    twins(bench, 5)
+    record = a_record(bench)
+    path = getattr(bench, side) / "file"
+    path.unlink()
+    assert not confirms(bench, record)
+    os.mkfifo(path)
+    assert not confirms(bench, record)

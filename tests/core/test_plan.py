@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from job.core.entry import Entry, Kind
 from job.core.outcome import Drift
-from job.core.plan import Action, Means, Step, decide
+from job.core.plan import Action, Means, Step, decide, is_as_known
 from job.core.record import Record
 from tests.core import samples
 from tests.core.samples import LONG_AGO_NS, SHA256, a_fifo, a_file, a_folder, a_link, a_mirror, a_record
@@ -166,3 +166,32 @@ def test_specials_are_never_opened_and_folders_never_copied(case: Case) -> None:
         assert step.action in {Action.KEEP, Action.MAKE_FOLDER}
     assert step.entry == case.source
     assert step.reason
+
+
+names = st.sampled_from([b"name", b".truecopy", b".truecopy-tmp-1"])
+
+
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)), names)
+def test_what_is_as_known_would_be_kept_and_is_a_file_or_link_of_the_user(case: Case, name: bytes) -> None:
+    source, record = case.source._replace(name=name), case.record
+    if record is not None:
+        record = record._replace(source=record.source._replace(name=name))
+    means = case.means._replace(read_everything=False)
+
+    if record is not None and is_as_known(source, case.mirror, record, means):
+        assert decide(name, source, case.mirror, record, means).action is Action.KEEP
+        assert source.kind in {Kind.FILE, Kind.SYMLINK}
+        assert not name.startswith(b".truecopy")
+
+
+def test_an_unchanged_file_and_an_unchanged_link_are_as_known() -> None:
+    assert is_as_known(a_file(), a_mirror(), a_record(a_file(), a_mirror()), AUTO)
+    assert is_as_known(a_link(), a_link(inode=99), a_record(a_link(), a_link(inode=99), ""), AUTO)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in TABLE if reason != "unchanged"])
+def test_nothing_that_wants_a_decision_is_as_known(reason: str) -> None:
+    case = TABLE[reason]
+
+    if case[0].record is not None and not case[0].means.read_everything:
+        assert not is_as_known(case[0].source, case[0].mirror, case[0].record, case[0].means)

@@ -17,9 +17,11 @@ Brief = Callable[[Crew], object]
 
 
 @contextmanager
-def at_work(shop: Workshop, told: list[Event], workers: int, brief: Brief) -> Iterator[tuple[Bench, Team | None]]:
+def at_work(
+    shop: Workshop, told: list[Event], workers: int, brief: Brief, workers_from: int = 0
+) -> Iterator[tuple[Bench, Team | None]]:
     """Open the pair as a cycle does."""
-    work = Assignment("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers)
+    work = Assignment("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
     with gate.enter(shop.pair, None, 0.0) as roots, layout.lay_out(work, roots, Meter(work)) as bench:
 
         def recruit() -> Crew:
@@ -34,7 +36,15 @@ def at_work(shop: Workshop, told: list[Event], workers: int, brief: Brief) -> It
             yield bench, team if workers > 1 else None
 
 
-def looked(shop: Workshop, workers: int, *, care: Care = Care.AUDIT, brief: Brief = bool) -> tuple[Looked, list[Event]]:
+def looked(
+    shop: Workshop,
+    workers: int,
+    *,
+    care: Care = Care.AUDIT,
+    brief: Brief = bool,
+    workers_from: int = 0,
+    expected: int = 0,
+) -> tuple[Looked, list[Event]]:
     told: list[Event] = []
-    with at_work(shop, told, workers, brief) as (bench, team):
-        return survey.survey(bench, shop.pair, lambda _: None, care, team), told
+    with at_work(shop, told, workers, brief, workers_from) as (bench, team):
+        return survey.survey(bench, shop.pair, lambda _: None, care, team, expected), told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.core.entry import Entry
-from job.core.record import Compared, Copied
+from job.core.record import Compared, Copied, Record
 from job.tasks.backup import LayOut
 from job.tasks.bench import Copyist
 from tests.tasks.workshop import changed
@@ -45,6 +45,12 @@ class MeddledCopyist:
         found = self.real.compare(listed, source, mirror, mirror_folder)
         self.after_checksum(_path(listed, source))
         self.after_checksum(_path(mirror, mirror_folder))
+        return found
+
+    def confirms(self, record: Record, source: int, mirror: int) -> bool:
+        found = self.real.confirms(record, source, mirror)
+        self.after_checksum(_path(record.source, source))
+        self.after_checksum(_path(record.mirror, mirror))
         return found
 
     def cold_checksum(self, temp: bytes, mirror: int) -> str:

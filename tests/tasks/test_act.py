@@ -239,7 +239,7 @@ def test_when_all_are_lost_again_and_again_the_main_process_does_what_is_left(wi
     wide.brief = bool
 
     assert told.result is Result.PARTIAL
-    assert 16 <= len(told.of(WorkerLost)) < 20
+    assert 16 <= len(told.of(WorkerLost)) <= 20
     assert told.copied, "by the main process"
     assert told.tally.folders + told.tally.failed == 121
     balances(wide, told)

@@ -19,8 +19,14 @@ MEDDLING: dict[Moment, Drift] = {
 }
 
 
-@pytest.mark.parametrize("audit_interval", [0, "1h"], ids=["audit", "no audit"])
-@pytest.mark.parametrize("meddle", MEDDLING)
+MOVES = [remove, rewrite]
+"""What the folder itself shows; the rest is for an audit to find, as everywhere else."""
+
+
+@pytest.mark.parametrize(
+    ("meddle", "audit_interval"),
+    [*[(meddle, 0) for meddle in MEDDLING], *[(meddle, "1h") for meddle in MOVES]],
+)
 def test_a_mirror_file_changed_while_its_folder_is_worked_on_is_healed_by_the_next_cycle(
     shop: Workshop, meddle: Moment, audit_interval: object
 ) -> None:
@@ -36,6 +42,25 @@ def test_a_mirror_file_changed_while_its_folder_is_worked_on_is_healed_by_the_ne
     assert [(event.path, event.kind) for event in told.of(DriftFound)] == [(b"sub/kept", MEDDLING[meddle])]
     assert_mirrored(shop)
     assert shop.cycle().drift == {}
+
+
+@pytest.mark.parametrize("meddle", MEDDLING)
+def test_what_is_changed_while_its_folder_is_worked_on_is_never_taken_for_what_was_left(
+    shop: Workshop, meddle: Moment
+) -> None:
+    shop.options["audit_interval"] = "1h"
+    shop.write("sub/kept")
+    shop.cycle()
+    new = shop.write("sub/new")
+    shop.cycle(meddled(before_copy=at(new, meddle, shop.mirror / "sub/kept")))
+    shop.write("sub/newer")
+    between = shop.cycle()
+    shop.options["audit_interval"] = 0
+
+    audited = shop.cycle()
+
+    assert [event.kind for told in (between, audited) for event in told.of(DriftFound)] == [MEDDLING[meddle]]
+    assert_mirrored(shop)
 
 
 @pytest.mark.parametrize("meddle", MEDDLING)

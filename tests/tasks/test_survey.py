@@ -82,6 +82,16 @@ def test_a_wide_folder_is_looked_at_by_everybody(wide: Workshop) -> None:
     assert min(who.values()) > 0
 
 
+def test_helpers_have_nothing_to_do_until_there_is_much_to_look_at_or_the_index_knows_of_it(wide: Workshop) -> None:
+    who: Counter[int] = Counter()
+
+    looked(wide, 3, brief=count_in(who), workers_from=1000)
+    assert not who
+
+    looked(wide, 3, brief=count_in(who), workers_from=1000, expected=1 << 20)
+    assert len(who) == 2
+
+
 def test_a_deep_chain_is_looked_at_to_its_end(shop: Workshop) -> None:
     path = shop.source
     for number in range(150):

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from job.core.entry import Entry
+from job.core.entry import Entry, Kind, kind_of
 from job.core.record import Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
 from job.files.cache import MANNERLY_BYTES, Trickle, drop
+from job.files.clone import Cloner
 from job.files.listing import entry_of
-from job.files.metadata import Keeper, user_xattrs
+from job.files.metadata import Keeper
 from job.files.room import Room
+from job.files.sparse import Holes, is_sparse
 from job.files.steady import open_file, unmoved
 from job.files.stream import Hash, Stream, Take
 from job.files.trail import open_name, single
@@ -43,15 +45,21 @@ def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
 class Copier:
     """Copies and hashes for one pair."""
 
-    def __init__(self, algorithm: str, keeper: Keeper, pace: Callable[[int], None], *, sync_each: bool) -> None:
-        """`pace` is told of every chunk of bytes, and may wait or raise to stop; `sync_each` where syncfs is void."""
+    def __init__(
+        self, algorithm: str, keeper: Keeper, pace: Callable[[int], None], *, sync_each: bool, reflink: bool = False
+    ) -> None:
+        """`pace` is told of every chunk of bytes, and may wait or raise to stop; `sync_each` where syncfs is void.
+
+        With `reflink` contents are cloned where that can be done.
+        """
         self._algorithm = algorithm
         self._keeper = keeper
         self._pace = pace
         self._sync_each = sync_each
         self._room = Room()
         self._stream = Stream()
-        self._twin = Twin()
+        self._twin = Twin(keeper)
+        self._cloner = Cloner(wanted=reflink)
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
@@ -75,11 +83,14 @@ class Copier:
 
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, written: int) -> Copied:
         for _ in range(_TRIES):
-            write = self._writer(written, before.st_size)
+            # What was cloned is what is read, if nothing moves from before the one until after the other.
+            write = self._pass_by if self._cloner.clone(descriptor, written) else self._writer(written, before)
             checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
-            xattrs = user_xattrs(descriptor)
+            xattrs = self._keeper.attributes_of(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
+                if is_sparse(before):
+                    os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
             before = after
@@ -88,16 +99,20 @@ class Copier:
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _writer(self, written: int, size: int) -> Take:
-        trickle = Trickle(written) if size >= _TRICKLE_BYTES else None
+    def _writer(self, written: int, before: os.stat_result) -> Take:
+        trickle = Trickle(written) if before.st_size >= _TRICKLE_BYTES else None
+        put = Holes(written).write if is_sparse(before) else partial(write_all, written)
 
         def write(chunk: memoryview | bytes) -> None:
-            write_all(written, chunk)
+            put(chunk)
             if trickle is not None:
                 trickle.wrote(len(chunk))
             self._pace(len(chunk))
 
         return write
+
+    def _pass_by(self, chunk: memoryview | bytes) -> None:
+        self._pace(len(chunk))
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
         if self._sync_each:
@@ -136,8 +151,19 @@ class Copier:
         if not stat.S_ISLNK(seen.st_mode):
             raise ChangedWhileReadError("it is no symlink any more")
         os.symlink(target, single(temp), dir_fd=mirror)
+        return self._made_by_name(listed, seen, temp, mirror)
+
+    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        """Make a FIFO, socket or device of the same kind at `temp`; nothing is opened. Raises as `copy` does."""
+        seen = os.stat(single(listed.name), dir_fd=source, follow_symlinks=False)
+        if kind_of(seen.st_mode) is not Kind.SPECIAL:
+            raise ChangedWhileReadError("it is no special file any more")
+        os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
+        return self._made_by_name(listed, seen, temp, mirror)
+
+    def _made_by_name(self, listed: Entry, seen: os.stat_result, temp: bytes, mirror: int) -> Copied:
         try:
-            self._keeper.apply_to_link(temp, mirror, seen)
+            self._keeper.apply_by_name(temp, mirror, seen)
             made = os.stat(temp, dir_fd=mirror, follow_symlinks=False)
         except BaseException:
             with suppress(OSError):
@@ -174,7 +200,7 @@ class Copier:
             twin.open(mirror, mirror_folder)
             for _ in range(_TRIES):
                 checksum, size = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
-                xattrs = user_xattrs(descriptor)
+                xattrs = self._keeper.attributes_of(descriptor)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
                     same = twin.same()
@@ -197,13 +223,26 @@ class Copier:
             return False
         self._pace(0)
         try:
-            ours = _whole(record.source, source)
-            if ours is None or ours != _whole(record.mirror, mirror):
+            ours = self._whole(record.source, source)
+            if ours is None or ours != self._whole(record.mirror, mirror):
                 return False
         except OSError:
             return False
         algorithm = record.checksum.partition(":")[0]
         return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
+
+    def _whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
+        """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
+        descriptor = open_name(entry.name, folder)
+        try:
+            before = os.fstat(descriptor)
+            if entry_of(entry.name, before) != entry:
+                return None
+            content = os.read(descriptor, entry.size + 1)
+            whole = content, self._keeper.attributes_of(descriptor)
+            return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
+        finally:
+            os.close(descriptor)
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:
         self._twin.take(chunk)
@@ -229,17 +268,3 @@ class Copier:
             descriptor = open_name(temp, mirror)
             drop(descriptor)
             os.close(descriptor)
-
-
-def _whole(entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
-    """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
-    descriptor = open_name(entry.name, folder)
-    try:
-        before = os.fstat(descriptor)
-        if entry_of(entry.name, before) != entry:
-            return None
-        content = os.read(descriptor, entry.size + 1)
-        whole = content, user_xattrs(descriptor)
-        return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
-    finally:
-        os.close(descriptor)

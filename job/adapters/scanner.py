@@ -27,9 +27,13 @@ from job.files.trail import Trail
 class Scanner:
     """Lists the folders below one root that are in scope."""
 
-    def __init__(self, root: int, rules: Rules, policy: bytes = b"") -> None:
-        """Take an open root. `policy` is mixed into fingerprints: other options, other fingerprints."""
+    def __init__(self, root: int, rules: Rules, policy: bytes = b"", *, cross_mounts: bool = False) -> None:
+        """Take an open root. `policy` is mixed into fingerprints: other options, other fingerprints.
+
+        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty.
+        """
         self._trail = Trail(root)
+        self._device = None if cross_mounts else os.fstat(root).st_dev
         self._rules = rules
         self._policy = hashlib.sha256(policy + rules.digest).digest()
 
@@ -53,7 +57,10 @@ class Scanner:
     def glance(self, path: bytes, share: int = 0) -> Glance:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._trail.goto(path)
-        salt = self._policy + stamp_of(os.fstat(folder))
+        seen = os.fstat(folder)
+        salt = self._policy + stamp_of(seen)
+        if self._is_elsewhere(seen):
+            return Glance(fingerprint_of([], salt), [], 0, 0, 0, mount=True)
         found = glance(folder, salt, lambda rows: self._rules.in_scope(path, rows), share)
         folders = _visited(path, found.folders)
         return found if len(folders) == len(found.folders) else found._replace(folders=folders)
@@ -62,11 +69,16 @@ class Scanner:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
         folder = self._trail.goto(path)
         before = os.fstat(folder)
+        if self._is_elsewhere(before):
+            return Listing(path, [], [], before, fingerprint_of([], self._policy + stamp_of(before)), [])
         entries, unreadable = list_entries(folder, lambda rows: self._rules.in_scope(path, rows))
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(
             path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable
         )
+
+    def _is_elsewhere(self, folder: os.stat_result) -> bool:
+        return self._device is not None and folder.st_dev != self._device
 
     def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
         """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""

@@ -57,7 +57,7 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
     """Make what a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
         index = tidy.enter_context(contextlib.closing(index_to_read(state_folder(config, pair))))
-        scanner = Scanner(source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
+        scanner = Scanner(source, Rules(pair.exclude), policy=pair.outlook, cross_mounts=pair.cross_mounts)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)

@@ -44,13 +44,14 @@ def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: in
     """Make what one process needs; `slot` is the worker's number, 0 for the main process."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        source = Scanner(roots.source, Rules(pair.exclude), policy=pair.checksum.encode("ascii"))
+        source = Scanner(roots.source, Rules(pair.exclude), policy=pair.outlook, cross_mounts=pair.cross_mounts)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
         leftovers = Leftovers(roots.state, slot)
         tidy.callback(leftovers.close)
-        keeper, sync = Keeper(), MirrorSync(roots.mirror)
+        keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid)
+        sync = MirrorSync(roots.mirror)
         pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
         yield Bench(
             source_root=roots.source,
@@ -59,7 +60,7 @@ def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: in
             watch=watch,
             memory=memory,
             leftovers=leftovers,
-            copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each),
+            copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink),
             keeper=keeper,
             sync=sync,
         )

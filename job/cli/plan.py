@@ -48,7 +48,7 @@ def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
     entries = size = failed = 0
     with open_roots(pair, config.state_dir) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
         for step in preview(view, time.time(), _no_notice):
-            entries += 1
+            entries += step.action != "leave_out"
             size += step.bytes
             failed += step.action in {"fail", "refuse_name"}
             click.echo(_as_json(step) if as_json else _as_text(step))

@@ -53,13 +53,13 @@ def kind_of(mode: int) -> Kind:
     return _KINDS.get(mode & TYPE_BITS, Kind.SPECIAL)
 
 
-def kept_mode(mode: int) -> int:
-    """Give the permission bits the mirror is to have: setuid and setgid are not carried over to files.
+def kept_mode(mode: int, *, setuid: bool = False) -> int:
+    """Give the permission bits the mirror is to have: setuid and setgid are carried over to files only if asked.
 
     A setuid program in a folder of copies is a way to become its owner; on folders setgid only hands down a group.
     """
     bits = stat.S_IMODE(mode)
-    return bits if stat.S_ISDIR(mode) else bits & ~(stat.S_ISUID | stat.S_ISGID)
+    return bits if setuid or stat.S_ISDIR(mode) else bits & ~(stat.S_ISUID | stat.S_ISGID)
 
 
 def is_reserved(path: bytes) -> bool:

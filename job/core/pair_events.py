@@ -85,9 +85,17 @@ class MetadataNotKept(PairEvent):
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times` or `xattr`."""
+    """`owner`, `mode`, `times`, `acl` or `xattr`."""
     path: bytes
     error: str
+
+
+class MountSkipped(PairEvent):
+    """Another file system is mounted in the source, and `cross_mounts` is off: nothing in it is backed up."""
+
+    name = "mount_skipped"
+
+    path: bytes
 
 
 # Entries -------------------------------------------------------------------------------------------------------------

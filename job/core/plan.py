@@ -19,11 +19,11 @@ class Action(StrEnum):
     KEEP = "keep"
     """Nothing."""
     COPY = "copy"
-    """Copy the content (or make the symlink) beside the final name and put it in place by rename."""
+    """Copy the content (or make the symlink or special file) beside the final name and put it in place by rename."""
     COMPARE_SOURCE = "compare_source"
     """Hash the source; copy only if it is not what the index says the mirror holds."""
     COMPARE_BOTH = "compare_both"
-    """Hash both sides (or read both links); copy only if they differ."""
+    """Hash both sides (or read both links, or see what special files they are); copy only if they differ."""
     MAKE_FOLDER = "make_folder"
     """Make the folder; if something else has its name, replace it."""
     SKIP_SPECIAL = "skip_special"
@@ -49,6 +49,8 @@ class Means(NamedTuple):
     """Algorithm in force."""
     read_everything: bool
     """`compare: checksum`: believe no times."""
+    specials: bool = False
+    """Whether FIFOs, sockets and devices are made in the mirror, too."""
 
 
 def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
@@ -69,7 +71,7 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
     if is_reserved(path):
         return Step(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
     kind = source.kind
-    if kind is Kind.SPECIAL:
+    if kind is Kind.SPECIAL and not means.specials:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
@@ -100,24 +102,24 @@ def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Step:
 
 def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
     before = record.source
-    is_link = source.kind is Kind.SYMLINK
+    has_content = source.kind is Kind.FILE
     if means.read_everything:
         return Step(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
     if source == before and not record.racy:
-        if is_link or record.checksum.startswith(means.checksum + ":"):
+        if not has_content or record.checksum.startswith(means.checksum + ":"):
             return Step(Action.KEEP, source, "unchanged")
         return Step(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
     if source.size != before.size:
         return Step(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
         return Step(Action.COPY, source, "modified")
-    both = is_link or not record.checksum.startswith(means.checksum + ":")
+    both = not has_content or not record.checksum.startswith(means.checksum + ":")
     return Step(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
 
 def _why_compare(source: Entry, before: Entry) -> str:
     if source == before:
-        return "it was very young when it was last read"
+        return "it was very young when it was last read, or done under other options"
     if source.mode != before.mode:
         return "mode changed"
     if (source.uid, source.gid) != (before.uid, before.gid):

@@ -16,14 +16,18 @@ from job.core.record import Record
 _BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
 """What no name and no checksum holds."""
 _NUMBERS = len(Entry._fields) - 1
+_FIELDS = 5
 _entry_of = partial(tuple.__new__, Entry)
 _record_of = partial(tuple.__new__, Record)
 # A column as it is stored: a list, the one value of all rows, or None for "as the source's".
 _write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def encoded(records: Iterable[Record]) -> str:
-    """Write records down; empty if there are none. The mirror's names are taken to be the source's."""
+def encoded(records: Iterable[Record], policy: str = "") -> str:
+    """Write records down; empty if there are none. The mirror's names are taken to be the source's.
+
+    `policy` says under which options the mirror was made.
+    """
     columns = tuple(zip(*records, strict=True))
     if not columns:
         return ""
@@ -32,17 +36,24 @@ def encoded(records: Iterable[Record]) -> str:
     _, *of_mirror = zip(*mirrors, strict=True)
     kept = [None if theirs == ours else _squeezed(theirs) for ours, theirs in zip(of_source, of_mirror, strict=True)]
     text = _BETWEEN_NAMES.join(names).decode("utf-8", "surrogateescape")
-    return _write(
-        [text, [_squeezed(each) for each in of_source], kept, _BETWEEN_CHECKSUMS.join(checksums), _squeezed(racies)]
-    )
+    stored = [text, [_squeezed(each) for each in of_source], kept, _BETWEEN_CHECKSUMS.join(checksums), _squeezed(racies)]
+    return _write([*stored, policy] if policy else stored)
 
 
-def decoded(text: str) -> dict[bytes, Record]:
-    """Give records by name; none if the text makes no sense, so that the entries are compared again."""
+def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
+    """Give records by name; none if the text makes no sense, so that the entries are compared again.
+
+    Those that were made under another policy have to be looked at again, whatever the times say.
+    """
     if not text:
         return {}
     try:
-        return _decoded(json.loads(text))
+        stored = json.loads(text)
+        *fields, made_under = stored if len(stored) > _FIELDS else (*stored, "")
+        records = _decoded(fields)
+        if made_under != policy:
+            return {name: record._replace(racy=True) for name, record in records.items()}
+        return records
     except (TypeError, ValueError, AttributeError, RecursionError):
         return {}
 

@@ -68,6 +68,8 @@ class Glance(NamedTuple):
     """How many shares the whole folder has; counted with the first."""
     huge: bool = False
     """Whether the folder has more entries, in scope or not, than are held at once."""
+    mount: bool = False
+    """Whether it is another file system's, and therefore left out."""
 
 
 class Unlisted(NamedTuple):

@@ -1,7 +1,7 @@
-"""Carry mode, owner, times and user xattrs over, on open descriptors only, and remember what the mirror refuses.
+"""Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is told once for each kind, `owner`, `mode`, `times` or `xattr`.
+file: it is told once for each kind, `owner`, `mode`, `times`, `acl` or `xattr`.
 """
 
 import contextlib
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job.core.entry import kept_mode
+from job.files.attributes import ATTRIBUTES, is_acl, read_attributes
 from job.files.trail import single
 
 _REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
 _UNCHANGED_ID = -1
-
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
 _TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
 """What file systems say of an attribute that does not fit beside the file; the file itself may well fit."""
@@ -32,7 +33,10 @@ class Refused(NamedTuple):
 class Keeper:
     """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, security: bool = False, setuid: bool = False) -> None:
+        """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel."""
+        self._security = security
+        self._setuid = setuid
         self._untold: list[Refused] = []
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int]] = set()
@@ -42,6 +46,14 @@ class Keeper:
         news, self._untold = self._untold, []
         return news
 
+    def attributes_of(self, descriptor: int) -> dict[bytes, bytes]:
+        """Read the extended attributes of an open file or folder that are carried over, ACLs among them."""
+        return read_attributes(descriptor, security=self._security)
+
+    def mode_of(self, mode: int) -> int:
+        """Give the permission bits that the mirror of something with such an st_mode is to have."""
+        return kept_mode(mode, setuid=self._setuid)
+
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.
 
@@ -50,14 +62,21 @@ class Keeper:
         """
         before = os.fstat(descriptor)
         self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
-        changed = xattrs is not None and self._set_xattrs(descriptor, xattrs)
-        mode = kept_mode(wanted.st_mode)
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        changed = xattrs is not None and self._set_attributes(descriptor, xattrs)
+        now = os.fstat(descriptor)
+        mode = self._mode_for(wanted, now)
+        if stat.S_IMODE(now.st_mode) != mode:
             self._try("mode", 0, lambda: os.fchmod(descriptor, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(descriptor, ns=times))
         return changed or _visible(os.fstat(descriptor)) != _visible(before)
+
+    def _mode_for(self, wanted: os.stat_result, now: os.stat_result) -> int:
+        mode = self.mode_of(wanted.st_mode)
+        if mode & _SPECIAL_BITS and stat.S_ISREG(wanted.st_mode) and not _is_owned(now, wanted):
+            return mode & ~_SPECIAL_BITS  # it would give the rights of somebody else
+        return mode
 
     def dress(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
         """Give a temp of ours, new and complete, the wanted metadata; gives its size, inode and times as they are kept.
@@ -66,31 +85,36 @@ class Keeper:
         what a folder's default group or ACL made of the temp, and what the mirror keeps. The mode goes last: until the
         owner is right, nobody else may read it.
         """
-        for name, value in xattrs.items():
-            self._try("xattr", 0, lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
         try:
             os.utime(descriptor, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
         except OSError as error:
             self._refuse("times", 0, error)
         made = os.fstat(descriptor)
-        if made.st_uid != wanted.st_uid or made.st_gid != wanted.st_gid:
+        if not _is_owned(made, wanted):
             self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
-        mode = kept_mode(wanted.st_mode)
-        if stat.S_IMODE(made.st_mode) != mode:
+        # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
+        changed = self._set_attributes(descriptor, xattrs)
+        mode = self.mode_of(wanted.st_mode)
+        if mode & _SPECIAL_BITS:
+            mode = self._mode_for(wanted, os.fstat(descriptor))
+        if changed or stat.S_IMODE(made.st_mode) != mode:
             try:
                 os.fchmod(descriptor, mode)
             except OSError as error:
                 self._refuse("mode", 0, error)
         return made
 
-    def apply_to_link(self, name: bytes, folder: int, wanted: os.stat_result) -> bool:
-        """Give a symlink the wanted owner and times; True if anything really changed."""
+    def apply_by_name(self, name: bytes, folder: int, wanted: os.stat_result) -> bool:
+        """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
         before = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
         self._own(
             lambda uid, gid: os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False),
             before,
             wanted,
         )
+        mode = self.mode_of(wanted.st_mode)
+        if not stat.S_ISLNK(before.st_mode) and stat.S_IMODE(before.st_mode) != mode:
+            self._try("mode", 0, lambda: _chmod(name, folder, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
@@ -104,11 +128,9 @@ class Keeper:
         if before.st_gid != gid:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
-    def _set_xattrs(self, descriptor: int, wanted: dict[bytes, bytes]) -> bool:
-        if ("xattr", 0) in self._given_up:
-            return False
+    def _set_attributes(self, descriptor: int, wanted: dict[bytes, bytes]) -> bool:
         try:
-            present = user_xattrs(descriptor)
+            present = self.attributes_of(descriptor)
         except OSError:
             present = {}
         if present == wanted:
@@ -120,10 +142,10 @@ class Keeper:
                 os.fchmod(descriptor, mode | stat.S_IWUSR)
         changed = False
         for name in present.keys() - wanted.keys():
-            changed |= self._try("xattr", 0, lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
+            changed |= self._try(_kind(name), 0, lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
         for name, value in wanted.items():
             if present.get(name) != value:
-                changed |= self._try("xattr", 0, lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
+                changed |= self._try(_kind(name), 0, lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
         return changed
 
     def _try(self, what: str, which: int, action: Callable[[], None]) -> bool:
@@ -137,7 +159,7 @@ class Keeper:
         return True
 
     def _refuse(self, what: str, which: int, error: OSError) -> None:
-        if error.errno not in _REFUSED and not (what == "xattr" and error.errno in _TOO_BIG):
+        if error.errno not in _REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
             raise error
         kind = "owner" if what == "group" else what
         if kind not in self._told:
@@ -147,29 +169,23 @@ class Keeper:
             self._given_up.add((what, which))
 
 
-def user_xattrs(descriptor: int) -> dict[bytes, bytes]:
-    """Read the `user.*` extended attributes of an open file or folder; none where they are not supported."""
+def _chmod(name: bytes, folder: int, mode: int) -> None:
+    # Linux has no chmod that stops at a link; what was opened without being read or followed has a name of its own.
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        names = os.listxattr(descriptor)
-    except OSError as error:
-        if error.errno in _REFUSED:
-            return {}
-        raise
-    found = {}
-    for name in names:
-        if name.startswith("user."):
-            with contextlib.suppress(FileNotFoundError):
-                found[os.fsencode(name)] = _value(descriptor, name)
-    return found
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
 
 
-def _value(descriptor: int, name: str) -> bytes:
-    try:
-        return os.getxattr(descriptor, name)
-    except OSError as error:
-        if error.errno == errno.ENODATA:
-            raise FileNotFoundError from None
-        raise
+def _kind(name: bytes) -> str:
+    return "acl" if is_acl(name) else "xattr"
+
+
+def _is_owned(found: os.stat_result, wanted: os.stat_result) -> bool:
+    return found.st_uid == wanted.st_uid and found.st_gid == wanted.st_gid
 
 
 def _visible(found: os.stat_result) -> tuple[int, int, int, int]:

@@ -4,11 +4,11 @@ import os
 import stat
 from contextlib import suppress
 
-from job.core.entry import Entry, kept_mode
+from job.core.entry import Entry
 from job.errors import ChangedWhileReadError
 from job.files.cache import MANNERLY_BYTES, Guest
 from job.files.listing import entry_of
-from job.files.metadata import user_xattrs
+from job.files.metadata import Keeper
 from job.files.steady import open_file, unmoved
 from job.files.stream import BUFFER_BYTES
 
@@ -18,7 +18,8 @@ _CLOSED = -1
 class Twin:
     """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
         self._buffer = bytearray()
         self._descriptor = _CLOSED
         self._guest: Guest | None = None
@@ -102,10 +103,10 @@ class Twin:
             found.st_mtime_ns != wanted.st_mtime_ns
             or found.st_uid != wanted.st_uid
             or found.st_gid != wanted.st_gid
-            or stat.S_IMODE(found.st_mode) != kept_mode(wanted.st_mode)
+            or stat.S_IMODE(found.st_mode) != self._keeper.mode_of(wanted.st_mode)
         ):
             return None
         try:
-            return entry_of(self._name, found) if user_xattrs(self._descriptor) == xattrs else None
+            return entry_of(self._name, found) if self._keeper.attributes_of(self._descriptor) == xattrs else None
         except OSError:
             return None

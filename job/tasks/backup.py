@@ -14,6 +14,7 @@ from job.core.events import (
     Event,
     FileFailed,
     FoldersUnchanged,
+    MountSkipped,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -171,6 +172,8 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
                 care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
+            for path in sorted(found.mounts):
+                work.emit(MountSkipped(cycle_id=work.cycle_id, pair=work.pair.name, path=path))
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
         if care is Care.AUDIT:

@@ -8,6 +8,7 @@ from typing import Protocol
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
+from job.core.plan import Means
 from job.core.record import Compared, Copied, FolderDone, FolderSummary, Record, RowsDone, Stamp
 from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
@@ -76,6 +77,9 @@ class Copyist(Protocol):
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink's twin; raises as `copy` does."""
+
+    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        """Make a FIFO's, socket's or device's twin; raises as `copy` does."""
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         """Hash a file where it lies; raises as `copy` does."""
@@ -185,3 +189,8 @@ class Assignment:
     """Processes that look and act."""
     workers_from: int = 0
     """Entries of a job from which workers pay."""
+
+
+def means_of(pair: Pair) -> Means:
+    """Give what decides about a pair's entries besides themselves."""
+    return Means(pair.checksum, pair.compare == "checksum", pair.specials == "recreate")

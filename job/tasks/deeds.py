@@ -4,7 +4,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kept_mode, permissions
+from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.core.outcome import Drift, Failure, Skip, failure_of
 from job.core.plan import Action, Step
@@ -148,7 +148,7 @@ class Deeds:
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(kept_mode(copied.source.mode)),
+            permissions=permissions(self._bench.keeper.mode_of(copied.source.mode)),
             reason=step.reason,
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
@@ -159,9 +159,9 @@ class Deeds:
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
             try:
-                if entry.kind is Kind.SYMLINK:
-                    return self._bench.copyist.copy_link(entry, place.source, place.mirror, temp)
-                return self._bench.copyist.copy(entry, place.source, place.mirror, temp)
+                copyist = self._bench.copyist
+                copy = {Kind.SYMLINK: copyist.copy_link, Kind.SPECIAL: copyist.copy_special}.get(entry.kind, copyist.copy)
+                return copy(entry, place.source, place.mirror, temp)
             except ChangedWhileReadError:
                 # Editors save by renaming a new file over the old one: then the new one is what is wanted.
                 seen = entry_of(entry.name, os.stat(entry.name, dir_fd=place.source, follow_symlinks=False))
@@ -212,7 +212,7 @@ class Deeds:
                 pair=self._assignment.pair.name,
                 path=self._path(place, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(kept_mode(step.entry.mode)),
+                permissions=permissions(self._bench.keeper.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )

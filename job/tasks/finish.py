@@ -10,7 +10,7 @@ from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.files.crowd import fingerprint_of_sums, sums_of
 from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
-from job.files.metadata import Keeper, user_xattrs
+from job.files.metadata import Keeper
 from job.tasks.errand import Close, PartDone
 
 
@@ -41,6 +41,8 @@ class Work:
     specials: int = 0
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
+    policy: str = ""
+    """Options under which the mirror is made."""
     lost: set[bytes] = field(default_factory=set)
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
     rows: str = ""
@@ -77,7 +79,7 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
     )
-    rows = encoded(records.values())
+    rows = encoded(records.values(), work.policy)
     changed = None if rows == work.rows else RowsDone(listing.path, 0, rows)
     return FolderDone(listing.path, summary), changed, stamp != before
 
@@ -100,7 +102,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
     )
-    rows = encoded(records.values())
+    rows = encoded(records.values(), work.policy)
     return done, None if rows == work.rows else RowsDone(listing.path, portion.number, rows)
 
 
@@ -127,7 +129,7 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
     Raises `OSError`.
     """
     before = stamp_of(os.fstat(folder))
-    keeper.apply(folder, os.fstat(source), user_xattrs(source))
+    keeper.apply(folder, os.fstat(source), keeper.attributes_of(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
         fingerprint=close.fingerprint if total.sure else b"",

@@ -9,7 +9,7 @@ from job.core.entry import Entry, Kind
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
-from job.files.metadata import Keeper, user_xattrs
+from job.files.metadata import Keeper
 from job.files.trail import open_name, single
 from job.tasks.bench import Copyist
 
@@ -29,7 +29,7 @@ class Judgement(NamedTuple):
 
 
 class Likeness:
-    """Compares contents by checksum, links by their text."""
+    """Compares contents by checksum, links by their text, special files by what they are."""
 
     def __init__(self, copyist: Copyist) -> None:
         self._copyist = copyist
@@ -41,8 +41,8 @@ class Likeness:
 
         Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
         """
-        if entry.kind is Kind.SYMLINK:
-            return self._links(entry, source, mirror, mirror_folder, record)
+        if entry.kind is not Kind.FILE:
+            return self._others(entry, source, mirror, mirror_folder, record)
         if mirror_folder is None:
             algorithm = None if record is None else _algorithm(record.checksum)
             checksum, seen = self._copyist.checksum(entry, source, algorithm)
@@ -61,14 +61,22 @@ class Likeness:
         return mirrored != record.checksum
 
     @staticmethod
-    def _links(entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None) -> Judgement:
-        text = os.readlink(single(entry.name), dir_fd=source)
+    def _others(entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None) -> Judgement:
+        meant = _meaning(entry, source)
         seen = entry_of(entry.name, os.stat(entry.name, dir_fd=source, follow_symlinks=False))
-        mirrored: bytes | None = None
+        mirrored: object = None
         if mirror_folder is not None:
             with suppress(OSError):
-                mirrored = os.readlink(single(mirror.name), dir_fd=mirror_folder)
-        return Judgement(text == mirrored, seen, "", record is not None and record.source == seen)
+                mirrored = _meaning(mirror, mirror_folder)
+        return Judgement(meant == mirrored, seen, "", record is not None and record.source == seen)
+
+
+def _meaning(entry: Entry, folder: int) -> object:
+    """Give the text of a symlink, or what a special file is and which device it stands for."""
+    if entry.kind is Kind.SYMLINK:
+        return os.readlink(single(entry.name), dir_fd=folder)
+    seen = os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False)
+    return stat.S_IFMT(seen.st_mode), seen.st_rdev
 
 
 def _algorithm(checksum: str) -> str:
@@ -82,11 +90,11 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
     Raises `OSError` for the source's sake.
     """
     wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
-    if entry.kind is Kind.SYMLINK:
-        return keeper.apply_to_link(mirror.name, mirror_folder, wanted)
+    if entry.kind is not Kind.FILE:
+        return keeper.apply_by_name(mirror.name, mirror_folder, wanted)
     descriptor = open_name(entry.name, source)
     try:
-        xattrs = user_xattrs(descriptor)
+        xattrs = keeper.attributes_of(descriptor)
     finally:
         os.close(descriptor)
     try:

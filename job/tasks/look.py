@@ -79,6 +79,8 @@ class Looked:
 
     changed: Packed[tuple[object, ...]] = field(default_factory=Packed)
     unlisted: list[Unlisted] = field(default_factory=list)
+    mounts: list[bytes] = field(default_factory=list)
+    """Folders that were left out because another file system is mounted there."""
     shares: list[Share] = field(default_factory=list)
     folders_unchanged: int = 0
     entries_unchanged: int = 0
@@ -108,6 +110,7 @@ class Looked:
         """Take in what somebody else found."""
         self.changed.extend(other.changed)
         self.unlisted += other.unlisted
+        self.mounts += other.mounts
         self.shares += other.shares
         self.folders_unchanged += other.folders_unchanged
         self.entries_unchanged += other.entries_unchanged
@@ -147,6 +150,8 @@ class Looker:
         except OSError as error:
             found.unlisted.append(Unlisted(path, error))
             return
+        if seen.mount:
+            found.mounts.append(path)
         if seen.folders:
             waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
         if share or seen.shares > 1:

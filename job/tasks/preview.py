@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import Action, Means, decide
+from job.core.plan import Action, decide
 from job.core.rows import decoded
 from job.files.crowd import rows_named
 from job.files.listing import Huge, Listing, entries_of
 from job.files.trail import Trail
 from job.tasks import gate
-from job.tasks.bench import Memory, Source, Watch
+from job.tasks.bench import Memory, Source, Watch, means_of
 from job.tasks.look import Changed, Looked, care_for
 from job.tasks.parts import Sorter, names_of, parts_for
 from job.tasks.survey import survey
@@ -38,7 +38,7 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.plan.Action` that does something, or `fail` for what cannot be read."""
+    """A `core.plan.Action` that does something, `fail` for what cannot be read, `leave_out` for another file system."""
     path: bytes
     kind: Kind
     bytes: int
@@ -56,6 +56,9 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         found = survey(view, pair, notice, awake)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+    for path in sorted(found.mounts):
+        why = "another file system is mounted there, and cross_mounts is off"
+        yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
     with closing(Trail(view.mirror_root)) as trail:
         for change in found.changes():
             yield from _folder(view, change, trail)
@@ -63,13 +66,13 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
 
 def _folder(view: Preview, change: Changed, trail: Trail) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
-    means = Means(view.pair.checksum, view.pair.compare == "checksum")
+    means = means_of(view.pair)
     try:
         for listing, rows in _listings(view, path, huge=change.huge):
             for unknown, trouble in listing.unreadable:
                 why = f"{failure_of(trouble)}: {trouble.strerror}"
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
-            present, records = _mirror_entries(trail, listing), decoded(rows)
+            present, records = _mirror_entries(trail, listing), decoded(rows, view.pair.policy)
             for entry in listing.entries:
                 where = join(path, entry.name)
                 step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)

@@ -10,16 +10,15 @@ from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import Means, decide, is_as_known
+from job.core.plan import decide, is_as_known
 from job.core.record import Record
 from job.core.rows import decoded
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
-from job.files.metadata import user_xattrs
 from job.files.trail import Trail
 from job.tasks.batch import Batch
-from job.tasks.bench import Assignment, Bench, Tacho
+from job.tasks.bench import Assignment, Bench, Tacho, means_of
 from job.tasks.deeds import Deeds, MirrorLost, Place
 from job.tasks.errand import Close, Divided, Errand, Part, Placed, Split, Task, Visit
 from job.tasks.finish import Portion, Work, finish_whole
@@ -35,7 +34,7 @@ class Visitor:
     def __init__(self, bench: Bench, work: Assignment, tacho: Tacho, deliver: Callable[[Placed], None]) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = Means(work.pair.checksum, work.pair.compare == "checksum")
+        self._means = means_of(work.pair)
         self._sources = Trail(bench.source_root)
         self._mirrors = Trail(bench.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
@@ -135,7 +134,7 @@ class Visitor:
         try:
             listing = listed(path)
             source = self._sources.goto(path)
-            work = Work(listing, user_xattrs(source))
+            work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
         except Huge:
             raise
         except FileNotFoundError:
@@ -153,7 +152,7 @@ class Visitor:
         self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"{what}{error}")
 
     def _entries(self, place: Place, present: dict[bytes, Entry], rows: str) -> None:
-        records, listing = decoded(rows), place.work.listing
+        records, listing = decoded(rows, self._assignment.pair.policy), place.work.listing
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))

@@ -17,6 +17,7 @@ from tests.core.samples import LONG_AGO_NS, SHA256, a_fifo, a_file, a_folder, a_
 AUTO = Means("sha256", read_everything=False)
 READ_ALL = Means("sha256", read_everything=True)
 LATER_NS = LONG_AGO_NS + 1
+VERY_YOUNG = "it was very young when it was last read, or done under other options"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ TABLE = {
     ),
     "size changed": (Case(a_file(size=6)), Action.COPY, None),
     "modified": (Case(a_file(mtime_ns=LATER_NS)), Action.COPY, None),
-    "it was very young when it was last read": (
+    VERY_YOUNG: (
         Case(record=a_record(a_file(), a_mirror(), racy=True)),
         Action.COMPARE_SOURCE,
         None,
@@ -95,7 +96,7 @@ MORE = [
     (Case(a_link(), a_mirror()), Action.COPY, "the mirror has a file here", None),
     (Case(a_link(), a_link(size=9), None), Action.COMPARE_BOTH, "the index does not know it", None),
     (a_link_case(a_link()), Action.KEEP, "unchanged", None),
-    (a_link_case(a_link(), racy=True), Action.COMPARE_BOTH, "it was very young when it was last read", None),
+    (a_link_case(a_link(), racy=True), Action.COMPARE_BOTH, VERY_YOUNG, None),
     (a_link_case(a_link(), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
     (a_link_case(a_link(uid=7)), Action.COMPARE_BOTH, "owner changed", None),
     (a_link_case(a_link(), mirror_inode=98), Action.COMPARE_BOTH, "the mirror is not as it was left", Drift.REPLACED),
@@ -115,6 +116,25 @@ def test_a_link_needs_no_checksum_of_the_algorithm_in_force() -> None:
     case = a_link_case(a_link(), means=Means("blake3", read_everything=False))
 
     assert decide(b"name", case.source, case.mirror, case.record, case.means).action is Action.KEEP
+
+
+WITH_SPECIALS = Means("sha256", read_everything=False, specials=True)
+SPECIALS = {
+    "new": (Case(a_fifo(), None, None, WITH_SPECIALS), Action.COPY),
+    "unchanged": (Case(a_fifo(), a_fifo(), a_record(a_fifo(), a_fifo(), ""), WITH_SPECIALS), Action.KEEP),
+    "the index does not know it": (Case(a_fifo(), a_fifo(), None, WITH_SPECIALS), Action.COMPARE_BOTH),
+    "the mirror has a file here": (Case(a_fifo(), a_mirror(), None, WITH_SPECIALS), Action.COPY),
+    "the mirror has a special here": (Case(a_file(), a_fifo(), None, WITH_SPECIALS), Action.COPY),
+}
+
+
+@pytest.mark.parametrize("reason", SPECIALS)
+def test_special_files_are_decided_like_links_if_they_are_wanted(reason: str) -> None:
+    case, action = SPECIALS[reason]
+
+    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+
+    assert (step.action, step.reason) == (action, reason)
 
 
 @pytest.mark.parametrize("path", [b".truecopy", b"folder/.truecopy-tmp-1"])
@@ -161,7 +181,7 @@ def test_specials_are_never_opened_and_folders_never_copied(case: Case) -> None:
     step = decide(b"name", case.source, case.mirror, case.record, case.means)
 
     if case.source.kind is Kind.SPECIAL:
-        assert step.action is Action.SKIP_SPECIAL
+        assert case.means.specials or step.action is Action.SKIP_SPECIAL
     if case.source.kind is Kind.FOLDER:
         assert step.action in {Action.KEEP, Action.MAKE_FOLDER}
     assert step.entry == case.source

@@ -49,6 +49,17 @@ def test_numbers_of_more_than_64_bits_are_no_trouble() -> None:
     assert decoded(encoded(records.values())) == records
 
 
+@pytest.mark.parametrize(("then", "now"), [("", "u"), ("u", ""), ("u", "su")])
+def test_what_was_done_under_other_options_has_to_be_looked_at_again(then: str, now: str) -> None:
+    record = samples.a_record(samples.a_file(), samples.a_mirror())
+
+    [same] = decoded(encoded([record], then), then).values()
+    [other] = decoded(encoded([record], then), now).values()
+
+    assert same == record
+    assert other == record._replace(racy=True)
+
+
 def test_no_records_are_no_text() -> None:
     assert encoded([]) == ""
     assert decoded("") == {}

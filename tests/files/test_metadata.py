@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.files.metadata import Keeper, Refused, user_xattrs
+from job.files.metadata import Keeper, Refused
 
 NOBODY = 65534
 Opened = Callable[[str], int]
@@ -134,7 +134,7 @@ def test_attributes_are_added_changed_and_removed(
 
     changed = Keeper().apply(target, sample.stat(), wanted)
 
-    assert user_xattrs(target) == wanted
+    assert Keeper().attributes_of(target) == wanted
     assert changed is (before != wanted)
 
 
@@ -144,7 +144,7 @@ def test_attributes_that_are_not_known_are_left_alone(opened: Opened, sample: Pa
 
     Keeper().apply(target, sample.stat(), None)
 
-    assert user_xattrs(target) == {b"user.colour": b"blue"}
+    assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
 
 
 @pytest.mark.needs_root
@@ -153,7 +153,7 @@ def test_only_the_users_own_attributes_are_read(opened: Opened) -> None:
     os.setxattr(target, b"trusted.secret", b"1")
     os.setxattr(target, b"user.colour", b"blue")
 
-    assert user_xattrs(target) == {b"user.colour": b"blue"}
+    assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
 
 
 def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path, folder: int, sample: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path,
     before = (tmp_path / "treasure").stat()
     (tmp_path / "link").symlink_to("treasure")
 
-    changed = Keeper().apply_to_link(b"link", folder, sample.stat())
-    again = Keeper().apply_to_link(b"link", folder, sample.stat())
+    changed = Keeper().apply_by_name(b"link", folder, sample.stat())
+    again = Keeper().apply_by_name(b"link", folder, sample.stat())
 
     assert (changed, again) == (True, False)
     assert (tmp_path / "link").lstat().st_mtime_ns == sample.stat().st_mtime_ns
@@ -219,7 +219,7 @@ class TestAnOrdinaryUser:
 
         told = told_by_nobody(lambda keeper: keeper.apply(target, wanted, {b"user.colour": b"blue"}))
 
-        assert user_xattrs(target) == {b"user.colour": b"blue"}
+        assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
         assert stat.S_IMODE(os.fstat(target).st_mode) == 0o444
         assert [each.what for each in told] == ["owner"]
 
@@ -272,7 +272,7 @@ def test_a_temp_is_dressed_as_apply_would_do_it(opened: Opened, sample: Path, mo
     assert (left.st_atime_ns, left.st_mtime_ns) == (right.st_atime_ns, right.st_mtime_ns)
     for descriptor in (dressed, applied):
         os.fchmod(descriptor, 0o600)  # an ordinary user may not read the attributes of what they may not read
-    assert user_xattrs(dressed) == user_xattrs(applied) == {b"user.colour": b"blue"}
+    assert Keeper().attributes_of(dressed) == Keeper().attributes_of(applied) == {b"user.colour": b"blue"}
     assert (made.st_ino, made.st_size, made.st_mtime_ns) == (left.st_ino, left.st_size, left.st_mtime_ns)
 
 

@@ -36,6 +36,9 @@ class MeddledCopyist:
         self.before_copy(_path(listed, source))
         return self.real.copy_link(listed, source, mirror, temp)
 
+    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        return self.real.copy_special(listed, source, mirror, temp)
+
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         found = self.real.checksum(listed, folder, algorithm)
         self.after_checksum(_path(listed, folder))

@@ -191,7 +191,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
         changed: Packed[tuple[object, ...]] = Packed([(b"folder %d" % number, number, number, b"", False, False)])
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = Share(b"huge", number, listing.Glance(b"", [], 1, 1, 0))
-        return Looked(changed, unlisted, [share], number, 10 * number, number, number, number)
+        return Looked(changed, unlisted, [b"%d" % number], [share], number, 10 * number, number, number, number)
 
     found, other = a_look(1), a_look(2)
 
@@ -200,6 +200,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
     assert [change.path for change in found.changes()] == [b"folder 1", b"folder 2"]
     assert [each.path for each in found.unlisted] == [b"1", b"2"]
     assert [share.number for share in found.shares] == [1, 2]
+    assert found.mounts == [b"1", b"2"]
     assert (found.folders_unchanged, found.entries_unchanged, found.specials_unchanged) == (3, 30, 3)
     assert (found.entries_to_visit, found.bytes_to_visit) == (3, 3)
     assert found.entries == 30 + 3 + 2

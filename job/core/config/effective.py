@@ -16,6 +16,7 @@ VerifyCopies = Literal["hash", "readback"]
 MirrorCheck = Literal["awake", "asleep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 IoPriority = Literal["normal", "low", "idle"]
+Specials = Literal["skip", "recreate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,23 @@ class Pair:
     audit_interval: float
     """In seconds."""
     mirror_check: MirrorCheck
+    cross_mounts: bool
+    specials: Specials
+    keep_setuid: bool
+    keep_security: bool
+    reflink: bool
+
+    @property
+    def policy(self) -> str:
+        """How the mirror of an entry is to look, as far as it is an option: what was done under another is looked at anew."""
+        options = {"p": self.specials == "recreate", "s": self.keep_security, "u": self.keep_setuid}
+        return "".join(letter for letter, chosen in options.items() if chosen)
+
+    @property
+    def outlook(self) -> bytes:
+        """What decides about a folder besides what is in it."""
+        mounts = "m" if self.cross_mounts else ""
+        return f"{self.checksum}{self.policy}{mounts}".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from job.core.config.effective import (
     Metrics,
     MirrorCheck,
     Pair,
+    Specials,
     VerifyCopies,
 )
 from job.core.config.units import byte_count, seconds
@@ -108,6 +109,16 @@ class CopyOptions(_Section):
     """How often every mirror file is held against the index; `0` in every cycle."""
     mirror_check: MirrorCheck = "awake"
     """`awake` stats each mirror folder in every cycle; `asleep` touches the mirror only to write; needs `state_dir`."""
+    cross_mounts: bool = False
+    """Go into other file systems that are mounted inside the source; if not, each is named in the log and left out."""
+    specials: Specials = "skip"
+    """FIFOs, sockets and devices: `skip` counts them, `recreate` makes the same in the mirror."""
+    keep_setuid: bool = False
+    """Keep the setuid and setgid bits of files, which make a copied program run with its owner's rights."""
+    keep_security: bool = False
+    """Keep the attributes `security.*` (capabilities, labels) and `trusted.*`, too; needs root."""
+    reflink: bool = False
+    """Clone files instead of writing them, where source and mirror share a file system that can: rot hits both then."""
 
 
 class PairConfig(_Section):
@@ -132,6 +143,16 @@ class PairConfig(_Section):
     audit_interval: Seconds | None = None
     """As above, for this pair."""
     mirror_check: MirrorCheck | None = None
+    """As above, for this pair."""
+    cross_mounts: bool | None = None
+    """As above, for this pair."""
+    specials: Specials | None = None
+    """As above, for this pair."""
+    keep_setuid: bool | None = None
+    """As above, for this pair."""
+    keep_security: bool | None = None
+    """As above, for this pair."""
+    reflink: bool | None = None
     """As above, for this pair."""
 
 

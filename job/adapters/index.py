@@ -19,6 +19,7 @@ MOST_PARTS = 1 << 16
 """More is nonsense."""
 
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
+_TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
 
 
@@ -160,12 +161,7 @@ def _errno_of(error: sqlite3.Error) -> int:
 
 
 def _summarised(row: tuple[Any, ...]) -> FolderSummary | None:
-    fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts = row
-    if not (
-        type(fingerprint) is type(stamp) is type(mirror_fingerprint) is bytes
-        and type(entries) is type(specials) is type(recheck) is type(parts) is int
-        and 0 <= specials <= entries
-        and 1 <= parts <= MOST_PARTS
-    ):
+    if (*map(type, row),) != _TYPES:
         return None
-    return FolderSummary(fingerprint, stamp, mirror_fingerprint, entries, specials, recheck != 0, parts)
+    *_, entries, specials, _, parts = row
+    return FolderSummary._make(row) if 0 <= specials <= entries and 1 <= parts <= MOST_PARTS else None

@@ -61,7 +61,7 @@ class Scanner:
         salt = self._policy + stamp_of(seen)
         if self._is_elsewhere(seen):
             return Glance(fingerprint_of([], salt), [], 0, 0, 0, mount=True)
-        found = glance(folder, salt, lambda rows: self._rules.in_scope(path, rows), share)
+        found = glance(folder, salt, lambda rows, folders: self._rules.in_scope(path, rows, folders), share)
         folders = _visited(path, found.folders)
         return found if len(folders) == len(found.folders) else found._replace(folders=folders)
 
@@ -71,7 +71,7 @@ class Scanner:
         before = os.fstat(folder)
         if self._is_elsewhere(before):
             return Listing(path, [], [], before, fingerprint_of([], self._policy + stamp_of(before)), [])
-        entries, unreadable = list_entries(folder, lambda rows: self._rules.in_scope(path, rows))
+        entries, unreadable = list_entries(folder, lambda rows, folders: self._rules.in_scope(path, rows, folders))
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(
             path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable
@@ -120,16 +120,19 @@ class MirrorWatch:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 
-    def fingerprint(self, path: bytes, parts: int = 1) -> bytes | None:
-        """Give the fingerprint of everything in a mirror folder; None if it cannot be read.
+    def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
+        """Give a mirror folder's stamp and the fingerprint of everything in it; None if it cannot be read.
 
         What was brought up to date in `parts` is remembered as a sum.
         """
         try:
             folder = self._trail.goto(path)
+            stamp = stamp_of(os.fstat(folder))
             if parts == 1:
-                return mirror_fingerprint_of(folder)
-            sums = whole_sums(folder)
+                found = mirror_fingerprint_of(folder)
+            else:
+                sums = whole_sums(folder)
+                found = None if sums is None else fingerprint_of_sums(sums)
         except OSError:
             return None
-        return None if sums is None else fingerprint_of_sums(sums)
+        return None if found is None else (stamp, found)

@@ -29,12 +29,15 @@ class Rules:
         self.digest = hashlib.sha256(repr(effective).encode("utf-8", "surrogateescape")).digest()
         """Changes whenever the patterns do, so that fingerprints taken under other patterns do not count."""
 
-    def in_scope(self, folder: bytes, rows: list[_Row]) -> list[_Row]:
+    def in_scope(self, folder: bytes, rows: list[_Row], folders: Sequence[bytes] | None = None) -> list[_Row]:
         """Give those of a folder's entries that are in scope; `folder` is its path below the root.
 
-        Entries come as such or as plain tuples of their fields: the look makes no object for an entry.
+        Entries come as such or as plain tuples of their fields: the look makes no object for an entry. Who knows the
+        names of the `folders` among them gets the same list back, mostly without a look at it.
         """
         if self._spec is None:
+            if folders is not None and _MARKER_NAME not in folders:
+                return rows
             return [row for row in rows if row[0] != _MARKER_NAME or not stat.S_ISDIR(row[2])]
         return [row for row in rows if not self.excludes(join(folder, row[0]), folder=stat.S_ISDIR(row[2]))]
 

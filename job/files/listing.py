@@ -30,8 +30,8 @@ Row = tuple[bytes, int, int, int, int, int, int, int]
 """Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
 Unreadable = list[tuple[bytes, OSError]]
 """Names that could be listed but not examined: unknown, never gone."""
-Scope = Callable[[list[Row]], list[Row]]
-"""Leaves out what is out of scope."""
+Scope = Callable[[list[Row], list[bytes]], list[Row]]
+"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing."""
 
 
 class Huge(OSError):
@@ -61,8 +61,8 @@ class Glance(NamedTuple):
     """Names of the subfolders in scope."""
     entries: int
     """Those in scope that are no folders."""
-    bytes: int
-    """Their sizes summed up."""
+    gone_by: int
+    """Their sizes summed up, but for those of `rows`."""
     unreadable: int
     shares: int = 1
     """How many shares the whole folder has; counted with the first."""
@@ -70,6 +70,13 @@ class Glance(NamedTuple):
     """Whether the folder has more entries, in scope or not, than are held at once."""
     mount: bool = False
     """Whether it is another file system's, and therefore left out."""
+    rows: Sequence[Row] = ()
+    """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
+
+    @property
+    def bytes(self) -> int:
+        """Their sizes summed up."""
+        return self.gone_by + sum([row[5] for row in self.rows])
 
 
 class Unlisted(NamedTuple):
@@ -114,7 +121,7 @@ def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], 
     if huge:
         raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
     if scope:
-        rows = scope(rows)
+        rows = scope(rows, _folders(rows))
     rows.sort()
     return entries_of(rows), unreadable
 
@@ -154,7 +161,7 @@ def entry_of(name: bytes, seen: os.stat_result) -> Entry:
 def stamp_of(folder: os.stat_result) -> Stamp:
     """Make the stamp of a folder's own stat."""
     kept = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
-    return b"%d %d %d %d %d %d" % kept
+    return marshal.dumps(kept, _MARSHAL_VERSION)
 
 
 def fingerprint_of(rows: Sequence[Row | Entry], salt: bytes = b"") -> bytes:
@@ -179,14 +186,20 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
             next(islice(found, share * SHARE - 1, None), None)
             return _glance_on([], islice(found, SHARE), (salt, scope), unreadable)
         rows, huge = _first_rows(found, unreadable)
-        rows = scope(rows)
         if huge:
-            seen = _glance_on(rows, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
+            first = scope(rows, _folders(rows))
+            seen = _glance_on(first, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
             return seen._replace(shares=1 + -(-sum(1 for _ in found) // SHARE))
     rows.sort()
-    folders = [row[0] for row in rows if row[2] == _FOLDER]
-    size = sum([row[5] for row in rows])
-    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), size, len(unreadable))
+    folders = _folders(rows)
+    inside = scope(rows, folders)
+    if inside is not rows:
+        rows, folders = inside, _folders(inside)
+    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows)
+
+
+def _folders(rows: list[Row]) -> list[bytes]:
+    return [row[0] for row in rows if row[2] == _FOLDER]
 
 
 def _first_rows(found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable) -> tuple[list[Row], bool]:
@@ -211,12 +224,13 @@ def _glance_on(
     more = True
     while more:
         digest.update(marshal.dumps(rows, _MARSHAL_VERSION))
-        below = [row[0] for row in rows if row[2] == _FOLDER]
+        below = _folders(rows)
         folders += below
         entries += len(rows) - len(below)
         size += sum([row[5] for row in rows])
         items = list(islice(found, AT_ONCE))
-        more, rows = bool(items), scope(read_rows(items, unreadable))
+        read = read_rows(items, unreadable)
+        more, rows = bool(items), scope(read, _folders(read))
     return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True)
 
 
@@ -225,7 +239,7 @@ def whole_fingerprint(shares: Sequence[bytes]) -> bytes:
     return shares[0] if len(shares) == 1 else _hash(list(shares), b"")
 
 
-def _without_state(rows: list[Row]) -> list[Row]:
+def _without_state(rows: list[Row], _: list[bytes]) -> list[Row]:
     return [row for row in rows if row[0] != STATE_FOLDER]
 
 

@@ -68,6 +68,8 @@ class Trail:
         self._root = root
         self._steps: list[_Step] = []
         self._at: bytes | None = b""
+        self._above = b""
+        """The path of the folder above `_at`."""
 
     def close(self) -> None:
         """Go back to the root, closing everything that was opened on the way."""
@@ -80,10 +82,20 @@ class Trail:
 
         Raises `OSError` if a component is missing, is no folder, or may not be opened; the trail stays usable.
         """
-        if path != self._at:
+        at = self._at
+        if path != at:
             self._at = None
-            self._move(path.split(b"/") if path else [])
-            self._at = path
+            above, slash, name = path.rpartition(b"/")
+            plain = name and bool(above) == bool(slash)
+            # Walks go down to a child or over to a sibling nearly always.
+            if plain and above == at:
+                self._descend(name)
+            elif plain and at and above == self._above:
+                self._climb(len(self._steps) - 1)
+                self._descend(name)
+            else:
+                self._move(path.split(b"/") if path else [])
+            self._at, self._above = path, above
         return self._steps[-1].descriptor if self._steps else self._root
 
     def _move(self, parts: list[bytes]) -> None:

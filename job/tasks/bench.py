@@ -39,8 +39,8 @@ class Watch(Protocol):
     def stamp(self, path: bytes) -> Stamp | None:
         """Give a mirror folder's stamp."""
 
-    def fingerprint(self, path: bytes, parts: int = 1) -> bytes | None:
-        """Give the fingerprint of everything in a mirror folder that has its records in so many parts."""
+    def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
+        """Give stamp and fingerprint of everything in a mirror folder that has its records in so many parts."""
 
 
 class Memory(Protocol):

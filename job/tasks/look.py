@@ -185,9 +185,9 @@ class Looker:
     def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
         if self._care is Care.ASLEEP and path:
             return True
-        if self._watch.stamp(path) != known.stamp:
-            return False
-        return self._care is not Care.AUDIT or self._watch.fingerprint(path, known.parts) == known.mirror_fingerprint
+        if self._care is Care.AUDIT:
+            return self._watch.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
+        return self._watch.stamp(path) == known.stamp
 
 
 def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:

@@ -241,11 +241,11 @@ def test_a_mirror_folders_stamp_moves_when_a_name_in_it_does(root: int, tree: Pa
 
 def test_a_mirror_fingerprint_moves_when_a_file_is_edited_in_place(root: int, tree: Path) -> None:
     with closing(MirrorWatch(root)) as watch:
-        before = watch.stamp(b"sub"), watch.fingerprint(b"sub")
+        before = watch.stamp(b"sub"), watch.inspected(b"sub")
         with (tree / "sub" / "inner").open("r+") as file:
             file.write("I")
 
-        after = watch.stamp(b"sub"), watch.fingerprint(b"sub")
+        after = watch.stamp(b"sub"), watch.inspected(b"sub")
 
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -258,7 +258,7 @@ def test_what_is_no_folder_of_the_mirror_has_no_stamp(root: int, tree: Path, pat
 
     with closing(MirrorWatch(root)) as watch:
         assert watch.stamp(path) is None
-        assert watch.fingerprint(path) is None
+        assert watch.inspected(path) is None
 
 
 def test_watching_a_mirror_does_not_change_it(root: int, tree: Path) -> None:
@@ -266,7 +266,7 @@ def test_watching_a_mirror_does_not_change_it(root: int, tree: Path) -> None:
 
     with closing(MirrorWatch(root)) as watch:
         watch.stamp(b"sub")
-        watch.fingerprint(b"sub")
+        watch.inspected(b"sub")
 
     after = subprocess.run(["find", tree, "-printf", "%p %m %T@ %C@\n"], capture_output=True, check=True).stdout
     assert after == before

@@ -7,12 +7,11 @@ changes while it is read is read again, and given up after `_TRIES` times; the o
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from job.core.entry import Entry, Kind, kind_of
+from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
@@ -20,11 +19,12 @@ from job.files.cache import MANNERLY_BYTES, Trickle, drop
 from job.files.clone import Cloner
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
+from job.files.nodes import copy_link, copy_special
 from job.files.room import Room
 from job.files.sparse import Holes, is_sparse
 from job.files.steady import open_file, unmoved
 from job.files.stream import Hash, Stream, Take
-from job.files.trail import open_name, single
+from job.files.trail import open_name
 from job.files.twin import Twin
 
 SMALL_BYTES = 256 << 10
@@ -146,30 +146,11 @@ class Copier:
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink with the same text at `temp`. Raises as `copy` does."""
-        target = os.readlink(single(listed.name), dir_fd=source)
-        seen = os.stat(listed.name, dir_fd=source, follow_symlinks=False)
-        if not stat.S_ISLNK(seen.st_mode):
-            raise ChangedWhileReadError("it is no symlink any more")
-        os.symlink(target, single(temp), dir_fd=mirror)
-        return self._made_by_name(listed, seen, temp, mirror)
+        return copy_link(listed, source, mirror, temp, self._keeper)
 
     def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
-        """Make a FIFO, socket or device of the same kind at `temp`; nothing is opened. Raises as `copy` does."""
-        seen = os.stat(single(listed.name), dir_fd=source, follow_symlinks=False)
-        if kind_of(seen.st_mode) is not Kind.SPECIAL:
-            raise ChangedWhileReadError("it is no special file any more")
-        os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
-        return self._made_by_name(listed, seen, temp, mirror)
-
-    def _made_by_name(self, listed: Entry, seen: os.stat_result, temp: bytes, mirror: int) -> Copied:
-        try:
-            self._keeper.apply_by_name(temp, mirror, seen)
-            made = os.stat(temp, dir_fd=mirror, follow_symlinks=False)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=mirror)
-            raise
-        return Copied(entry_of(listed.name, seen), "", made.st_ino, made.st_mtime_ns)
+        """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy` does."""
+        return copy_special(listed, source, mirror, temp, self._keeper)
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         """Hash a file where it lies; gives `algorithm:hex` and the file as it was before and after.

@@ -36,7 +36,13 @@ def encoded(records: Iterable[Record], policy: str = "") -> str:
     _, *of_mirror = zip(*mirrors, strict=True)
     kept = [None if theirs == ours else _squeezed(theirs) for ours, theirs in zip(of_source, of_mirror, strict=True)]
     text = _BETWEEN_NAMES.join(names).decode("utf-8", "surrogateescape")
-    stored = [text, [_squeezed(each) for each in of_source], kept, _BETWEEN_CHECKSUMS.join(checksums), _squeezed(racies)]
+    stored = [
+        text,
+        [_squeezed(each) for each in of_source],
+        kept,
+        _BETWEEN_CHECKSUMS.join(checksums),
+        _squeezed(racies),
+    ]
     return _write([*stored, policy] if policy else stored)
 
 
@@ -51,11 +57,11 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
         stored = json.loads(text)
         *fields, made_under = stored if len(stored) > _FIELDS else (*stored, "")
         records = _decoded(fields)
-        if made_under != policy:
-            return {name: record._replace(racy=True) for name, record in records.items()}
-        return records
     except (TypeError, ValueError, AttributeError, RecursionError):
         return {}
+    if made_under == policy:
+        return records
+    return {name: record._replace(racy=True) for name, record in records.items()}
 
 
 def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say

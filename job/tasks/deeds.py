@@ -160,7 +160,9 @@ class Deeds:
         for left in reversed(range(_LISTINGS)):
             try:
                 copyist = self._bench.copyist
-                copy = {Kind.SYMLINK: copyist.copy_link, Kind.SPECIAL: copyist.copy_special}.get(entry.kind, copyist.copy)
+                copy = {Kind.SYMLINK: copyist.copy_link, Kind.SPECIAL: copyist.copy_special}.get(
+                    entry.kind, copyist.copy
+                )
                 return copy(entry, place.source, place.mirror, temp)
             except ChangedWhileReadError:
                 # Editors save by renaming a new file over the old one: then the new one is what is wanted.

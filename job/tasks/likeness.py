@@ -61,7 +61,9 @@ class Likeness:
         return mirrored != record.checksum
 
     @staticmethod
-    def _others(entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None) -> Judgement:
+    def _others(
+        entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
+    ) -> Judgement:
         meant = _meaning(entry, source)
         seen = entry_of(entry.name, os.stat(entry.name, dir_fd=source, follow_symlinks=False))
         mirrored: object = None

@@ -43,7 +43,7 @@ class Pair:
 
     @property
     def policy(self) -> str:
-        """How the mirror of an entry is to look, as far as it is an option: what was done under another is looked at anew."""
+        """Which options say how the mirror of an entry is to look; what was done under others is looked at anew."""
         options = {"p": self.specials == "recreate", "s": self.keep_security, "u": self.keep_setuid}
         return "".join(letter for letter, chosen in options.items() if chosen)
 

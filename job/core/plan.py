@@ -62,6 +62,8 @@ def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Mean
     if record.source != source or record.mirror != mirror or record.racy:
         return False
     kind = source.mode & TYPE_BITS
+    if record.mirror.mode & TYPE_BITS != kind:
+        return False
     known = record.checksum.startswith(means.checksum + ":") if kind == S_IFREG else kind == S_IFLNK
     return known and not source.name.startswith(STATE_FOLDER)
 

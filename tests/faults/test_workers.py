@@ -34,7 +34,9 @@ def rig(rig: Rig) -> Iterator[Rig]:
         (folder.parent / "other").write_text(f"other {number}")
     (rig.source / "slow").mkdir()
     with (rig.source / SLOW).open("wb") as file:
-        file.truncate(SLOW_BYTES)
+        block = os.urandom(1 << 20)  # a hole would be passed over in writing
+        for _ in range(SLOW_BYTES // len(block)):
+            file.write(block)
     yield rig
     (rig.source / SLOW).unlink()
 

@@ -79,12 +79,15 @@ def test_a_file_that_was_not_cached_is_not_cached_after_it_was_read(large: int) 
 
 
 def test_a_file_that_was_cached_stays_so(large: int) -> None:
-    warm(large, 0, SIZE)
-    assert all(cached(large))
+    def stays() -> bool:
+        warm(large, 0, SIZE)
+        if not all(cached(large)):
+            return False
+        read_through(large)
+        return all(cached(large))
 
-    read_through(large)
-
-    assert all(cached(large))
+    # The kernel may take pages away at any time; what we do to them, we do each time.
+    assert any(stays() for _ in range(5))
 
 
 def test_just_what_was_cached_before_is_cached_after(large: int) -> None:

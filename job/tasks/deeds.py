@@ -160,10 +160,10 @@ class Deeds:
         for left in reversed(range(_LISTINGS)):
             try:
                 copyist = self._bench.copyist
-                copy = {Kind.SYMLINK: copyist.copy_link, Kind.SPECIAL: copyist.copy_special}.get(
-                    entry.kind, copyist.copy
-                )
-                return copy(entry, place.source, place.mirror, temp)
+                if entry.kind is Kind.FILE:
+                    return copyist.copy(entry, place.source, place.mirror, temp)
+                make = copyist.copy_link if entry.kind is Kind.SYMLINK else copyist.copy_special
+                return make(entry, place.source, place.mirror, temp)
             except ChangedWhileReadError:
                 # Editors save by renaming a new file over the old one: then the new one is what is wanted.
                 seen = entry_of(entry.name, os.stat(entry.name, dir_fd=place.source, follow_symlinks=False))

@@ -29,6 +29,15 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield at
 
 
+@pytest.fixture
+def folders(disk: Path) -> tuple[Path, Path, bytes]:
+    """A file, the folder it is to be copied to, and its content."""
+    source, mirror, content = disk / "file", disk / "mirror", os.urandom(32 * MIB)
+    source.write_bytes(content)
+    mirror.mkdir()
+    return source, mirror, content
+
+
 def used(disk: Path) -> int:
     os.sync()
     seen = os.statvfs(disk)
@@ -49,11 +58,10 @@ def copied(source: Path, mirror: Path, *, reflink: bool) -> str:
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("mkfs.xfs")
 @pytest.mark.needs_tool("mkfs.btrfs")
-def test_a_clone_takes_no_room_and_has_the_checksum_of_its_source(disk: Path) -> None:
-    source, mirror = disk / "file", disk / "mirror"
-    mirror.mkdir()
-    content = os.urandom(32 * MIB)
-    source.write_bytes(content)
+def test_a_clone_takes_no_room_and_has_the_checksum_of_its_source(
+    disk: Path, folders: tuple[Path, Path, bytes]
+) -> None:
+    source, mirror, content = folders
     before = used(disk)
 
     checksum = copied(source, mirror, reflink=True)
@@ -66,10 +74,8 @@ def test_a_clone_takes_no_room_and_has_the_checksum_of_its_source(disk: Path) ->
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("mkfs.xfs")
 @pytest.mark.needs_tool("mkfs.btrfs")
-def test_without_the_option_every_copy_has_its_own_blocks(disk: Path) -> None:
-    source, mirror = disk / "file", disk / "mirror"
-    mirror.mkdir()
-    source.write_bytes(os.urandom(32 * MIB))
+def test_without_the_option_every_copy_has_its_own_blocks(disk: Path, folders: tuple[Path, Path, bytes]) -> None:
+    source, mirror, _ = folders
     before = used(disk)
 
     copied(source, mirror, reflink=False)

@@ -14,7 +14,8 @@ ATTRIBUTES = ("acl", "xattr")
 _ACL = "system.posix_acl_"
 _ORDINARY = ("user.", _ACL)
 _ALL = (*_ORDINARY, "security.", "trusted.")
-_NONE_HERE = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
+"""What file systems say of metadata that they do not hold, or do not let us have or set."""
 
 
 def is_acl(name: bytes) -> bool:
@@ -30,7 +31,7 @@ def read_attributes(descriptor: int, *, security: bool) -> dict[bytes, bytes]:
     try:
         names = os.listxattr(descriptor)
     except OSError as error:
-        if error.errno in _NONE_HERE:
+        if error.errno in REFUSED:
             return {}
         raise
     found: dict[bytes, bytes] = {}

@@ -61,7 +61,7 @@ class Glance(NamedTuple):
     """Names of the subfolders in scope."""
     entries: int
     """Those in scope that are no folders."""
-    gone_by: int
+    bytes_before: int
     """Their sizes summed up, but for those of `rows`."""
     unreadable: int
     shares: int = 1
@@ -76,7 +76,7 @@ class Glance(NamedTuple):
     @property
     def bytes(self) -> int:
         """Their sizes summed up."""
-        return self.gone_by + sum([row[5] for row in self.rows])
+        return self.bytes_before + sum([row[5] for row in self.rows])
 
 
 class Unlisted(NamedTuple):

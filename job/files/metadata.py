@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job.core.entry import kept_mode
-from job.files.attributes import ATTRIBUTES, is_acl, read_attributes
+from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes
 from job.files.trail import single
 
-_REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
@@ -159,7 +158,7 @@ class Keeper:
         return True
 
     def _refuse(self, what: str, which: int, error: OSError) -> None:
-        if error.errno not in _REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
+        if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
             raise error
         kind = "owner" if what == "group" else what
         if kind not in self._told:

@@ -1,7 +1,8 @@
 """The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
 
-Two tables, so that the look reads small rows only. Records are text that `core/rows.py` reads: no hostile bytes can do
-more than make no sense. The records of a huge folder are spread over several rows, so that no transaction is huge.
+What is in folders has a table of its own, so that the look reads small rows only. Records are text that `core/rows.py`
+reads: no hostile bytes can do more than make no sense. The records of a huge folder are spread over several rows, so
+that no transaction is huge. A third table says which names of the source share a file.
 Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, Self
 
+from job.core.entry import inode_key
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.files import index_file
 
@@ -70,6 +72,19 @@ class Index:
         """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
         row = self._row("SELECT rows FROM records WHERE path = ? AND part = ?", path, part)
         return row[0] if row and isinstance(row[0], str) else ""
+
+    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
+        """Give the names that a file of the source had when it was last copied, if several: folder, part, name.
+
+        Raises `OSError`.
+        """
+        query = "SELECT path, part, name FROM hard_link WHERE inode = ?"
+        try:
+            found = self._cursor.execute(query, (inode_key(inode),)).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._note(error)
+            return []
+        return [row for row in found if (*map(type, row),) == (bytes, int, bytes)]
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -140,10 +155,16 @@ class Index:
             raise
 
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
+        rows = list(rows)
+        self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [row[:3] for row in rows])
+        self._db.executemany("DELETE FROM hard_link WHERE path = ? AND part = ?", [row[:2] for row in rows])
         self._db.executemany(
-            "DELETE FROM records WHERE path = ? AND part >= ?", [(path, summary.parts) for path, summary in folders]
+            "INSERT OR REPLACE INTO hard_link VALUES (?, ?, ?, ?)",
+            [(inode_key(inode), row.path, row.part, name) for row in rows for inode, name in row.linked],
         )
+        more = [(path, summary.parts) for path, summary in folders]
+        self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", more)
+        self._db.executemany("DELETE FROM hard_link WHERE path = ? AND part >= ?", more)
         self._db.executemany(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(path, *summary) for path, summary in folders],

@@ -71,10 +71,12 @@ class Scanner:
         before = os.fstat(folder)
         if self._is_elsewhere(before):
             return Listing(path, [], [], before, fingerprint_of([], self._policy + stamp_of(before)), [])
-        entries, unreadable = list_entries(folder, lambda rows, folders: self._rules.in_scope(path, rows, folders))
+        entries, unreadable, linked = list_entries(
+            folder, lambda rows, folders: self._rules.in_scope(path, rows, folders)
+        )
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(
-            path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable
+            path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable, linked
         )
 
     def _is_elsewhere(self, folder: os.stat_result) -> bool:
@@ -87,10 +89,10 @@ class Scanner:
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
         folder = self._trail.goto(path)
-        before, unreadable = os.fstat(folder), Unreadable()
-        entries = entries_of(self._rules.in_scope(path, rows_named(folder, names, unreadable)))
+        before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
+        entries = entries_of(self._rules.in_scope(path, rows_named(folder, names, unreadable, linked)))
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
-        return Listing(path, entries, folders, before, b"", unreadable)
+        return Listing(path, entries, folders, before, b"", unreadable, linked)
 
 
 def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from job.adapters.copier import Copier
 from job.adapters.index import Index
 from job.adapters.leftovers import Leftovers
+from job.adapters.linkbook import LinkBook
 from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
 from job.core.outcome import Refusal
@@ -63,6 +64,7 @@ def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: in
             copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink),
             keeper=keeper,
             sync=sync,
+            linkbook=LinkBook,
         )
 
 

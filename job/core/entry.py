@@ -90,6 +90,11 @@ def base64_of(path: bytes) -> str | None:
     return None if printable(path).encode() == path else base64.b64encode(path).decode("ascii")
 
 
+def inode_key(inode: int) -> bytes:
+    """Give an inode number as SQLite keeps it: its own numbers have a sign, inodes have not."""
+    return inode.to_bytes(8, "big")
+
+
 def join(folder: bytes, name: bytes) -> bytes:
     """Join a folder's path below the root (empty for the root itself) with one name."""
     return folder + b"/" + name if folder else name

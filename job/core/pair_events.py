@@ -85,7 +85,7 @@ class MetadataNotKept(PairEvent):
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl` or `xattr`."""
+    """`owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`."""
     path: bytes
     error: str
 

@@ -82,6 +82,34 @@ class RowsDone(NamedTuple):
     """From 0 on."""
     rows: str
     """See `core/rows.py`."""
+    linked: tuple[tuple[int, bytes], ...] = ()
+    """Those that share their file in the source with other names: inode and name."""
+
+
+class Member(NamedTuple):
+    """One of the names of a file, or of a symlink or special file, that has several."""
+
+    inode: int
+    """Of the source."""
+    path: bytes
+    """Of the folder."""
+    part: int
+    """Of the folder, if that is huge."""
+    name: bytes
+    size: int
+    mirror: int | None
+    """Inode of what the mirror has under that name."""
+    record: Record | None
+    counted: bool = False
+    """Whether the look counted it already, since its folder did not change."""
+
+
+class Linked(NamedTuple):
+    """What is to be remembered of a name that was seen to with the others of its file."""
+
+    path: bytes
+    name: bytes
+    record: Record
 
 
 def is_racy(source: Entry, now_ns: int) -> bool:

@@ -1,5 +1,6 @@
 """Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `adapters/copier.py`."""
 
+import errno
 import os
 from contextlib import suppress
 
@@ -25,6 +26,30 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
     except OSError:
         with suppress(OSError):
             os.unlink(temp, dir_fd=folder)
+        raise
+
+
+def replace_name(temp: bytes, name: bytes, folder: int) -> None:
+    """Give what is called `temp` in the open folder its final name; what had that name is replaced as a whole.
+
+    A folder makes way for it only if it is empty: nothing is deleted from a mirror. Raises `OSError`.
+    """
+    try:
+        os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except IsADirectoryError:
+        _remove_empty(name, folder)
+        os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove_empty(name: bytes, folder: int) -> None:
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise OSError(
+                errno.ENOTEMPTY,
+                "the mirror has a folder there that is not empty; nothing is deleted from it: move it away",
+            ) from None
         raise
 
 

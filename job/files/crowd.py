@@ -36,12 +36,21 @@ def count_in(folder: int) -> int:
         return sum(1 for _ in found)
 
 
-def rows_named(folder: int, names: Iterable[bytes], unreadable: Unreadable) -> list[Row]:
-    """Examine names of an open folder by lstat, as a listing does; those that are not there are left out."""
+def rows_named(
+    folder: int, names: Iterable[bytes], unreadable: Unreadable, linked: list[bytes] | None = None
+) -> list[Row]:
+    """Examine names of an open folder by lstat, as a listing does; those that are not there are left out.
+
+    `linked` takes the names that share their file with others.
+    """
     rows: list[Row] = []
     for name in names:
         try:
-            rows.append(row_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
+            seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            row = row_of(name, seen)
+            rows.append(row)
+            if linked is not None and seen.st_nlink > 1 and row[1]:
+                linked.append(name)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -8,7 +8,7 @@ import stat
 from job.errors import IndexUnusable
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 2  # "TRUC"
+APPLICATION_ID, FORMAT = 0x54525543, 3  # "TRUC"
 
 _SCHEMA = f"""
 BEGIN;
@@ -19,6 +19,10 @@ CREATE TABLE folder (
   entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
+CREATE TABLE hard_link (
+  inode BLOB NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (inode, path, name)
+) WITHOUT ROWID;
+CREATE INDEX hard_link_by_path ON hard_link (path, part);
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """

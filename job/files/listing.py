@@ -50,6 +50,18 @@ class Listing(NamedTuple):
     fingerprint: bytes
     """Equal only if nothing in the listing and nothing of the folder itself moved, under the same rules."""
     unreadable: Unreadable
+    linked: Sequence[bytes] = ()
+    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+
+
+class Found(NamedTuple):
+    """What is in a folder."""
+
+    entries: list[Entry]
+    """Sorted by name."""
+    unreadable: Unreadable
+    linked: list[bytes]
+    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
 
 
 class Glance(NamedTuple):
@@ -86,7 +98,9 @@ class Unlisted(NamedTuple):
     error: OSError
 
 
-def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> list[Row]:
+def read_rows(
+    found: Iterable["os.DirEntry[str]"], unreadable: Unreadable, linked: list[bytes] | None = None
+) -> list[Row]:
     """Examine listed names by lstat; subfolders only by name and type (see `Entry`)."""
     rows: list[Row] = []
     for item in found:
@@ -104,6 +118,8 @@ def read_rows(found: Iterable["os.DirEntry[str]"], unreadable: Unreadable) -> li
         else:
             uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
             rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
+            if linked is not None and seen.st_nlink > 1:
+                linked.append(name)
     return rows
 
 
@@ -113,17 +129,18 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
     return [make(Entry, row) for row in rows]
 
 
-def list_entries(folder: int, scope: Scope | None = None) -> tuple[list[Entry], Unreadable]:
-    """List an open folder, what is in scope of it, sorted by name. Raises `Huge` or another `OSError`."""
+def list_entries(folder: int, scope: Scope | None = None) -> Found:
+    """List an open folder, what is in scope of it. Raises `Huge` or another `OSError`."""
     unreadable: Unreadable = []
+    linked: list[bytes] = []
     with os.scandir(folder) as found:
-        rows, huge = _first_rows(found, unreadable)
+        rows, huge = _first_rows(found, unreadable, linked)
     if huge:
         raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
     if scope:
         rows = scope(rows, _folders(rows))
     rows.sort()
-    return entries_of(rows), unreadable
+    return Found(entries_of(rows), unreadable, linked)
 
 
 def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
@@ -202,13 +219,15 @@ def _folders(rows: list[Row]) -> list[bytes]:
     return [row[0] for row in rows if row[2] == _FOLDER]
 
 
-def _first_rows(found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable) -> tuple[list[Row], bool]:
+def _first_rows(
+    found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable, linked: list[bytes] | None = None
+) -> tuple[list[Row], bool]:
     """Examine all of a folder, or as much as there may be of one; True if that is where it was left."""
     items = list(islice(found, AT_ONCE))
-    rows, read = read_rows(items, unreadable), len(items)
+    rows, read = read_rows(items, unreadable, linked), len(items)
     while len(items) == AT_ONCE and read < CHUNK:
         items = list(islice(found, AT_ONCE))
-        rows += read_rows(items, unreadable)
+        rows += read_rows(items, unreadable, linked)
         read += len(items)
     return rows, read >= CHUNK
 

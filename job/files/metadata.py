@@ -1,7 +1,7 @@
 """Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is told once for each kind, `owner`, `mode`, `times`, `acl` or `xattr`.
+file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`.
 """
 
 import contextlib
@@ -52,6 +52,20 @@ class Keeper:
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
         return kept_mode(mode, setuid=self._setuid)
+
+    def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
+        """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
+        return (
+            found.st_mtime_ns == wanted.st_mtime_ns
+            and _is_owned(found, wanted)
+            and stat.S_IMODE(found.st_mode) == self.mode_of(wanted.st_mode)
+        )
+
+    def refused(self, what: str, error: OSError) -> None:
+        """Note that the mirror does not keep something, to be told once."""
+        if what not in self._told:
+            self._told.add(what)
+            self._untold.append(Refused(what, error.strerror or str(error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.
@@ -161,9 +175,7 @@ class Keeper:
         if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
             raise error
         kind = "owner" if what == "group" else what
-        if kind not in self._told:
-            self._told.add(kind)
-            self._untold.append(Refused(kind, error.strerror or str(error)))
+        self.refused(kind, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
             self._given_up.add((what, which))
 

@@ -1,7 +1,6 @@
 """The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
 
 import os
-import stat
 from contextlib import suppress
 
 from job.core.entry import Entry
@@ -99,12 +98,7 @@ class Twin:
     def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
         """Give the mirror file as it was read, if its metadata are those of the source as well."""
         found = self._before
-        if (
-            found.st_mtime_ns != wanted.st_mtime_ns
-            or found.st_uid != wanted.st_uid
-            or found.st_gid != wanted.st_gid
-            or stat.S_IMODE(found.st_mode) != self._keeper.mode_of(wanted.st_mode)
-        ):
+        if not self._keeper.suits(found, wanted):
             return None
         try:
             return entry_of(self._name, found) if self._keeper.attributes_of(self._descriptor) == xattrs else None

@@ -16,6 +16,7 @@ from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
+from job.tasks.hardlinks import HardLinks
 from job.tasks.look import Looked
 from job.tasks.meter import Meter
 from job.tasks.rounds import Rounds
@@ -44,7 +45,13 @@ class Act:
     def run(self, found: Looked, team: Team | None = None) -> None:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
         bench = self._bench
-        with closing(Rounds(found, bench.memory, bench.source_root, bench.mirror_root)) as rounds:
+        with closing(bench.linkbook()) as book:
+            hard_links = HardLinks(book, bench.memory, self._assignment.pair.policy)
+            roots = bench.source_root, bench.mirror_root
+            self._go(found, Rounds(found, bench.memory, hard_links, roots), team)
+
+    def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:
+        with closing(rounds):
             if team is not None and self._is_worth(found, team):
                 self._send_out(rounds, team)
             self._do(rounds)

@@ -5,7 +5,6 @@ content (invariant 1). Folder metadata comes after the renames, which move folde
 on: `tasks/commit.py` makes the renames durable before the index believes them, and the index before anybody is told.
 """
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from job.core.entry import Entry, Kind
 from job.core.events import FileCopied
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
+from job.files.atomic import replace_name
 from job.files.durable import fsync_folder
 from job.files.listing import entry_of
 from job.files.trail import Trail
@@ -99,7 +99,7 @@ class Batch:
 
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and tell a failed entry; its folder is looked at again next time."""
-        work.sure = False
+        work.sure, work.failure = False, reason
         self.tidings.fail(path, kind, reason, error)
 
     def open(self, work: Work) -> None:
@@ -272,11 +272,7 @@ class Batch:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
                 self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
-            try:
-                os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except IsADirectoryError:
-                _remove_empty(staged.name, folder)
-                os.rename(staged.temp, staged.name, src_dir_fd=folder, dst_dir_fd=folder)
+            replace_name(staged.temp, staged.name, folder)
             made = _made(staged, folder)
         except OSError as error:
             self._unlink(staged)
@@ -307,21 +303,8 @@ class Batch:
             return None
         self.dirty |= changed
         self.tidings.note_refusals(path)
-        self.tidings.counts.folders += 1
+        self.tidings.counts.folders += not work.again
         return folder, rows
-
-
-def _remove_empty(name: bytes, folder: int) -> None:
-    """Make way for a file by removing a mirror folder, if it is empty: nothing is deleted from a mirror."""
-    try:
-        os.rmdir(name, dir_fd=folder)
-    except OSError as error:
-        if error.errno == errno.ENOTEMPTY:
-            raise OSError(
-                errno.ENOTEMPTY,
-                "the mirror has a folder there that is not empty; nothing is deleted from it: move it away",
-            ) from None
-        raise
 
 
 def _made(staged: _Staged, folder: int) -> Entry | None:

@@ -9,7 +9,7 @@ from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
 from job.core.plan import Means
-from job.core.record import Compared, Copied, FolderDone, FolderSummary, Record, RowsDone, Stamp
+from job.core.record import Compared, Copied, FolderDone, FolderSummary, Linked, Member, Record, RowsDone, Stamp
 from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
 
@@ -58,6 +58,9 @@ class Memory(Protocol):
 
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give what is known of a folder's entries, one part of it; empty if nothing is."""
+
+    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
+        """Give the names that a file of the source had when it was last copied, if several: folder, part, name."""
 
     def looking(self) -> AbstractContextManager[None]:
         """Have many summaries at less cost each; nothing can be committed meanwhile."""
@@ -123,6 +126,34 @@ class Notes(Protocol):
         """Forget the notes of all workers."""
 
 
+class Book(Protocol):
+    """Keeps names of files that have several; see `adapters/linkbook.py`. Everything raises `OSError` without room."""
+
+    def add(self, members: Iterable[Member]) -> None:
+        """Note names; those that are there already stay as they are."""
+
+    def settle(self, linked: Iterable[Linked]) -> None:
+        """Note what is to be remembered of names."""
+
+    def inodes(self) -> Iterator[int]:
+        """Give every file once."""
+
+    def of_file(self, inode: int) -> list[Member]:
+        """Give the names of a file."""
+
+    def owner_of(self, mirror: int) -> int | None:
+        """Tell which file of the source an inode of the mirror is to stand for, if it stands for names of several."""
+
+    def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
+        """Give what became of the names in a folder."""
+
+    def has_folder(self, path: bytes) -> bool:
+        """Tell whether any name in a folder is noted."""
+
+    def close(self) -> None:
+        """Forget everything."""
+
+
 class Crew(Protocol):
     """Worker processes; see `adapters/crew.py`."""
 
@@ -169,6 +200,8 @@ class Bench:
     copyist: Copyist
     keeper: Keeper
     sync: Sync
+    linkbook: Callable[[], Book]
+    """Gives a new list of hard links."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 

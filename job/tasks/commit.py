@@ -102,7 +102,9 @@ def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Plac
 
 
 def _unremembered(batch: Placed) -> Placed:
-    return replace(batch, folders=[], rows=[], parts=[part._replace(sure=False) for part in batch.parts])
+    onward = replace(batch.onward, linked=[])
+    parts = [part._replace(sure=False) for part in batch.parts]
+    return replace(batch, folders=[], rows=[], parts=parts, onward=onward)
 
 
 def _failed(event: FileCopied, reason: Failure, error: str) -> Event:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
@@ -31,6 +32,21 @@ class Place:
     work: Work
     source: int
     mirror: int
+    names: int = 1
+    """Names in the mirror that are meant to share what one of them stands for."""
+
+
+_OWNER_MAY_CHANGE = 0o300
+
+
+def make_writable(mirror: int) -> bool:
+    """Make an open mirror folder writable for its owner, if it was not, as far as that can be done; True if so."""
+    mode = os.fstat(mirror).st_mode
+    if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
+        return False
+    with suppress(OSError):  # then the entries fail one by one, each with its own words
+        os.fchmod(mirror, (mode & 0o7777) | 0o700)
+    return True
 
 
 def make_folder(name: bytes, parent: int) -> None:
@@ -55,8 +71,9 @@ class Deeds:
         self._run = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
-    def pass_over(self, entries: int, size: int) -> None:
-        """Count entries, with their bytes, of which nobody has to be told that they are unchanged."""
+    def pass_over(self, work: Work, size: int) -> None:
+        """Count untouched entries, with their bytes, of which nobody has to be told that they are unchanged."""
+        entries = 0 if work.again else len(work.untouched)
         self._batch.tidings.counts.skipped[Skip.UNCHANGED] += entries
         self._tacho.entry_done(size, entries)
 
@@ -108,7 +125,7 @@ class Deeds:
             return
         # The old content goes only when the folder that takes its place is safe.
         self._batch.announce(place.work)
-        aside = self._new_temp()
+        aside = self.new_temp()
         os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
         try:
             os.mkdir(name, 0o700, dir_fd=place.mirror)
@@ -123,13 +140,14 @@ class Deeds:
             )
         )
 
-    def _new_temp(self) -> bytes:
+    def new_temp(self) -> bytes:
+        """Give a name for a temp."""
         self._temps += 1
         return b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
 
     def _copy(self, place: Place, step: Step) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
-        temp = self._new_temp()
+        temp = self.new_temp()
         self._batch.announce(place.work)
         try:
             copied = self._copied(place, entry, temp)
@@ -152,7 +170,7 @@ class Deeds:
             reason=step.reason,
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
-        self._drift(place, entry, step.drift)
+        self.drift(place, entry, step.drift)
         self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns))
         self._tacho.entry_done()
 
@@ -185,7 +203,7 @@ class Deeds:
             return
         made, mended = found.alike, False
         if made is None:
-            answer = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror)
+            answer = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
@@ -201,7 +219,7 @@ class Deeds:
             self._skip(place, step, Skip.UNCHANGED)
             return
         if record is not None and record.source == found.source and record.mirror != mirror:
-            self._drift(place, step.entry, Drift.METADATA)
+            self.drift(place, step.entry, Drift.METADATA)
         self._update(place, step)
 
     def _update(self, place: Place, step: Step) -> None:
@@ -220,6 +238,8 @@ class Deeds:
         )
 
     def _skip(self, place: Place, step: Step, reason: Skip) -> None:
+        if place.work.again and reason is Skip.UNCHANGED:
+            return
         self._batch.tidings.counts.skipped[reason] += 1
         self._tacho.entry_done(step.entry.size)
         if reason is Skip.VANISHED:
@@ -236,7 +256,8 @@ class Deeds:
         self._tacho.entry_done(step.entry.size)
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 
-    def _drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
+    def drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
+        """Tell, and count, that the mirror of an entry is not as it was left, if so."""
         if kind is None:
             return
         self._batch.tidings.counts.drift[kind] += 1

@@ -11,6 +11,7 @@ from job.core.packed import Packed
 from job.files.crowd import NOTHING, added
 from job.tasks.bench import Memory
 from job.tasks.errand import Close, Divided, Part, PartDone, Split, Task
+from job.tasks.hardlinks import HardLinks
 from job.tasks.parts import Names
 
 
@@ -22,14 +23,17 @@ class _Folder:
     waiting: list[Names]
     left: set[int]
     """Parts that are not committed."""
+    postponed: dict[int, Part]
+    """Parts that wait until all hard links are known."""
     total: PartDone
 
 
 class Division:
     """Huge folders under way."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, hard_links: HardLinks) -> None:
         self._memory = memory
+        self._hard_links = hard_links
         self._asked: Packed[tuple[bytes, bytes]] = Packed()
         self._splitting: Split | None = None
         self._open: dict[bytes, _Folder] = {}
@@ -44,6 +48,8 @@ class Division:
         for folder in self._open.values():
             if folder.waiting:
                 return self._part(folder)
+            if folder.postponed and self._hard_links.ending:
+                return self._postponed(folder)
             if not folder.left:
                 del self._open[folder.split.path]
                 return Close(folder.split.path, folder.fingerprint, folder.parts, folder.total)
@@ -63,11 +69,23 @@ class Division:
         borrowed = not rows and number >= known > 0
         if borrowed:
             rows = self._memory.rows(path, number % known)
-        return Part(path, number, names, rows, borrowed, unseen=not folder.split.fingerprint)
+        unseen = not folder.split.fingerprint
+        return Part(path, number, names, rows, borrowed, unseen, self._hard_links.links_of(path, number))
+
+    def _postponed(self, folder: _Folder) -> Part:
+        number, part = folder.postponed.popitem()
+        rows = part.rows if part.borrowed else self._memory.rows(part.path, number)
+        return part._replace(rows=rows, links=self._hard_links.links_of(part.path, number))
+
+    def postpone(self, part: Part) -> None:
+        """Have a part, which nothing was done about, seen to again when all hard links are known."""
+        folder = self._open.get(part.path)
+        if folder is not None and part.number in folder.left:
+            folder.postponed[part.number] = part
 
     def sent(self, errand: int, task: Task) -> None:
         """Note who sees to a task that came from here."""
-        self._out[errand] = task._replace(names=(), rows="") if isinstance(task, Part) else task
+        self._out[errand] = task._replace(names=(), rows="", links=None) if isinstance(task, Part) else task
 
     def heard(self, divided: Iterable[Divided], parts: Iterable[PartDone]) -> None:
         """Take in what was divided, and parts that are committed."""
@@ -75,7 +93,7 @@ class Division:
             split = self._splitting
             if split is not None and split.path == path:
                 total = PartDone(path, 0, True, 0, 0, False, 0, NOTHING)
-                self._open[path] = _Folder(split, fingerprint, len(names), names, set(range(len(names))), total)
+                self._open[path] = _Folder(split, fingerprint, len(names), names, set(range(len(names))), {}, total)
                 self._splitting = None
         for part in parts:
             folder = self._open.get(part.path)
@@ -89,9 +107,14 @@ class Division:
             task = self._out.pop(errand, None)
             if task is not None and task is self._splitting:
                 self._splitting = None
-            elif isinstance(task, Part) and (folder := self._open.get(task.path)) and task.number in folder.left:
-                folder.left.remove(task.number)
-                folder.total = folder.total._replace(sure=False)
+            elif isinstance(task, Part) and (folder := self._open.get(task.path)):
+                self._missed(folder, task.number)
+
+    @staticmethod
+    def _missed(folder: _Folder, number: int) -> None:
+        if number in folder.left and number not in folder.postponed:
+            folder.left.remove(number)
+            folder.total = folder.total._replace(sure=False)
 
 
 def _together(one: PartDone, other: PartDone) -> PartDone:

@@ -1,11 +1,12 @@
 """What goes to a worker and what comes back: plain values, whether the worker is another process or not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from job.core.events import Event
 from job.core.packed import Packed
-from job.core.record import FolderDone, RowsDone
+from job.core.record import FolderDone, Linked, Member, Record, RowsDone
 from job.core.tally import Tally
 from job.files.crowd import Sums
 from job.tasks.look import Care, Item, Looked
@@ -27,14 +28,24 @@ class Seen(NamedTuple):
     """A folder may have a million subfolders."""
 
 
+Links: TypeAlias = Mapping[bytes, Record | None]
+"""Names that were seen to with the other names of the same file: what to remember, or None if that failed."""
+
+
 class Visit(NamedTuple):
     """A folder to be brought up to date."""
 
     path: bytes
     fingerprint: bytes
-    """What the look saw; empty for a folder that was not looked at, and is visited with all that is below it."""
+    """What the look saw; empty for a folder that was not looked at."""
     rows: str
     """What the index knows of its entries (`core/rows.py`)."""
+    links: Links | None = None
+    """None as long as names of one file may still be met elsewhere: then what has such names waits for its turn."""
+    again: bool = False
+    """Whether its entries are counted already."""
+    whole: bool = False
+    """Whether all that is below it is visited, too, since nobody looked there."""
 
 
 class Split(NamedTuple):
@@ -59,6 +70,8 @@ class Part(NamedTuple):
     """Whether that is another part's row, from when there were fewer."""
     unseen: bool
     """Whether nobody looked at the subfolders."""
+    links: Links | None = None
+    """As a visit's."""
 
 
 class PartDone(NamedTuple):
@@ -88,7 +101,32 @@ class Close(NamedTuple):
     """All parts together."""
 
 
-Task: TypeAlias = Visit | Split | Part | Close
+class Group(NamedTuple):
+    """All names of one file of the source."""
+
+    members: list[Member]
+    taken: frozenset[int]
+    """Inodes in the mirror that some of them have, but that are another file's."""
+
+
+class LinkUp(NamedTuple):
+    """Files with several names, to be brought up to date with all of them."""
+
+    path: bytes
+    """Of one of them, to speak of."""
+    groups: list[Group]
+
+
+class Postponed(NamedTuple):
+    """A folder, or part of a huge one, that waits until all names of the files in it are known."""
+
+    path: bytes
+    fingerprint: bytes
+    part: Part | None
+    members: list[Member]
+
+
+Task: TypeAlias = Visit | Split | Part | Close | LinkUp
 
 
 class Errand(NamedTuple):
@@ -117,6 +155,8 @@ class Onward:
     grown: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Folders that turned out to be huge, with the fingerprint that the look saw, if it still counts."""
     divided: list[Divided] = field(default_factory=list)
+    postponed: list[Postponed] = field(default_factory=list)
+    linked: list[Linked] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
+from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.files.crowd import fingerprint_of_sums, sums_of
@@ -43,6 +44,14 @@ class Work:
     """Whether it is noted that temps may lie in the mirror folder."""
     policy: str = ""
     """Options under which the mirror is made."""
+    linked: set[bytes] = field(default_factory=set)
+    """Names that share their file in the source with others."""
+    doubtful: set[bytes] = field(default_factory=set)
+    """Names that have to be looked at again next time, whatever the times say."""
+    again: bool = False
+    """Whether what needs nothing is counted already."""
+    failure: Failure | None = None
+    """Why the last entry of it that failed did."""
     lost: set[bytes] = field(default_factory=set)
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
     rows: str = ""
@@ -79,8 +88,7 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
     )
-    rows = encoded(records.values(), work.policy)
-    changed = None if rows == work.rows else RowsDone(listing.path, 0, rows)
+    changed = _rows(work, 0, records)
     return FolderDone(listing.path, summary), changed, stamp != before
 
 
@@ -102,8 +110,16 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
     )
+    return done, _rows(work, portion.number, records)
+
+
+def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
+    """Give what the index is to have of a folder's entries; None if it has that already."""
     rows = encoded(records.values(), work.policy)
-    return done, None if rows == work.rows else RowsDone(listing.path, portion.number, rows)
+    if rows == work.rows:
+        return None
+    linked = [(records[name].source.inode, name) for name in work.linked if name in records]
+    return RowsDone(work.listing.path, part, rows, tuple(linked))
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
@@ -151,7 +167,8 @@ def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     records = dict(work.kept)
     for name, settled in work.settled.items():
         if present.get(name) is settled.mirror:
-            records[name] = Record(settled.source, settled.mirror, settled.checksum, settled.racy)
+            racy = settled.racy or name in work.doubtful
+            records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)
         else:
             work.lost.add(name)
     if work.lost or any(present.get(name) != record.mirror for name, record in records.items()):

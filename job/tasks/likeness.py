@@ -85,14 +85,17 @@ def _algorithm(checksum: str) -> str:
     return checksum.partition(":")[0]
 
 
-def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int) -> bool | None:
+def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int) -> bool | None:
     """Give a mirror entry of the right content the source's metadata; True if anything changed.
 
-    None if the mirror entry cannot be opened for that, or is not the one that was compared: then it has to be copied.
-    Raises `OSError` for the source's sake.
+    None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
+    `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` for the source's sake.
     """
     wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
     if entry.kind is not Kind.FILE:
+        found = os.stat(single(mirror.name), dir_fd=mirror_folder, follow_symlinks=False)
+        if found.st_nlink > names and not keeper.suits(found, wanted):
+            return None
         return keeper.apply_by_name(mirror.name, mirror_folder, wanted)
     descriptor = open_name(entry.name, source)
     try:
@@ -106,6 +109,8 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
     try:
         found = os.fstat(descriptor)
         if entry_of(mirror.name, found) != mirror or not stat.S_ISREG(found.st_mode):
+            return None
+        if found.st_nlink > names and not (keeper.suits(found, wanted) and keeper.attributes_of(descriptor) == xattrs):
             return None
         return keeper.apply(descriptor, wanted, xattrs)
     finally:

@@ -2,7 +2,8 @@
 
 Folders are independent of each other once the mirror has them: so they are made here, parents first, just before
 somebody is sent to them. Where something else still has the name, they wait until everybody else is back; the visit of
-the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`).
+the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`), and what holds hard
+links after everything else (`hardlinks.py`).
 """
 
 import os
@@ -16,6 +17,7 @@ from job.tasks.bench import Memory
 from job.tasks.deeds import make_folder
 from job.tasks.division import Division
 from job.tasks.errand import Errand, Placed, Task, Visit
+from job.tasks.hardlinks import HardLinks
 from job.tasks.look import Changed, Looked
 
 _MOST_ENTRIES = 256
@@ -26,12 +28,15 @@ _MOST_FOLDERS = 64
 class Rounds:
     """Gives out errands. Use it with `contextlib.closing`."""
 
-    def __init__(self, found: Looked, memory: Memory, source_root: int, mirror_root: int) -> None:
+    def __init__(self, found: Looked, memory: Memory, hard_links: HardLinks, roots: tuple[int, int]) -> None:
+        """`roots` are the open ones of source and mirror."""
+        source_root, mirror_root = roots
         self._found = found
         self._memory = memory
+        self._hard_links = hard_links
         self._sources = Trail(source_root)
         self._mirrors = Trail(mirror_root)
-        self._division = Division(memory)
+        self._division = Division(memory, hard_links)
         self._changes: Iterator[Changed] = found.changes()
         self._later: Packed[tuple[object, ...]] = Packed()
         self._second = False
@@ -53,18 +58,25 @@ class Rounds:
 
     def take(self) -> Errand | None:
         """Give the next errand; None if there is none, or none before somebody else is back."""
-        tasks = self._part() or self._next_visits() or self._part()
-        if not tasks and self._late:
-            tasks = [Visit(self._late.pop(), b"", "")]
-        if not tasks and self._later and not self._out:
-            self._changes = map(Changed._make, self._later)
-            self._later, self._second = Packed(), True
-            tasks = self._next_visits() or self._part()
+        tasks = self._tasks()
+        while not tasks and not self._out and self._hard_links.go_on():
+            tasks = self._tasks()
         if not tasks:
             return None
         self._number += 1
         self._out.add(self._number)
         return Errand(self._number, tasks)
+
+    def _tasks(self) -> list[Task]:
+        tasks = self._part() or self._next_visits() or self._part()
+        if not tasks and self._late:
+            path = self._late.pop()
+            tasks = [Visit(path, b"", "", self._hard_links.links_of(path), whole=True)]
+        if not tasks and self._later and not self._out:
+            self._changes = map(Changed._make, self._later)
+            self._later, self._second = Packed(), True
+            tasks = self._next_visits() or self._part()
+        return tasks or self._hard_links.tasks()
 
     def _part(self) -> list[Task]:
         task = self._division.next()
@@ -76,6 +88,10 @@ class Rounds:
     def heard(self, batch: Placed) -> None:
         """Take in what was committed, and what there is to do because of it."""
         self._division.heard(batch.onward.divided, batch.parts)
+        for postponed in batch.onward.postponed:
+            if postponed.part is not None:
+                self._division.postpone(postponed.part)
+        self._hard_links.heard(batch.onward)
         self.ended(batch.ended)
         if batch.tally.failed_by:
             failures = (event for event in batch.events if isinstance(event, FileFailed))

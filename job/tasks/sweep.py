@@ -3,9 +3,9 @@
 import os
 from contextlib import closing, suppress
 
-from job.core.entry import TEMP_PREFIX, Entry, Kind
+from job.core.entry import TEMP_PREFIX, Kind
 from job.files.crowd import sweep_temps
-from job.files.listing import list_entries
+from job.files.listing import Found, list_entries
 from job.files.trail import Trail
 from job.tasks.bench import Bench
 
@@ -26,13 +26,13 @@ def sweep(bench: Bench) -> None:
         bench.leftovers.clear_all()
 
 
-def sweep_folder(folder: int) -> tuple[list[Entry], bool]:
+def sweep_folder(folder: int) -> tuple[Found, bool]:
     """List an open mirror folder and remove the temps in it; True if there were any. Raises `OSError` or `Huge`."""
-    present: list[Entry] = []
-    temps: list[Entry] = []
-    for entry in list_entries(folder)[0]:
-        is_temp = entry.name.startswith(TEMP_PREFIX) and entry.kind is not Kind.FOLDER
-        (temps if is_temp else present).append(entry)
+    found = list_entries(folder)
+    temps = [each for each in found.entries if each.name.startswith(TEMP_PREFIX) and each.kind is not Kind.FOLDER]
+    if not temps:
+        return found, False
     for entry in temps:
         os.unlink(entry.name, dir_fd=folder)
-    return present, bool(temps)
+    gone = {entry.name for entry in temps}
+    return found._replace(entries=[entry for entry in found.entries if entry.name not in gone]), True

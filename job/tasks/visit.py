@@ -4,9 +4,8 @@ What goes wrong in one place is told and passed over; the next one goes on.
 """
 
 import errno
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
@@ -19,13 +18,12 @@ from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_finge
 from job.files.trail import Trail
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho, means_of
-from job.tasks.deeds import Deeds, MirrorLost, Place
-from job.tasks.errand import Close, Divided, Errand, Part, Placed, Split, Task, Visit
-from job.tasks.finish import Portion, Work, finish_whole
+from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
+from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
+from job.tasks.finish import Portion, Settled, Work, finish_whole
+from job.tasks.linking import Linker, members_of
 from job.tasks.parts import heaps, names_of
 from job.tasks.sweep import sweep_folder
-
-_OWNER_MAY_CHANGE = 0o300
 
 
 class Visitor:
@@ -41,6 +39,7 @@ class Visitor:
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
         self._deeds = Deeds(bench, work, self._batch, tacho)
+        self._linker = Linker(bench, work, self._batch, self._deeds)
         self._tacho = tacho
 
     @contextmanager
@@ -61,6 +60,7 @@ class Visitor:
             self._batch.drop()
             for trail in (self._sources, self._mirrors, self._placing):
                 trail.close()
+            self._linker.close()
 
     def go(self, errand: Errand) -> None:
         """Visit the folders of an errand. Raises `Stopped` or `MirrorLost`."""
@@ -87,8 +87,8 @@ class Visitor:
 
     def _see_to(self, task: Task) -> None:
         match task:
-            case Visit(fingerprint=b""):
-                self._visit_whole(task.path)
+            case Visit(whole=True):
+                self._visit_whole(task.path, task.links)
             case Visit():
                 self._visit(task)
             case Split():
@@ -97,12 +97,14 @@ class Visitor:
                 self._part(task)
             case Close():
                 self._close(task)
+            case LinkUp():
+                self._linker.link_up(task)
 
-    def _visit_whole(self, path: bytes) -> None:
+    def _visit_whole(self, path: bytes, links: Links | None) -> None:
         """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
         for found in self._bench.source.walk(path):
             self._check_stop()
-            self._visit(Visit(found.path, b"", ""))
+            self._visit(Visit(found.path, b"", "", links))
             self._commit_if_full()
 
     def _visit(self, visit: Visit) -> None:
@@ -115,17 +117,43 @@ class Visitor:
         if place is None:
             return
         try:
-            present = self._mirror_entries(place.mirror)
+            present, shared = self._mirror_entries(place.mirror)
         except Huge:
             self._batch.onward.grown.append((path, visit.fingerprint))
             return
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
             return
-        listing, place.work.rows = place.work.listing, visit.rows
+        listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
+        records = decoded(visit.rows, self._assignment.pair.policy)
+        if self._has_to_wait(visit, place, present, shared, records):
+            return
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
-        self._entries(place, present, visit.rows)
+        self._entries(place, present, records, visit.links)
+
+    def _has_to_wait(
+        self,
+        task: Visit | Part,
+        place: Place,
+        present: dict[bytes, Entry],
+        shared: list[bytes],
+        records: dict[bytes, Record],
+    ) -> bool:
+        """Tell whether other names of files in a folder have to be met first; that is handed on then."""
+        listing = place.work.listing
+        place.work.linked = set(listing.linked)
+        if task.links is not None or not (listing.linked or shared):
+            return False
+        members = members_of(place, present, shared, records, self._means)
+        if not members:
+            return False
+        part = None
+        if isinstance(task, Part):
+            part = task if task.borrowed else task._replace(rows="")
+        fingerprint = task.fingerprint if isinstance(task, Visit) else b""
+        self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members))
+        return True
 
     def _place(self, path: bytes, listed: Callable[[bytes], Listing]) -> Place | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
@@ -151,14 +179,21 @@ class Visitor:
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"{what}{error}")
 
-    def _entries(self, place: Place, present: dict[bytes, Entry], rows: str) -> None:
-        records, listing = decoded(rows, self._assignment.pair.policy), place.work.listing
+    def _entries(
+        self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links | None
+    ) -> None:
+        listing = place.work.listing
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
-        for entry in self._to_do(place, present, records):
+        for entry in self._to_do(place, present, records, links or {}):
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
+            if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
+                continue
+            if links is not None and entry.name in place.work.linked:
+                # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
+                place.work.doubtful.add(entry.name)
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
@@ -167,7 +202,30 @@ class Visitor:
             self._commit_if_full()
         self._batch.close(place.work)
 
-    def _to_do(self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record]) -> list[Entry]:
+    @staticmethod
+    def _is_seen_to(
+        place: Place, entry: Entry, mirror: Entry | None, outcome: Record | None, record: Record | None
+    ) -> bool:
+        """Take over what became of a name that was seen to with others; False if it changed since."""
+        work, name = place.work, entry.name
+        if outcome is None:
+            work.sure = False  # it failed, and was told
+            if record is not None:
+                work.kept[name] = record
+            return True
+        # To get another name moves a file's ctime, and nothing else.
+        if (
+            entry != outcome.source
+            or mirror is None
+            or mirror._replace(ctime_ns=0) != outcome.mirror._replace(ctime_ns=0)
+        ):
+            return False
+        work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy)
+        return True
+
+    def _to_do(
+        self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
+    ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
         work, means = place.work, self._means
         if self._assignment.verbose or not records:
@@ -178,6 +236,7 @@ class Visitor:
             record = records.get(name)
             if (
                 record is not None
+                and name not in links
                 and is_as_known(entry, present.get(name), record, means)
                 and (not means.read_everything or self._is_confirmed(record, place))
             ):
@@ -186,27 +245,23 @@ class Visitor:
                 size += entry.size
             else:
                 to_do.append(entry)
-        self._deeds.pass_over(len(work.untouched), size)
+        self._deeds.pass_over(work, size)
         return to_do
 
     def _is_confirmed(self, record: Record, place: Place) -> bool:
         self._check_stop()
         return self._bench.copyist.confirms(record, place.source, place.mirror)
 
-    def _mirror_entries(self, mirror: int) -> dict[bytes, Entry]:
-        """List a mirror folder, made writable for us; temps that a killed run left are swept."""
-        self._make_writable(mirror)
+    def _mirror_entries(self, mirror: int) -> tuple[dict[bytes, Entry], list[bytes]]:
+        """List a mirror folder, made writable for us; temps that a killed run left are swept.
+
+        Gives its entries by name, and names of those that have others, too.
+        """
+        self._batch.dirty |= make_writable(mirror)
         # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
         present, swept = sweep_folder(mirror)
         self._batch.dirty |= swept
-        return {entry.name: entry for entry in present}
-
-    def _make_writable(self, mirror: int) -> None:
-        mode = os.fstat(mirror).st_mode
-        if mode & _OWNER_MAY_CHANGE != _OWNER_MAY_CHANGE:
-            with suppress(OSError):  # then the entries fail one by one, each with its own words
-                os.fchmod(mirror, (mode & 0o7777) | 0o700)
-                self._batch.dirty = True
+        return {entry.name: entry for entry in present.entries}, present.linked
 
     # Huge folders ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +270,7 @@ class Visitor:
         place = self._place(path, self._nothing_of)
         if place is None:
             return
-        self._make_writable(place.mirror)
+        self._batch.dirty |= make_writable(place.mirror)
         try:
             # All of it before the first part is begun: no part may take another's temps for left ones.
             self._batch.dirty |= sweep_temps(place.mirror)
@@ -231,13 +286,16 @@ class Visitor:
         place = self._place(task.path, lambda path: self._bench.source.part(path, names))
         if place is None:
             return
-        work, unreadable = place.work, Unreadable()
-        present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable))}
+        work, unreadable, shared = place.work, Unreadable(), list[bytes]()
+        present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable
+        records = decoded(task.rows, self._assignment.pair.policy)
+        if self._has_to_wait(task, place, present, shared, records):
+            return
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
-        self._entries(place, present, task.rows)
+        self._entries(place, present, records, task.links)
 
     def _close(self, task: Close) -> None:
         path, held = task.path, task.total.held

@@ -20,7 +20,7 @@ def test_a_listing_is_sorted_by_bytes_and_holds_every_kind(folder: int, tmp_path
     os.symlink(b"nowhere", top + b"/link")
     os.mkfifo(top + b"/pipe")
 
-    entries, unreadable = list_entries(folder)
+    entries, unreadable, _ = list_entries(folder)
 
     assert [entry.name for entry in entries] == [b"B", b"a\nb", b"a\xff", b"b", b"folder", b"link", b"pipe"]
     assert [entry.kind for entry in entries[4:]] == [Kind.FOLDER, Kind.SYMLINK, Kind.SPECIAL]

@@ -97,6 +97,25 @@ class History(RuleBasedStateMachine):
         if place := self._free(path):
             place.symlink_to(text)
 
+    @rule(number=picks, path=paths)
+    def give_another_name(self, number: int, path: str) -> None:
+        old, place = self._pick(self.shop.source, number, _is_no_folder), self._free(path)
+        if old and place and os.path.lexists(old):
+            os.link(old, place, follow_symlinks=False)
+
+    @rule(number=picks, other=picks)
+    def make_two_files_one(self, number: int, other: int) -> None:
+        path, place = (self._pick(self.shop.source, each, _is_no_folder) for each in (number, other))
+        if path and place and path != place:
+            place.unlink()
+            os.link(path, place, follow_symlinks=False)
+
+    @rule(number=picks)
+    def part_a_file_from_its_other_names(self, number: int) -> None:
+        if path := self._pick(self.shop.source, number, _is_file):
+            shutil.copy2(path, path.with_name("fresh"))
+            path.with_name("fresh").rename(path)
+
     @rule(path=paths)
     def make_folder(self, path: str) -> None:
         if place := self._free(path):
@@ -289,10 +308,24 @@ class History(RuleBasedStateMachine):
                 mode, *rest = seen(source)
                 without_setuid = str(mode).replace("s", "x") if kind(source) == stat.S_IFREG else mode
                 assert seen(self.shop.mirror / path) == (without_setuid, *rest)
+        self._compare_links(conflicts)
+
+    def _compare_links(self, conflicts: list[bytes]) -> None:
+        """See that names share a file in the mirror if they do so in the source, and only then."""
+        pairs = set()
+        for path in below(self.shop.source):
+            source = self.shop.source / path
+            if kind(source) in {stat.S_IFREG, stat.S_IFLNK} and os.fsencode(path) not in conflicts:
+                pairs.add((source.lstat().st_ino, (self.shop.mirror / path).lstat().st_ino))
+        assert len(pairs) == len({source for source, _ in pairs}) == len({mirror for _, mirror in pairs})
 
 
 def _is_file(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _is_no_folder(path: Path) -> bool:
+    return kind(path) in {stat.S_IFREG, stat.S_IFLNK}
 
 
 def _edit_hidden(path: Path) -> None:

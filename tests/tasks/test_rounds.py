@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from job.adapters.index import Index
+from job.adapters.linkbook import LinkBook
 from job.core.entry import Kind
 from job.core.events import FileFailed
 from job.core.outcome import Failure
@@ -15,6 +16,7 @@ from job.files.listing import Unlisted
 from job.files.trail import open_root
 from job.tasks import rounds
 from job.tasks.errand import Errand, Onward, Placed, Visit
+from job.tasks.hardlinks import HardLinks
 from job.tasks.rounds import Rounds
 from tests.core import samples
 from tests.tasks.looking import looked
@@ -42,7 +44,9 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            return tidy.enter_context(closing(Rounds(found, memory, source, mirror)))
+            return tidy.enter_context(
+                closing(Rounds(found, memory, HardLinks(LinkBook(), memory, ""), (source, mirror)))
+            )
 
         yield rounds_after_a_look
 
@@ -200,7 +204,7 @@ def test_folders_that_came_since_the_look_are_visited_whole_and_known_ones_are_n
     ours.heard(back(late, unseen=came))
 
     assert late is not None
-    assert late.tasks == [Visit(b"new", b"", "")]
+    assert late.tasks == [Visit(b"new", b"", "", whole=True)]
     assert ours.take() is None
     assert not ours.out
 

@@ -257,6 +257,9 @@ class ListenedMemory:
         self.asked["rows"] += 1
         return self.real.rows(path, part)
 
+    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
+        return self.real.linked(inode)
+
     def looking(self) -> AbstractContextManager[None]:
         return self.real.looking()
 

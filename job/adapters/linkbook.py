@@ -1,0 +1,128 @@
+"""The book of hard links: which names of which files wait for each other, while a cycle is under way.
+
+SQLite keeps it in memory as long as it is small, and in an unnamed file of the system's folder for temporary files
+otherwise: nothing is left of it, however the run ends.
+"""
+
+import contextlib
+import errno
+import marshal
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from job.core.entry import Entry, inode_key
+from job.core.record import Linked, Member, Record
+
+_SCHEMA = """
+CREATE TABLE member (
+  path BLOB, name BLOB, part INTEGER, inode BLOB, size INTEGER, mirror BLOB, record BLOB, counted INTEGER,
+  moved INTEGER, outcome BLOB, PRIMARY KEY (path, name)
+) WITHOUT ROWID;
+CREATE INDEX member_by_inode ON member (inode);
+CREATE INDEX member_by_mirror ON member (mirror);
+"""
+_OF_FILE = "SELECT path, part, name, size, mirror, record, counted FROM member WHERE inode = ? ORDER BY path, name"
+_OWNER = "SELECT inode FROM member WHERE mirror = ? ORDER BY moved, inode LIMIT 1"
+_OF_FOLDER = "SELECT name, outcome FROM member WHERE path = ? AND part = ?"
+_INODES = "SELECT DISTINCT inode FROM member WHERE inode > ? ORDER BY inode LIMIT 500"
+
+
+class LinkBook:
+    """Names of files that have several, and what became of them. Use it with `contextlib.closing`.
+
+    Everything raises `OSError` where there is no room for it.
+    """
+
+    def __init__(self) -> None:
+        self._opened: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def add(self, members: Iterable[Member]) -> None:
+        """Note names; those that are there already stay as they are."""
+        with self._writing() as db:
+            db.executemany("INSERT OR IGNORE INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", map(_row, members))
+
+    def settle(self, linked: Iterable[Linked]) -> None:
+        """Note what is to be remembered of names."""
+        rows = [(_packed(each.record), each.path, each.name) for each in linked]
+        with self._writing() as db:
+            db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
+
+    def inodes(self) -> Iterator[int]:
+        """Give every file once; names may be added to them meanwhile."""
+        last = b""
+        while found := self._all(_INODES, last):
+            for (last,) in found:
+                yield int.from_bytes(last, "big")
+
+    def of_file(self, inode: int) -> list[Member]:
+        """Give the names of a file, sorted."""
+        return [
+            Member(inode, path, part, name, size, _inode(mirror), _unpacked(record), bool(counted))
+            for path, part, name, size, mirror, record, counted in self._all(_OF_FILE, inode_key(inode))
+        ]
+
+    def owner_of(self, mirror: int) -> int | None:
+        """Tell which file of the source an inode of the mirror is to stand for, if it stands for names of several."""
+        return next((_inode(inode) for (inode,) in self._all(_OWNER, inode_key(mirror))), None)
+
+    def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
+        """Give what became of the names in a folder, or one part of it; None where nothing was heard."""
+        return {name: _unpacked(outcome) for name, outcome in self._all(_OF_FOLDER, path, part)}
+
+    def has_folder(self, path: bytes) -> bool:
+        """Tell whether any name in a folder is noted."""
+        return bool(self._all("SELECT 1 FROM member WHERE path = ? LIMIT 1", path))
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        if self._opened is None:
+            return []
+        with _told():
+            return self._opened.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with _told():
+            if self._opened is None:
+                self._opened = sqlite3.connect("", isolation_level=None)
+                self._opened.executescript(_SCHEMA)
+            self._opened.execute("BEGIN")
+            yield self._opened
+            self._opened.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.ENOSPC, f"no room for the list of hard links among temporary files: {error}") from error
+
+
+def _row(each: Member) -> tuple[object, ...]:
+    mirror = None if each.mirror is None else inode_key(each.mirror)
+    moved = each.record is None or each.record.source.inode != each.inode
+    key, record = inode_key(each.inode), _packed(each.record)
+    return each.path, each.name, each.part, key, each.size, mirror, record, each.counted, moved
+
+
+def _inode(key: bytes | None) -> int | None:
+    return None if key is None else int.from_bytes(key, "big")
+
+
+def _packed(record: Record | None) -> bytes | None:
+    if record is None:
+        return None
+    return marshal.dumps((tuple(record.source), tuple(record.mirror), record.checksum, record.racy))
+
+
+def _unpacked(packed: bytes | None) -> Record | None:
+    if packed is None:
+        return None
+    source, mirror, checksum, racy = marshal.loads(packed)  # noqa: S302  # made above, never left this process
+    return Record(Entry._make(source), Entry._make(mirror), checksum, racy)

@@ -1,0 +1,296 @@
+"""Linking: bring a file with several names up to date, in whatever process: one name as ever, the others linked to it.
+
+A name is never without its file: the link is made beside it and put in place by rename, as a copy is.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+
+from job.core.entry import Entry, Kind, is_reserved, join, permissions, printable
+from job.core.events import FileCopied
+from job.core.outcome import Drift, Failure, Skip, failure_of
+from job.core.plan import Action, Means, Step, decide, is_as_known
+from job.core.record import Linked, Member, Record
+from job.errors import Stopped
+from job.files.atomic import replace_name
+from job.files.durable import fsync_folder
+from job.files.listing import entry_of
+from job.files.trail import Trail, single
+from job.tasks.batch import Batch
+from job.tasks.bench import Assignment, Bench, means_of
+from job.tasks.deeds import Deeds, Place, make_writable
+from job.tasks.errand import Group, LinkUp
+from job.tasks.finish import Work
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+"""What file systems say that have no hard links, or no more for this file."""
+
+
+def members_of(
+    place: Place, present: dict[bytes, Entry], shared: Collection[bytes], records: dict[bytes, Record], means: Means
+) -> list[Member]:
+    """Give the names in a folder whose files have others; none if nothing is to be done about any of them.
+
+    `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
+    what was linked may have been parted.
+    """
+    listing = place.work.listing
+    ours, theirs = set(listing.linked), set(shared)
+    part = place.work.portion.number if place.work.portion else 0
+    members, to_do = [], False
+    for entry in listing.entries:
+        name = entry.name
+        if name not in ours and name not in theirs:
+            continue
+        kind = entry.kind
+        if (
+            kind is Kind.FOLDER
+            or (kind is Kind.SPECIAL and not means.specials)
+            or is_reserved(join(listing.path, name))
+        ):
+            continue
+        record = records.get(name)
+        known = record is not None and is_as_known(entry, present.get(name), record, means)
+        to_do |= not known
+        if name in ours or not known:
+            mirror = present.get(name)
+            inode = None if mirror is None or mirror.kind is not kind else mirror.inode
+            members.append(Member(entry.inode, listing.path, part, name, entry.size, inode, record))
+    return members if to_do else []
+
+
+@dataclass(slots=True)
+class _Name:
+    """One name, as it is found when its file has its turn."""
+
+    member: Member
+    work: Work
+    entry: Entry
+    mirror: Entry | None
+    taken: bool = False
+    """Whether the mirror's file is to stand for another one of the source."""
+
+    @property
+    def path(self) -> bytes:
+        return join(self.member.path, self.member.name)
+
+    @property
+    def usable(self) -> int | None:
+        """Inode of the mirror's file, if it is of the right kind."""
+        return self.mirror.inode if self.mirror and self.mirror.kind is self.entry.kind else None
+
+    @property
+    def intact(self) -> bool:
+        record = self.member.record
+        return record is not None and record.mirror.inode == self.usable
+
+
+@dataclass(slots=True)
+class _File:
+    """A file, with the name it was brought up to date under, and the others."""
+
+    first: _Name
+    action: Action
+    others: list[_Name]
+
+
+class Linker:
+    """Goes on errands for files with several names, with the tools of a visitor."""
+
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._means = means_of(work.pair)
+        self._batch = batch
+        self._deeds = deeds
+        self._sources = Trail(bench.source_root)
+        self._mirrors = Trail(bench.mirror_root)
+        self._beside = Trail(bench.mirror_root)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for trail in (self._sources, self._mirrors, self._beside):
+            trail.close()
+
+    def link_up(self, task: LinkUp) -> None:
+        """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
+        files = [file for file in map(self._first, task.groups) if file is not None]
+        # What others are to be linked to must have its name, and be safe under it.
+        self._batch.commit()
+        alone: list[_Name] = []
+        for file in files:
+            self._others(file, alone)
+        if alone:
+            self._batch.commit()
+        for name in alone:
+            self._note(name, self._outcome(name, Action.COPY))
+
+    # The first name --------------------------------------------------------------------------------------------------
+
+    def _first(self, group: Group) -> _File | None:
+        names = [name for name in map(self._look, group.members) if name is not None]
+        for name in names:
+            name.taken = name.usable in group.taken
+        shares = Counter(name.usable for name in names)
+        names.sort(key=lambda name: (name.usable is None or name.taken, not name.intact, -shares[name.usable]))
+        for number, name in enumerate(names):
+            if self._assignment.stop():
+                raise Stopped("stopped between two files")
+            step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
+            if name.taken:
+                step = Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
+            self._do(name, step, shares[name.usable])
+            if name.work.sure or name.work.failure is not None:
+                return _File(name, step.action, names[:number] + names[number + 1 :])
+            # It went away just now; the file may have other names still.
+        return None
+
+    def _look(self, member: Member) -> _Name | None:
+        path, name = member.path, member.name
+        try:
+            listing = self._bench.source.part(path, [name])
+        except OSError:
+            return None
+        if not listing.entries or listing.entries[0].inode != member.inode:
+            return None  # its folder is visited after this, and sees to what has the name now
+        entry = listing.entries[0]
+        work = Work(listing, {}, policy=self._assignment.pair.policy, again=member.counted)
+        try:
+            seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
+        except FileNotFoundError:
+            return _Name(member, work, entry, None)
+        except OSError as error:
+            self._batch.fail(work, join(path, name), entry.kind, failure_of(error), f"its mirror: {error}")
+            return None
+        return _Name(member, work, entry, entry_of(name, seen))
+
+    def _do(self, name: _Name, step: Step, names: int) -> None:
+        path = name.member.path
+        try:
+            place = Place(name.work, self._sources.goto(path), self._writable(path), names)
+        except OSError as error:
+            self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
+            return
+        self._deeds.do(place, step, name.mirror, name.member.record)
+
+    def _writable(self, path: bytes) -> int:
+        folder = self._mirrors.goto(path)
+        self._batch.dirty |= make_writable(folder)
+        return folder
+
+    def _outcome(self, name: _Name, action: Action) -> Record | None:
+        settled = name.work.settled.get(name.member.name)
+        if settled is not None:
+            return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
+        if action is Action.KEEP and name.work.sure:
+            return name.member.record
+        return None
+
+    def _note(self, name: _Name, record: Record | None) -> None:
+        if record is not None:
+            self._batch.onward.linked.append(Linked(name.member.path, name.member.name, record))
+
+    # The other names -------------------------------------------------------------------------------------------------
+
+    def _others(self, file: _File, alone: list[_Name]) -> None:
+        record = self._outcome(file.first, file.action)
+        self._note(file.first, record)
+        for name in file.others:
+            if record is None:
+                reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
+                told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
+                self._batch.fail(name.work, name.path, name.entry.kind, reason, told)
+                continue
+            own = Record(
+                record.source._replace(name=name.member.name),
+                record.mirror._replace(name=name.member.name),
+                record.checksum,
+                record.racy,
+            )
+            try:
+                done = self._other(file.first, name, own)
+            except OSError as error:
+                self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
+                continue
+            if done:
+                self._note(name, own)
+            else:
+                alone.append(name)
+
+    def _other(self, first: _Name, name: _Name, record: Record) -> bool:
+        """Have a name stand for the file, too; False if that cannot be, and it was brought up to date by itself."""
+        self._drift(name)
+        if name.usable == record.mirror.inode:
+            if not name.member.counted:
+                self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
+            return True
+        if self._assignment.stop():
+            raise Stopped("stopped between two links")
+        self._batch.announce(name.work)
+        temp, folder = self._deeds.new_temp(), self._writable(name.member.path)
+        try:
+            os.link(
+                first.member.name,
+                temp,
+                src_dir_fd=self._beside.goto(first.member.path),
+                dst_dir_fd=folder,
+                follow_symlinks=False,
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._bench.keeper.refused("hard_links", error)
+            self._batch.tidings.note_refusals(name.path)
+            step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
+            self._do(name, step, 1)
+            return False
+        self._put(name, temp, folder, record.mirror)
+        self._tell(first, name, record)
+        return True
+
+    def _put(self, name: _Name, temp: bytes, folder: int, wanted: Entry) -> None:
+        try:
+            _check(temp, folder, wanted)
+            replace_name(temp, name.member.name, folder)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temp, dir_fd=folder)
+            raise
+        self._batch.dirty = True
+        if self._bench.sync.each:
+            fsync_folder(folder)
+
+    def _tell(self, first: _Name, name: _Name, record: Record) -> None:
+        self._batch.tidings.counts.copied += 1
+        self._batch.tidings.tell(
+            FileCopied(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=name.path,
+                kind=name.entry.kind,
+                bytes=0,
+                checksum=record.checksum,
+                permissions=permissions(self._bench.keeper.mode_of(record.source.mode)),
+                reason=f"a hard link to {printable(first.path)}",
+                duration_seconds=0.0,
+            )
+        )
+
+    def _drift(self, name: _Name) -> None:
+        record = name.member.record
+        if record is None or record.source != name.entry:
+            return
+        place = Place(name.work, -1, -1)
+        if name.mirror is None:
+            self._deeds.drift(place, name.entry, Drift.MISSING)
+        elif not name.intact:
+            self._deeds.drift(place, name.entry, Drift.REPLACED)
+
+
+def _check(temp: bytes, folder: int, wanted: Entry) -> None:
+    if os.stat(temp, dir_fd=folder, follow_symlinks=False).st_ino != wanted.inode:
+        raise OSError(errno.ESTALE, "somebody else changed in the mirror what it was to be linked to")

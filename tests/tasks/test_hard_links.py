@@ -1,4 +1,4 @@
-"""Hard links: names that share a file in the source share one in the mirror, wherever they are and whoever copies them."""
+"""Hard links: names that share a file in the source share one in the mirror, wherever they are, whoever copies them."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.events import FileCopied, FileFailed, MetadataNotKept
-from job.core.outcome import Drift, Result
+from job.core.outcome import Drift, Failure, Result
 from tests.tasks.workshop import Workshop, assert_mirrored
 
 
@@ -262,6 +262,21 @@ def test_a_file_that_cannot_be_read_fails_under_each_of_its_names(shop: Workshop
     assert told.result is Result.PARTIAL
     assert {event.path for event in told.of(FileFailed)} == {b"a", b"folder/b"}
     assert told.tally.entries == 3
+
+
+def test_a_name_that_something_is_in_the_way_of_fails_alone(trio: Workshop) -> None:
+    (trio.mirror / "a").unlink()
+    (trio.mirror / "a").mkdir()
+    (trio.mirror / "a" / "somebody's").touch()
+
+    for _ in range(2):
+        told = trio.cycle()
+
+        assert told.failed == {b"a": Failure.TYPE_CONFLICT}
+        assert (told.tally.copied, told.tally.entries) == (0, 4)
+    give_name(trio, "a", "d")
+    assert trio.cycle().copied.keys() == {b"d"}
+    assert len(inodes(trio.mirror, "folder/b", "folder/deeper/c", "d")) == 1
 
 
 def test_many_names_in_many_folders_are_all_one(shop: Workshop) -> None:

@@ -46,6 +46,11 @@ class Capabilities(NamedTuple):
         return self.case_sensitive and not self.normalises and self.any_bytes and self.trailing and not self.forbidden
 
     @property
+    def outlook(self) -> bytes:
+        """What makes a difference to how a mirror looks; empty if it holds everything."""
+        return repr(tuple(self)).encode("ascii", "backslashreplace") if self.lacks else b""
+
+    @property
     def lacks(self) -> list[str]:
         """What it does not hold, in words; nothing if it holds everything."""
         found = [words for words, has in self._words() if not has]

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from job.core.capabilities import Capabilities, shown
-from job.core.entry import printable
+from job.core.entry import Entry, printable
 
 
 class Spelling:
@@ -58,6 +58,32 @@ class Spelling:
                 found.update(dict.fromkeys(several, f"{self._where()} takes {both} for one name; rename one of them"))
         return found
 
+    def matched(self, names: Iterable[bytes], present: dict[bytes, Entry]) -> dict[bytes, Entry]:
+        """Give the mirror's entries under the source's names, where it has them under names that it takes for those.
+
+        `names` are one source folder's, of which no two are taken for the same.
+        """
+        missing = {self.key(name): name for name in names if name not in present}
+        if not missing:
+            return present
+        found: dict[bytes, Entry] = {}
+        for held, entry in present.items():
+            name = missing.get(self.key(held), held)
+            found[name] = entry if name == held else entry._replace(name=name)
+        return found
+
+    @staticmethod
+    def respelled(name: bytes, other: bytes) -> bool:
+        """Tell whether two names that the mirror takes for the same differ in more than their normalisation."""
+        try:
+            return _composed(name) != _composed(other)
+        except UnicodeDecodeError:
+            return True
+
     def _where(self) -> str:
         kind = self._mirror.file_system
         return f"the mirror's file system ({kind})" if kind else "the mirror's file system"
+
+
+def _composed(name: bytes) -> str:
+    return unicodedata.normalize("NFC", name.decode("utf-8"))

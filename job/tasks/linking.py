@@ -38,6 +38,8 @@ def members_of(
     `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
     what was linked may have been parted.
     """
+    if not means.hard_links:
+        return []
     listing = place.work.listing
     ours, theirs = set(listing.linked), set(shared)
     part = place.work.portion.number if place.work.portion else 0
@@ -109,7 +111,7 @@ class Linker:
     def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair)
+        self._means = means_of(work.pair, bench.mirror)
         self._batch = batch
         self._deeds = deeds
         self._sources = Trail(bench.source_root)

@@ -2,14 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from job.core.events import FileCopied, FileFailed, MetadataNotKept
+from job.core.capabilities import Capabilities
+from job.core.events import FileCopied, FileFailed, MetadataNotKept, MirrorProbed
 from job.core.outcome import Drift, Failure, Result
-from tests.tasks.workshop import Workshop, assert_mirrored
+from job.files import probe
+from tests.tasks.workshop import Told, Workshop, assert_mirrored
 
 
 def give_name(shop: Workshop, old: str, new: str) -> Path:
@@ -292,23 +294,48 @@ def test_many_names_in_many_folders_are_all_one(shop: Workshop) -> None:
     assert shop.cycle().tally.copied == 0
 
 
-def test_a_mirror_without_hard_links_gets_a_file_for_each_name_and_that_is_told_once(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.fixture
+def _without_links(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the system refuse hard links; of a whole file system that does so there are tests in `tests/fidelity`."""
     shop.options["workers"] = 1
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
     shop.write("a")
     for name in ("b", "c"):
         give_name(shop, "a", name)
     with monkeypatch.context() as patch:
         patch.setattr("os.link", refuse)
-        told, again = shop.cycle(), shop.cycle()
+        yield
 
+
+def assert_each_has_a_file(shop: Workshop, told: Told, again: Told) -> None:
     assert told.result is again.result is Result.SUCCESS
-    assert [event.what for event in told.of(MetadataNotKept)] == ["hard_links"]
     assert (told.tally.copied, again.tally.copied) == (3, 0)
     assert len(inodes(shop.mirror, "a", "b", "c")) == 3
     assert_mirrored(shop)
+
+
+@pytest.mark.one_process
+@pytest.mark.usefixtures("_without_links")
+def test_a_mirror_without_hard_links_gets_a_file_for_each_name(shop: Workshop) -> None:
+    told, again = shop.cycle(), shop.cycle()
+
+    [probed] = told.of(MirrorProbed)
+    assert probed.lacks == ("hard links",)
+    assert again.of(MirrorProbed) == []
+    assert_each_has_a_file(shop, told, again)
+
+
+@pytest.mark.one_process
+@pytest.mark.usefixtures("_without_links")
+def test_a_mirror_that_refuses_a_link_all_of_a_sudden_gets_a_file_for_each_name_and_that_is_told_once(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "probe", lambda _: Capabilities())
+
+    told, again = shop.cycle(), shop.cycle()
+
+    assert [event.what for event in told.of(MetadataNotKept)] == ["hard_links"]
+    assert_each_has_a_file(shop, told, again)

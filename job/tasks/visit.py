@@ -164,6 +164,12 @@ class Visitor:
         members = members_of(place, present, shared, records, self._means)
         if not members:
             return False
+        for entry in listing.entries:
+            # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
+            mirror = present.get(entry.name)
+            if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
+                step = decide(join(listing.path, entry.name), entry, mirror, None, self._means)
+                self._deeds.do(place, step, mirror, None)
         part = None
         if isinstance(task, Part):
             part = task if task.borrowed else task._replace(rows="")

@@ -281,6 +281,20 @@ def test_a_name_that_something_is_in_the_way_of_fails_alone(trio: Workshop) -> N
     assert len(inodes(trio.mirror, "folder/b", "folder/deeper/c", "d")) == 1
 
 
+def test_a_folder_that_took_the_place_of_a_file_is_there_for_the_names_in_it(trio: Workshop) -> None:
+    """The folder above it waits for the names in it, but must not keep it from being made."""
+    trio.write("folder/new", "same")
+    (trio.source / "folder/alone").unlink()
+    give_name(trio, "folder/new", "folder/alone/inner")
+
+    told = trio.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert len(inodes(trio.mirror, "folder/new", "folder/alone/inner")) == 1
+    assert_mirrored(trio)
+    assert trio.temps == []
+
+
 def test_many_names_in_many_folders_are_all_one(shop: Workshop) -> None:
     names = [f"{number % 40}/{number}" for number in range(600)]
     shop.write(names[0])

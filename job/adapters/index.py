@@ -119,13 +119,15 @@ class Index:
         row = self._row("SELECT total(entries) FROM folder")
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         """Store finished folders and rows of records in one transaction. Raises `OSError` if the disk does not take it.
 
-        Rows may come in earlier transactions than their folder: each is true by itself.
+        What is known of folders that are `gone`, and of all below them, is forgotten first. Rows may come in earlier
+        transactions than their folder: each is true by itself.
         """
         try:
             with self._transaction():
+                self._forget(gone)
                 self._store(list(folders), rows)
         except sqlite3.Error as error:
             if _means_damage(error):
@@ -153,6 +155,13 @@ class Index:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+
+    def _forget(self, folders: Iterable[bytes]) -> None:
+        # All that begins with the path and a slash lies before what begins with the path and the next character.
+        ranges = [(path, path + b"/", path + b"0") for path in folders]
+        for table in ("folder", "records", "hard_link"):
+            query = f"DELETE FROM {table} WHERE path = ? OR (path > ? AND path < ?)"  # noqa: S608  # names of ours
+            self._db.executemany(query, ranges)
 
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
         rows = list(rows)

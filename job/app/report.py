@@ -1,11 +1,20 @@
 """What is known of each pair without starting anything: for `truecopy status`."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from job.adapters.history import History
-from job.app.layout import state_folder
+from job.app.layout import known_capabilities, state_folder
+from job.core.capabilities import Capabilities
 from job.core.config.effective import Config
 from job.core.totals import PairHistory
+from job.files.mounts import others_below
+from job.files.trail import open_root
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,10 @@ class PairStatus:
     source: str
     mirror: str
     history: PairHistory
+    able: Capabilities | None
+    """What the mirror's file system can hold, if it was found out and the mirror is there."""
+    mounts: list[tuple[bytes, str]]
+    """What is left out of the source, since other file systems are mounted there: path below it, and their type."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
 
@@ -26,8 +39,23 @@ def pair_statuses(config: Config) -> list[PairStatus]:
     for pair in config.effective_pairs:
         troubles = _Troubles()
         history = History(state_folder(config, pair), failed=troubles).read()
-        found.append(PairStatus(pair.name, pair.source, pair.dest, history, "; ".join(troubles.told)))
+        able = _opened(pair.dest, partial(known_capabilities, state_folder(config, pair)))
+        mounts = [] if pair.cross_mounts else _opened(pair.source, others_below) or []
+        trouble = "; ".join(troubles.told)
+        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))
     return found
+
+
+def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:
+    """Ask something of a folder; None if it is not there."""
+    try:
+        folder = open_root(path)
+    except OSError:
+        return None
+    try:
+        return ask(folder)
+    finally:
+        os.close(folder)
 
 
 class _Troubles:

@@ -10,6 +10,7 @@ import click
 from job.adapters.settings import read_config
 from job.app.report import PairStatus, pair_statuses
 from job.cli.context import Context
+from job.core.capabilities import Capabilities
 from job.core.entry import printable
 from job.files.pulse import check, heartbeat_path, next_due
 
@@ -32,6 +33,10 @@ def status(context: Context, *, as_json: bool) -> None:
     for each in pairs:
         click.echo(f"{each.name}: {_sentence(each)}")
         click.echo(printable(f"    {each.source} -> {each.mirror}".encode("utf-8", "surrogateescape")))
+        if each.able is not None:
+            click.echo(f"    {_mirror_sentence(each.able)}")
+        for point, kind in each.mounts:
+            click.echo(f"    left out of the source: {printable(point)} ({kind} is mounted there; see cross_mounts)")
         if each.trouble:
             click.echo(f"    its history cannot be read: {printable(each.trouble.encode())}")
 
@@ -49,6 +54,13 @@ def _sentence(each: PairStatus) -> str:
     )
 
 
+def _mirror_sentence(able: Capabilities) -> str:
+    kind = able.file_system or "its file system"
+    if not able.lacks:
+        return f"the mirror ({kind}) holds everything"
+    return f"the mirror ({kind}) does not hold: {', '.join(able.lacks)}"
+
+
 def _document(each: PairStatus) -> dict[str, Any]:
     history, tally = each.history, each.history.tally
     return {
@@ -64,6 +76,8 @@ def _document(each: PairStatus) -> dict[str, Any]:
         "skipped": tally.skipped,
         "failed": tally.failed,
         "bytes_copied": tally.bytes_copied,
+        "file_system": None if each.able is None else each.able._asdict(),
+        "left_out": [{"path": printable(path), "file_system": kind} for path, kind in each.mounts],
         "trouble": each.trouble,
     }
 

@@ -174,6 +174,16 @@ class ReplacedByFolder(EntryEvent):
     """What the mirror had there."""
 
 
+class FolderRetired(EntryEvent):
+    """The source has something else where it had a folder: the mirror's folder was moved to the versions, whole."""
+
+    name = "folder_retired"
+    level = "warning"
+
+    version: str
+    """Where it is now, below the mirror's root."""
+
+
 class FoldersUnchanged(PairEvent):
     """So many entries lie in folders whose fingerprint did not move: skipped without a look at each."""
 

@@ -42,6 +42,7 @@ SENTENCES = {
     "file_skipped": "Skipped {path}: {reason}",
     "file_failed": "Failed {path}: {error}",
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
+    "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
 }

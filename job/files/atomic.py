@@ -7,6 +7,10 @@ from contextlib import suppress
 from job.files.trail import single
 
 
+class FolderInTheWayError(OSError):
+    """A name that is to stand for something else belongs to a folder that is not empty."""
+
+
 def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) -> None:
     """Write `content` under `name` in the open folder: readers see the old file or the new one, never a part.
 
@@ -32,7 +36,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
 def replace_name(temp: bytes, name: bytes, folder: int) -> None:
     """Give what is called `temp` in the open folder its final name; what had that name is replaced as a whole.
 
-    A folder makes way for it only if it is empty: nothing is deleted from a mirror. Raises `OSError`.
+    An empty folder makes way for it. Raises `FolderInTheWayError` for one that is not empty, or another `OSError`.
     """
     try:
         os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -45,11 +49,8 @@ def _remove_empty(name: bytes, folder: int) -> None:
     try:
         os.rmdir(name, dir_fd=folder)
     except OSError as error:
-        if error.errno == errno.ENOTEMPTY:
-            raise OSError(
-                errno.ENOTEMPTY,
-                "the mirror has a folder there that is not empty; nothing is deleted from it: move it away",
-            ) from None
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise FolderInTheWayError(errno.ENOTEMPTY, "a folder with something in it has the name") from None
         raise
 
 

@@ -67,6 +67,19 @@ def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
     return best.device, (best.root.rstrip(b"/") + below) or b"/"
 
 
+def others_below(folder: int) -> list[tuple[bytes, str]]:
+    """List where other file systems are mounted below an open folder: path from there, and type."""
+    seen = os.fstat(folder).st_dev
+    own = os.major(seen), os.minor(seen)
+    try:
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
+    except OSError:
+        return []
+    start = len(path.rstrip(b"/")) + 1
+    below = [each for each in table() if each.device != own and each.point != path and _lies_in(each.point, path)]
+    return sorted((each.point[start:], each.type) for each in below)
+
+
 def _lies_in(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 

@@ -9,14 +9,16 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from job.core.entry import Entry, Kind
-from job.core.events import FileCopied
+from job.core.entry import Entry, Kind, printable
+from job.core.events import FileCopied, FolderRetired
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
-from job.files.atomic import replace_name
+from job.files.atomic import FolderInTheWayError, replace_name
 from job.files.durable import fsync_folder
 from job.files.listing import entry_of
+from job.files.retired import retire
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import voided
@@ -61,6 +63,8 @@ class Batch:
         """Whether anything was written that has to be synced."""
         self.onward = Onward()
         """What the main process is to go on with."""
+        self.retired: list[bytes] = []
+        """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
         self._bytes = self._entries = 0
@@ -190,9 +194,10 @@ class Batch:
             events=events,
             tally=tally,
             dirty=self.dirty and not self._bench.sync.each,
+            retired=self.retired,
             onward=self.onward,
         )
-        self._begun, self._ended, self._folders, self.onward = self._errand, [], [], Onward()
+        self._begun, self._ended, self._folders, self.onward, self.retired = self._errand, [], [], Onward(), []
         return batch
 
     def _folders_synced(self, batch: Placed, placed: list[_Staged]) -> Placed:
@@ -272,7 +277,7 @@ class Batch:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
                 self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
-            replace_name(staged.temp, staged.name, folder)
+            self.put(staged.temp, staged.name, folder, staged.event.path)
             made = _made(staged, folder)
         except OSError as error:
             self._unlink(staged)
@@ -284,6 +289,27 @@ class Batch:
             copied = staged.copied
             staged.work.settled[staged.name] = Settled(copied.source, copied.checksum, made, staged.racy)
         return True
+
+    def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
+        """Give a temp in an open folder its name, which is last in `path`. A folder that has it is retired first.
+
+        Raises `OSError`.
+        """
+        try:
+            replace_name(temp, name, folder)
+        except FolderInTheWayError:
+            moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+            place = retire(path, folder, self._bench.mirror_root, moment.encode("ascii"))
+            replace_name(temp, name, folder)
+            self.retired.append(path)
+            self.tidings.tell(
+                FolderRetired(
+                    cycle_id=self._assignment.cycle_id,
+                    pair=self._assignment.pair.name,
+                    path=path,
+                    version=printable(place),
+                )
+            )
 
     def _fail_staged(self, staged: _Staged, reason: Failure, error: str) -> None:
         self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)

@@ -69,8 +69,8 @@ class Memory(Protocol):
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
 
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
-        """Store finished folders and rows of their entries at once; raises `OSError`."""
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
+        """Forget folders that are `gone`, store finished ones and rows of their entries, at once; raises `OSError`."""
 
 
 class Copyist(Protocol):

@@ -39,8 +39,9 @@ class Commit:
         rows = [each for batch in batches for each in batch.rows]
         try:
             folders = self._changed([folder for batch in batches for folder in batch.folders])
-            if folders or rows:
-                self._memory.commit(folders, rows)
+            retired = [path for batch in batches for path in batch.retired]
+            if folders or rows or retired:
+                self._memory.commit(folders, rows, retired)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
             batches = [self._voided(batch, reason, str(error)) for batch in batches]

@@ -174,6 +174,8 @@ class Placed:
     rows: list[RowsDone] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    retired: list[bytes] = field(default_factory=list)
+    """Folders that left the mirror's tree, with all that was in them."""
     dirty: bool = False
     """Whether anything was written that has to be synced."""
     onward: Onward = field(default_factory=Onward)

@@ -16,7 +16,6 @@ from job.core.outcome import Drift, Failure, Skip, failure_of
 from job.core.plan import Action, Means, Step, decide, is_as_known
 from job.core.record import Linked, Member, Record
 from job.errors import Stopped
-from job.files.atomic import replace_name
 from job.files.durable import fsync_folder
 from job.files.listing import entry_of
 from job.files.trail import Trail, single
@@ -86,11 +85,6 @@ class _Name:
         return self.mirror.inode if self.mirror and self.mirror.kind is self.entry.kind else None
 
     @property
-    def blocked(self) -> bool:
-        """Whether it will fail, most likely: a folder gives way only if it is empty."""
-        return self.mirror is not None and self.mirror.kind is Kind.FOLDER
-
-    @property
     def intact(self) -> bool:
         record = self.member.record
         return record is not None and record.mirror.inode == self.usable
@@ -125,19 +119,14 @@ class Linker:
 
     def link_up(self, task: LinkUp) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
-        groups = task.groups
-        while groups:
-            files = [file for file in map(self._first, groups) if file is not None]
-            # What others are to be linked to must have its name, and be safe under it.
+        files = [file for file in map(self._first, task.groups) if file is not None]
+        # What others are to be linked to must have its name, and be safe under it.
+        self._batch.commit()
+        alone = [name for file in files for name in self._others(file)]
+        if alone:
             self._batch.commit()
-            stuck = [file for file in files if file.first.work.failure is Failure.TYPE_CONFLICT and file.others]
-            alone = [name for file in files if file not in stuck for name in self._others(file)]
-            if alone:
-                self._batch.commit()
-            for name in alone:
-                self._note(name, self._outcome(name, Action.COPY))
-            # Something is in the way of that one name; the file goes under the next one.
-            groups = [Group([name.member for name in file.others], frozenset()) for file in stuck]
+        for name in alone:
+            self._note(name, self._outcome(name, Action.COPY))
 
     # The first name --------------------------------------------------------------------------------------------------
 
@@ -146,9 +135,7 @@ class Linker:
         for name in names:
             name.taken = name.usable in group.taken
         shares = Counter(name.usable for name in names)
-        names.sort(
-            key=lambda each: (each.blocked, each.usable is None or each.taken, not each.intact, -shares[each.usable])
-        )
+        names.sort(key=lambda each: (each.usable is None or each.taken, not each.intact, -shares[each.usable]))
         for number, name in enumerate(names):
             if self._assignment.stop():
                 raise Stopped("stopped between two files")
@@ -270,7 +257,7 @@ class Linker:
     def _put(self, name: _Name, temp: bytes, folder: int, wanted: Entry) -> None:
         try:
             _check(temp, folder, wanted)
-            replace_name(temp, name.member.name, folder)
+            self._batch.put(temp, name.member.name, folder, name.path)
         except OSError:
             with suppress(OSError):
                 os.unlink(temp, dir_fd=folder)

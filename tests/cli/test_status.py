@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.rig import Done, Rig
+from tests.faults.tampering import mounted
 from tests.faults.trees import remove
 
 
@@ -44,6 +45,30 @@ def test_after_a_cycle_it_tells_counts_and_times(rig: Rig) -> None:
     assert (pair["result"], pair["copied"], pair["bytes_copied"], pair["failed"]) == ("success", 1, 7, 0)
     assert pair["last_success"] == pair["last_attempt"]
     assert pair["last_success"][:16] == run.the("pair_finished")["timestamp"][:16]
+
+
+def test_it_tells_what_the_mirror_can_hold_once_that_is_known(rig: Rig) -> None:
+    (before,) = document(rig.run("status", "--json"))["pairs"]
+    run = rig.once()
+    (pair,) = document(rig.run("status", "--json"))["pairs"]
+
+    assert before["file_system"] is None
+    assert pair["file_system"]["file_system"] == run.the("mirror_probed")["file_system"]
+    assert pair["file_system"]["hard_links"] is True
+    assert f"    the mirror ({pair['file_system']['file_system']}) " in rig.run("status").stdout
+
+
+@pytest.mark.needs_root
+def test_it_names_what_is_mounted_in_the_source_and_left_out(rig: Rig) -> None:
+    with mounted("tmpfs", rig.source / "music", "-t", "tmpfs"):
+        (pair,) = document(rig.run("status", "--json"))["pairs"]
+        text = rig.run("status").stdout
+        rig.configure(cross_mounts=True)
+        (taken_in,) = document(rig.run("status", "--json"))["pairs"]
+
+    assert pair["left_out"] == [{"path": "music", "file_system": "tmpfs"}]
+    assert "left out of the source: music (tmpfs is mounted there; see cross_mounts)" in text
+    assert taken_in["left_out"] == []
 
 
 def test_after_a_partial_cycle_the_last_success_stays(rig: Rig) -> None:

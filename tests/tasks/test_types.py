@@ -1,4 +1,4 @@
-"""A name that stands for something else than before: the only thing that ever goes from a mirror."""
+"""A name that stands for something else than before, in every direction; a folder that gives way is kept."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from job.core.events import FolderRetired
 from job.core.outcome import Failure, Result
 from tests.tasks.workshop import Workshop, assert_mirrored, with_sync
 
@@ -35,10 +36,9 @@ def clear(path: Path) -> None:
 
 
 TURNS = [(before, after) for before in MAKERS for after in MAKERS if before != after]
-POSSIBLE = [turn for turn in TURNS if turn[0] != "full folder" or "folder" in turn[1]]
 
 
-@pytest.mark.parametrize(("before", "after"), POSSIBLE)
+@pytest.mark.parametrize(("before", "after"), TURNS)
 def test_what_a_name_stands_for_is_followed(shop: Workshop, before: str, after: str) -> None:
     shop.write("other")
     name = shop.source / "name"
@@ -56,18 +56,69 @@ def test_what_a_name_stands_for_is_followed(shop: Workshop, before: str, after: 
 
 
 @pytest.mark.parametrize("after", ["file", "link"])
-def test_a_folder_that_holds_something_never_goes(shop: Workshop, after: str) -> None:
-    name = shop.source / "name"
+def test_a_folder_that_gives_way_is_kept_whole_among_the_versions(shop: Workshop, after: str) -> None:
+    name = shop.source / "above/name"
     a_folder_with_files(name)
     shop.cycle()
+    (shop.mirror / "above/name/stranger").write_text("somebody's")
     clear(name)
     MAKERS[after](name)
 
     told = shop.cycle()
 
-    assert told.result is Result.PARTIAL
+    assert told.result is Result.SUCCESS
+    [event] = told.of(FolderRetired)
+    assert event.path == b"above/name"
+    assert (shop.mirror / event.version / "file").read_text() == "in a folder"
+    kept = {"above", "above/name", *(f"above/name/{each}" for each in ("file", "stranger", "deeper", "deeper/file"))}
+    assert set(shop.retired) == kept
+    assert_mirrored(shop)
+    assert shop.temps == []
+
+
+def test_what_is_retired_twice_at_one_moment_is_kept_twice(shop: Workshop) -> None:
+    clock = shop.now_ns()
+    shop.now_ns = lambda: clock  # type: ignore[method-assign]
+    for _ in range(2):
+        a_folder_with_files(shop.source / "name")
+        shop.cycle()
+        clear(shop.source / "name")
+        (shop.source / "name").write_text("a file")
+        shop.cycle()
+        (shop.source / "name").unlink()
+
+    places = sorted((shop.state / "versions").iterdir())
+    assert [(place / "name/file").read_text() for place in places] == ["in a folder"] * 2
+
+
+@pytest.mark.parametrize("after", ["file", "link"])
+def test_a_folder_that_comes_back_is_as_new(shop: Workshop, after: str) -> None:
+    name = shop.source / "name"
+    a_folder_with_files(name)
+    shop.cycle()
+    clear(name)
+    MAKERS[after](name)
+    shop.cycle()
+    clear(name)
+    a_folder_with_files(name)
+
+    told = shop.cycle()
+
+    assert (told.result, told.drift) == (Result.SUCCESS, {})
+    assert_mirrored(shop)
+
+
+def test_a_folder_that_cannot_be_retired_stays_and_its_successor_fails(shop: Workshop) -> None:
+    a_folder_with_files(shop.source / "name")
+    shop.cycle()
+    clear(shop.source / "name")
+    (shop.source / "name").write_text("a file")
+    (shop.state / "versions").write_text("somebody's")
+
+    told = shop.cycle()
+
     assert told.failed == {b"name": Failure.TYPE_CONFLICT}
-    assert shop.names() == {"name", "name/file", "name/deeper", "name/deeper/file"}
+    assert (shop.mirror / "name/deeper/file").exists()
     assert shop.temps == []
 
 
@@ -81,15 +132,6 @@ def test_there_and_back_again_is_no_drift(shop: Workshop, other: str) -> None:
         told = shop.cycle()
         if maker == "file":
             assert told.drift == {}
-        if other == "full folder":
-            clear_below(shop.mirror / "name")
-
-
-def clear_below(folder: Path) -> None:
-    """Take what is in a mirror folder away, as a person would whose file is in its way."""
-    if folder.is_dir():
-        clear(folder / "deeper")
-        (folder / "file").unlink()
 
 
 def test_a_special_file_takes_no_ones_place(shop: Workshop) -> None:

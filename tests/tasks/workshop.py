@@ -149,6 +149,12 @@ class Workshop:
     def temps(self) -> list[Path]:
         return list(self.mirror.rglob(".truecopy-tmp-*"))
 
+    @property
+    def retired(self) -> dict[str, Path]:
+        """Give what left the mirror's tree, by the path it had there."""
+        versions = self.state / "versions"
+        return {str(path.relative_to(each)): path for each in versions.glob("*") for path in each.rglob("*")}
+
     def names(self) -> set[str]:
         """Name everything in the mirror that is not ours."""
         found = (path.relative_to(self.mirror) for path in self.mirror.rglob("*"))
@@ -266,11 +272,11 @@ class ListenedMemory:
     def entries_known(self) -> int:
         return self.real.entries_known()
 
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone]) -> None:
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         done = list(folders)
         self.asked["committed"] += len(done)
         self.before_commit(done)
-        self.real.commit(done, rows)
+        self.real.commit(done, rows, gone)
 
 
 def with_sync(before: Callable[[], None]) -> LayOut:

@@ -2,7 +2,8 @@
 
 What is in folders has a table of its own, so that the look reads small rows only. Records are text that `core/rows.py`
 reads: no hostile bytes can do more than make no sense. The records of a huge folder are spread over several rows, so
-that no transaction is huge. A third table says which names of the source share a file.
+that no transaction is huge. Two more say which names of the source share a
+file, and what the mirror cannot hold.
 Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
 """
 
@@ -70,7 +71,14 @@ class Index:
 
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
-        row = self._row("SELECT rows FROM records WHERE path = ? AND part = ?", path, part)
+        return self._text("SELECT rows FROM records WHERE path = ? AND part = ?", path, part)
+
+    def unheld(self, path: bytes, part: int = 0) -> str:
+        """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
+        return self._text("SELECT rows FROM unheld WHERE path = ? AND part = ?", path, part)
+
+    def _text(self, query: str, *values: object) -> str:
+        row = self._row(query, *values)
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
@@ -159,7 +167,7 @@ class Index:
     def _forget(self, folders: Iterable[bytes]) -> None:
         # All that begins with the path and a slash lies before what begins with the path and the next character.
         ranges = [(path, path + b"/", path + b"0") for path in folders]
-        for table in ("folder", "records", "hard_link"):
+        for table in ("folder", "records", "hard_link", "unheld"):
             query = f"DELETE FROM {table} WHERE path = ? OR (path > ? AND path < ?)"  # noqa: S608  # names of ours
             self._db.executemany(query, ranges)
 
@@ -171,9 +179,14 @@ class Index:
             "INSERT OR REPLACE INTO hard_link VALUES (?, ?, ?, ?)",
             [(inode_key(inode), row.path, row.part, name) for row in rows for inode, name in row.linked],
         )
+        self._db.executemany("DELETE FROM unheld WHERE path = ? AND part = ?", [row[:2] for row in rows])
+        self._db.executemany(
+            "INSERT INTO unheld VALUES (?, ?, ?)", [(row.path, row.part, row.unheld) for row in rows if row.unheld]
+        )
         more = [(path, summary.parts) for path, summary in folders]
         self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", more)
         self._db.executemany("DELETE FROM hard_link WHERE path = ? AND part >= ?", more)
+        self._db.executemany("DELETE FROM unheld WHERE path = ? AND part >= ?", more)
         self._db.executemany(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(path, *summary) for path, summary in folders],

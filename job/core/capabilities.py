@@ -46,6 +46,16 @@ class Capabilities(NamedTuple):
         return self.case_sensitive and not self.normalises and self.any_bytes and self.trailing and not self.forbidden
 
     @property
+    def keeps_attributes(self) -> bool:
+        """Whether it holds all extended attributes that are carried over."""
+        return self.xattrs and self.acls
+
+    @property
+    def keeps_metadata(self) -> bool:
+        """Whether it holds all that is to be known of a folder besides what is in it."""
+        return self.keeps_attributes and self.modes and self.owners and self.mtime_grain_ns == 1
+
+    @property
     def outlook(self) -> bytes:
         """What makes a difference to how a mirror looks; empty if it holds everything."""
         return repr(tuple(self)).encode("ascii", "backslashreplace") if self.lacks else b""

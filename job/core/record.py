@@ -84,6 +84,8 @@ class RowsDone(NamedTuple):
     """See `core/rows.py`."""
     linked: tuple[tuple[int, bytes], ...] = ()
     """Those that share their file in the source with other names: inode and name."""
+    unheld: str = ""
+    """What the mirror cannot hold of them; see `core/unheld.py`."""
 
 
 class Member(NamedTuple):

@@ -23,6 +23,9 @@ CREATE TABLE hard_link (
   inode BLOB NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (inode, path, name)
 ) WITHOUT ROWID;
 CREATE INDEX hard_link_by_path ON hard_link (path, part);
+CREATE TABLE unheld (
+  path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
+) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """

@@ -60,6 +60,9 @@ class Memory(Protocol):
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give what is known of a folder's entries, one part of it; empty if nothing is."""
 
+    def unheld(self, path: bytes, part: int = 0) -> str:
+        """Give what the mirror cannot hold of a folder's entries, one part of it; empty if it is nothing."""
+
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
         """Give the names that a file of the source had when it was last copied, if several: folder, part, name."""
 

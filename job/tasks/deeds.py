@@ -17,6 +17,7 @@ from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
+from job.tasks.notes import attributes_of, unheld_of
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
@@ -82,6 +83,8 @@ class Deeds:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._do(place, step, mirror, record)
+            if step.action is not Action.KEEP:
+                self.note_attributes(place, step.entry)
         except ChangedWhileReadError as error:
             self._fail(place, step, Failure.CHANGED_DURING_COPY, str(error))
         except FileNotFoundError as error:
@@ -97,6 +100,11 @@ class Deeds:
                     f"the mirror {self._assignment.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
+
+    def note_attributes(self, place: Place, entry: Entry) -> None:
+        """Note the attributes of a file, if the mirror does not hold such."""
+        if entry.kind is Kind.FILE and not self._bench.mirror.keeps_attributes:
+            place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
@@ -115,6 +123,7 @@ class Deeds:
                 what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
                 self._bench.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
                 self._batch.tidings.note_refusals(self._path(place, step.entry))
+                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source)
                 self._skip(place, step, Skip.NOT_HELD)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")

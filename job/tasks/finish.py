@@ -5,11 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from job.core import unheld
 from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.core.spelling import Spelling
+from job.core.unheld import Unheld
 from job.files.crowd import fingerprint_of_sums, sums_of
 from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
@@ -51,6 +53,10 @@ class Work:
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
     """Names that have to be looked at again next time, whatever the times say."""
+    noted: str = ""
+    """What the index has of what the mirror cannot hold of its entries."""
+    unheld: dict[bytes, Unheld | None] = field(default_factory=dict)
+    """The same, of entries that were looked at; None of those that the mirror holds whole."""
     again: bool = False
     """Whether what needs nothing is counted already."""
     failure: Failure | None = None
@@ -122,10 +128,13 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
 def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
     """Give what the index is to have of a folder's entries; None if it has that already."""
     rows = encoded(records.values(), work.policy)
-    if rows == work.rows:
+    before = {name: each for name, each in unheld.decoded(work.noted).items() if name in records}
+    now = {name: each for name, each in (before | work.unheld).items() if each is not None}
+    noted = unheld.encoded(now)
+    if rows == work.rows and noted == work.noted:
         return None
     linked = [(records[name].source.inode, name) for name in work.linked if name in records]
-    return RowsDone(work.listing.path, part, rows, tuple(linked))
+    return RowsDone(work.listing.path, part, rows, tuple(linked), noted)
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:

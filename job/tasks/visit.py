@@ -14,6 +14,7 @@ from job.core.plan import decide, is_as_known
 from job.core.record import Record
 from job.core.rows import decoded
 from job.core.spelling import Spelling
+from job.core.unheld import FOLDER
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
@@ -24,6 +25,7 @@ from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
 from job.tasks.finish import Portion, Settled, Work, finish_whole
 from job.tasks.linking import Linker, members_of
+from job.tasks.notes import folder_of
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.sweep import sweep_folder
 
@@ -132,9 +134,19 @@ class Visitor:
         records = decoded(visit.rows, self._assignment.pair.policy)
         if self._has_to_wait(visit, place, present, shared, records):
             return
+        self._recall(place, 0)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
         self._entries(place, present, records, visit.links)
+
+    def _recall(self, place: Place, part: int) -> None:
+        """Have at hand what was noted of what the mirror cannot hold."""
+        able, work = self._bench.mirror, place.work
+        if able.symlinks and able.fifos and able.keeps_metadata:
+            return
+        work.noted = self._bench.memory.unheld(work.listing.path, part)
+        if part == 0 and not able.keeps_metadata:
+            work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
@@ -213,6 +225,7 @@ class Visitor:
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
             if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
+                self._deeds.note_attributes(place, entry)
                 continue
             if links is not None and entry.name in place.work.linked:
                 # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
@@ -321,6 +334,7 @@ class Visitor:
         records = decoded(task.rows, self._assignment.pair.policy)
         if self._has_to_wait(task, place, present, shared, records):
             return
+        self._recall(place, task.number)
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
         self._entries(place, present, records, task.links)

@@ -109,4 +109,4 @@ def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> N
     names = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     assert application == APPLICATION_ID
-    assert names == {"folder", "records", "hard_link", "fact"}
+    assert names == {"folder", "records", "hard_link", "unheld", "fact"}

@@ -263,6 +263,9 @@ class ListenedMemory:
         self.asked["rows"] += 1
         return self.real.rows(path, part)
 
+    def unheld(self, path: bytes, part: int = 0) -> str:
+        return self.real.unheld(path, part)
+
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
         return self.real.linked(inode)
 

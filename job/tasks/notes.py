@@ -1,0 +1,37 @@
+"""Notes: what there is to know of an entry that the mirror's file system cannot hold, for the index to keep."""
+
+import os
+from contextlib import suppress
+
+from job.core.entry import Entry, Kind
+from job.core.unheld import Unheld
+from job.files.metadata import Keeper
+from job.files.trail import open_name, single
+
+
+def unheld_of(entry: Entry, source: int) -> Unheld:
+    """Look up a symlink or special file of the open source folder. Raises `OSError`."""
+    seen = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
+    target = os.readlink(entry.name, dir_fd=source) if entry.kind is Kind.SYMLINK else b""
+    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev)
+
+
+def attributes_of(entry: Entry, source: int, keeper: Keeper) -> Unheld | None:
+    """Look up the attributes of a file; None if it has none, or went away."""
+    attributes: dict[bytes, bytes] = {}
+    with suppress(OSError):
+        descriptor = open_name(entry.name, source)
+        try:
+            attributes = keeper.attributes_of(descriptor)
+        finally:
+            os.close(descriptor)
+    if not attributes:
+        return None
+    kept = tuple(sorted(attributes.items()))
+    return Unheld(entry.mode, entry.uid, entry.gid, entry.mtime_ns, attributes=kept)
+
+
+def folder_of(seen: os.stat_result, attributes: dict[bytes, bytes]) -> Unheld:
+    """Sum up a folder itself."""
+    kept = tuple(sorted(attributes.items()))
+    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, attributes=kept)

@@ -14,6 +14,7 @@ DEFAULT_CONFIG = "config/backup_config.json"
 _COMMANDS = {
     "run": "job.cli.run:run",
     "plan": "job.cli.plan:plan",
+    "compare": "job.cli.compare:compare_command",
     "status": "job.cli.status:status",
     "config": "job.cli.config:config",
     "healthcheck": "job.cli.healthcheck:healthcheck",

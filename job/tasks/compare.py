@@ -1,0 +1,267 @@
+"""Compare: our own statement of what differs between a source and its mirror, every byte read. Changes nothing.
+
+It believes neither the index nor any time: both sides are listed, contents read side by side, metadata and hard links
+held against each other. What the mirror's file system cannot hold is named by it, but is no difference.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from job.core.capabilities import Capabilities
+from job.core.config.effective import Pair
+from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join
+from job.core.outcome import failure_of
+from job.core.record import Member
+from job.core.spelling import Spelling
+from job.errors import ChangedWhileReadError
+from job.files.crowd import names_in, rows_named
+from job.files.listing import Huge, Listing, entries_of
+from job.files.metadata import Keeper
+from job.files.trail import Trail, open_name, single
+from job.tasks.bench import Book, Copyist, Source
+from job.tasks.parts import Sorter, names_of, parts_for
+
+ALL_NAMES = b""
+
+
+class Difference(NamedTuple):
+    """One entry that is not in the mirror as it is in the source."""
+
+    path: bytes
+    kind: Kind
+    what: str
+    """What differs: one of `WHATS`."""
+    detail: str
+    """In words; empty where there is nothing to add."""
+
+
+WHATS = (
+    "missing",
+    "extra",
+    "kind",
+    "content",
+    "target",
+    "device",
+    "mode",
+    "owner",
+    "times",
+    "attributes",
+    "links",
+    "not_held",
+    "unreadable",
+)
+"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold; neither makes a mirror wrong."""
+HARMLESS = {"extra", "not_held"}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a comparison of one pair needs."""
+
+    pair: Pair
+    source: Source
+    source_root: int
+    mirror_root: int
+    copyist: Copyist
+    keeper: Keeper
+    able: Capabilities
+    book: Book
+
+
+def compare(view: View) -> Iterator[Difference]:
+    """Compare one pair; raises what the copyist's pace raises, and `OSError` where there is no room for temporaries."""
+    with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
+        yield from _Comparison(view, sources, mirrors).run()
+
+
+class _Comparison:
+    def __init__(self, view: View, sources: Trail, mirrors: Trail) -> None:
+        self._view = view
+        self._sources = sources
+        self._mirrors = mirrors
+        self._spelling = None if view.able.exact else Spelling(view.able)
+
+    def run(self) -> Iterator[Difference]:
+        waiting = [ALL_NAMES]
+        while waiting:
+            path = waiting.pop()
+            below: list[bytes] = []
+            try:
+                for listing in self._listings(path):
+                    yield from self._listed(listing)
+                    below += listing.folders
+                yield from self._folder(path)
+                yield from self._extras(path)
+            except OSError as error:
+                yield Difference(path, Kind.FOLDER, "unreadable", f"{failure_of(error)}: {error.strerror}")
+                continue
+            waiting.extend(join(path, name) for name in reversed(below))
+        yield from self._links()
+
+    def _listings(self, path: bytes) -> Iterator[Listing]:
+        source = self._view.source
+        with suppress(Huge):
+            yield source.list(path)
+            return
+        sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), self._spelling and self._spelling.key)
+        for names in source.names(path):
+            sorter.add(names)
+        for part in sorter.parts():
+            yield source.part(path, names_of(part))
+
+    def _listed(self, listing: Listing) -> Iterator[Difference]:
+        path = listing.path
+        for name, error in listing.unreadable:
+            yield Difference(join(path, name), Kind.FILE, "unreadable", str(error.strerror or error))
+        try:
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+        except OSError as error:
+            yield Difference(path, Kind.FOLDER, "missing", str(error.strerror))
+            return
+        present = self._present(listing, mirror)
+        members = []
+        for entry in listing.entries:
+            there = present.get(entry.name)
+            yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
+            if entry.name in listing.linked and there is not None and entry.kind is not Kind.FOLDER:
+                members.append(Member(entry.inode, path, 0, entry.name, 0, there.inode, None))
+        if members and self._view.able.hard_links:
+            self._view.book.add(members)
+
+    def _present(self, listing: Listing, mirror: int) -> dict[bytes, Entry]:
+        names = [entry.name for entry in listing.entries]
+        return {entry.name: entry for entry in entries_of(rows_named(mirror, names, []))}
+
+    # One entry --------------------------------------------------------------------------------------------------------
+
+    def _entry(self, path: bytes, entry: Entry, there: Entry | None, at: tuple[int, int]) -> Iterator[Difference]:
+        kind = entry.kind
+        if is_reserved(path):
+            yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
+        elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
+            return
+        elif why := self._not_held(kind):
+            yield Difference(path, kind, "not_held", why)
+        elif there is None:
+            yield Difference(path, kind, "missing", "")
+        elif there.kind is not kind:
+            yield Difference(path, kind, "kind", f"the mirror has a {there.kind}")
+        elif kind is not Kind.FOLDER:  # a folder has its own turn
+            yield from self._content(path, entry, there, at)
+
+    def _not_held(self, kind: Kind) -> str:
+        able = self._view.able
+        if kind is Kind.SYMLINK and not able.symlinks:
+            return "the mirror's file system holds no symlinks"
+        if kind is Kind.SPECIAL and not able.fifos:
+            return "the mirror's file system holds no special files"
+        return ""
+
+    def _content(self, path: bytes, entry: Entry, there: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        source, mirror = at
+        try:
+            if entry.kind is Kind.FILE:
+                found = self._view.copyist.compare(entry, source, there, mirror)
+                if not found.same:
+                    yield Difference(path, entry.kind, "content", f"the source's checksum is {found.checksum}")
+            else:
+                yield from self._meaning(path, entry, at)
+            yield from self._by_name(path, entry, at)
+        except (OSError, ChangedWhileReadError) as error:
+            yield Difference(path, entry.kind, "unreadable", str(error))
+
+    @staticmethod
+    def _meaning(path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        if entry.kind is Kind.SYMLINK:
+            ours, theirs = (os.readlink(single(entry.name), dir_fd=folder) for folder in at)
+            if ours != theirs:
+                yield Difference(
+                    path, entry.kind, "target", f"{os.fsdecode(theirs)!a} instead of {os.fsdecode(ours)!a}"
+                )
+            return
+        seen = [os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at]
+        if len({(stat.S_IFMT(each.st_mode), each.st_rdev) for each in seen}) > 1:
+            yield Difference(path, entry.kind, "device", "")
+
+    # Metadata ---------------------------------------------------------------------------------------------------------
+
+    def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
+        yield from self._metadata(path, entry.kind, ours, theirs)
+        if entry.kind is Kind.FILE and self._view.able.keeps_attributes:
+            attributes = []
+            for folder in at:
+                descriptor = open_name(entry.name, folder)
+                try:
+                    attributes.append(self._view.keeper.attributes_of(descriptor))
+                finally:
+                    os.close(descriptor)
+            if attributes[0] != attributes[1]:
+                yield Difference(path, entry.kind, "attributes", "")
+
+    def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:
+        able, keeper = self._view.able, self._view.keeper
+        wanted, found = keeper.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
+        if able.modes and kind is not Kind.SYMLINK and wanted != found:
+            yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
+        if able.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
+            detail = f"{theirs.st_uid}:{theirs.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
+            yield Difference(path, kind, "owner", detail)
+        if abs(ours.st_mtime_ns - theirs.st_mtime_ns) >= able.mtime_grain_ns:
+            yield Difference(path, kind, "times", f"{theirs.st_mtime_ns} ns instead of {ours.st_mtime_ns}")
+
+    def _folder(self, path: bytes) -> Iterator[Difference]:
+        try:
+            mirror = self._mirrors.goto(path)
+        except OSError:
+            return  # told already
+        source = self._sources.goto(path)
+        yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror))
+        of = self._view.keeper.attributes_of
+        if self._view.able.keeps_attributes and of(source) != of(mirror):
+            yield Difference(path, Kind.FOLDER, "attributes", "")
+
+    # The rest ---------------------------------------------------------------------------------------------------------
+
+    def _extras(self, path: bytes) -> Iterator[Difference]:
+        try:
+            mirror = self._mirrors.goto(path)
+        except OSError:
+            return
+        source = self._sources.goto(path)
+        for names in names_in(mirror):
+            for name in sorted(names):
+                if name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER) or self._has(name, source):
+                    continue
+                with suppress(OSError):
+                    [row] = entries_of(rows_named(mirror, [name], []))
+                    yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
+
+    def _has(self, name: bytes, source: int) -> bool:
+        try:
+            os.stat(name, dir_fd=source, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _links(self) -> Iterator[Difference]:
+        book = self._view.book
+        for inode in book.inodes():
+            members = book.of_file(inode)
+            theirs = {each.mirror for each in members}
+            for each in members:
+                path = join(each.path, each.name)
+                if len(theirs) > 1:
+                    yield Difference(
+                        path, Kind.FILE, "links", "it shares its file with other names, but not in the mirror"
+                    )
+                elif each.mirror is not None and book.owner_of(each.mirror) != inode:
+                    yield Difference(
+                        path, Kind.FILE, "links", "in the mirror it shares a file with another one's names"
+                    )

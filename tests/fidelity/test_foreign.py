@@ -1,0 +1,78 @@
+"""Mirrors on disks that are not Linux's own: what they cannot hold is told, and nothing is done twice."""
+
+import os
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.trees import entries_below
+from tests.fidelity import foreign
+from tests.fidelity.small import YOUNG_SECONDS, nothing_done, rig_in
+
+DISKS = [
+    pytest.param(foreign.exfat, marks=foreign.EXFAT, id="exfat"),
+    pytest.param(foreign.ntfs, marks=foreign.NTFS, id="ntfs"),
+]
+exfat_only = pytest.mark.parametrize("disk", DISKS[:1])
+ntfs_only = pytest.mark.parametrize("disk", DISKS[1:])
+
+
+def mounted(base: Path, disk: foreign.Mounting) -> AbstractContextManager[Path]:
+    return disk(base / "mirror", base / "image")
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_second_cycle_copies_nothing_and_nor_does_one_after_the_disk_was_plugged_in_again(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path, aged=True)
+        first = rig.once()
+        assert first.counts == (5, 0, 0, 0), first.stdout
+        assert first.code == 0
+        nothing_done(rig.once(), 5)
+    with mounted(tmp_path, disk):
+        nothing_done(rig.once(), 5)
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_an_edit_is_copied_once(tmp_path: Path, disk: foreign.Mounting) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        rig.once()
+        (rig.source / "plain").write_text("PLAIN")
+        assert rig.once().copied == {"plain"}
+        time.sleep(YOUNG_SECONDS)
+        rig.once()  # it was young
+        nothing_done(rig.once(), 5)
+        assert (rig.mirror / "plain").read_text() == "PLAIN"
+
+
+@ntfs_only
+def test_ntfs_keeps_links_attributes_fifos_holes_and_both_forms_of_a_name(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        rig.configure(specials="recreate")
+        os.link(rig.source / "plain", rig.source / "plain too")
+        (rig.source / "link").symlink_to("plain")
+        os.mkfifo(rig.source / "fifo")
+        os.setxattr(rig.source / "plain", "user.colour", b"blue")
+        for name in ("e\u0301", "\u00e9", "Case", "case", "dot.", "space ", "colon:name"):
+            (rig.source / name).write_text(name)
+        with (rig.source / "sparse").open("wb") as file:
+            file.seek(3 << 20)
+            file.write(b"end")
+        done = rig.once()
+        assert done.code == 0
+        assert done.counts[3] == 0
+        assert (rig.mirror / "plain").stat().st_ino == (rig.mirror / "plain too").stat().st_ino
+        assert os.getxattr(rig.mirror / "plain", "user.colour") == b"blue"
+        assert (rig.mirror / "sparse").stat().st_blocks * 512 < 3 << 20
+        assert (rig.mirror / "e\u0301").read_text() == "e\u0301"
+        time.sleep(YOUNG_SECONDS)
+        rig.once()
+        nothing_done(rig.once(), entries_below(rig.source))

@@ -76,3 +76,20 @@ def test_ntfs_keeps_links_attributes_fifos_holes_and_both_forms_of_a_name(
         time.sleep(YOUNG_SECONDS)
         rig.once()
         nothing_done(rig.once(), entries_below(rig.source))
+
+
+@pytest.mark.parametrize("disk", [pytest.param(foreign.fat, marks=foreign.FAT, id="fat")])
+def test_files_whose_times_a_rename_moves_are_put_right_in_the_next_cycle(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with disk(tmp_path / "disk", tmp_path / "image"):
+        rig = rig_in(tmp_path)
+        mirror = tmp_path / "disk" / "mirror"
+        mirror.mkdir()
+        rig.configure(dest_dirs=[str(mirror)], audit_interval=0)
+        first = rig.once()
+        assert first.code == 3
+        assert set(first.failed.values()) == {"type_conflict"}
+        assert rig.once().counts == (0, 5, 0, 0)
+        nothing_done(rig.once(), 5)
+        assert (mirror / "folder" / "deeper" / "file").read_text() == "deeper"

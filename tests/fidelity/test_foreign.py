@@ -1,13 +1,14 @@
 """Mirrors on disks that are not Linux's own: what they cannot hold is told, and nothing is done twice."""
 
 import os
+import socket
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.faults.trees import entries_below
+from tests.faults.trees import entries_below, temps_below
 from tests.fidelity import foreign
 from tests.fidelity.small import YOUNG_SECONDS, nothing_done, rig_in
 
@@ -48,6 +49,18 @@ def test_an_edit_is_copied_once(tmp_path: Path, disk: foreign.Mounting) -> None:
         rig.once()  # it was young
         nothing_done(rig.once(), 5)
         assert (rig.mirror / "plain").read_text() == "PLAIN"
+
+
+@exfat_only
+def test_a_special_file_that_exfat_cannot_hold_leaves_nothing_behind(tmp_path: Path, disk: foreign.Mounting) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        rig.configure(specials="recreate")
+        os.mkfifo(rig.source / "fifo")
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.path.relpath(rig.source / "socket"))
+        assert rig.once().failed.keys() == {"fifo", "socket"}
+        assert temps_below(rig.mirror) == []
 
 
 @ntfs_only

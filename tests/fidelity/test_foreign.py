@@ -52,6 +52,23 @@ def test_an_edit_is_copied_once(tmp_path: Path, disk: foreign.Mounting) -> None:
 
 
 @exfat_only
+def test_a_name_that_exfat_cannot_hold_fails_as_a_name_and_its_neighbours_are_copied(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        names = ["colon:name", "quest?ion", "new\nline"]
+        for name in names:
+            (rig.source / name).write_text(name)
+        (Path(os.fsdecode(os.fsencode(rig.source) + b"/bad\xff"))).write_text("bad")
+        done = rig.once()
+        assert len(done.copied) == 5
+        assert done.failed == dict.fromkeys(["colon:name", "quest?ion", "new\\nline", "bad\\xff"], "name")
+        assert done.code == 3
+        assert temps_below(rig.mirror) == []
+
+
+@exfat_only
 def test_a_special_file_that_exfat_cannot_hold_leaves_nothing_behind(tmp_path: Path, disk: foreign.Mounting) -> None:
     with mounted(tmp_path, disk):
         rig = rig_in(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.trees import entries_below, temps_below
 from tests.fidelity import foreign
-from tests.fidelity.small import YOUNG_SECONDS, nothing_done, rig_in
+from tests.fidelity.small import YOUNG_SECONDS, not_kept, nothing_done, rig_in
 
 DISKS = [
     pytest.param(foreign.exfat, marks=foreign.EXFAT, id="exfat"),
@@ -78,6 +78,37 @@ def test_a_special_file_that_exfat_cannot_hold_leaves_nothing_behind(tmp_path: P
             bound.bind(os.path.relpath(rig.source / "socket"))
         assert rig.once().failed.keys() == {"fifo", "socket"}
         assert temps_below(rig.mirror) == []
+
+
+@exfat_only
+def test_hard_links_become_copies_on_exfat_and_new_inode_numbers_are_no_drift(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        os.link(rig.source / "plain", rig.source / "plain too")
+        time.sleep(YOUNG_SECONDS)
+        first = rig.once()
+        assert first.counts == (6, 0, 0, 0), first.stdout
+        assert "hard_links" in not_kept(first)
+        nothing_done(rig.once(), 6)
+    with mounted(tmp_path, disk):
+        (rig.mirror / "another").touch()  # so that numbers are given in another order
+        nothing_done(rig.once(), 6)
+        (rig.mirror / "plain too").unlink()
+        assert rig.once().drift == {"plain too": "missing"}
+
+
+@exfat_only
+def test_a_name_of_a_linked_file_that_went_missing_is_counted_as_drift_once(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        os.link(rig.source / "plain", rig.source / "plain too")
+        rig.once()
+        (rig.mirror / "plain too").unlink()
+        assert len(rig.once().of("drift_found")) == 1
 
 
 @ntfs_only

@@ -51,6 +51,13 @@ def test_an_edit_is_copied_once(tmp_path: Path, disk: foreign.Mounting) -> None:
         assert (rig.mirror / "plain").read_text() == "PLAIN"
 
 
+@pytest.mark.parametrize("disk", DISKS)
+def test_mode_and_owner_that_were_taken_and_not_kept_are_told(tmp_path: Path, disk: foreign.Mounting) -> None:
+    with mounted(tmp_path, disk):
+        done = rig_in(tmp_path).once()
+        assert not_kept(done) == {"mode", "owner"}
+
+
 @exfat_only
 def test_a_name_that_exfat_cannot_hold_fails_as_a_name_and_its_neighbours_are_copied(
     tmp_path: Path, disk: foreign.Mounting

@@ -45,6 +45,11 @@ def test_a_second_cycle_on_network_storage_copies_nothing(tmp_path: Path, nature
         nothing_done(rig.once(), 5)
 
 
+def test_mode_and_owner_that_a_server_takes_and_forgets_are_told(tmp_path: Path) -> None:
+    with rig_on(tmp_path, "smb") as rig:
+        assert not_kept(rig.once()) == {"mode", "owner"}
+
+
 def test_a_grain_of_two_seconds_is_no_loss_of_times_but_to_refuse_them_is(tmp_path: Path) -> None:
     with rig_on(tmp_path / "fat", "fat") as rig:
         assert "times" not in not_kept(rig.once())

@@ -10,7 +10,7 @@ from job.app.layout import lay_out_comparison
 from job.cli.context import Context
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
-from job.errors import Exit, Refused, UsageError
+from job.errors import Exit, Refused
 from job.tasks.compare import HARMLESS, Difference, compare
 from job.tasks.gate import open_roots
 
@@ -28,7 +28,7 @@ def compare_command(context: Context, *, only: str | None, as_json: bool) -> int
     pairs = [pair for pair in config.effective_pairs if only in {None, pair.name}]
     if not pairs:
         names = ", ".join(pair.name for pair in config.effective_pairs)
-        raise UsageError(f"there is no pair '{only}'", hint=f"The pairs are: {names}.")
+        raise click.UsageError(f"there is no pair '{only}'; the pairs are: {names}")
     worst = Exit.OK
     for pair in pairs:
         try:

@@ -4,6 +4,7 @@ import errno
 import os
 from contextlib import suppress
 
+from job.files.attributes import REFUSED
 from job.files.trail import single
 
 
@@ -23,7 +24,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
     try:
         try:
             write_all(descriptor, content)
-            os.fchmod(descriptor, mode)
+            _give_mode(descriptor, mode)
         finally:
             os.close(descriptor)
         os.replace(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -31,6 +32,15 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
         with suppress(OSError):
             os.unlink(temp, dir_fd=folder)
         raise
+
+
+def _give_mode(descriptor: int, mode: int) -> None:
+    # Where there are no modes, it has the one that the mount gives to everything.
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
 
 
 def replace_name(temp: bytes, name: bytes, folder: int) -> None:

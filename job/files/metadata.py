@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job.core.entry import kept_mode
+from job.core.record import CLOCK_GRAIN_NS
 from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes
 from job.files.trail import single
 
@@ -20,6 +21,9 @@ _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
 _TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
 """What file systems say of an attribute that does not fit beside the file; the file itself may well fit."""
+
+
+_NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
 
 
 class Refused(NamedTuple):
@@ -87,7 +91,18 @@ class Keeper:
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(descriptor, ns=times))
-        return changed or _visible(os.fstat(descriptor)) != _visible(before)
+        after = os.fstat(descriptor)
+        self._tell_lost(after, wanted, mode)
+        return changed or _visible(after) != _visible(before)
+
+    def _tell_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
+        """Note what the mirror took without a word and did not keep, as NTFS, exFAT and servers for Windows do."""
+        if not _is_owned(after, wanted):
+            self.refused("owner", _NOT_KEPT)
+        if stat.S_IMODE(after.st_mode) != mode:
+            self.refused("mode", _NOT_KEPT)
+        if abs(after.st_mtime_ns - wanted.st_mtime_ns) > CLOCK_GRAIN_NS:
+            self.refused("times", _NOT_KEPT)
 
     def _mode_for(self, wanted: os.stat_result, now: os.stat_result) -> int:
         mode = self.mode_of(wanted.st_mode)

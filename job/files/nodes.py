@@ -30,7 +30,14 @@ def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: K
     seen = os.stat(single(listed.name), dir_fd=source, follow_symlinks=False)
     if kind_of(seen.st_mode) is not Kind.SPECIAL:
         raise ChangedWhileReadError("it is no special file any more")
-    os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
+    try:
+        os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
+            os.unlink(temp, dir_fd=mirror)
+        raise
     return _dressed(listed, seen, temp, mirror, keeper)
 
 

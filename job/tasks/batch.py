@@ -5,6 +5,7 @@ content (invariant 1). Folder metadata comes after the renames, which move folde
 on: `tasks/commit.py` makes the renames durable before the index believes them, and the index before anybody is told.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -280,8 +281,9 @@ class Batch:
             self.put(staged.temp, staged.name, folder, staged.event.path)
             made = _made(staged, folder)
         except OSError as error:
+            reason = Failure.NAME if self._is_no_name(staged, error) else failure_of(error)
             self._unlink(staged)
-            self._fail_staged(staged, failure_of(error), str(error))
+            self._fail_staged(staged, reason, str(error))
             return False
         if made is None:
             staged.work.lost.add(staged.name)
@@ -310,6 +312,15 @@ class Batch:
                     version=printable(place),
                 )
             )
+
+    def _is_no_name(self, staged: _Staged, error: OSError) -> bool:
+        # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
+        if error.errno != errno.ENOENT:
+            return False
+        with suppress(OSError):
+            os.stat(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path), follow_symlinks=False)
+            return True
+        return False
 
     def _fail_staged(self, staged: _Staged, reason: Failure, error: str) -> None:
         self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)

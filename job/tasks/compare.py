@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join
+from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.outcome import failure_of
 from job.core.record import Member
 from job.core.spelling import Spelling
@@ -24,8 +24,6 @@ from job.files.metadata import Keeper
 from job.files.trail import Trail, open_name, single
 from job.tasks.bench import Book, Copyist, Source
 from job.tasks.parts import Sorter, names_of, parts_for
-
-ALL_NAMES = b""
 
 
 class Difference(NamedTuple):
@@ -86,7 +84,7 @@ class _Comparison:
         self._spelling = None if view.able.exact else Spelling(view.able)
 
     def run(self) -> Iterator[Difference]:
-        waiting = [ALL_NAMES]
+        waiting = [b""]
         while waiting:
             path = waiting.pop()
             below: list[bytes] = []
@@ -107,7 +105,8 @@ class _Comparison:
         with suppress(Huge):
             yield source.list(path)
             return
-        sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), self._spelling and self._spelling.key)
+        key = None if self._spelling is None else self._spelling.key
+        sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
         for names in source.names(path):
             sorter.add(names)
         for part in sorter.parts():
@@ -179,9 +178,7 @@ class _Comparison:
         if entry.kind is Kind.SYMLINK:
             ours, theirs = (os.readlink(single(entry.name), dir_fd=folder) for folder in at)
             if ours != theirs:
-                yield Difference(
-                    path, entry.kind, "target", f"{os.fsdecode(theirs)!a} instead of {os.fsdecode(ours)!a}"
-                )
+                yield Difference(path, entry.kind, "target", f"{printable(theirs)} instead of {printable(ours)}")
             return
         seen = [os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at]
         if len({(stat.S_IFMT(each.st_mode), each.st_rdev) for each in seen}) > 1:
@@ -258,10 +255,6 @@ class _Comparison:
             for each in members:
                 path = join(each.path, each.name)
                 if len(theirs) > 1:
-                    yield Difference(
-                        path, Kind.FILE, "links", "it shares its file with other names, but not in the mirror"
-                    )
+                    yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
                 elif each.mirror is not None and book.owner_of(each.mirror) != inode:
-                    yield Difference(
-                        path, Kind.FILE, "links", "in the mirror it shares a file with another one's names"
-                    )
+                    yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")

@@ -181,6 +181,7 @@ def _count(listing: Listing) -> int:
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     records = dict(work.kept)
     for name, settled in work.settled.items():
+        # Equal, not the same: where listings tell no inode numbers, it had to be looked at again.
         if present.get(name) == settled.mirror:
             racy = settled.racy or name in work.doubtful
             records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)

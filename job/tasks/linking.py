@@ -225,8 +225,8 @@ class Linker:
 
     def _other(self, first: _Name, name: _Name, record: Record) -> bool:
         """Have a name stand for the file, too; False if that cannot be, and it was brought up to date by itself."""
-        self._drift(name)
         if name.usable == record.mirror.inode:
+            self._drift(name)
             if not name.member.counted:
                 self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
             return True
@@ -245,12 +245,14 @@ class Linker:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            # It is compared then, as if it had no other names; inode numbers alone prove no drift.
             self._bench.keeper.refused("hard_links", error)
             self._batch.tidings.note_refusals(name.path)
             step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
             self._do(name, step, 1)
             return False
         self._put(name, temp, folder, record.mirror)
+        self._drift(name)
         self._tell(first, name, record)
         return True
 

@@ -1,5 +1,6 @@
 """Plant trees that a backup has to survive, and compare trees by content, mode, owner, times, links and xattrs."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -83,7 +84,12 @@ def _thing(seen: os.stat_result, content: object, xattrs: dict[str, bytes]) -> T
 
 
 def _xattrs(descriptor: int) -> dict[str, bytes]:
-    names = [name for name in os.listxattr(descriptor) if name.startswith("user.")]
+    try:
+        names = [name for name in os.listxattr(descriptor) if name.startswith("user.")]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
     return {name: os.getxattr(descriptor, name) for name in names}
 
 

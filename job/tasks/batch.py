@@ -44,6 +44,8 @@ class _Staged:
     temp: bytes
     copied: Copied
     racy: bool
+    fresh: bool
+    """Whether the mirror's folder had no such name."""
     event: FileCopied
 
 
@@ -96,9 +98,9 @@ class Batch:
         """Whether staged files wait for their names, and the contents they replace still take up room."""
         return bool(self._staged)
 
-    def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool) -> None:
+    def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Take a complete temp in; `event` is told once the file has its name for good."""
-        self._staged.append(_Staged(work, copied.source.name, temp, copied, racy, event))
+        self._staged.append(_Staged(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
         self.dirty = True
 
@@ -278,6 +280,8 @@ class Batch:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
                 self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
+            if staged.fresh and not self._bench.mirror.exact:
+                _insist_on_none(staged.name, folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
             made = _made(staged, folder)
         except OSError as error:
@@ -342,6 +346,13 @@ class Batch:
         self.tidings.note_refusals(path)
         self.tidings.counts.folders += not work.again
         return folder, rows
+
+
+def _insist_on_none(name: bytes, folder: int) -> None:
+    """See that a mirror which takes different names for the same does not have what its listing did not show."""
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
 
 
 def _made(staged: _Staged, folder: int) -> Entry | None:

@@ -111,7 +111,7 @@ class Deeds:
             case Action.KEEP:
                 self._keep(place, step)
             case Action.COPY:
-                self._copy(place, step)
+                self._copy(place, step, fresh=mirror is None)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
                 self._compare(place, step, mirror, record)
             case Action.MAKE_FOLDER:
@@ -160,7 +160,7 @@ class Deeds:
         self._temps += 1
         return b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
 
-    def _copy(self, place: Place, step: Step) -> None:
+    def _copy(self, place: Place, step: Step, *, fresh: bool = False) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
         most = self._bench.mirror.largest_file
         if most and entry.size > most:
@@ -191,7 +191,7 @@ class Deeds:
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
         self.drift(place, entry, step.drift)
-        self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns))
+        self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns), fresh=fresh)
         self._tacho.entry_done()
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:

@@ -171,6 +171,9 @@ class Visitor:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
         listing = place.work.listing
         place.work.linked = set(listing.linked)
+        if listing.linked and not self._means.hard_links:
+            why = "the mirror's file system knows one name of a file only"
+            self._bench.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
         members = members_of(place, present, shared, records, self._means)

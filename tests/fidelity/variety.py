@@ -41,12 +41,25 @@ def write(path: Path, content: bytes = b"content") -> Path:
 
 
 def _names(folder: Path, _: Scope) -> None:
-    for number, name in enumerate(HOSTILE_NAMES):
-        write(folder / os.fsdecode(name), b"%d\n" % number * number)
-        inner = folder / "folders" / os.fsdecode(name)
+    for number, hostile in enumerate(map(os.fsdecode, HOSTILE_NAMES)):
+        write(folder / hostile, b"%d\n" % number * number)
+        inner = folder / "folders" / hostile
         inner.mkdir(parents=True)
-        write(inner / os.fsdecode(name))
-    for name in ("case", "Case", "CASE", "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5", "A\u030a", "...", "-n", "~", "#x#"):
+        write(inner / hostile)
+    for name in (
+        "case",
+        "Case",
+        "CASE",
+        "caf\u00e9",
+        "cafe\u0301",
+        "\u212b",
+        "\u00c5",
+        "A\u030a",
+        "...",
+        "-n",
+        "~",
+        "#x#",
+    ):
         write(folder / name, os.fsencode(name))
     for name in ("Folder", "folder", "\u00e9", "e\u0301"):
         (folder / name).mkdir()

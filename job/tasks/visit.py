@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import decide, is_as_known
+from job.core.plan import Action, decide, is_as_known
 from job.core.record import Record
 from job.core.rows import decoded
 from job.errors import Stopped
@@ -148,12 +148,23 @@ class Visitor:
         members = members_of(place, present, shared, records, self._means)
         if not members:
             return False
+        self._make_room(place, present, records)
         part = None
         if isinstance(task, Part):
             part = task if task.borrowed else task._replace(rows="")
         fingerprint = task.fingerprint if isinstance(task, Visit) else b""
         self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members))
         return True
+
+    def _make_room(self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record]) -> None:
+        """Have folders take the place of what they replace: names may be met in them, too, so they cannot wait."""
+        for entry in place.work.listing.entries:
+            mirror, record = present.get(entry.name), records.get(entry.name)
+            if entry.kind is not Kind.FOLDER or mirror is None or mirror.kind is Kind.FOLDER:
+                continue
+            step = decide(join(place.work.listing.path, entry.name), entry, mirror, record, self._means)
+            if step.action is Action.MAKE_FOLDER:
+                self._deeds.do(place, step, mirror, record)
 
     def _place(self, path: bytes, listed: Callable[[bytes], Listing]) -> Place | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""

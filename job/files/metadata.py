@@ -139,13 +139,13 @@ class Keeper:
 
     def _shed_acl(self, name: bytes, folder: int) -> bool:
         """Take away what a special file has from its folder's default ACL: ACLs of such files are not carried over."""
+        shed: list[bool] = []
         try:
-            _by_name(name, folder, lambda path: os.removexattr(path, _ACCESS))
+            _by_name(name, folder, lambda path: shed.append(_without_acl(path)))
         except OSError as error:
-            if error.errno not in {errno.ENODATA, errno.ENOTSUP}:
+            if error.errno != errno.ENOTSUP:
                 self._refuse("acl", 0, error)
-            return False
-        return True
+        return any(shed)
 
     def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:
         uid, gid = wanted.st_uid, wanted.st_gid
@@ -207,6 +207,14 @@ def _by_name(name: bytes, folder: int, action: Callable[[str], None]) -> None:
         action(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _without_acl(path: str) -> bool:
+    # Not every file system tells whether there was one to be removed.
+    if _ACCESS not in os.listxattr(path):
+        return False
+    os.removexattr(path, _ACCESS)
+    return True
 
 
 def _kind(name: bytes) -> str:

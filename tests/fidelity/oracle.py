@@ -71,6 +71,10 @@ def _below(root: bytes, path: bytes) -> Iterator[bytes]:
                 yield from _below(root, inner)
 
 
+def is_no_folder(root: Path, name: bytes) -> bool:
+    return not stat.S_ISDIR(_stat(root, name).st_mode)
+
+
 def facts_of(root: Path, name: bytes) -> Facts | None:
     """Give what there is to know of an entry; none if it is not there."""
     path = os.path.join(os.fsencode(root), name)

@@ -29,6 +29,8 @@ class Scope:
     """Seconds since 1970. Ext4 and XFS clamp what is before 1901; ext4 ends in 2446, XFS in 2486."""
     largest_attribute: int = 3000
     """Bytes of one extended attribute. Ext4 has one block of 4096 for all of a file together."""
+    longest_target: int = 4000
+    """Bytes of what a symlink says; 1023 on XFS."""
 
     def moments(self) -> list[int]:
         """Give times in nanoseconds that have been wrong in some program."""

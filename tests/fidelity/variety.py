@@ -175,7 +175,7 @@ def _acls(folder: Path, scope: Scope) -> None:
         os.setxattr(inner, DEFAULT, value)
         write(inner / "heir")
         (inner / "link").symlink_to("heir")
-        if scope.unreadable or name not in {"read-only"}:
+        if scope.unreadable or name != "read-only":
             (inner / "below").mkdir()
         bare = write(inner / "disinherited")
         os.setxattr(bare, ACCESS, plain_acl(6, 4, 0))
@@ -193,7 +193,7 @@ def _links(folder: Path, scope: Scope) -> None:
         ("up", "../.."),
         ("self", "."),
         ("hostile", os.fsdecode(b"\xff\n\x1b[2J")),
-        ("long", "t" * 4000),
+        ("long", "t" * scope.longest_target),
         ("to a folder", "../modes"),
     ):
         (folder / name).symlink_to(target)

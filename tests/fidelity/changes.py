@@ -135,7 +135,7 @@ def swap_folders(tree: History) -> str:
 
 
 def _is_leaf(path: bytes) -> bool:
-    return is_folder(path) and not any(each.is_dir(follow_symlinks=False) for each in os.scandir(path))
+    return is_folder(path) and not any(is_folder(os.path.join(path, name)) for name in os.listdir(path))
 
 
 def _moved(tree: History, path: bytes, to: bytes) -> str:

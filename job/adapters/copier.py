@@ -46,12 +46,20 @@ class Copier:
     """Copies and hashes for one pair."""
 
     def __init__(
-        self, algorithm: str, keeper: Keeper, pace: Callable[[int], None], *, sync_each: bool, reflink: bool = False
+        self,
+        algorithm: str,
+        keeper: Keeper,
+        pace: Callable[[int], None],
+        *,
+        sync_each: bool,
+        reflink: bool = False,
+        sparse: bool = True,
     ) -> None:
         """`pace` is told of every chunk of bytes, and may wait or raise to stop; `sync_each` where syncfs is void.
 
-        With `reflink` contents are cloned where that can be done.
+        With `reflink` contents are cloned where that can be done; `sparse` leaves holes where the source has some.
         """
+        self._sparse = sparse
         self._algorithm = algorithm
         self._keeper = keeper
         self._pace = pace
@@ -89,7 +97,7 @@ class Copier:
             xattrs = self._keeper.attributes_of(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
-                if is_sparse(before):
+                if self._sparse and is_sparse(before):
                     os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
@@ -101,7 +109,7 @@ class Copier:
 
     def _writer(self, written: int, before: os.stat_result) -> Take:
         trickle = Trickle(written) if before.st_size >= _TRICKLE_BYTES else None
-        put = Holes(written).write if is_sparse(before) else partial(write_all, written)
+        put = Holes(written).write if self._sparse and is_sparse(before) else partial(write_all, written)
 
         def write(chunk: memoryview | bytes) -> None:
             put(chunk)

@@ -1,5 +1,6 @@
 """List folders by descriptor and fingerprint the listings: what did not move is passed over at the cost of a stat."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -8,10 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from job.core.entry import is_reserved, join
 from job.core.record import Stamp
 from job.core.rules import Rules
+from job.core.spelling import Spelling
 from job.files.crowd import fingerprint_of_sums, names_in, rows_named, whole_sums
 from job.files.listing import (
     Glance,
     Listing,
+    Row,
     Unlisted,
     Unreadable,
     entries_of,
@@ -27,11 +30,21 @@ from job.files.trail import Trail
 class Scanner:
     """Lists the folders below one root that are in scope."""
 
-    def __init__(self, root: int, rules: Rules, policy: bytes = b"", *, cross_mounts: bool = False) -> None:
+    def __init__(
+        self,
+        root: int,
+        rules: Rules,
+        policy: bytes = b"",
+        *,
+        cross_mounts: bool = False,
+        spelling: Spelling | None = None,
+    ) -> None:
         """Take an open root. `policy` is mixed into fingerprints: other options, other fingerprints.
 
-        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty.
+        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. By `spelling`
+        names that the mirror cannot hold are left out, and told as unreadable.
         """
+        self._spelling = spelling
         self._trail = Trail(root)
         self._device = None if cross_mounts else os.fstat(root).st_dev
         self._rules = rules
@@ -54,6 +67,19 @@ class Scanner:
             yield listing
             waiting.extend(join(path, name) for name in reversed(listing.folders))
 
+    def _in_scope(
+        self, path: bytes, rows: list[Row], folders: Sequence[bytes] | None, refused: Unreadable
+    ) -> list[Row]:
+        """Leave out what is out of scope, and, told in `refused`, what the mirror cannot hold."""
+        rows = self._rules.in_scope(path, rows, folders)
+        if self._spelling is None:
+            return rows
+        faults = self._spelling.faults([row[0] for row in rows])
+        if not faults:
+            return rows
+        refused += [(name, OSError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
+        return [row for row in rows if row[0] not in faults]
+
     def glance(self, path: bytes, share: int = 0) -> Glance:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._trail.goto(path)
@@ -61,7 +87,7 @@ class Scanner:
         salt = self._policy + stamp_of(seen)
         if self._is_elsewhere(seen):
             return Glance(fingerprint_of([], salt), [], 0, 0, 0, mount=True)
-        found = glance(folder, salt, lambda rows, folders: self._rules.in_scope(path, rows, folders), share)
+        found = glance(folder, salt, lambda rows, folders: self._in_scope(path, rows, folders, []), share)
         folders = _visited(path, found.folders)
         return found if len(folders) == len(found.folders) else found._replace(folders=folders)
 
@@ -71,9 +97,11 @@ class Scanner:
         before = os.fstat(folder)
         if self._is_elsewhere(before):
             return Listing(path, [], [], before, fingerprint_of([], self._policy + stamp_of(before)), [])
+        refused = Unreadable()
         entries, unreadable, linked = list_entries(
-            folder, lambda rows, folders: self._rules.in_scope(path, rows, folders)
+            folder, lambda rows, folders: self._in_scope(path, rows, folders, refused)
         )
+        unreadable += refused
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(
             path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable, linked
@@ -90,7 +118,8 @@ class Scanner:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
         folder = self._trail.goto(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
-        entries = entries_of(self._rules.in_scope(path, rows_named(folder, names, unreadable, linked)))
+        rows = rows_named(folder, names, unreadable, linked)
+        entries = entries_of(self._in_scope(path, rows, None, unreadable))
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(path, entries, folders, before, b"", unreadable, linked)
 

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from job.adapters.index import Index
-from job.adapters.scanner import MirrorWatch, Scanner
-from job.app.tools import index_to_read, set_up
+from job.adapters.scanner import MirrorWatch
+from job.app.tools import index_to_read, set_up, source_scanner
+from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER
-from job.core.events import IndexRebuilt
+from job.core.events import IndexRebuilt, MirrorProbed
 from job.core.outcome import Refusal
-from job.core.rules import Rules
 from job.errors import IndexUnusable, Refused
+from job.files import probe
 from job.files.index_file import IndexTorn, set_aside
+from job.files.trail import open_root
 from job.tasks.bench import Assignment, Bench, Crew
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
@@ -28,10 +30,30 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
     def recruit() -> Crew:
         from job.app.worker import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
 
-        return crew(work, roots)
+        return crew(work, roots, able)
 
-    with _open_index(work, f"/proc/self/fd/{roots.state}") as memory, set_up(work, roots, memory, meter) as bench:
+    with contextlib.ExitStack() as tidy:
+        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}"))
+        able = _probed(work, roots)
+        bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
         yield replace(bench, recruit=recruit)
+
+
+def _probed(work: Assignment, roots: Roots) -> Capabilities:
+    """Find out what the mirror can hold, unless that is known."""
+    able = probe.known(roots.mirror, roots.state)
+    if able is not None:
+        return able
+    try:
+        able = probe.probe(roots.mirror)
+        probe.remember(able, roots.mirror, roots.state)
+    except OSError:
+        # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
+        return able or Capabilities()
+    pair = work.pair.name
+    lacks = tuple(able.lacks)
+    work.emit(MirrorProbed(cycle_id=work.cycle_id, pair=pair, file_system=able.file_system, lacks=lacks))
+    return able
 
 
 @contextlib.contextmanager
@@ -56,12 +78,26 @@ def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
 def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
     """Make what a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
-        index = tidy.enter_context(contextlib.closing(index_to_read(state_folder(config, pair))))
-        scanner = Scanner(source, Rules(pair.exclude), policy=pair.outlook, cross_mounts=pair.cross_mounts)
+        state = state_folder(config, pair)
+        index = tidy.enter_context(contextlib.closing(index_to_read(state)))
+        able = known_capabilities(state, mirror) or Capabilities()
+        scanner = source_scanner(pair, source, able)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
-        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index)
+        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=able)
+
+
+def known_capabilities(state: str, mirror: int) -> Capabilities | None:
+    """Give what was found out of an open mirror that has its state there; None if nothing was."""
+    try:
+        folder = open_root(state)
+    except OSError:
+        return None
+    try:
+        return probe.known(mirror, folder)
+    finally:
+        os.close(folder)
 
 
 def state_folder(config: Config, pair: Pair) -> str:

@@ -11,8 +11,11 @@ from job.adapters.leftovers import Leftovers
 from job.adapters.linkbook import LinkBook
 from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
+from job.core.capabilities import Capabilities
+from job.core.config.effective import Pair
 from job.core.outcome import Refusal
 from job.core.rules import Rules
+from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.index_file import IndexTorn
@@ -41,17 +44,19 @@ class MirrorSync:
 
 
 @contextlib.contextmanager
-def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: int = 0) -> Iterator[Bench]:
-    """Make what one process needs; `slot` is the worker's number, 0 for the main process."""
+def set_up(
+    work: Assignment, roots: Roots, memory: Index, tacho: Tacho, mirror: Capabilities, slot: int = 0
+) -> Iterator[Bench]:
+    """Make what one process needs, for a `mirror` that can do so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        source = Scanner(roots.source, Rules(pair.exclude), policy=pair.outlook, cross_mounts=pair.cross_mounts)
+        source = source_scanner(pair, roots.source, mirror)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
         leftovers = Leftovers(roots.state, slot)
         tidy.callback(leftovers.close)
-        keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid)
+        keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid, grain_ns=mirror.mtime_grain_ns)
         sync = MirrorSync(roots.mirror)
         pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
         yield Bench(
@@ -61,11 +66,25 @@ def set_up(work: Assignment, roots: Roots, memory: Index, tacho: Tacho, slot: in
             watch=watch,
             memory=memory,
             leftovers=leftovers,
-            copyist=Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink),
+            copyist=Copier(
+                pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse
+            ),
             keeper=keeper,
             sync=sync,
             linkbook=LinkBook,
+            mirror=mirror,
         )
+
+
+def source_scanner(pair: Pair, root: int, mirror: Capabilities) -> Scanner:
+    """Give what lists the open root of a source, for a mirror that can do so much."""
+    return Scanner(
+        root,
+        Rules(pair.exclude),
+        policy=pair.outlook + mirror.outlook,
+        cross_mounts=pair.cross_mounts,
+        spelling=None if mirror.exact else Spelling(mirror),
+    )
 
 
 def index_to_read(folder: str) -> Index:

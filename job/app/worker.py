@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from job.adapters.crew import Crew, Descriptor, Post
 from job.app.tools import collect_rarely, index_to_read, set_up
+from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.events import Event
 from job.core.packed import Packed
@@ -38,16 +39,18 @@ class Orders(NamedTuple):
     source: Descriptor
     mirror: Descriptor
     state: Descriptor
+    able: Capabilities
+    """What the mirror can hold."""
     verbose: bool
     slot: int
 
 
-def crew(work: Assignment, roots: Roots) -> Crew:
+def crew(work: Assignment, roots: Roots, able: Capabilities) -> Crew:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        return Orders(work.cycle_id, work.pair, source, mirror, state, work.verbose, slot)
+        return Orders(work.cycle_id, work.pair, source, mirror, state, able, work.verbose, slot)
 
     return Crew(serve, orders, work.workers)
 
@@ -71,7 +74,9 @@ def _serve(post: Post, orders: Orders) -> None:
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         memory = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
-        bench = tidy.enter_context(set_up(work, Roots(source, mirror, state), memory, counter, orders.slot))
+        bench = tidy.enter_context(
+            set_up(work, Roots(source, mirror, state), memory, counter, orders.able, orders.slot)
+        )
         visitor = Visitor(bench, work, counter, post.send)
         post.send(Ready())
         try:

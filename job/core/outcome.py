@@ -33,6 +33,7 @@ class Skip(StrEnum):
     UNCHANGED = "unchanged"
     SPECIAL_FILE = "special_file"
     VANISHED = "vanished"
+    NOT_HELD = "not_held"
 
 
 class Drift(StrEnum):

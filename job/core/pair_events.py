@@ -85,9 +85,19 @@ class MetadataNotKept(PairEvent):
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`."""
+    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`."""
     path: bytes
     error: str
+
+
+class MirrorProbed(PairEvent):
+    """It was found out what the mirror's file system can hold: told when it is used first, or has changed."""
+
+    name = "mirror_probed"
+
+    file_system: str
+    lacks: tuple[str, ...]
+    """What it does not hold; nothing if it holds everything."""
 
 
 class MountSkipped(PairEvent):

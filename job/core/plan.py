@@ -26,6 +26,8 @@ class Action(StrEnum):
     """Hash both sides (or read both links, or see what special files they are); copy only if they differ."""
     MAKE_FOLDER = "make_folder"
     """Make the folder; if something else has its name, replace it."""
+    NOTE = "note"
+    """The mirror's file system cannot hold it: have the index hold what it takes to make it again."""
     SKIP_SPECIAL = "skip_special"
     """Count it; never open it."""
     REFUSE_NAME = "refuse_name"
@@ -51,6 +53,15 @@ class Means(NamedTuple):
     """`compare: checksum`: believe no times."""
     specials: bool = False
     """Whether FIFOs, sockets and devices are made in the mirror, too."""
+    fifos: bool = True
+    """Whether the mirror can hold these."""
+    symlinks: bool = True
+    """Whether the mirror can hold symlinks."""
+    hard_links: bool = True
+    """Whether several names in the mirror can share a file."""
+
+
+_PLURALS = {Kind.SYMLINK: "symlinks", Kind.SPECIAL: "special files"}
 
 
 def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
@@ -75,13 +86,19 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
     kind = source.kind
     if kind is Kind.SPECIAL and not means.specials:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
+    if (kind is Kind.SYMLINK and not means.symlinks) or (kind is Kind.SPECIAL and not means.fifos):
+        return Step(Action.NOTE, source, f"the mirror's file system holds no {_PLURALS[kind]}")
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
+    return _decide_content(source, mirror, record, means)
+
+
+def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, means: Means) -> Step:
     if mirror is None:
         if record is None:
             return Step(Action.COPY, source, "new")
         return Step(Action.COPY, source, "missing in the mirror", Drift.MISSING)
-    if mirror.kind is not kind:
+    if mirror.kind is not source.kind:
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
         return _decide_as_left(source, record, means)

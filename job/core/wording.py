@@ -35,6 +35,7 @@ SENTENCES = {
     "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",
     "worker_lost": "A worker process is lost, what it was doing fails: {error}",
     "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
+    "mirror_probed": "The mirror's file system ({file_system}) does not hold: {lacks}",
     "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",

@@ -33,8 +33,12 @@ class Refused(NamedTuple):
 class Keeper:
     """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
-    def __init__(self, *, security: bool = False, setuid: bool = False) -> None:
-        """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel."""
+    def __init__(self, *, security: bool = False, setuid: bool = False, grain_ns: int = 1) -> None:
+        """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel.
+
+        `grain_ns` is to how many nanoseconds the mirror keeps times.
+        """
+        self._grain_ns = grain_ns
         self._security = security
         self._setuid = setuid
         self._untold: list[Refused] = []
@@ -57,7 +61,7 @@ class Keeper:
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
         return (
-            found.st_mtime_ns == wanted.st_mtime_ns
+            abs(found.st_mtime_ns - wanted.st_mtime_ns) < self._grain_ns
             and _is_owned(found, wanted)
             and stat.S_IMODE(found.st_mode) == self.mode_of(wanted.st_mode)
         )

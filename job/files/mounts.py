@@ -17,6 +17,8 @@ class Mount:
     """Path of the mounted folder on its own file system."""
     point: bytes
     type: str
+    options: str
+    """Of this mount and of the file system."""
 
 
 def table() -> list[Mount]:
@@ -30,9 +32,11 @@ def table() -> list[Mount]:
 
 def _parse(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
-    _, _, device, root, point = before.split(b" ")[:5]
+    _, _, device, root, point, own = before.split(b" ")[:6]
     major, _, minor = device.partition(b":")
-    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), after.split(b" ")[0].decode("ascii"))
+    kind, *_, general = after.rstrip(b"\n").split(b" ")
+    options = os.fsdecode(own + b"," + general)
+    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), kind.decode("ascii"), options)
 
 
 def _unescaped(path: bytes) -> bytes:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
@@ -202,6 +203,8 @@ class Bench:
     sync: Sync
     linkbook: Callable[[], Book]
     """Gives a new list of hard links."""
+    mirror: Capabilities
+    """What the mirror can hold."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 
@@ -224,6 +227,13 @@ class Assignment:
     """Entries of a job from which workers pay."""
 
 
-def means_of(pair: Pair) -> Means:
+def means_of(pair: Pair, mirror: Capabilities) -> Means:
     """Give what decides about a pair's entries besides themselves."""
-    return Means(pair.checksum, pair.compare == "checksum", pair.specials == "recreate")
+    return Means(
+        pair.checksum,
+        pair.compare == "checksum",
+        pair.specials == "recreate",
+        fifos=mirror.fifos,
+        symlinks=mirror.symlinks,
+        hard_links=mirror.hard_links,
+    )

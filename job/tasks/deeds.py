@@ -1,5 +1,6 @@
 """Deeds: do to one entry what was decided. Everything an entry may suffer is caught here, and told as its failure."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -110,6 +111,11 @@ class Deeds:
             case Action.SKIP_SPECIAL:
                 place.work.specials += 1
                 self._skip(place, step, Skip.SPECIAL_FILE)
+            case Action.NOTE:
+                what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
+                self._bench.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+                self._batch.tidings.note_refusals(self._path(place, step.entry))
+                self._skip(place, step, Skip.NOT_HELD)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
 
@@ -147,6 +153,11 @@ class Deeds:
 
     def _copy(self, place: Place, step: Step) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
+        most = self._bench.mirror.largest_file
+        if most and entry.size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
+            )
         temp = self.new_temp()
         self._batch.announce(place.work)
         try:

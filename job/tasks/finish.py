@@ -9,6 +9,7 @@ from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
+from job.core.spelling import Spelling
 from job.files.crowd import fingerprint_of_sums, sums_of
 from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
@@ -42,6 +43,8 @@ class Work:
     specials: int = 0
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
+    spelling: Spelling | None = None
+    """Of a mirror that takes different names for the same."""
     policy: str = ""
     """Options under which the mirror is made."""
     linked: set[bytes] = field(default_factory=set)
@@ -79,7 +82,10 @@ def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDon
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
-    records = _records(work, {entry.name: entry for entry in present})
+    named = {entry.name: entry for entry in present}
+    if work.spelling is not None:
+        named = work.spelling.matched([entry.name for entry in listing.entries], named)
+    records = _records(work, named)
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.sure else b"",
         stamp=stamp,
@@ -166,7 +172,7 @@ def _count(listing: Listing) -> int:
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     records = dict(work.kept)
     for name, settled in work.settled.items():
-        if present.get(name) is settled.mirror:
+        if present.get(name) == settled.mirror:
             racy = settled.racy or name in work.doubtful
             records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)
         else:

@@ -38,6 +38,8 @@ def members_of(
     `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
     what was linked may have been parted.
     """
+    if not means.hard_links:
+        return []
     listing = place.work.listing
     ours, theirs = set(listing.linked), set(shared)
     part = place.work.portion.number if place.work.portion else 0
@@ -84,6 +86,11 @@ class _Name:
         return self.mirror.inode if self.mirror and self.mirror.kind is self.entry.kind else None
 
     @property
+    def blocked(self) -> bool:
+        """Whether it will fail, most likely: a folder gives way only if it is empty."""
+        return self.mirror is not None and self.mirror.kind is Kind.FOLDER
+
+    @property
     def intact(self) -> bool:
         record = self.member.record
         return record is not None and record.mirror.inode == self.usable
@@ -104,7 +111,7 @@ class Linker:
     def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair)
+        self._means = means_of(work.pair, bench.mirror)
         self._batch = batch
         self._deeds = deeds
         self._sources = Trail(bench.source_root)
@@ -118,16 +125,19 @@ class Linker:
 
     def link_up(self, task: LinkUp) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
-        files = [file for file in map(self._first, task.groups) if file is not None]
-        # What others are to be linked to must have its name, and be safe under it.
-        self._batch.commit()
-        alone: list[_Name] = []
-        for file in files:
-            self._others(file, alone)
-        if alone:
+        groups = task.groups
+        while groups:
+            files = [file for file in map(self._first, groups) if file is not None]
+            # What others are to be linked to must have its name, and be safe under it.
             self._batch.commit()
-        for name in alone:
-            self._note(name, self._outcome(name, Action.COPY))
+            stuck = [file for file in files if file.first.work.failure is Failure.TYPE_CONFLICT and file.others]
+            alone = [name for file in files if file not in stuck for name in self._others(file)]
+            if alone:
+                self._batch.commit()
+            for name in alone:
+                self._note(name, self._outcome(name, Action.COPY))
+            # Something is in the way of that one name; the file goes under the next one.
+            groups = [Group([name.member for name in file.others], frozenset()) for file in stuck]
 
     # The first name --------------------------------------------------------------------------------------------------
 
@@ -136,7 +146,9 @@ class Linker:
         for name in names:
             name.taken = name.usable in group.taken
         shares = Counter(name.usable for name in names)
-        names.sort(key=lambda name: (name.usable is None or name.taken, not name.intact, -shares[name.usable]))
+        names.sort(
+            key=lambda each: (each.blocked, each.usable is None or each.taken, not each.intact, -shares[each.usable])
+        )
         for number, name in enumerate(names):
             if self._assignment.stop():
                 raise Stopped("stopped between two files")
@@ -144,9 +156,9 @@ class Linker:
             if name.taken:
                 step = Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
             self._do(name, step, shares[name.usable])
-            if name.work.sure or name.work.failure is not None:
-                return _File(name, step.action, names[:number] + names[number + 1 :])
-            # It went away just now; the file may have other names still.
+            if name.work.sure:
+                return _File(name, step.action, names[number + 1 :])
+            # It failed, which is told, or went away just now; the file has other names still.
         return None
 
     def _look(self, member: Member) -> _Name | None:
@@ -196,7 +208,9 @@ class Linker:
 
     # The other names -------------------------------------------------------------------------------------------------
 
-    def _others(self, file: _File, alone: list[_Name]) -> None:
+    def _others(self, file: _File) -> list[_Name]:
+        """Link the other names; gives those that could not be, and are copied by themselves."""
+        alone: list[_Name] = []
         record = self._outcome(file.first, file.action)
         self._note(file.first, record)
         for name in file.others:
@@ -220,6 +234,7 @@ class Linker:
                 self._note(name, own)
             else:
                 alone.append(name)
+        return alone
 
     def _other(self, first: _Name, name: _Name, record: Record) -> bool:
         """Have a name stand for the file, too; False if that cannot be, and it was brought up to date by itself."""

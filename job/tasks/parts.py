@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from job.core.entry import STATE_FOLDER
-from job.files.crowd import count_in, names_in
+from job.files.crowd import names_in
 from job.files.listing import CHUNK
 
 Names: TypeAlias = tuple[bytes, ...]
@@ -36,15 +36,18 @@ def parts_for(names: int, known: int) -> int:
 class Sorter:
     """Sorts names into parts, and packs them as they come."""
 
-    def __init__(self, parts: int) -> None:
+    def __init__(self, parts: int, key: Callable[[bytes], bytes] | None = None) -> None:
+        """`key` is equal for names that have to be in one part."""
+        self._key = key
         self._near = [bytearray() for _ in range(parts)]
         self._packed: list[list[bytes]] = [[] for _ in range(parts)]
 
     def add(self, names: Iterable[bytes]) -> None:
         """Take names in."""
         near, mask, checksum = self._near, len(self._near) - 1, zlib.crc32
+        key = self._key
         for name in names:
-            heap = near[checksum(name) & mask]
+            heap = near[checksum(key(name) if key else name) & mask]
             heap += name
             heap += _BETWEEN
         for number, heap in enumerate(near):
@@ -72,12 +75,11 @@ def names_of(part: Names) -> list[bytes]:
     return sorted(names)
 
 
-def heaps(source: int, mirror: int, known: int, breathe: Callable[[], None]) -> list[Names]:
-    """Sort the names of an open source folder and its mirror into parts, of which there were `known` before.
+def heaps(source: int, mirror: int, sorter: Sorter, breathe: Callable[[], None]) -> list[Names]:
+    """Sort the names of an open source folder and its mirror into parts.
 
     `breathe` is called now and then; what it raises ends it. Raises `OSError`.
     """
-    sorter = Sorter(parts_for(max(count_in(source), count_in(mirror)), known))
     for names in names_in(source):
         breathe()
         sorter.add(names)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
@@ -30,6 +31,8 @@ class Preview:
     watch: Watch
     mirror_root: int
     memory: Memory
+    mirror: Capabilities
+    """What the mirror can hold, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
 
 def _folder(view: Preview, change: Changed, trail: Trail) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
-    means = means_of(view.pair)
+    means = means_of(view.pair, view.mirror)
     try:
         for listing, rows in _listings(view, path, huge=change.huge):
             for unknown, trouble in listing.unreadable:

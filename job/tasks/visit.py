@@ -4,14 +4,16 @@ What goes wrong in one place is told and passed over; the next one goes on.
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import Action, decide, is_as_known
+from job.core.plan import decide, is_as_known
 from job.core.record import Record
 from job.core.rows import decoded
+from job.core.spelling import Spelling
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
@@ -22,7 +24,7 @@ from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
 from job.tasks.finish import Portion, Settled, Work, finish_whole
 from job.tasks.linking import Linker, members_of
-from job.tasks.parts import heaps, names_of
+from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.sweep import sweep_folder
 
 
@@ -32,13 +34,14 @@ class Visitor:
     def __init__(self, bench: Bench, work: Assignment, tacho: Tacho, deliver: Callable[[Placed], None]) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair)
+        self._means = means_of(work.pair, bench.mirror)
         self._sources = Trail(bench.source_root)
         self._mirrors = Trail(bench.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
         self._deeds = Deeds(bench, work, self._batch, tacho)
+        self._spelling = None if bench.mirror.exact else Spelling(bench.mirror)
         self._linker = Linker(bench, work, self._batch, self._deeds)
         self._tacho = tacho
 
@@ -124,6 +127,7 @@ class Visitor:
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
             return
+        present = self._spelled(place, present)
         listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
         records = decoded(visit.rows, self._assignment.pair.policy)
         if self._has_to_wait(visit, place, present, shared, records):
@@ -131,6 +135,18 @@ class Visitor:
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
         self._entries(place, present, records, visit.links)
+
+    def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
+        """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
+        if self._spelling is None:
+            return present
+        found = self._spelling.matched([entry.name for entry in place.work.listing.entries], present)
+        for name, held in zip(found, present, strict=True):
+            if name != held and self._spelling.respelled(name, held):
+                with suppress(OSError):  # it goes on under its old spelling
+                    os.rename(held, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+                    self._batch.dirty = True
+        return found
 
     def _has_to_wait(
         self,
@@ -148,23 +164,18 @@ class Visitor:
         members = members_of(place, present, shared, records, self._means)
         if not members:
             return False
-        self._make_room(place, present, records)
+        for entry in listing.entries:
+            # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
+            mirror = present.get(entry.name)
+            if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
+                step = decide(join(listing.path, entry.name), entry, mirror, None, self._means)
+                self._deeds.do(place, step, mirror, None)
         part = None
         if isinstance(task, Part):
             part = task if task.borrowed else task._replace(rows="")
         fingerprint = task.fingerprint if isinstance(task, Visit) else b""
         self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members))
         return True
-
-    def _make_room(self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record]) -> None:
-        """Have folders take the place of what they replace: names may be met in them, too, so they cannot wait."""
-        for entry in place.work.listing.entries:
-            mirror, record = present.get(entry.name), records.get(entry.name)
-            if entry.kind is not Kind.FOLDER or mirror is None or mirror.kind is Kind.FOLDER:
-                continue
-            step = decide(join(place.work.listing.path, entry.name), entry, mirror, record, self._means)
-            if step.action is Action.MAKE_FOLDER:
-                self._deeds.do(place, step, mirror, record)
 
     def _place(self, path: bytes, listed: Callable[[bytes], Listing]) -> Place | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
@@ -174,6 +185,7 @@ class Visitor:
             listing = listed(path)
             source = self._sources.goto(path)
             work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
+            work.spelling = self._spelling
         except Huge:
             raise
         except FileNotFoundError:
@@ -286,11 +298,16 @@ class Visitor:
             # All of it before the first part is begun: no part may take another's temps for left ones.
             self._batch.dirty |= sweep_temps(place.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
-            names = heaps(place.source, place.mirror, task.parts, self._breathe)
+            key = None if self._spelling is None else self._spelling.key
+            names = heaps(place.source, place.mirror, Sorter(self._parts_for(place, task), key), self._breathe)
         except OSError as error:
             self._fail(path, error)
             return
         self._batch.onward.divided.append(Divided(path, fingerprint, names))
+
+    @staticmethod
+    def _parts_for(place: Place, task: Split) -> int:
+        return parts_for(max(count_in(place.source), count_in(place.mirror)), task.parts)
 
     def _part(self, task: Part) -> None:
         names = names_of(task.names)

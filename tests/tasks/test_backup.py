@@ -18,6 +18,7 @@ from job.core.events import (
     FileSkipped,
     FileUpdated,
     FoldersUnchanged,
+    MirrorProbed,
     PairFailed,
     PairFinished,
     PairRefused,
@@ -74,7 +75,15 @@ def test_a_cycle_is_told_from_start_to_end(shop: Workshop) -> None:
 
     told = shop.cycle()
 
-    assert kinds(told) == [CycleStarted, PairStarted, FileCopied, BatchCommitted, PairFinished, CycleFinished]
+    assert kinds(told) == [
+        CycleStarted,
+        MirrorProbed,
+        PairStarted,
+        FileCopied,
+        BatchCommitted,
+        PairFinished,
+        CycleFinished,
+    ]
 
 
 def test_an_unchanged_pair_is_told_in_one_line(shop: Workshop) -> None:

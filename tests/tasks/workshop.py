@@ -122,7 +122,7 @@ class Workshop:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
         def recruit() -> Crew:
-            crew = worker.crew(work, roots)
+            crew = worker.crew(work, roots, bench.mirror)
             crew._work = partial(serve_ahead, self.ahead_ns)
             self.brief(crew)
             return crew

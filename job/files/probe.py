@@ -1,0 +1,205 @@
+"""Probe: find out what a mirror's file system can hold, by trying it in a folder of our own, and remember it.
+
+Nothing is asked that would take room: a hole that is filled with zeros at once is a megabyte long. What was found is
+believed as long as the file system, its mount options and the user are the same.
+"""
+
+import json
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from job.core.capabilities import Capabilities, capabilities_of
+from job.core.entry import TEMP_PREFIX
+from job.files import mounts
+from job.files.atomic import create, replace_file, write_all
+from job.files.durable import syncfs_means_something
+from job.files.trail import open_folder, open_name
+
+FILE_NAME = b"mirror.json"
+"""In the state folder: what was found."""
+_FORMAT = 1
+_FOLDER = TEMP_PREFIX + b"probe"
+_SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
+"""Characters that some file system or other refuses."""
+_FINE_NS = 1_234_567_891_123_456_789
+"""An odd second with all nine digits."""
+_COMPOSED, _DECOMPOSED = b"na\xc3\xafve", b"nai\xcc\x88ve"
+"""One word in two forms of Unicode, NFC and NFD."""
+_GRAINS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+_SIZES = (1 << 31, 1 << 32, 1 << 40)
+_HOLE_BYTES = 1 << 20
+_SOMEBODY = 12_345
+_NOBODY_ID = 0xFFFFFFFF
+_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, rights, who)
+    for tag, rights, who in (
+        (1, 6, _NOBODY_ID),
+        (2, 4, _SOMEBODY),
+        (4, 4, _NOBODY_ID),
+        (16, 4, _NOBODY_ID),
+        (32, 0, _NOBODY_ID),
+    )
+)
+"""Of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
+_MOST_BYTES = 1 << 16
+
+
+def known(mirror: int, state: int) -> Capabilities | None:
+    """Give what was found out of an open mirror before; None if that does not hold any more."""
+    try:
+        descriptor = open_name(FILE_NAME, state)
+    except OSError:
+        return None
+    try:
+        document = json.loads(os.read(descriptor, _MOST_BYTES))
+        return capabilities_of(document["capabilities"]) if document["key"] == _key(mirror) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def remember(found: Capabilities, mirror: int, state: int) -> None:
+    """Keep what was found out. Raises `OSError`."""
+    document = {"key": _key(mirror), "capabilities": found._asdict()}
+    replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
+
+
+def probe(mirror: int) -> Capabilities:
+    """Try out an open mirror folder. Raises `OSError` if nothing can be made in it."""
+    kind = mounts.file_system_type(os.fstat(mirror).st_dev)
+    with _room(mirror) as folder:
+        forbidden = _forbidden(folder)
+        file = create(b"file", folder)
+        try:
+            write_all(file, b"content")
+            sparse = _is_sparse(file)
+            return Capabilities(
+                file_system=kind,
+                symlinks=_works(lambda: os.symlink("text", b"link", dir_fd=folder)),
+                hard_links=_works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)),
+                fifos=_works(lambda: os.mkfifo(b"pipe", dir_fd=folder)),
+                modes=_keeps_modes(file),
+                xattrs=_keeps(file, "user.truecopy", b"\0odd\xff"),
+                acls=_keeps(file, "system.posix_acl_access", _ACL),
+                owners=_keeps_owners(file),
+                sparse=sparse,
+                syncfs=syncfs_means_something(mirror),
+                longest_name=os.fstatvfs(mirror).f_namemax,
+                largest_file=_largest(file) if sparse else 0,
+                mtime_grain_ns=_grain(file),
+                forbidden=forbidden,
+                case_sensitive=not (_makes(b"Case", folder) and _exists(b"cASE", folder)),
+                normalises=not _makes(_COMPOSED, folder) or _exists(_DECOMPOSED, folder) or _lacks(_COMPOSED, folder),
+                any_bytes=_makes(b"bytes\xff", folder) and not _lacks(b"bytes\xff", folder),
+                trailing=all(_makes(name, folder) and not _lacks(name, folder) for name in (b"dot.", b"space ")),
+            )
+        finally:
+            os.close(file)
+
+
+def _key(mirror: int) -> list[object]:
+    seen = os.fstat(mirror)
+    device = os.major(seen.st_dev), os.minor(seen.st_dev)
+    mount = next((each for each in mounts.table() if each.device == device), None)
+    system = os.fstatvfs(mirror).f_fsid
+    # An identity of its own is not everybody's; then the device has to do.
+    where = system or seen.st_dev
+    return [_FORMAT, where, mount.type if mount else "", mount.options if mount else "", os.geteuid()]
+
+
+@contextmanager
+def _room(mirror: int) -> Iterator[int]:
+    """Give an open folder of our own in the mirror, gone in the end; one that a killed run left is used again."""
+    with suppress(FileExistsError):
+        os.mkdir(_FOLDER, 0o700, dir_fd=mirror)
+    folder = open_folder(_FOLDER, mirror)
+    try:
+        _clear(folder)
+        yield folder
+    finally:
+        _clear(folder)
+        os.close(folder)
+        os.rmdir(_FOLDER, dir_fd=mirror)
+
+
+def _clear(folder: int) -> None:
+    for name in os.listdir(folder):
+        os.unlink(name, dir_fd=folder)
+
+
+def _works(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except OSError:
+        return False
+    return True
+
+
+def _forbidden(folder: int) -> str:
+    names = {each: f"a{each}b".encode() for each in _SUSPECTS}
+    made = [each for each, name in names.items() if _makes(name, folder)]
+    held = {os.fsencode(name) for name in os.listdir(folder)}
+    return "".join(each for each in _SUSPECTS if each not in made or names[each] not in held)
+
+
+def _makes(name: bytes, folder: int) -> bool:
+    return _works(lambda: os.close(create(name, folder)))
+
+
+def _exists(name: bytes, folder: int) -> bool:
+    return _works(lambda: os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+
+def _lacks(name: bytes, folder: int) -> bool:
+    """Tell whether the listing does not show just this name, whatever can be opened by it."""
+    return name not in {os.fsencode(each) for each in os.listdir(folder)}
+
+
+def _keeps_modes(file: int) -> bool:
+    def keeps(mode: int) -> bool:
+        return _works(lambda: os.fchmod(file, mode)) and stat.S_IMODE(os.fstat(file).st_mode) == mode
+
+    return keeps(0o640) and keeps(0o751) and keeps(0o600)
+
+
+def _keeps(file: int, name: str, value: bytes) -> bool:
+    try:
+        os.setxattr(file, name, value)
+        return os.getxattr(file, name) == value
+    except OSError:
+        return False
+
+
+def _keeps_owners(file: int) -> bool:
+    if not _works(lambda: os.fchown(file, _SOMEBODY, _SOMEBODY)):
+        return False
+    seen = os.fstat(file)
+    return (seen.st_uid, seen.st_gid) == (_SOMEBODY, _SOMEBODY)
+
+
+def _grain(file: int) -> int:
+    """Find the smallest grain that explains what became of a time."""
+    with suppress(OSError):
+        os.utime(file, ns=(_FINE_NS, _FINE_NS))
+    kept = os.fstat(file).st_mtime_ns
+    return next((grain for grain in _GRAINS_NS if abs(kept - _FINE_NS) < grain and kept % grain == 0), _GRAINS_NS[-1])
+
+
+def _is_sparse(file: int) -> bool:
+    if not _works(lambda: os.ftruncate(file, _HOLE_BYTES)):
+        return False
+    with suppress(OSError):
+        os.fsync(file)
+    return os.fstat(file).st_blocks * 512 < _HOLE_BYTES // 2
+
+
+def _largest(file: int) -> int:
+    """Find out how long a file may be, if that is little; only where holes take no room."""
+    for size in _SIZES:
+        if not _works(lambda size=size: os.ftruncate(file, size)):  # type: ignore[misc]
+            return size - 1
+    return 0

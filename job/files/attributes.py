@@ -14,6 +14,8 @@ ATTRIBUTES = ("acl", "xattr")
 _ACL = "system.posix_acl_"
 _ORDINARY = ("user.", _ACL)
 _ALL = (*_ORDINARY, "security.", "trusted.")
+_ACL_OF_XFS = "trusted.SGI_ACL_"
+"""XFS shows ACLs by a second name, too: what goes with the one is not there to be removed by the other."""
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
 """What file systems say of metadata that they do not hold, or do not let us have or set."""
 
@@ -36,7 +38,7 @@ def read_attributes(descriptor: int, *, security: bool) -> dict[bytes, bytes]:
         raise
     found: dict[bytes, bytes] = {}
     for name in names:
-        if name.startswith(_ALL if security else _ORDINARY):
+        if name.startswith(_ALL if security else _ORDINARY) and not name.startswith(_ACL_OF_XFS):
             with suppress(FileNotFoundError):
                 found[os.fsencode(name)] = _value(descriptor, name)
     return found

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX
-from job.files.listing import AT_ONCE, CHUNK, Row, Unreadable, read_rows, row_of
+from job.files.listing import AT_ONCE, CHUNK, Row, Unreadable, read_rows, row_of, scan
 
 _MARSHAL_VERSION = 2
 
@@ -25,14 +25,14 @@ NOTHING: Sums = (0,) * 9
 
 def names_in(folder: int) -> Iterator[list[bytes]]:
     """Give the names in an open folder, some at a time. Raises `OSError`."""
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         while names := [item.name.encode("utf-8", "surrogateescape") for item in islice(found, CHUNK)]:
             yield names
 
 
 def count_in(folder: int) -> int:
     """Count the names in an open folder. Raises `OSError`."""
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         return sum(1 for _ in found)
 
 
@@ -76,7 +76,7 @@ def added(one: Sums, other: Sums) -> Sums:
 def whole_sums(folder: int) -> Sums | None:
     """Add up an open mirror folder; None if a name in it could not be examined. Raises `OSError`."""
     total, unreadable = NOTHING, Unreadable()
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         while items := list(islice(found, AT_ONCE)):
             total = added(total, sums_of(read_rows(items, unreadable)))
     return None if unreadable else total
@@ -90,7 +90,7 @@ def fingerprint_of_sums(sums: Sums) -> bytes:
 def sweep_temps(folder: int) -> bool:
     """Remove the temps in an open mirror folder; True if there were any. Raises `OSError`."""
     prefix = os.fsdecode(TEMP_PREFIX)
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         temps = [each.name for each in found if each.name.startswith(prefix) and not each.is_dir(follow_symlinks=False)]
     for name in temps:
         os.unlink(name, dir_fd=folder)

@@ -9,6 +9,7 @@ import marshal
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -98,6 +99,15 @@ class Unlisted(NamedTuple):
     error: OSError
 
 
+def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
+    """List an open folder as it is now. Raises `OSError`.
+
+    Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+    """
+    os.lseek(folder, 0, os.SEEK_SET)
+    return os.scandir(folder)
+
+
 def read_rows(
     found: Iterable["os.DirEntry[str]"], unreadable: Unreadable, linked: list[bytes] | None = None
 ) -> list[Row]:
@@ -133,7 +143,7 @@ def list_entries(folder: int, scope: Scope | None = None) -> Found:
     """List an open folder, what is in scope of it. Raises `Huge` or another `OSError`."""
     unreadable: Unreadable = []
     linked: list[bytes] = []
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         rows, huge = _first_rows(found, unreadable, linked)
     if huge:
         raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
@@ -150,7 +160,7 @@ def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
     """
     entries: list[Entry] = []
     others: list[os.DirEntry[str]] = []
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         for item in found:
             entry = known.get(item.name.encode("utf-8", "surrogateescape"))
             if entry is not None and entry[1] == item.inode():
@@ -198,7 +208,7 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
     it is; sorting it would need all of it in memory.
     """
     unreadable: Unreadable = []
-    with os.scandir(folder) as found:
+    with scan(folder) as found:
         if share:
             next(islice(found, share * SHARE - 1, None), None)
             return _glance_on([], islice(found, SHARE), (salt, scope), unreadable)

@@ -16,6 +16,7 @@ from job.core.record import CLOCK_GRAIN_NS
 from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes
 from job.files.trail import single
 
+_ACCESS = "system.posix_acl_access"
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
@@ -145,12 +146,25 @@ class Keeper:
             wanted,
         )
         mode = self.mode_of(wanted.st_mode)
-        if not stat.S_ISLNK(before.st_mode) and stat.S_IMODE(before.st_mode) != mode:
-            self._try("mode", 0, lambda: _chmod(name, folder, mode))
+        shed = False
+        if not stat.S_ISLNK(before.st_mode):
+            shed = self._shed_acl(name, folder)
+            if stat.S_IMODE(before.st_mode) != mode or shed:
+                self._try("mode", 0, lambda: _chmod(name, folder, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
-        return _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
+        return shed or _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
+
+    def _shed_acl(self, name: bytes, folder: int) -> bool:
+        """Take away what a special file has from its folder's default ACL: ACLs of such files are not carried over."""
+        shed: list[bool] = []
+        try:
+            _by_name(name, folder, lambda path: shed.append(_without_acl(path)))
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                self._refuse("acl", 0, error)
+        return any(shed)
 
     def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:
         uid, gid = wanted.st_uid, wanted.st_gid
@@ -200,14 +214,26 @@ class Keeper:
 
 
 def _chmod(name: bytes, folder: int, mode: int) -> None:
+    _by_name(name, folder, lambda path: os.chmod(path, mode))
+
+
+def _by_name(name: bytes, folder: int, action: Callable[[str], None]) -> None:
     # Linux has no chmod that stops at a link; what was opened without being read or followed has a name of its own.
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         if stat.S_ISLNK(os.fstat(descriptor).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+        action(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _without_acl(path: str) -> bool:
+    # Not every file system tells whether there was one to be removed.
+    if _ACCESS not in os.listxattr(path):
+        return False
+    os.removexattr(path, _ACCESS)
+    return True
 
 
 def _kind(name: bytes) -> str:

@@ -15,6 +15,7 @@ from job.core.capabilities import Capabilities, capabilities_of
 from job.core.entry import TEMP_PREFIX
 from job.files import mounts
 from job.files.atomic import create, replace_file, write_all
+from job.files.crowd import names_in
 from job.files.durable import syncfs_means_something
 from job.files.trail import open_folder, open_name
 
@@ -127,8 +128,12 @@ def _room(mirror: int) -> Iterator[int]:
 
 
 def _clear(folder: int) -> None:
-    for name in os.listdir(folder):
+    for name in _names(folder):
         os.unlink(name, dir_fd=folder)
+
+
+def _names(folder: int) -> list[bytes]:
+    return [name for some in names_in(folder) for name in some]
 
 
 def _works(action: Callable[[], object]) -> bool:
@@ -142,7 +147,7 @@ def _works(action: Callable[[], object]) -> bool:
 def _forbidden(folder: int) -> str:
     names = {each: f"a{each}b".encode() for each in _SUSPECTS}
     made = [each for each, name in names.items() if _makes(name, folder)]
-    held = {os.fsencode(name) for name in os.listdir(folder)}
+    held = set(_names(folder))
     return "".join(each for each in _SUSPECTS if each not in made or names[each] not in held)
 
 
@@ -156,7 +161,7 @@ def _exists(name: bytes, folder: int) -> bool:
 
 def _lacks(name: bytes, folder: int) -> bool:
     """Tell whether the listing does not show just this name, whatever can be opened by it."""
-    return name not in {os.fsencode(each) for each in os.listdir(folder)}
+    return name not in _names(folder)
 
 
 def _keeps_modes(file: int) -> bool:

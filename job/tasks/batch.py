@@ -251,8 +251,15 @@ class Batch:
             if not self._staged:
                 self.tidings.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
             self._staged.clear()
+            self._wait_with(self._asides)
             self._asides.clear()  # the next visit sweeps them
             self._doubt(self._closed)
+
+    def _wait_with(self, asides: list[tuple[Work, bytes]]) -> None:
+        """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
+        paths = {work.listing.path for work, _ in asides}
+        kept = [each for each in self.onward.postponed if each.part is not None or each.path not in paths]
+        self.onward.postponed[:] = kept
 
     def _read_back(self) -> None:
         good = []

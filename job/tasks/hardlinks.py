@@ -64,6 +64,11 @@ class HardLinks:
         if self._stage is _Stage.LINKING:
             for inode in self._book.inodes():
                 self._look_up(inode)
+                # What a name stood for before may have others, of which the source did not tell that they lost one:
+                # an overlay gives who is written to a file of their own, and leaves the others alone.
+                before = {each.record.source.inode for each in self._book.of_file(inode) if each.record is not None}
+                for other in before - {inode}:
+                    self._look_up(other, known=True)
             self._groups = map(self._group, self._book.inodes())
         return True
 
@@ -87,17 +92,19 @@ class HardLinks:
                 break
         return [LinkUp(groups[0].members[0].path, groups)] if groups else []
 
-    def _look_up(self, inode: int) -> None:
-        """Add the names that nobody met, because nothing changed where they are."""
+    def _look_up(self, inode: int, *, known: bool = False) -> None:
+        """Add the names that nobody met, because nothing changed where they are; perhaps only if they still had it."""
         for path, part, name in self._memory.linked(inode):
             new = not self._book.has_folder(path)
             record = decoded(self._memory.rows(path, part), self._policy).get(name)
+            if known and (record is None or record.source.inode != inode):
+                continue
             size, mirror = (record.source.size, record.mirror.inode) if record else (0, None)
             self._book.add([Member(inode, path, part, name, size, mirror, record, counted=True)])
-            known = self._memory.summary(path)
+            summary = self._memory.summary(path)
             # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
-            if new and known is not None and known.parts == 1:
-                self._folders.append((path, known.fingerprint, True))
+            if new and summary is not None and summary.parts == 1:
+                self._folders.append((path, summary.fingerprint, True))
 
     def _group(self, inode: int) -> Group:
         members = self._book.of_file(inode)

@@ -76,3 +76,49 @@ def test_what_gave_way_is_told_once_and_counted_never(shop: Workshop, kind: Kind
     assert told.committed == told.tally
     assert told.drift == {}
     assert shop.cycle().of(ReplacedByFolder) == []
+
+
+@pytest.mark.parametrize("inside", ["nothing", "a file", "another name of a linked file"])
+def test_a_folder_that_waits_for_hard_links_makes_room_for_folders_all_the_same(shop: Workshop, inside: str) -> None:
+    shop.write("beside/linked")
+    shop.write("beside/name", "the old copy")
+    shop.cycle()
+    (shop.source / "beside/name").unlink()
+    (shop.source / "beside/name").mkdir()
+    os.link(shop.source / "beside/linked", shop.source / "another name")
+    if inside == "a file":
+        shop.write("beside/name/below")
+    elif inside != "nothing":
+        os.link(shop.source / "beside/linked", shop.source / "beside/name/below")
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert [event.path for event in told.of(ReplacedByFolder)] == [b"beside/name"]
+    assert told.committed == told.tally
+    assert_mirrored(shop)
+    names = ["beside/linked", "another name", *(["beside/name/below"] if inside[:2] == "an" else [])]
+    assert len({(shop.mirror / name).stat().st_ino for name in names}) == 1
+    assert old_copies(shop) == []
+
+
+@pytest.mark.parametrize("others", ["copied with it", "none"])
+def test_where_it_waits_the_old_copy_outlives_a_failed_sync_too(shop: Workshop, others: str) -> None:
+    shop.write("beside/linked")
+    shop.write("beside/name", "the old copy")
+    shop.cycle()
+    (shop.source / "beside/name").unlink()
+    (shop.source / "beside/name").mkdir()
+    os.link(shop.source / "beside/linked", shop.source / "another name")
+    if others != "none":
+        shop.write("elsewhere/new")
+
+    told = shop.cycle(with_sync(failing(1)))
+    kept = old_copies(shop)
+    again = shop.cycle()
+
+    assert told.result is Result.PARTIAL
+    assert len(kept) == 1
+    assert again.result is Result.SUCCESS
+    assert old_copies(shop) == []
+    assert_mirrored(shop)

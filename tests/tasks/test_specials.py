@@ -10,6 +10,7 @@ import pytest
 from job.core.entry import Kind
 from job.core.events import FileCopied, FileUpdated
 from job.core.outcome import Drift, Result, Skip
+from tests.fidelity.scope import acl
 from tests.tasks.workshop import Workshop
 
 pytestmark = pytest.mark.needs_root
@@ -124,4 +125,29 @@ def test_they_are_made_as_soon_as_the_option_asks_for_it(odd: Workshop) -> None:
 
     odd.cycle()
 
+    assert facts(odd.mirror) == facts(odd.source)
+
+
+def test_one_that_comes_to_a_folder_with_a_default_acl_gets_nothing_of_it(odd: Workshop) -> None:
+    folder = odd.source / "folder"
+    folder.mkdir()
+    os.setxattr(folder, "system.posix_acl_default", acl(7))
+    odd.cycle()
+    (odd.source / "fifo").rename(folder / "fifo")
+
+    odd.cycle()
+
+    assert os.listxattr(folder / "fifo") == os.listxattr(odd.mirror / "folder/fifo") == []
+    assert facts(odd.mirror / "folder") == facts(folder)
+    assert odd.cycle().tally.updated == 0
+
+
+def test_an_acl_that_somebody_gives_to_one_in_the_mirror_is_taken_away(odd: Workshop) -> None:
+    odd.cycle()
+    os.setxattr(odd.mirror / "fifo", "system.posix_acl_access", acl(7))
+
+    told = odd.cycle()
+
+    assert sum(told.drift.values()) == 1
+    assert os.listxattr(odd.mirror / "fifo") == []
     assert facts(odd.mirror) == facts(odd.source)

@@ -1,0 +1,134 @@
+"""Every kind of entry on every file system, through a history of changes: rsync as root finds nothing left to do."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.rig import Rig
+from tests.fidelity.changes import CHANGES
+from tests.fidelity.history import History
+from tests.fidelity.judging import cycle, entries, equal, state_of
+from tests.fidelity.scope import Scope
+from tests.fidelity.systems import SYSTEMS, System
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("rsync"), pytest.mark.needs_tool("mount")]
+
+CHANGES_IN_ALL = 100
+
+
+WORLDS = [
+    pytest.param((name, workers), id=f"{name}, {workers}", marks=pytest.mark.needs_tool(system.tool))
+    for name, system in SYSTEMS.items()
+    for workers in (1, 4)
+    if workers > 1 or not system.options
+]
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """A file system, and a number of workers."""
+    name, workers = request.param
+    return name, workers
+
+
+@pytest.fixture
+def system(world: tuple[str, int]) -> System:
+    return SYSTEMS[world[0]]
+
+
+@pytest.fixture
+def pair(world: tuple[str, int], system: System, tmp_path: Path) -> Iterator[Rig]:
+    with system.pair(tmp_path, world[1]) as rig:
+        yield rig
+
+
+def test_every_kind_of_entry_is_mirrored_once_and_left_alone_after_that(pair: Rig) -> None:
+    before = state_of(pair)
+
+    first = cycle(pair, ["first"])
+    equal(pair, ["first"], delete=True)
+    second = cycle(pair, ["second"])
+    equal(pair, ["second"], delete=True)
+    pair.configure(**pair.options, audit_interval=0)
+    third = cycle(pair, ["audit"])
+
+    assert first.counts == (entries(pair), 0, 0, 0)
+    assert second.counts == third.counts == (0, 0, entries(pair), 0)
+    equal(pair, ["audit"], delete=True)
+    assert state_of(pair) == before
+
+
+def test_without_its_index_the_job_finds_that_all_of_it_is_right(tmp_path: Path) -> None:
+    with SYSTEMS["tmpfs"].pair(tmp_path, 4) as pair:
+        cycle(pair, ["first"])
+        (pair.state / "index.sqlite3").unlink()
+
+        told = pair.once()
+
+        assert told.counts == (0, 0, entries(pair), 0)
+        equal(pair, ["index lost"], delete=True)
+
+
+def test_a_name_that_an_overlay_gave_a_file_of_its_own_has_one_in_the_mirror(tmp_path: Path) -> None:
+    """Nothing tells of the other names, which stay in the lower layer: neither their times nor their count move."""
+    with SYSTEMS["overlay"].pair(tmp_path, 1) as pair:
+        cycle(pair, ["first"])
+        let_it_age()
+        cycle(pair, ["believed"])
+        os.link(pair.source / "hard_links/another 3", pair.source / "copied up")
+
+        cycle(pair, ["copied up"])
+
+        equal(pair, ["copied up"], delete=True)
+        pair.configure(**pair.options, audit_interval=0)
+        assert cycle(pair, ["audit"]).counts == (0, 0, entries(pair), 0)
+
+
+@pytest.mark.needs_tool("mkfs.btrfs")
+@pytest.mark.parametrize("name", ["file", "folder/file"])
+def test_a_new_name_is_there_on_btrfs_for_who_had_the_folder_open_before(tmp_path: Path, name: str) -> None:
+    """Btrfs lists what a folder held when it was opened, or last rewound."""
+    with SYSTEMS["btrfs"].at(tmp_path, Scope()) as folder:
+        rig = Rig(folder / "small")
+        (rig.source / "folder").mkdir()
+        (rig.source / name).write_text("new")
+
+        cycle(rig, ["one new name"])
+
+        assert (rig.mirror / name).read_text() == "new"
+
+
+def let_it_age() -> None:
+    """Wait until what was written last is old enough to be believed."""
+    deadline = time.monotonic() + 2.1
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def live(pair: Rig, system: System, seed: int, changes: int) -> None:
+    """Let a random history happen, with a cycle every now and then, every other one of them an audit."""
+    cycle(pair, ["first"])
+    history = History(pair.source, seed, system.scope)
+    for number in range(CHANGES_IN_ALL // changes):
+        story = history.go_on(CHANGES, changes)
+        pair.configure(**pair.options, audit_interval=number % 2 * 3600)
+        cycle(pair, story)
+        equal(pair, story, delete=False)
+    story.append("nothing more")
+    assert cycle(pair, story).counts == (0, 0, entries(pair), 0)
+    equal(pair, story, delete=False)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_random_history_is_followed(pair: Rig, system: System, seed: int) -> None:
+    live(pair, system, seed, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_more_random_histories_are_followed(pair: Rig, system: System, seed: int) -> None:
+    live(pair, system, seed, 10)

@@ -24,7 +24,7 @@ CREATE INDEX member_by_mirror ON member (mirror);
 """
 _OF_FILE = "SELECT path, part, name, size, mirror, record, counted FROM member WHERE inode = ? ORDER BY path, name"
 _OWNER = "SELECT inode FROM member WHERE mirror = ? ORDER BY moved, inode LIMIT 1"
-_OF_FOLDER = "SELECT name, outcome FROM member WHERE path = ? AND part = ?"
+_OF_FOLDER = "SELECT name, outcome FROM member WHERE path = ? AND part = ? AND outcome IS NOT NULL"
 _INODES = "SELECT DISTINCT inode FROM member WHERE inode > ? ORDER BY inode LIMIT 500"
 
 
@@ -49,7 +49,7 @@ class LinkBook:
 
     def settle(self, linked: Iterable[Linked]) -> None:
         """Note what is to be remembered of names."""
-        rows = [(_packed(each.record), each.path, each.name) for each in linked]
+        rows = [(_packed(each.record) or b"", each.path, each.name) for each in linked]
         with self._writing() as db:
             db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
 
@@ -72,8 +72,8 @@ class LinkBook:
         return next((_inode(inode) for (inode,) in self._all(_OWNER, inode_key(mirror))), None)
 
     def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
-        """Give what became of the names in a folder, or one part of it; None where nothing was heard."""
-        return {name: _unpacked(outcome) for name, outcome in self._all(_OF_FOLDER, path, part)}
+        """Give what became of the names in a folder, or one part of it; None for those that failed."""
+        return {name: _unpacked(outcome) if outcome else None for name, outcome in self._all(_OF_FOLDER, path, part)}
 
     def has_folder(self, path: bytes) -> bool:
         """Tell whether any name in a folder is noted."""

@@ -111,7 +111,8 @@ class Linked(NamedTuple):
 
     path: bytes
     name: bytes
-    record: Record
+    record: Record | None
+    """None if it failed, which is told."""
 
 
 def is_racy(source: Entry, now_ns: int) -> bool:

@@ -149,7 +149,7 @@ class Book(Protocol):
         """Tell which file of the source an inode of the mirror is to stand for, if it stands for names of several."""
 
     def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
-        """Give what became of the names in a folder."""
+        """Give what became of the names in a folder; None for those that failed."""
 
     def has_folder(self, path: bytes) -> bool:
         """Tell whether any name in a folder is noted."""

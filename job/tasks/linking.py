@@ -122,11 +122,11 @@ class Linker:
         files = [file for file in map(self._first, task.groups) if file is not None]
         # What others are to be linked to must have its name, and be safe under it.
         self._batch.commit()
-        alone = [name for file in files for name in self._others(file)]
+        alone = [each for file in files for each in self._others(file)]
         if alone:
             self._batch.commit()
-        for name in alone:
-            self._note(name, self._outcome(name, Action.COPY))
+        for name, action in alone:
+            self._note(name, self._outcome(name, action))
 
     # The first name --------------------------------------------------------------------------------------------------
 
@@ -146,6 +146,7 @@ class Linker:
             if name.work.sure:
                 return _File(name, step.action, names[number + 1 :])
             # It failed, which is told, or went away just now; the file has other names still.
+            self._note(name, None)
         return None
 
     def _look(self, member: Member) -> _Name | None:
@@ -163,7 +164,8 @@ class Linker:
         except FileNotFoundError:
             return _Name(member, work, entry, None)
         except OSError as error:
-            self._batch.fail(work, join(path, name), entry.kind, failure_of(error), f"its mirror: {error}")
+            found = _Name(member, work, entry, None)
+            self._fail(found, failure_of(error), f"its mirror: {error}")
             return None
         return _Name(member, work, entry, entry_of(name, seen))
 
@@ -189,22 +191,27 @@ class Linker:
             return name.member.record
         return None
 
+    def _fail(self, name: _Name, reason: Failure, error: str) -> None:
+        self._batch.fail(name.work, name.path, name.entry.kind, reason, error)
+        self._note(name, None)
+
     def _note(self, name: _Name, record: Record | None) -> None:
-        if record is not None:
+        # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
+        if record is not None or name.work.failure is not None:
             self._batch.onward.linked.append(Linked(name.member.path, name.member.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
-    def _others(self, file: _File) -> list[_Name]:
-        """Link the other names; gives those that could not be, and are copied by themselves."""
-        alone: list[_Name] = []
+    def _others(self, file: _File) -> list[tuple[_Name, Action]]:
+        """Link the other names; gives those that could not be, and what is done about them alone."""
+        alone: list[tuple[_Name, Action]] = []
         record = self._outcome(file.first, file.action)
         self._note(file.first, record)
         for name in file.others:
             if record is None:
                 reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
                 told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
-                self._batch.fail(name.work, name.path, name.entry.kind, reason, told)
+                self._fail(name, reason, told)
                 continue
             own = Record(
                 record.source._replace(name=name.member.name),
@@ -213,23 +220,23 @@ class Linker:
                 record.racy,
             )
             try:
-                done = self._other(file.first, name, own)
+                action = self._other(file.first, name, own)
             except OSError as error:
-                self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
+                self._fail(name, failure_of(error), str(error))
                 continue
-            if done:
+            if action is None:
                 self._note(name, own)
             else:
-                alone.append(name)
+                alone.append((name, action))
         return alone
 
-    def _other(self, first: _Name, name: _Name, record: Record) -> bool:
-        """Have a name stand for the file, too; False if that cannot be, and it was brought up to date by itself."""
+    def _other(self, first: _Name, name: _Name, record: Record) -> Action | None:
+        """Have a name stand for the file, too; gives what was done if that cannot be, and it is brought up to date alone."""
         if name.usable == record.mirror.inode:
             self._drift(name)
             if not name.member.counted:
                 self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
-            return True
+            return None
         if self._assignment.stop():
             raise Stopped("stopped between two links")
         self._batch.announce(name.work)
@@ -250,11 +257,11 @@ class Linker:
             self._batch.tidings.note_refusals(name.path)
             step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
             self._do(name, step, 1)
-            return False
+            return step.action
         self._put(name, temp, folder, record.mirror)
         self._drift(name)
         self._tell(first, name, record)
-        return True
+        return None
 
     def _put(self, name: _Name, temp: bytes, folder: int, wanted: Entry) -> None:
         try:

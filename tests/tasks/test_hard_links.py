@@ -291,6 +291,19 @@ def test_a_folder_that_took_the_place_of_a_file_is_there_for_the_names_in_it(tri
     assert trio.temps == []
 
 
+def test_a_name_that_became_another_file_is_copied_whatever_its_old_ones_do(trio: Workshop) -> None:
+    (trio.mirror / "a").unlink()  # so that the old names are looked up
+    trio.write("new", "other content")
+    (trio.source / "new").rename(trio.source / "folder/b")
+
+    told = trio.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert told.tally.entries == 4
+    assert (trio.mirror / "folder/b").read_text() == "other content"
+    assert_mirrored(trio)
+
+
 def test_many_names_in_many_folders_are_all_one(shop: Workshop) -> None:
     names = [f"{number % 40}/{number}" for number in range(600)]
     shop.write(names[0])

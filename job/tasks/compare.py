@@ -119,21 +119,20 @@ class _Comparison:
         try:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         except OSError as error:
-            yield Difference(path, Kind.FOLDER, "missing", str(error.strerror))
+            for entry in listing.entries:
+                yield Difference(join(path, entry.name), entry.kind, "missing", str(error.strerror))
             return
-        present = self._present(listing, mirror)
-        members = []
+        shared: list[bytes] = []
+        rows = rows_named(mirror, [entry.name for entry in listing.entries], [], shared)
+        present = {entry.name: entry for entry in entries_of(rows)}
+        members, several = [], {*listing.linked, *shared}
         for entry in listing.entries:
             there = present.get(entry.name)
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
-            if entry.name in listing.linked and there is not None and entry.kind is not Kind.FOLDER:
+            if entry.name in several and there is not None and entry.kind is not Kind.FOLDER:
                 members.append(Member(entry.inode, path, 0, entry.name, 0, there.inode, None))
         if members and self._view.able.hard_links:
             self._view.book.add(members)
-
-    def _present(self, listing: Listing, mirror: int) -> dict[bytes, Entry]:
-        names = [entry.name for entry in listing.entries]
-        return {entry.name: entry for entry in entries_of(rows_named(mirror, names, []))}
 
     # One entry --------------------------------------------------------------------------------------------------------
 

@@ -231,7 +231,7 @@ class Linker:
         return alone
 
     def _other(self, first: _Name, name: _Name, record: Record) -> Action | None:
-        """Have a name stand for the file, too; gives what was done if that cannot be, and it is brought up to date alone."""
+        """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
         if name.usable == record.mirror.inode:
             self._drift(name)
             if not name.member.counted:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of
-from job.core.plan import decide, is_as_known
+from job.core.plan import decide
 from job.core.record import Record
 from job.core.rows import decoded
 from job.core.spelling import Spelling
@@ -22,8 +22,9 @@ from job.files.trail import Trail
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho, means_of
 from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
+from job.tasks.entries import Entries
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
-from job.tasks.finish import Portion, Settled, Work, finish_whole
+from job.tasks.finish import Portion, Work, finish_whole
 from job.tasks.linking import Linker, members_of
 from job.tasks.notes import folder_of
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
@@ -44,6 +45,7 @@ class Visitor:
         self._batch = Batch(bench, work, self._placing, deliver)
         self._deeds = Deeds(bench, work, self._batch, tacho)
         self._spelling = None if bench.mirror.exact else Spelling(bench.mirror)
+        self._entries = Entries(bench, work, self._batch, self._deeds)
         self._linker = Linker(bench, work, self._batch, self._deeds)
         self._tacho = tacho
 
@@ -137,7 +139,7 @@ class Visitor:
         self._recall(place, 0)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
-        self._entries(place, present, records, visit.links)
+        self._entries.go(place, present, records, visit.links)
 
     def _recall(self, place: Place, part: int) -> None:
         """Have at hand what was noted of what the mirror cannot hold."""
@@ -217,80 +219,6 @@ class Visitor:
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"{what}{error}")
 
-    def _entries(
-        self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links | None
-    ) -> None:
-        listing = place.work.listing
-        self._batch.open(place.work)
-        for name, error in listing.unreadable:
-            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
-        for entry in self._to_do(place, present, records, links or {}):
-            self._check_stop()
-            mirror, record = present.get(entry.name), records.get(entry.name)
-            if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
-                self._deeds.note_attributes(place, entry)
-                continue
-            if links is not None and entry.name in place.work.linked:
-                # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
-                place.work.doubtful.add(entry.name)
-            if record is not None and entry.kind is not Kind.FOLDER:
-                # Holds until something better is known: a copy that fails leaves the old content in place.
-                place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
-            self._deeds.do(place, step, mirror, record)
-            self._commit_if_full()
-        self._batch.close(place.work)
-
-    @staticmethod
-    def _is_seen_to(
-        place: Place, entry: Entry, mirror: Entry | None, outcome: Record | None, record: Record | None
-    ) -> bool:
-        """Take over what became of a name that was seen to with others; False if it changed since."""
-        work, name = place.work, entry.name
-        if outcome is None:
-            work.sure = False  # it failed, and was told
-            if record is not None:
-                work.kept[name] = record
-            return True
-        # To get another name moves a file's ctime, and nothing else.
-        if (
-            entry != outcome.source
-            or mirror is None
-            or mirror._replace(ctime_ns=0) != outcome.mirror._replace(ctime_ns=0)
-        ):
-            return False
-        work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy)
-        return True
-
-    def _to_do(
-        self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
-    ) -> list[Entry]:
-        """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
-        work, means = place.work, self._means
-        if self._assignment.verbose or not records:
-            return work.listing.entries
-        to_do, size = [], 0
-        for entry in work.listing.entries:
-            name = entry.name
-            record = records.get(name)
-            if (
-                record is not None
-                and name not in links
-                and is_as_known(entry, present.get(name), record, means)
-                and (not means.read_everything or self._is_confirmed(record, place))
-            ):
-                work.kept[name] = record
-                work.untouched[name] = record.mirror
-                size += entry.size
-            else:
-                to_do.append(entry)
-        self._deeds.pass_over(work, size)
-        return to_do
-
-    def _is_confirmed(self, record: Record, place: Place) -> bool:
-        self._check_stop()
-        return self._bench.copyist.confirms(record, place.source, place.mirror)
-
     def _mirror_entries(self, mirror: int) -> tuple[dict[bytes, Entry], list[bytes]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
 
@@ -340,7 +268,7 @@ class Visitor:
         self._recall(place, task.number)
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
-        self._entries(place, present, records, task.links)
+        self._entries.go(place, present, records, task.links)
 
     def _close(self, task: Close) -> None:
         path, held = task.path, task.total.held

@@ -174,23 +174,34 @@ class Index:
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
         rows = list(rows)
         self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [row[:3] for row in rows])
-        self._db.executemany("DELETE FROM hard_link WHERE path = ? AND part = ?", [row[:2] for row in rows])
-        self._db.executemany(
-            "INSERT OR REPLACE INTO hard_link VALUES (?, ?, ?, ?)",
+        ends = [(path, summary.parts) for path, summary in folders]
+        self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", ends)
+        self._store_aside(
+            "hard_link",
             [(inode_key(inode), row.path, row.part, name) for row in rows for inode, name in row.linked],
+            ([row[:2] for row in rows], ends),
         )
-        self._db.executemany("DELETE FROM unheld WHERE path = ? AND part = ?", [row[:2] for row in rows])
-        self._db.executemany(
-            "INSERT INTO unheld VALUES (?, ?, ?)", [(row.path, row.part, row.unheld) for row in rows if row.unheld]
-        )
-        more = [(path, summary.parts) for path, summary in folders]
-        self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", more)
-        self._db.executemany("DELETE FROM hard_link WHERE path = ? AND part >= ?", more)
-        self._db.executemany("DELETE FROM unheld WHERE path = ? AND part >= ?", more)
+        unheld = [(row.path, row.part, row.unheld) for row in rows if row.unheld]
+        self._store_aside("unheld", unheld, ([row[:2] for row in rows], ends))
         self._db.executemany(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(path, *summary) for path, summary in folders],
         )
+
+    def _store_aside(
+        self, table: str, values: list[tuple[Any, ...]], stale: tuple[list[tuple[Any, ...]], list[tuple[bytes, int]]]
+    ) -> None:
+        """Exchange what a table has of stale parts, and of parts from some number on, for new values.
+
+        Most mirrors have nothing there: then nothing is looked for, folder by folder.
+        """
+        parts, ends = stale
+        if self._row(f"SELECT 1 FROM {table} LIMIT 1"):  # noqa: S608  # names of ours
+            self._db.executemany(f"DELETE FROM {table} WHERE path = ? AND part = ?", parts)  # noqa: S608
+            self._db.executemany(f"DELETE FROM {table} WHERE path = ? AND part >= ?", ends)  # noqa: S608
+        if values:
+            marks = ", ".join("?" * len(values[0]))
+            self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608
 
 
 def _means_damage(error: Exception) -> bool:

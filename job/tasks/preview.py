@@ -41,7 +41,9 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.plan.Action` that does something, `fail` for what cannot be read, `leave_out` for another file system."""
+    """A `core.plan.Action` that does something; `link` for another name of a file that is copied, `fail` for what cannot
+    be read, `leave_out` for another file system.
+    """
     path: bytes
     kind: Kind
     bytes: int
@@ -63,11 +65,12 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         why = "another file system is mounted there, and cross_mounts is off"
         yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
     with closing(Trail(view.mirror_root)) as trail:
+        met: set[int] = set()
         for change in found.changes():
-            yield from _folder(view, change, trail)
+            yield from _folder(view, change, trail, met)
 
 
-def _folder(view: Preview, change: Changed, trail: Trail) -> Iterator[Planned]:
+def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror)
     try:
@@ -76,9 +79,15 @@ def _folder(view: Preview, change: Changed, trail: Trail) -> Iterator[Planned]:
                 why = f"{failure_of(trouble)}: {trouble.strerror}"
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
             present, records = _mirror_entries(trail, listing), decoded(rows, view.pair.policy)
+            linked = set(listing.linked) if means.hard_links else set()
             for entry in listing.entries:
                 where = join(path, entry.name)
                 step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
+                if step.action is Action.COPY and entry.name in linked:
+                    if entry.inode in met:
+                        yield Planned(name, "link", where, entry.kind, 0, "another name of a file that is copied")
+                        continue
+                    met.add(entry.inode)
                 if step.action not in _SILENT:
                     yield Planned(name, str(step.action), where, entry.kind, entry.size, step.reason)
     except OSError as error:

@@ -304,6 +304,15 @@ def test_a_name_that_became_another_file_is_copied_whatever_its_old_ones_do(trio
     assert_mirrored(trio)
 
 
+def test_the_plan_reads_a_file_once(shop: Workshop) -> None:
+    shop.write("a")
+    give_name(shop, "a", "folder/b")
+
+    planned = {step.path: (step.action, step.bytes) for step in shop.plan() if step.action != "make_folder"}
+
+    assert planned == {b"a": ("copy", 7), b"folder/b": ("link", 0)}
+
+
 def test_many_names_in_many_folders_are_all_one(shop: Workshop) -> None:
     names = [f"{number % 40}/{number}" for number in range(600)]
     shop.write(names[0])

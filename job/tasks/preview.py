@@ -41,7 +41,7 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.plan.Action` that does something; `link` for another name of a file that is copied, `fail` for what cannot
+    """A `core.plan.Action` that does something; `link` for another name of a copied file, `fail` for what cannot
     be read, `leave_out` for another file system.
     """
     path: bytes

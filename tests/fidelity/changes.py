@@ -1,4 +1,4 @@
-"""What may happen to a tree: contents and metadata here, names and kinds in `naming.py`; any of it some backup missed."""
+"""What may happen to a tree, any of it missed by some backup: contents and metadata; names are in `naming.py`."""
 
 import os
 import subprocess

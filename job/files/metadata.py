@@ -47,7 +47,7 @@ class Keeper:
         self._setuid = setuid
         self._untold: list[Refused] = []
         self._told: set[str] = set()
-        self._given_up: set[tuple[str, int]] = set()
+        self._given_up: set[tuple[str, int | bytes]] = set()
 
     def news(self) -> list[Refused]:
         """Give each kind of refusal once, the first time it was met."""
@@ -188,13 +188,13 @@ class Keeper:
                 os.fchmod(descriptor, mode | stat.S_IWUSR)
         changed = False
         for name in present.keys() - wanted.keys():
-            changed |= self._try(_kind(name), 0, lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
+            changed |= self._try(*_kind(name), lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
         for name, value in wanted.items():
             if present.get(name) != value:
-                changed |= self._try(_kind(name), 0, lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
+                changed |= self._try(*_kind(name), lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
         return changed
 
-    def _try(self, what: str, which: int, action: Callable[[], None]) -> bool:
+    def _try(self, what: str, which: int | bytes, action: Callable[[], None]) -> bool:
         if (what, which) in self._given_up:
             return False
         try:
@@ -204,7 +204,7 @@ class Keeper:
             return False
         return True
 
-    def _refuse(self, what: str, which: int, error: OSError) -> None:
+    def _refuse(self, what: str, which: int | bytes, error: OSError) -> None:
         if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
             raise error
         kind = "owner" if what == "group" else what
@@ -236,8 +236,9 @@ def _without_acl(path: str) -> bool:
     return True
 
 
-def _kind(name: bytes) -> str:
-    return "acl" if is_acl(name) else "xattr"
+def _kind(name: bytes) -> tuple[str, bytes]:
+    # A file system may hold the attributes of users, and none of the kernel's: each family is given up by itself.
+    return "acl" if is_acl(name) else "xattr", name.partition(b".")[0]
 
 
 def _is_owned(found: os.stat_result, wanted: os.stat_result) -> bool:

@@ -12,6 +12,8 @@ class Nature:
 
     normalise: Literal["", "NFC", "NFD"] = ""
     """The form in which names are kept and compared; names that are not UTF-8 are refused then, as HFS+ did."""
+    utf8_only: bool = False
+    """Whether names that are not UTF-8 are refused, as where they are kept in UTF-16."""
     fold_case: bool = False
     """Whether names that differ in case only are one; the case given first is kept."""
     strip: str = ""
@@ -32,11 +34,12 @@ class Nature:
         """Give the form in which a name is kept. Raises `OSError`."""
         if set(name) & set(self.forbidden):
             raise OSError(errno.EINVAL, name)
-        if self.normalise:
+        if self.normalise or self.utf8_only:
             try:
                 name.encode()
             except UnicodeEncodeError:
                 raise OSError(errno.EILSEQ, name) from None
+        if self.normalise:
             name = unicodedata.normalize(self.normalise, name)
         return name.rstrip(self.strip) or name if self.strip else name
 

@@ -19,6 +19,7 @@ _REFUSED = ("link", "symlink", "mknod", "chmod", "chown", "setxattr")
 NATURES = {
     "hfs": Nature(normalise="NFD", fold_case=True, grain_ns=10**9, forbidden=":"),
     "fat": Nature(
+        utf8_only=True,
         fold_case=True,
         grain_ns=2 * 10**9,
         ctime_is_mtime=True,

@@ -248,6 +248,26 @@ def test_an_attribute_that_does_not_fit_beside_the_file_is_told_and_the_rest_is_
     assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
 
 
+def test_attributes_of_users_are_kept_where_those_of_the_kernel_are_not_supported(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.setxattr
+
+    def picky(descriptor: int, name: bytes, value: bytes) -> None:
+        if not name.startswith(b"user."):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        really(descriptor, name, value)
+
+    monkeypatch.setattr(os, "setxattr", picky)
+    keeper, targets = Keeper(), [opened("first"), opened("second")]
+
+    keeper.apply(targets[0], sample.stat(), {b"trusted.note": b"1"})
+    keeper.apply(targets[1], sample.stat(), {b"user.colour": b"blue"})
+
+    assert [refused.what for refused in keeper.news()] == ["xattr"]
+    assert keeper.attributes_of(targets[1]) == {b"user.colour": b"blue"}
+
+
 def test_an_error_of_another_kind_is_no_refusal(opened: Opened, sample: Path) -> None:
     closed = os.dup(opened("target"))
     os.close(closed)

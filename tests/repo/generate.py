@@ -3,6 +3,7 @@
 Run by path, `python tests/repo/generate.py`; with `--check` it writes nothing and exits 1 if something would change.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -35,13 +36,25 @@ def exit_codes() -> str:
     return "\n".join(rows)
 
 
+def fidelity() -> str:
+    results: dict[str, dict[str, str]] = json.loads((ROOT / "tests/fidelity/fidelity.json").read_text("utf-8"))
+    kinds = next(iter(results.values()))
+    lines = [["", *results], ["---"] * (len(results) + 1)]
+    lines += [[kind, *(_shown(cells[kind]) for cells in results.values())] for kind in kinds]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(cell: str) -> str:
+    return f"**{cell}**" if cell in {"refused", "lost"} else cell
+
+
 def generated() -> dict[Path, str]:
     measured = (ROOT / "tests/bench/measured.json").read_text("utf-8")
     tables = {
         "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
         "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
         "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
-        "README.md": {"exit codes": exit_codes(), "measured": readme.section(measured)},
+        "README.md": {"exit codes": exit_codes(), "fidelity": fidelity(), "measured": readme.section(measured)},
     }
     made = {
         ROOT / "config/backup_config.schema.json": describe.schema_text(),

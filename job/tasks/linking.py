@@ -6,14 +6,13 @@ A name is never without its file: the link is made beside it and put in place by
 import errno
 import os
 from collections import Counter
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from job.core.entry import Entry, Kind, is_reserved, join, permissions, printable
+from job.core.entry import Entry, join, permissions, printable
 from job.core.events import FileCopied
 from job.core.outcome import Drift, Failure, Skip, failure_of
-from job.core.plan import Action, Means, Step, decide, is_as_known
+from job.core.plan import Action, Step, decide
 from job.core.record import Linked, Member, Record
 from job.errors import Stopped
 from job.files.durable import fsync_folder
@@ -27,41 +26,6 @@ from job.tasks.finish import Work
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""
-
-
-def members_of(
-    place: Place, present: dict[bytes, Entry], shared: Collection[bytes], records: dict[bytes, Record], means: Means
-) -> list[Member]:
-    """Give the names in a folder whose files have others; none if nothing is to be done about any of them.
-
-    `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
-    what was linked may have been parted.
-    """
-    if not means.hard_links:
-        return []
-    listing = place.work.listing
-    ours, theirs = set(listing.linked), set(shared)
-    part = place.work.portion.number if place.work.portion else 0
-    members, to_do = [], False
-    for entry in listing.entries:
-        name = entry.name
-        if name not in ours and name not in theirs:
-            continue
-        kind = entry.kind
-        if (
-            kind is Kind.FOLDER
-            or (kind is Kind.SPECIAL and not means.specials)
-            or is_reserved(join(listing.path, name))
-        ):
-            continue
-        record = records.get(name)
-        known = record is not None and is_as_known(entry, present.get(name), record, means)
-        to_do |= not known
-        if name in ours or not known:
-            mirror = present.get(name)
-            inode = None if mirror is None or mirror.kind is not kind else mirror.inode
-            members.append(Member(entry.inode, listing.path, part, name, entry.size, inode, record))
-    return members if to_do else []
 
 
 @dataclass(slots=True)
@@ -97,6 +61,8 @@ class _File:
     first: _Name
     action: Action
     others: list[_Name]
+    record: Record | None = None
+    """What is to be remembered of the first name, once it has its place; None if it failed."""
 
 
 class Linker:
@@ -119,10 +85,22 @@ class Linker:
 
     def link_up(self, task: LinkUp) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
-        files = [file for file in map(self._first, task.groups) if file is not None]
+        # In the order of their folders, each of which is opened once then: names of one file lie far apart.
+        members = sorted((member for group in task.groups for member in group.members), key=_place_of)
+        looked = {_place_of(member): self._look(member) for member in members}
+        files = [self._first(group, [looked[_place_of(member)] for member in group.members]) for group in task.groups]
         # What others are to be linked to must have its name, and be safe under it.
         self._batch.commit()
-        alone = [each for file in files for each in self._others(file)]
+        others = [(name, file) for file in files if file is not None for name in file.others]
+        for file in files:
+            if file is not None:
+                file.record = self._outcome(file.first, file.action)
+                self._note(file.first, file.record)
+        alone: list[tuple[_Name, Action]] = []
+        for name, file in sorted(others, key=lambda each: _place_of(each[0].member)):
+            action = self._see_to(name, file)
+            if action is not None:
+                alone.append((name, action))
         if alone:
             self._batch.commit()
         for name, action in alone:
@@ -130,8 +108,8 @@ class Linker:
 
     # The first name --------------------------------------------------------------------------------------------------
 
-    def _first(self, group: Group) -> _File | None:
-        names = [name for name in map(self._look, group.members) if name is not None]
+    def _first(self, group: Group, looked: list[_Name | None]) -> _File | None:
+        names = [name for name in looked if name is not None]
         for name in names:
             name.taken = name.usable in group.taken
         shares = Counter(name.usable for name in names)
@@ -202,33 +180,28 @@ class Linker:
 
     # The other names -------------------------------------------------------------------------------------------------
 
-    def _others(self, file: _File) -> list[tuple[_Name, Action]]:
-        """Link the other names; gives those that could not be, and what is done about them alone."""
-        alone: list[tuple[_Name, Action]] = []
-        record = self._outcome(file.first, file.action)
-        self._note(file.first, record)
-        for name in file.others:
-            if record is None:
-                reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
-                told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
-                self._fail(name, reason, told)
-                continue
-            own = Record(
-                record.source._replace(name=name.member.name),
-                record.mirror._replace(name=name.member.name),
-                record.checksum,
-                record.racy,
-            )
-            try:
-                action = self._other(file.first, name, own)
-            except OSError as error:
-                self._fail(name, failure_of(error), str(error))
-                continue
-            if action is None:
-                self._note(name, own)
-            else:
-                alone.append((name, action))
-        return alone
+    def _see_to(self, name: _Name, file: _File) -> Action | None:
+        """Have a name stand for its file; gives what is done about it alone, if that cannot be."""
+        record = file.record
+        if record is None:
+            reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
+            told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
+            self._fail(name, reason, told)
+            return None
+        own = Record(
+            record.source._replace(name=name.member.name),
+            record.mirror._replace(name=name.member.name),
+            record.checksum,
+            record.racy,
+        )
+        try:
+            action = self._other(file.first, name, own)
+        except OSError as error:
+            self._fail(name, failure_of(error), str(error))
+            return None
+        if action is None:
+            self._note(name, own)
+        return action
 
     def _other(self, first: _Name, name: _Name, record: Record) -> Action | None:
         """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
@@ -305,3 +278,7 @@ class Linker:
 def _check(temp: bytes, folder: int, wanted: Entry) -> None:
     if os.stat(temp, dir_fd=folder, follow_symlinks=False).st_ino != wanted.inode:
         raise OSError(errno.ESTALE, "somebody else changed in the mirror what it was to be linked to")
+
+
+def _place_of(member: Member) -> tuple[bytes, bytes]:
+    return member.path, member.name

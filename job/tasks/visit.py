@@ -25,7 +25,8 @@ from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
 from job.tasks.entries import Entries
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
 from job.tasks.finish import Portion, Work, finish_whole
-from job.tasks.linking import Linker, members_of
+from job.tasks.linking import Linker
+from job.tasks.members import members_of
 from job.tasks.notes import folder_of
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.sweep import sweep_folder

@@ -50,7 +50,9 @@ def times(sight: Sight) -> str:
     found = [there.st_mtime_ns for name in sight.names if (there := sight.held(name))]
     if verdict != RECORDED or not found:
         return verdict
-    explaining = [grain for grain in _GRAINS_NS if all(0 <= ODD_NS - each < grain and not each % grain for each in found)]
+    explaining = [
+        grain for grain in _GRAINS_NS if all(0 <= ODD_NS - each < grain and not each % grain for each in found)
+    ]
     return f"to {_shown(explaining[0])}" if explaining else verdict
 
 

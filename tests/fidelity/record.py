@@ -1,6 +1,6 @@
 """Measure the whole table of fidelity on this machine, and write it down. Run by path, as root, with every tool.
 
-    python tests/fidelity/record.py
+python tests/fidelity/record.py
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Measure the whole table of fidelity on this machine, and write it down. Run by path, as root, with every tool.
+"""Measure the whole table of fidelity on this machine, and write it down.
 
-python tests/fidelity/record.py
+Run by path, `python tests/fidelity/record.py`, as root and with every tool.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.fidelity.table import COLUMNS, RESULTS  # noqa: E402  (only now found, where the project is not installed)
+from tests.fidelity.table import COLUMNS, RESULTS
 
 
 def main() -> None:

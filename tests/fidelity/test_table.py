@@ -17,7 +17,10 @@ def test_what_a_mirror_keeps_is_what_the_table_says(tmp_path: Path, name: str, c
 
 
 def test_the_table_has_every_file_system_and_every_kind_of_metadata() -> None:
-    assert {name: list(cells) for name, cells in read().items()} == dict.fromkeys(COLUMNS, list(ROWS))
+    table = read()
+
+    assert list(table) == list(COLUMNS)
+    assert [name for name, cells in table.items() if list(cells) != list(ROWS)] == []
 
 
 def test_several_entries_are_as_badly_off_as_the_worst_of_them() -> None:

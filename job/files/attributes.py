@@ -7,6 +7,9 @@ themselves; both give rights or mean something on this machine only.
 import errno
 import os
 from contextlib import suppress
+from typing import TypeAlias
+
+from job.files.trail import single
 
 ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
@@ -20,18 +23,24 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 """What file systems say of metadata that they do not hold, or do not let us have or set."""
 
 
+Target: TypeAlias = int | bytes
+"""An open file or folder, or a path as `place_of` gives it, whose last name is never followed."""
+
+
 def is_acl(name: bytes) -> bool:
     """Tell an access or default ACL from other attributes."""
     return name.startswith(_ACL.encode("ascii"))
 
 
-def read_attributes(descriptor: int, *, security: bool) -> dict[bytes, bytes]:
-    """Read the attributes of an open file or folder that are carried over; none where they are not supported.
+def place_of(name: bytes, folder: int) -> bytes:
+    """Give a path by which what has a name in an open folder can have attributes without being opened."""
+    return b"/proc/self/fd/%d/%s" % (folder, single(name))
 
-    Raises `OSError`.
-    """
+
+def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
+    """Read the attributes that are carried over; none where they are not supported. Raises `OSError`."""
     try:
-        names = os.listxattr(descriptor)
+        names = os.listxattr(target, **_how(target))
     except OSError as error:
         if error.errno in REFUSED:
             return {}
@@ -40,13 +49,27 @@ def read_attributes(descriptor: int, *, security: bool) -> dict[bytes, bytes]:
     for name in names:
         if name.startswith(_ALL if security else _ORDINARY) and not name.startswith(_ACL_OF_XFS):
             with suppress(FileNotFoundError):
-                found[os.fsencode(name)] = _value(descriptor, name)
+                found[os.fsencode(name)] = _value(target, name)
     return found
 
 
-def _value(descriptor: int, name: str) -> bytes:
+def set_attribute(target: Target, name: bytes, value: bytes) -> None:
+    """Set one attribute. Raises `OSError`."""
+    os.setxattr(target, name, value, **_how(target))
+
+
+def remove_attribute(target: Target, name: bytes) -> None:
+    """Remove one attribute. Raises `OSError`."""
+    os.removexattr(target, name, **_how(target))
+
+
+def _how(target: Target) -> dict[str, bool]:
+    return {} if isinstance(target, int) else {"follow_symlinks": False}
+
+
+def _value(target: Target, name: str) -> bytes:
     try:
-        return os.getxattr(descriptor, name)
+        return os.getxattr(target, name, **_how(target))
     except OSError as error:
         if error.errno == errno.ENODATA:
             raise FileNotFoundError from None

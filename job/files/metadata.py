@@ -9,14 +9,23 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
-from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes
+from job.files.attributes import (
+    ATTRIBUTES,
+    REFUSED,
+    Target,
+    is_acl,
+    place_of,
+    read_attributes,
+    remove_attribute,
+    set_attribute,
+)
 from job.files.trail import single
 
-_ACCESS = "system.posix_acl_access"
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
@@ -54,9 +63,9 @@ class Keeper:
         news, self._untold = self._untold, []
         return news
 
-    def attributes_of(self, descriptor: int) -> dict[bytes, bytes]:
-        """Read the extended attributes of an open file or folder that are carried over, ACLs among them."""
-        return read_attributes(descriptor, security=self._security)
+    def attributes_of(self, target: Target) -> dict[bytes, bytes]:
+        """Read the extended attributes of something that are carried over, ACLs among them. Raises `OSError`."""
+        return read_attributes(target, security=self._security)
 
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
@@ -137,7 +146,9 @@ class Keeper:
                 self._refuse("mode", 0, error)
         return made
 
-    def apply_by_name(self, name: bytes, folder: int, wanted: os.stat_result) -> bool:
+    def apply_by_name(
+        self, name: bytes, folder: int, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None
+    ) -> bool:
         """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
         before = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
         self._own(
@@ -146,25 +157,13 @@ class Keeper:
             wanted,
         )
         mode = self.mode_of(wanted.st_mode)
-        shed = False
-        if not stat.S_ISLNK(before.st_mode):
-            shed = self._shed_acl(name, folder)
-            if stat.S_IMODE(before.st_mode) != mode or shed:
-                self._try("mode", 0, lambda: _chmod(name, folder, mode))
+        changed = attributes is not None and self._set_attributes(place_of(name, folder), attributes)
+        if not stat.S_ISLNK(before.st_mode) and (stat.S_IMODE(before.st_mode) != mode or changed):
+            self._try("mode", 0, lambda: _chmod(name, folder, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
-        return shed or _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
-
-    def _shed_acl(self, name: bytes, folder: int) -> bool:
-        """Take away what a special file has from its folder's default ACL: ACLs of such files are not carried over."""
-        shed: list[bool] = []
-        try:
-            _by_name(name, folder, lambda path: shed.append(_without_acl(path)))
-        except OSError as error:
-            if error.errno != errno.ENOTSUP:
-                self._refuse("acl", 0, error)
-        return any(shed)
+        return changed or _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
 
     def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:
         uid, gid = wanted.st_uid, wanted.st_gid
@@ -174,24 +173,25 @@ class Keeper:
         if before.st_gid != gid:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
-    def _set_attributes(self, descriptor: int, wanted: dict[bytes, bytes]) -> bool:
+    def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> bool:
         try:
-            present = self.attributes_of(descriptor)
+            present = self.attributes_of(target)
         except OSError:
             present = {}
         if present == wanted:
             return False
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if not mode & stat.S_IWUSR:
-            # Who may not write to their own file may not give it attributes either; its mode is set after this.
-            with contextlib.suppress(OSError):
-                os.fchmod(descriptor, mode | stat.S_IWUSR)
+        if isinstance(target, int):
+            mode = stat.S_IMODE(os.fstat(target).st_mode)
+            if not mode & stat.S_IWUSR:
+                # Who may not write to their own file may not give it attributes either; its mode is set after this.
+                with contextlib.suppress(OSError):
+                    os.fchmod(target, mode | stat.S_IWUSR)
         changed = False
         for name in present.keys() - wanted.keys():
-            changed |= self._try(*_kind(name), lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
+            changed |= self._try(*_kind(name), partial(remove_attribute, target, name))
         for name, value in wanted.items():
             if present.get(name) != value:
-                changed |= self._try(*_kind(name), lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
+                changed |= self._try(*_kind(name), partial(set_attribute, target, name, value))
         return changed
 
     def _try(self, what: str, which: int | bytes, action: Callable[[], None]) -> bool:
@@ -226,14 +226,6 @@ def _by_name(name: bytes, folder: int, action: Callable[[str], None]) -> None:
         action(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def _without_acl(path: str) -> bool:
-    # Not every file system tells whether there was one to be removed.
-    if _ACCESS not in os.listxattr(path):
-        return False
-    os.removexattr(path, _ACCESS)
-    return True
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:

@@ -18,10 +18,11 @@ from job.core.outcome import failure_of
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
+from job.files.attributes import place_of
 from job.files.crowd import names_in, rows_named
 from job.files.listing import Huge, Listing, entries_of
 from job.files.metadata import Keeper
-from job.files.trail import Trail, open_name, single
+from job.files.trail import Trail, single
 from job.tasks.bench import Book, Copyist, Source
 from job.tasks.parts import Sorter, names_of, parts_for
 
@@ -188,15 +189,9 @@ class _Comparison:
     def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         yield from self._metadata(path, entry.kind, ours, theirs)
-        if entry.kind is Kind.FILE and self._view.able.keeps_attributes:
-            attributes = []
-            for folder in at:
-                descriptor = open_name(entry.name, folder)
-                try:
-                    attributes.append(self._view.keeper.attributes_of(descriptor))
-                finally:
-                    os.close(descriptor)
-            if attributes[0] != attributes[1]:
+        if self._view.able.keeps_attributes:
+            of = self._view.keeper.attributes_of
+            if of(place_of(entry.name, at[0])) != of(place_of(entry.name, at[1])):
                 yield Difference(path, entry.kind, "attributes", "")
 
     def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:

@@ -123,7 +123,7 @@ class Deeds:
                 what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
                 self._bench.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
                 self._batch.tidings.note_refusals(self._path(place, step.entry))
-                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source)
+                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source, self._bench.keeper)
                 self._skip(place, step, Skip.NOT_HELD)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")

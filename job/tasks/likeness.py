@@ -8,6 +8,7 @@ from typing import NamedTuple
 from job.core.entry import Entry, Kind
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
+from job.files.attributes import place_of
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
 from job.files.trail import open_name, single
@@ -94,9 +95,10 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
     wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
     if entry.kind is not Kind.FILE:
         found = os.stat(single(mirror.name), dir_fd=mirror_folder, follow_symlinks=False)
+        attributes = keeper.attributes_of(place_of(entry.name, source))
         if found.st_nlink > names and not keeper.suits(found, wanted):
             return None
-        return keeper.apply_by_name(mirror.name, mirror_folder, wanted)
+        return keeper.apply_by_name(mirror.name, mirror_folder, wanted, attributes)
     descriptor = open_name(entry.name, source)
     try:
         xattrs = keeper.attributes_of(descriptor)

@@ -5,26 +5,24 @@ from contextlib import suppress
 
 from job.core.entry import Entry, Kind
 from job.core.unheld import Unheld
+from job.files.attributes import place_of
 from job.files.metadata import Keeper
-from job.files.trail import open_name, single
+from job.files.trail import single
 
 
-def unheld_of(entry: Entry, source: int) -> Unheld:
+def unheld_of(entry: Entry, source: int, keeper: Keeper) -> Unheld:
     """Look up a symlink or special file of the open source folder. Raises `OSError`."""
     seen = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
     target = os.readlink(entry.name, dir_fd=source) if entry.kind is Kind.SYMLINK else b""
-    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev)
+    kept = tuple(sorted(keeper.attributes_of(place_of(entry.name, source)).items()))
+    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 
 def attributes_of(entry: Entry, source: int, keeper: Keeper) -> Unheld | None:
     """Look up the attributes of a file; None if it has none, or went away."""
     attributes: dict[bytes, bytes] = {}
     with suppress(OSError):
-        descriptor = open_name(entry.name, source)
-        try:
-            attributes = keeper.attributes_of(descriptor)
-        finally:
-            os.close(descriptor)
+        attributes = keeper.attributes_of(place_of(entry.name, source))
     if not attributes:
         return None
     kept = tuple(sorted(attributes.items()))

@@ -151,3 +151,30 @@ def test_an_acl_that_somebody_gives_to_one_in_the_mirror_is_taken_away(odd: Work
     assert sum(told.drift.values()) == 1
     assert os.listxattr(odd.mirror / "fifo") == []
     assert facts(odd.mirror) == facts(odd.source)
+
+
+def test_an_acl_of_one_is_kept_and_followed(odd: Workshop) -> None:
+    os.setxattr(odd.source / "fifo", "system.posix_acl_access", acl(7))
+    odd.cycle()
+    first = os.getxattr(odd.mirror / "fifo", "system.posix_acl_access")
+    os.setxattr(odd.source / "fifo", "system.posix_acl_access", acl(4))
+
+    told = odd.cycle()
+
+    assert first == acl(7)
+    assert os.getxattr(odd.mirror / "fifo", "system.posix_acl_access") == acl(4)
+    assert (told.tally.copied, told.tally.updated) == (0, 1)
+    assert facts(odd.mirror) == facts(odd.source)
+    assert odd.cycle().tally.updated == 0
+
+
+def test_the_kernels_attributes_of_links_and_special_files_are_kept_if_asked_for(odd: Workshop) -> None:
+    odd.options["keep_security"] = True
+    (odd.source / "link").symlink_to("nowhere")
+    for name in ("link", "fifo"):
+        os.setxattr(odd.source / name, "trusted.note", b"mine", follow_symlinks=False)
+
+    odd.cycle()
+
+    for name in ("link", "fifo"):
+        assert os.getxattr(odd.mirror / name, "trusted.note", follow_symlinks=False) == b"mine"

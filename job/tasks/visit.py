@@ -267,6 +267,10 @@ class Visitor:
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number)
+        if task.borrowed:
+            # What was noted lies in a row that another worker may just have written over.
+            for entry in work.listing.entries:
+                self._deeds.note_attributes(place, entry)
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
         self._entries.go(place, present, records, task.links)

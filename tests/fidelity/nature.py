@@ -70,3 +70,20 @@ class Node:
     atime_ns: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
+
+
+_REFUSED = ("link", "symlink", "mknod", "chmod", "chown", "setxattr")
+NATURES = {
+    "hfs": Nature(normalise="NFD", fold_case=True, grain_ns=10**9, forbidden=":"),
+    "fat": Nature(
+        utf8_only=True,
+        fold_case=True,
+        grain_ns=2 * 10**9,
+        ctime_is_mtime=True,
+        forbidden='"*:<>?\\|',
+        refuse=dict.fromkeys(_REFUSED, errno.EPERM),
+    ),
+    "smb": Nature(fold_case=True, grain_ns=100, ctime_is_mtime=True, ignore=("chmod", "chown"), strip=". "),
+    "unsupported": Nature(refuse=dict.fromkeys((*_REFUSED, "listxattr", "getxattr"), errno.EOPNOTSUPP)),
+    "unimplemented": Nature(refuse=dict.fromkeys((*_REFUSED, "listxattr", "utimens"), errno.ENOSYS)),
+}

@@ -18,11 +18,10 @@ from tests.faults.rig import UNPRIVILEGED, Rig
 from tests.faults.tampering import mounted
 from tests.fidelity import foreign
 from tests.fidelity.kinds import MIB, ROWS
-from tests.fidelity.nature import Nature
+from tests.fidelity.nature import NATURES, Nature
 from tests.fidelity.sight import Sight
 from tests.fidelity.small import ODD_NS
 from tests.fidelity.systems import EVERYTHING
-from tests.fidelity.test_nas import NATURES
 
 RESULTS = Path(__file__).with_name("fidelity.json")
 
@@ -40,16 +39,21 @@ class Column:
     prefix: tuple[str, ...] = ()
     """Goes before the job's command."""
 
-    def measured(self, base: Path) -> dict[str, str]:
-        """Mirror one instance of everything, and judge what became of it."""
+    @contextmanager
+    def mirrored(self, base: Path) -> Iterator[tuple[Rig, frozenset[str]]]:
+        """Mirror an instance of everything; gives what the job named as failed, too."""
         with self.mount(base / "mirror", base / "image"):
             rig = Rig(base, EVERYTHING)
             plant(rig.source)
-            done = rig.once(prefix=self.prefix)
+            yield rig, frozenset(rig.once(prefix=self.prefix).failed)
+
+    def measured(self, base: Path) -> dict[str, str]:
+        """Judge what becomes of everything."""
+        with self.mirrored(base) as (rig, failed):
             index = Index.open_read_only(str(rig.state))
-            assert index is not None, done
+            assert index is not None
             with closing(index):
-                return judged(rig, index, frozenset(done.failed))
+                return judged(rig, index, failed)
 
 
 def plant(source: Path) -> None:

@@ -1,6 +1,5 @@
 """Mirrors on storage of many natures: what it cannot hold is told, and nothing is done twice."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +9,10 @@ import pytest
 from tests.faults.rig import Rig
 from tests.faults.trees import temps_below
 from tests.fidelity import foreign
-from tests.fidelity.nature import Nature
+from tests.fidelity.nature import NATURES, Nature
 from tests.fidelity.small import not_kept, nothing_done, rig_in
 
 pytestmark = [*foreign.NAS]
-
-_REFUSED = ("link", "symlink", "mknod", "chmod", "chown", "setxattr")
-NATURES = {
-    "hfs": Nature(normalise="NFD", fold_case=True, grain_ns=10**9, forbidden=":"),
-    "fat": Nature(
-        utf8_only=True,
-        fold_case=True,
-        grain_ns=2 * 10**9,
-        ctime_is_mtime=True,
-        forbidden='"*:<>?\\|',
-        refuse=dict.fromkeys(_REFUSED, errno.EPERM),
-    ),
-    "smb": Nature(fold_case=True, grain_ns=100, ctime_is_mtime=True, ignore=("chmod", "chown"), strip=". "),
-    "unsupported": Nature(refuse=dict.fromkeys((*_REFUSED, "listxattr", "getxattr"), errno.EOPNOTSUPP)),
-    "unimplemented": Nature(refuse=dict.fromkeys((*_REFUSED, "listxattr", "utimens"), errno.ENOSYS)),
-}
 
 
 @contextmanager

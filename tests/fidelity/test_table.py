@@ -1,12 +1,19 @@
-"""The table in the README says what is measured: no cell of it can go stale."""
+"""The table in the README says what is measured: no cell of it can go stale.
 
+Where it is to say something else, `python tests/fidelity/record.py` and `make docs` write it anew.
+"""
+
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from job.adapters.index import Index
+from tests.faults.rig import Rig
+from tests.fidelity import foreign
 from tests.fidelity.kinds import ROWS
 from tests.fidelity.sight import KEPT, LOST, RECORDED, REFUSED, worst
-from tests.fidelity.table import COLUMNS, Column, read
+from tests.fidelity.table import COLUMNS, Column, judged, plant, read
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,27 @@ def test_the_table_has_every_file_system_and_every_kind_of_metadata() -> None:
 
     assert list(table) == list(COLUMNS)
     assert [name for name, cells in table.items() if list(cells) != list(ROWS)] == []
+
+
+@pytest.mark.needs_root
+def test_nothing_is_kept_that_is_not_in_the_mirror_and_nothing_refused_that_the_job_did_not_name(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path)
+    plant(rig.source)
+
+    with closing(Index.empty()) as index:
+        assert judged(rig, index, frozenset()) == dict.fromkeys(ROWS, LOST)
+
+
+@pytest.mark.parametrize("name", [pytest.param("network storage like FAT", marks=foreign.NAS)])
+def test_nothing_is_recorded_that_is_not_in_the_index(tmp_path: Path, name: str) -> None:
+    wanted = {words: cell if cell in {KEPT, REFUSED} else LOST for words, cell in read()[name].items()}
+
+    with COLUMNS[name].mirrored(tmp_path) as (rig, failed), closing(Index.empty()) as index:
+        found = judged(rig, index, failed)
+
+    assert found == wanted
 
 
 def test_several_entries_are_as_badly_off_as_the_worst_of_them() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from job.adapters.index import Index
+from job.core import unheld
 from job.core.outcome import Result
 from job.core.record import FolderSummary, Record
 from job.core.rows import decoded
@@ -47,6 +48,15 @@ def records(shop: Workshop, path: bytes = b"crowd") -> dict[bytes, Record]:
     together = {name: record for row in rows for name, record in row.items()}
     assert len(together) == sum(map(len, rows))
     return together
+
+
+def noted(shop: Workshop, path: bytes = b"crowd") -> set[bytes]:
+    """Give the names in a folder of which the index has something that the mirror does not hold."""
+    index = Index.open_read_only(str(shop.state))
+    assert index is not None
+    found = [unheld.decoded(index.unheld(path, part)) for part in range(summary(shop, path).parts)]
+    index.close()
+    return {name for notes in found for name in notes}
 
 
 class Listened:

@@ -3,15 +3,21 @@
 What counts as huge is made small here (`conftest.py`).
 """
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from job.core.capabilities import Capabilities
 from job.core.events import DriftFound
 from job.core.outcome import Drift, Result
 from job.core.record import FolderDone
-from tests.tasks.crowds import MANY, Listened, assert_settled, fill, summary, thin_out
+from job.core.unheld import FOLDER
+from tests.tasks.crowds import MANY, Listened, assert_settled, fill, noted, summary, thin_out
 from tests.tasks.meddling import meddled
-from tests.tasks.workshop import HOUR_NS, Workshop, with_memory
+from tests.tasks.workshop import HOUR_NS, Workshop, changed, with_memory
 
 
 def test_a_huge_folder_is_copied_and_then_left_alone(crowd_shop: Workshop) -> None:
@@ -79,6 +85,27 @@ def test_a_huge_folder_that_doubles_has_more_parts_and_reads_nothing_anew(mirror
     assert hashed == []
     assert summary(mirrored_crowd).parts == 64
     assert_settled(mirrored_crowd)
+
+
+@pytest.mark.parametrize("before", [8, MANY])
+def test_what_the_mirror_cannot_hold_is_still_noted_of_old_files_when_there_are_more_parts(
+    crowd_shop: Workshop, before: int
+) -> None:
+    without = changed(lambda bench: replace(bench, mirror=Capabilities(xattrs=False)))
+    thin_out(crowd_shop, left=before)
+    marked = {f"f-{number}".encode() for number in range(before)}
+    for name in marked:
+        os.setxattr(crowd_shop.source / "crowd" / os.fsdecode(name), "user.colour", b"blue")
+    crowd_shop.cycle(without)
+    parts = summary(crowd_shop).parts
+    assert noted(crowd_shop) == {FOLDER, *marked}
+    fill(crowd_shop, 2 * MANY - before, start=before)
+
+    told = crowd_shop.cycle(without)
+
+    assert told.tally.copied == 2 * MANY - before
+    assert summary(crowd_shop).parts > parts
+    assert noted(crowd_shop) == {FOLDER, *marked}
 
 
 def test_a_huge_folder_that_shrinks_a_little_keeps_its_parts(mirrored_crowd: Workshop) -> None:

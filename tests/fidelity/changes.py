@@ -141,7 +141,7 @@ def _removable(path: bytes) -> list[str]:
 
 
 def set_acl(tree: History) -> str:
-    path = tree.pick(holds_attributes)
+    path = tree.pick(has_a_mode)
     if not path:
         return ""
     name = tree.random.choice((ACCESS, DEFAULT)) if is_folder(path) else ACCESS

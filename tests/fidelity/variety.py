@@ -229,6 +229,8 @@ def _specials(folder: Path, scope: Scope) -> None:
         os.mknod(folder / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         os.mknod(folder / "loop device", stat.S_IFBLK | 0o660, os.makedev(7, 99))
         os.mknod(folder / "high numbers", stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
+    for kind in ("fifo", "socket"):
+        os.setxattr(folder / f"{kind} 640", ACCESS, acl(6))
     for path in folder.iterdir():
         os.utime(path, ns=(5, 1_234_567_890_123_456_789))
 

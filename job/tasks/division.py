@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from job.core.packed import Packed
 from job.files.crowd import NOTHING, added
-from job.tasks.bench import Memory
 from job.tasks.errand import Close, Divided, Part, PartDone, Split, Task
 from job.tasks.hardlinks import HardLinks
+from job.tasks.known import Known
 from job.tasks.parts import Names
 
 
@@ -31,8 +31,8 @@ class _Folder:
 class Division:
     """Huge folders under way."""
 
-    def __init__(self, memory: Memory, hard_links: HardLinks) -> None:
-        self._memory = memory
+    def __init__(self, known: Known, hard_links: HardLinks) -> None:
+        self._known = known
         self._hard_links = hard_links
         self._asked: Packed[tuple[bytes, bytes]] = Packed()
         self._splitting: Split | None = None
@@ -55,7 +55,7 @@ class Division:
                 return Close(folder.split.path, folder.fingerprint, folder.parts, folder.total)
         if self._splitting is None and self._asked:
             path, fingerprint = self._asked.pop()
-            known = self._memory.summary(path)
+            known = self._known.memory.summary(path)
             self._splitting = Split(path, fingerprint, known.parts if known else 0)
             return self._splitting
         return None
@@ -65,17 +65,20 @@ class Division:
         # is written over. A killed run may have left rows of more parts, too.
         names = folder.waiting.pop()
         number, path, known = len(folder.waiting), folder.split.path, folder.split.parts
-        rows = self._memory.rows(path, number)
+        rows = self._known.rows(path, number)
         borrowed = not rows and number >= known > 0
+        source = number % known if borrowed else number
         if borrowed:
-            rows = self._memory.rows(path, number % known)
+            rows = self._known.rows(path, source)
         unseen = not folder.split.fingerprint
-        return Part(path, number, names, rows, borrowed, unseen, self._hard_links.links_of(path, number))
+        noted, links = self._known.noted(path, source), self._hard_links.links_of(path, number)
+        return Part(path, number, names, rows, borrowed, unseen, links, noted)
 
     def _postponed(self, folder: _Folder) -> Part:
         number, part = folder.postponed.popitem()
-        rows = part.rows if part.borrowed else self._memory.rows(part.path, number)
-        return part._replace(rows=rows, links=self._hard_links.links_of(part.path, number))
+        if not part.borrowed:
+            part = part._replace(rows=self._known.rows(part.path, number), noted=self._known.noted(part.path, number))
+        return part._replace(links=self._hard_links.links_of(part.path, number))
 
     def postpone(self, part: Part) -> None:
         """Have a part, which nothing was done about, seen to again when all hard links are known."""
@@ -85,7 +88,7 @@ class Division:
 
     def sent(self, errand: int, task: Task) -> None:
         """Note who sees to a task that came from here."""
-        self._out[errand] = task._replace(names=(), rows="", links=None) if isinstance(task, Part) else task
+        self._out[errand] = task._replace(names=(), rows="", links=None, noted="") if isinstance(task, Part) else task
 
     def heard(self, divided: Iterable[Divided], parts: Iterable[PartDone]) -> None:
         """Take in what was divided, and parts that are committed."""

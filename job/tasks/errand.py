@@ -46,6 +46,8 @@ class Visit(NamedTuple):
     """Whether its entries are counted already."""
     whole: bool = False
     """Whether all that is below it is visited, too, since nobody looked there."""
+    noted: str = ""
+    """What the index has of what the mirror cannot hold (`core/unheld.py`)."""
 
 
 class Split(NamedTuple):
@@ -71,6 +73,8 @@ class Part(NamedTuple):
     unseen: bool
     """Whether nobody looked at the subfolders."""
     links: Links | None = None
+    """As a visit's."""
+    noted: str = ""
     """As a visit's."""
 
 

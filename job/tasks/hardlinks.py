@@ -12,8 +12,9 @@ from enum import IntEnum
 from job.core.packed import Packed
 from job.core.record import Member
 from job.core.rows import decoded
-from job.tasks.bench import Book, Memory
+from job.tasks.bench import Book
 from job.tasks.errand import Group, Links, LinkUp, Onward, Task, Visit
+from job.tasks.known import Known
 
 _MOST_NAMES = 256
 _MOST_BYTES = 32 << 20
@@ -28,9 +29,10 @@ class _Stage(IntEnum):
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, memory: Memory, policy: str) -> None:
+    def __init__(self, book: Book, known: Known, policy: str) -> None:
         self._book = book
-        self._memory = memory
+        self._known = known
+        self._memory = known.memory
         self._policy = policy
         self._stage = _Stage.MEETING
         self._folders: Packed[tuple[bytes, bytes, bool]] = Packed()
@@ -78,7 +80,8 @@ class HardLinks:
             return self._link_ups()
         if self.ending and self._folders:
             path, fingerprint, again = self._folders.pop()
-            return [Visit(path, fingerprint, self._memory.rows(path), self.links_of(path), again)]
+            rows, noted = self._known.rows(path), self._known.noted(path)
+            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted)]
         return []
 
     def _link_ups(self) -> list[Task]:

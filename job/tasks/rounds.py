@@ -13,11 +13,11 @@ from job.core.entry import Kind, is_reserved
 from job.core.events import FileFailed
 from job.core.packed import Packed
 from job.files.trail import Trail
-from job.tasks.bench import Memory
 from job.tasks.deeds import make_folder
 from job.tasks.division import Division
 from job.tasks.errand import Errand, Placed, Task, Visit
 from job.tasks.hardlinks import HardLinks
+from job.tasks.known import Known
 from job.tasks.look import Changed, Looked
 
 _MOST_ENTRIES = 256
@@ -28,15 +28,16 @@ _MOST_FOLDERS = 64
 class Rounds:
     """Gives out errands. Use it with `contextlib.closing`."""
 
-    def __init__(self, found: Looked, memory: Memory, hard_links: HardLinks, roots: tuple[int, int]) -> None:
+    def __init__(self, found: Looked, known: Known, hard_links: HardLinks, roots: tuple[int, int]) -> None:
         """`roots` are the open ones of source and mirror."""
         source_root, mirror_root = roots
         self._found = found
-        self._memory = memory
+        self._known = known
+        self._memory = known.memory
         self._hard_links = hard_links
         self._sources = Trail(source_root)
         self._mirrors = Trail(mirror_root)
-        self._division = Division(memory, hard_links)
+        self._division = Division(known, hard_links)
         self._changes: Iterator[Changed] = found.changes()
         self._later: Packed[tuple[object, ...]] = Packed()
         self._second = False
@@ -134,12 +135,16 @@ class Rounds:
             if change.huge:
                 self._division.ask(change.path, change.fingerprint)
                 continue
-            visits.append(Visit(change.path, change.fingerprint, self._memory.rows(change.path)))
+            visits.append(self._visit(change.path, change.fingerprint))
             entries += change.entries
             size += change.size
             if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(visits) >= _MOST_FOLDERS:
                 break
         return visits
+
+    def _visit(self, path: bytes, fingerprint: bytes) -> Visit:
+        links = self._hard_links.links_of(path)
+        return Visit(path, fingerprint, self._known.rows(path), links, noted=self._known.noted(path))
 
     def _is_gone(self, path: bytes) -> bool:
         # The folder above it may be finished: what is made there in vain would move its time, and stay.

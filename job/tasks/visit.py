@@ -137,18 +137,16 @@ class Visitor:
         records = decoded(visit.rows, self._assignment.pair.policy)
         if self._has_to_wait(visit, place, present, shared, records):
             return
-        self._recall(place, 0)
+        self._recall(place, 0, visit.noted)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
         self._entries.go(place, present, records, visit.links)
 
-    def _recall(self, place: Place, part: int) -> None:
-        """Have at hand what was noted of what the mirror cannot hold."""
-        able, work = self._bench.mirror, place.work
-        if able.symlinks and able.fifos and able.keeps_metadata:
-            return
-        work.noted = self._bench.memory.unheld(work.listing.path, part)
-        if part == 0 and not able.keeps_metadata:
+    def _recall(self, place: Place, part: int, noted: str) -> None:
+        """Go on from what was noted of what the mirror cannot hold."""
+        work = place.work
+        work.noted = noted
+        if part == 0 and not self._bench.mirror.keeps_metadata:
             work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
@@ -190,7 +188,7 @@ class Visitor:
                 self._deeds.do(place, step, mirror, None)
         part = None
         if isinstance(task, Part):
-            part = task if task.borrowed else task._replace(rows="")
+            part = task if task.borrowed else task._replace(rows="", noted="")
         fingerprint = task.fingerprint if isinstance(task, Visit) else b""
         self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members))
         return True
@@ -266,11 +264,7 @@ class Visitor:
         records = decoded(task.rows, self._assignment.pair.policy)
         if self._has_to_wait(task, place, present, shared, records):
             return
-        self._recall(place, task.number)
-        if task.borrowed:
-            # What was noted lies in a row that another worker may just have written over.
-            for entry in work.listing.entries:
-                self._deeds.note_attributes(place, entry)
+        self._recall(place, task.number, task.noted)
         if task.unseen:
             self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
         self._entries.go(place, present, records, task.links)

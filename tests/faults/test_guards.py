@@ -244,6 +244,7 @@ def test_with_a_state_dir_the_mirror_holds_nothing_but_the_mirror(rig: Rig) -> N
         "README.txt",
         "history.sqlite3",
         "index.sqlite3",
+        "mirror.json",
         "lock",
     }
     assert (state / "source").stat().st_mode & 0o777 == 0o700

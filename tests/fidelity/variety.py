@@ -222,8 +222,8 @@ def _hard_links(folder: Path, _: Scope) -> None:
 
 def _specials(folder: Path, scope: Scope) -> None:
     for mode in (0o600, 0o640, 0o666):
-        for kind, name in ((stat.S_IFIFO, "fifo"), (stat.S_IFSOCK, "socket")):
-            os.mknod(folder / f"{name} {mode:o}", kind)
+        for what, name in ((stat.S_IFIFO, "fifo"), (stat.S_IFSOCK, "socket")):
+            os.mknod(folder / f"{name} {mode:o}", what)
             (folder / f"{name} {mode:o}").chmod(mode)
     if scope.devices:
         os.mknod(folder / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))

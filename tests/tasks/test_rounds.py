@@ -8,6 +8,7 @@ import pytest
 
 from job.adapters.index import Index
 from job.adapters.linkbook import LinkBook
+from job.core.capabilities import Capabilities
 from job.core.entry import Kind
 from job.core.events import FileFailed
 from job.core.outcome import Failure
@@ -17,6 +18,7 @@ from job.files.trail import open_root
 from job.tasks import rounds
 from job.tasks.errand import Errand, Onward, Placed, Visit
 from job.tasks.hardlinks import HardLinks
+from job.tasks.known import Known
 from job.tasks.rounds import Rounds
 from tests.core import samples
 from tests.tasks.looking import looked
@@ -40,13 +42,12 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
 
         def rounds_after_a_look(*unlisted: bytes) -> Rounds:
             found, _ = looked(shop, 1)
+            known = Known(memory, Capabilities())
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            return tidy.enter_context(
-                closing(Rounds(found, memory, HardLinks(LinkBook(), memory, ""), (source, mirror)))
-            )
+            return tidy.enter_context(closing(Rounds(found, known, HardLinks(LinkBook(), known, ""), (source, mirror))))
 
         yield rounds_after_a_look
 

@@ -12,6 +12,7 @@ ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
 
 _ACL = "system.posix_acl_"
+_ACCESS = _ACL + "access"
 _ORDINARY = ("user.", _ACL)
 _ALL = (*_ORDINARY, "security.", "trusted.")
 _ACL_OF_XFS = "trusted.SGI_ACL_"
@@ -42,6 +43,17 @@ def read_attributes(descriptor: int, *, security: bool) -> dict[bytes, bytes]:
             with suppress(FileNotFoundError):
                 found[os.fsencode(name)] = _value(descriptor, name)
     return found
+
+
+def without_acl(path: str) -> bool:
+    """Take away what else than its mode says who may do what with a file; False if there is nothing. Raises `OSError`.
+
+    Not every file system tells whether there was one to be removed.
+    """
+    if _ACCESS not in os.listxattr(path):
+        return False
+    os.removexattr(path, _ACCESS)
+    return True
 
 
 def _value(descriptor: int, name: str) -> bytes:

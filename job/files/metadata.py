@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
-from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes
+from job.files.attributes import ATTRIBUTES, REFUSED, is_acl, read_attributes, without_acl
 from job.files.trail import single
 
-_ACCESS = "system.posix_acl_access"
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 
@@ -160,7 +159,7 @@ class Keeper:
         """Take away what a special file has from its folder's default ACL: ACLs of such files are not carried over."""
         shed: list[bool] = []
         try:
-            _by_name(name, folder, lambda path: shed.append(_without_acl(path)))
+            _by_name(name, folder, lambda path: shed.append(without_acl(path)))
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 self._refuse("acl", 0, error)
@@ -175,10 +174,7 @@ class Keeper:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
     def _set_attributes(self, descriptor: int, wanted: dict[bytes, bytes]) -> bool:
-        try:
-            present = self.attributes_of(descriptor)
-        except OSError:
-            present = {}
+        present = self._present(descriptor)
         if present == wanted:
             return False
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -186,13 +182,21 @@ class Keeper:
             # Who may not write to their own file may not give it attributes either; its mode is set after this.
             with contextlib.suppress(OSError):
                 os.fchmod(descriptor, mode | stat.S_IWUSR)
-        changed = False
         for name in present.keys() - wanted.keys():
-            changed |= self._try(*_kind(name), lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
+            self._try(*_kind(name), lambda n=name: os.removexattr(descriptor, n))  # type: ignore[misc]
         for name, value in wanted.items():
             if present.get(name) != value:
-                changed |= self._try(*_kind(name), lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
-        return changed
+                self._try(*_kind(name), lambda n=name, v=value: os.setxattr(descriptor, n, v))  # type: ignore[misc]
+        now = self._present(descriptor)
+        for name, _ in wanted.items() - now.items():
+            self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
+        return now != present
+
+    def _present(self, descriptor: int) -> dict[bytes, bytes]:
+        try:
+            return self.attributes_of(descriptor)
+        except OSError:
+            return {}
 
     def _try(self, what: str, which: int | bytes, action: Callable[[], None]) -> bool:
         if (what, which) in self._given_up:
@@ -226,14 +230,6 @@ def _by_name(name: bytes, folder: int, action: Callable[[str], None]) -> None:
         action(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def _without_acl(path: str) -> bool:
-    # Not every file system tells whether there was one to be removed.
-    if _ACCESS not in os.listxattr(path):
-        return False
-    os.removexattr(path, _ACCESS)
-    return True
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:

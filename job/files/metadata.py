@@ -174,10 +174,7 @@ class Keeper:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
     def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> bool:
-        try:
-            present = self.attributes_of(target)
-        except OSError:
-            present = {}
+        present = self._present(target)
         if present == wanted:
             return False
         if isinstance(target, int):
@@ -186,13 +183,21 @@ class Keeper:
                 # Who may not write to their own file may not give it attributes either; its mode is set after this.
                 with contextlib.suppress(OSError):
                     os.fchmod(target, mode | stat.S_IWUSR)
-        changed = False
         for name in present.keys() - wanted.keys():
-            changed |= self._try(*_kind(name), partial(remove_attribute, target, name))
+            self._try(*_kind(name), partial(remove_attribute, target, name))
         for name, value in wanted.items():
             if present.get(name) != value:
-                changed |= self._try(*_kind(name), partial(set_attribute, target, name, value))
-        return changed
+                self._try(*_kind(name), partial(set_attribute, target, name, value))
+        now = self._present(target)
+        for name, _ in wanted.items() - now.items():
+            self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
+        return now != present
+
+    def _present(self, target: Target) -> dict[bytes, bytes]:
+        try:
+            return self.attributes_of(target)
+        except OSError:
+            return {}
 
     def _try(self, what: str, which: int | bytes, action: Callable[[], None]) -> bool:
         if (what, which) in self._given_up:

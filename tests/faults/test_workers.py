@@ -101,6 +101,9 @@ def test_a_worker_killed_in_mid_batch_loses_its_errands_and_nothing_else(rig: Ri
 
 @needs_strace
 def test_when_worker_after_worker_is_killed_the_cycle_ends_all_the_same(rig: Rig) -> None:
+    rig.configure(exclude=["*"], workers=1)
+    rig.once()  # so that it is known what the mirror can hold: to find that out is the main process's
+    rig.configure(workers=2, workers_from=0)
     done = rig.once(prefix=injected("utimensat", "signal=KILL", log=rig.base / "strace.log"))
 
     assert done.code == 3

@@ -43,17 +43,22 @@ class Column:
     def mirrored(self, base: Path) -> Iterator[tuple[Rig, frozenset[str]]]:
         """Mirror an instance of everything; gives what the job named as failed, too."""
         with self.mount(base / "mirror", base / "image"):
-            rig = Rig(base, EVERYTHING)
+            rig = Rig(base, EVERYTHING | {"audit_interval": 0})
             plant(rig.source)
             yield rig, frozenset(rig.once(prefix=self.prefix).failed)
 
     def measured(self, base: Path) -> dict[str, str]:
         """Judge what becomes of everything."""
         with self.mirrored(base) as (rig, failed):
-            index = Index.open_read_only(str(rig.state))
-            assert index is not None
-            with closing(index):
-                return judged(rig, index, failed)
+            return looked_up(rig, failed)
+
+
+def looked_up(rig: Rig, failed: frozenset[str]) -> dict[str, str]:
+    """Judge each kind by the mirror and its index."""
+    index = Index.open_read_only(str(rig.state))
+    assert index is not None
+    with closing(index):
+        return judged(rig, index, failed)
 
 
 def plant(source: Path) -> None:

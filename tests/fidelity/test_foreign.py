@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.trees import entries_below, temps_below
 from tests.fidelity import foreign
+from tests.fidelity.scope import ACCESS, acl
 from tests.fidelity.small import YOUNG_SECONDS, not_kept, nothing_done, rig_in
 
 DISKS = [
@@ -147,6 +148,17 @@ def test_ntfs_keeps_links_attributes_fifos_holes_and_both_forms_of_a_name(
         time.sleep(YOUNG_SECONDS)
         rig.once()
         nothing_done(rig.once(), entries_below(rig.source))
+
+
+@ntfs_only
+def test_an_acl_that_ntfs_takes_and_forgets_is_told_and_is_no_update_ever_after(
+    tmp_path: Path, disk: foreign.Mounting
+) -> None:
+    with mounted(tmp_path, disk):
+        rig = rig_in(tmp_path)
+        os.setxattr(rig.source / "plain", ACCESS, acl(4))
+        assert "acl" in not_kept(rig.once())
+        nothing_done(rig.once(), 5)  # it was young, and is held against its mirror again
 
 
 @pytest.mark.parametrize("disk", [pytest.param(foreign.fat, marks=foreign.FAT, id="fat")])

@@ -13,14 +13,22 @@ from tests.faults.rig import Rig
 from tests.fidelity import foreign
 from tests.fidelity.kinds import ROWS
 from tests.fidelity.sight import KEPT, LOST, RECORDED, REFUSED, worst
-from tests.fidelity.table import COLUMNS, Column, judged, plant, read
+from tests.fidelity.table import COLUMNS, Column, judged, looked_up, plant, read
 
 
 @pytest.mark.parametrize(
     ("name", "column"), [pytest.param(*item, id=item[0], marks=item[1].marks) for item in COLUMNS.items()]
 )
-def test_what_a_mirror_keeps_is_what_the_table_says(tmp_path: Path, name: str, column: Column) -> None:
-    assert column.measured(tmp_path) == read()[name]
+def test_what_a_mirror_keeps_is_what_the_table_says_and_still_so_after_an_audit(
+    tmp_path: Path, name: str, column: Column
+) -> None:
+    with column.mirrored(tmp_path) as (rig, failed):
+        assert looked_up(rig, failed) == read()[name]
+
+        audit = rig.once(prefix=column.prefix)
+
+        assert audit.counts[:2] == (0, 0), audit.stdout
+        assert looked_up(rig, frozenset(audit.failed)) == read()[name]
 
 
 def test_the_table_has_every_file_system_and_every_kind_of_metadata() -> None:

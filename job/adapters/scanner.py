@@ -14,6 +14,7 @@ from job.files.crowd import fingerprint_of_sums, names_in, rows_named, whole_sum
 from job.files.listing import (
     Glance,
     Listing,
+    NameNotHeldError,
     Row,
     Unlisted,
     Unreadable,
@@ -77,7 +78,7 @@ class Scanner:
         faults = self._spelling.faults([row[0] for row in rows])
         if not faults:
             return rows
-        refused += [(name, OSError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
+        refused += [(name, NameNotHeldError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
         return [row for row in rows if row[0] not in faults]
 
     def glance(self, path: bytes, share: int = 0) -> Glance:

@@ -39,6 +39,10 @@ class Huge(OSError):
     """A folder that nobody is to hold whole: it is gone through in parts (`crowd.py`)."""
 
 
+class NameNotHeldError(OSError):
+    """The mirror cannot hold such a name, or takes it for another one."""
+
+
 class Listing(NamedTuple):
     """One folder of a source: everything in scope in it, sorted by name."""
 

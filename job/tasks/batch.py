@@ -369,6 +369,8 @@ def _made(staged: _Staged, folder: int) -> Entry | None:
     except FileNotFoundError:
         return None
     copied = staged.copied
-    if (made.inode, made.size, made.mtime_ns) != (copied.inode, copied.source.size, copied.mtime_ns):
+    # What is no file has a size of the mirror's own: NTFS notes there which device it is.
+    size = made.size if staged.event.kind is Kind.FILE else copied.source.size
+    if (made.inode, size, made.mtime_ns) != (copied.inode, copied.source.size, copied.mtime_ns):
         return None
     return made

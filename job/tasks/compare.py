@@ -20,7 +20,7 @@ from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
 from job.files.attributes import place_of
 from job.files.crowd import names_in, rows_named
-from job.files.listing import Huge, Listing, entries_of
+from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
 from job.files.trail import Trail, single
 from job.tasks.bench import Book, Copyist, Source
@@ -116,7 +116,8 @@ class _Comparison:
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
         for name, error in listing.unreadable:
-            yield Difference(join(path, name), Kind.FILE, "unreadable", str(error.strerror or error))
+            what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
+            yield Difference(join(path, name), Kind.FILE, what, str(error.strerror or error))
         try:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         except OSError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Rig
+from tests.faults.rig import Done, Rig
 
 
 @pytest.fixture
@@ -16,17 +16,22 @@ def rig(tmp_path: Path) -> Rig:
     return rig
 
 
+def said(done: Done) -> list[str]:
+    """Give the lines but one: whose files cannot be given away by this user holds no owners."""
+    return [line for line in done.stdout.splitlines() if "not compared" not in line]
+
+
 def test_an_equal_mirror_is_said_to_be_so(rig: Rig) -> None:
     done = rig.run("compare")
 
-    assert (done.code, done.stdout) == (0, "# source: the mirror is as its source\n")
+    assert (done.code, said(done)) == (0, ["# source: the mirror is as its source"])
 
 
 def test_a_difference_is_a_line_and_exit_code_3(rig: Rig) -> None:
     (rig.mirror / "file").write_text("Content")
 
     done = rig.run("compare")
-    [line, *rest] = done.stdout.splitlines()
+    [line, *rest] = said(done)
 
     assert done.code == 3
     assert line.startswith("content    source  file  (the source's checksum is sha256:")

@@ -17,9 +17,16 @@ def cycle(rig: Rig, story: list[str]) -> Done:
 
 
 def equal(rig: Rig, story: list[str], *, delete: bool) -> None:
-    """Insist that both judges find nothing."""
+    """Insist that both judges find nothing, and where a mirror is to be equal in all, that `compare` agrees."""
     nothing(left_to_do(rig.source, rig.mirror, delete=delete), story)
     nothing(differences(rig.source, rig.mirror), story)
+    if delete:
+        nothing(compared(rig), story)
+
+
+def compared(rig: Rig) -> list[str]:
+    """Give what the job itself says that differs."""
+    return [line for line in rig.run("compare").stdout.splitlines() if not line.startswith("#")]
 
 
 def nothing(found: list[str], story: list[str]) -> None:

@@ -26,12 +26,13 @@ class Facts(NamedTuple):
     attributes: dict[str, bytes]
 
 
-def left_to_do(source: Path, mirror: Path, *, delete: bool) -> list[str]:
+def left_to_do(source: Path, mirror: Path, *, delete: bool, window: int = -1) -> list[str]:
     """Ask rsync what it would still do to make the mirror equal; nothing, hopefully.
 
-    Times are compared to the nanosecond. `delete` makes names that the source does not have a difference, too.
+    Times are compared to the nanosecond, or to a `window` of seconds. `delete` makes names that the source does not
+    have a difference, too.
     """
-    command = ["rsync", "-niaHAXS", "--checksum", "--modify-window=-1", "--exclude=/.truecopy/"]
+    command = ["rsync", "-niaHAXS", "--checksum", f"--modify-window={window}", "--exclude=/.truecopy/"]
     command += ["--delete"] if delete else []
     done = subprocess.run([*command, f"{source}/", f"{mirror}/"], capture_output=True, check=False)
     assert done.returncode == 0, done

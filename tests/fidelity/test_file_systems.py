@@ -11,7 +11,7 @@ import pytest
 from tests.faults.rig import Rig
 from tests.fidelity.changes import CHANGES
 from tests.fidelity.history import History
-from tests.fidelity.judging import cycle, entries, equal, state_of
+from tests.fidelity.judging import compared, cycle, entries, equal, nothing, state_of
 from tests.fidelity.scope import Scope
 from tests.fidelity.systems import SYSTEMS, System
 
@@ -127,6 +127,7 @@ def live(pair: Rig, system: System, seed: int, changes: int) -> None:
         equal(pair, story, delete=False)
     assert cycle(pair, history.told).counts == (0, 0, entries(pair), 0)
     equal(pair, history.told, delete=False)
+    nothing([line for line in compared(pair) if not line.startswith("extra ")], history.told)
 
 
 @pytest.mark.parametrize("seed", [1])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.rig import Rig
+from tests.fidelity.judging import compared
 from tests.fidelity.oracle import below, differences, facts_of, left_to_do
 from tests.fidelity.scope import ACCESS, Scope, acl
 from tests.fidelity.variety import plant
@@ -75,17 +76,21 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_each_kind_of_difference_is_found(rig: Rig) -> None:
-    silent = []
+    """Holes are no content, so that `compare` says nothing of them."""
+    silent, unsaid = [], []
     for what, (name, change) in MEDDLING.items():
         change(rig.mirror / name)
         if not left_to_do(rig.source, rig.mirror, delete=True) and not differences(rig.source, rig.mirror):
             silent.append(what)
+        if not compared(rig):
+            unsaid.append(what)
         rig.configure(**rig.options, audit_interval=0)
         if what == "name too many":
             keeping_time(rig.mirror / name, (rig.mirror / "nested/stranger").unlink)
         rig.once()
 
     assert silent == []
+    assert unsaid == ["hole filled"]
 
 
 def test_names_that_are_joined_in_the_mirror_only_are_found_by_our_own_judge(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Mean
     kind = source.mode & TYPE_BITS
     if record.mirror.mode & TYPE_BITS != kind:
         return False
-    known = record.checksum.startswith(means.checksum + ":") if kind == S_IFREG else kind == S_IFLNK
+    known = record.checksum.startswith(means.checksum + ":") if kind == S_IFREG else kind == S_IFLNK and means.symlinks
     return known and not source.name.startswith(STATE_FOLDER)
 
 

@@ -30,6 +30,17 @@ def names_in(folder: int) -> Iterator[list[bytes]]:
             yield names
 
 
+def has_name(folder: int, name: bytes) -> bool:
+    """Tell whether an open folder has a name; if that cannot be found out, it is taken to have it."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def count_in(folder: int) -> int:
     """Count the names in an open folder. Raises `OSError`."""
     with scan(folder) as found:

@@ -19,7 +19,7 @@ from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
 from job.files.attributes import place_of
-from job.files.crowd import names_in, rows_named
+from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
 from job.files.trail import Trail, single
@@ -227,20 +227,11 @@ class _Comparison:
         source = self._sources.goto(path)
         for names in names_in(mirror):
             for name in sorted(names):
-                if name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER) or self._has(name, source):
+                if name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER) or has_name(source, name):
                     continue
                 with suppress(OSError):
                     [row] = entries_of(rows_named(mirror, [name], []))
                     yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
-
-    def _has(self, name: bytes, source: int) -> bool:
-        try:
-            os.stat(name, dir_fd=source, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            pass
-        return True
 
     def _links(self) -> Iterator[Difference]:
         book = self._view.book

@@ -4,13 +4,12 @@ Which part a name belongs to is told by the name alone. With twice as many parts
 of part `p` of few is also known of the parts of more that give `p` when divided by the few.
 """
 
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from job.core.entry import STATE_FOLDER
-from job.files.crowd import names_in
+from job.files.crowd import has_name, names_in
 from job.files.listing import CHUNK
 
 Names: TypeAlias = tuple[bytes, ...]
@@ -86,15 +85,5 @@ def heaps(source: int, mirror: int, sorter: Sorter, breathe: Callable[[], None])
     for names in names_in(mirror):
         breathe()
         # What is on both sides is there already; and nearly all of it is.
-        sorter.add([name for name in names if name != STATE_FOLDER and not _has(source, name)])
+        sorter.add([name for name in names if name != STATE_FOLDER and not has_name(source, name)])
     return sorter.parts()
-
-
-def _has(folder: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        pass
-    return True

@@ -17,9 +17,9 @@ from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
 from job.tasks.hardlinks import HardLinks
-from job.tasks.known import Known
 from job.tasks.look import Looked
 from job.tasks.meter import Meter
+from job.tasks.recall import Recall
 from job.tasks.rounds import Rounds
 from job.tasks.team import Gone, Team
 from job.tasks.visit import Visitor
@@ -47,7 +47,7 @@ class Act:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
         bench = self._bench
         with closing(bench.linkbook()) as book:
-            known = Known(bench.memory, bench.mirror)
+            known = Recall(bench.memory, bench.mirror)
             hard_links = HardLinks(book, known, self._assignment.pair.policy)
             roots = bench.source_root, bench.mirror_root
             self._go(found, Rounds(found, known, hard_links, roots), team)

@@ -9,22 +9,22 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from job.core.entry import Entry, Kind, printable
+from job.core.entry import Kind, printable
 from job.core.events import FileCopied, FolderRetired
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.atomic import FolderInTheWayError, replace_name
+from job.files.crowd import has_name
 from job.files.durable import fsync_folder
-from job.files.listing import entry_of
 from job.files.retired import retire
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import voided
 from job.tasks.errand import Onward, PartDone, Placed
 from job.tasks.finish import Settled, Work, finish, finish_part
+from job.tasks.staged import Staged
 from job.tasks.tidings import Tidings
 
 MOST_FILES = 1000
@@ -37,18 +37,6 @@ LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
 
 
-@dataclass(slots=True)
-class _Staged:
-    work: Work
-    name: bytes
-    temp: bytes
-    copied: Copied
-    racy: bool
-    fresh: bool
-    """Whether the mirror's folder had no such name."""
-    event: FileCopied
-
-
 class Batch:
     """Collects staged files and finished folders, and places them together."""
 
@@ -58,7 +46,7 @@ class Batch:
         self._assignment = work
         self._trail = trail
         self._deliver = deliver
-        self._staged: list[_Staged] = []
+        self._staged: list[Staged] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.tidings = Tidings(work, bench.keeper)
@@ -100,7 +88,7 @@ class Batch:
 
     def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Take a complete temp in; `event` is told once the file has its name for good."""
-        self._staged.append(_Staged(work, copied.source.name, temp, copied, racy, fresh, event))
+        self._staged.append(Staged(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
         self.dirty = True
 
@@ -203,7 +191,7 @@ class Batch:
         self._begun, self._ended, self._folders, self.onward, self.retired = self._errand, [], [], Onward(), []
         return batch
 
-    def _folders_synced(self, batch: Placed, placed: list[_Staged]) -> Placed:
+    def _folders_synced(self, batch: Placed, placed: list[Staged]) -> Placed:
         works = [staged.work for staged in placed] + self._closed
         paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
@@ -232,7 +220,7 @@ class Batch:
             work.sure = False
             work.settled.clear()
 
-    def _count(self, staged: _Staged) -> None:
+    def _count(self, staged: Staged) -> None:
         self.tidings.counts.copied += 1
         self.tidings.counts.bytes_copied += staged.event.bytes
         self.tidings.tell(staged.event)
@@ -282,19 +270,20 @@ class Batch:
                 self._fail_staged(staged, Failure.VERIFY_MISMATCH, message)
         self._staged = good
 
-    def _place(self, staged: _Staged) -> bool:
+    def _place(self, staged: Staged) -> bool:
         try:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
                 self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
             if staged.fresh and not self._bench.mirror.exact:
-                _insist_on_none(staged.name, folder)
+                staged.insist_on_none(folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
-            made = _made(staged, folder)
+            made = staged.made(folder)
         except OSError as error:
-            reason = Failure.NAME if self._is_no_name(staged, error) else failure_of(error)
+            no_name = error.errno == errno.ENOENT and self._has_temp(staged)
             self._unlink(staged)
-            self._fail_staged(staged, reason, str(error))
+            # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
+            self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), str(error))
             return False
         if made is None:
             staged.work.lost.add(staged.name)
@@ -324,19 +313,15 @@ class Batch:
                 )
             )
 
-    def _is_no_name(self, staged: _Staged, error: OSError) -> bool:
-        # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
-        if error.errno != errno.ENOENT:
-            return False
+    def _has_temp(self, staged: Staged) -> bool:
         with suppress(OSError):
-            os.stat(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path), follow_symlinks=False)
-            return True
+            return has_name(self._trail.goto(staged.work.listing.path), staged.temp)
         return False
 
-    def _fail_staged(self, staged: _Staged, reason: Failure, error: str) -> None:
+    def _fail_staged(self, staged: Staged, reason: Failure, error: str) -> None:
         self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)
 
-    def _unlink(self, staged: _Staged) -> None:
+    def _unlink(self, staged: Staged) -> None:
         with suppress(OSError):
             os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
 
@@ -353,24 +338,3 @@ class Batch:
         self.tidings.note_refusals(path)
         self.tidings.counts.folders += not work.again
         return folder, rows
-
-
-def _insist_on_none(name: bytes, folder: int) -> None:
-    """See that a mirror which takes different names for the same does not have what its listing did not show."""
-    with suppress(FileNotFoundError):
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-        raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
-
-
-def _made(staged: _Staged, folder: int) -> Entry | None:
-    """Look at a file that just got its name: what moves it from then on is somebody else. None if it is not ours."""
-    try:
-        made = entry_of(staged.name, os.stat(staged.name, dir_fd=folder, follow_symlinks=False))
-    except FileNotFoundError:
-        return None
-    copied = staged.copied
-    # What is no file has a size of the mirror's own: NTFS notes there which device it is.
-    size = made.size if staged.event.kind is Kind.FILE else copied.source.size
-    if (made.inode, size, made.mtime_ns) != (copied.inode, copied.source.size, copied.mtime_ns):
-        return None
-    return made

@@ -11,8 +11,8 @@ from job.core.packed import Packed
 from job.files.crowd import NOTHING, added
 from job.tasks.errand import Close, Divided, Part, PartDone, Split, Task
 from job.tasks.hardlinks import HardLinks
-from job.tasks.known import Known
 from job.tasks.parts import Names
+from job.tasks.recall import Recall
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Folder:
 class Division:
     """Huge folders under way."""
 
-    def __init__(self, known: Known, hard_links: HardLinks) -> None:
+    def __init__(self, known: Recall, hard_links: HardLinks) -> None:
         self._known = known
         self._hard_links = hard_links
         self._asked: Packed[tuple[bytes, bytes]] = Packed()

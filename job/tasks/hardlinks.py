@@ -14,7 +14,7 @@ from job.core.record import Member
 from job.core.rows import decoded
 from job.tasks.bench import Book
 from job.tasks.errand import Group, Links, LinkUp, Onward, Task, Visit
-from job.tasks.known import Known
+from job.tasks.recall import Recall
 
 _MOST_NAMES = 256
 _MOST_BYTES = 32 << 20
@@ -29,7 +29,7 @@ class _Stage(IntEnum):
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, known: Known, policy: str) -> None:
+    def __init__(self, book: Book, known: Recall, policy: str) -> None:
         self._book = book
         self._known = known
         self._memory = known.memory

@@ -17,8 +17,8 @@ from job.tasks.deeds import make_folder
 from job.tasks.division import Division
 from job.tasks.errand import Errand, Placed, Task, Visit
 from job.tasks.hardlinks import HardLinks
-from job.tasks.known import Known
 from job.tasks.look import Changed, Looked
+from job.tasks.recall import Recall
 
 _MOST_ENTRIES = 256
 _MOST_BYTES = 32 << 20
@@ -28,7 +28,7 @@ _MOST_FOLDERS = 64
 class Rounds:
     """Gives out errands. Use it with `contextlib.closing`."""
 
-    def __init__(self, found: Looked, known: Known, hard_links: HardLinks, roots: tuple[int, int]) -> None:
+    def __init__(self, found: Looked, known: Recall, hard_links: HardLinks, roots: tuple[int, int]) -> None:
         """`roots` are the open ones of source and mirror."""
         source_root, mirror_root = roots
         self._found = found

@@ -18,7 +18,7 @@ from job.files.trail import open_root
 from job.tasks import rounds
 from job.tasks.errand import Errand, Onward, Placed, Visit
 from job.tasks.hardlinks import HardLinks
-from job.tasks.known import Known
+from job.tasks.recall import Recall
 from job.tasks.rounds import Rounds
 from tests.core import samples
 from tests.tasks.looking import looked
@@ -42,7 +42,7 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
 
         def rounds_after_a_look(*unlisted: bytes) -> Rounds:
             found, _ = looked(shop, 1)
-            known = Known(memory, Capabilities())
+            known = Recall(memory, Capabilities())
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):

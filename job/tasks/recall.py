@@ -1,10 +1,10 @@
-"""Known: what of the index goes along with an errand, so that nobody who is out has to ask for it."""
+"""Recall: what of the index goes along with an errand, so that nobody who is out has to ask for it."""
 
 from job.core.capabilities import Capabilities
 from job.tasks.bench import Memory
 
 
-class Known:
+class Recall:
     """Looks up what is known of a folder's entries, for those who are sent there. Everything raises `OSError`."""
 
     def __init__(self, memory: Memory, mirror: Capabilities) -> None:

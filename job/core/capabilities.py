@@ -16,6 +16,9 @@ class Capabilities(NamedTuple):
     symlinks: bool = True
     hard_links: bool = True
     fifos: bool = True
+    """FIFOs and sockets."""
+    devices: bool = True
+    """Whether this user may make devices there."""
     modes: bool = True
     owners: bool = True
     """Whether files can be given to any user and group."""
@@ -80,7 +83,8 @@ class Capabilities(NamedTuple):
             ("names that end with a dot or a space", self.trailing),
             ("symlinks", self.symlinks),
             ("hard links", self.hard_links),
-            ("FIFOs", self.fifos),
+            ("FIFOs and sockets", self.fifos),
+            ("devices", self.devices),
             ("modes", self.modes),
             ("owners", self.owners),
             ("extended attributes", self.xattrs),

@@ -5,12 +5,14 @@ by a user, so an edit that keeps size and mtime is seen: the content is hashed f
 """
 
 from enum import StrEnum
-from stat import S_IFLNK, S_IFREG
+from stat import S_IFBLK, S_IFCHR, S_IFLNK, S_IFREG
 from typing import NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, Kind, is_reserved
 from job.core.outcome import Drift
 from job.core.record import Record
+
+_DEVICES = {S_IFBLK, S_IFCHR}
 
 
 class Action(StrEnum):
@@ -54,14 +56,25 @@ class Means(NamedTuple):
     specials: bool = False
     """Whether FIFOs, sockets and devices are made in the mirror, too."""
     fifos: bool = True
-    """Whether the mirror can hold these."""
+    """Whether the mirror can hold FIFOs and sockets."""
+    devices: bool = True
+    """Whether the mirror can hold devices."""
     symlinks: bool = True
     """Whether the mirror can hold symlinks."""
     hard_links: bool = True
     """Whether several names in the mirror can share a file."""
 
 
-_PLURALS = {Kind.SYMLINK: "symlinks", Kind.SPECIAL: "special files"}
+def not_held(source: Entry, means: Means) -> str:
+    """Tell why the mirror cannot hold an entry of such a kind at all; empty if it can."""
+    kind = source.mode & TYPE_BITS
+    if kind == S_IFLNK and not means.symlinks:
+        return "the mirror's file system holds no symlinks"
+    if kind in _DEVICES and not means.devices:
+        return "devices cannot be made in the mirror by this user"
+    if source.kind is Kind.SPECIAL and kind not in _DEVICES and not means.fifos:
+        return "the mirror's file system holds no FIFOs or sockets"
+    return ""
 
 
 def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
@@ -86,8 +99,8 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
     kind = source.kind
     if kind is Kind.SPECIAL and not means.specials:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
-    if (kind is Kind.SYMLINK and not means.symlinks) or (kind is Kind.SPECIAL and not means.fifos):
-        return Step(Action.NOTE, source, f"the mirror's file system holds no {_PLURALS[kind]}")
+    if why := not_held(source, means):
+        return Step(Action.NOTE, source, why)
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
     return _decide_content(source, mirror, record, means)

@@ -21,7 +21,7 @@ from job.files.trail import open_folder, open_name
 
 FILE_NAME = b"mirror.json"
 """In the state folder: what was found."""
-_FORMAT = 1
+_FORMAT = 2
 _FOLDER = TEMP_PREFIX + b"probe"
 _SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
 """Characters that some file system or other refuses."""
@@ -83,6 +83,7 @@ def probe(mirror: int) -> Capabilities:
                 symlinks=_works(lambda: os.symlink("text", b"link", dir_fd=folder)),
                 hard_links=_works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)),
                 fifos=_works(lambda: os.mkfifo(b"pipe", dir_fd=folder)),
+                devices=_works(lambda: os.mknod(b"device", stat.S_IFCHR | 0o600, os.makedev(1, 3), dir_fd=folder)),
                 modes=_keeps_modes(file),
                 xattrs=_keeps(file, "user.truecopy", b"\0odd\xff"),
                 acls=_keeps(file, "system.posix_acl_access", _ACL),

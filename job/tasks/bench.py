@@ -237,6 +237,7 @@ def means_of(pair: Pair, mirror: Capabilities) -> Means:
         pair.compare == "checksum",
         pair.specials == "recreate",
         fifos=mirror.fifos,
+        devices=mirror.devices,
         symlinks=mirror.symlinks,
         hard_links=mirror.hard_links,
     )

@@ -15,6 +15,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.outcome import failure_of
+from job.core.plan import not_held
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
@@ -23,7 +24,7 @@ from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
 from job.files.trail import Trail, single
-from job.tasks.bench import Book, Copyist, Source
+from job.tasks.bench import Book, Copyist, Source, means_of
 from job.tasks.parts import Sorter, names_of, parts_for
 
 
@@ -83,6 +84,7 @@ class _Comparison:
         self._sources = sources
         self._mirrors = mirrors
         self._spelling = None if view.able.exact else Spelling(view.able)
+        self._means = means_of(view.pair, view.able)
 
     def run(self) -> Iterator[Difference]:
         waiting = [b""]
@@ -144,7 +146,7 @@ class _Comparison:
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
-        elif why := self._not_held(kind):
+        elif why := not_held(entry, self._means):
             yield Difference(path, kind, "not_held", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
@@ -152,14 +154,6 @@ class _Comparison:
             yield Difference(path, kind, "kind", f"the mirror has a {there.kind}")
         elif kind is not Kind.FOLDER:  # a folder has its own turn
             yield from self._content(path, entry, there, at)
-
-    def _not_held(self, kind: Kind) -> str:
-        able = self._view.able
-        if kind is Kind.SYMLINK and not able.symlinks:
-            return "the mirror's file system holds no symlinks"
-        if kind is Kind.SPECIAL and not able.fifos:
-            return "the mirror's file system holds no special files"
-        return ""
 
     def _content(self, path: bytes, entry: Entry, there: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         source, mirror = at

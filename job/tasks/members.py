@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from job.core.entry import Entry, Kind, is_reserved, join
-from job.core.plan import Means, is_as_known
+from job.core.plan import Means, is_as_known, not_held
 from job.core.record import Member, Record
 from job.tasks.deeds import Place
 
@@ -27,11 +27,8 @@ def members_of(
         if name not in ours and name not in theirs:
             continue
         kind = entry.kind
-        if (
-            kind is Kind.FOLDER
-            or (kind is Kind.SPECIAL and not means.specials)
-            or is_reserved(join(listing.path, name))
-        ):
+        left_out = kind is Kind.FOLDER or (kind is Kind.SPECIAL and not means.specials) or not_held(entry, means)
+        if left_out or is_reserved(join(listing.path, name)):
             continue
         record = records.get(name)
         known = record is not None and is_as_known(entry, present.get(name), record, means)

@@ -9,7 +9,7 @@ class Recall:
 
     def __init__(self, memory: Memory, mirror: Capabilities) -> None:
         self.memory = memory
-        self._holds_all = mirror.symlinks and mirror.fifos and mirror.keeps_metadata
+        self._holds_all = mirror.symlinks and mirror.fifos and mirror.devices and mirror.keeps_metadata
 
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give the records of a folder, or one part of it."""

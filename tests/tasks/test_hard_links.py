@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from job.core.capabilities import Capabilities
 from job.core.events import FileCopied, MetadataNotKept, MirrorProbed
-from job.core.outcome import Drift, Failure, Result
+from job.core.outcome import Drift, Failure, Result, Skip
 from job.files import probe
 from tests.tasks.workshop import Told, Workshop, as_nobody, assert_mirrored
 
@@ -236,6 +237,19 @@ def test_pipes_with_several_names_share_one_in_the_mirror(shop: Workshop) -> Non
 
     assert len(inodes(shop.mirror, "pipe", "folder/same")) == 1
     assert shop.cycle().tally.copied == 0
+
+
+@pytest.mark.needs_root
+def test_devices_that_cannot_be_made_fail_under_none_of_their_names(open_shop: Workshop) -> None:
+    open_shop.options["specials"] = "recreate"
+    os.mknod(open_shop.source / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    give_name(open_shop, "device", "folder/same")
+    open_shop.write("file")
+
+    told = as_nobody(open_shop)
+
+    assert told.result is Result.SUCCESS
+    assert told.tally.skipped_by[Skip.NOT_HELD] == 2
 
 
 def test_names_outside_the_source_do_not_matter(shop: Workshop) -> None:

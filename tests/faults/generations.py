@@ -15,7 +15,7 @@ class Generations:
     number: int = 0
 
     def grow(self) -> None:
-        """Change contents, sizes, a mode, an owner, an xattr, a link; add a file and a folder; the last ones go."""
+        """Change contents, sizes, mode, owner, an xattr, links of both kinds; add a file and a folder; old ones go."""
         for root in (self.rig.source, self.rig.mirror):
             if (root / f"folder-{self.number}").exists():
                 remove(root / f"folder-{self.number}")
@@ -27,11 +27,26 @@ class Generations:
         os.utime(source / "same size and times", ns=(LONG_AGO_NS, LONG_AGO_NS))
         self._chunky(number)
         self._metadata(number)
+        self._linked(number)
         (source / "link").unlink(missing_ok=True)
         (source / "link").symlink_to(f"target-{number}")
         (source / f"new-{number}").write_text("new")
         (source / f"folder-{number}" / "below").mkdir(parents=True)
         (source / f"folder-{number}" / "below" / "file").write_text(f"below {number}")
+
+    def _linked(self, number: int) -> None:
+        """Give one file two names; in every other generation it has a third one, which is another file's in between."""
+        folder = self.rig.source / "linked"
+        (folder / "below").mkdir(parents=True, exist_ok=True)
+        names = folder / "one", folder / "below" / "two", folder / "below" / "three"
+        for name in names:
+            name.unlink(missing_ok=True)
+        names[0].write_text(f"linked {number}")
+        os.link(names[0], names[1])
+        if number % 2:
+            os.link(names[0], names[2])
+        else:
+            names[2].write_text(f"parted {number}")
 
     def _chunky(self, number: int) -> None:
         (self.rig.source / "sub").mkdir(exist_ok=True)

@@ -28,6 +28,7 @@ CALLS = {
     "fsetxattr": 1,
     "mkdirat": 4,
     "symlinkat": 1,
+    "link,linkat": 1,
     "pwrite64": 23,
     "ftruncate": 1,
     "getdents64": 23,
@@ -67,7 +68,14 @@ def heals(rig: Rig) -> None:
     assert again.code == 0, again
     assert not again.of("index_rebuilt")
     assert rig.mirrored == rig.wanted
+    assert links(rig.mirror) == links(rig.source)
     assert not rig.temps
+
+
+def links(root: Path) -> list[bool]:
+    """Tell which names share a file with the first one."""
+    first = (root / "linked/one").stat().st_ino
+    return [(root / "linked/below" / name).stat().st_ino == first for name in ("two", "three")]
 
 
 def lost_workers(done: Done) -> bool:

@@ -90,14 +90,16 @@ class Copier:
             os.close(descriptor)
 
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, written: int) -> Copied:
+        sparse = self._sparse and is_sparse(before)
         for _ in range(_TRIES):
             # What was cloned is what is read, if nothing moves from before the one until after the other.
-            write = self._pass_by if self._cloner.clone(descriptor, written) else self._writer(written, before)
+            cloned = self._cloner.clone(descriptor, written)
+            write = self._pass_by if cloned else self._writer(written, before.st_size, sparse=sparse)
             checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
             xattrs = self._keeper.attributes_of(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
-                if self._sparse and is_sparse(before):
+                if sparse:
                     os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
@@ -107,9 +109,9 @@ class Copier:
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _writer(self, written: int, before: os.stat_result) -> Take:
-        trickle = Trickle(written) if before.st_size >= _TRICKLE_BYTES else None
-        put = Holes(written).write if self._sparse and is_sparse(before) else partial(write_all, written)
+    def _writer(self, written: int, size: int, *, sparse: bool) -> Take:
+        trickle = Trickle(written) if size >= _TRICKLE_BYTES else None
+        put = Holes(written).write if sparse else partial(write_all, written)
 
         def write(chunk: memoryview | bytes) -> None:
             put(chunk)

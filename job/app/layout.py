@@ -5,9 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-from job.adapters.copier import Copier
 from job.adapters.index import Index
-from job.adapters.linkbook import LinkBook
 from job.adapters.scanner import MirrorWatch
 from job.app.tools import index_to_read, set_up, source_scanner
 from job.core.capabilities import Capabilities
@@ -18,10 +16,8 @@ from job.core.outcome import Refusal
 from job.errors import IndexUnusable, Refused
 from job.files import probe
 from job.files.index_file import IndexTorn, set_aside
-from job.files.metadata import Keeper
 from job.files.trail import open_root
 from job.tasks.bench import Assignment, Bench, Crew
-from job.tasks.compare import View
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
 from job.tasks.preview import Preview
@@ -90,30 +86,6 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
         yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=able)
-
-
-@contextlib.contextmanager
-def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[View]:
-    """Make what a comparison of a pair needs; nothing is created or changed."""
-    able = known_capabilities(state_folder(config, pair), mirror) or Capabilities()
-    keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid, grain_ns=able.mtime_grain_ns)
-    with contextlib.ExitStack() as tidy:
-        scanner = source_scanner(pair, source, able)
-        tidy.callback(scanner.close)
-        yield View(
-            pair=pair,
-            source=scanner,
-            source_root=source,
-            mirror_root=mirror,
-            copyist=Copier(pair.checksum, keeper, pace=_at_once, sync_each=False),
-            keeper=keeper,
-            able=able,
-            book=tidy.enter_context(contextlib.closing(LinkBook())),
-        )
-
-
-def _at_once(count: int) -> None:
-    del count
 
 
 def known_capabilities(state: str, mirror: int) -> Capabilities | None:

@@ -6,7 +6,7 @@ from collections import Counter
 import click
 
 from job.adapters.settings import read_config
-from job.app.layout import lay_out_comparison
+from job.app.comparison import lay_out_comparison
 from job.cli.context import Context
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable

@@ -99,10 +99,10 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
     kind = source.kind
     if kind is Kind.SPECIAL and not means.specials:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
-    if why := not_held(source, means):
-        return Step(Action.NOTE, source, why)
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
+    if kind is not Kind.FILE and (why := not_held(source, means)):
+        return Step(Action.NOTE, source, why)
     return _decide_content(source, mirror, record, means)
 
 

@@ -15,6 +15,8 @@ ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
 
 _ACL = "system.posix_acl_"
+DEFAULT_ACL = b"system.posix_acl_default"
+"""What a folder gives to all that is made in it."""
 _ORDINARY = ("user.", _ACL)
 _ALL = (*_ORDINARY, "security.", "trusted.")
 _ACL_OF_XFS = "trusted.SGI_ACL_"
@@ -40,7 +42,7 @@ def place_of(name: bytes, folder: int) -> bytes:
 def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
     """Read the attributes that are carried over; none where they are not supported. Raises `OSError`."""
     try:
-        names = os.listxattr(target, **_how(target))
+        names = os.listxattr(target) if isinstance(target, int) else os.listxattr(target, follow_symlinks=False)
     except OSError as error:
         if error.errno in REFUSED:
             return {}

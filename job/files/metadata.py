@@ -16,6 +16,7 @@ from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
 from job.files.attributes import (
     ATTRIBUTES,
+    DEFAULT_ACL,
     REFUSED,
     Target,
     is_acl,
@@ -52,6 +53,7 @@ class Keeper:
         `grain_ns` is to how many nanoseconds the mirror keeps times.
         """
         self._grain_ns = grain_ns
+        self._bare = False
         self._security = security
         self._setuid = setuid
         self._untold: list[Refused] = []
@@ -70,6 +72,17 @@ class Keeper:
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
         return kept_mode(mode, setuid=self._setuid)
+
+    def enter(self, folder: int) -> None:
+        """Look whether what is made in an open mirror folder has ACLs by that; until the next one is entered.
+
+        Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for.
+        """
+        self._bare = not self._security and not self._present(folder).keys() & {DEFAULT_ACL}
+
+    def leave(self) -> None:
+        """Take nothing for granted of what is made from now on."""
+        self._bare = False
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
@@ -135,7 +148,7 @@ class Keeper:
         if not _is_owned(made, wanted):
             self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
         # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
-        changed = self._set_attributes(descriptor, xattrs)
+        changed = bool(xattrs or not self._bare) and self._set_attributes(descriptor, xattrs)
         mode = self.mode_of(wanted.st_mode)
         if mode & _SPECIAL_BITS:
             mode = self._mode_for(wanted, os.fstat(descriptor))

@@ -46,6 +46,7 @@ class Batch:
         self._assignment = work
         self._trail = trail
         self._deliver = deliver
+        self._inexact = not bench.mirror.exact
         self._staged: list[Staged] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
@@ -275,7 +276,7 @@ class Batch:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
                 self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
-            if staged.fresh and not self._bench.mirror.exact:
+            if staged.fresh and self._inexact:
                 staged.insist_on_none(folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
             made = staged.made(folder)

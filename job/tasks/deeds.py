@@ -70,6 +70,7 @@ class Deeds:
         self._batch = batch
         self._tacho = tacho
         self._likeness = Likeness(bench.copyist)
+        self._notes = not bench.mirror.keeps_attributes
         self._run = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
@@ -83,7 +84,7 @@ class Deeds:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._do(place, step, mirror, record)
-            if step.action is not Action.KEEP:
+            if self._notes and step.action is not Action.KEEP:
                 self.note_attributes(place, step.entry)
         except ChangedWhileReadError as error:
             self._fail(place, step, Failure.CHANGED_DURING_COPY, str(error))
@@ -103,7 +104,7 @@ class Deeds:
 
     def note_attributes(self, place: Place, entry: Entry) -> None:
         """Note the attributes of a file, if the mirror does not hold such."""
-        if entry.kind is Kind.FILE and not self._bench.mirror.keeps_attributes:
+        if self._notes and entry.kind is Kind.FILE:
             place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:

@@ -128,13 +128,16 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
 def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
     """Give what the index is to have of a folder's entries; None if it has that already."""
     rows = encoded(records.values(), work.policy)
-    before = {name: each for name, each in unheld.decoded(work.noted).items() if name in records}
-    now = {name: each for name, each in (before | work.unheld).items() if each is not None}
-    noted = unheld.encoded(now)
+    noted = _noted(work, records) if work.noted or work.unheld else ""
     if rows == work.rows and noted == work.noted:
         return None
     linked = [(records[name].source.inode, name) for name in work.linked if name in records]
     return RowsDone(work.listing.path, part, rows, tuple(linked), noted)
+
+
+def _noted(work: Work, records: dict[bytes, Record]) -> str:
+    before = {name: each for name, each in unheld.decoded(work.noted).items() if name in records}
+    return unheld.encoded({name: each for name, each in (before | work.unheld).items() if each is not None})
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:

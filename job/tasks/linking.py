@@ -151,6 +151,7 @@ class Linker:
         path = name.member.path
         try:
             place = Place(name.work, self._sources.goto(path), self._writable(path), names)
+            self._bench.keeper.leave()
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
             return

@@ -210,7 +210,9 @@ class Visitor:
             self._fail(path, error)
             return None
         try:
-            return Place(work, source, self._mirrors.goto(path))
+            mirror = self._mirrors.goto(path)
+            self._bench.keeper.enter(mirror)
+            return Place(work, source, mirror)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None

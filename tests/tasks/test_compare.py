@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.app.layout import lay_out_comparison
+from job.app.comparison import lay_out_comparison
 from job.tasks import gate
 from job.tasks.compare import HARMLESS, WHATS, Difference, compare
 from tests.tasks.test_hard_links import give_name, part

@@ -1,15 +1,10 @@
 """Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `adapters/copier.py`."""
 
-import errno
 import os
 from contextlib import suppress
 
 from job.files.attributes import REFUSED
 from job.files.trail import single
-
-
-class FolderInTheWayError(OSError):
-    """A name that is to stand for something else belongs to a folder that is not empty."""
 
 
 def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) -> None:
@@ -41,27 +36,6 @@ def _give_mode(descriptor: int, mode: int) -> None:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-
-
-def replace_name(temp: bytes, name: bytes, folder: int) -> None:
-    """Give what is called `temp` in the open folder its final name; what had that name is replaced as a whole.
-
-    An empty folder makes way for it. Raises `FolderInTheWayError` for one that is not empty, or another `OSError`.
-    """
-    try:
-        os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except IsADirectoryError:
-        _remove_empty(name, folder)
-        os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def _remove_empty(name: bytes, folder: int) -> None:
-    try:
-        os.rmdir(name, dir_fd=folder)
-    except OSError as error:
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise FolderInTheWayError(errno.ENOTEMPTY, "a folder with something in it has the name") from None
-        raise
 
 
 def create(name: bytes, folder: int) -> int:

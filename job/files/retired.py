@@ -1,5 +1,6 @@
 """Retire a folder from a mirror: it is moved, with all that is in it, to where older versions are kept (design 2.3)."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -11,6 +12,17 @@ from job.files.trail import open_folder, single
 
 VERSIONS = b"versions"
 _PRIVATE = 0o700
+
+
+def remove_empty(name: bytes, folder: int) -> bool:
+    """Remove a folder, if there is nothing in it; False if there is. Raises `OSError`."""
+    try:
+        os.rmdir(single(name), dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True
 
 
 def retire(path: bytes, parent: int, mirror: int, moment: bytes) -> bytes:

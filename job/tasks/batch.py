@@ -15,10 +15,9 @@ from job.core.entry import Kind, printable
 from job.core.events import FileCopied, FolderRetired
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
-from job.files.atomic import FolderInTheWayError, replace_name
 from job.files.crowd import has_name
 from job.files.durable import fsync_folder
-from job.files.retired import retire
+from job.files.retired import remove_empty, retire
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import voided
@@ -294,25 +293,29 @@ class Batch:
         return True
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
-        """Give a temp in an open folder its name, which is last in `path`. A folder that has it is retired first.
+        """Give a temp in an open folder its name, which is last in `path`. A folder that has it makes way first.
 
         Raises `OSError`.
         """
         try:
-            replace_name(temp, name, folder)
-        except FolderInTheWayError:
-            moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
-            place = retire(path, folder, self._bench.mirror_root, moment.encode("ascii"))
-            replace_name(temp, name, folder)
-            self.retired.append(path)
-            self.tidings.tell(
-                FolderRetired(
-                    cycle_id=self._assignment.cycle_id,
-                    pair=self._assignment.pair.name,
-                    path=path,
-                    version=printable(place),
-                )
+            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError:
+            if not remove_empty(name, folder):
+                self._retire(folder, path)
+            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _retire(self, folder: int, path: bytes) -> None:
+        moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+        place = retire(path, folder, self._bench.mirror_root, moment.encode("ascii"))
+        self.retired.append(path)
+        self.tidings.tell(
+            FolderRetired(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=path,
+                version=printable(place),
             )
+        )
 
     def _has_temp(self, staged: Staged) -> bool:
         with suppress(OSError):

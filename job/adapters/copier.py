@@ -67,7 +67,7 @@ class Copier:
         self._room = Room()
         self._stream = Stream()
         self._twin = Twin(keeper)
-        self._cloner = Cloner(wanted=reflink)
+        self._cloner = Cloner() if reflink else None
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
@@ -93,7 +93,7 @@ class Copier:
         sparse = self._sparse and is_sparse(before)
         for _ in range(_TRIES):
             # What was cloned is what is read, if nothing moves from before the one until after the other.
-            cloned = self._cloner.clone(descriptor, written)
+            cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
             write = self._pass_by if cloned else self._writer(written, before.st_size, sparse=sparse)
             checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
             xattrs = self._keeper.attributes_of(descriptor)

@@ -11,8 +11,8 @@ _NOT_THIS = {errno.EINVAL, errno.EPERM, errno.ETXTBSY}
 class Cloner:
     """Clones for one pair, and stops trying once it is known that it cannot be done there."""
 
-    def __init__(self, *, wanted: bool) -> None:
-        self._wanted = wanted
+    def __init__(self) -> None:
+        self._wanted = True
 
     def clone(self, source: int, written: int) -> bool:
         """Give the empty open file `written` the content of `source`; False if it has to be copied instead.

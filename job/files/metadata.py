@@ -29,6 +29,7 @@ from job.files.trail import single
 
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
+_PERMISSIONS = 0o7777
 
 _TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
 """What file systems say of an attribute that does not fit beside the file; the file itself may well fit."""
@@ -71,7 +72,8 @@ class Keeper:
 
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
-        return kept_mode(mode, setuid=self._setuid)
+        # Asked twice for each copy, and hardly ever of anything that has such bits.
+        return kept_mode(mode, setuid=self._setuid) if mode & _SPECIAL_BITS else mode & _PERMISSIONS
 
     def enter(self, folder: int) -> None:
         """Look whether what is made in an open mirror folder has ACLs by that; until the next one is entered.

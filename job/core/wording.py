@@ -35,7 +35,7 @@ SENTENCES = {
     "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",
     "worker_lost": "A worker process is lost, what it was doing fails: {error}",
     "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
-    "mirror_probed": "The mirror's file system ({file_system}) does not hold: {lacks}",
+    "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
     "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",
@@ -46,12 +46,11 @@ SENTENCES = {
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
 }
-"""The sentence of each logged event by its name, over its fields and `counts`, `spent` and `wait`."""
+"""The sentence of each logged event by its name, over its fields and `counts`, `spent`, `wait` and `lacking`."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_IN_WORDS = {
-    name for name, text in SENTENCES.items() if any(word in text for word in ("{counts}", "{spent}", "{wait}"))
-}
+_WORDS = ("{counts}", "{spent}", "{wait}", "{lacking}")
+_IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
 
@@ -107,6 +106,8 @@ def _words(fields: Fields) -> Fields:
     for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait")):
         if field in fields:
             words[word] = spent(fields[field])
+    if "lacks" in fields:
+        words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words
 
 

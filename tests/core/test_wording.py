@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.catalogue import catalogue, field_names, metric_catalogue
-from job.core.events import Event, every_event
+from job.core.events import Event, MirrorProbed, every_event
 from job.core.outcome import Failure
 from job.core.series import EVERY_SERIES
 from job.core.tally import Tally
@@ -52,6 +52,15 @@ def test_an_event_has_the_fields_its_catalogue_names_and_a_sentence(kind: type[E
 
 def test_there_is_a_sentence_for_every_logged_event_and_for_no_other() -> None:
     assert sorted(SENTENCES) == sorted(kind.name for kind in LOGGED)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "told"), [((), "lacks nothing that was looked for"), (("symlinks", "owners"), "lacks symlinks, owners")]
+)
+def test_what_a_mirror_lacks_is_told_in_words(lacks: tuple[str, ...], told: str) -> None:
+    event = MirrorProbed(cycle_id="c", pair="p", file_system="exfat", lacks=lacks)
+
+    assert sentence(event, fields_of(event)) == f"The mirror's file system (exfat) {told}"
 
 
 def test_every_event_is_listed_once() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.rig import ROOT, Rig, environment, until
+from tests.faults.rig import ROOT, Rig, environment, temps_in, until
 
 WINDOWS: dict[str, Any] = {
     "run_enabled": "N",
@@ -53,7 +53,7 @@ def test_a_refused_pair_is_4(rig: Rig) -> None:
 def test_another_instance_is_75(rig: Rig) -> None:
     rig.configure(rate_limit=1)
     with rig.started("run", "--once"):
-        until(lambda: list(rig.mirror.glob(".truecopy-tmp-*")))
+        until(lambda: temps_in(rig.mirror))
 
         assert rig.once().code == 75
 
@@ -62,7 +62,7 @@ def test_another_instance_is_75(rig: Rig) -> None:
 def test_a_signal_is_128_and_its_number_and_quick(rig: Rig, number: signal.Signals, code: int) -> None:
     rig.configure(rate_limit=1)
     with rig.started("run", "--once") as running:
-        until(lambda: list(rig.mirror.glob(".truecopy-tmp-*")))
+        until(lambda: temps_in(rig.mirror))
         ended, seconds = running.end(number)
 
     assert ended == code

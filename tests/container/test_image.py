@@ -10,6 +10,7 @@ import pytest
 
 from job.errors import Exit
 from tests.container.engine import USER, Container, Finished, checked, run
+from tests.faults.rig import temps_in
 
 pytestmark = pytest.mark.needs_docker
 
@@ -174,7 +175,7 @@ def slow(container: Container) -> Iterator[tuple[str, Future[Finished]]]:
     options = ("--name", name, "--env", "TRUECOPY_RATE_LIMIT=20000")
     with ThreadPoolExecutor(1) as pool:
         end = pool.submit(container, "run", "--once", options=options)
-        while not list((container.folders / "mirror").glob(".truecopy-tmp-*")):
+        while not temps_in(container.folders / "mirror"):
             assert not end.done(), end.result()
             time.sleep(0.05)
         yield name, end

@@ -69,6 +69,11 @@ class Done:
         return line["copied"], line["updated"], line["skipped"], line["failed"]
 
 
+def temps_in(folder: Path) -> list[Path]:
+    """Give the copies that are being made in a mirror folder; the folder in which a mirror is probed is none."""
+    return [temp for temp in folder.glob(".truecopy-tmp-*") if temp.is_file()]
+
+
 @dataclass
 class Rig:
     """A pair of folders and what it takes to back one up to the other."""

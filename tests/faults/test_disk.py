@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Done, Rig, until
+from tests.faults.rig import Done, Rig, temps_in, until
 from tests.faults.tampering import injected, mounted, ordinal, remount, traced
 
 needs_strace = pytest.mark.needs_tool("strace")
@@ -131,7 +131,7 @@ def test_a_mirror_that_turns_read_only_in_mid_run_fails_the_pair(rig: Rig, state
         (rig.source / name).write_bytes(bytes(100_000))
 
     with mounted(str(image), rig.mirror, "-o", "loop"), rig.started("run", "--once") as running:
-        until(lambda: list(rig.mirror.glob(".truecopy-tmp-*")))
+        until(lambda: temps_in(rig.mirror))
         remount(rig.mirror, "abort")
         code = running.process.wait(60)
         failed = running.wait_for("pair_failed")

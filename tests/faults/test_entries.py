@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Rig, until
+from tests.faults.rig import Rig, temps_in, until
 from tests.faults.tampering import injected
 from tests.faults.trees import entries_below
 
@@ -190,7 +190,7 @@ def test_a_file_that_vanishes_before_its_turn_is_no_failure(rig: Rig) -> None:
     (rig.source / "vanishing").write_text("gone before it is opened")
 
     with rig.started("run", "--once") as running:
-        until(lambda: list(rig.mirror.glob(".truecopy-tmp-*")))
+        until(lambda: temps_in(rig.mirror))
         (rig.source / "vanishing").unlink()
         summary = running.wait_for("cycle_finished")
         code = running.process.wait()

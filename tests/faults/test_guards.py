@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Done, Rig, until
+from tests.faults.rig import Done, Rig, temps_in, until
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
 
@@ -178,7 +178,7 @@ def slow(rig: Rig, **options: object) -> None:
 
 
 def at_work(rig: Rig) -> None:
-    until(lambda: [temp for temp in rig.mirror.glob(".truecopy-tmp-*") if temp.is_file()])
+    until(lambda: temps_in(rig.mirror))
 
 
 @pytest.mark.parametrize("other_state", [False, True], ids=["same state", "another state_dir"])

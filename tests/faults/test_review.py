@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Rig, until
+from tests.faults.rig import Rig, temps_in, until
 from tests.faults.tampering import injected, mounted
 from tests.faults.trees import tree_of
 
@@ -20,7 +20,7 @@ SLOW = 100_000
 
 
 def at_work(folder: Path) -> None:
-    until(lambda: list(folder.glob(".truecopy-tmp-*")))
+    until(lambda: temps_in(folder))
 
 
 @limited

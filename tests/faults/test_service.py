@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.faults.rig import Rig, Running, until
+from tests.faults.rig import Rig, Running, temps_in, until
 
 pytestmark = pytest.mark.one_process  # the service itself; with workers: test_workers.py
 
@@ -115,7 +115,7 @@ def test_a_stop_in_the_middle_of_a_slow_copy_is_quick_and_leaves_no_temp(rig: Ri
     (rig.source / "slow").write_bytes(bytes(1_000_000))
     rig.configure(rate_limit=10_000)
     with rig.started("run") as service:
-        until(lambda: len(list(rig.mirror.glob(".truecopy-tmp-*"))) == 2)
+        until(lambda: len(temps_in(rig.mirror)) == 2)
         ends_well(service)
 
     (summary,) = [line for line in service.lines if line["event"] == "cycle_finished"]

@@ -75,6 +75,10 @@ class LinkBook:
         """Give what became of the names in a folder, or one part of it; None for those that failed."""
         return {name: _unpacked(outcome) if outcome else None for name, outcome in self._all(_OF_FOLDER, path, part)}
 
+    def has_name(self, path: bytes, name: bytes) -> bool:
+        """Tell whether a name in a folder is noted."""
+        return bool(self._all("SELECT 1 FROM member WHERE path = ? AND name = ?", path, name))
+
     def has_folder(self, path: bytes) -> bool:
         """Tell whether any name in a folder is noted."""
         return bool(self._all("SELECT 1 FROM member WHERE path = ? LIMIT 1", path))

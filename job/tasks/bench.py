@@ -151,6 +151,9 @@ class Book(Protocol):
     def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
         """Give what became of the names in a folder; None for those that failed."""
 
+    def has_name(self, path: bytes, name: bytes) -> bool:
+        """Tell whether a name in a folder is noted."""
+
     def has_folder(self, path: bytes) -> bool:
         """Tell whether any name in a folder is noted."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from job.core.packed import Packed
-from job.core.record import Member
+from job.core.record import Member, Record
 from job.core.rows import decoded
 from job.tasks.bench import Book
 from job.tasks.errand import Group, Links, LinkUp, Onward, Task, Visit
@@ -18,6 +18,8 @@ from job.tasks.recall import Recall
 
 _MOST_NAMES = 256
 _MOST_BYTES = 32 << 20
+_MOST_READ = 8
+"""Folders whose records are held at once while names are looked up."""
 
 
 class _Stage(IntEnum):
@@ -38,6 +40,7 @@ class HardLinks:
         self._folders: Packed[tuple[bytes, bytes, bool]] = Packed()
         self._groups: Iterator[Group] = iter(())
         self._met = False
+        self._read: dict[tuple[bytes, int], dict[bytes, Record]] = {}
 
     @property
     def ending(self) -> bool:
@@ -71,6 +74,7 @@ class HardLinks:
                 before = {each.record.source.inode for each in self._book.of_file(inode) if each.record is not None}
                 for other in before - {inode}:
                     self._look_up(other, known=True)
+            self._read.clear()
             self._groups = map(self._group, self._book.inodes())
         return True
 
@@ -98,8 +102,10 @@ class HardLinks:
     def _look_up(self, inode: int, *, known: bool = False) -> None:
         """Add the names that nobody met, because nothing changed where they are; perhaps only if they still had it."""
         for path, part, name in self._memory.linked(inode):
+            if self._book.has_name(path, name):
+                continue
             new = not self._book.has_folder(path)
-            record = decoded(self._memory.rows(path, part), self._policy).get(name)
+            record = self._records(path, part).get(name)
             if known and (record is None or record.source.inode != inode):
                 continue
             size, mirror = (record.source.size, record.mirror.inode) if record else (0, None)
@@ -108,6 +114,14 @@ class HardLinks:
             # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
             if new and summary is not None and summary.parts == 1:
                 self._folders.append((path, summary.fingerprint, True))
+
+    def _records(self, path: bytes, part: int) -> dict[bytes, Record]:
+        # Names of one folder are asked for one by one, each for its own file: its rows are read once for many of them.
+        if (path, part) not in self._read:
+            if len(self._read) >= _MOST_READ:
+                del self._read[next(iter(self._read))]
+            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy)
+        return self._read[path, part]
 
     def _group(self, inode: int) -> Group:
         members = self._book.of_file(inode)

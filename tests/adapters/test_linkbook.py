@@ -53,6 +53,8 @@ def test_outcomes_are_given_by_folder_and_part_and_only_those_that_were_heard_of
     assert book.of_folder(b"folder", 0) == {b"settled": RECORD, b"failed": None}
     assert book.of_folder(b"folder", 3) == {b"of a part": RECORD}
     assert book.has_folder(b"folder")
+    assert book.has_name(b"folder", b"failed")
+    assert not book.has_name(b"elsewhere", b"failed")
     assert not book.has_folder(b"elsewhere")
 
 

@@ -29,6 +29,11 @@ CREATE TABLE unheld (
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
+_VERSIONS, _OWNER = slice(18, 20), slice(68, 72)
+"""Where SQLite's header says how a file is written and read (1: with a rollback journal), and whose it is.
+
+Source: https://www.sqlite.org/fileformat2.html#the_database_header
+"""
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 
 
@@ -119,6 +124,10 @@ def _ensure_file(place: str) -> None:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IndexUnusable(f"{FILE_NAME} is not a regular file", hint=_LOOK_AT_IT)
+        header = os.pread(descriptor, 100, 0)
+        if header[_OWNER] == APPLICATION_ID.to_bytes(4, "big") and header[_VERSIONS] != b"\1\1":
+            # SQLite would open it and refuse every commit, in this cycle and the next ones.
+            raise IndexTorn(f"{FILE_NAME} says that it must not be written to", hint=_LOOK_AT_IT)
     finally:
         os.close(descriptor)
 

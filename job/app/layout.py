@@ -14,7 +14,7 @@ from job.core.entry import STATE_FOLDER
 from job.core.events import IndexRebuilt, MirrorProbed
 from job.core.outcome import Refusal
 from job.errors import IndexUnusable, Refused
-from job.files import probe
+from job.files import index_file, probe
 from job.files.index_file import IndexTorn, set_aside
 from job.files.trail import open_root
 from job.tasks.bench import Assignment, Bench, Crew
@@ -33,17 +33,17 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
         return crew(work, roots, able)
 
     with contextlib.ExitStack() as tidy:
-        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}"))
-        able = _probed(work, roots)
+        # What the mirror can hold is found out after the index was made: where it is known, there was one.
+        known = probe.known(roots.mirror, roots.state)
+        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}", there_was_one=known is not None))
+        able = known or _probed(work, roots)
         bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
         yield replace(bench, recruit=recruit)
 
 
 def _probed(work: Assignment, roots: Roots) -> Capabilities:
-    """Find out what the mirror can hold, unless that is known."""
-    able = probe.known(roots.mirror, roots.state)
-    if able is not None:
-        return able
+    """Find out what the mirror can hold."""
+    able = None
     try:
         able = probe.probe(roots.mirror)
         probe.remember(able, roots.mirror, roots.state)
@@ -57,7 +57,10 @@ def _probed(work: Assignment, roots: Roots) -> Capabilities:
 
 
 @contextlib.contextmanager
-def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
+def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterator[Index]:
+    if there_was_one and not index_file.holds_anything(folder):
+        reason = f"{index_file.FILE_NAME} is gone or empty"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
     try:
         index = Index.open(folder)
     except IndexTorn as error:

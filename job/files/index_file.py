@@ -75,6 +75,14 @@ def connect_to_nothing() -> sqlite3.Connection:
     return connection
 
 
+def holds_anything(folder: str) -> bool:
+    """Tell whether there is an index that is not an empty file."""
+    try:
+        return os.stat(os.path.join(folder, FILE_NAME), follow_symlinks=False).st_size > 0
+    except OSError:
+        return False
+
+
 def set_aside(folder: str) -> None:
     """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
     with contextlib.suppress(FileNotFoundError):

@@ -39,7 +39,7 @@ def pair_statuses(config: Config) -> list[PairStatus]:
     for pair in config.effective_pairs:
         troubles = _Troubles()
         history = History(state_folder(config, pair), failed=troubles).read()
-        able = _opened(pair.dest, partial(known_capabilities, state_folder(config, pair)))
+        able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _opened(pair.source, others_below) or []
         trouble = "; ".join(troubles.told)
         found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))

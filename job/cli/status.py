@@ -12,6 +12,7 @@ from job.app.report import PairStatus, pair_statuses
 from job.cli.context import Context
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
+from job.core.wording import clean
 from job.files.pulse import check, heartbeat_path, next_due
 
 
@@ -29,16 +30,16 @@ def status(context: Context, *, as_json: bool) -> None:
         service = {"alive": alive, "message": sentence, "next_due": _moment(due)}
         click.echo(json.dumps({"service": service, "pairs": [_document(each) for each in pairs]}, indent=2))
         return
-    click.echo(f"service: {printable(sentence.encode())}")
+    click.echo(f"service: {clean(sentence)}")
     for each in pairs:
         click.echo(f"{each.name}: {_sentence(each)}")
-        click.echo(printable(f"    {each.source} -> {each.mirror}".encode("utf-8", "surrogateescape")))
+        click.echo(clean(f"    {each.source} -> {each.mirror}"))
         if each.able is not None:
             click.echo(f"    {_mirror_sentence(each.able)}")
         for point, kind in each.mounts:
             click.echo(f"    left out of the source: {printable(point)} ({kind} is mounted there; see cross_mounts)")
         if each.trouble:
-            click.echo(f"    its history cannot be read: {printable(each.trouble.encode())}")
+            click.echo(f"    its history cannot be read: {clean(each.trouble)}")
 
 
 def _sentence(each: PairStatus) -> str:

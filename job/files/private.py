@@ -16,6 +16,19 @@ def private_path(name: str, environ: Mapping[str, str]) -> str:
     return os.path.join(environ.get("TMPDIR") or "/tmp", f"truecopy-{os.geteuid()}", name)  # noqa: S108
 
 
+def open_ours(name: bytes, parent: int | None = None) -> int:
+    """Open a folder of ours or of root's, by its name in an open folder or by a whole path; the last name is no link.
+
+    Raises `OSError`, PermissionError if it belongs to somebody else.
+    """
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    owner = os.fstat(folder).st_uid
+    if owner not in {os.geteuid(), 0}:
+        os.close(folder)
+        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+    return folder
+
+
 def open_folder(path: str, *, mend: bool = True) -> int:
     """Open the folder of the private file `path`, and keep others out of it.
 

@@ -200,6 +200,9 @@ class Visitor:
         try:
             listing = listed(path)
             source = self._sources.goto(path)
+            if not os.path.samestat(os.fstat(source), listing.folder):
+                self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
+                return None
             work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
             work.spelling = self._spelling
         except Huge:

@@ -21,6 +21,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
 from job.files.line import cut, limit_waits
+from job.files.whereabouts import kernel_function, waits_for
 
 _END = "end"
 _STOP = "stop"
@@ -44,6 +45,17 @@ class Lost(NamedTuple):
     """A worker that is no more, and how it ended."""
 
     how: str
+
+
+class Dismissed(NamedTuple):
+    """A worker that was let go because it hung."""
+
+    process: int
+    where: str
+    """What it waited for, if that is known."""
+    doing: str
+    dead: bool
+    """False for one that not even a kill ends: it holds the lock of the mirror until its call returns."""
 
 
 class Descriptor:
@@ -182,12 +194,21 @@ class Crew:
         code = process.exitcode
         if code is None:
             process.kill()
-            process.join()
+            _is_dead(process, _LEAST_SECONDS)
             return Lost("it did not answer any more and was killed")
         if code < 0:
             with contextlib.suppress(ValueError):
                 return Lost(f"it was killed by {signal.Signals(-code).name}")
         return Lost(f"it ended with exit code {code}")
+
+    def dismiss(self, slot: int) -> Dismissed:
+        """Kill a worker that hangs, and wait for it no more."""
+        process = self._processes.pop(slot)
+        self._lines.pop(slot).close()
+        pid = process.pid or 0
+        where, doing = waits_for(pid, pid), kernel_function(pid)
+        process.kill()
+        return Dismissed(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
 
     def _give_all(self, word: str) -> None:
         for slot, line in self._lines.items():
@@ -205,15 +226,28 @@ class Crew:
         self._give_all(_END)
         now = time.monotonic()
         gone_by = max(now + _LEAST_SECONDS, self._gone_by or now + _PATIENCE_SECONDS)
-        for slot, process in self._processes.items():
+        for process in self._processes.values():
             process.join(max(0.0, gone_by - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
-                process.join()
+        gone_by = time.monotonic() + _LEAST_SECONDS
+        for slot, process in self._processes.items():
+            if _is_dead(process, gone_by - time.monotonic()):
+                process.close()
             self._lines[slot].close()
-            process.close()
         self._lines.clear()
         self._processes.clear()
+
+
+def _is_dead(process: BaseProcess, seconds: float) -> bool:
+    """Wait, at most so long, for a killed worker; False for one that hangs in a call to a dead disk."""
+    if process.exitcode is None:
+        process.join(max(0.0, seconds))
+    if process.exitcode is not None:
+        return True
+    # At its exit the interpreter would wait for it for ever.
+    vars(mp.process)["_children"].discard(process)
+    return False
 
 
 def _most_lines() -> int:
@@ -224,7 +258,9 @@ def _most_lines() -> int:
 
 
 def _context() -> BaseContext:
-    return mp.get_context("fork" if threading.active_count() == 1 else "spawn")
+    # Threads that rest hold no lock at all; see adapters/watch.py.
+    threads = [each for each in threading.enumerate() if not getattr(each, "rests_at_fork", False)]
+    return mp.get_context("fork" if len(threads) == 1 else "spawn")
 
 
 def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:

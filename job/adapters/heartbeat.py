@@ -5,7 +5,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from job.core.events import CycleCrashed, CycleFinished, CycleStarted, Event, NextCycleDue, ServiceStopped
+from job.core.events import (
+    CrewAwaited,
+    CycleCrashed,
+    CycleFinished,
+    CycleResumed,
+    CycleStalled,
+    CycleStarted,
+    Event,
+    NextCycleDue,
+    ServiceStopped,
+)
 from job.files.atomic import replace_file
 from job.files.private import open_folder
 from job.files.pulse import boot_id
@@ -27,6 +37,7 @@ class Heartbeat:
         self._monotonic = monotonic
         self._next_due: float | None = None
         self._cycle_started: float | None = None
+        self._stalled: float | None = None
         self._tried_at = -BEAT_EVERY_SECONDS
         self._failure: int | None = None
 
@@ -39,15 +50,21 @@ class Heartbeat:
         if isinstance(event, ServiceStopped):
             with suppress(OSError), self._folder() as folder:
                 os.unlink(os.path.basename(self._path), dir_fd=folder)
+        elif isinstance(event, CrewAwaited):
+            return
         elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
             self._beat()
 
     def _turns(self, event: Event) -> bool:
         match event:
             case CycleStarted():
-                self._cycle_started = self._wall()
+                self._cycle_started, self._stalled = self._wall(), None
             case CycleFinished() | CycleCrashed():
-                self._cycle_started = None
+                self._cycle_started = self._stalled = None
+            case CycleStalled(process="main"):
+                self._stalled = self._wall() - event.stalled_seconds
+            case CycleResumed():
+                self._stalled = None
             case NextCycleDue():
                 self._next_due = event.due_timestamp_seconds
             case _:
@@ -72,6 +89,7 @@ class Heartbeat:
             "beat_timestamp_seconds": self._wall(),
             "next_due_timestamp_seconds": self._next_due,
             "cycle_started_timestamp_seconds": self._cycle_started,
+            "stalled_timestamp_seconds": self._stalled,
         }
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(self._path), 0o700)

@@ -17,6 +17,8 @@ from job.core.events import (
     ConfigReloaded,
     CycleCrashed,
     CycleFinished,
+    CycleResumed,
+    CycleStalled,
     CycleStarted,
     EntryEvent,
     Event,
@@ -134,22 +136,23 @@ class Metrics:
             pair.pending = +pair.pending
 
 
-def _gauges_of(event: Event) -> dict[str, float]:
-    match event:
-        case CycleStarted():
-            return {"cycle_in_progress": 1.0, "run_enabled": 1.0}
-        case CycleFinished() | CycleCrashed():
-            return {"cycle_in_progress": 0.0}
-        case ConfigRejected():
-            return {"config_last_reload_successful": 0.0}
-        case ConfigReloaded():
-            return {"config_last_reload_successful": 1.0}
-        case RunDisabled():
-            return {"run_enabled": 0.0}
-        case NextCycleDue():
-            return {"next_cycle_timestamp_seconds": event.due_timestamp_seconds}
-        case _:
-            return {}
+_GAUGES: Mapping[type[Event], Mapping[str, float]] = {
+    CycleStarted: {"cycle_in_progress": 1.0, "cycle_stalled": 0.0, "run_enabled": 1.0},
+    CycleStalled: {"cycle_stalled": 1.0},
+    CycleResumed: {"cycle_stalled": 0.0},
+    CycleFinished: {"cycle_in_progress": 0.0},
+    CycleCrashed: {"cycle_in_progress": 0.0},
+    ConfigRejected: {"config_last_reload_successful": 0.0},
+    ConfigReloaded: {"config_last_reload_successful": 1.0},
+    RunDisabled: {"run_enabled": 0.0},
+}
+"""What is known once such an event was told."""
+
+
+def _gauges_of(event: Event) -> Mapping[str, float]:
+    if isinstance(event, NextCycleDue):
+        return {"next_cycle_timestamp_seconds": event.due_timestamp_seconds}
+    return _GAUGES.get(type(event), {})
 
 
 def _after(kept: PairHistory, event: PairFinished) -> PairHistory:

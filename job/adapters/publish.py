@@ -17,7 +17,7 @@ from prometheus_client import generate_latest, pushadd_to_gateway
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from job.core.events import CycleFinished, CycleStarted, Event, PairFinished
+from job.core.events import CycleFinished, CycleResumed, CycleStalled, CycleStarted, Event, PairFinished
 from job.core.outcome import Result
 from job.core.series import LAST_SUCCESS, PREFIX
 
@@ -43,7 +43,7 @@ class Targets:
 
 
 class Publisher:
-    """Publishes `registry` whenever a cycle finished; call it with each event, after the metrics counted it.
+    """Publishes `registry` whenever a cycle finished or hangs; call it with each event, after the metrics counted it.
 
     `timeout_seconds` bounds a whole push, name look-up included; it is short enough to stop within 5 seconds.
     """
@@ -61,13 +61,13 @@ class Publisher:
         self._targets = targets
 
     def __call__(self, event: Event) -> None:
-        """Note which pairs succeed; publish when the cycle finished."""
+        """Note which pairs succeed; publish when the cycle finished, or hangs, or hangs no more."""
         match event:
             case CycleStarted():
                 self._succeeded = False
             case PairFinished(result=Result.SUCCESS):
                 self._succeeded = True
-            case CycleFinished():
+            case CycleFinished() | CycleStalled() | CycleResumed():
                 self._publish()
             case _:
                 pass

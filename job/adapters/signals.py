@@ -24,6 +24,8 @@ class StopSignal:
     To be entered in the main thread, the only one that Python lets handle signals.
     """
 
+    signals = frozenset(_EXITS)
+
     def __init__(self, *, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._signal: signal.Signals | None = None
@@ -69,6 +71,19 @@ class StopSignal:
     def exit(self) -> Exit:
         """The exit code of a one-shot run that was stopped; `OK` while none came."""
         return _EXITS[self._signal] if self._signal else Exit.OK
+
+    def arrived(self) -> Exit:
+        """Give the exit code of the stop that was asked for, also if the main thread hangs and did not notice.
+
+        To be asked by another thread, which blocks `signals`: what waits for the main thread is pending there.
+        """
+        for number in signal.sigpending() & self.signals if self._signal is None else ():
+            return _EXITS[signal.Signals(number)]
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        if self._signal is None and poll.poll(0):
+            return Exit.TERMINATED  # the interpreter noticed, and the main thread runs nothing that could say which
+        return self.exit
 
     def wait(self, seconds: float) -> bool:
         """Wait, at most so long; return at once when asked to stop, and tell whether that is so.

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 import click
 
 from job.adapters.signals import StopSignal
+from job.adapters.watch import Watch
 from job.app.application import Application
 from job.cli.context import Context
 from job.core.config.effective import Config
@@ -32,6 +33,10 @@ def run(context: Context, *, once: bool, quiet: bool) -> int:
         application = tidy.enter_context(
             closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout))
         )
+        # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
+        watch = Watch(stop, application.emit, lambda: application.stall_timeout, give_up=once)
+        application.join(watch)
+        tidy.enter_context(watch)
         config = application.load()
         if once:
             return _once(application, config, stop, tidy if bars else None)

@@ -9,6 +9,9 @@ from job.core.event import EntryEvent, Event, Listener, PairEvent
 from job.core.outcome import Result
 from job.core.pair_events import (
     BatchCommitted,
+    CrewAwaited,
+    CycleResumed,
+    CycleStalled,
     DriftFound,
     FileCopied,
     FileFailed,
@@ -35,8 +38,11 @@ __all__ = [
     "BatchCommitted",
     "ConfigRejected",
     "ConfigReloaded",
+    "CrewAwaited",
     "CycleCrashed",
     "CycleFinished",
+    "CycleResumed",
+    "CycleStalled",
     "CycleStarted",
     "DriftFound",
     "EntryEvent",

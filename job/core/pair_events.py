@@ -78,6 +78,36 @@ class WorkerLost(PairEvent):
     error: str
 
 
+class CycleStalled(PairEvent):
+    """Nothing moves any more: a disk or server does not answer. Told while it hangs, by who watches."""
+
+    name = "cycle_stalled"
+    level = "error"
+
+    process: str
+    """`main`, or `worker` with its number: one that is stuck is killed, and what it was sent to do fails."""
+    stalled_seconds: float
+    where: str
+    """The file or folder it waits for, by its whole path; empty where that is not known."""
+    doing: str
+    """For whoever looks into it: functions of the program, innermost first."""
+
+
+class CycleResumed(PairEvent):
+    """What hung moves again, and the cycle goes on."""
+
+    name = "cycle_resumed"
+
+    stalled_seconds: float
+
+
+class CrewAwaited(PairEvent):
+    """The main process is alive and waits for its workers, which say nothing: no sign of life of theirs."""
+
+    name = "crew_awaited"
+    level = None
+
+
 class MetadataNotKept(PairEvent):
     """The mirror cannot hold one kind of metadata; told once a cycle, with the first path it was met at."""
 

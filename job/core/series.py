@@ -88,6 +88,9 @@ OWN_SERIES = (
         values=OUTPUTS,
     ),
     Series("cycle_in_progress", "gauge", "1 while a cycle runs.", by_pair=False),
+    Series(
+        "cycle_stalled", "gauge", "1 once a cycle or worker hangs, until it moves or the next starts.", by_pair=False
+    ),
     Series("schedule_interval_seconds", "gauge", "Expected seconds between two cycle starts.", by_pair=False),
     Series("next_cycle_timestamp_seconds", "gauge", "When the next cycle is due; 0 while unknown.", by_pair=False),
     Series("config_last_reload_successful", "gauge", "0 while the config file cannot be used.", by_pair=False),

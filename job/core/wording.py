@@ -34,6 +34,8 @@ SENTENCES = {
     "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
     "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",
     "worker_lost": "A worker process is lost, what it was doing fails: {error}",
+    "cycle_stalled": "Nothing has moved for {stalled}, {process} hangs: {at}",
+    "cycle_resumed": "What hung for {stalled} moves again",
     "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
     "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
@@ -46,10 +48,10 @@ SENTENCES = {
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
 }
-"""The sentence of each logged event by its name, over its fields and `counts`, `spent`, `wait` and `lacking`."""
+"""The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_WORDS = ("{counts}", "{spent}", "{wait}", "{lacking}")
+_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -103,9 +105,11 @@ def _words(fields: Fields) -> Fields:
     words: Fields = {}
     if "bytes_copied" in fields:
         words["counts"] = _COUNTS.format_map(fields | {"size": size(fields["bytes_copied"])})
-    for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait")):
+    for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait"), ("stalled_seconds", "stalled")):
         if field in fields:
             words[word] = spent(fields[field])
+    if "where" in fields:
+        words["at"] = fields["where"] or fields["doing"] or "where is not known"
     if "lacks" in fields:
         words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words

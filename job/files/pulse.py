@@ -43,10 +43,12 @@ def check(path: str, now: float) -> tuple[bool, str]:
     """Judge the service behind the heartbeat file: healthy or not, and one sentence why. `now` is the wall clock's."""
     try:
         beat = _read(path)
+        # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
         silent = abs(now - float(beat["beat_timestamp_seconds"]))
         due = float(beat["next_due_timestamp_seconds"] or now)
         in_cycle = beat["cycle_started_timestamp_seconds"] is not None
         booted = str(beat["boot_id"])
+        stalled = float(beat["stalled_timestamp_seconds"] or 0)
     except FileNotFoundError:
         return False, f"not running: there is no heartbeat at {path}"
     except OSError as error:
@@ -55,14 +57,19 @@ def check(path: str, now: float) -> tuple[bool, str]:
         return False, f"unknown: {path} is not a heartbeat"
     if booted != boot_id():
         return False, "not running: the last sign of life is from before the machine started"
-    # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
+    if stalled:
+        return False, f"hanging: nothing has moved in the cycle for {abs(now - stalled):.0f} seconds"
+    return _judged(silent, now - due, in_cycle=in_cycle)
+
+
+def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
     if silent > (SILENT_IN_CYCLE_SECONDS if in_cycle else SILENT_SECONDS):
         return False, f"hanging: the last sign of life is {silent:.0f} seconds old"
     if in_cycle:
         return True, "healthy: a cycle is in progress"
-    if now - due > OVERDUE_SECONDS:
-        return False, f"hanging: the next cycle is overdue by {now - due:.0f} seconds"
-    return True, f"healthy: the next cycle is due in {max(0.0, due - now):.0f} seconds"
+    if late > OVERDUE_SECONDS:
+        return False, f"hanging: the next cycle is overdue by {late:.0f} seconds"
+    return True, f"healthy: the next cycle is due in {max(0.0, -late):.0f} seconds"
 
 
 def next_due(path: str) -> float | None:

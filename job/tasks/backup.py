@@ -98,6 +98,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         # A limit is kept by one; to share it out would leave some of it unused.
         workers=1 if pair.rate_limit else config.workers or cycle.cores,
         workers_from=config.workers_from,
+        stall_seconds=config.stall_timeout,
     )
     result = _guarded(work, config.state_dir, cycle.lay_out, refusal)
     if result is Result.SUCCESS and ledger.tally.failed:

@@ -161,6 +161,26 @@ class Book(Protocol):
         """Forget everything."""
 
 
+class Dismissed(Protocol):
+    """What is known of a worker that hung and was killed."""
+
+    @property
+    def process(self) -> int:
+        """Its number."""
+
+    @property
+    def where(self) -> str:
+        """What it waited for; empty if that is not known."""
+
+    @property
+    def doing(self) -> str:
+        """What it was doing; empty if that is not known."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the kill ended it."""
+
+
 class Crew(Protocol):
     """Worker processes; see `adapters/crew.py`."""
 
@@ -176,6 +196,9 @@ class Crew(Protocol):
 
     def hear(self, seconds: float) -> list[tuple[int, object]]:
         """Wait for answers; who ended unasked answers something that has a `how`."""
+
+    def dismiss(self, slot: int) -> Dismissed:
+        """Kill one that hangs."""
 
     def stop(self) -> None:
         """Ask all to end what they do soon."""
@@ -231,6 +254,8 @@ class Assignment:
     """Processes that look and act."""
     workers_from: int = 0
     """Entries of a job from which workers pay."""
+    stall_seconds: float = 0.0
+    """How long a worker may be silent while it has something to do; 0 for as long as it likes."""
 
 
 def means_of(pair: Pair, mirror: Capabilities) -> Means:

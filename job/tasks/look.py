@@ -102,6 +102,11 @@ class Looked:
         """Entries seen so far."""
         return self.entries_unchanged + self.entries_to_visit + sum(share.glance.entries for share in self.shares)
 
+    @property
+    def folders(self) -> int:
+        """Folders seen so far."""
+        return self.folders_unchanged + len(self.changed)
+
     def changes(self) -> Iterator[Changed]:
         """Go through the folders that have to be visited."""
         return map(Changed._make, self.changed)

@@ -16,14 +16,15 @@ class Meter:
         self._phase = "look"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
-        self._told_ns = 0
+        self._seen = self._told_ns = 0
 
     def looked(self, found: Looked) -> None:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
         if self._work.stop():
             raise Stopped("stopped while looking")
-        if found.entries != self._entries:  # helpers that say nothing are no sign of life
-            self._entries = found.entries
+        seen = found.entries + found.folders
+        if seen != self._seen:  # helpers that say nothing are no sign of life
+            self._seen, self._entries = seen, found.entries
             self._tell_now_and_then()
 
     def expect(self, found: Looked) -> None:

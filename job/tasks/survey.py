@@ -77,8 +77,7 @@ class _Survey:
         self._notice(self._found)
 
     def _share_out(self, team: Team, expected: int) -> None:
-        folders = self._found.folders_unchanged + len(self._found.changed)
-        if max(self._found.entries, folders, expected) < team.work_from * _TIMES_CHEAPER:
+        if max(self._found.entries, self._found.folders, expected) < team.work_from * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
             team.hire(team.most - 1)
@@ -103,19 +102,20 @@ class _Survey:
                 self._found.absorb(answer.found)
                 self._waiting.extend(answer.rest)
             elif isinstance(answer, Gone):
-                self._look_again(self._given.pop(slot, []), answer.how)
+                self._look_again(self._given.pop(slot, []), answer)
         self._notice(self._found)
         if team.hopeless:
             self._waiting.extend(self._again)
             self._again.clear()
 
-    def _look_again(self, given: list[list[Item]], how: str) -> None:
+    def _look_again(self, given: list[list[Item]], gone: Gone) -> None:
         for item in (item for items in given for item in items):
             self._lost[item] += 1
-            if self._lost[item] == 1:
+            if self._lost[item] == 1 and not gone.stuck:
                 self._again.append(item)
             else:
-                error = OSError(errno.EIO, f"who looked at it was lost twice: {how}")
+                times = "" if gone.stuck else " twice"
+                error = OSError(errno.EIO, f"who looked at it was lost{times}: {gone.how}")
                 self._found.unlisted.append(Unlisted(item[0], error))
 
     def _judge_shares(self) -> None:

@@ -10,8 +10,11 @@ import pytest
 
 from job.adapters.heartbeat import BEAT_EVERY_SECONDS, Heartbeat
 from job.core.events import (
+    CrewAwaited,
     CycleCrashed,
     CycleFinished,
+    CycleResumed,
+    CycleStalled,
     CycleStarted,
     NextCycleDue,
     Progressed,
@@ -85,6 +88,7 @@ def test_the_file_tells_who_when_and_what_is_due(heartbeat: Heartbeat, path: str
         "beat_timestamp_seconds": NOW,
         "next_due_timestamp_seconds": NOW + 60,
         "cycle_started_timestamp_seconds": None,
+        "stalled_timestamp_seconds": None,
     }
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
@@ -144,6 +148,37 @@ def test_a_fault_is_told_once_until_a_write_succeeds_again(heartbeat: Heartbeat,
         heartbeat(due_in(90))
 
     assert clock.seconds == NOW
+
+
+def test_a_cycle_that_hangs_is_unhealthy_until_it_moves_again(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+    heartbeat(CYCLE_STARTED)
+    heartbeat(stalled("main"))
+    hanging = check(path, clock.seconds)
+    heartbeat(CycleResumed(cycle_id="c", pair="music", stalled_seconds=9.0))
+
+    assert hanging == (False, "hanging: nothing has moved in the cycle for 7 seconds")
+    assert check(path, clock.seconds)[0]
+
+
+def test_a_worker_that_hangs_makes_nobody_unhealthy_since_the_cycle_goes_on(
+    heartbeat: Heartbeat, path: str, clock: Clock
+) -> None:
+    heartbeat(CYCLE_STARTED)
+    heartbeat(stalled("worker 7"))
+
+    assert check(path, clock.seconds)[0]
+
+
+def test_to_wait_for_silent_workers_is_no_sign_of_life(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+    heartbeat(CYCLE_STARTED)
+    clock.seconds += SILENT_IN_CYCLE_SECONDS + 1
+    heartbeat(CrewAwaited(cycle_id="c", pair="music"))
+
+    assert not check(path, clock.seconds)[0]
+
+
+def stalled(process: str) -> CycleStalled:
+    return CycleStalled(cycle_id="c", pair="music", process=process, stalled_seconds=7.0, where="", doing="")
 
 
 def test_a_link_in_the_place_of_the_folder_is_not_followed(heartbeat: Heartbeat, path: str, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from job.core.events import (
     ConfigReloaded,
     CycleCrashed,
     CycleFinished,
+    CycleResumed,
+    CycleStalled,
     CycleStarted,
     Event,
     FileFailed,
@@ -316,6 +318,23 @@ def test_a_crashed_cycle_is_no_longer_in_progress(metrics: Metrics) -> None:
     metrics(CycleCrashed(error="boom", traceback=()))
 
     assert value(metrics, "cycle_in_progress") == 0
+
+
+def test_a_cycle_that_hangs_is_stalled_until_it_moves_again_or_the_next_one_starts(metrics: Metrics) -> None:
+    hangs = CycleStalled(cycle_id="c1", pair="music", process="main", stalled_seconds=9.0, where="", doing="")
+    seen = []
+    for event in (
+        CycleStarted(cycle_id="c1", pairs=("music",)),
+        hangs,
+        CycleResumed(cycle_id="c1", pair="music", stalled_seconds=9.0),
+        hangs,
+        CycleFinished(cycle_id="c1", result=Result.PARTIAL, tally=Tally(), duration_seconds=1.0),
+        CycleStarted(cycle_id="c2", pairs=("music",)),
+    ):
+        metrics(event)
+        seen.append(value(metrics, "cycle_stalled"))
+
+    assert seen == [0, 1, 0, 1, 1, 0]
 
 
 def test_failures_of_outputs_are_counted_by_a_closed_set_of_names(metrics: Metrics) -> None:

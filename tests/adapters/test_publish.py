@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from job.adapters.exposition import Exposition
 from job.adapters.metrics import Metrics
 from job.adapters.publish import Publisher, Targets
-from job.core.events import CycleFinished, CycleStarted, Event, PairFinished
+from job.core.events import CycleFinished, CycleStalled, CycleStarted, Event, PairFinished
 from job.core.outcome import Result
 from job.core.tally import Tally
 from job.core.totals import PairHistory
@@ -157,6 +157,19 @@ def test_a_textfile_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: 
     assert [output for output, _ in job.failures] == ["textfile"]
     assert os.listdir(tmp_path) == ["truecopy.prom"]
     assert len(gateway.requests) == 1
+
+
+def test_that_a_cycle_hangs_is_published_while_it_hangs(tmp_path: Path) -> None:
+    textfile = tmp_path / "truecopy.prom"
+    job = Job(Targets(textfile=str(textfile)))
+    for event in (
+        CycleStarted(cycle_id="c", pairs=("music", "photos")),
+        CycleStalled(cycle_id="c", pair="music", process="main", stalled_seconds=9.0, where="", doing=""),
+    ):
+        job.metrics(event)
+        job.publisher(event)
+
+    assert "truecopy_cycle_stalled 1.0" in textfile.read_text()
 
 
 def test_a_missing_folder_of_the_textfile_is_told(tmp_path: Path) -> None:

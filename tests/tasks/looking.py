@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from job.adapters.crew import Crew
 from job.app import layout, worker
-from job.core.events import Event
+from job.core.events import CrewAwaited, Event
 from job.tasks import gate, survey
 from job.tasks.bench import Assignment, Bench
 from job.tasks.look import Care, Looked
@@ -47,4 +47,5 @@ def looked(
 ) -> tuple[Looked, list[Event]]:
     told: list[Event] = []
     with at_work(shop, told, workers, brief, workers_from) as (bench, team):
-        return survey.survey(bench, shop.pair, lambda _: None, care, team, expected), told
+        found = survey.survey(bench, shop.pair, lambda _: None, care, team, expected)
+    return found, [event for event in told if not isinstance(event, CrewAwaited)]

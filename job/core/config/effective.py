@@ -90,6 +90,8 @@ class Config:
     """Processes of one cycle; None for as many as the machine has cores to give."""
     workers_from: int
     io_priority: IoPriority
+    stall_timeout: float
+    """In seconds; 0 for never."""
     metrics: Metrics
 
     @property

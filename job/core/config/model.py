@@ -191,6 +191,8 @@ class WrittenConfig(CopyOptions):
     """A pair with fewer entries to look at or to copy is done by one process, which is faster then."""
     io_priority: IoPriority = "normal"
     """`normal`, or give way to others' reads and writes: `low` gets less of the disk, `idle` only what nobody wants."""
+    stall_timeout: Seconds = 900.0
+    """After so long without anything moving, a cycle is told to hang, and with `--once` given up; `0` never."""
     metrics: MetricsConfig = MetricsConfig()
     """Where metrics go: a table of its own, see below."""
 

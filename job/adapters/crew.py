@@ -224,7 +224,9 @@ def _most_lines() -> int:
 
 
 def _context() -> BaseContext:
-    return mp.get_context("fork" if threading.active_count() == 1 else "spawn")
+    # A fork copies locks as others hold them. The main thread holds none: if it is not we, it waits for what we tell.
+    others = {*threading.enumerate()} - {threading.current_thread(), threading.main_thread()}
+    return mp.get_context("spawn" if others else "fork")
 
 
 def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:

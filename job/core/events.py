@@ -67,6 +67,7 @@ __all__ = [
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
+    "WallMissing",
     "WorkerLost",
     "every_event",
 ]
@@ -112,6 +113,14 @@ class PriorityNotSet(Event):
     level = "warning"
 
     io_priority: str
+
+
+class WallMissing(Event):
+    """Landlock cannot be used, so that only the program itself keeps to its folders; not told where it is off."""
+
+    name = "wall_missing"
+
+    reason: str
 
 
 class ConfigReloaded(Event):

@@ -9,6 +9,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
+from job.core.outcome import Result
 from job.core.plan import Means
 from job.core.record import Compared, Copied, FolderDone, FolderSummary, Linked, Member, Record, RowsDone, Stamp
 from job.files.listing import Glance, Listing, Unlisted
@@ -192,6 +193,27 @@ class Tacho(Protocol):
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
         """Note entries that need nothing more, with those of their bytes that were not copied."""
+
+
+class Wall(Protocol):
+    """A wall of the kernel's around the work on a pair; see `adapters/wall.py`."""
+
+    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
+        """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
+
+    def put_up(self, source: int, mirror: int, state: int) -> None:
+        """Leave the work hardly more than to read an open source and to change the other two; raises `Refused`."""
+
+
+class NoWall:
+    """No wall."""
+
+    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
+        """Do the work."""
+        return work(emit)
+
+    def put_up(self, source: int, mirror: int, state: int) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

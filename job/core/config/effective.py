@@ -17,6 +17,7 @@ MirrorCheck = Literal["awake", "asleep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 IoPriority = Literal["normal", "low", "idle"]
 Specials = Literal["skip", "recreate"]
+Landlock = Literal["auto", "off", "required"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ class Config:
     """Processes of one cycle; None for as many as the machine has cores to give."""
     workers_from: int
     io_priority: IoPriority
+    landlock: Landlock
     metrics: Metrics
 
     @property

@@ -31,6 +31,7 @@ from job.core.config.effective import (
     Compare,
     Config,
     IoPriority,
+    Landlock,
     LogLevel,
     Metrics,
     MirrorCheck,
@@ -191,6 +192,8 @@ class WrittenConfig(CopyOptions):
     """A pair with fewer entries to look at or to copy is done by one process, which is faster then."""
     io_priority: IoPriority = "normal"
     """`normal`, or give way to others' reads and writes: `low` gets less of the disk, `idle` only what nobody wants."""
+    landlock: Landlock = "auto"
+    """A wall of the kernel's (Linux 5.19) around the work: `auto` where it can be had, `required` never without it."""
     metrics: MetricsConfig = MetricsConfig()
     """Where metrics go: a table of its own, see below."""
 

@@ -191,6 +191,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 work.emit(MountSkipped(cycle_id=work.cycle_id, pair=work.pair.name, path=path))
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
+        bench.check_place()  # a look that found nothing to do found it there, too
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
 

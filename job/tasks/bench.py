@@ -233,6 +233,8 @@ class Bench:
     """Gives a new list of hard links."""
     mirror: Capabilities
     """What the mirror can hold."""
+    check_place: Callable[[], None]
+    """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 

@@ -7,10 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 from job.adapters.history import History
+from job.adapters.wall import unavailable
 from job.app.layout import known_capabilities, state_folder
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config
 from job.core.totals import PairHistory
+from job.files.landlock import abi
 from job.files.mounts import others_below
 from job.files.trail import open_root
 
@@ -31,6 +33,34 @@ class PairStatus:
     """What is left out of the source, since other file systems are mounted there: path below it, and their type."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WallStatus:
+    """The kernel's wall around the work, as it would be put up here and now."""
+
+    landlock: str
+    """What the configuration wants."""
+    abi: int | None
+    """The kernel's version of Landlock, if it can be used."""
+    missing: str
+    """Why there is none; empty if there is one."""
+
+    @property
+    def walled(self) -> tuple[str, ...]:
+        """What nobody behind it can do, in words."""
+        return () if self.missing else _WALLED
+
+
+_WALLED = ("write anything but the mirror and the state of the pair", "read other data than its source")
+
+
+def wall_status(config: Config) -> WallStatus:
+    """Find out whether the work is walled in."""
+    if config.landlock == "off":
+        return WallStatus(config.landlock, None, "landlock is off")
+    missing = unavailable()
+    return WallStatus(config.landlock, None if missing else abi(), missing)
 
 
 def pair_statuses(config: Config) -> list[PairStatus]:

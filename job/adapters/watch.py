@@ -150,19 +150,16 @@ class Watch:
         return self._pairs[0] if self._pairs else ""
 
     def _stalled(self) -> CycleStalled:
-        where = waits_for(os.getpid(), self._main_thread)
+        at_work = _at_work()
+        where = waits_for(os.getpid(), at_work.native_id or os.getpid())
         return CycleStalled(
             cycle_id=self._cycle_id,
             pair=self._pair,
             process=_MAIN,
             stalled_seconds=self._silent,
             where=where,
-            doing=frames_of(self._main),
+            doing=frames_of(at_work.ident or self._main),
         )
-
-    @property
-    def _main_thread(self) -> int:
-        return threading.main_thread().native_id or os.getpid()
 
     def _tell(self, event: Event, seconds: float) -> None:
         try:
@@ -171,6 +168,14 @@ class Watch:
         except RuntimeError:
             return
         teller.join(seconds)
+
+
+def _at_work() -> threading.Thread:
+    """Give the thread that does the work: the main thread, or one that it waits for (`adapters/wall.py`)."""
+    for each in threading.enumerate():
+        if getattr(each, "works_for_main", False):
+            return each
+    return threading.main_thread()
 
 
 class _Resting(threading.Thread):

@@ -95,3 +95,13 @@ def test_where_nothing_is_synced_before_it_gets_its_name_contents_are_found_torn
 
     assert any("is what it never was" in complaint for complaint in complaints)
     assert any("the index says" in complaint for complaint in complaints)
+
+
+@needs_strace
+@on(BTRFS)  # the others write all names before what is synced for the index
+def test_where_nothing_is_synced_after_it_got_its_name_the_index_is_found_ahead(
+    rig: DiskRig, images: Path, system: FileSystem
+) -> None:
+    rig.prefix = injected("syncfs", "retval=0:when=2+2", log=rig.base / "strace.log")
+
+    assert any("the index says" in complaint for complaint in found(rig, images, system, 120))

@@ -11,8 +11,9 @@ _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONB
 class LineEnd:
     """Adds whole lines to an open descriptor, also where it takes only a part of them."""
 
-    def __init__(self) -> None:
-        self._begun = b""
+    def __init__(self, *, torn: bool = False) -> None:
+        """`torn` says that somebody before us left a part of a line, which ends before ours begin."""
+        self._begun = b"\n" if torn else b""
 
     def add(self, descriptor: int, lines: str) -> None:
         """Add lines of ASCII, each with its line end.
@@ -73,4 +74,18 @@ class LineFile:
             raise OSError(message)
         self._descriptor = descriptor
         if self._identity != (opened.st_dev, opened.st_ino):
-            self._identity, self._end = (opened.st_dev, opened.st_ino), LineEnd()
+            self._identity = opened.st_dev, opened.st_ino
+            self._end = LineEnd(torn=_is_torn(descriptor, opened.st_size))
+
+
+def _is_torn(file: int, size: int) -> bool:
+    """Tell whether an open file ends in mid-line, as a full disk or a kill leaves it; False if it cannot be read."""
+    if not size:
+        return False
+    with contextlib.suppress(OSError):
+        readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(readable, 1, size - 1) != b"\n"
+        finally:
+            os.close(readable)
+    return False

@@ -191,6 +191,17 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(heartbeat: Heartbeat,
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
+def test_a_service_that_stops_takes_nothing_from_behind_a_link(heartbeat: Heartbeat, path: str, tmp_path: Path) -> None:
+    heartbeat(due_in(60))
+    folder = os.path.dirname(path)
+    os.rename(folder, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", folder)
+
+    heartbeat(ServiceStopped(reason="SIGTERM"))
+
+    assert os.listdir(tmp_path / "elsewhere") == [os.path.basename(path)]
+
+
 @pytest.mark.needs_root
 def test_a_folder_of_somebody_else_is_not_used(heartbeat: Heartbeat, path: str) -> None:
     os.mkdir(os.path.dirname(path), 0o777)

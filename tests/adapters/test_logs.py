@@ -401,3 +401,17 @@ def test_a_config_path_that_is_not_utf8_is_shown_with_escapes() -> None:
     )
 
     assert lines(stream.getvalue())[0]["source"] == "/\\xe9té"
+
+
+def test_a_line_that_another_process_left_torn_takes_no_other_along(tmp_path: Path) -> None:
+    path = tmp_path / "all.log"
+    path.write_text('{"whole": 1}\n{"tor')
+    logs = make_logs(None, Told())
+    logs.configure(LogSettings(log_file=str(path)))
+
+    tell(logs, copied(), copied())
+
+    whole, torn, *ours = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(ours))
+    assert (whole, torn) == ('{"whole": 1}\n', '{"tor\n')
+    assert [line["event"] for line in read(path)] == ["file_copied"] * 2

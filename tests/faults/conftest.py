@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.outside import Outside
 from tests.faults.rig import UNPRIVILEGED, Rig
 from tests.faults.trees import unlock
 
@@ -25,3 +26,16 @@ def unprivileged() -> tuple[str, ...]:
     if os.geteuid() == 0 and not shutil.which(UNPRIVILEGED[0]):
         pytest.skip(f"{UNPRIVILEGED[0]} is not on PATH")
     return UNPRIVILEGED
+
+
+@pytest.fixture
+def outside(rig: Rig) -> Iterator[Outside]:
+    """Something that nobody may touch; and a source with an entry of each kind."""
+    (rig.source / "below" / "sub").mkdir(parents=True)
+    for name in ("file", "below/file", "below/sub/file"):
+        (rig.source / name).write_text(f"ours: {name}")
+    (rig.source / "link").symlink_to("file")
+    found = Outside(rig.base)
+    yield found
+    found.is_untouched()
+    found.is_told_nowhere(rig)

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faults.rig import Rig
 
 KINDS = ("link to a file", "link to a folder", "dangling link", "fifo", "socket", "device", "folder", "full folder")
 """What somebody may plant at a name."""
+
+ALWAYS = {"link to a file", "fifo", "full folder"}
+SHARE = [kind if kind in ALWAYS else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+"""The kinds that everything is tried with; the others are, too, in the whole sweep."""
 
 
 @dataclass

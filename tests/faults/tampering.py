@@ -18,6 +18,12 @@ def injected(call: str, fault: str, *, log: Path, paths: tuple[Path, ...] = ()) 
     return ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", f"inject={call}:{fault}", *chosen]
 
 
+def in_state(state: Path, *names: str) -> tuple[Path, ...]:
+    """Give the paths by which files in a state folder are met: their own, and those by which SQLite opens them."""
+    by_descriptor = [Path(f"/proc/self/fd/{number}") / name for number in range(3, 32) for name in names]
+    return (*(state / name for name in names), *by_descriptor)
+
+
 def traced(call: str, *, log: Path) -> list[str]:
     """Give the command prefix that records a system call with the paths behind its descriptors."""
     return ["strace", "-f", "-qq", "-y", "-o", str(log), "-e", f"trace={call}"]

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.faults.rig import Done, Rig
-from tests.faults.tampering import injected
+from tests.faults.tampering import in_state, injected
 
 # Only the main process writes the index.
 pytestmark = [pytest.mark.needs_tool("strace"), pytest.mark.one_process]
@@ -22,8 +22,7 @@ def content(rig: Rig) -> None:
 
 def killed(rig: Rig, call: str, number: int) -> Done:
     """Run a cycle that is killed at a call on the index or its journal."""
-    log, index = rig.base / "strace.log", rig.state / "index.sqlite3"
-    paths = (index, index.with_name("index.sqlite3-journal"))
+    log, paths = rig.base / "strace.log", in_state(rig.state, "index.sqlite3", "index.sqlite3-journal")
     done = rig.once(prefix=injected(call, f"signal=KILL:when={number}", log=log, paths=paths))
     assert done.code in {-signal.SIGKILL, 128 + signal.SIGKILL}
     return done

@@ -11,7 +11,7 @@ import pytest
 from tests import workers
 from tests.faults.generations import Generations, contents
 from tests.faults.rig import Done, Rig
-from tests.faults.tampering import injected
+from tests.faults.tampering import in_state, injected
 
 pytestmark = pytest.mark.needs_tool("strace")
 
@@ -43,7 +43,7 @@ def watched(rig: Rig, call: str) -> tuple[Path, ...]:
     if call not in {"openat", "getdents64"}:
         return ()
     below = [folder for root in (rig.source, rig.mirror) for folder in root.rglob("*") if folder.is_dir()]
-    return (rig.source, rig.mirror, rig.state / "index.sqlite3", rig.state / "history.sqlite3", *below)
+    return (rig.source, rig.mirror, *in_state(rig.state, "index.sqlite3", "history.sqlite3"), *below)
 
 
 def hit(generations: Generations, call: str, number: int, name: str) -> Done:

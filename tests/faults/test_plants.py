@@ -4,37 +4,22 @@ Nothing behind them is read, changed or named; nothing waits for them; what it c
 """
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults.outside import KINDS, Outside
+from tests.faults.outside import KINDS, SHARE, Outside
 from tests.faults.rig import Done, Rig
 from tests.faults.tampering import journal_that_names
 from tests.faults.trees import Tree, remove
 
-pytestmark = pytest.mark.needs_root  # for devices
-
-
-@pytest.fixture(autouse=True)
-def outside(rig: Rig) -> Iterator[Outside]:
-    """Something that nobody may touch; and a source with an entry of each kind."""
-    (rig.source / "below" / "sub").mkdir(parents=True)
-    for name in ("file", "below/file", "below/sub/file"):
-        (rig.source / name).write_text(f"ours: {name}")
-    (rig.source / "link").symlink_to("file")
-    found = Outside(rig.base)
-    yield found
-    found.is_untouched()
-    found.is_told_nowhere(rig)
+pytestmark = [
+    pytest.mark.needs_root,  # for devices
+    pytest.mark.usefixtures("outside"),
+]
 
 
 in_the_main_process = pytest.mark.one_process
 """What only the main process has to do with, however many workers there are."""
-ALWAYS = {"link to a file", "fifo", "full folder"}
-SHARE = [kind if kind in ALWAYS else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-"""The kinds that everything is tried with; the others are, too, in the whole sweep."""
 
 
 def but_temps(tree: Tree) -> Tree:
@@ -76,58 +61,6 @@ def test_what_is_planted_at_final_names_gives_way(rig: Rig, outside: Outside, ki
     if kind == "full folder":
         assert {line["path"] for line in done.of("folder_retired")} == {"file", "link"}
         assert all((rig.mirror / line["version"] / "sub").is_dir() for line in done.of("folder_retired"))
-
-
-OUTPUTS = {"log_file": "log", "error_log_file": "error_log", "textfile": "textfile"}
-REPLACED = {"link to a file", "link to a folder", "dangling link", "fifo", "socket", "device"}
-"""A textfile is put in place whole, by rename: what had its name before is neither followed nor opened."""
-
-
-@in_the_main_process
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("kind", SHARE)
-def test_what_is_planted_for_a_log_or_textfile_is_not_written_to_and_the_copy_goes_on(
-    rig: Rig, outside: Outside, kind: str, output: str
-) -> None:
-    path: Path = getattr(rig, OUTPUTS[output])
-    outside.plant(kind, path)
-    (rig.source / ".truecopy-tmp-x").touch()  # fails, so that there is something for the error log
-
-    done = rig.once()
-
-    assert done.code == 3
-    assert (rig.mirror / "file").read_text() == "ours: file"
-    if output == "textfile" and kind in REPLACED:
-        assert not done.of("output_failed")
-        assert rig.metric("cycles_total", result="partial") == 1
-        return
-    assert {line["output"] for line in done.of("output_failed")} == {output}
-    if output != "textfile":
-        assert rig.metric("output_failures_total", output=output) >= 1
-
-
-@in_the_main_process
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize(
-    "kind", ["fifo", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dangling link", "device"))]
-)
-def test_what_is_planted_above_a_log_or_textfile_is_told_and_the_copy_goes_on(
-    rig: Rig, outside: Outside, kind: str, output: str
-) -> None:
-    above = rig.base / "logs"
-    outside.plant(kind, above)
-    metrics = {"enabled": False, "textfile": str(rig.textfile)}
-    if output == "textfile":
-        rig.configure(metrics=metrics | {"textfile": str(above / "file.prom")})
-    else:
-        rig.configure(**{output: str(above / "file")})
-    (rig.source / ".truecopy-tmp-x").touch()
-
-    done = rig.once()
-
-    assert done.code == 3
-    assert (rig.mirror / "file").read_text() == "ours: file"
-    assert {line["output"] for line in done.of("output_failed")} == {output}
 
 
 @in_the_main_process

@@ -75,7 +75,7 @@ def set_up(
             sync=sync,
             linkbook=LinkBook,
             mirror=mirror,
-            check_place=partial(check_place, pair, roots.source, roots.mirror),
+            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
         )
 
 

@@ -38,6 +38,15 @@ class PairBusy(PairEvent):
     hint: str
 
 
+class LeaseTakenOver(PairEvent):
+    """Another machine left a lease on this mirror and renewed it no more, as after a power cut; it is ours now."""
+
+    name = "lease_taken_over"
+    level = "warning"
+
+    left_by: str
+
+
 class PairFailed(PairEvent):
     """The pair had to be given up in mid-run; what was committed before stays valid."""
 

@@ -31,6 +31,7 @@ SENTENCES = {
     "pair_started": "Looking at {source}, its mirror is {mirror}",
     "pair_refused": "Refused, nothing was written: {error}",
     "pair_busy": "Busy, nothing was written: {error}",
+    "lease_taken_over": "The mirror was left without a word by {left_by}; its lease is taken over",
     "pair_failed": "Given up in mid-run: {error}",
     "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
     "index_rebuilt": "The index is rebuilt, contents are compared: {reason}",

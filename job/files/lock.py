@@ -5,8 +5,10 @@ import errno
 import fcntl
 import json
 import os
+import stat
 
 from job.errors import Busy
+from job.files import owner
 from job.files.atomic import write_all
 
 _TAKEN = {errno.EAGAIN, errno.EACCES}
@@ -19,18 +21,25 @@ def hold(mirror: int, state: int, name: str, started: float) -> int:
     Two locks are taken: one on the mirror's root itself, which also meets an instance that keeps its state elsewhere
     (where the file system can lock a folder), and one on the file `lock` in the state folder.
     """
-    descriptor = os.open(b"lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=state)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(b"lock", flags, 0o600, dir_fd=state)
     try:
+        _insist_on_file(descriptor)
         _lock(descriptor, descriptor, name)
         with contextlib.suppress(_Unlockable):
             _lock(mirror, descriptor, name)
         with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
             os.ftruncate(descriptor, 0)
-            write_all(descriptor, json.dumps(_owner(started)).encode("ascii"))
+            write_all(descriptor, json.dumps(owner.owner(started)).encode("ascii"))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _insist_on_file(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "the lock is not a regular file")
 
 
 class _Unlockable(Exception):  # never shown
@@ -53,13 +62,8 @@ def _lock(target: int, record: int, name: str) -> None:
         raise
 
 
-def _owner(started: float) -> dict[str, str | int | float]:
-    return {"host": os.uname().nodename, "pid": os.getpid(), "since_timestamp_seconds": started}
-
-
 def _holder(record: int) -> str:
     try:
-        owner = json.loads(os.pread(record, 1000, 0))
-        return f" (process {int(owner['pid'])} on {str(owner['host'])!r})"
-    except (OSError, ValueError, KeyError, TypeError):
+        return owner.described(os.pread(record, owner.MOST_BYTES, 0))
+    except OSError:
         return ""

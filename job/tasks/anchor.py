@@ -8,17 +8,20 @@ import os
 
 from job.core.config.effective import Pair
 from job.errors import JobError
+from job.files.lease import Lease
 
 _SOURCE_HINT = "Look at its mount; nothing in the mirror was removed, and the next cycle looks at everything again."
 _MIRROR_HINT = "Look at its mount; what was committed before stays valid, and the next cycle looks at everything again."
+
+_LEASE_HINT = "Look whether another machine backs up to the same mirror; what was committed before stays valid."
 
 
 class PlaceLost(JobError):
     """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
 
 
-def check_place(pair: Pair, source: int, mirror: int) -> None:
-    """Insist that the paths of a pair still lead to its open roots. Raises `PlaceLost`."""
+def check_place(pair: Pair, source: int, mirror: int, lease: Lease | None = None) -> None:
+    """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `PlaceLost`."""
     for noun, path, opened, hint in (
         ("source", pair.source, source, _SOURCE_HINT),
         ("mirror", pair.dest, mirror, _MIRROR_HINT),
@@ -30,3 +33,5 @@ def check_place(pair: Pair, source: int, mirror: int) -> None:
         if not os.path.samestat(there, os.fstat(opened)):
             message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
             raise PlaceLost(message, hint=hint)
+    if lease is not None and (why := lease.why_lost()):
+        raise PlaceLost(f"the lease on the mirror {pair.dest} is lost: {why}", hint=_LEASE_HINT)

@@ -15,6 +15,7 @@ from job.core.events import (
     Event,
     FileFailed,
     FoldersUnchanged,
+    LeaseTakenOver,
     MountSkipped,
     PairBusy,
     PairFailed,
@@ -160,7 +161,9 @@ def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result
 def _work(work: Assignment, means: _Means, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with gate.enter(work.pair, means.state_dir, work.now_ns() / 1e9) as roots:
+    with gate.enter(work.pair, means.state_dir, work.now_ns() / 1e9, work.stop) as roots:
+        if roots.lease is not None and roots.lease.left_by:
+            work.emit(LeaseTakenOver(cycle_id=work.cycle_id, pair=work.pair.name, left_by=roots.lease.left_by))
         means.wall.put_up(roots.source, roots.mirror, roots.state)
         _mirror(work, roots, means.lay_out)
 

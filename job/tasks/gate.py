@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
+from job.files.durable import others_may_reach
+from job.files.lease import Lease, take
 from job.files.listing import Glance
 from job.files.private import open_ours
 from job.files.trail import open_root, single
@@ -37,6 +39,8 @@ class Roots:
     source: int
     mirror: int
     state: int
+    lease: Lease | None = None
+    """Where other machines may reach the mirror."""
 
 
 @contextmanager
@@ -53,15 +57,36 @@ def open_roots(pair: Pair, state_dir: str | None) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def enter(pair: Pair, state_dir: str | None, started: float) -> Iterator[Roots]:
-    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder."""
+def enter(
+    pair: Pair, state_dir: str | None, started: float, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Roots]:
+    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder.
+
+    Raises `Stopped` if it is to end while a lease is watched that was left.
+    """
     with ExitStack() as doors:
         source, mirror = doors.enter_context(open_roots(pair, state_dir))
         _check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
             state = _open_state(doors, pair, state_dir, mirror)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
-        yield Roots(source, mirror, state)
+            lease = None
+            # A mirror that may sleep is not written to just to say that we are here.
+            if pair.mirror_check == "awake" and others_may_reach(mirror):
+                home = _lease_home(doors, pair, (mirror, state), started, inside=state_dir is None)
+                lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
+        yield Roots(source, mirror, state, lease)
+
+
+def _lease_home(doors: ExitStack, pair: Pair, roots: tuple[int, int], started: float, *, inside: bool) -> int:
+    """Give the state folder that is inside the mirror, for all who reach that, locked."""
+    mirror, state = roots
+    if inside:
+        return state
+    home = _make_and_open(STATE_FOLDER, mirror)
+    doors.callback(os.close, home)
+    doors.callback(os.close, lock.hold(home, home, pair.name, started))
+    return home
 
 
 @dataclass(frozen=True, slots=True)

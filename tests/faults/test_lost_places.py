@@ -8,23 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import PATIENCE, Line, Rig, Running, until
+from tests.faults.holding import Holding
+from tests.faults.rig import PATIENCE, Line, Rig, Running
 
 WAYS = [pytest.param({"workers": 1}, id="one process"), pytest.param({"workers": 2, "workers_from": 0}, id="workers")]
-HELD = """
-import os, time
-from job.adapters.copier import Copier
-
-real = Copier.copy
-
-def copy(self, *arguments):
-    os.close(os.open(os.environ["HELD_IN"] + "/reached", os.O_CREAT))
-    while not os.path.lexists(os.environ["HELD_IN"] + "/go"):
-        time.sleep(0.01)
-    return real(self, *arguments)
-
-Copier.copy = copy
-"""
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
 
 
@@ -56,15 +43,11 @@ def remove(at: Path) -> None:
     at.rename(at.with_suffix(".away"))
 
 
-@pytest.fixture(autouse=True)
-def held(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every copy wait until the test has done its worst."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code/sitecustomize.py").write_text(HELD)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
-    monkeypatch.setenv("HELD_IN", str(rig.base / "state/source"))  # where it may write
-    rig.configure(state_dir=str(rig.base / "state"))
-    (rig.base / "state/source").mkdir(parents=True)
+@pytest.fixture
+def holding(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Holding:
+    holding = Holding(rig.base / "state/source")
+    holding.begin(tmp_path / "code", monkeypatch)
+    return holding
 
 
 def fill(rig: Rig) -> None:
@@ -74,12 +57,12 @@ def fill(rig: Rig) -> None:
         (rig.source / name / "file").write_text(name)
 
 
-def in_mid_run(rig: Rig, befall: Callable[[], None]) -> Running:
+def in_mid_run(rig: Rig, holding: Holding, befall: Callable[[], None]) -> Running:
     """Let something happen while a run is in the middle of a copy; give the run when it ended."""
     with rig.started("run", "--once") as running:
-        until((rig.base / "state/source/reached").exists)
+        holding.wait()
         befall()
-        (rig.base / "state/source/go").touch()
+        holding.let_go()
         running.process.wait(PATIENCE)
     return running
 
@@ -99,12 +82,12 @@ def failure(running: Running) -> Line:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("befall", [unmount, mount_over], ids=["unmounted", "mounted over"])
 def test_a_mirror_whose_disk_goes_in_mid_run_takes_no_commit(
-    rig: Rig, way: dict[str, int], befall: Callable[[Path], None]
+    rig: Rig, holding: Holding, way: dict[str, int], befall: Callable[[Path], None]
 ) -> None:
     with disk(rig.mirror):
         fill(rig)
         rig.configure(**way, state_dir=str(rig.base / "state"))
-        told = failure(in_mid_run(rig, lambda: befall(rig.mirror)))
+        told = failure(in_mid_run(rig, holding, lambda: befall(rig.mirror)))
         left = os.listdir(rig.mirror)
         healed = rig.once()
         equal = rig.mirrored == rig.wanted
@@ -117,12 +100,12 @@ def test_a_mirror_whose_disk_goes_in_mid_run_takes_no_commit(
 
 
 @pytest.mark.needs_root
-def test_a_source_whose_disk_goes_in_mid_run_has_not_lost_its_files(rig: Rig) -> None:
+def test_a_source_whose_disk_goes_in_mid_run_has_not_lost_its_files(rig: Rig, holding: Holding) -> None:
     with disk(rig.source):
         fill(rig)
         rig.configure(workers=1, state_dir=str(rig.base / "state"))
         before = rig.wanted
-        told = failure(in_mid_run(rig, lambda: unmount(rig.source)))
+        told = failure(in_mid_run(rig, holding, lambda: unmount(rig.source)))
         refused = rig.once()
 
     assert f"the source {rig.source} is not the folder any more that it was" in told["error"]
@@ -134,12 +117,12 @@ def test_a_source_whose_disk_goes_in_mid_run_has_not_lost_its_files(rig: Rig) ->
 @pytest.mark.parametrize("side", ["source", "mirror"])
 @pytest.mark.parametrize(("befall", "words"), [(replace, "not the folder any more"), (remove, "went away in mid-run")])
 def test_a_folder_that_is_replaced_or_removed_in_mid_run_fails_the_pair(
-    rig: Rig, side: str, befall: Callable[[Path], None], words: str
+    rig: Rig, holding: Holding, side: str, befall: Callable[[Path], None], words: str
 ) -> None:
     fill(rig)
     rig.configure(workers=1, state_dir=str(rig.base / "state"))
     place = rig.source if side == "source" else rig.mirror
-    told = failure(in_mid_run(rig, lambda: befall(place)))
+    told = failure(in_mid_run(rig, holding, lambda: befall(place)))
 
     assert words in told["error"]
     assert f"the {side} {place}" in told["error"]

@@ -1,5 +1,6 @@
 """One instance on a mirror, by locks of the kernel, seen from other processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ import pytest
 
 from job.errors import Busy
 from job.files.lock import hold
+from job.files.owner import described, owner
 from tests.files.conftest import FOLDER
 
 HOLDER = """
 import os, sys
 from job.files.lock import hold
+from job.files.owner import described, owner
 mirror, state = (os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in sys.argv[1:])
 hold(mirror, state, "music", 1.0)
 print("held", flush=True)
@@ -107,6 +110,33 @@ def test_a_damaged_note_about_the_holder_does_no_harm(mirror: Path, tmp_path: Pa
 
         with pytest.raises(Busy, match=r"another instance works on the mirror of music$"):
             try_to_hold(mirror, tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "(process 7 on 'nas', since 1970-01-01T00:00:09Z)"),
+        ({"pid_namespace": "pid:[1]"}, "(process 7 on 'nas', in another container of this machine, since"),
+        ({"boot_id": "another"}, "(process 7 on 'nas', on another machine, since"),
+        ({"host": "\x1b[2J\n" + "x" * 400}, "(process 7 on '\\x1b[2J\\n" + "x" * 195 + "', since"),
+        ({"since_timestamp_seconds": 1e300}, ""),
+        ({"since_timestamp_seconds": "nan"}, ""),
+        ({"pid": 1e999}, ""),
+    ],
+)
+def test_who_holds_it_is_told_with_what_tells_it_apart(fields: dict[str, object], told: str) -> None:
+    record = json.dumps(owner(9.0) | {"host": "nas", "pid": 7} | fields).encode()
+
+    assert described(record).startswith(f" {told}" if told else "")
+    assert bool(described(record)) == bool(told)
+
+
+@pytest.mark.parametrize("planted", ["fifo", "folder"])
+def test_what_is_planted_in_its_place_is_refused_and_not_waited_for(mirror: Path, tmp_path: Path, planted: str) -> None:
+    (os.mkfifo if planted == "fifo" else os.mkdir)(tmp_path / "state" / "lock")
+
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        try_to_hold(mirror, tmp_path / "state")
 
 
 def test_a_planted_link_is_not_followed(mirror: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= config/backup_config.json
 
-.PHONY: run test test-slow check bench docs data clean
+.PHONY: run test test-slow check bench faults docs data clean
 
 run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and show what is known of it
 	$(BIN)/truecopy --config $(CONFIG) plan
@@ -30,6 +30,9 @@ check: $(READY) ## lint, types, architecture, dependencies, generated files
 
 bench: $(READY) ## against rsync, rclone, cp and the original's loop; BENCH_ARGS=--help says what can be asked for
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+faults: $(READY) ## what goes wrong, and what each tool makes of it; as root; FAULTS_ARGS=--help says what can be asked for
+	$(BIN)/python tests/faults/matrix/run.py $(FAULTS_ARGS)
 
 docs: $(READY) ## write the generated tables and the schema anew
 	$(BIN)/python tests/repo/generate.py

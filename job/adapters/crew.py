@@ -258,9 +258,10 @@ def _most_lines() -> int:
 
 
 def _context() -> BaseContext:
-    # Threads that rest hold no lock at all; see adapters/watch.py.
-    threads = [each for each in threading.enumerate() if not getattr(each, "rests_at_fork", False)]
-    return mp.get_context("fork" if len(threads) == 1 else "spawn")
+    # A fork copies locks as others hold them. The main thread holds none: if it is not we, it waits for what we tell.
+    # Nor do threads that rest, see adapters/watch.py.
+    others = {*threading.enumerate()} - {threading.current_thread(), threading.main_thread()}
+    return mp.get_context("fork" if all(getattr(each, "rests_at_fork", False) for each in others) else "spawn")
 
 
 def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:

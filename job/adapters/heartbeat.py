@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from job.core.events import (
     CrewAwaited,
@@ -48,8 +48,8 @@ class Heartbeat:
         a sign of life comes every few seconds, and the log need not repeat one fault that often.
         """
         if isinstance(event, ServiceStopped):
-            with suppress(OSError):
-                os.unlink(self._path)
+            with suppress(OSError), self._folder() as folder:
+                os.unlink(os.path.basename(self._path), dir_fd=folder)
         elif isinstance(event, CrewAwaited):
             return
         elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
@@ -93,8 +93,13 @@ class Heartbeat:
         }
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(self._path), 0o700)
+        with self._folder() as folder:
+            replace_file(folder, os.fsencode(os.path.basename(self._path)), json.dumps(content).encode() + b"\n")
+
+    @contextmanager
+    def _folder(self) -> Iterator[int]:
         folder = open_folder(self._path)
         try:
-            replace_file(folder, os.fsencode(os.path.basename(self._path)), json.dumps(content).encode() + b"\n")
+            yield folder
         finally:
             os.close(folder)

@@ -8,19 +8,19 @@ import contextlib
 import errno
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from job.core.events import PairFinished
 from job.core.outcome import Result
 from job.core.totals import PairHistory, counts_of, tally_of
+from job.files import sqlite_file
+from job.files.private import open_ours
 
 FILE_NAME = "history.sqlite3"
 
 Failed = Callable[[str, str], None]
 
 _APPLICATION_ID, _FORMAT = 0x54436869, 1  # "TChi"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUSY_SECONDS = 5.0
 _MOST_BROKEN = 9
 
@@ -94,24 +94,20 @@ class History:
         """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
         try:
             with self._folder() as folder:
-                mode = os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False).st_mode
-            if not stat.S_ISREG(mode):  # a folder, link or device: opening it could do harm
-                self._failed("history", f"{self._path}: not a regular file")
-                return PairHistory()
-        except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-                self._failed("history", str(error))
-            return PairHistory()
-        try:
-            return self._read()
+                os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+                return self._read(folder)
         except (_Unusable, sqlite3.Error) as error:
             self._failed("history", f"{self._path}: {error}")
-            return PairHistory()
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                self._failed("history", f"{self._path}: {error.strerror}")
+        return PairHistory()
 
     def _keep(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
         try:
-            self._ensure_file()
-            self._write(finished, deltas)
+            with self._folder() as folder:
+                sqlite_file.make(FILE_NAME, folder)
+                self._write(folder, finished, deltas)
         except FileNotFoundError:
             return False
         except (OSError, sqlite3.Error) as error:
@@ -121,25 +117,15 @@ class History:
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[int]:
-        # The gate refuses a link in the place of the state folder: nothing is written behind one for a refusal either.
-        descriptor = os.open(os.path.dirname(self._path), _FOLDER)
+        # The gate refuses a link, or somebody else's folder, in the place of the state folder: nothing is read or
+        # written there for a refusal either.
+        descriptor = open_ours(os.fsencode(os.path.dirname(self._path)))
         try:
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _ensure_file(self) -> None:
-        # SQLite would follow a link and make the file readable for all: so the file is there before SQLite comes.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        with self._folder() as folder:
-            descriptor = os.open(FILE_NAME, flags, 0o600, dir_fd=folder)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("not a regular file")
-        finally:
-            os.close(descriptor)
-
-    def _write(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> None:
+    def _write(self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> None:
         moment = finished.finished_timestamp_seconds
         last = {
             "result": str(finished.result),
@@ -148,7 +134,7 @@ class History:
             "attempt": moment,
             "success": moment if finished.result is Result.SUCCESS else 0.0,
         }
-        with self._open("rw") as database:
+        with _opened(folder, "rw") as database:
             database.execute("BEGIN IMMEDIATE")
             if not _has_format(database):
                 for statement in _SCHEMA.split(";"):
@@ -162,15 +148,15 @@ class History:
             database.execute(_SET_LAST, last)
             database.execute("COMMIT")
 
-    def _read(self) -> PairHistory:
+    def _read(self, folder: int) -> PairHistory:
         try:
-            return self._read_as("ro")
+            return self._read_as(folder, "ro")
         except sqlite3.OperationalError:
             # A writer that was killed leaves a journal, and only a writer may roll it back. Still creates nothing.
-            return self._read_as("rw")
+            return self._read_as(folder, "rw")
 
-    def _read_as(self, mode: str) -> PairHistory:
-        with self._open(mode) as database:
+    def _read_as(self, folder: int, mode: str) -> PairHistory:
+        with _opened(folder, mode) as database:
             database.execute("BEGIN")
             if not _has_format(database):
                 return PairHistory()
@@ -194,35 +180,46 @@ class History:
         except (TypeError, ValueError) as error:
             raise _Unusable(str(error)) from error
 
-    @contextlib.contextmanager
-    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        # Three characters are all that would mean something else in SQLite's kind of URL.
-        path = os.path.abspath(self._path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        database = sqlite3.connect(f"file://{path}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            database.execute("PRAGMA trusted_schema = OFF")
-            yield database
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
-                raise _Unusable(str(error)) from error
-            raise
-        finally:
-            # Closing rolls back what was not committed.
-            database.close()
-
     def _start_anew(self, why: str) -> bool:
-        names = [f"{self._path}.broken-{number}" for number in range(1, _MOST_BROKEN + 1)]
-        aside = next((name for name in names if not os.path.lexists(name)), names[-1])
         try:
-            # The journal first: left behind, it would be played into the new file.
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{self._path}-journal", f"{aside}-journal")
-            os.rename(self._path, aside)
+            with self._folder() as folder:
+                aside = _set_aside(folder)
         except OSError as error:
-            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {error}")
+            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {error.strerror}")
             return False
+        aside = os.path.join(os.path.dirname(self._path), aside)
         self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
         return True
+
+
+@contextlib.contextmanager
+def _opened(folder: int, mode: str) -> Iterator[sqlite3.Connection]:
+    try:
+        database = sqlite_file.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
+    except sqlite_file.HostileJournalError as error:
+        raise _Unusable(str(error)) from error
+    try:
+        database.execute("PRAGMA trusted_schema = OFF")
+        yield database
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
+            raise _Unusable(str(error)) from error
+        raise
+    finally:
+        # Closing rolls back what was not committed.
+        database.close()
+
+
+def _set_aside(folder: int) -> str:
+    """Give the file in an open folder another name, and tell which. Raises `OSError`."""
+    taken = set(os.listdir(folder))
+    names = [f"{FILE_NAME}.broken-{number}" for number in range(1, _MOST_BROKEN + 1)]
+    aside = next((name for name in names if name not in taken), names[-1])
+    # The journal first: left behind, it would be played into the new file.
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(f"{FILE_NAME}-journal", f"{aside}-journal", src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(FILE_NAME, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    return aside
 
 
 def _has_format(database: sqlite3.Connection) -> bool:

@@ -5,8 +5,10 @@ not synced: after a power cut a temp may stay that no note speaks of, in a folde
 else the next visit of the folder sweeps.
 """
 
+import errno
 import os
 import re
+import stat
 from contextlib import suppress
 
 from job.files.atomic import write_all
@@ -65,4 +67,9 @@ class Leftovers:
         return sorted(name for name in os.listdir(self._state) if _A_NAME.fullmatch(name))
 
     def _open(self, name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._state)
+        how = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        file = os.open(name, how, 0o600, dir_fd=self._state)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", name)

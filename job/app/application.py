@@ -12,12 +12,13 @@ from job.adapters.history import History
 from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
 from job.adapters.settings import InForce, read_config
+from job.adapters.wall import Wall
 from job.app.layout import lay_out, state_folder
 from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet
+from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet, WallMissing
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
@@ -36,6 +37,7 @@ class Application:
         self.config_path = config_path
         self._environ = environ
         self._io_priority = "normal"
+        self._why_no_wall = ""
         self._settings: InForce | None = None
         self._rejected: ConfigError | None = None
         self._seen: tuple[int, int, int] | None = None
@@ -172,8 +174,15 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        work = CycleWork(name, self.emit, stop, time.time_ns, lay_out, verbose=verbose, cores=default_workers())
+        wall = Wall(config.landlock, self._environ, self._no_wall)
+        cores = default_workers()
+        work = CycleWork(name, self.emit, stop, time.time_ns, lay_out, wall=wall, verbose=verbose, cores=cores)
         return run_cycle(config, work)
+
+    def _no_wall(self, reason: str) -> None:
+        if reason != self._why_no_wall:
+            self._why_no_wall = reason
+            self.emit(WallMissing(reason=reason))
 
     def last_success(self) -> float | None:
         """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""

@@ -14,9 +14,9 @@ from job.core.entry import STATE_FOLDER
 from job.core.events import IndexRebuilt, MirrorProbed
 from job.core.outcome import Refusal
 from job.errors import IndexUnusable, Refused
-from job.files import probe
+from job.files import index_file, probe
 from job.files.index_file import IndexTorn, set_aside
-from job.files.trail import open_root
+from job.files.private import open_ours
 from job.tasks.bench import Assignment, Bench, Crew
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
@@ -33,17 +33,17 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
         return crew(work, roots, able)
 
     with contextlib.ExitStack() as tidy:
-        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}"))
-        able = _probed(work, roots)
+        # What the mirror can hold is found out after the index was made: where it is known, there was one.
+        known = probe.known(roots.mirror, roots.state)
+        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}", there_was_one=known is not None))
+        able = known or _probed(work, roots)
         bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
         yield replace(bench, recruit=recruit)
 
 
 def _probed(work: Assignment, roots: Roots) -> Capabilities:
-    """Find out what the mirror can hold, unless that is known."""
-    able = probe.known(roots.mirror, roots.state)
-    if able is not None:
-        return able
+    """Find out what the mirror can hold."""
+    able = None
     try:
         able = probe.probe(roots.mirror)
         probe.remember(able, roots.mirror, roots.state)
@@ -57,7 +57,10 @@ def _probed(work: Assignment, roots: Roots) -> Capabilities:
 
 
 @contextlib.contextmanager
-def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
+def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterator[Index]:
+    if there_was_one and not index_file.holds_anything(folder):
+        reason = f"{index_file.FILE_NAME} is gone or empty"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
     try:
         index = Index.open(folder)
     except IndexTorn as error:
@@ -78,9 +81,10 @@ def _open_index(work: Assignment, folder: str) -> Iterator[Index]:
 def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
     """Make what a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
-        state = state_folder(config, pair)
-        index = tidy.enter_context(contextlib.closing(index_to_read(state)))
-        able = known_capabilities(state, mirror) or Capabilities()
+        state = _state_to_read(tidy, config, pair, mirror)
+        index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
+        tidy.callback(index.close)
+        able = (state is not None and probe.known(mirror, state)) or Capabilities()
         scanner = source_scanner(pair, source, able)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
@@ -88,10 +92,30 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=able)
 
 
-def known_capabilities(state: str, mirror: int) -> Capabilities | None:
-    """Give what was found out of an open mirror that has its state there; None if nothing was."""
+def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
     try:
-        folder = open_root(state)
+        state = open_state(config, pair, mirror)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f"the state folder {state_folder(config, pair)} cannot be used: {error.strerror}"
+        hint = "Look at what has its name; a cycle would be refused, too."
+        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
+    tidy.callback(os.close, state)
+    return state
+
+
+def open_state(config: Config, pair: Pair, mirror: int) -> int:
+    """Open the folder of a pair's state, which may lie in its open mirror, as it is. Raises `OSError`."""
+    if config.state_dir is None:
+        return open_ours(STATE_FOLDER, mirror)
+    return open_ours(os.fsencode(state_folder(config, pair)))
+
+
+def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
+    """Give what was found out of an open mirror; None if nothing was, or it cannot be read."""
+    try:
+        folder = open_state(config, pair, mirror)
     except OSError:
         return None
     try:

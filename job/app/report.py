@@ -7,10 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 from job.adapters.history import History
+from job.adapters.wall import unavailable
 from job.app.layout import known_capabilities, state_folder
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config
 from job.core.totals import PairHistory
+from job.files.landlock import abi
 from job.files.mounts import others_below
 from job.files.trail import open_root
 
@@ -33,13 +35,41 @@ class PairStatus:
     """Why the history could not be read; empty where it could, or where there is none yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class WallStatus:
+    """The kernel's wall around the work, as it would be put up here and now."""
+
+    landlock: str
+    """What the configuration wants."""
+    abi: int | None
+    """The kernel's version of Landlock, if it can be used."""
+    missing: str
+    """Why there is none; empty if there is one."""
+
+    @property
+    def walled(self) -> tuple[str, ...]:
+        """What nobody behind it can do, in words."""
+        return () if self.missing else _WALLED
+
+
+_WALLED = ("write anything but the mirror and the state of the pair", "read other data than its source")
+
+
+def wall_status(config: Config) -> WallStatus:
+    """Find out whether the work is walled in."""
+    if config.landlock == "off":
+        return WallStatus(config.landlock, None, "landlock is off")
+    missing = unavailable()
+    return WallStatus(config.landlock, None if missing else abi(), missing)
+
+
 def pair_statuses(config: Config) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
     found = []
     for pair in config.effective_pairs:
         troubles = _Troubles()
         history = History(state_folder(config, pair), failed=troubles).read()
-        able = _opened(pair.dest, partial(known_capabilities, state_folder(config, pair)))
+        able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _opened(pair.source, others_below) or []
         trouble = "; ".join(troubles.told)
         found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))

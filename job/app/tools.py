@@ -4,6 +4,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from job.adapters.copier import Copier
 from job.adapters.index import Index
@@ -20,6 +21,7 @@ from job.errors import IndexUnusable, Refused
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.index_file import IndexTorn
 from job.files.metadata import Keeper
+from job.tasks.anchor import check_place
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.gate import Roots
 
@@ -73,6 +75,7 @@ def set_up(
             sync=sync,
             linkbook=LinkBook,
             mirror=mirror,
+            check_place=partial(check_place, pair, roots.source, roots.mirror),
         )
 
 

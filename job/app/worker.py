@@ -19,8 +19,8 @@ from job.core.events import Event
 from job.core.packed import Packed
 from job.errors import Stopped
 from job.files.trail import open_root
+from job.tasks.anchor import PlaceLost
 from job.tasks.bench import Assignment, Bench
-from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, LookHere, Progress, Ready, Seen, Stopping
 from job.tasks.gate import Roots
 from job.tasks.look import Care, Looker
@@ -84,7 +84,7 @@ def _serve(post: Post, orders: Orders) -> None:
                 _Desk(post, work, bench).serve(visitor, counter)
         except Stopped:
             post.send(Stopping())
-        except MirrorLost as error:
+        except PlaceLost as error:
             post.send(Broken(error.message, error.hint, fatal=True))
         else:
             return

@@ -10,6 +10,7 @@ from job.app.comparison import lay_out_comparison
 from job.cli.context import Context
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
+from job.core.wording import clean
 from job.errors import Exit, Refused
 from job.tasks.compare import HARMLESS, Difference, compare
 from job.tasks.gate import open_roots
@@ -34,7 +35,8 @@ def compare_command(context: Context, *, only: str | None, as_json: bool) -> int
         try:
             found = _compare_pair(config, pair, as_json=as_json)
         except Refused as error:
-            click.echo(f"{pair.name}: {error.message}\n    {error.hint}", err=True)
+            click.echo(clean(f"{pair.name}: {error.message}"), err=True)
+            click.echo(clean(f"    {error.hint}"), err=True)
             worst = Exit.REFUSED
             continue
         if found and worst is Exit.OK:
@@ -65,7 +67,7 @@ def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
 
 
 def _as_text(pair: Pair, difference: Difference) -> str:
-    detail = f"  ({printable(difference.detail.encode())})" if difference.detail else ""
+    detail = f"  ({clean(difference.detail)})" if difference.detail else ""
     return f"{difference.what:<10} {pair.name}  {printable(difference.path) or '.'}{detail}"
 
 

@@ -5,6 +5,7 @@ import time
 import click
 
 from job.cli.context import Context
+from job.core.entry import printable
 from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
 
@@ -14,5 +15,5 @@ from job.files.pulse import check, heartbeat_path
 def healthcheck(context: Context) -> None:
     """Tell whether the service is alive and not overdue (never whether the last backup succeeded)."""
     healthy, sentence = check(heartbeat_path(context.config_path, context.environ), time.time())
-    click.echo(sentence)
+    click.echo(printable(sentence.encode("utf-8", "surrogateescape")))
     raise SystemExit(Exit.OK if healthy else Exit.FAILED)

@@ -92,8 +92,10 @@ def _forget_stdout() -> None:
 
 
 def _show(error: JobError) -> None:
-    click.echo(f"error: {error.message}", err=True)
+    from job.core.wording import clean  # noqa: PLC0415  # a health check has nothing to say with it
+
+    click.echo(clean(f"error: {error.message}"), err=True)
     for fault in error.faults if isinstance(error, ConfigError) else ():
-        click.echo(f"  - {fault}", err=True)
+        click.echo(clean(f"  - {fault}"), err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(clean(f"hint: {error.hint}"), err=True)

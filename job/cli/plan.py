@@ -10,6 +10,7 @@ from job.app.layout import lay_out_preview
 from job.cli.context import Context
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
+from job.core.wording import clean
 from job.errors import Exit, Refused
 from job.tasks.gate import open_roots
 from job.tasks.look import Looked
@@ -62,7 +63,7 @@ def _no_notice(found: Looked) -> None:
 
 
 def _as_text(step: Planned) -> str:
-    return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({step.reason})"
+    return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({clean(step.reason)})"
 
 
 def _as_json(step: Planned) -> str:
@@ -83,5 +84,5 @@ def _print_refusal(pair: Pair, error: Refused, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"pair": pair.name, "action": "refuse", "reason": error.reason, "error": error.message}))
     else:
-        click.echo(f"refuse         {pair.name}: {error.message}")
-        click.echo(f"               {error.hint}")
+        click.echo(clean(f"refuse         {pair.name}: {error.message}"))
+        click.echo(clean(f"               {error.hint}"))

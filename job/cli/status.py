@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from job.adapters.settings import read_config
-from job.app.report import PairStatus, pair_statuses
+from job.app.report import PairStatus, WallStatus, pair_statuses, wall_status
 from job.cli.context import Context
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
+from job.core.wording import clean
 from job.files.pulse import check, heartbeat_path, next_due
 
 
@@ -24,21 +25,24 @@ def status(context: Context, *, as_json: bool) -> None:
     path = heartbeat_path(context.config_path, context.environ)
     alive, sentence = check(path, time.time())
     due = next_due(path) if alive else None
-    pairs = pair_statuses(config)
+    pairs, wall = pair_statuses(config), wall_status(config)
     if as_json:
         service = {"alive": alive, "message": sentence, "next_due": _moment(due)}
-        click.echo(json.dumps({"service": service, "pairs": [_document(each) for each in pairs]}, indent=2))
+        walled = {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing}
+        document = {"service": service, "wall": walled, "pairs": [_document(each) for each in pairs]}
+        click.echo(json.dumps(document, indent=2))
         return
-    click.echo(f"service: {printable(sentence.encode())}")
+    click.echo(f"service: {clean(sentence)}")
+    click.echo(f"wall: {_wall_sentence(wall)}")
     for each in pairs:
         click.echo(f"{each.name}: {_sentence(each)}")
-        click.echo(printable(f"    {each.source} -> {each.mirror}".encode("utf-8", "surrogateescape")))
+        click.echo(clean(f"    {each.source} -> {each.mirror}"))
         if each.able is not None:
             click.echo(f"    {_mirror_sentence(each.able)}")
         for point, kind in each.mounts:
             click.echo(f"    left out of the source: {printable(point)} ({kind} is mounted there; see cross_mounts)")
         if each.trouble:
-            click.echo(f"    its history cannot be read: {printable(each.trouble.encode())}")
+            click.echo(f"    its history cannot be read: {clean(each.trouble)}")
 
 
 def _sentence(each: PairStatus) -> str:
@@ -52,6 +56,12 @@ def _sentence(each: PairStatus) -> str:
         f"{history.result} at {_moment(history.last_attempt_timestamp_seconds)}"
         f" ({counts}; {history.duration_seconds:.1f} s); last success: {success}"
     )
+
+
+def _wall_sentence(wall: WallStatus) -> str:
+    if wall.missing:
+        return f"none, {wall.missing}"
+    return f"work on a pair cannot {', nor '.join(wall.walled)} (Landlock, version {wall.abi})"
 
 
 def _mirror_sentence(able: Capabilities) -> str:

@@ -106,4 +106,6 @@ def capabilities_of(document: Any) -> Capabilities:  # whatever JSON can say
         raise ValueError("not the fields of this version")
     if any(type(value) is not type(known[name]) for name, value in document.items()):
         raise ValueError("not of their types")
+    if not document["file_system"].isprintable():
+        raise ValueError("not the name of a file system")
     return Capabilities(**document)

@@ -73,6 +73,7 @@ __all__ = [
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
+    "WallMissing",
     "WorkerLost",
     "every_event",
 ]
@@ -118,6 +119,14 @@ class PriorityNotSet(Event):
     level = "warning"
 
     io_priority: str
+
+
+class WallMissing(Event):
+    """Landlock cannot be used, so that only the program itself keeps to its folders; not told where it is off."""
+
+    name = "wall_missing"
+
+    reason: str
 
 
 class ConfigReloaded(Event):

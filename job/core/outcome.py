@@ -58,6 +58,7 @@ class Refusal(StrEnum):
     MIRROR_READ_ONLY = "mirror_read_only"
     OVERLAP = "overlap"
     STATE_UNUSABLE = "state_unusable"
+    NO_WALL = "no_wall"
 
 
 class Result(StrEnum):

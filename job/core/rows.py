@@ -17,6 +17,8 @@ _BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
 """What no name and no checksum holds."""
 _NUMBERS = len(Entry._fields) - 1
 _FIELDS = 5
+_INODES = range(2**64)
+"""What an inode number can be: it is looked up as eight bytes."""
 _entry_of = partial(tuple.__new__, Entry)
 _record_of = partial(tuple.__new__, Record)
 # A column as it is stored: a list, the one value of all rows, or None for "as the source's".
@@ -72,7 +74,7 @@ def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say
     theirs = [
         mine if column is None else _spread(column, int, count) for mine, column in zip(ours, of_mirror, strict=True)
     ]
-    if len(ours) != _NUMBERS:
+    if len(ours) != _NUMBERS or not all(min(side[0]) in _INODES and max(side[0]) in _INODES for side in (ours, theirs)):
         raise ValueError
     sources = map(_entry_of, zip(names, *ours, strict=True))
     mirrors = map(_entry_of, zip(names, *theirs, strict=True))

@@ -20,6 +20,7 @@ SENTENCES = {
     "service_stopped": "Truecopy stopped: {reason}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
+    "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
     "next_cycle_due": "The next cycle starts in {wait}",

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import TypeAlias
 
-from job.files.trail import single
+from job.files.trail import Place, single
 
 ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
@@ -26,7 +26,7 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 
 
 Target: TypeAlias = int | bytes
-"""An open file or folder, or a path as `place_of` gives it, whose last name is never followed."""
+"""An open file or folder, a `Place`, or a path as `place_of` gives it, whose last name is never followed."""
 
 
 def is_acl(name: bytes) -> bool:
@@ -42,7 +42,8 @@ def place_of(name: bytes, folder: int) -> bytes:
 def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
     """Read the attributes that are carried over; none where they are not supported. Raises `OSError`."""
     try:
-        names = os.listxattr(target) if isinstance(target, int) else os.listxattr(target, follow_symlinks=False)
+        path, how = _how(target)
+        names = os.listxattr(path, **how)
     except OSError as error:
         if error.errno in REFUSED:
             return {}
@@ -57,21 +58,26 @@ def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
 
 def set_attribute(target: Target, name: bytes, value: bytes) -> None:
     """Set one attribute. Raises `OSError`."""
-    os.setxattr(target, name, value, **_how(target))
+    path, how = _how(target)
+    os.setxattr(path, name, value, **how)
 
 
 def remove_attribute(target: Target, name: bytes) -> None:
     """Remove one attribute. Raises `OSError`."""
-    os.removexattr(target, name, **_how(target))
+    path, how = _how(target)
+    os.removexattr(path, name, **how)
 
 
-def _how(target: Target) -> dict[str, bool]:
-    return {} if isinstance(target, int) else {"follow_symlinks": False}
+def _how(target: Target) -> tuple[Target, dict[str, bool]]:
+    if isinstance(target, bytes):
+        return target, {"follow_symlinks": False}
+    return target.path if isinstance(target, Place) else target, {}
 
 
 def _value(target: Target, name: str) -> bytes:
     try:
-        return os.getxattr(target, name, **_how(target))
+        path, how = _how(target)
+        return os.getxattr(path, name, **how)
     except OSError as error:
         if error.errno == errno.ENODATA:
             raise FileNotFoundError from None

@@ -4,8 +4,11 @@ import contextlib
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 
 from job.errors import IndexUnusable
+from job.files import sqlite_file
+from job.files.trail import open_root
 
 FILE_NAME = "index.sqlite3"
 APPLICATION_ID, FORMAT = 0x54525543, 3  # "TRUC"
@@ -29,6 +32,11 @@ CREATE TABLE unheld (
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
+_VERSIONS = slice(18, 20)
+"""Where SQLite's header says how a file is written and read: 1 means with a rollback journal.
+
+Source: https://www.sqlite.org/fileformat2.html#the_database_header
+"""
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 
 
@@ -42,25 +50,32 @@ def connect(folder: str) -> sqlite3.Connection:
     Raises `IndexTorn` if the file there is torn or of an older format, `IndexUnusable` if it is of a newer one, not
     ours, or cannot be read.
     """
-    place = os.path.join(folder, FILE_NAME)
-    _ensure_file(place)
-    return _opened(place, make=True)
+    with _home(folder) as home:
+        sqlite_file.make(FILE_NAME, home)
+        return _opened(home, "rw", make=True)
 
 
 def connect_read_only(folder: str) -> sqlite3.Connection | None:
     """Open the index for looking only; None where there is none. Raises as `connect` does."""
-    place = os.path.join(folder, FILE_NAME)
+    with _home(folder) as home:
+        try:
+            seen = os.stat(FILE_NAME, dir_fd=home, follow_symlinks=False)
+            if stat.S_ISREG(seen.st_mode) and seen.st_size == 0:
+                return None  # its maker is at it, or was killed before anything was known
+        except FileNotFoundError:
+            return None
+        return _opened(home, "rw" if sqlite_file.has_journal(FILE_NAME, home) else "ro", make=False)
+
+
+@contextlib.contextmanager
+def _home(folder: str) -> Iterator[int]:
     try:
-        os.close(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-    except FileNotFoundError:
-        return None
+        with contextlib.ExitStack() as doors:
+            home = open_root(folder)
+            doors.callback(os.close, home)
+            yield home
     except OSError as error:
         raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
-    if os.stat(place).st_size == 0:
-        return None  # its maker is at it, or was killed before anything was known
-    mode = "rw" if _has_journal(place) else "ro"
-    address = "file:" + place.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + f"?mode={mode}"
-    return _opened(address, make=False)
 
 
 def connect_to_nothing() -> sqlite3.Connection:
@@ -70,28 +85,44 @@ def connect_to_nothing() -> sqlite3.Connection:
     return connection
 
 
+def holds_anything(folder: str) -> bool:
+    """Tell whether there is an index that is not an empty file."""
+    try:
+        return os.stat(os.path.join(folder, FILE_NAME), follow_symlinks=False).st_size > 0
+    except OSError:
+        return False
+
+
 def set_aside(folder: str) -> None:
     """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
+    place = os.path.join(folder, FILE_NAME)
     with contextlib.suppress(FileNotFoundError):
-        os.replace(os.path.join(folder, FILE_NAME), os.path.join(folder, FILE_NAME + ".torn"))
+        try:
+            os.replace(place, place + ".torn")
+        except IsADirectoryError:  # somebody else's; a torn index is worth less
+            os.unlink(place)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, FILE_NAME + "-journal"))
+        os.unlink(place + "-journal")
 
 
-def _opened(address: str, *, make: bool) -> sqlite3.Connection:
+def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
     with contextlib.ExitStack() as undo:
         try:
-            connection = sqlite3.connect(address, uri=not make, isolation_level=None, timeout=10)
+            connection = sqlite_file.connect(FILE_NAME, home, mode, timeout=10)
             undo.callback(connection.close)
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 if not make:
                     return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
             _check(connection)
+            if make:
+                _check_versions(home)
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = FULL"):
                 connection.execute(f"PRAGMA {pragma}")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
+        except sqlite_file.HostileJournalError as error:
+            raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_LOOK_AT_IT) from None
         undo.pop_all()
         return connection
 
@@ -110,26 +141,15 @@ def _check(connection: sqlite3.Connection) -> None:
         )
 
 
-def _ensure_file(place: str) -> None:
-    """Make the file, private; SQLite would follow a link that somebody planted, and make the file readable for all."""
+def _check_versions(home: int) -> None:
+    """See that the header lets the file be written: else SQLite opens it, and refuses each commit of every cycle."""
+    descriptor = os.open(FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=home)
     try:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise IndexUnusable(f"{FILE_NAME} is not a regular file", hint=_LOOK_AT_IT)
+        header = os.pread(descriptor, 100, 0)
     finally:
         os.close(descriptor)
-
-
-def _has_journal(place: str) -> bool:
-    """Tell whether a commit is going on or was cut off; what was cut off can only be read after it is rolled back."""
-    try:
-        os.stat(place + "-journal", follow_symlinks=False)
-    except OSError:
-        return False
-    return True
+    if header[_VERSIONS] not in {b"\1\1", b""}:
+        raise IndexTorn(f"{FILE_NAME} says that it must not be written to", hint=_LOOK_AT_IT)
 
 
 def _unusable(error: Exception) -> IndexUnusable:

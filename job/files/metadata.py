@@ -20,12 +20,11 @@ from job.files.attributes import (
     REFUSED,
     Target,
     is_acl,
-    place_of,
     read_attributes,
     remove_attribute,
     set_attribute,
 )
-from job.files.trail import single
+from job.files.trail import Place
 
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
@@ -161,24 +160,19 @@ class Keeper:
                 self._refuse("mode", 0, error)
         return made
 
-    def apply_by_name(
-        self, name: bytes, folder: int, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None
-    ) -> bool:
+    def apply_at(self, place: Place, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None) -> bool:
         """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
-        before = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
-        self._own(
-            lambda uid, gid: os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False),
-            before,
-            wanted,
-        )
+        before = os.fstat(place)
+        self._own(lambda uid, gid: os.chown(place.path, uid, gid), before, wanted)
         mode = self.mode_of(wanted.st_mode)
-        changed = attributes is not None and self._set_attributes(place_of(name, folder), attributes)
+        changed = attributes is not None and self._set_attributes(place, attributes)
+        # A link has no mode of its own.
         if not stat.S_ISLNK(before.st_mode) and (stat.S_IMODE(before.st_mode) != mode or changed):
-            self._try("mode", 0, lambda: _chmod(name, folder, mode))
+            self._try("mode", 0, lambda: os.chmod(place.path, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
-            self._try("times", 0, lambda: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False))
-        return changed or _visible(os.stat(name, dir_fd=folder, follow_symlinks=False)) != _visible(before)
+            self._try("times", 0, lambda: os.utime(place.path, ns=times))
+        return changed or _visible(os.fstat(place)) != _visible(before)
 
     def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:
         uid, gid = wanted.st_uid, wanted.st_gid
@@ -192,7 +186,7 @@ class Keeper:
         present = self._present(target)
         if present == wanted:
             return False
-        if isinstance(target, int):
+        if isinstance(target, int) and not isinstance(target, Place):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
             if not mode & stat.S_IWUSR:
                 # Who may not write to their own file may not give it attributes either; its mode is set after this.
@@ -231,21 +225,6 @@ class Keeper:
         self.refused(kind, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
             self._given_up.add((what, which))
-
-
-def _chmod(name: bytes, folder: int, mode: int) -> None:
-    _by_name(name, folder, lambda path: os.chmod(path, mode))
-
-
-def _by_name(name: bytes, folder: int, action: Callable[[str], None]) -> None:
-    # Linux has no chmod that stops at a link; what was opened without being read or followed has a name of its own.
-    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        action(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:

@@ -8,12 +8,50 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
+
+from job.files import trail
 
 
 def private_path(name: str, environ: Mapping[str, str]) -> str:
     """Name a file in the private folder: the same for every process of this user."""
     # Not tempfile.gettempdir(): it tries folders by writing to them, so two processes need not agree.
     return os.path.join(environ.get("TMPDIR") or "/tmp", f"truecopy-{os.geteuid()}", name)  # noqa: S108
+
+
+def open_ours(name: bytes, parent: int | None = None) -> int:
+    """Open a folder of ours or of root's, by its name in an open folder or by a whole path; the last name is no link.
+
+    Raises `OSError`, PermissionError if it belongs to somebody else.
+    """
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    owner = os.fstat(folder).st_uid
+    if owner not in {os.geteuid(), 0}:
+        os.close(folder)
+        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+    return folder
+
+
+def scratch_folder(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Give, open, a folder of ours for large files without a name; they are made where SQLite would make them.
+
+    Raises `OSError` where none is to be had.
+    """
+    # Not where the small files are: a config that is believed lies there, and this may be all that work can write to.
+    last = "/tmp"  # noqa: S108
+    for base in (environ.get("SQLITE_TMPDIR"), environ.get("TMPDIR"), "/var/tmp", last):  # noqa: S108
+        if base and (base == last or os.access(base, os.W_OK | os.X_OK, effective_ids=True)):
+            break
+    path = os.path.join(base or last, f"truecopy-{os.geteuid()}", "scratch")
+    with suppress(FileExistsError):
+        os.mkdir(os.path.dirname(path), 0o700)
+    folder = open_folder(path)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(b"scratch", 0o700, dir_fd=folder)
+        return path, trail.open_folder(b"scratch", folder)
+    finally:
+        os.close(folder)
 
 
 def open_folder(path: str, *, mend: bool = True) -> int:

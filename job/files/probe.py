@@ -116,16 +116,32 @@ def _key(mirror: int) -> list[object]:
 @contextmanager
 def _room(mirror: int) -> Iterator[int]:
     """Give an open folder of our own in the mirror, gone in the end; one that a killed run left is used again."""
-    with suppress(FileExistsError):
-        os.mkdir(_FOLDER, 0o700, dir_fd=mirror)
-    folder = open_folder(_FOLDER, mirror)
+    name = _FOLDER
     try:
-        _clear(folder)
+        folder = _empty(name, mirror)
+    except OSError:  # somebody planted something there that is not to be emptied
+        name = _FOLDER + b"-" + os.urandom(4).hex().encode("ascii")
+        folder = _empty(name, mirror)
+    try:
         yield folder
     finally:
+        try:
+            _clear(folder)
+        finally:
+            os.close(folder)
+        os.rmdir(name, dir_fd=mirror)
+
+
+def _empty(name: bytes, mirror: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=mirror)
+    folder = open_folder(name, mirror)
+    try:
         _clear(folder)
+    except OSError:
         os.close(folder)
-        os.rmdir(_FOLDER, dir_fd=mirror)
+        raise
+    return folder
 
 
 def _clear(folder: int) -> None:

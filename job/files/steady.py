@@ -1,11 +1,13 @@
-"""Read nothing but the regular file that was listed, and know whether it moved meanwhile."""
+"""Read nothing but what was listed, a regular file first of all, and know whether it moved meanwhile."""
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from job.core.entry import Entry
+from job.core.entry import Entry, kind_of
 from job.errors import ChangedWhileReadError
-from job.files.trail import open_name
+from job.files.trail import Place, at_place, open_name
 
 
 def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
@@ -20,6 +22,16 @@ def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
         raise ChangedWhileReadError("something else has its name now")
     os.set_blocking(descriptor, True)
     return descriptor, found
+
+
+@contextmanager
+def at_listed(listed: Entry, folder: int) -> Iterator[tuple[Place, os.stat_result]]:
+    """Hold on to a listed symlink or special file without opening it; gives its lstat, too. Raises as `open_file`."""
+    with at_place(listed.name, folder) as place:
+        found = os.fstat(place)
+        if kind_of(found.st_mode) is not listed.kind or found.st_ino != listed.inode:
+            raise ChangedWhileReadError("something else has its name now")
+        yield place, found
 
 
 def unmoved(before: os.stat_result, after: os.stat_result) -> bool:

@@ -7,11 +7,13 @@ folder that was left.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 8
 _CLOSED = -1
 
@@ -36,6 +38,25 @@ def open_name(name: bytes, folder: int) -> int:
     What it is, is for the caller to look at. Raises `OSError`.
     """
     return os.open(single(name), _NAME, dir_fd=folder)
+
+
+class Place(int):
+    """Descriptor of something that was neither opened nor followed, such as a link or a special file."""
+
+    @property
+    def path(self) -> bytes:
+        """A path that means it, and nothing else, for calls that take no such descriptor; it has to be followed."""
+        return b"/proc/self/fd/%d" % self
+
+
+@contextmanager
+def at_place(name: bytes, folder: int) -> Iterator[Place]:
+    """Hold on to what has a `name` in an open folder, without opening it. Raises `OSError`."""
+    place = Place(os.open(single(name), _PLACE, dir_fd=folder))
+    try:
+        yield place
+    finally:
+        os.close(place)
 
 
 def single(name: bytes) -> bytes:

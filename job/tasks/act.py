@@ -39,12 +39,12 @@ class Act:
         self._bench = bench
         self._assignment = work
         self._meter = meter
-        self._commit = Commit(bench.memory, bench.sync, work)
+        self._commit = Commit(bench.memory, bench.sync, work, bench.check_place)
         self._out: dict[int, dict[int, set[bytes]]] = {}
         self._unvisited: dict[int, int] = {}
 
     def run(self, found: Looked, team: Team | None = None) -> None:
-        """Bring the changed folders up to date and commit. Raises `Stopped` or `MirrorLost`, with temps thrown away."""
+        """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
         bench = self._bench
         with closing(bench.linkbook()) as book:
             known = Recall(bench.memory, bench.mirror)

@@ -3,7 +3,8 @@
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from job.core.config.effective import Config, Pair
 from job.core.entry import Kind
@@ -27,7 +28,7 @@ from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import Unlisted
 from job.tasks import gate, overlap
 from job.tasks.act import Act
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
 from job.tasks.survey import survey
@@ -67,6 +68,7 @@ class CycleWork:
     now_ns: Callable[[], int]
     lay_out: LayOut
     verbose: bool = False
+    wall: Wall = field(default_factory=NoWall)
     cores: int = 1
     """How many processes may work where the configuration does not say."""
 
@@ -100,7 +102,8 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    result = _guarded(work, config.state_dir, cycle.lay_out, refusal)
+    means = _Means(config.state_dir, cycle.lay_out, cycle.wall)
+    result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), means, refusal), ledger)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
@@ -117,9 +120,15 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
     return result, ledger.tally
 
 
-def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Refused | None) -> Result:
+class _Means(NamedTuple):
+    state_dir: str | None
+    lay_out: LayOut
+    wall: Wall
+
+
+def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result:
     try:
-        _work(work, state_dir, lay_out, refusal)
+        _work(work, means, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -148,12 +157,18 @@ def _guarded(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: 
     return Result.SUCCESS
 
 
-def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Refused | None) -> None:
+def _work(work: Assignment, means: _Means, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
+    with gate.enter(work.pair, means.state_dir, work.now_ns() / 1e9) as roots:
+        means.wall.put_up(roots.source, roots.mirror, roots.state)
+        _mirror(work, roots, means.lay_out)
+
+
+def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     meter = Meter(work)
     now_ns = work.now_ns()
-    with gate.enter(work.pair, state_dir, now_ns / 1e9) as roots, lay_out(work, roots, meter) as bench:
+    with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
         gate.check_source(bench.source, known, work.pair, bench.mirror_root)
         sweep(bench)
@@ -177,6 +192,7 @@ def _work(work: Assignment, state_dir: str | None, lay_out: LayOut, refusal: Ref
                 work.emit(MountSkipped(cycle_id=work.cycle_id, pair=work.pair.name, path=path))
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
+        bench.check_place()  # a look that found nothing to do found it there, too
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
 

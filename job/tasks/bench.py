@@ -9,6 +9,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
+from job.core.outcome import Result
 from job.core.plan import Means
 from job.core.record import Compared, Copied, FolderDone, FolderSummary, Linked, Member, Record, RowsDone, Stamp
 from job.files.listing import Glance, Listing, Unlisted
@@ -217,6 +218,27 @@ class Tacho(Protocol):
         """Note entries that need nothing more, with those of their bytes that were not copied."""
 
 
+class Wall(Protocol):
+    """A wall of the kernel's around the work on a pair; see `adapters/wall.py`."""
+
+    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
+        """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
+
+    def put_up(self, source: int, mirror: int, state: int) -> None:
+        """Leave the work hardly more than to read an open source and to change the other two; raises `Refused`."""
+
+
+class NoWall:
+    """No wall."""
+
+    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
+        """Do the work."""
+        return work(emit)
+
+    def put_up(self, source: int, mirror: int, state: int) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What the work on one pair needs."""
@@ -234,6 +256,8 @@ class Bench:
     """Gives a new list of hard links."""
     mirror: Capabilities
     """What the mirror can hold."""
+    check_place: Callable[[], None]
+    """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 

@@ -4,12 +4,14 @@ One sync and one transaction serve all batches that came meanwhile. Only the mai
 one writer and the events one order.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from job.core.entry import Kind
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
 from job.core.outcome import Failure, failure_of
 from job.core.record import FolderDone
+from job.tasks.anchor import PlaceLost
 from job.tasks.bench import Assignment, Memory, Sync
 from job.tasks.errand import Placed
 
@@ -17,7 +19,11 @@ from job.tasks.errand import Placed
 class Commit:
     """Commits the batches of one pair."""
 
-    def __init__(self, memory: Memory, sync: Sync, work: Assignment) -> None:
+    def __init__(
+        self, memory: Memory, sync: Sync, work: Assignment, check_place: Callable[[], None] = lambda: None
+    ) -> None:
+        """`check_place` raises `PlaceLost` where nothing can be believed any more."""
+        self._check_place = check_place
         self._memory = memory
         self._sync = sync
         self._work = work
@@ -28,7 +34,16 @@ class Commit:
         """The latest errand that somebody was sent on."""
 
     def __call__(self, batches: list[Placed]) -> list[Placed]:
-        """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures."""
+        """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures.
+
+        Raises `PlaceLost`, with everything told as failed.
+        """
+        try:
+            self._check_place()
+        except PlaceLost as error:
+            for batch in batches:
+                self._tell(self._voided(batch, Failure.SYNC, error.message))
+            raise
         batches = [self._trusted(batch) for batch in batches]
         try:
             if any(batch.dirty for batch in batches):

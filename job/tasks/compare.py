@@ -85,12 +85,15 @@ class _Comparison:
         self._mirrors = mirrors
         self._spelling = None if view.able.exact else Spelling(view.able)
         self._means = means_of(view.pair, view.able)
+        self._keys: set[bytes] = set()
+        """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
 
     def run(self) -> Iterator[Difference]:
         waiting = [b""]
         while waiting:
             path = waiting.pop()
             below: list[bytes] = []
+            self._keys.clear()
             try:
                 for listing in self._listings(path):
                     yield from self._listed(listing)
@@ -117,6 +120,8 @@ class _Comparison:
 
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
+        if self._spelling is not None:
+            self._keys.update(self._spelling.key(entry.name) for entry in listing.entries)
         for name, error in listing.unreadable:
             what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
             yield Difference(join(path, name), Kind.FILE, what, str(error.strerror or error))
@@ -221,11 +226,16 @@ class _Comparison:
         source = self._sources.goto(path)
         for names in names_in(mirror):
             for name in sorted(names):
-                if name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER) or has_name(source, name):
+                ours = name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER)
+                if ours or has_name(source, name) or self._respelled(name):
                     continue
                 with suppress(OSError):
                     [row] = entries_of(rows_named(mirror, [name], []))
                     yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
+
+    def _respelled(self, name: bytes) -> bool:
+        """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""
+        return self._spelling is not None and self._spelling.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
         book = self._view.book

@@ -11,8 +11,9 @@ from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, Re
 from job.core.outcome import Drift, Failure, Skip, failure_of
 from job.core.plan import Action, Step
 from job.core.record import Copied, Record, is_racy
-from job.errors import ChangedWhileReadError, JobError
+from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
+from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
@@ -23,7 +24,7 @@ _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
 
 
-class MirrorLost(JobError):
+class MirrorLost(PlaceLost):
     """The mirror turned read-only in mid-run: nothing more can be done for the pair."""
 
 

@@ -1,6 +1,5 @@
 """The gate: every doubt about a pair is settled before anything is written (design 3.1; invariants 5 and 6)."""
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
 from job.files.listing import Glance
-from job.files.trail import open_folder, open_root
+from job.files.private import open_ours
+from job.files.trail import open_root, single
 from job.tasks import overlap
 
 _README = """\
@@ -25,6 +25,9 @@ The mirror is plain files: to restore, copy them back with `cp -a` or any file m
 index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
 history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is safe to edit while Truecopy runs.
 """
+
+
+_OTHERS_MAY_WRITE = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +149,11 @@ def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int
 def _make_and_open(name: bytes, parent: int) -> int:
     with suppress(FileExistsError):
         _make(name, parent)
-    folder = open_folder(name, parent)
-    owner = os.fstat(folder).st_uid
-    if owner not in {os.geteuid(), 0}:
-        os.close(folder)
-        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+    folder = open_ours(single(name), parent)
+    mode = stat.S_IMODE(os.fstat(folder).st_mode)
+    if mode & _OTHERS_MAY_WRITE:
+        with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
+            os.fchmod(folder, mode & ~_OTHERS_MAY_WRITE)
     return folder
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from job.core.entry import Entry, Kind
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
-from job.files.attributes import place_of
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
-from job.files.trail import open_name, single
+from job.files.steady import at_listed, open_file
+from job.files.trail import open_name
 from job.tasks.bench import Copyist
 
 
@@ -65,21 +65,21 @@ class Likeness:
     def _others(
         entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
     ) -> Judgement:
-        meant = _meaning(entry, source)
-        seen = entry_of(entry.name, os.stat(entry.name, dir_fd=source, follow_symlinks=False))
+        meant, found = _meaning(entry, source)
+        seen = entry_of(entry.name, found)
         mirrored: object = None
         if mirror_folder is not None:
-            with suppress(OSError):
-                mirrored = _meaning(mirror, mirror_folder)
+            with suppress(OSError, ChangedWhileReadError):
+                mirrored, _ = _meaning(mirror, mirror_folder)
         return Judgement(meant == mirrored, seen, "", record is not None and record.source == seen)
 
 
-def _meaning(entry: Entry, folder: int) -> object:
-    """Give the text of a symlink, or what a special file is and which device it stands for."""
-    if entry.kind is Kind.SYMLINK:
-        return os.readlink(single(entry.name), dir_fd=folder)
-    seen = os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False)
-    return stat.S_IFMT(seen.st_mode), seen.st_rdev
+def _meaning(entry: Entry, folder: int) -> tuple[object, os.stat_result]:
+    """Give the text of a symlink, or what a special file is and which device it stands for; and its lstat."""
+    with at_listed(entry, folder) as (place, seen):
+        if entry.kind is Kind.SYMLINK:
+            return os.readlink(b"", dir_fd=place), seen
+        return (stat.S_IFMT(seen.st_mode), seen.st_rdev), seen
 
 
 def _algorithm(checksum: str) -> str:
@@ -90,16 +90,12 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
     """Give a mirror entry of the right content the source's metadata; True if anything changed.
 
     None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
-    `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` for the source's sake.
+    `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` or
+    `ChangedWhileReadError` for the source's sake: another file's mode must not open this one's content to others.
     """
-    wanted = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
     if entry.kind is not Kind.FILE:
-        found = os.stat(single(mirror.name), dir_fd=mirror_folder, follow_symlinks=False)
-        attributes = keeper.attributes_of(place_of(entry.name, source))
-        if found.st_nlink > names and not keeper.suits(found, wanted):
-            return None
-        return keeper.apply_by_name(mirror.name, mirror_folder, wanted, attributes)
-    descriptor = open_name(entry.name, source)
+        return _mend_unopened(keeper, entry, source, mirror, mirror_folder, names)
+    descriptor, wanted = open_file(entry, source)
     try:
         xattrs = keeper.attributes_of(descriptor)
     finally:
@@ -117,3 +113,17 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
         return keeper.apply(descriptor, wanted, xattrs)
     finally:
         os.close(descriptor)
+
+
+def _mend_unopened(
+    keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+) -> bool | None:
+    with at_listed(entry, source) as (place, wanted):
+        attributes = keeper.attributes_of(place)
+    try:
+        with at_listed(mirror, mirror_folder) as (place, found):
+            if found.st_nlink > names and not keeper.suits(found, wanted):
+                return None
+            return keeper.apply_at(place, wanted, attributes)
+    except (FileNotFoundError, ChangedWhileReadError):
+        return None

@@ -7,14 +7,14 @@ from job.core.entry import Entry, Kind
 from job.core.unheld import Unheld
 from job.files.attributes import place_of
 from job.files.metadata import Keeper
-from job.files.trail import single
+from job.files.steady import at_listed
 
 
 def unheld_of(entry: Entry, source: int, keeper: Keeper) -> Unheld:
-    """Look up a symlink or special file of the open source folder. Raises `OSError`."""
-    seen = os.stat(single(entry.name), dir_fd=source, follow_symlinks=False)
-    target = os.readlink(entry.name, dir_fd=source) if entry.kind is Kind.SYMLINK else b""
-    kept = tuple(sorted(keeper.attributes_of(place_of(entry.name, source)).items()))
+    """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
+    with at_listed(entry, source) as (place, seen):
+        target = os.readlink(b"", dir_fd=place) if entry.kind is Kind.SYMLINK else b""
+        kept = tuple(sorted(keeper.attributes_of(place).items()))
     return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 

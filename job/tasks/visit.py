@@ -19,9 +19,10 @@ from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
 from job.files.trail import Trail
+from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho, means_of
-from job.tasks.deeds import Deeds, MirrorLost, Place, make_writable
+from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.entries import Entries
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
 from job.tasks.finish import Portion, Work, finish_whole
@@ -60,7 +61,7 @@ class Visitor:
             self._batch.drop()
             self._batch.commit()
             raise
-        except MirrorLost:
+        except PlaceLost:
             self._batch.drop()
             self._batch.give_up()
             raise
@@ -71,7 +72,7 @@ class Visitor:
             self._linker.close()
 
     def go(self, errand: Errand) -> None:
-        """Visit the folders of an errand. Raises `Stopped` or `MirrorLost`."""
+        """Visit the folders of an errand. Raises `Stopped` or `PlaceLost`."""
         self._batch.begin(errand.number)
         for task in errand.tasks:
             self._check_stop()
@@ -200,6 +201,9 @@ class Visitor:
         try:
             listing = listed(path)
             source = self._sources.goto(path)
+            if not os.path.samestat(os.fstat(source), listing.folder):
+                self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
+                return None
             work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
             work.spelling = self._spelling
         except Huge:

@@ -38,6 +38,15 @@ def test_a_file_of_another_program_is_refused_and_not_touched(tmp_path: Path) ->
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
+def test_an_index_that_claims_to_be_read_only_is_torn(state: Path) -> None:
+    damaged = bytearray((state / FILE_NAME).read_bytes())
+    damaged[18] = 3
+    (state / FILE_NAME).write_bytes(damaged)
+
+    with pytest.raises(IndexTorn, match="must not be written to"):
+        Index.open(str(state))
+
+
 def test_a_newer_format_is_refused_with_the_next_step(state: Path, raw: sqlite3.Connection) -> None:
     raw.execute(f"PRAGMA user_version = {FORMAT + 1}")
 

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.rig import Done, Rig
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
+from tests.walls import needs_landlock
 
 
 @pytest.fixture
@@ -142,3 +143,29 @@ def test_a_broken_config_is_2(rig: Rig) -> None:
 
     assert done.code == 2
     assert done.stderr.startswith("error: ")
+
+
+@needs_landlock
+def test_the_wall_around_the_work_is_told_with_what_nobody_behind_it_can_do(rig: Rig) -> None:
+    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["wall"]
+
+    assert told["landlock"] == "auto"
+    assert told["abi"] >= 2
+    assert "write anything but the mirror and the state of the pair" in told["cannot"]
+    assert not told["missing"]
+    assert f"(Landlock, version {told['abi']})" in said
+
+
+def test_a_wall_that_is_off_is_told(rig: Rig) -> None:
+    rig.configure(landlock="off")
+    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["wall"]
+
+    assert "wall: none, landlock is off\n" in said
+    assert told == {"landlock": "off", "abi": None, "cannot": [], "missing": "landlock is off"}
+
+
+@pytest.mark.needs_tool("strace")
+def test_a_system_without_it_is_told(rig: Rig) -> None:
+    fault = ["strace", "-qq", "-o", str(rig.base / "log"), "-e", "inject=landlock_create_ruleset:error=ENOSYS"]
+
+    assert "wall: none, this system does not offer Landlock: Function not" in rig.run("status", prefix=fault).stdout

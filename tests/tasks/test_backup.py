@@ -314,3 +314,21 @@ def test_leftover_temps_are_swept_and_folders_of_such_a_name_are_not(shop: Works
 
     assert [path.name for path in shop.temps] == [".truecopy-tmp-folder"]
     assert Path("/etc/passwd").exists()
+
+
+@pytest.mark.parametrize("side", ["source", "mirror"])
+def test_a_root_that_went_away_fails_a_cycle_that_found_nothing_to_do(shop: Workshop, side: str) -> None:
+    (shop.source / "file").write_text("content")
+    assert shop.cycle().result is Result.SUCCESS
+    root = shop.source if side == "source" else shop.mirror
+
+    def stop() -> bool:
+        if root.exists():
+            root.rename(root.with_suffix(".away"))
+        return False
+
+    told = shop.cycle(stop=stop)
+
+    assert told.result is Result.FAILED
+    (failed,) = told.of(PairFailed)
+    assert f"the {side} {root} went away in mid-run" in failed.error

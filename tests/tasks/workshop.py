@@ -1,6 +1,8 @@
 """A source and a mirror on disk, and whole cycles over them with benches that can be listened to or broken."""
 
+import fcntl
 import os
+import signal
 import stat
 import time
 from collections import Counter
@@ -16,7 +18,7 @@ from job.adapters.crew import Crew, Post
 from job.app import worker
 from job.app.layout import lay_out, lay_out_preview
 from job.core.config.effective import Config, Pair
-from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, PairFinished
+from job.core.events import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, PairFinished
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.core.tally import Tally
@@ -116,6 +118,33 @@ class Workshop:
         work = CycleWork("cycle", told.events.append, stop, self.now_ns, lay_out or self._lay_out, verbose=self.verbose)
         told.result = run_cycle(replace(self.config, workers=1) if lay_out else self.config, work)
         return told
+
+    def killed_cycle(self, steps: int) -> Told:
+        """Run a cycle in a process that is killed the n-th time it asks whether to stop or has something to tell.
+
+        Returns when none of its workers holds the mirror any more; a cycle of fewer steps ends by itself.
+        """
+        process = os.fork()
+        if process == 0:
+            left = iter(range(steps))
+
+            def tell(_: Event) -> None:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            def stop() -> bool:
+                tell(CycleStarted(cycle_id="", pairs=()))
+                return False
+
+            try:
+                run_cycle(self.config, CycleWork("killed", tell, stop, self.now_ns, self._lay_out))
+            finally:
+                os._exit(0)
+        os.waitpid(process, 0)
+        root = os.open(self.mirror, os.O_RDONLY)
+        fcntl.flock(root, fcntl.LOCK_EX)
+        os.close(root)
+        return Told()
 
     @contextmanager
     def _lay_out(self, work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:

@@ -17,6 +17,7 @@ MirrorCheck = Literal["awake", "asleep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 IoPriority = Literal["normal", "low", "idle"]
 Specials = Literal["skip", "recreate"]
+Landlock = Literal["auto", "off", "required"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ class Config:
     io_priority: IoPriority
     stall_timeout: float
     """In seconds; 0 for never."""
+    landlock: Landlock
     metrics: Metrics
 
     @property

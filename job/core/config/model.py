@@ -31,6 +31,7 @@ from job.core.config.effective import (
     Compare,
     Config,
     IoPriority,
+    Landlock,
     LogLevel,
     Metrics,
     MirrorCheck,
@@ -193,6 +194,8 @@ class WrittenConfig(CopyOptions):
     """`normal`, or give way to others' reads and writes: `low` gets less of the disk, `idle` only what nobody wants."""
     stall_timeout: Seconds = 900.0
     """After so long without anything moving, a cycle is told to hang, and with `--once` given up; `0` never."""
+    landlock: Landlock = "auto"
+    """A wall of the kernel's (Linux 5.19) around the work: `auto` where it can be had, `required` never without it."""
     metrics: MetricsConfig = MetricsConfig()
     """Where metrics go: a table of its own, see below."""
 

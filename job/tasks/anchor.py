@@ -1,0 +1,32 @@
+"""Anchor: what was true of a pair's roots when they were opened, asked again before anything is believed (invariant 6).
+
+Where a disk is unmounted in mid-run, or another one mounted over it, the open roots go on to work: but what is copied
+comes from, or goes to, a place that nobody sees.
+"""
+
+import os
+
+from job.core.config.effective import Pair
+from job.errors import JobError
+
+_SOURCE_HINT = "Look at its mount; nothing in the mirror was removed, and the next cycle looks at everything again."
+_MIRROR_HINT = "Look at its mount; what was committed before stays valid, and the next cycle looks at everything again."
+
+
+class PlaceLost(JobError):
+    """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
+
+
+def check_place(pair: Pair, source: int, mirror: int) -> None:
+    """Insist that the paths of a pair still lead to its open roots. Raises `PlaceLost`."""
+    for noun, path, opened, hint in (
+        ("source", pair.source, source, _SOURCE_HINT),
+        ("mirror", pair.dest, mirror, _MIRROR_HINT),
+    ):
+        try:
+            there = os.stat(path)
+        except OSError as error:
+            raise PlaceLost(f"the {noun} {path} went away in mid-run: {error.strerror}", hint=hint) from error
+        if not os.path.samestat(there, os.fstat(opened)):
+            message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
+            raise PlaceLost(message, hint=hint)

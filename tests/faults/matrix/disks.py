@@ -1,0 +1,118 @@
+"""Disks in files: with a file system on them, cut off from power, rotting, or failing to write."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.matrix.scene import MIB
+
+_PATIENCE = 60.0
+_SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
+_OPTIONS = {"ext4": ("-F",), "xfs": ("-f",), "btrfs": ("-f", "-d", "single", "-m", "single")}
+
+
+def _patiently(command: list[str]) -> str:
+    """Run what may find the device busy for a moment: by others, or by the kernel's own clearing up."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        assert time.monotonic() < deadline, (command, done.stderr)
+        time.sleep(0.1)
+
+
+@contextmanager
+def looped(file: Path) -> Iterator[str]:
+    """Give a block device that is a file."""
+    device = _patiently(["losetup", "--find", "--show", str(file)])
+    try:
+        yield device
+    finally:
+        _patiently(["losetup", "--detach", device])
+
+
+@contextmanager
+def mounted(device: str, at: Path, *options: str) -> Iterator[Path]:
+    """Mount, and have it really unmounted at the end."""
+    at.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, device, str(at)], check=True, capture_output=True)
+    try:
+        yield at
+    finally:
+        _patiently(["umount", str(at)])
+
+
+def power_cut(at: Path) -> None:
+    """Cut a mounted file system off at this moment: what is not on its disk now never gets there."""
+    subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(at)], check=True, capture_output=True)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system in a file."""
+
+    image: Path
+    kind: str
+
+    @classmethod
+    def made(cls, image: Path, kind: str, size: int = 0) -> "Disk":
+        """Make it, empty."""
+        image.touch()
+        os.truncate(image, size or _SIZES[kind])
+        subprocess.run([f"mkfs.{kind}", "-q", *_OPTIONS[kind], str(image)], check=True, capture_output=True)
+        return cls(image, kind)
+
+    @contextmanager
+    def at(self, folder: Path) -> Iterator[Path]:
+        """Mount it for a while."""
+        with looped(self.image) as device, mounted(device, folder, "-t", self.kind):
+            with suppress(FileNotFoundError):
+                (folder / "lost+found").rmdir()
+            yield folder
+
+    def rot(self, content: bytes) -> None:
+        """Flip a bit of a file with this content, while nobody has the disk mounted."""
+        with self.image.open("r+b") as file:
+            place = file.read().index(content[:4096])
+            file.seek(place)
+            file.write(bytes([content[0] ^ 1]))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def failing(base: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """Give a block device, and functions that make every write to it fail, and end that."""
+    trigger, at = base / "trigger", base / "served"
+    at.mkdir()
+    errors = ("error-pwrite=EIO", "error-pwrite-rate=100%", f"error-pwrite-file={trigger}")
+    server = ["nbdkit", "-s", "--filter=error", "memory", "64M", *errors]
+    with subprocess.Popen(
+        ["nbdfuse", str(at / "disk"), "--command", *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            _await(at / "disk", process)
+            with looped(at / "disk") as device:
+                try:
+                    yield device, trigger.touch, lambda: trigger.unlink(missing_ok=True)
+                finally:
+                    trigger.unlink(missing_ok=True)
+        finally:
+            _patiently(["umount", str(at)])
+            try:
+                process.wait(_PATIENCE)
+            finally:
+                process.kill()
+
+
+def _await(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.args
+        assert time.monotonic() < deadline, process.args
+        time.sleep(0.02)

@@ -79,13 +79,14 @@ class Copier:
         try:
             written = create(temp, mirror)
             try:
-                return self._copy(listed.name, descriptor, found, written)
+                try:
+                    return self._copy(listed.name, descriptor, found, written)
+                finally:
+                    os.close(written)  # which may be the first to hear of a full disk
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
                 raise
-            finally:
-                os.close(written)
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,81 @@
+"""SIGTERM at random moments of a run: it ends stopped or done, whole either way, and the next run makes it equal."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.faults.generations import Generations, contents
+from tests.faults.rig import Rig
+
+FILES = 150
+pytestmark = pytest.mark.timeout(600)
+
+
+def grow(generations: Generations) -> None:
+    """Go to the next generation, which has enough to do for a stop to come in the middle of it."""
+    generations.grow()
+    for number in range(FILES):
+        folder = generations.rig.source / f"many {number % 10}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"file {number}").write_text(f"generation {generations.number} " * 20)
+
+
+def begun(rig: Rig, workers: int) -> tuple[Generations, float]:
+    """Give a rig that has a first generation, and the seconds that a whole run on the next one takes."""
+    rig.finely = workers > 1
+    rig.configure(workers=workers, workers_from=0)
+    generations = Generations(rig)
+    grow(generations)
+    assert rig.once().code == 0
+    grow(generations)
+    started = time.monotonic()
+    assert rig.once().code == 0
+    return generations, time.monotonic() - started
+
+
+def stopped_after(generations: Generations, seconds: float) -> None:
+    """Stop a run on the next generation after a while, and hold everything that a stop promises against it."""
+    rig = generations.rig
+    old = contents(rig.mirrored)
+    grow(generations)
+    new = contents(rig.wanted)
+    with rig.started("run", "--once") as running:
+        time.sleep(seconds)
+        code, _ = running.end(signal.SIGTERM)
+        results = [line["result"] for line in running.lines if line["event"] == "cycle_finished"]
+
+    # Before it hears signals it dies of one, with nothing begun.
+    assert (code, results) in [(143, ["stopped"]), (0, ["success"]), (-signal.SIGTERM, []), (143, [])], running.errors
+    assert "Traceback" not in running.errors
+    assert not rig.temps
+    for path, content in contents(rig.mirrored).items():
+        assert content in {old.get(path), new.get(path)}, path
+    if code == 0:
+        assert rig.mirrored == rig.wanted
+    again = rig.once()
+    assert again.code == 0, again
+    assert not again.of("index_rebuilt")
+    assert rig.mirrored == rig.wanted
+
+
+@pytest.mark.one_process  # says itself how many
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_at_a_random_moment_leaves_everything_whole(rig: Rig, workers: int) -> None:
+    generations, seconds = begun(rig, workers)
+    chance = random.Random(workers)
+
+    for _ in range(5):
+        stopped_after(generations, seconds * chance.random())
+
+
+@pytest.mark.slow
+@pytest.mark.one_process
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_stop_at_each_of_fifty_random_moments_leaves_everything_whole(rig: Rig, workers: int) -> None:
+    generations, seconds = begun(rig, workers)
+    chance = random.Random(100 + workers)
+
+    for _ in range(50):
+        stopped_after(generations, seconds * chance.random())

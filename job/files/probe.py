@@ -16,7 +16,7 @@ from job.core.entry import TEMP_PREFIX
 from job.files import mounts
 from job.files.atomic import create, replace_file, write_all
 from job.files.crowd import names_in
-from job.files.durable import syncfs_means_something
+from job.files.durable import fsync_folder, syncfs_means_something
 from job.files.trail import open_folder, open_name
 
 FILE_NAME = b"mirror.json"
@@ -64,7 +64,8 @@ def known(mirror: int, state: int) -> Capabilities | None:
 
 
 def remember(found: Capabilities, mirror: int, state: int) -> None:
-    """Keep what was found out. Raises `OSError`."""
+    """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
+    fsync_folder(mirror)  # only the next probe would sweep the folder of this one
     document = {"key": _key(mirror), "capabilities": found._asdict()}
     replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
 

@@ -33,7 +33,8 @@ class FileSystem:
         """Make an empty one in a sparse file."""
         with image.open("wb") as file:
             file.truncate(self.size)
-        run(*self.make, str(image))
+        # mkfs.btrfs asks all mounted disks whether they are this one, even one that has just been unplugged.
+        run(*self.make, str(image), passing="cannot check mount status")
         return image
 
 
@@ -56,9 +57,14 @@ def on(*systems: FileSystem) -> pytest.MarkDecorator:
     )
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (command, done.stderr)
+def run(*command: str, passing: str = "") -> str:
+    """Run a program to its end; again, as long as it fails with such words, of what passes by itself."""
+    deadline = time.monotonic() + PATIENCE
+    while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
+        assert passing, (command, done.stderr)
+        assert passing in done.stderr, (command, done.stderr)
+        assert time.monotonic() < deadline, (command, done.stderr)
+        time.sleep(0.1)
     return done.stdout
 
 
@@ -89,16 +95,7 @@ def mount(image: Path, at: Path, options: str = "defaults") -> None:
     # Of two images of one btrfs the kernel would take the newer one to be the disk that it knows.
     with suppress(FileNotFoundError):
         subprocess.run(["btrfs", "device", "scan", "--forget"], capture_output=True, check=False)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        done = subprocess.run(
-            ["mount", "-o", f"loop,{options}", image, at], capture_output=True, text=True, check=False
-        )
-        if not done.returncode:
-            return
-        assert "loop device" in done.stderr, done.stderr
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.1)
+    run("mount", "-o", f"loop,{options}", str(image), str(at), passing="loop device")
 
 
 def unmount(at: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,12 @@ from tests.faults.tampering import injected
 
 pytestmark = [*SERVED, pytest.mark.needs_tool("xfs_io"), pytest.mark.one_process]  # it has workers of its own
 
-RATE = 400_000
+RATE = 150_000
 SIZES = {"many small files": (2000, 200), "some": (100_000, 8), "one large file": (800_000, 1)}
 
 
 def plant(rig: DiskRig, size: int, count: int) -> None:
-    """Have files in the source that take some two seconds."""
+    """Have files in the source that take five seconds."""
     folder = rig.source / "to come"
     folder.mkdir()
     for number in range(count):
@@ -46,23 +47,26 @@ def test_a_disk_that_is_shut_down_under_several_workers_ends_their_run(
 ) -> None:
     # A rate limit would have one process do it all.
     rig.prefix = injected("fchmod", "delay_enter=20000", log=rig.base / "strace.log")
-    shut_down(rig, system.format(images / "image"), "many small files", workers=3, workers_from=0)
+    options = {"workers": 3, "workers_from": 0, "state_dir": str(rig.base / "state")}
+    shut_down(rig, system.format(images / "image"), "many small files", **options)
 
 
-def shut_down(rig: DiskRig, image: Path, kind: str, **options: int) -> None:
+def shut_down(rig: DiskRig, image: Path, kind: str, **options: Any) -> None:
     """Shut a disk down while a run with such options copies to it."""
+    state = {name: value for name, value in options.items() if name == "state_dir"}
+    rig.configure(**state)
     Growth(rig).grow()
     with rig.on(image):
         rig.once()
         plant(rig, *SIZES[kind])
         rig.configure(**options)
         code, lines = goes(rig, lambda: cut_power(rig.disk))
+    rig.configure(**state)
     comes_back(rig, image, code, lines)
 
 
 def comes_back(rig: DiskRig, image: Path, code: int, lines: list[Line]) -> None:
     """Insist that a run did not end well, said why, told nothing that is not there, and that the next one heals."""
-    rig.configure()
     rig.prefix = ()
     with rig.on(image):
         left = rig.amiss
@@ -84,7 +88,8 @@ def comes_back(rig: DiskRig, image: Path, code: int, lines: list[Line]) -> None:
 def test_a_disk_that_is_unplugged_in_mid_run_ends_it(rig: DiskRig, images: Path, system: FileSystem) -> None:
     image = system.format(images / "image")
     plant(rig, *SIZES["some"])
-    rig.configure(rate_limit=RATE)
+    state = {"state_dir": str(rig.base / "state")}
+    rig.configure(rate_limit=RATE, **state)
     with recorded(image) as served, rig.on(served.file):
         code, lines = goes(rig, served.unplug)
     comes_back(rig, image, code, lines)

@@ -194,9 +194,61 @@ def test_a_stopped_one_shot_run_says_so_in_its_exit_code(
     assert list((container.folders / "mirror").iterdir()) == []
 
 
-def test_a_second_run_at_the_same_time_is_busy(container: Container, slow: tuple[str, Future[Finished]]) -> None:
+def test_a_second_run_at_the_same_time_is_busy_until_the_first_one_is_dead(
+    container: Container, slow: tuple[str, Future[Finished]]
+) -> None:
     name, _ = slow
+    # One that keeps its state to itself reaches the same mirror.
+    own_state = ("--tmpfs", "/elsewhere:mode=1777", "--env", "TRUECOPY_STATE_DIR=/elsewhere")
 
-    assert container("run", "--once").returncode == Exit.BUSY
+    busy, stranger = container("run", "--once"), container("run", "--once", options=own_state)
+    host = checked(run("docker", "inspect", "--format", "{{.Config.Hostname}}", name)).strip()
+    alive = checked(run("docker", "ps", "--format", "{{.Names}}"))
+    checked(run("docker", "kill", "--signal", "KILL", name))
+    after = container("run", "--once")
 
-    assert name in checked(run("docker", "ps", "--format", "{{.Names}}"))
+    assert (busy.returncode, stranger.returncode, after.returncode) == (Exit.BUSY, Exit.BUSY, Exit.OK)
+    assert name in alive
+    [told] = [event["error"] for event in events(busy.stdout) if event["event"] == "pair_busy"]
+    assert f"on {host!r}, in another container of this machine, since" in told
+    mirrored = (container.folders / "mirror" / "large").read_bytes()
+    assert mirrored == (container.folders / "source" / "large").read_bytes()
+
+
+MISBEHAVING = """
+import os
+from job.adapters.copier import Copier
+
+def copy(self, *_):
+    told = []
+    for place in ("/truecopy/data/logs/written", "/tmp/written", "/truecopy/data/mirror/written"):
+        try:
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT))
+        except PermissionError:
+            continue
+        told.append(place)
+    raise OSError("could write " + " ".join(told))
+
+Copier.copy = copy
+"""
+
+
+@pytest.mark.parametrize("way", ["one process", "workers"])
+def test_the_work_in_a_container_is_walled_in(container: Container, way: str) -> None:
+    (container.folders / "source" / "one").write_text("1", "utf-8")
+    (container.folders / "sitecustomize.py").write_text(MISBEHAVING)
+    options = ["--env", "TRUECOPY_LANDLOCK=required", "--env", "PYTHONPATH=/app:/code"]
+    if way == "workers":
+        options += ["--env", "TRUECOPY_WORKERS=2", "--env", "TRUECOPY_WORKERS_FROM=0"]
+    misbehaves = ("--volume", f"{container.folders / 'sitecustomize.py'}:/code/sitecustomize.py:ro")
+
+    finished = container("run", "--once", options=(*options, *misbehaves))
+    well = container("run", "--once", options=tuple(options))
+    status = checked(container("status"))
+
+    assert finished.returncode == Exit.PARTIAL, finished.stdout + finished.stderr
+    [told] = [event["error"] for event in events(finished.stdout) if event["event"] == "file_failed"]
+    assert told == "could write /truecopy/data/mirror/written"
+    assert well.returncode == Exit.OK, well.stdout + well.stderr
+    assert (container.folders / "mirror" / "one").read_text("utf-8") == "1"
+    assert "Landlock, version" in status

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from tests.faults.holding import Holding
 from tests.faults.rig import Rig, Running, temps_in, until
 
 pytestmark = pytest.mark.one_process  # the service itself; with workers: test_workers.py
@@ -84,6 +86,54 @@ def test_a_config_edited_while_the_service_runs_is_followed_rejected_and_mended(
     rejected = [line for line in service.lines if line["event"] == "config_rejected"]
     assert len(rejected) == 1
     assert all(line["result"] == "success" for line in service.lines if line["event"] == "cycle_finished")
+
+
+def emptied(config: Path) -> None:
+    config.write_bytes(b"")
+
+
+def cut_off(config: Path) -> None:
+    os.truncate(config, config.stat().st_size // 2)
+
+
+def removed(config: Path) -> None:
+    config.unlink()
+
+
+def made_a_folder(config: Path) -> None:
+    config.unlink()
+    config.mkdir()
+
+
+def made_a_fifo(config: Path) -> None:
+    config.unlink()
+    os.mkfifo(config)
+
+
+def filled_with_zeros(config: Path) -> None:
+    config.write_bytes(bytes(5000))
+
+
+@pytest.mark.parametrize("harm", [emptied, cut_off, removed, made_a_folder, made_a_fifo, filled_with_zeros])
+def test_a_config_that_is_broken_in_the_middle_of_a_cycle_changes_nothing_but_is_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    holding = Holding(rig.state)
+    holding.begin(rig.base / "code", monkeypatch)
+    with rig.started("run") as service:
+        holding.wait()
+        harm(rig.config)
+        holding.let_go()
+        service.wait_for("file_copied", path="file")
+        service.wait_for("config_rejected", level="error")
+        (rig.source / "later").write_text("the old config goes on")
+        service.wait_for("file_copied", path="later")
+        until(lambda: rig.metric("config_last_reload_successful") == 0)
+        ends_well(service)
+
+    assert len([line for line in service.lines if line["event"] == "config_rejected"]) == 1
+    assert {line["result"] for line in service.lines if line["event"] == "cycle_finished"} == {"success"}
+    assert rig.mirrored == rig.wanted
 
 
 def test_a_rejected_edit_tells_every_fault(rig: Rig) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -19,8 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.processes import state_of
-from tests.faults.rig import PATIENCE, ROOT, until
+from tests.faults.rig import PATIENCE, ROOT
 
 _EXCHANGE = 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -44,16 +42,6 @@ class Flipper:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         self.flips: list[int] = []
-
-    @contextmanager
-    def asleep(self) -> Iterator[None]:
-        """Have it do nothing for a while."""
-        self._process.send_signal(signal.SIGSTOP)
-        until(lambda: state_of(self._process.pid) == "T")
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
         """Have it put everything back, and tell how often it exchanged what."""

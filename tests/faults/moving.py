@@ -51,8 +51,8 @@ class Moving:
         try:
             yield self
         finally:
-            for descriptor in (*self._files, *self._folders):
-                os.close(descriptor)
+            while self._files or self._folders:
+                os.close((self._files or self._folders).pop())
 
     def go_on(self) -> None:
         """Edit contents, modes and times, put a new file into each folder, and take one away."""

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= config/backup_config.json
 
-.PHONY: run test test-slow check bench faults docs data clean
+.PHONY: run test test-slow check bench faults faults-full docs data clean
 
 run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and show what is known of it
 	$(BIN)/truecopy --config $(CONFIG) plan
@@ -32,6 +32,10 @@ bench: $(READY) ## against rsync, rclone, cp and the original's loop; BENCH_ARGS
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
 faults: $(READY) ## what goes wrong, and what each tool makes of it; as root; FAULTS_ARGS=--help says what can be asked for
+	$(BIN)/python tests/faults/matrix/run.py $(FAULTS_ARGS)
+
+faults-full: $(READY) ## every fault in every place: the whole sweeps, of which CI runs a share, and then the matrix; hours
+	$(BIN)/python -m pytest -m slow --timeout=14400 tests/faults tests/state tests/tasks tests/adapters $(PYTEST_ARGS)
 	$(BIN)/python tests/faults/matrix/run.py $(FAULTS_ARGS)
 
 docs: $(READY) ## write the generated tables and the schema anew

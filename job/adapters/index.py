@@ -2,9 +2,9 @@
 
 What is in folders has a table of its own, so that the look reads small rows only. Records are text that `core/rows.py`
 reads: no hostile bytes can do more than make no sense. The records of a huge folder are spread over several rows, so
-that no transaction is huge. Two more say which names of the source share a
-file, and what the mirror cannot hold.
-Rollback journal with full sync: a committed row survives a power cut, and is written after the files it speaks of.
+that no transaction is huge. Two more say which names of the source share a file, and what the mirror cannot hold.
+Rollback journal, synced with its folder: a committed row survives a power cut, and is written after the files it
+speaks of.
 """
 
 import contextlib

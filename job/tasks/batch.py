@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from job.core.entry import Kind, printable
+from job.core.entry import STATE_FOLDER, Kind, printable
 from job.core.events import FileCopied, FolderRetired
 from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
@@ -306,7 +306,14 @@ class Batch:
 
     def _retire(self, folder: int, path: bytes) -> None:
         moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
-        place = retire(path, folder, self._bench.mirror_root, moment.encode("ascii"))
+        root = self._bench.mirror_root
+        is_new = not has_name(root, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
+        place = retire(path, folder, root, moment.encode("ascii"))
+        if is_new:
+            # That moved the root's times, and the root may be finished already.
+            source = os.fstat(self._bench.source_root)
+            with suppress(OSError):
+                os.utime(root, ns=(source.st_atime_ns, source.st_mtime_ns))
         self.retired.append(path)
         self.tidings.tell(
             FolderRetired(

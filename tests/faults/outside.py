@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,16 @@ class Outside:
 
     def is_untouched(self) -> None:
         """Insist that nothing in there changed, came or went."""
-        assert self._seen() == self.before
+        now = self._seen()
+        moved = {path for path in now.keys() | self.before.keys() if now.get(path) != self.before.get(path)}
+        assert not moved, [(path, self.before.get(path), now.get(path)) for path in moved]
 
-    def is_told_nowhere(self, rig: Rig, *texts: str) -> None:
-        """Insist that no byte of it arrived in mirror, state, logs, metrics or in any of these texts."""
+    def is_told_nowhere(self, rig: Rig, *texts: str, places: Sequence[Path] = ()) -> None:
+        """Insist that no byte of it arrived in mirror, state, logs, metrics or in any of these texts and places."""
         for needle in (self.secret, self.inner):
             for text in texts:
                 assert needle not in text
-            for top in (rig.mirror, rig.base / "state"):
+            for top in (rig.mirror, rig.base / "state", *places):
                 for path in top.rglob("*"):
                     assert needle not in path.name
                     if stat.S_ISREG(path.lstat().st_mode):

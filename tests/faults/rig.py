@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ class Rig:
     """Whether even the smallest job is cut into pieces for several workers."""
     walled: bool = True
     """Whether the kernel may wall the work in, which is then done by a thread of its own."""
+    program: str = ""
+    """Module that is run as `truecopy` instead."""
 
     def __post_init__(self) -> None:
         self.source, self.mirror = self.base / "source", self.base / "mirror"
@@ -121,7 +124,8 @@ class Rig:
         fresh.replace(self.config)
 
     def command(self, *arguments: str, prefix: Sequence[str] = ()) -> list[str]:
-        return [*prefix, *workers.command(finely=self.finely), "--config", str(self.config), *arguments]
+        start = [sys.executable, "-m", self.program] if self.program else workers.command(finely=self.finely)
+        return [*prefix, *start, "--config", str(self.config), *arguments]
 
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""

@@ -30,6 +30,8 @@ def outside(rig: Rig) -> Iterator[Outside]:
     found.is_told_nowhere(rig)
 
 
+in_the_main_process = pytest.mark.one_process
+"""What only the main process has to do with, however many workers there are."""
 ALWAYS = {"link to a file", "fifo", "full folder"}
 SHARE = [kind if kind in ALWAYS else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 """The kinds that everything is tried with; the others are, too, in the whole sweep."""
@@ -81,6 +83,7 @@ REPLACED = {"link to a file", "link to a folder", "dangling link", "fifo", "sock
 """A textfile is put in place whole, by rename: what had its name before is neither followed nor opened."""
 
 
+@in_the_main_process
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("kind", SHARE)
 def test_what_is_planted_for_a_log_or_textfile_is_not_written_to_and_the_copy_goes_on(
@@ -103,6 +106,7 @@ def test_what_is_planted_for_a_log_or_textfile_is_not_written_to_and_the_copy_go
         assert rig.metric("output_failures_total", output=output) >= 1
 
 
+@in_the_main_process
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize(
     "kind", ["fifo", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dangling link", "device"))]
@@ -126,6 +130,7 @@ def test_what_is_planted_above_a_log_or_textfile_is_told_and_the_copy_goes_on(
     assert {line["output"] for line in done.of("output_failed")} == {output}
 
 
+@in_the_main_process
 @pytest.mark.parametrize("kind", ["link to a folder", "fifo", pytest.param("device", marks=pytest.mark.slow)])
 def test_whatever_is_no_folder_is_refused_as_state_folder_by_everybody(rig: Rig, outside: Outside, kind: str) -> None:
     outside.plant(kind, rig.state)
@@ -140,6 +145,7 @@ def test_whatever_is_no_folder_is_refused_as_state_folder_by_everybody(rig: Rig,
     outside.is_told_nowhere(rig, done.stdout, planned.stdout, told.stdout)
 
 
+@in_the_main_process
 def test_a_state_folder_of_somebody_else_is_refused_and_nothing_in_it_is_opened(rig: Rig) -> None:
     rig.once()
     os.chown(rig.state, 4711, 4711)
@@ -154,6 +160,7 @@ def test_a_state_folder_of_somebody_else_is_refused_and_nothing_in_it_is_opened(
     assert {line["output"] for line in done.of("output_failed")} == {"history"}
 
 
+@in_the_main_process
 @pytest.mark.parametrize("owner", [0, 4711])
 def test_journals_that_would_have_sqlite_delete_something_are_not_played_back(
     rig: Rig, outside: Outside, owner: int
@@ -173,6 +180,7 @@ def test_journals_that_would_have_sqlite_delete_something_are_not_played_back(
         assert rig.mirrored == rig.wanted
 
 
+@in_the_main_process
 def test_a_state_folder_that_others_may_write_to_is_closed_to_them(rig: Rig) -> None:
     rig.once()
     rig.state.chmod(0o777)
@@ -211,6 +219,7 @@ def planted(rig: Rig, outside: Outside, kind: str, names: list[str]) -> Done:
     return rig.once()
 
 
+@in_the_main_process
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -242,6 +251,7 @@ def test_what_is_planted_for_anything_else_in_the_state_folder_is_told_and_the_c
     assert rig.run("status").code == 0
 
 
+@in_the_main_process
 @pytest.mark.parametrize("kind", SHARE)
 def test_what_is_planted_for_the_lock_is_refused_or_is_as_good(rig: Rig, outside: Outside, kind: str) -> None:
     done = planted(rig, outside, kind, ["lock"])

@@ -9,6 +9,7 @@ import pytest
 
 from job.core.events import FolderRetired
 from job.core.outcome import Failure, Result
+from job.tasks import batch
 from tests.tasks.workshop import Workshop, assert_mirrored, with_sync
 
 Maker = Callable[[Path], object]
@@ -74,6 +75,21 @@ def test_a_folder_that_gives_way_is_kept_whole_among_the_versions(shop: Workshop
     assert set(shop.retired) == kept
     assert_mirrored(shop)
     assert shop.temps == []
+
+
+def test_the_first_versions_leave_the_roots_times_as_they_are(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With the state elsewhere the folder for them is made in mid-run; the root is finished by then.
+    monkeypatch.setattr(batch, "MOST_ENTRIES", 1)
+    shop.options["state_dir"] = str(shop.base / "state")
+    a_folder_with_files(shop.source / "above/name")
+    shop.cycle()
+    clear(shop.source / "above/name")
+    (shop.source / "above/name").write_text("a file")
+
+    told = shop.cycle()
+
+    assert len(told.of(FolderRetired)) == 1
+    assert_mirrored(shop)
 
 
 def test_what_is_retired_twice_at_one_moment_is_kept_twice(shop: Workshop) -> None:

@@ -17,7 +17,7 @@ from tests.faults.matrix import measured, report
 from tests.faults.matrix.finding import Finding
 from tests.faults.matrix.matrix import ROWS, obstacles, perform, tools_of
 from tests.faults.matrix.row import Row
-from tests.faults.matrix.tools import OURS, TOOLS, Tool
+from tests.faults.matrix.tools import TOOLS, Tool
 
 _CANNOT, _WORSE = 2, 1
 
@@ -38,15 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(measured.written(document), encoding="utf-8")
     sys.stdout.write(report.whole(document))
-    worse = [number for number, row in document["rows"].items() if _is_worse(row)]
+    worse = report.worse(document)
     if worse:
-        sys.stderr.write(f"error: below 3 in {', '.join(worse)}\n")
+        sys.stderr.write(f"error: Truecopy is below 3 in {', '.join(worse)}\n")
     return _WORSE if worse else 0
-
-
-def _is_worse(row: dict[str, Any]) -> bool:
-    cell = row["tools"].get(OURS)
-    return cell is not None and cell["score"] < 3 and "later" not in row
 
 
 def _run(rows: Sequence[Row], tools: Sequence[Tool], scratch: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def looped(file: Path) -> Iterator[str]:
 def mounted(device: str, at: Path, *options: str) -> Iterator[Path]:
     """Mount, and have it really unmounted at the end."""
     at.mkdir(exist_ok=True)
-    subprocess.run(["mount", *options, device, str(at)], check=True, capture_output=True)
+    _patiently(["mount", *options, device, str(at)])
     try:
         yield at
     finally:
@@ -64,7 +64,8 @@ class Disk:
         """Make it, empty."""
         image.touch()
         os.truncate(image, size or _SIZES[kind])
-        subprocess.run([f"mkfs.{kind}", "-q", *_OPTIONS[kind], str(image)], check=True, capture_output=True)
+        # That of btrfs looks at every loop device for mounts, and gives up where one of somebody else's goes away.
+        _patiently([f"mkfs.{kind}", "-q", *_OPTIONS[kind], str(image)])
         return cls(image, kind)
 
     @contextmanager

@@ -7,12 +7,19 @@ from tests.bench.report import table
 from tests.faults.matrix.tools import OURS, TOOLS
 
 NOT_ASKED = "n/a"
+_BEST = 3
 
 
 def whole(document: Mapping[str, Any]) -> str:
     """Write the table with what was found in each cell that is not as it should be."""
     lines = [f"{number} {tool}: {'; '.join(_why(cell))}" for number, tool, cell in _cells(document) if _why(cell)]
     return f"{_table(document)}\n" + "".join(f"{line}\n" for line in lines)
+
+
+def worse(document: Mapping[str, Any]) -> list[str]:
+    """Give the rows in which Truecopy is below 3 though nothing is to come later."""
+    rows = {number: row for number, row in document["rows"].items() if OURS in row["tools"] and "later" not in row}
+    return [number for number, row in rows.items() if row["tools"][OURS]["score"] < _BEST]
 
 
 def section(document: Mapping[str, Any]) -> str:
@@ -41,7 +48,7 @@ def _shown(tool: str, row: Mapping[str, Any]) -> str:
         return NOT_ASKED
     score = f"**{cell['score']}**" if cell["score"] < 2 else str(cell["score"])
     left = f", {cell['left']} files left" if cell.get("left") else ""
-    later = f", later: {row['later']}" if tool == OURS and cell["score"] < 3 and "later" in row else ""
+    later = f", later: {row['later']}" if tool == OURS and cell["score"] < _BEST and "later" in row else ""
     return f"{score}{left}{later}"
 
 
@@ -50,7 +57,7 @@ def _cells(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any
 
 
 def _why(cell: Mapping[str, Any]) -> list[str]:
-    if cell["score"] == 3:
+    if cell["score"] == _BEST:
         return []
     found = [*cell.get("wrong", []), *cell.get("absent", []), *cell.get("lesser", [])]
     ended = "it hung" if cell["code"] is None else f"exit {cell['code']}"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,15 +108,28 @@ def test_the_readme_shows_what_is_recorded() -> None:
     assert report.section(measured.read()).strip() in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_table_shows_scores_healthy_files_left_and_what_is_to_come() -> None:
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """Two rows of made-up results."""
     late = Row(number="6", fault="rot", act=lambda _: Finding(told=False), later="verify")
     fifo = Row(number="10", fault="a FIFO", act=late.act)
     findings = {
         "6": {OURS: Finding(told=False, absent=("rot",)), "rsync": Finding(told=False, lesser=("rot",))},
         "10": {OURS: Finding(told=True, absent=("it",)), "rsync": Finding(told=True, left=7, code=None, wrong=("it",))},
     }
+    return measured.document({}, (late, fifo), findings)
 
-    text = report.whole(measured.document({}, (late, fifo), findings))
+
+def test_a_score_below_three_is_an_error_of_ours_alone_and_not_where_something_is_to_come(
+    document: dict[str, Any],
+) -> None:
+    assert report.worse(document) == []
+    document["rows"]["10"]["tools"][OURS]["score"] = 2
+    assert report.worse(document) == ["10"]
+
+
+def test_the_table_shows_scores_healthy_files_left_and_what_is_to_come(document: dict[str, Any]) -> None:
+    text = report.whole(document)
 
     lines = [[cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if line.startswith("|")]
     assert lines[2:] == [

@@ -1,0 +1,26 @@
+"""Run as a program this is `truecopy` for which every folder of a few entries is huge, with finely cut work."""
+
+import sys
+
+from job.cli.main import main
+from job.files import crowd, listing
+from job.tasks import look, parts
+from tests import workers
+
+FEW = 16
+"""What counts as huge; workers of one-shot runs are forks, and know of it."""
+
+
+def make_huge_small() -> None:
+    """Have folders of `FEW` entries go in parts."""
+    for module in (listing, crowd, look, parts):
+        vars(module)["CHUNK"] = FEW
+    for module in (listing, crowd):
+        vars(module)["AT_ONCE"] = FEW // 4
+    vars(listing)["SHARE"] = 3 * FEW
+
+
+if __name__ == "__main__":
+    make_huge_small()
+    workers.cut_finely()
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""A rig with a disk, and a folder in memory for the disk's image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.power.disk_rig import DiskRig
+from tests.faults.power.disks import memory
+from tests.faults.trees import unlock
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[DiskRig]:
+    yield DiskRig(tmp_path)
+    unlock(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Path]:
+    with memory(tmp_path / "images") as folder:
+        yield folder

@@ -20,7 +20,6 @@ from job.core.outcome import Refusal
 from job.errors import Exit, Refused
 from job.files import interpreter, landlock
 from job.files.private import scratch_folder
-from job.files.whereabouts import AT_WORK
 
 _Result = TypeVar("_Result")
 _MOST_EVENTS = 1000
@@ -129,7 +128,7 @@ class _Apart:
         self._ended = False
         self._result: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=AT_WORK, daemon=True)
+        self._thread = _AtWork(target=self._run, name="truecopy-pair", daemon=True)
 
     def start(self) -> None:
         """Begin. Raises `RuntimeError` where no thread is to be had."""
@@ -181,6 +180,12 @@ class _Apart:
             except Exception as error:  # noqa: BLE001  # as if it had been raised over there
                 self._deaf = error
             self._worker.give()
+
+
+class _AtWork(threading.Thread):
+    """A thread that does what the main thread waits for: whoever asks why nothing moves has to look at it."""
+
+    works_for_main = True
 
 
 class _Turn:

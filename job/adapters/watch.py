@@ -26,7 +26,7 @@ from job.core.events import (
     ServiceStarted,
 )
 from job.errors import Exit
-from job.files.whereabouts import AT_WORK, frames_of, waits_for
+from job.files.whereabouts import frames_of, waits_for
 
 _TICK_SECONDS = 0.4
 _STOP_SECONDS = 4.0
@@ -150,16 +150,15 @@ class Watch:
         return self._pairs[0] if self._pairs else ""
 
     def _stalled(self) -> CycleStalled:
-        # What the main thread waits for may be the thread in which the pair is worked on.
-        main = threading.main_thread()
-        busy = next((each for each in threading.enumerate() if each.name == AT_WORK), main)
+        at_work = _at_work()
+        where = waits_for(os.getpid(), at_work.native_id or os.getpid())
         return CycleStalled(
             cycle_id=self._cycle_id,
             pair=self._pair,
             process=_MAIN,
             stalled_seconds=self._silent,
-            where=waits_for(os.getpid(), busy.native_id or os.getpid()),
-            doing=frames_of(busy.ident or self._main),
+            where=where,
+            doing=frames_of(at_work.ident or self._main),
         )
 
     def _tell(self, event: Event, seconds: float) -> None:
@@ -169,6 +168,14 @@ class Watch:
         except RuntimeError:
             return
         teller.join(seconds)
+
+
+def _at_work() -> threading.Thread:
+    """Give the thread that does the work: the main thread, or one that it waits for (`adapters/wall.py`)."""
+    for each in threading.enumerate():
+        if getattr(each, "works_for_main", False):
+            return each
+    return threading.main_thread()
 
 
 class _Resting(threading.Thread):

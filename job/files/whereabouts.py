@@ -5,9 +5,6 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
-AT_WORK = "truecopy-pair"
-"""Name of the thread that does the work on a pair, if it is not the main thread that does it."""
-
 _OURS = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}{os.sep}"
 _MOST_FRAMES = 4
 

@@ -48,7 +48,7 @@ MISBEHAVING = """
     }
 
     def copy(self, *_):
-        told = {"pid": os.getpid()}
+        told = {"pid": os.getpid(), "fresh": b"multiprocessing" in open("/proc/self/cmdline", "rb").read()}
         for name, deed in DEEDS.items():
             try:
                 deed()
@@ -108,6 +108,7 @@ def test_code_that_misbehaves_is_stopped_by_the_kernel(misbehaving: Rig, way: st
     for told in tried:
         by = told.pop("pid")
         assert not main or (by != main) == ("workers" in way)
+        assert told.pop("fresh") == (way == "service with fresh workers")
         assert {name for name, how in told.items() if how == "done"} == HARMLESS
         assert {how for name, how in told.items() if name not in HARMLESS} <= {"stopped", "Invalid cross-device link"}
     assert (misbehaving.source / "precious").read_text() == "precious"

@@ -15,10 +15,12 @@ from tests.walls import needs_landlock
 
 PROGRAM = """
 import errno, json, os, sys
-from job.files import landlock
+from job.files import interpreter, landlock
 top = sys.argv[1]
 os.chdir(top)
 granted = [(landlock.READ, os.open("source", os.O_PATH)), (landlock.CHANGE, os.open("mirror", os.O_PATH))]
+# So that a program would run, if it may.
+granted += [(landlock.READ_AND_RUN, os.open(each, os.O_PATH)) for each in interpreter.folders() if os.path.exists(each)]
 moved = os.open("outside/open before", os.O_RDWR)
 landlock.restrict(granted)
 tried = {

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -237,6 +238,27 @@ sys.exit("lost" if held.why_lost() else 0)
     # One that was kept waiting by the system for too long in the middle of it may come later; then the other one knows.
     assert codes.count(0) == 1
     assert set(codes) <= {0, 1, 75}
+
+
+def test_who_takes_it_over_waits_for_a_rival_that_is_later(home: Path) -> None:
+    left(home, age=7200.0)
+    before = (home / "lease").read_bytes()
+
+    def comes_later() -> None:
+        while (home / "lease").read_bytes() == before:
+            time.sleep(0.01)
+        replacement = home / "rival"
+        replacement.write_text(json.dumps({"token": "the rival's"}))
+        replacement.replace(home / "lease")
+
+    rival = threading.Thread(target=comes_later)
+    rival.start()
+    with pytest.raises(Busy, match="was later"):
+        # Nothing moves before it is taken, so that this does not wait; and then for as long as it takes.
+        try_to_take(home, PATIENT._replace(watched_for=3.0))
+    rival.join()
+
+    assert "the rival's" in (home / "lease").read_text()
 
 
 def test_a_stop_ends_the_watching(home: Path) -> None:

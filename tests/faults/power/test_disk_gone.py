@@ -12,7 +12,8 @@ from tests.faults.power.disks import BTRFS, EXT4, SERVED, XFS, FileSystem, cut_p
 from tests.faults.rig import PATIENCE, Line, temps_in, until
 from tests.faults.tampering import injected
 
-pytestmark = [*SERVED, pytest.mark.needs_tool("xfs_io"), pytest.mark.one_process]  # it has workers of its own
+# They have workers of their own.
+pytestmark = [*SERVED, pytest.mark.needs_tool("xfs_io"), pytest.mark.timeout(600), pytest.mark.one_process]
 
 RATE = 150_000
 SIZES = {"many small files": (2000, 200), "some": (100_000, 8), "one large file": (800_000, 1)}

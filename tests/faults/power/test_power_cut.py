@@ -14,7 +14,8 @@ from tests.faults.power.disk_rig import DiskRig
 from tests.faults.power.disks import EXT4, MOUNTED, XFS, FileSystem, cut_power, on
 from tests.faults.tampering import injected
 
-pytestmark = [*MOUNTED, pytest.mark.needs_tool("xfs_io"), pytest.mark.one_process]  # it has workers of its own
+# They have workers of their own.
+pytestmark = [*MOUNTED, pytest.mark.needs_tool("xfs_io"), pytest.mark.timeout(600), pytest.mark.one_process]
 
 KILLED = ("syncfs", "rename,renameat,renameat2", "fsync,fdatasync", "link,linkat", "unlink,unlinkat", "mkdirat")
 """System calls at which a run is cut off in the middle."""

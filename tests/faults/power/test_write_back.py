@@ -12,7 +12,8 @@ from tests.faults.power.disk_rig import DiskRig
 from tests.faults.power.disks import BTRFS, EXT4, SERVED, XFS, FileSystem, failing, on, recorded
 from tests.faults.rig import PATIENCE, temps_in, until
 
-pytestmark = [*SERVED, pytest.mark.one_process]  # it has workers of its own
+# They have workers of their own.
+pytestmark = [*SERVED, pytest.mark.timeout(600), pytest.mark.one_process]
 
 REFUSED = b"what the disk refuses to keep"
 

@@ -59,7 +59,7 @@ def within(rig: Rig, count: int, workers: int) -> None:
     assert (rig.mirror / "0" / "0" / "message-00000007").read_text() == "edited"
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_many_entries_are_mirrored_in_little_memory(rig: Rig, workers: int) -> None:
     within(rig, 10_000, workers)
 
@@ -70,7 +70,9 @@ def test_a_million_entries_are_mirrored_in_256_mb(rig: Rig, workers: int) -> Non
     within(rig, 1_000_000, workers)
 
 
-@pytest.mark.parametrize(("workers", "limits"), [(1, (22, 26)), (3, (30, 40))])
+@pytest.mark.parametrize(
+    ("workers", "limits"), [(1, (22,)), (3, (36,)), pytest.param(3, (30, 40), marks=pytest.mark.slow)]
+)
 def test_whoever_is_killed_for_lack_of_memory_tears_nothing_and_the_next_run_heals(
     rig: Rig, workers: int, limits: tuple[int, ...]
 ) -> None:

@@ -21,6 +21,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
 from job.files.line import cut, limit_waits
+from job.files.threads import may_fork
 from job.files.whereabouts import kernel_function, waits_for
 
 _END = "end"
@@ -258,10 +259,7 @@ def _most_lines() -> int:
 
 
 def _context() -> BaseContext:
-    # A fork copies locks as others hold them. The main thread holds none: if it is not we, it waits for what we tell.
-    # Nor do threads that rest, see adapters/watch.py.
-    others = {*threading.enumerate()} - {threading.current_thread(), threading.main_thread()}
-    return mp.get_context("fork" if all(getattr(each, "rests_at_fork", False) for each in others) else "spawn")
+    return mp.get_context("fork" if may_fork() else "spawn")
 
 
 def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:

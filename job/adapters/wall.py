@@ -20,6 +20,7 @@ from job.core.outcome import Refusal
 from job.errors import Exit, Refused
 from job.files import interpreter, landlock
 from job.files.private import scratch_folder
+from job.files.threads import AtWork
 
 _Result = TypeVar("_Result")
 _MOST_EVENTS = 1000
@@ -128,7 +129,7 @@ class _Apart:
         self._ended = False
         self._result: Any = None
         self._error: BaseException | None = None
-        self._thread = _AtWork(target=self._run, name="truecopy-pair", daemon=True)
+        self._thread = AtWork(target=self._run, name="truecopy-pair", daemon=True)
 
     def start(self) -> None:
         """Begin. Raises `RuntimeError` where no thread is to be had."""
@@ -180,12 +181,6 @@ class _Apart:
             except Exception as error:  # noqa: BLE001  # as if it had been raised over there
                 self._deaf = error
             self._worker.give()
-
-
-class _AtWork(threading.Thread):
-    """A thread that does what the main thread waits for: whoever asks why nothing moves has to look at it."""
-
-    works_for_main = True
 
 
 class _Turn:

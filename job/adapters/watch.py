@@ -26,6 +26,7 @@ from job.core.events import (
     ServiceStarted,
 )
 from job.errors import Exit
+from job.files.threads import Resting, at_work
 from job.files.whereabouts import frames_of, waits_for
 
 _TICK_SECONDS = 0.4
@@ -71,7 +72,7 @@ class Watch:
         self._leave = leave
         self._main = threading.get_ident()
         self._over = threading.Event()
-        self._thread = _Resting(target=self._run, name="watch", daemon=True)
+        self._thread = Resting(target=self._run, name="watch", daemon=True)
         self._last: Event | None = None
         self._seen: Event | None = None
         self._busy = True
@@ -150,15 +151,15 @@ class Watch:
         return self._pairs[0] if self._pairs else ""
 
     def _stalled(self) -> CycleStalled:
-        at_work = _at_work()
-        where = waits_for(os.getpid(), at_work.native_id or os.getpid())
+        busy = at_work()
+        where = waits_for(os.getpid(), busy.native_id or os.getpid())
         return CycleStalled(
             cycle_id=self._cycle_id,
             pair=self._pair,
             process=_MAIN,
             stalled_seconds=self._silent,
             where=where,
-            doing=frames_of(at_work.ident or self._main),
+            doing=frames_of(busy.ident or self._main),
         )
 
     def _tell(self, event: Event, seconds: float) -> None:
@@ -168,17 +169,3 @@ class Watch:
         except RuntimeError:
             return
         teller.join(seconds)
-
-
-def _at_work() -> threading.Thread:
-    """Give the thread that does the work: the main thread, or one that it waits for (`adapters/wall.py`)."""
-    for each in threading.enumerate():
-        if getattr(each, "works_for_main", False):
-            return each
-    return threading.main_thread()
-
-
-class _Resting(threading.Thread):
-    """A thread beside which the process may fork: it holds no lock that a child might need."""
-
-    rests_at_fork = True

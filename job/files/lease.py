@@ -19,6 +19,7 @@ from typing import NamedTuple
 from job.errors import Busy, Stopped
 from job.files import owner
 from job.files.atomic import create, replace_file, write_all
+from job.files.threads import Resting
 
 NAME = b"lease"
 _HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minutes is taken over by itself."
@@ -57,7 +58,7 @@ class Lease:
         self._renewed = time.monotonic()
         self._lost = ""
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew_always, name="truecopy-lease", daemon=True)
+        self._thread = Resting(target=self._renew_always, name="truecopy-lease", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:

@@ -53,7 +53,7 @@ def test_results_end_with_the_published_exit_codes(result: Result, code: Exit) -
         (errno.EFBIG, Failure.TOO_LARGE),
         (errno.ENOTEMPTY, Failure.TYPE_CONFLICT),
         (errno.ENOTDIR, Failure.TYPE_CONFLICT),
-        (errno.ESTALE, Failure.OTHER),
+        (errno.ESTALE, Failure.IO_ERROR),
     ],
 )
 def test_errors_of_the_operating_system_become_words(number: int, failure: Failure) -> None:

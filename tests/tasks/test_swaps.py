@@ -79,7 +79,7 @@ def test_a_folder_gets_no_attributes_of_another_one_that_took_its_name(shop: Wor
         changed(lambda bench: replace(bench, source=Exchanging(bench.source, b"sub", shop.source / "sub", other)))
     )
 
-    assert told.failed == {b"sub": Failure.OTHER}
+    assert told.failed == {b"sub": Failure.IO_ERROR}
     assert "user.of" not in os.listxattr(shop.mirror / "sub")
 
 

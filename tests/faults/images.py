@@ -1,23 +1,27 @@
-"""Disks of the test's own: an image of a file system, mounted for a while."""
+"""Disks of the test's own: an image of a file system, mounted for a while.
 
-import subprocess
+Others make and take away disks at the same time, so what fails because of that is tried again.
+"""
+
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.faults.tampering import mounted
+from tests.faults.tampering import mounted, run
 
 MAKERS = {
     "ext4": ("mkfs.ext4", "-q", "-m", "0"),
     "btrfs": ("mkfs.btrfs", "-q", "--mixed"),
 }
+NO_SUCH_DISK = "cannot check mount status"
+"""What mkfs.btrfs says, which looks at every disk there is, where somebody else's goes away meanwhile."""
 
 
 def make(image: Path, kind: str, size: int) -> None:
     """Make an image of so many bytes."""
     with image.open("wb") as file:
         file.truncate(size)
-    subprocess.run([*MAKERS[kind], str(image)], check=True, capture_output=True)
+    run(*MAKERS[kind], str(image), passing=NO_SUCH_DISK)
 
 
 @contextmanager

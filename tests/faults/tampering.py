@@ -3,9 +3,15 @@
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PATIENCE = 60.0
+"""Seconds until what passes by itself is not waited for any more."""
+NO_LOOP_DEVICE = "loop device"
+"""What mount says where there is none free, or somebody else was quicker."""
 
 
 def injected(call: str, fault: str, *, log: Path, paths: tuple[Path, ...] = ()) -> list[str]:
@@ -35,11 +41,22 @@ def ordinal(log: Path, call: str, text: str) -> int:
     return next(number for number, line in enumerate(calls, start=1) if text in line)
 
 
+def run(*command: str, passing: str | None = None) -> str:
+    """Run a program to its end; again, as long as it fails with such words, of what passes by itself."""
+    deadline = time.monotonic() + PATIENCE
+    while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
+        passes = passing is not None and passing in done.stderr
+        assert passes, (command, done.stderr)
+        assert time.monotonic() < deadline, (command, done.stderr)
+        time.sleep(0.1)
+    return done.stdout
+
+
 @contextmanager
 def mounted(what: str, at: Path, *options: str) -> Iterator[Path]:
     """Mount something for a while."""
     at.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", *options, what, str(at)], check=True, capture_output=True)
+    run("mount", *options, what, str(at), passing=NO_LOOP_DEVICE)
     try:
         yield at
     finally:

@@ -1,15 +1,15 @@
 """Sources that cannot be read, or not whole: what is unknown stays as it was, is named, and never counts as gone."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults import troubled
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.rig import Rig
-from tests.faults.tampering import injected, mounted
+from tests.faults.tampering import injected, mounted, run
 from tests.faults.troubled import Server
 
 needs_strace = pytest.mark.needs_tool("strace")
@@ -162,7 +162,7 @@ def test_rot_that_the_sources_own_file_system_finds_is_named_and_the_good_copy_s
     image = rig.base / "disk.img"
     with image.open("wb") as file:
         file.truncate(128 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", "-d", "single", "-m", "single", str(image)], check=True, capture_output=True)
+    run("mkfs.btrfs", "-q", "-d", "single", "-m", "single", str(image), passing=NO_SUCH_DISK)
     with mounted(str(image), rig.source, "-o", "loop"):
         for name in ("rotten", "sound"):
             (rig.source / name).write_bytes(name.encode() + MARK * 2000)

@@ -1,15 +1,15 @@
 """File systems of a test's own, each with what it can hold, and a job in them."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.rig import Rig
-from tests.faults.tampering import mounted
+from tests.faults.tampering import mounted, run
 from tests.fidelity.scope import Scope
 from tests.fidelity.variety import plant
 
@@ -29,7 +29,7 @@ def image(kind: str, *options: str) -> Callable[[Path, Scope], AbstractContextMa
         file = base / "image"
         file.touch()
         os.truncate(file, 400 * MIB)
-        subprocess.run([f"mkfs.{kind}", "-q", *options, str(file)], check=True, capture_output=True)
+        run(f"mkfs.{kind}", "-q", *options, str(file), passing=NO_SUCH_DISK)
         try:
             with mounted(str(file), base / "disk", "-o", "loop") as disk:
                 yield _planted(disk, scope)

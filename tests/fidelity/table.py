@@ -5,7 +5,6 @@ The job is asked for one thing only: whether it named as failed what is in neith
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from job.adapters.index import Index
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.rig import UNPRIVILEGED, Rig
-from tests.faults.tampering import mounted
+from tests.faults.tampering import mounted, run
 from tests.fidelity import foreign
 from tests.fidelity.kinds import MIB, ROWS
 from tests.fidelity.nature import NATURES, Nature
@@ -87,7 +87,7 @@ def disk(kind: str) -> Callable[[Path, Path], AbstractContextManager[object]]:
     def mount(at: Path, image: Path) -> Iterator[None]:
         image.touch()
         os.truncate(image, 400 * MIB)
-        subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True, capture_output=True)
+        run(f"mkfs.{kind}", "-q", str(image), passing=NO_SUCH_DISK)
         with mounted(str(image), at, "-o", "loop"):
             yield
 

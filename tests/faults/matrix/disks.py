@@ -8,48 +8,42 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.matrix.scene import MIB
+from tests.faults.rig import PATIENCE
+from tests.faults.tampering import run
 
-_PATIENCE = 60.0
+ANYTHING = ""
+"""What keeps a device busy passes: others, or the kernel's own clearing up."""
+
 _SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
 _OPTIONS = {"ext4": ("-F",), "xfs": ("-f",), "btrfs": ("-f", "-d", "single", "-m", "single")}
-
-
-def _patiently(command: list[str]) -> str:
-    """Run what may find the device busy for a moment: by others, or by the kernel's own clearing up."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout.strip()
-        assert time.monotonic() < deadline, (command, done.stderr)
-        time.sleep(0.1)
 
 
 @contextmanager
 def looped(file: Path) -> Iterator[str]:
     """Give a block device that is a file."""
-    device = _patiently(["losetup", "--find", "--show", str(file)])
+    device = run("losetup", "--find", "--show", str(file), passing=ANYTHING).strip()
     try:
         yield device
     finally:
-        _patiently(["losetup", "--detach", device])
+        run("losetup", "--detach", device, passing=ANYTHING)
 
 
 @contextmanager
 def mounted(device: str, at: Path, *options: str) -> Iterator[Path]:
     """Mount, and have it really unmounted at the end."""
     at.mkdir(exist_ok=True)
-    _patiently(["mount", *options, device, str(at)])
+    run("mount", *options, device, str(at), passing=ANYTHING)
     try:
         yield at
     finally:
-        _patiently(["umount", str(at)])
+        run("umount", str(at), passing=ANYTHING)
 
 
 def power_cut(at: Path) -> None:
     """Cut a mounted file system off at this moment: what is not on its disk now never gets there."""
-    subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(at)], check=True, capture_output=True)
+    run("xfs_io", "-x", "-c", "shutdown", str(at))
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,7 @@ class Disk:
         """Make it, empty."""
         image.touch()
         os.truncate(image, size or _SIZES[kind])
-        # That of btrfs looks at every loop device for mounts, and gives up where one of somebody else's goes away.
-        _patiently([f"mkfs.{kind}", "-q", *_OPTIONS[kind], str(image)])
+        run(f"mkfs.{kind}", "-q", *_OPTIONS[kind], str(image), passing=NO_SUCH_DISK)
         return cls(image, kind)
 
     @contextmanager
@@ -104,15 +97,15 @@ def failing(base: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], 
                 finally:
                     trigger.unlink(missing_ok=True)
         finally:
-            _patiently(["umount", str(at)])
+            run("umount", str(at), passing=ANYTHING)
             try:
-                process.wait(_PATIENCE)
+                process.wait(PATIENCE)
             finally:
                 process.kill()
 
 
 def _await(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert process.poll() is None, process.args
         assert time.monotonic() < deadline, process.args

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.processes import children
 from tests.faults.rig import PATIENCE, ROOT, until
+from tests.faults.tampering import NO_LOOP_DEVICE, run
 
 MIB = 1 << 20
 
@@ -33,8 +35,7 @@ class FileSystem:
         """Make an empty one in a sparse file."""
         with image.open("wb") as file:
             file.truncate(self.size)
-        # mkfs.btrfs asks all mounted disks whether they are this one, even one that has just been unplugged.
-        run(*self.make, str(image), passing="cannot check mount status")
+        run(*self.make, str(image), passing=NO_SUCH_DISK)
         return image
 
 
@@ -55,17 +56,6 @@ def on(*systems: FileSystem) -> pytest.MarkDecorator:
         "system",
         [pytest.param(each, id=each.name, marks=pytest.mark.needs_tool(each.make[0])) for each in systems],
     )
-
-
-def run(*command: str, passing: str = "") -> str:
-    """Run a program to its end; again, as long as it fails with such words, of what passes by itself."""
-    deadline = time.monotonic() + PATIENCE
-    while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
-        assert passing, (command, done.stderr)
-        assert passing in done.stderr, (command, done.stderr)
-        assert time.monotonic() < deadline, (command, done.stderr)
-        time.sleep(0.1)
-    return done.stdout
 
 
 @contextmanager
@@ -95,7 +85,7 @@ def mount(image: Path, at: Path, options: str = "defaults") -> None:
     # Of two images of one btrfs the kernel would take the newer one to be the disk that it knows.
     with suppress(FileNotFoundError):
         subprocess.run(["btrfs", "device", "scan", "--forget"], capture_output=True, check=False)
-    run("mount", "-o", f"loop,{options}", str(image), str(at), passing="loop device")
+    run("mount", "-o", f"loop,{options}", str(image), str(at), passing=NO_LOOP_DEVICE)
 
 
 def unmount(at: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.faults.power.ages import History, record_ages
 from tests.faults.power.disk_rig import DiskRig
-from tests.faults.power.disks import FileSystem, plugged, recorded, run
+from tests.faults.power.disks import FileSystem, plugged, recorded
 from tests.faults.power.record import PowerCut, Record
+from tests.faults.tampering import run
 
 SHARES = (0.0, 0.5, 0.5, 0.9, 1.0)
 """Of the unflushed writes, so many make it; by chance."""

@@ -5,10 +5,13 @@ comes from, or goes to, a place that nobody sees.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from job.core.config.effective import Pair
 from job.errors import JobError
-from job.files.lease import Lease
+
+if TYPE_CHECKING:
+    from job.files.lease import Lease
 
 _SOURCE_HINT = "Look at its mount; nothing in the mirror was removed, and the next cycle looks at everything again."
 _MIRROR_HINT = "Look at its mount; what was committed before stays valid, and the next cycle looks at everything again."
@@ -20,7 +23,7 @@ class PlaceLost(JobError):
     """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
 
 
-def check_place(pair: Pair, source: int, mirror: int, lease: Lease | None = None) -> None:
+def check_place(pair: Pair, source: int, mirror: int, lease: "Lease | None" = None) -> None:
     """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `PlaceLost`."""
     for noun, path, opened, hint in (
         ("source", pair.source, source, _SOURCE_HINT),

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER
@@ -14,11 +14,13 @@ from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
 from job.files.durable import others_may_reach
-from job.files.lease import Lease, take
 from job.files.listing import Glance
 from job.files.private import open_ours
 from job.files.trail import open_root, single
 from job.tasks import overlap
+
+if TYPE_CHECKING:
+    from job.files.lease import Lease
 
 _README = """\
 This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
@@ -39,7 +41,7 @@ class Roots:
     source: int
     mirror: int
     state: int
-    lease: Lease | None = None
+    lease: "Lease | None" = None
     """Where other machines may reach the mirror."""
 
 
@@ -73,6 +75,8 @@ def enter(
             lease = None
             # A mirror that may sleep is not written to just to say that we are here.
             if pair.mirror_check == "awake" and others_may_reach(mirror):
+                from job.files.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
+
                 home = _lease_home(doors, pair, (mirror, state), started, inside=state_dir is None)
                 lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
         yield Roots(source, mirror, state, lease)

@@ -21,6 +21,8 @@ from job.core.outcome import Failure, Refusal, Result
 from tests.fuzzed import Damage, damages
 from tests.tasks.workshop import Workshop, assert_mirrored, seen
 
+pytestmark = pytest.mark.one_process  # only the main process believes the index
+
 SHARE, WHOLE = 150, 4_000
 FAST = Path("/dev/shm")
 SECRET = "nobody shall read this"

@@ -186,9 +186,7 @@ def test_what_is_planted_for_anything_else_in_the_state_folder_is_told_and_the_c
 
 @in_the_main_process
 @pytest.mark.parametrize("kind", SHARE)
-def test_what_is_planted_for_the_lock_is_refused_or_is_as_good(rig: Rig, outside: Outside, kind: str) -> None:
+def test_what_is_planted_for_the_lock_is_refused(rig: Rig, outside: Outside, kind: str) -> None:
     done = planted(rig, outside, kind, ["lock"])
 
-    told = [line["reason"] for line in done.of("pair_refused")]
-    # What can be opened for writing without being followed can be locked.
-    assert (done.code, told) == ((0, []) if kind in {"fifo", "device"} else (4, ["state_unusable"]))
+    assert (done.code, done.the("pair_refused")["reason"]) == (4, "state_unusable")

@@ -57,6 +57,8 @@ class Race:
         """
         for number in range(rounds):
             chosen = flips[(number + self.workers) % len(flips)]
+            if not all(is_folder(each.folder) for each in chosen):
+                self.rig.once()  # what the last round left of the mirror's folders is mended
             make_work(self.rig.mirror)
             self.configure(number)
             with self.source.held(), flipping(chosen, seed=number) as flipper:
@@ -95,6 +97,11 @@ def race(tmp_path: Path, workers: int) -> Iterator[Race]:
     race = Race(tmp_path, workers)
     yield race
     race.outside.is_untouched()
+
+
+def is_folder(path: str) -> bool:
+    """Tell whether a path leads to a folder, and by no link."""
+    return os.path.isdir(path) and os.path.realpath(path) == path
 
 
 def both(root: Path, outside: Outside, aside: Path) -> list[list[Flip]]:

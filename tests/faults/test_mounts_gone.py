@@ -67,7 +67,8 @@ def test_a_source_whose_server_dies_in_mid_run_is_not_one_that_vanished(tmp_path
         copied = {line["path"] for line in told(running, "file_copied")}
         failed = {line["path"] for line in told(running, "file_failed")}
         ends_badly(rig, running)
-        assert f"{HALF}/file" in failed
+        # With several workers, another one's commit may find the source gone first, which ends the pair.
+        assert f"{HALF}/file" in failed or told(running, "pair_failed")
         assert rig.once().code == 4
         found = texts(rig.mirror)
         assert found.keys() == {f"folder {number}/file" for number in range(FOLDERS)}

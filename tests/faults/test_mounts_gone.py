@@ -94,7 +94,9 @@ def heals(rig: Rig, lost: Path) -> None:
 def test_of_what_went_to_a_mirror_whose_server_died_nothing_is_believed(tmp_path: Path, workers: int) -> None:
     with dying(tmp_path, "mirror", workers) as (rig, running):
         ends_badly(rig, running)
-        assert not told(running, "file_copied")
+        copied = {line["path"] for line in told(running, "file_copied")}
+        # Of several workers another one may have had all of its copies synced before.
+        assert f"{HALF}/file" not in copied if workers > 1 else not copied
         assert rig.once().code == 4
     heals(rig, rig.mirror)
 

@@ -5,13 +5,12 @@ not synced: after a power cut a temp may stay that no note speaks of, in a folde
 else the next visit of the folder sweeps.
 """
 
-import errno
 import os
 import re
-import stat
 from contextlib import suppress
 
 from job.files.atomic import write_all
+from job.files.private import open_file
 
 FILE_NAME = "leftovers"
 _A_NAME = re.compile(FILE_NAME + r"(-[1-9][0-9]{0,3})?")
@@ -30,7 +29,7 @@ class Leftovers:
     def note(self, path: bytes) -> None:
         """Note a folder, by its path below the root. Raises `OSError`."""
         if self._file is None:
-            self._file = self._open(self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._file = open_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         write_all(self._file, path + _END)
 
     def noted(self) -> list[bytes]:
@@ -38,7 +37,7 @@ class Leftovers:
         found: list[bytes] = []
         room = _MOST_BYTES
         for name in self._all():
-            with suppress(FileNotFoundError), open(self._open(name, os.O_RDONLY), "rb") as file:
+            with suppress(FileNotFoundError), open(open_file(name, self._state, os.O_RDONLY), "rb") as file:
                 text = file.read(room)
                 found += text.split(_END)[:-1]  # what follows the last end was cut off in mid-write
                 room -= len(text)
@@ -65,11 +64,3 @@ class Leftovers:
 
     def _all(self) -> list[str]:
         return sorted(name for name in os.listdir(self._state) if _A_NAME.fullmatch(name))
-
-    def _open(self, name: str, flags: int) -> int:
-        how = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        file = os.open(name, how, 0o600, dir_fd=self._state)
-        if stat.S_ISREG(os.fstat(file).st_mode):
-            return file
-        os.close(file)
-        raise OSError(errno.EINVAL, "not a regular file", name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from job.errors import IndexUnusable
 from job.files import sqlite_file
-from job.files.trail import open_root
+from job.files.trail import open_name, open_root
 
 FILE_NAME = "index.sqlite3"
 APPLICATION_ID, FORMAT = 0x54525543, 3  # "TRUC"
@@ -144,7 +144,7 @@ def _check(connection: sqlite3.Connection) -> None:
 
 def _check_versions(home: int) -> None:
     """See that the header lets the file be written: else SQLite opens it, and refuses each commit of every cycle."""
-    descriptor = os.open(FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=home)
+    descriptor = open_name(FILE_NAME.encode("ascii"), home)
     try:
         header = os.pread(descriptor, 100, 0)
     finally:

@@ -9,7 +9,6 @@ watched, is taken over.
 import errno
 import json
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from job.errors import Busy, Stopped
 from job.files import owner
 from job.files.atomic import create, replace_file, write_all
+from job.files.private import open_file
 from job.files.threads import Resting
 
 NAME = b"lease"
@@ -191,11 +191,7 @@ def _make(folder: int, content: bytes) -> None:
 
 def _opened(folder: int, flags: int) -> int:
     # By its name each time: that is when a network file system asks its server how the file is.
-    descriptor = os.open(NAME, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "the lease is not a regular file")
-    return descriptor
+    return open_file(NAME, folder, flags)
 
 
 def _look(folder: int) -> _Seen:

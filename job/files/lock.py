@@ -5,11 +5,11 @@ import errno
 import fcntl
 import json
 import os
-import stat
 
 from job.errors import Busy
 from job.files import owner
 from job.files.atomic import write_all
+from job.files.private import open_file
 
 _TAKEN = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
@@ -21,10 +21,8 @@ def hold(mirror: int, state: int, name: str, started: float) -> int:
     Two locks are taken: one on the mirror's root itself, which also meets an instance that keeps its state elsewhere
     (where the file system can lock a folder), and one on the file `lock` in the state folder.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(b"lock", flags, 0o600, dir_fd=state)
+    descriptor = open_file(b"lock", state, os.O_RDWR | os.O_CREAT)
     try:
-        _insist_on_file(descriptor)
         _lock(descriptor, descriptor, name)
         with contextlib.suppress(_Unlockable):
             _lock(mirror, descriptor, name)
@@ -35,11 +33,6 @@ def hold(mirror: int, state: int, name: str, started: float) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _insist_on_file(descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(errno.EINVAL, "the lock is not a regular file")
 
 
 class _Unlockable(Exception):  # never shown

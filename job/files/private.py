@@ -54,6 +54,19 @@ def scratch_folder(environ: Mapping[str, str]) -> tuple[str, int]:
         os.close(folder)
 
 
+def open_file(name: bytes | str, folder: int, flags: int) -> int:
+    """Open a file of ours in an open folder, for us alone if it is made; never a link, and never waiting for anybody.
+
+    Raises `OSError`, also for what is no regular file.
+    """
+    how = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(name, how, 0o600, dir_fd=folder)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, f"the {os.fsdecode(name)} is not a regular file")
+
+
 def open_folder(path: str, *, mend: bool = True) -> int:
     """Open the folder of the private file `path`, and keep others out of it.
 

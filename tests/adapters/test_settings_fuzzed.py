@@ -29,13 +29,16 @@ def complaints(place: Path) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("file", FILES)
-@given(damages)
-@settings(
+quick = settings(
     deadline=None,
     max_examples=SHARE,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@pytest.mark.parametrize("file", FILES)
+@given(damages)
+@quick
 def test_a_damaged_configuration_is_read_or_refused(tmp_path: Path, file: str, damage: Damage) -> None:
     read_damaged(tmp_path, file, damage)
 
@@ -44,10 +47,6 @@ def test_a_damaged_configuration_is_read_or_refused(tmp_path: Path, file: str, d
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("file", FILES)
 @given(damages)
-@settings(
-    deadline=None,
-    max_examples=WHOLE,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(quick, max_examples=WHOLE)
 def test_a_damaged_configuration_is_read_or_refused_many_times(tmp_path: Path, file: str, damage: Damage) -> None:
     read_damaged(tmp_path, file, damage)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.images import NO_SUCH_DISK
 from tests.faults.matrix.scene import MIB
-from tests.faults.rig import PATIENCE
+from tests.faults.rig import PATIENCE, until
 from tests.faults.tampering import run
 
 ANYTHING = ""
@@ -90,7 +89,8 @@ def failing(base: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], 
         ["nbdfuse", str(at / "disk"), "--command", *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            _await(at / "disk", process)
+            until(lambda: (at / "disk").exists() or process.poll() is not None)
+            assert process.poll() is None, process.args
             with looped(at / "disk") as device:
                 try:
                     yield device, trigger.touch, lambda: trigger.unlink(missing_ok=True)
@@ -102,11 +102,3 @@ def failing(base: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], 
                 process.wait(PATIENCE)
             finally:
                 process.kill()
-
-
-def _await(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.args
-        assert time.monotonic() < deadline, process.args
-        time.sleep(0.02)

@@ -145,7 +145,8 @@ class Deeds:
         aside = self.new_temp()
         os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
         try:
-            os.mkdir(name, 0o700, dir_fd=place.mirror)
+            # Who sends others below it may have made it in this moment, in which it has no name.
+            make_folder(name, place.mirror)
         except OSError:
             os.rename(aside, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
             raise

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_when_worker_after_worker_is_killed_the_cycle_ends_all_the_same(rig: Rig
     assert not done.copied
     holds_whole_files(rig)
     heals(rig)
+
+
+@needs_strace
+def test_a_folder_that_the_main_process_makes_while_a_worker_clears_its_place_is_taken_as_it_is(rig: Rig) -> None:
+    rig.configure(workers=1)
+    place = rig.source / "folder 1/was a file"
+    place.write_text("content")
+    rig.once()
+    place.unlink()
+    place.mkdir()
+    (place / "file").write_text("content")
+    folder, calls = rig.mirror / "folder 1", "rename,renameat,renameat2"
+    prefix = injected(calls, "delay_exit=1000000:when=1", log=rig.base / "strace.log", paths=(folder,))
+
+    with ThreadPoolExecutor(1) as other:
+        cycle = other.submit(rig.once, prefix=prefix)
+        until(lambda: list(folder.glob(".truecopy-tmp-*")))
+        (folder / place.name).mkdir()
+        done = cycle.result()
+
+    assert done.code == 0
+    assert done.counts == (1, 0, entries_below(rig.source) - 1, 0)
+    assert rig.mirrored == rig.wanted
+    assert not rig.temps
 
 
 @pytest.mark.needs_root

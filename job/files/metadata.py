@@ -183,8 +183,8 @@ class Keeper:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
     def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> bool:
-        present = self._present(target)
-        if present == wanted:
+        before = present = self._present(target)
+        if before == wanted:
             return False
         if isinstance(target, int) and not isinstance(target, Place):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
@@ -192,15 +192,17 @@ class Keeper:
                 # Who may not write to their own file may not give it attributes either; its mode is set after this.
                 with contextlib.suppress(OSError):
                     os.fchmod(target, mode | stat.S_IWUSR)
+                present = self._present(target)  # what an ACL grants the owner went with it
         for name in present.keys() - wanted.keys():
             self._try(*_kind(name), partial(remove_attribute, target, name))
-        for name, value in wanted.items():
-            if present.get(name) != value:
-                self._try(*_kind(name), partial(set_attribute, target, name, value))
+        # ACLs go last: they may take from the owner what the others need.
+        for name in sorted(wanted, key=is_acl):
+            if present.get(name) != wanted[name]:
+                self._try(*_kind(name), partial(set_attribute, target, name, wanted[name]))
         now = self._present(target)
         for name, _ in wanted.items() - now.items():
             self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
-        return now != present
+        return now != before
 
     def _present(self, target: Target) -> dict[bytes, bytes]:
         try:

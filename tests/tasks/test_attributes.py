@@ -10,7 +10,7 @@ import pytest
 
 from job.core.events import FileUpdated, MetadataNotKept
 from job.core.outcome import Result
-from tests.tasks.workshop import Workshop, as_nobody, assert_mirrored
+from tests.tasks.workshop import NOBODY, Told, Workshop, as_nobody, assert_mirrored
 
 pytestmark = pytest.mark.needs_root
 
@@ -187,6 +187,26 @@ def test_who_cannot_give_files_away_gives_no_setuid_bit_either(open_shop: Worksh
     assert told.result is Result.SUCCESS
     assert stat.S_IMODE((open_shop.mirror / "su").stat().st_mode) == 0o755
     assert "owner" in {event.what for event in told.of(MetadataNotKept)}
+
+
+@pytest.mark.parametrize("run", [Workshop.cycle, as_nobody])
+def test_what_its_owner_may_not_write_gets_another_attribute_and_keeps_its_acl(
+    open_shop: Workshop, run: Callable[[Workshop], Told]
+) -> None:
+    path = open_shop.write("file")
+    with_acl(path)
+    path.chmod(0o460)
+    os.chown(path, NOBODY, NOBODY)
+    run(open_shop)
+    with_colour(path)
+
+    told = run(open_shop)
+
+    assert told.tally.updated == 1
+    assert "acl" not in {event.what for event in told.of(MetadataNotKept)}
+    assert attributes(open_shop.mirror / "file") == attributes(path)
+    assert attributes(path).keys() == {ACCESS, "user.colour"}
+    assert_mirrored(open_shop)
 
 
 EXTREMES = {"before 1970": -5, "nanosecond": 1, "year 2200": 7_258_118_400 * 10**9 + 123_456_789}

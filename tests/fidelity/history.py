@@ -81,7 +81,7 @@ class History:
 
     def bare(self) -> bytes | None:
         """Give an empty folder that nothing was ever in."""
-        return self.pick(lambda path: path in self._bare and not os.listdir(path))
+        return self.pick(lambda path: path in self._bare and is_folder(path) and not os.listdir(path))
 
     def made_folder(self, path: bytes) -> None:
         """Note a folder that is new to the mirror, too."""

@@ -10,11 +10,14 @@ speaks of.
 import contextlib
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
+from job.core.mounted import Identity
+from job.core.mounted import decoded as identity_of
+from job.core.mounted import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.files import index_file
 
@@ -22,8 +25,11 @@ MOST_PARTS = 1 << 16
 """More is nonsense."""
 
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
+_TABLES = ("folder", "records", "hard_link", "unheld")
 _TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
+_IDENTITY = "identity of "
+"""Facts about file systems: this, and the path of the mount point below the mirror's root, in hexadecimal."""
 
 
 class Index:
@@ -153,6 +159,49 @@ class Index:
         with contextlib.suppress(sqlite3.Error):  # at worst the next cycle audits once more
             self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_AUDITED, when))
 
+    @property
+    def identities(self) -> dict[bytes, Identity]:
+        """Give the file systems that the index speaks of, by the path of their mount point; the root's is empty.
+
+        Raises `OSError`.
+        """
+        query = "SELECT name, value FROM fact WHERE name LIKE ?"
+        try:
+            rows = self._cursor.execute(query, (_IDENTITY + "%",)).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._note(error)
+            return {}
+        found: dict[bytes, Identity] = {}
+        for name, value in rows:
+            with contextlib.suppress(ValueError, TypeError):
+                identity = identity_of(value)
+                if identity is not None:
+                    found[bytes.fromhex(name.removeprefix(_IDENTITY))] = identity
+        return found
+
+    def speak_of(self, identities: Mapping[bytes, Identity | None], forgotten: Collection[bytes]) -> None:
+        """Note file systems by their mount points, None for one that is no more, and forget what is known of some.
+
+        To forget that of the root's file system, whose path is empty, is to forget everything. Raises `OSError`.
+        """
+        try:
+            with self._transaction():
+                if b"" in forgotten:
+                    for table in _TABLES:
+                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
+                else:
+                    self._forget(forgotten)
+                for point, identity in identities.items():
+                    name = _IDENTITY + point.hex()
+                    if identity is None:
+                        self._db.execute("DELETE FROM fact WHERE name = ?", (name,))
+                    else:
+                        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, identity_text(identity)))
+        except sqlite3.Error as error:
+            if _means_damage(error):
+                self.torn = str(error)
+            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -167,7 +216,7 @@ class Index:
     def _forget(self, folders: Iterable[bytes]) -> None:
         # All that begins with the path and a slash lies before what begins with the path and the next character.
         ranges = [(path, path + b"/", path + b"0") for path in folders]
-        for table in ("folder", "records", "hard_link", "unheld"):
+        for table in _TABLES:
             query = f"DELETE FROM {table} WHERE path = ? OR (path > ? AND path < ?)"  # noqa: S608  # names of ours
             self._db.executemany(query, ranges)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import pytest
 
@@ -27,6 +27,14 @@ def tmpfs(tmp_path: Path) -> Iterator[Mount]:
         yield lambda options: undo.enter_context(mounted("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", options))
 
 
+def check(room: Room, file: BinaryIO, folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        room.check(file.fileno(), os.fstat(file.fileno()), opened)
+    finally:
+        os.close(opened)
+
+
 def fill(folder: Path, size: int) -> None:
     """Write files of a size with an eye on the room, until there is none."""
     room = Room()
@@ -34,7 +42,7 @@ def fill(folder: Path, size: int) -> None:
         with (folder / f"{number}").open("wb") as file:
             file.write(bytes(size))
             file.flush()
-            room.check(file.fileno(), os.fstat(file.fileno()))
+            check(room, file, folder)
 
 
 def free(folder: Path) -> int:
@@ -66,9 +74,9 @@ def test_filling_a_file_system_with_names_ends_while_some_are_left(tmpfs: Mount)
 def test_another_file_system_below_the_same_mirror_is_looked_at_too(tmpfs: Mount, tmp_path: Path) -> None:
     room = Room()
     with (tmp_path / "ample").open("wb") as file:
-        room.check(file.fileno(), os.fstat(file.fileno()))
+        check(room, file, tmp_path)
     folder = tmpfs("size=1m")
     (folder / "full").write_bytes(bytes(1_000_000))
 
     with (folder / "empty").open("wb") as file, pytest.raises(OSError, match="No space left"):
-        room.check(file.fileno(), os.fstat(file.fileno()))
+        check(room, file, folder)

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
-from job.core.mounted import Identity
+from job.core.mounted import ByMount, Identity
 from job.core.mounted import decoded as identity_of
 from job.core.mounted import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
@@ -38,6 +38,7 @@ class Index:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._cursor = connection.cursor()
+        self._doubted: ByMount[bool] | None = None
         self.torn = ""
         """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
 
@@ -65,8 +66,15 @@ class Index:
         """Close the file."""
         self._db.close()
 
+    def doubt(self, points: Collection[bytes]) -> None:
+        """Say nothing from now on of file systems by their mount points, without forgetting it."""
+        others = {point: True for point in points if point}
+        self._doubted = ByMount(b"" in points, others) if points else None
+
     def summary(self, path: bytes) -> FolderSummary | None:
         """Give what is known of a folder; None if nothing usable is. Raises `OSError`."""
+        if self._doubted is not None and self._doubted.at(path):
+            return None
         try:
             # sqlite3 looks for a way to adapt bytes each time; it takes a bytearray as it is.
             row = self._cursor.execute(_SUMMARY, (bytearray(path),)).fetchone()
@@ -83,8 +91,10 @@ class Index:
         """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
         return self._text("SELECT rows FROM unheld WHERE path = ? AND part = ?", path, part)
 
-    def _text(self, query: str, *values: object) -> str:
-        row = self._row(query, *values)
+    def _text(self, query: str, path: bytes, part: int) -> str:
+        if self._doubted is not None and self._doubted.at(path):
+            return ""
+        row = self._row(query, path, part)
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:

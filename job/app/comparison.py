@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from job.adapters.copier import Copier
 from job.adapters.linkbook import LinkBook
-from job.app.layout import known_abilities, open_state
+from job.app.layout import known_abilities, open_state, systems_of
 from job.app.tools import keeper_for, source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
@@ -24,7 +24,7 @@ def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> 
         with contextlib.suppress(OSError):  # then nothing is known of the mirror
             state = open_state(config, pair, mirror)
             tidy.callback(os.close, state)
-        able = known_abilities(pair, source, mirror, state)
+        able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
 
         def sight(of: Capabilities) -> Sight:
             keeper = keeper_for(pair, of)

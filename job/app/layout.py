@@ -170,7 +170,9 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         state = _state_to_read(tidy, config, pair, mirror)
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.callback(index.close)
-        able = known_abilities(pair, source, mirror, state)
+        systems = systems_of(pair, source, mirror, state)
+        index.doubt(_others_than_known(index, systems))
+        able = known_abilities(systems, mirror, state)
         scanner = source_scanner(pair, source, able)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
@@ -210,16 +212,28 @@ def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities 
         os.close(folder)
 
 
-def known_abilities(pair: Pair, source: int, mirror: int, state: int | None) -> Abilities:
+def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
+    """List the file systems of an open mirror that anything of its source goes to."""
+    return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
+
+
+def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> Abilities:
     """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
-
-    def known(folder: int, point: bytes) -> Capabilities:
-        return (state is not None and probe.known(folder, state, point)) or Capabilities()
-
-    root = known(mirror, b"")
     with contextlib.closing(Trail(mirror)) as trail:
-        systems = in_scope(file_systems(mirror), pair, source, root)[1:]
-        return Abilities(root, tuple((each.point, known(trail.goto(each.point), each.point)) for each in systems))
+        others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
+        return Abilities(_known(mirror, state), others)
+
+
+def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
+    return (state is not None and probe.known(folder, state, point)) or Capabilities()
+
+
+def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+    """Give the mount points of file systems that the index does not speak of."""
+    known = memory.identities
+    here = {each.point for each in systems}
+    others = [each.point for each in systems if judge(known.get(each.point), each.identity) is Verdict.OTHER]
+    return others + [point for point in known if point not in here]
 
 
 def by_mount(able: Abilities) -> ByMount[Capabilities]:

@@ -40,10 +40,15 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
     with contextlib.ExitStack() as tidy:
         # What the mirror can hold is found out after the index was made: where it is known, there was one.
         known = probe.known(roots.mirror, roots.state)
-        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}", there_was_one=known is not None))
+        folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
+        memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
         root = known or _probed(work, roots.mirror, roots.state)
         systems = in_scope(roots.systems, work.pair, roots.source, root)
         gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
+        if memory.torn:
+            opened.close()  # which sets it aside
+            memory = opened.enter_context(_open_index(work, folder, there_was_one=False))
+            gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
         others = tuple((each.point, _able(work, roots, each)) for each in systems[1:])
         able = Abilities(root, others, gone)
         bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
@@ -91,12 +96,12 @@ def _believe_only_what_is_here(
     """Forget what the index knows of other file systems than are mounted in the mirror now.
 
     Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
-    for it would fill another disk. Raises `OSError`.
+    for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
     """
     known, found = memory.identities, {each.point: each.identity for each in systems}
     verdicts = {point: judge(known.get(point), identity) for point, identity in found.items()}
+    gone = _unmounted(memory, systems, mirror)
     ended = [point for point in known if point not in found]
-    gone = tuple(point for point in ended if _is_empty_folder(point, mirror))
     forgotten = [point for point, verdict in verdicts.items() if verdict is Verdict.OTHER]
     forgotten += [point for point in ended if point not in gone]
     fresh: dict[bytes, Identity | None] = {
@@ -105,17 +110,28 @@ def _believe_only_what_is_here(
     fresh |= {point: None for point in ended if point not in gone}
     if not fresh:
         return gone
-    for point in forgotten:
-        if memory.summary(point) is not None:
-            where = f" at {printable(point)}" if point else ""
-            reason = f"another file system is mounted{where} than the one that it was made for"
-            if not known:
-                reason = "it does not say which file system it was made for"
-            work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
-    memory.speak_of(fresh, forgotten)
+    surprising = [point for point in forgotten if memory.summary(point) is not None]
+    try:
+        memory.speak_of(fresh, forgotten)
+    except OSError:
+        if not memory.torn:
+            raise
+        return gone
+    for point in surprising:
+        where = f" at {printable(point)}" if point else ""
+        reason = f"another file system is mounted{where} than the one that it was made for"
+        if not known:
+            reason = "it does not say which file system it was made for"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
     if Verdict.MOVED in verdicts.values():
         memory.set_audited(0.0)
     return gone
+
+
+def _unmounted(memory: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
+    """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
+    here = {each.point for each in systems}
+    return tuple(point for point in memory.identities if point not in here and _is_empty_folder(point, mirror))
 
 
 def _is_empty_folder(point: bytes, mirror: int) -> bool:
@@ -172,7 +188,7 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         tidy.callback(index.close)
         systems = systems_of(pair, source, mirror, state)
         index.doubt(_others_than_known(index, systems))
-        able = known_abilities(systems, mirror, state)
+        able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
         scanner = source_scanner(pair, source, able)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)

@@ -309,7 +309,10 @@ def test_nothing_is_copied_to_where_a_disk_was_and_it_goes_on_when_the_disk_is_b
         assert either.cycle().result is Result.SUCCESS
     either.write("beside/new")
 
+    planned = {step.path: step.action for step in either.plan()}
     without = either.cycle()
+
+    assert planned == {b"beside/new": "copy", b"usb": "fail"}
 
     assert without.result is Result.PARTIAL
     assert set(without.copied) == {b"beside/new"}

@@ -11,7 +11,6 @@ from job.core.mounted import Identity
 from job.files import file_systems
 from job.files.file_systems import FileSystem, identity_of
 from job.files.mounts import mount_of
-from tests.faults.images import disk
 from tests.faults.tampering import mounted, run
 from tests.fidelity import foreign
 from tests.memory_disks import memory_disk

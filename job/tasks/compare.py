@@ -254,10 +254,13 @@ class _Comparison:
         book = self._view.book
         for inode in book.inodes():
             members = book.of_file(inode)
-            theirs = {each.mirror for each in members}
+            # Names on different file systems of the mirror cannot share a file there.
+            theirs: dict[Sight, set[int | None]] = {}
+            for each in members:
+                theirs.setdefault(self._view.by.at(each.path), set()).add(each.mirror)
             for each in members:
                 path = join(each.path, each.name)
-                if len(theirs) > 1:
+                if len(theirs[self._view.by.at(each.path)]) > 1:
                     yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
                 elif each.mirror is not None and book.owner_of(each.mirror) != inode:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")

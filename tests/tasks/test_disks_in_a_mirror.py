@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from job.app.comparison import lay_out_comparison
 from job.core.events import FileFailed, IndexRebuilt, MirrorProbed
 from job.core.outcome import Failure, Result
 from job.tasks.bench import Bench
+from job.tasks.compare import HARMLESS, compare
+from job.tasks.gate import open_roots
 from tests.faults.images import disk
 from tests.faults.tampering import mounted
 from tests.memory_disks import memory_disk
@@ -293,6 +296,21 @@ def test_names_of_one_file_on_two_disks_are_copied_apart(either: Workshop) -> No
         assert second.drift == {}
         assert (either.mirror / "usb/other").read_text() == "content"
         assert_mirrored(either)
+
+
+def test_a_comparison_does_not_ask_for_links_between_disks_nor_for_what_a_disk_cannot_hold(either: Workshop) -> None:
+    os.link(either.source / "beside/file", either.source / "usb/other")
+    (either.source / "usb/file").chmod(0o640)
+    with memory_disk(either.mirror / "usb", "fat"):
+        either.cycle()
+        config, pair = either.config, either.pair
+        with (
+            open_roots(pair, None) as (source, mirror),
+            lay_out_comparison(config, pair, source, mirror) as view,
+        ):
+            found = [each for each in compare(view) if each.what not in HARMLESS]
+
+        assert found == []
 
 
 # Mounted and not -----------------------------------------------------------------------------------------------------

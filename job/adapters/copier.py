@@ -80,7 +80,7 @@ class Copier:
             written = create(temp, mirror)
             try:
                 try:
-                    return self._copy(listed.name, descriptor, found, written)
+                    return self._copy(listed.name, descriptor, found, (written, mirror))
                 finally:
                     os.close(written)  # which may be the first to hear of a full disk
             except BaseException:
@@ -90,7 +90,9 @@ class Copier:
         finally:
             os.close(descriptor)
 
-    def _copy(self, name: bytes, descriptor: int, before: os.stat_result, written: int) -> Copied:
+    def _copy(self, name: bytes, descriptor: int, before: os.stat_result, temp: tuple[int, int]) -> Copied:
+        """Copy an open file to an open temp, which is given with the folder that it lies in."""
+        written, folder = temp
         sparse = self._sparse and is_sparse(before)
         for _ in range(_TRIES):
             # What was cloned is what is read, if nothing moves from before the one until after the other.
@@ -102,7 +104,7 @@ class Copier:
             if size == before.st_size and unmoved(before, after):
                 if sparse:
                     os.ftruncate(written, size)  # it may end with a hole
-                made = self._finish(written, before, xattrs)
+                made = self._finish(written, before, xattrs, folder)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
             before = after
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -125,7 +127,7 @@ class Copier:
     def _pass_by(self, chunk: memoryview | bytes) -> None:
         self._pace(len(chunk))
 
-    def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
+    def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
         if self._sync_each:
             # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
             self._keeper.apply(written, wanted, xattrs)
@@ -135,7 +137,7 @@ class Copier:
             made = self._keeper.dress(written, wanted, xattrs)
         if made.st_size != wanted.st_size:
             raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
-        self._room.check(written, made)
+        self._room.check(written, made, folder)
         return made
 
     def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> tuple[str, int]:

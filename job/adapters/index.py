@@ -10,11 +10,14 @@ speaks of.
 import contextlib
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
+from job.core.mounted import ByMount, Identity
+from job.core.mounted import decoded as identity_of
+from job.core.mounted import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.files import index_file
 
@@ -22,8 +25,11 @@ MOST_PARTS = 1 << 16
 """More is nonsense."""
 
 _SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
+_TABLES = ("folder", "records", "hard_link", "unheld")
 _TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
+_IDENTITY = "identity of "
+"""Facts about file systems: this, and the path of the mount point below the mirror's root, in hexadecimal."""
 
 
 class Index:
@@ -32,6 +38,7 @@ class Index:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._cursor = connection.cursor()
+        self._doubted: ByMount[bool] | None = None
         self.torn = ""
         """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
 
@@ -59,8 +66,15 @@ class Index:
         """Close the file."""
         self._db.close()
 
+    def doubt(self, points: Collection[bytes]) -> None:
+        """Say nothing from now on of file systems by their mount points, without forgetting it."""
+        others = {point: True for point in points if point}
+        self._doubted = ByMount(b"" in points, others) if points else None
+
     def summary(self, path: bytes) -> FolderSummary | None:
         """Give what is known of a folder; None if nothing usable is. Raises `OSError`."""
+        if self._doubted is not None and self._doubted.at(path):
+            return None
         try:
             # sqlite3 looks for a way to adapt bytes each time; it takes a bytearray as it is.
             row = self._cursor.execute(_SUMMARY, (bytearray(path),)).fetchone()
@@ -77,8 +91,10 @@ class Index:
         """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
         return self._text("SELECT rows FROM unheld WHERE path = ? AND part = ?", path, part)
 
-    def _text(self, query: str, *values: object) -> str:
-        row = self._row(query, *values)
+    def _text(self, query: str, path: bytes, part: int) -> str:
+        if self._doubted is not None and self._doubted.at(path):
+            return ""
+        row = self._row(query, path, part)
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
@@ -153,6 +169,49 @@ class Index:
         with contextlib.suppress(sqlite3.Error):  # at worst the next cycle audits once more
             self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_AUDITED, when))
 
+    @property
+    def identities(self) -> dict[bytes, Identity]:
+        """Give the file systems that the index speaks of, by the path of their mount point; the root's is empty.
+
+        Raises `OSError`.
+        """
+        query = "SELECT name, value FROM fact WHERE name LIKE ?"
+        try:
+            rows = self._cursor.execute(query, (_IDENTITY + "%",)).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._note(error)
+            return {}
+        found: dict[bytes, Identity] = {}
+        for name, value in rows:
+            with contextlib.suppress(ValueError, TypeError):
+                identity = identity_of(value)
+                if identity is not None:
+                    found[bytes.fromhex(name.removeprefix(_IDENTITY))] = identity
+        return found
+
+    def speak_of(self, identities: Mapping[bytes, Identity | None], forgotten: Collection[bytes]) -> None:
+        """Note file systems by their mount points, None for one that is no more, and forget what is known of some.
+
+        To forget that of the root's file system, whose path is empty, is to forget everything. Raises `OSError`.
+        """
+        try:
+            with self._transaction():
+                if b"" in forgotten:
+                    for table in _TABLES:
+                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
+                else:
+                    self._forget(forgotten)
+                for point, identity in identities.items():
+                    name = _IDENTITY + point.hex()
+                    if identity is None:
+                        self._db.execute("DELETE FROM fact WHERE name = ?", (name,))
+                    else:
+                        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, identity_text(identity)))
+        except sqlite3.Error as error:
+            if _means_damage(error):
+                self.torn = str(error)
+            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -167,7 +226,7 @@ class Index:
     def _forget(self, folders: Iterable[bytes]) -> None:
         # All that begins with the path and a slash lies before what begins with the path and the next character.
         ranges = [(path, path + b"/", path + b"0") for path in folders]
-        for table in ("folder", "records", "hard_link", "unheld"):
+        for table in _TABLES:
             query = f"DELETE FROM {table} WHERE path = ? OR (path > ? AND path < ?)"  # noqa: S608  # names of ours
             self._db.executemany(query, ranges)
 

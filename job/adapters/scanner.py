@@ -4,9 +4,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Self
 
 from job.core.entry import is_reserved, join
+from job.core.mounted import ByMount
 from job.core.record import Stamp
 from job.core.rules import Rules
 from job.core.spelling import Spelling
@@ -14,6 +16,7 @@ from job.files.crowd import fingerprint_of_sums, names_in, rows_named, whole_sum
 from job.files.listing import (
     Glance,
     Listing,
+    MirrorUnmountedError,
     NameNotHeldError,
     Row,
     Unlisted,
@@ -28,6 +31,27 @@ from job.files.listing import (
 from job.files.trail import Trail
 
 
+class Fits(NamedTuple):
+    """What fits one file system of a mirror."""
+
+    policy: bytes
+    """Mixed into fingerprints: other options, other fingerprints."""
+    spelling: Spelling | None
+    """By it names that the mirror cannot hold are left out, and told as unreadable."""
+
+    def salted(self, rules: bytes) -> Self:
+        """Give the same for some rules, by their digest."""
+        return self._replace(policy=hashlib.sha256(self.policy + rules).digest())
+
+
+_UNMOUNTED = (
+    "in the mirror a file system was mounted here, and is not mounted now; mount it, or, if it is not to come back, "
+    "remove the empty folder that is left"
+)
+_ANY = Fits(b"", None)
+_NONE: Mapping[bytes, Fits] = {}
+
+
 class Scanner:
     """Lists the folders below one root that are in scope."""
 
@@ -35,21 +59,24 @@ class Scanner:
         self,
         root: int,
         rules: Rules,
-        policy: bytes = b"",
+        fits: Fits = _ANY,
         *,
         cross_mounts: bool = False,
-        spelling: Spelling | None = None,
+        mounted: Mapping[bytes, Fits] = _NONE,
+        gone: Iterable[bytes] = (),
     ) -> None:
-        """Take an open root. `policy` is mixed into fingerprints: other options, other fingerprints.
+        """Take an open root, and what `fits` a mirror; another file system may be `mounted` at some paths in that.
 
-        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. By `spelling`
-        names that the mirror cannot hold are left out, and told as unreadable.
+        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. Folders whose
+        file system in the mirror is `gone` cannot be read: nothing may be copied to where it was.
         """
-        self._spelling = spelling
+        digest = rules.digest
+        salted = {point: each.salted(digest) for point, each in mounted.items()}
+        self._fits = ByMount(fits.salted(digest), salted, fits.spelling)
+        self._gone = frozenset(gone)
         self._trail = Trail(root)
         self._device = None if cross_mounts else os.fstat(root).st_dev
         self._rules = rules
-        self._policy = hashlib.sha256(policy + rules.digest).digest()
 
     def close(self) -> None:
         """Close what the walk opened; the root stays open."""
@@ -73,9 +100,10 @@ class Scanner:
     ) -> list[Row]:
         """Leave out what is out of scope, and, told in `refused`, what the mirror cannot hold."""
         rows = self._rules.in_scope(path, rows, folders)
-        if self._spelling is None:
+        spelling = self._fits.at(path).spelling
+        if spelling is None:
             return rows
-        faults = self._spelling.faults([row[0] for row in rows])
+        faults = spelling.faults([row[0] for row in rows])
         if not faults:
             return rows
         refused += [(name, NameNotHeldError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
@@ -83,9 +111,9 @@ class Scanner:
 
     def glance(self, path: bytes, share: int = 0) -> Glance:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
-        folder = self._trail.goto(path)
+        folder = self._opened(path)
         seen = os.fstat(folder)
-        salt = self._policy + stamp_of(seen)
+        salt = self._fits.at(path).policy + stamp_of(seen)
         if self._is_elsewhere(seen):
             return Glance(fingerprint_of([], salt), [], 0, 0, 0, mount=True)
         found = glance(folder, salt, lambda rows, folders: self._in_scope(path, rows, folders, []), share)
@@ -94,19 +122,23 @@ class Scanner:
 
     def list(self, path: bytes) -> Listing:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
-        folder = self._trail.goto(path)
+        folder = self._opened(path)
         before = os.fstat(folder)
+        salt = self._fits.at(path).policy + stamp_of(before)
         if self._is_elsewhere(before):
-            return Listing(path, [], [], before, fingerprint_of([], self._policy + stamp_of(before)), [])
+            return Listing(path, [], [], before, fingerprint_of([], salt), [])
         refused = Unreadable()
         entries, unreadable, linked = list_entries(
             folder, lambda rows, folders: self._in_scope(path, rows, folders, refused)
         )
         unreadable += refused
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
-        return Listing(
-            path, entries, folders, before, fingerprint_of(entries, self._policy + stamp_of(before)), unreadable, linked
-        )
+        return Listing(path, entries, folders, before, fingerprint_of(entries, salt), unreadable, linked)
+
+    def _opened(self, path: bytes) -> int:
+        if path in self._gone:
+            raise MirrorUnmountedError(errno.ENODEV, _UNMOUNTED)
+        return self._trail.goto(path)
 
     def _is_elsewhere(self, folder: os.stat_result) -> bool:
         return self._device is not None and folder.st_dev != self._device
@@ -117,7 +149,7 @@ class Scanner:
 
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
-        folder = self._trail.goto(path)
+        folder = self._opened(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
         rows = rows_named(folder, names, unreadable, linked)
         entries = entries_of(self._in_scope(path, rows, None, unreadable))

@@ -2,21 +2,26 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from job.adapters.index import Index
-from job.adapters.scanner import MirrorWatch
+from job.adapters.scanner import MirrorWatch, Scanner
 from job.app.tools import index_to_read, set_up, source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
-from job.core.entry import STATE_FOLDER
+from job.core.entry import STATE_FOLDER, join, printable
 from job.core.events import IndexRebuilt, MirrorProbed
+from job.core.mounted import Abilities, ByMount, Identity, Verdict, judge
 from job.core.outcome import Refusal
+from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
 from job.files import index_file, probe
+from job.files.crowd import names_in
+from job.files.file_systems import FileSystem, file_systems
 from job.files.index_file import IndexTorn, set_aside
 from job.files.private import open_ours
+from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench, Crew
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
@@ -35,24 +40,121 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
     with contextlib.ExitStack() as tidy:
         # What the mirror can hold is found out after the index was made: where it is known, there was one.
         known = probe.known(roots.mirror, roots.state)
-        memory = tidy.enter_context(_open_index(work, f"/proc/self/fd/{roots.state}", there_was_one=known is not None))
-        able = known or _probed(work, roots)
+        folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
+        memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
+        root = known or _probed(work, roots.mirror, roots.state)
+        systems = in_scope(roots.systems, work.pair, roots.source, root)
+        gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
+        if memory.torn:
+            opened.close()  # which sets it aside
+            memory = opened.enter_context(_open_index(work, folder, there_was_one=False))
+            gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
+        others = tuple((each.point, _able(work, roots, each)) for each in systems[1:])
+        able = Abilities(root, others, gone)
         bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
         yield replace(bench, recruit=recruit)
 
 
-def _probed(work: Assignment, roots: Roots) -> Capabilities:
-    """Find out what the mirror can hold."""
+def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
+    """Leave out file systems that are mounted in a mirror where nothing of its source goes, for they are not ours."""
+    if len(systems) <= 1:
+        return list(systems)
+    with contextlib.closing(source_scanner(pair, source, Abilities(root))) as scanner:
+        return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
+
+
+def _leads_to_folder(point: bytes, source: Scanner, root: Capabilities) -> bool:
+    *above, name = point.split(b"/")
+    if name == STATE_FOLDER or STATE_FOLDER in above:
+        return False
+    if not root.exact:
+        return True  # the source may spell it in another way
+    path = b""
+    for each in (*above, name):
+        try:
+            found = source.part(path, [each]).folders
+        except OSError:
+            return False
+        if not found:
+            return False
+        path = join(path, each)
+    return True
+
+
+def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
+    """Give what a file system below the mirror's root can hold."""
+    with contextlib.closing(Trail(roots.mirror)) as trail:
+        folder = trail.goto(system.point)
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
+        return probe.known(folder, roots.state, system.point) or _probed(work, folder, roots.state, system.point)
+
+
+def _believe_only_what_is_here(
+    memory: Index, systems: Sequence[FileSystem], work: Assignment, mirror: int
+) -> tuple[bytes, ...]:
+    """Forget what the index knows of other file systems than are mounted in the mirror now.
+
+    Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
+    for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
+    """
+    known, found = memory.identities, {each.point: each.identity for each in systems}
+    verdicts = {point: judge(known.get(point), identity) for point, identity in found.items()}
+    gone = _unmounted(memory, systems, mirror)
+    ended = [point for point in known if point not in found]
+    forgotten = [point for point, verdict in verdicts.items() if verdict is Verdict.OTHER]
+    forgotten += [point for point in ended if point not in gone]
+    fresh: dict[bytes, Identity | None] = {
+        point: found[point] for point, verdict in verdicts.items() if verdict is not Verdict.SAME
+    }
+    fresh |= {point: None for point in ended if point not in gone}
+    if not fresh:
+        return gone
+    surprising = [point for point in forgotten if memory.summary(point) is not None]
+    try:
+        memory.speak_of(fresh, forgotten)
+    except OSError:
+        if not memory.torn:
+            raise
+        return gone
+    for point in surprising:
+        where = f" at {printable(point)}" if point else ""
+        reason = f"another file system is mounted{where} than the one that it was made for"
+        if not known:
+            reason = "it does not say which file system it was made for"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+    if Verdict.MOVED in verdicts.values():
+        memory.set_audited(0.0)
+    return gone
+
+
+def _unmounted(memory: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
+    """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
+    here = {each.point for each in systems}
+    return tuple(point for point in memory.identities if point not in here and _is_empty_folder(point, mirror))
+
+
+def _is_empty_folder(point: bytes, mirror: int) -> bool:
+    try:
+        with contextlib.closing(Trail(mirror)) as trail:
+            return not any(names_in(trail.goto(point)))
+    except OSError:
+        return False
+
+
+def _probed(work: Assignment, folder: int, state: int, point: bytes = b"") -> Capabilities:
+    """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
     able = None
     try:
-        able = probe.probe(roots.mirror)
-        probe.remember(able, roots.mirror, roots.state)
+        able = probe.probe(folder)
+        probe.remember(able, folder, state, point)
     except OSError:
         # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
         return able or Capabilities()
     pair = work.pair.name
     lacks = tuple(able.lacks)
-    work.emit(MirrorProbed(cycle_id=work.cycle_id, pair=pair, file_system=able.file_system, lacks=lacks))
+    system = f"{able.file_system} mounted at {printable(point)}" if point else able.file_system
+    work.emit(MirrorProbed(cycle_id=work.cycle_id, pair=pair, file_system=system, lacks=lacks))
     return able
 
 
@@ -84,12 +186,14 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         state = _state_to_read(tidy, config, pair, mirror)
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.callback(index.close)
-        able = (state is not None and probe.known(mirror, state)) or Capabilities()
+        systems = systems_of(pair, source, mirror, state)
+        index.doubt(_others_than_known(index, systems))
+        able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
         scanner = source_scanner(pair, source, able)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
-        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=able)
+        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=by_mount(able))
 
 
 def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
@@ -113,7 +217,7 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
 
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
-    """Give what was found out of an open mirror; None if nothing was, or it cannot be read."""
+    """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
     try:
         folder = open_state(config, pair, mirror)
     except OSError:
@@ -122,6 +226,35 @@ def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities 
         return probe.known(mirror, folder)
     finally:
         os.close(folder)
+
+
+def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
+    """List the file systems of an open mirror that anything of its source goes to."""
+    return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
+
+
+def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> Abilities:
+    """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
+    with contextlib.closing(Trail(mirror)) as trail:
+        others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
+        return Abilities(_known(mirror, state), others)
+
+
+def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
+    return (state is not None and probe.known(folder, state, point)) or Capabilities()
+
+
+def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+    """Give the mount points of file systems that the index does not speak of."""
+    known = memory.identities
+    here = {each.point for each in systems}
+    others = [each.point for each in systems if judge(known.get(each.point), each.identity) is Verdict.OTHER]
+    return others + [point for point in known if point not in here]
+
+
+def by_mount(able: Abilities) -> ByMount[Capabilities]:
+    """Give what the file systems of a mirror can hold by the paths of folders in it."""
+    return ByMount(able.root, dict(able.others), None if able.root.exact else Spelling(able.root))
 
 
 def state_folder(config: Config, pair: Pair) -> str:

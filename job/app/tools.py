@@ -1,7 +1,9 @@
 """The tools of one process, main or worker: the adapters that the tasks work with."""
 
 import contextlib
+import errno
 import gc
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,9 +13,11 @@ from job.adapters.index import Index
 from job.adapters.leftovers import Leftovers
 from job.adapters.linkbook import LinkBook
 from job.adapters.pace import Pace
-from job.adapters.scanner import MirrorWatch, Scanner
+from job.adapters.scanner import Fits, MirrorWatch, Scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
+from job.core.entry import printable
+from job.core.mounted import Abilities
 from job.core.outcome import Refusal
 from job.core.rules import Rules
 from job.core.spelling import Spelling
@@ -21,8 +25,9 @@ from job.errors import IndexUnusable, Refused
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.index_file import IndexTorn
 from job.files.metadata import Keeper
+from job.files.trail import Trail, open_root
 from job.tasks.anchor import check_place
-from job.tasks.bench import Assignment, Bench, Tacho
+from job.tasks.bench import Assignment, Bench, Mounted, Tacho
 from job.tasks.gate import Roots
 
 
@@ -34,7 +39,7 @@ def collect_rarely() -> None:
 
 
 class MirrorSync:
-    """Syncs the file system of one mirror, by a descriptor that was open before the first write."""
+    """Syncs one file system of a mirror, by a descriptor that was open before the first write."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -47,20 +52,26 @@ class MirrorSync:
 
 @contextlib.contextmanager
 def set_up(
-    work: Assignment, roots: Roots, memory: Index, tacho: Tacho, mirror: Capabilities, slot: int = 0
+    work: Assignment, roots: Roots, memory: Index, tacho: Tacho, able: Abilities, slot: int = 0
 ) -> Iterator[Bench]:
-    """Make what one process needs, for a `mirror` that can do so much; `slot` is the worker's number, or 0."""
+    """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        source = source_scanner(pair, roots.source, mirror)
+        source = source_scanner(pair, roots.source, able)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
         leftovers = Leftovers(roots.state, slot)
         tidy.callback(leftovers.close)
-        keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid, grain_ns=mirror.mtime_grain_ns)
-        sync = MirrorSync(roots.mirror)
         pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
+
+        def mounted(point: bytes, mirror: Capabilities, root: int) -> Mounted:
+            tidy.callback(os.close, root)
+            check = partial(_check_mounted, point, root, roots.mirror)
+            return Mounted(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
+
+        others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
+        copyist, keeper, sync = _tools_for(pair, able.root, roots.mirror, pace)
         yield Bench(
             source_root=roots.source,
             mirror_root=roots.mirror,
@@ -68,25 +79,65 @@ def set_up(
             watch=watch,
             memory=memory,
             leftovers=leftovers,
-            copyist=Copier(
-                pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse
-            ),
+            copyist=copyist,
             keeper=keeper,
             sync=sync,
             linkbook=LinkBook,
-            mirror=mirror,
+            mirror=able.root,
+            mounted=others,
+            abilities=able,
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
         )
 
 
-def source_scanner(pair: Pair, root: int, mirror: Capabilities) -> Scanner:
-    """Give what lists the open root of a source, for a mirror that can do so much."""
+def _tools_for(pair: Pair, mirror: Capabilities, root: int, pace: Pace) -> tuple[Copier, Keeper, MirrorSync]:
+    """Make the tools for one file system of a mirror, of which a folder is open."""
+    keeper = keeper_for(pair, mirror)
+    sync = MirrorSync(root)
+    copier = Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse)
+    return copier, keeper, sync
+
+
+def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
+    """Give what carries metadata over to a file system that can hold so much."""
+    return Keeper(
+        security=pair.keep_security,
+        setuid=pair.keep_setuid,
+        grain_ns=mirror.mtime_grain_ns,
+        symlinks=mirror.symlink_metadata,
+    )
+
+
+def _opened(point: bytes, mirror: int) -> int:
+    """Open what is mounted in the open mirror, for this process alone."""
+    with contextlib.closing(Trail(mirror)) as trail:
+        return open_root(f"/proc/self/fd/{trail.goto(point)}")
+
+
+def _check_mounted(point: bytes, root: int, mirror: int) -> None:
+    try:
+        there = os.stat(point, dir_fd=mirror, follow_symlinks=False)
+    except OSError as error:
+        raise OSError(
+            errno.ESTALE, f"the file system in the mirror at {printable(point)} went away in mid-run"
+        ) from error
+    if not os.path.samestat(there, os.fstat(root)):
+        raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")
+
+
+def source_scanner(pair: Pair, root: int, able: Abilities) -> Scanner:
+    """Give what lists the open root of a source, for a mirror that is able to so much."""
+
+    def fits(mirror: Capabilities) -> Fits:
+        return Fits(pair.outlook + mirror.outlook, None if mirror.exact else Spelling(mirror))
+
     return Scanner(
         root,
         Rules(pair.exclude),
-        policy=pair.outlook + mirror.outlook,
         cross_mounts=pair.cross_mounts,
-        spelling=None if mirror.exact else Spelling(mirror),
+        fits=fits(able.root),
+        mounted={point: fits(mirror) for point, mirror in able.others},
+        gone=able.gone,
     )
 
 

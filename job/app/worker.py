@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from job.adapters.crew import Crew, Descriptor, Post
 from job.app.tools import collect_rarely, index_to_read, set_up
-from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.events import Event
+from job.core.mounted import Abilities
 from job.core.packed import Packed
 from job.errors import Stopped
 from job.files.trail import open_root
@@ -39,13 +39,13 @@ class Orders(NamedTuple):
     source: Descriptor
     mirror: Descriptor
     state: Descriptor
-    able: Capabilities
-    """What the mirror can hold."""
+    able: Abilities
+    """What the file systems of the mirror can hold."""
     verbose: bool
     slot: int
 
 
-def crew(work: Assignment, roots: Roots, able: Capabilities) -> Crew:
+def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:

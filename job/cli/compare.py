@@ -50,11 +50,11 @@ def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
         open_roots(pair, config.state_dir) as (source, mirror),
         lay_out_comparison(config, pair, source, mirror) as view,
     ):
-        if view.able.lacks and not as_json:
-            kind = view.able.file_system
-            click.echo(
-                f"# {pair.name}: not compared, since the mirror ({kind}) does not hold it: {', '.join(view.able.lacks)}"
-            )
+        for point, sight in view.by.items():
+            if sight.able.lacks and not as_json:
+                where = f" at {printable(point)}" if point else ""
+                kind, lacks = sight.able.file_system, ", ".join(sight.able.lacks)
+                click.echo(f"# {pair.name}: not compared, since the mirror{where} ({kind}) does not hold it: {lacks}")
         for difference in compare(view):
             counts[difference.what] += 1
             click.echo(_as_json(pair, difference) if as_json else _as_text(pair, difference))

@@ -14,6 +14,8 @@ class Capabilities(NamedTuple):
     normalises: bool = False
     """Whether names that differ in their Unicode normalisation only are one, or are kept in another form."""
     symlinks: bool = True
+    symlink_metadata: bool = True
+    """Whether owners and times of symlinks are their own; else they may go to what a symlink points to."""
     hard_links: bool = True
     fifos: bool = True
     """FIFOs and sockets."""
@@ -82,6 +84,7 @@ class Capabilities(NamedTuple):
             ("names that are not UTF-8", self.any_bytes),
             ("names that end with a dot or a space", self.trailing),
             ("symlinks", self.symlinks),
+            ("owners and times of symlinks", self.symlink_metadata),
             ("hard links", self.hard_links),
             ("FIFOs and sockets", self.fifos),
             ("devices", self.devices),

@@ -70,7 +70,7 @@ class PairFinished(PairEvent):
 
 
 class IndexRebuilt(PairEvent):
-    """The index was missing or unusable: contents are compared instead of believed."""
+    """The index was missing, unusable or about another file system: contents are compared instead of believed."""
 
     name = "index_rebuilt"
     level = "warning"
@@ -124,7 +124,7 @@ class MetadataNotKept(PairEvent):
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`."""
+    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks`, `symlink_metadata` or `specials`."""
     path: bytes
     error: str
 

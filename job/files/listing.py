@@ -43,6 +43,10 @@ class NameNotHeldError(OSError):
     """The mirror cannot hold such a name, or takes it for another one."""
 
 
+class MirrorUnmountedError(OSError):
+    """The file system that a folder's mirror lies on is not mounted."""
+
+
 class Listing(NamedTuple):
     """One folder of a source: everything in scope in it, sorted by name."""
 

@@ -1,7 +1,8 @@
 """Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`.
+file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
+`symlink_metadata`.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ _TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
 
 
 _NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
+_NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what the symlink points to")
 
 
 class Refused(NamedTuple):
@@ -47,11 +49,15 @@ class Refused(NamedTuple):
 class Keeper:
     """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
-    def __init__(self, *, security: bool = False, setuid: bool = False, grain_ns: int = 1) -> None:
+    def __init__(
+        self, *, security: bool = False, setuid: bool = False, grain_ns: int = 1, symlinks: bool = True
+    ) -> None:
         """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel.
 
-        `grain_ns` is to how many nanoseconds the mirror keeps times.
+        `grain_ns` is to how many nanoseconds the mirror keeps times. Without `symlinks` nothing is ever set on one, for
+        it would be set on what the link points to.
         """
+        self._symlinks = symlinks
         self._grain_ns = grain_ns
         self._bare = False
         self._security = security
@@ -87,6 +93,8 @@ class Keeper:
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
+        if not self._symlinks and stat.S_ISLNK(found.st_mode):
+            return True  # it cannot be given others
         return (
             abs(found.st_mtime_ns - wanted.st_mtime_ns) < self._grain_ns
             and _is_owned(found, wanted)
@@ -163,6 +171,9 @@ class Keeper:
     def apply_at(self, place: Place, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None) -> bool:
         """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
         before = os.fstat(place)
+        if not self._symlinks and stat.S_ISLNK(before.st_mode):
+            self.refused("symlink_metadata", _NOT_OF_ITS_OWN)
+            return False
         self._own(lambda uid, gid: os.chown(place.path, uid, gid), before, wanted)
         mode = self.mode_of(wanted.st_mode)
         changed = attributes is not None and self._set_attributes(place, attributes)
@@ -171,7 +182,8 @@ class Keeper:
             self._try("mode", 0, lambda: os.chmod(place.path, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
-            self._try("times", 0, lambda: os.utime(place.path, ns=times))
+            # That a link or device takes no times says nothing about files.
+            self._try("times", 1, lambda: os.utime(place.path, ns=times))
         return changed or _visible(os.fstat(place)) != _visible(before)
 
     def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> None:

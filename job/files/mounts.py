@@ -19,6 +19,10 @@ class Mount:
     type: str
     options: str
     """Of this mount and of the file system."""
+    number: int
+    """By which the kernel tells it from other mounts."""
+    source: str
+    """What is mounted: a device, a server's folder, or whatever the file system calls it."""
 
 
 def table() -> list[Mount]:
@@ -32,11 +36,18 @@ def table() -> list[Mount]:
 
 def _parse(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
-    _, _, device, root, point, own = before.split(b" ")[:6]
+    number, _, device, root, point, own = before.split(b" ")[:6]
     major, _, minor = device.partition(b":")
-    kind, *_, general = after.rstrip(b"\n").split(b" ")
-    options = os.fsdecode(own + b"," + general)
-    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), kind.decode("ascii"), options)
+    kind, source, *_, general = after.rstrip(b"\n").split(b" ")
+    return Mount(
+        device=(int(major), int(minor)),
+        root=_unescaped(root),
+        point=_unescaped(point),
+        type=kind.decode("ascii"),
+        options=os.fsdecode(own + b"," + general),
+        number=int(number),
+        source=os.fsdecode(_unescaped(source)),
+    )
 
 
 def _unescaped(path: bytes) -> bytes:
@@ -49,6 +60,31 @@ def file_system_type(device: int) -> str:
     """Name the type of the file system with this device number, such as `ext4`; empty if unknown."""
     wanted = os.major(device), os.minor(device)
     return next((mount.type for mount in table() if mount.device == wanted), "")
+
+
+def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None:
+    """Find the mount by which an open file or folder was reached, among those that were `listed` just now, or anew.
+
+    None if the kernel does not say.
+
+    Its device is the file system's own, also in a subvolume of btrfs, which has a device number for `stat` only.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            number = next(int(line.partition(b":")[2]) for line in file if line.startswith(b"mnt_id:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+    return next((mount for mount in (table() if listed is None else listed) if mount.number == number), None)
+
+
+def points_below(folder: int, listed: list[Mount]) -> list[bytes]:
+    """Give those of the `listed` mounts that are below an open folder, as paths from there; parents first."""
+    try:
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
+    except OSError:
+        return []
+    start = len(path.rstrip(b"/")) + 1
+    return sorted({each.point[start:] for each in listed if each.point != path and _lies_in(each.point, path)})
 
 
 def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:

@@ -4,12 +4,14 @@ Nothing is asked that would take room: a hole that is filled with zeros at once 
 believed as long as the file system, its mount options and the user are the same.
 """
 
+import errno
 import json
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from job.core.capabilities import Capabilities, capabilities_of
 from job.core.entry import TEMP_PREFIX
@@ -17,11 +19,11 @@ from job.files import mounts
 from job.files.atomic import create, replace_file, write_all
 from job.files.crowd import names_in
 from job.files.durable import fsync_folder, syncfs_means_something
-from job.files.trail import open_folder, open_name
+from job.files.trail import at_place, open_folder, open_name
 
 FILE_NAME = b"mirror.json"
 """In the state folder: what was found."""
-_FORMAT = 2
+_FORMAT = 3
 _FOLDER = TEMP_PREFIX + b"probe"
 _SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
 """Characters that some file system or other refuses."""
@@ -45,34 +47,48 @@ _ACL = struct.pack("<I", 2) + b"".join(
     )
 )
 """Of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
-_MOST_BYTES = 1 << 16
+_MOST_BYTES = 1 << 20
+_LINK_SECONDS = 1_234_567_890
+_TARGET_SECONDS = 1_000_000_000
+"""Even numbers, which FAT keeps, too."""
+_FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
+"""What nobody says of a symlink that exists, but of a target that does not."""
 
 
-def known(mirror: int, state: int) -> Capabilities | None:
-    """Give what was found out of an open mirror before; None if that does not hold any more."""
+def known(folder: int, state: int, point: bytes = b"") -> Capabilities | None:
+    """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
+
+    `point` is the path of its mount point below the mirror's root.
+    """
     try:
-        descriptor = open_name(FILE_NAME, state)
-    except OSError:
-        return None
-    try:
-        document = json.loads(os.read(descriptor, _MOST_BYTES))
-        return capabilities_of(document["capabilities"]) if document["key"] == _key(mirror) else None
+        stored = _stored(state)[os.fsdecode(point)]
+        return capabilities_of(stored["capabilities"]) if stored["key"] == _key(folder) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def remember(found: Capabilities, folder: int, state: int, point: bytes = b"") -> None:
+    """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
+    fsync_folder(folder)  # only the next probe would sweep the folder of this one
+    document: dict[str, object] = {}
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        document = dict(_stored(state))
+    document[os.fsdecode(point)] = {"key": _key(folder), "capabilities": found._asdict()}
+    replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
+
+
+def _stored(state: int) -> Any:  # whatever JSON can say
+    descriptor = open_name(FILE_NAME, state)
+    try:
+        return json.loads(os.read(descriptor, _MOST_BYTES))
     finally:
         os.close(descriptor)
 
 
-def remember(found: Capabilities, mirror: int, state: int) -> None:
-    """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
-    fsync_folder(mirror)  # only the next probe would sweep the folder of this one
-    document = {"key": _key(mirror), "capabilities": found._asdict()}
-    replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
-
-
 def probe(mirror: int) -> Capabilities:
     """Try out an open mirror folder. Raises `OSError` if nothing can be made in it."""
-    kind = mounts.file_system_type(os.fstat(mirror).st_dev)
+    mount = mounts.mount_of(mirror)
+    kind = mount.type if mount else mounts.file_system_type(os.fstat(mirror).st_dev)
     with _room(mirror) as folder:
         forbidden = _forbidden(folder)
         file = create(b"file", folder)
@@ -82,6 +98,7 @@ def probe(mirror: int) -> Capabilities:
             return Capabilities(
                 file_system=kind,
                 symlinks=_works(lambda: os.symlink("text", b"link", dir_fd=folder)),
+                symlink_metadata=_keeps_symlink_metadata(folder),
                 hard_links=_works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)),
                 fifos=_works(lambda: os.mkfifo(b"pipe", dir_fd=folder)),
                 devices=_works(lambda: os.mknod(b"device", stat.S_IFCHR | 0o600, os.makedev(1, 3), dir_fd=folder)),
@@ -105,12 +122,10 @@ def probe(mirror: int) -> Capabilities:
 
 
 def _key(mirror: int) -> list[object]:
-    seen = os.fstat(mirror)
-    device = os.major(seen.st_dev), os.minor(seen.st_dev)
-    mount = next((each for each in mounts.table() if each.device == device), None)
+    mount = mounts.mount_of(mirror)
     system = os.fstatvfs(mirror).f_fsid
     # An identity of its own is not everybody's; then the device has to do.
-    where = system or seen.st_dev
+    where = system or os.fstat(mirror).st_dev
     return [_FORMAT, where, mount.type if mount else "", mount.options if mount else "", os.geteuid()]
 
 
@@ -210,6 +225,43 @@ def _grain(file: int) -> int:
         os.utime(file, ns=(_FINE_NS, _FINE_NS))
     kept = os.fstat(file).st_mtime_ns
     return next((grain for grain in _GRAINS_NS if abs(kept - _FINE_NS) < grain and kept % grain == 0), _GRAINS_NS[-1])
+
+
+def _keeps_symlink_metadata(folder: int) -> bool:
+    """Find out whether owner and times of a symlink are its own, without a risk for anything outside of our folder.
+
+    A server that follows the link finds a file of ours, or nothing: the other two targets do not exist anywhere.
+    """
+    nowhere = b"truecopy-" + os.urandom(8).hex().encode("ascii")
+    try:
+        os.close(create(b"target", folder))
+        os.utime(b"target", (_TARGET_SECONDS, _TARGET_SECONDS), dir_fd=folder)
+        before = os.stat(b"target", dir_fd=folder)
+        links = {b"to-nothing": nowhere, b"to-nothing-else": b"/" + nowhere, b"to-target": b"target"}
+        for name, text in links.items():
+            os.symlink(text, name, dir_fd=folder)
+            if not _keeps_its_own(name, folder):
+                return False
+        after = os.stat(b"target", dir_fd=folder)
+    except OSError:
+        return True  # it has no symlinks, and nothing is ever set on one
+    return (before.st_mtime_ns, before.st_uid, before.st_gid) == (after.st_mtime_ns, after.st_uid, after.st_gid)
+
+
+def _keeps_its_own(link: bytes, folder: int) -> bool:
+    with at_place(link, folder) as place:
+        for uid in (os.geteuid(), _SOMEBODY):
+            try:
+                os.chown(place.path, uid, -1)
+            except OSError as error:
+                if error.errno in _FOLLOWED:
+                    return False
+        try:
+            os.utime(place.path, (_LINK_SECONDS, _LINK_SECONDS))
+        except OSError as error:
+            return error.errno not in _FOLLOWED
+    seen = os.stat(link, dir_fd=folder, follow_symlinks=False)
+    return abs(seen.st_mtime - _LINK_SECONDS) < 2  # noqa: PLR2004  # the coarsest grain there is
 
 
 def _is_sparse(file: int) -> bool:

@@ -39,7 +39,7 @@ class Act:
         self._bench = bench
         self._assignment = work
         self._meter = meter
-        self._commit = Commit(bench.memory, bench.sync, work, bench.check_place)
+        self._commit = Commit(bench.memory, bench.sync, work, bench.check_place, bench.mounted)
         self._out: dict[int, dict[int, set[bytes]]] = {}
         self._unvisited: dict[int, int] = {}
 
@@ -47,7 +47,7 @@ class Act:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
         bench = self._bench
         with closing(bench.linkbook()) as book:
-            known = Recall(bench.memory, bench.mirror)
+            known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
             hard_links = HardLinks(book, known, self._assignment.pair.policy)
             roots = bench.source_root, bench.mirror_root
             self._go(found, Rounds(found, known, hard_links, roots), team)

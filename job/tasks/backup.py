@@ -26,7 +26,7 @@ from job.core.events import (
 from job.core.outcome import Failure, Refusal, Result, failure_of, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
-from job.files.listing import Unlisted
+from job.files.listing import MirrorUnmountedError, Unlisted
 from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
@@ -222,6 +222,7 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
             continue  # gone between its parent's listing and its own; decided by the next cycle
         reason = failure_of(error)
         failed[reason] = failed.get(reason, 0) + 1
+        what = "" if isinstance(error, MirrorUnmountedError) else "the folder cannot be read: "
         work.emit(
             FileFailed(
                 cycle_id=work.cycle_id,
@@ -229,7 +230,7 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
-                error=f"the folder cannot be read: {error.strerror}",
+                error=f"{what}{error.strerror}",
             )
         )
     if failed:

@@ -17,9 +17,10 @@ from job.core.outcome import Failure, failure_of
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.crowd import has_name
 from job.files.durable import fsync_folder
+from job.files.mounts import mount_of
 from job.files.retired import remove_empty, retire
 from job.files.trail import Trail
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Assignment, Bench, Sync, Volume
 from job.tasks.commit import voided
 from job.tasks.errand import Onward, PartDone, Placed
 from job.tasks.finish import Settled, Work, finish, finish_part
@@ -32,6 +33,10 @@ _LARGE_BYTES = 1 << 20
 """A synced file of such a size leaves the page cache again: others need the room."""
 MOST_ENTRIES = 8192
 """Of folders that are done with, and these themselves: so many are held at most, changed or not."""
+_MOUNT_IN_THE_WAY = "a file system is mounted in the mirror under this name, or below it; unmount it"
+_VERSIONS_ELSEWHERE = (
+    "the mirror has a folder here, on another file system than the versions in .truecopy; move that folder away"
+)
 LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
 
@@ -45,11 +50,11 @@ class Batch:
         self._assignment = work
         self._trail = trail
         self._deliver = deliver
-        self._inexact = not bench.mirror.exact
         self._staged: list[Staged] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
-        self.tidings = Tidings(work, bench.keeper)
+        self.tidings = Tidings(work, bench)
+        self._volume: Volume | None = None
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.onward = Onward()
@@ -63,6 +68,21 @@ class Batch:
         self._errand = self._begun = 0
         self._ended: list[int] = []
         self._folders: list[FolderDone] = []
+
+    def turn_to(self, volume: Volume) -> None:
+        """Have what follows go to a file system; what went to another one is committed first.
+
+        So each is synced by itself, and what fails on the one does not void what is on the other.
+        """
+        if volume is self._volume:
+            return
+        if self._staged or self._closed or self._asides or self._folders or self.dirty:
+            self.commit()
+        self._volume = volume
+
+    @property
+    def _sync(self) -> Sync:
+        return self._bench.sync if self._volume is None else self._volume.sync
 
     def begin(self, errand: int) -> None:
         """Note for which errand everything is done from now on."""
@@ -95,7 +115,22 @@ class Batch:
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and tell a failed entry; its folder is looked at again next time."""
         work.sure, work.failure = False, reason
+        if reason is Failure.READ_ONLY and (told := self.why_read_only(work.listing.path)):
+            error = told
         self.tidings.fail(path, kind, reason, error)
+
+    def why_read_only(self, path: bytes) -> str:
+        """Say what in the mirror is read-only; empty if a folder was not reached by another mount than the root was."""
+        root = self._bench.mirror_root
+        try:
+            folder = self._trail.goto(path)
+            is_elsewhere = os.fstat(folder).st_dev != os.fstat(root).st_dev
+        except OSError:
+            return ""
+        mount, own = mount_of(folder), mount_of(root)
+        if mount is not None and own is not None and mount.number != own.number:
+            return f"the file system mounted at {printable(mount.point)} ({mount.type}) is read-only; mount it writable"
+        return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
 
     def open(self, work: Work) -> None:
         """Note the folder that is being worked on."""
@@ -115,6 +150,7 @@ class Batch:
 
     def announce(self, work: Work) -> None:
         """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
+        self.turn_to(work.volume)
         if work.announced:
             return
         with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
@@ -165,7 +201,7 @@ class Batch:
             else:
                 self._count(staged)
         batch = self._packed(done)
-        if self.dirty and self._bench.sync.each:
+        if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, placed)
         self._closed.clear()
         self._retract()
@@ -184,7 +220,8 @@ class Batch:
             rows=[rows for _, rows in done if rows is not None],
             events=events,
             tally=tally,
-            dirty=self.dirty and not self._bench.sync.each,
+            dirty=self.dirty and not self._sync.each,
+            volume=self._volume.number if self._volume else 0,
             retired=self.retired,
             onward=self.onward,
         )
@@ -207,7 +244,7 @@ class Batch:
         for work, temp in self._asides:
             try:
                 folder = self._trail.goto(work.listing.path)
-                if self._bench.sync.each:
+                if self._sync.each:
                     fsync_folder(folder)
                 os.unlink(temp, dir_fd=folder)
             except OSError:
@@ -226,10 +263,10 @@ class Batch:
         self.tidings.tell(staged.event)
 
     def _sync_or_void(self) -> None:
-        if not (self._staged or self._asides) or self._bench.sync.each:
+        if not (self._staged or self._asides) or self._sync.each:
             return
         try:
-            self._bench.sync.all()
+            self._sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
             message = f"the disk did not take it: {error}"
@@ -257,7 +294,7 @@ class Batch:
                 continue
             try:
                 folder = self._trail.goto(staged.work.listing.path)
-                found = self._bench.copyist.cold_checksum(staged.temp, folder)
+                found = staged.work.volume.copyist.cold_checksum(staged.temp, folder)
             except OSError as error:
                 self._unlink(staged)
                 self._fail_staged(staged, failure_of(error), f"could not be read back: {error}")
@@ -274,8 +311,8 @@ class Batch:
         try:
             folder = self._trail.goto(staged.work.listing.path)
             if staged.event.bytes >= _LARGE_BYTES:
-                self._bench.copyist.release(staged.temp, folder, staged.event.bytes)
-            if staged.fresh and self._inexact:
+                staged.work.volume.copyist.release(staged.temp, folder, staged.event.bytes)
+            if staged.fresh and staged.work.volume.spelling is not None:
                 staged.insist_on_none(folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
             made = staged.made(folder)
@@ -300,15 +337,30 @@ class Batch:
         try:
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError:
-            if not remove_empty(name, folder):
+            if not self._removed(name, folder):
                 self._retire(folder, path)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    @staticmethod
+    def _removed(name: bytes, folder: int) -> bool:
+        try:
+            return remove_empty(name, folder)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise OSError(errno.EBUSY, _MOUNT_IN_THE_WAY) from None
+            raise
 
     def _retire(self, folder: int, path: bytes) -> None:
         moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         root = self._bench.mirror_root
         is_new = not has_name(root, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
-        place = retire(path, folder, root, moment.encode("ascii"))
+        try:
+            place = retire(path, folder, root, moment.encode("ascii"))
+        except OSError as error:
+            if error.errno in {errno.EXDEV, errno.EBUSY}:
+                told = _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY
+                raise OSError(error.errno, told) from None
+            raise
         if is_new:
             # That moved the root's times, and the root may be finished already.
             source = os.fstat(self._bench.source_root)
@@ -341,7 +393,7 @@ class Batch:
         try:
             if work.portion is not None:
                 return finish_part(work, work.portion, self._trail.goto(path))
-            folder, rows, changed = finish(work, self._trail.goto(path), self._bench.keeper)
+            folder, rows, changed = finish(work, self._trail.goto(path))
         except OSError as error:
             self.fail(work, path, Kind.FOLDER, failure_of(error), str(error))
             return None

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
+from job.core.mounted import Abilities, ByMount
 from job.core.outcome import Result
 from job.core.plan import Means
 from job.core.record import Compared, Copied, FolderDone, FolderSummary, Linked, Member, Record, RowsDone, Stamp
+from job.core.spelling import Spelling
 from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
 
@@ -113,6 +115,21 @@ class Sync(Protocol):
 
     def all(self) -> None:
         """Sync the whole file system; raises `OSError` if anything was not written."""
+
+
+class Mounted(NamedTuple):
+    """A file system that is mounted below the mirror's root, with the tools for it."""
+
+    point: bytes
+    """Path of its mount point below the root."""
+    root: int
+    """Open descriptor of the folder that is mounted there."""
+    mirror: Capabilities
+    copyist: Copyist
+    keeper: Keeper
+    sync: Sync
+    check: Callable[[], None]
+    """Raises `OSError` if its mount point does not lead to it any more."""
 
 
 class Notes(Protocol):
@@ -239,6 +256,9 @@ class NoWall:
         """Do nothing."""
 
 
+_ABLE = Abilities(Capabilities())
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What the work on one pair needs."""
@@ -258,6 +278,10 @@ class Bench:
     """What the mirror can hold."""
     check_place: Callable[[], None]
     """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
+    mounted: Sequence[Mounted] = ()
+    """Other file systems in the mirror."""
+    abilities: Abilities = _ABLE
+    """What each of them can hold, for workers."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 
@@ -280,6 +304,43 @@ class Assignment:
     """Entries of a job from which workers pay."""
     stall_seconds: float = 0.0
     """How long a worker may be silent while it has something to do; 0 for as long as it likes."""
+
+
+class Volume(NamedTuple):
+    """One file system of the mirror, with all that is to be known of it and the tools for it."""
+
+    number: int
+    """0 for the one that holds the mirror's root, else its place among those mounted, from 1 on."""
+    mirror: Capabilities
+    copyist: Copyist
+    keeper: Keeper
+    sync: Sync
+    means: Means
+    spelling: Spelling | None
+    """None if it holds every name as it is."""
+    notes_nothing: bool
+    """Whether it holds all that there is to know of files and symlinks."""
+
+
+def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
+    """Give the file systems of a mirror by the paths of folders in it."""
+
+    def volume(number: int, of: Bench | Mounted) -> Volume:
+        mirror = of.mirror
+        return Volume(
+            number=number,
+            mirror=mirror,
+            copyist=of.copyist,
+            keeper=of.keeper,
+            sync=of.sync,
+            means=means_of(pair, mirror),
+            spelling=None if mirror.exact else Spelling(mirror),
+            notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
+        )
+
+    others = {each.point: volume(number, each) for number, each in enumerate(bench.mounted, 1)}
+    root = volume(0, bench)
+    return ByMount(root, others, root.spelling)
 
 
 def means_of(pair: Pair, mirror: Capabilities) -> Means:

@@ -4,7 +4,7 @@ One sync and one transaction serve all batches that came meanwhile. Only the mai
 one writer and the events one order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from job.core.entry import Kind
@@ -12,7 +12,7 @@ from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, Metad
 from job.core.outcome import Failure, failure_of
 from job.core.record import FolderDone
 from job.tasks.anchor import PlaceLost
-from job.tasks.bench import Assignment, Memory, Sync
+from job.tasks.bench import Assignment, Memory, Mounted, Sync
 from job.tasks.errand import Placed
 
 
@@ -20,16 +20,25 @@ class Commit:
     """Commits the batches of one pair."""
 
     def __init__(
-        self, memory: Memory, sync: Sync, work: Assignment, check_place: Callable[[], None] = lambda: None
+        self,
+        memory: Memory,
+        sync: Sync,
+        work: Assignment,
+        check_place: Callable[[], None] = lambda: None,
+        mounted: Sequence[Mounted] = (),
     ) -> None:
-        """`check_place` raises `PlaceLost` where nothing can be believed any more."""
+        """`check_place` raises `PlaceLost` where nothing can be believed any more.
+
+        `sync` is for the file system of the mirror's root, and `mounted` are others in it.
+        """
+        self._mounted = mounted
         self._check_place = check_place
         self._memory = memory
         self._sync = sync
         self._work = work
         self._not_kept: set[str] = set()
-        self._unsafe_to = 0
-        self._unsafe_until_ns: int | None = None
+        self._unsafe: dict[int, tuple[int, int]] = {}
+        """By file system where a sync failed: the latest errand then, and when that was, in nanoseconds."""
         self.given = 0
         """The latest errand that somebody was sent on."""
 
@@ -44,13 +53,7 @@ class Commit:
             for batch in batches:
                 self._tell(self._voided(batch, Failure.SYNC, error.message))
             raise
-        batches = [self._trusted(batch) for batch in batches]
-        try:
-            if any(batch.dirty for batch in batches):
-                self._sync.all()
-        except OSError as error:
-            self._unsafe_to, self._unsafe_until_ns = self.given, self._work.now_ns()
-            batches = [self._voided(batch, Failure.SYNC, str(error)) for batch in batches]
+        batches = self._synced([self._trusted(batch) for batch in batches])
         rows = [each for batch in batches for each in batch.rows]
         try:
             folders = self._changed([folder for batch in batches for folder in batch.folders])
@@ -64,6 +67,21 @@ class Commit:
             self._tell(batch)
         return batches
 
+    def _synced(self, batches: list[Placed]) -> list[Placed]:
+        for volume in {batch.volume for batch in batches}:
+            try:
+                if volume:
+                    self._mounted[volume - 1].check()
+                if any(batch.dirty for batch in batches if batch.volume == volume):
+                    (self._mounted[volume - 1].sync if volume else self._sync).all()
+            except OSError as error:
+                self._unsafe[volume] = self.given, self._work.now_ns()
+                batches = [
+                    self._voided(batch, Failure.SYNC, str(error)) if batch.volume == volume else batch
+                    for batch in batches
+                ]
+        return batches
+
     def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
         # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
         with self._memory.looking():
@@ -71,10 +89,16 @@ class Commit:
 
     def _trusted(self, batch: Placed) -> Placed:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
-        if self._unsafe_until_ns is not None and batch.since_ns < self._unsafe_until_ns:
-            return self._voided(batch, Failure.SYNC, "an earlier sync failed")
-        if batch.begun <= self._unsafe_to:
-            return _unremembered(batch)
+        for volume, (errand, until_ns) in self._unsafe.items():
+            is_under_way = batch.since_ns < until_ns
+            if not is_under_way and batch.begun > errand:
+                continue
+            if batch.volume == volume and is_under_way:
+                return self._voided(batch, Failure.SYNC, "an earlier sync failed")
+            if batch.volume == volume:
+                return _unremembered(batch)
+            # Names that were linked are told with whatever batch comes next.
+            batch = replace(batch, onward=replace(batch.onward, linked=[]))
         return batch
 
     def _voided(self, batch: Placed, reason: Failure, error: str) -> Placed:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
+from job.core.mounted import ByMount
 from job.core.outcome import failure_of
-from job.core.plan import not_held
+from job.core.plan import Means, not_held
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
@@ -24,7 +25,7 @@ from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
 from job.files.trail import Trail, single
-from job.tasks.bench import Book, Copyist, Source, means_of
+from job.tasks.bench import Book, Copyist, Source
 from job.tasks.parts import Sorter, names_of, parts_for
 
 
@@ -58,6 +59,17 @@ WHATS = (
 HARMLESS = {"extra", "not_held"}
 
 
+class Sight(NamedTuple):
+    """What a comparison needs for one file system of the mirror."""
+
+    able: Capabilities
+    copyist: Copyist
+    keeper: Keeper
+    means: Means
+    spelling: Spelling | None
+    """None if it holds every name as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a comparison of one pair needs."""
@@ -66,9 +78,7 @@ class View:
     source: Source
     source_root: int
     mirror_root: int
-    copyist: Copyist
-    keeper: Keeper
-    able: Capabilities
+    by: ByMount[Sight]
     book: Book
 
 
@@ -83,8 +93,8 @@ class _Comparison:
         self._view = view
         self._sources = sources
         self._mirrors = mirrors
-        self._spelling = None if view.able.exact else Spelling(view.able)
-        self._means = means_of(view.pair, view.able)
+        self._at = view.by.root
+        """What there is to know of the file system that the folder under comparison lies on in the mirror."""
         self._keys: set[bytes] = set()
         """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
 
@@ -94,6 +104,7 @@ class _Comparison:
             path = waiting.pop()
             below: list[bytes] = []
             self._keys.clear()
+            self._at = self._view.by.at(path)
             try:
                 for listing in self._listings(path):
                     yield from self._listed(listing)
@@ -111,7 +122,7 @@ class _Comparison:
         with suppress(Huge):
             yield source.list(path)
             return
-        key = None if self._spelling is None else self._spelling.key
+        key = None if self._at.spelling is None else self._at.spelling.key
         sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
         for names in source.names(path):
             sorter.add(names)
@@ -120,8 +131,8 @@ class _Comparison:
 
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
-        if self._spelling is not None:
-            self._keys.update(self._spelling.key(entry.name) for entry in listing.entries)
+        if self._at.spelling is not None:
+            self._keys.update(self._at.spelling.key(entry.name) for entry in listing.entries)
         for name, error in listing.unreadable:
             what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
             yield Difference(join(path, name), Kind.FILE, what, str(error.strerror or error))
@@ -140,7 +151,7 @@ class _Comparison:
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
             if entry.name in several and there is not None and entry.kind is not Kind.FOLDER:
                 members.append(Member(entry.inode, path, 0, entry.name, 0, there.inode, None))
-        if members and self._view.able.hard_links:
+        if members and self._at.able.hard_links:
             self._view.book.add(members)
 
     # One entry --------------------------------------------------------------------------------------------------------
@@ -151,7 +162,7 @@ class _Comparison:
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
-        elif why := not_held(entry, self._means):
+        elif why := not_held(entry, self._at.means):
             yield Difference(path, kind, "not_held", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
@@ -164,7 +175,7 @@ class _Comparison:
         source, mirror = at
         try:
             if entry.kind is Kind.FILE:
-                found = self._view.copyist.compare(entry, source, there, mirror)
+                found = self._at.copyist.compare(entry, source, there, mirror)
                 if not found.same:
                     yield Difference(path, entry.kind, "content", f"the source's checksum is {found.checksum}")
             else:
@@ -189,16 +200,18 @@ class _Comparison:
     def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         yield from self._metadata(path, entry.kind, ours, theirs)
-        if self._view.able.keeps_attributes:
-            of = self._view.keeper.attributes_of
+        if self._at.able.keeps_attributes:
+            of = self._at.keeper.attributes_of
             if of(place_of(entry.name, at[0])) != of(place_of(entry.name, at[1])):
                 yield Difference(path, entry.kind, "attributes", "")
 
     def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:
-        able, keeper = self._view.able, self._view.keeper
+        able, keeper = self._at.able, self._at.keeper
         wanted, found = keeper.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
         if able.modes and kind is not Kind.SYMLINK and wanted != found:
             yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
+        if kind is Kind.SYMLINK and not able.symlink_metadata:
+            return
         if able.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
             detail = f"{theirs.st_uid}:{theirs.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
             yield Difference(path, kind, "owner", detail)
@@ -212,8 +225,8 @@ class _Comparison:
             return  # told already
         source = self._sources.goto(path)
         yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror))
-        of = self._view.keeper.attributes_of
-        if self._view.able.keeps_attributes and of(source) != of(mirror):
+        of = self._at.keeper.attributes_of
+        if self._at.able.keeps_attributes and of(source) != of(mirror):
             yield Difference(path, Kind.FOLDER, "attributes", "")
 
     # The rest ---------------------------------------------------------------------------------------------------------
@@ -235,16 +248,19 @@ class _Comparison:
 
     def _respelled(self, name: bytes) -> bool:
         """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""
-        return self._spelling is not None and self._spelling.key(name) in self._keys
+        return self._at.spelling is not None and self._at.spelling.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
         book = self._view.book
         for inode in book.inodes():
             members = book.of_file(inode)
-            theirs = {each.mirror for each in members}
+            # Names on different file systems of the mirror cannot share a file there.
+            theirs: dict[Sight, set[int | None]] = {}
+            for each in members:
+                theirs.setdefault(self._view.by.at(each.path), set()).add(each.mirror)
             for each in members:
                 path = join(each.path, each.name)
-                if len(theirs) > 1:
+                if len(theirs[self._view.by.at(each.path)]) > 1:
                     yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
                 elif each.mirror is not None and book.owner_of(each.mirror) != inode:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")

@@ -37,14 +37,15 @@ class Place:
     mirror: int
     names: int = 1
     """Names in the mirror that are meant to share what one of them stands for."""
+    mode: int = 0
+    """st_mode of the mirror folder, as it was found."""
 
 
 _OWNER_MAY_CHANGE = 0o300
 
 
-def make_writable(mirror: int) -> bool:
-    """Make an open mirror folder writable for its owner, if it was not, as far as that can be done; True if so."""
-    mode = os.fstat(mirror).st_mode
+def make_writable(mirror: int, mode: int) -> bool:
+    """Make an open mirror folder writable for its owner, if its st_mode says it is not, where possible; True if so."""
     if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
         return False
     with suppress(OSError):  # then the entries fail one by one, each with its own words
@@ -70,8 +71,6 @@ class Deeds:
         self._assignment = work
         self._batch = batch
         self._tacho = tacho
-        self._likeness = Likeness(bench.copyist)
-        self._notes = not bench.mirror.keeps_attributes
         self._run = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
@@ -85,8 +84,8 @@ class Deeds:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._do(place, step, mirror, record)
-            if self._notes and step.action is not Action.KEEP:
-                self.note_attributes(place, step.entry)
+            if step.action is not Action.KEEP:
+                self.note_unheld(place, step.entry)
         except ChangedWhileReadError as error:
             self._fail(place, step, Failure.CHANGED_DURING_COPY, str(error))
         except FileNotFoundError as error:
@@ -97,16 +96,22 @@ class Deeds:
         except OSError as error:
             reason = failure_of(error)
             self._fail(place, step, reason, str(error))
-            if reason is Failure.READ_ONLY:
+            if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._assignment.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
 
-    def note_attributes(self, place: Place, entry: Entry) -> None:
-        """Note the attributes of a file, if the mirror does not hold such."""
-        if self._notes and entry.kind is Kind.FILE:
+    def note_unheld(self, place: Place, entry: Entry) -> None:
+        """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
+        volume = place.work.volume
+        if volume.notes_nothing:
+            return
+        if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
             place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
+        elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
+            with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
+                place.work.unheld[entry.name] = unheld_of(entry, place.source, self._bench.keeper)
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
@@ -123,7 +128,7 @@ class Deeds:
                 self._skip(place, step, Skip.SPECIAL_FILE)
             case Action.NOTE:
                 what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
-                self._bench.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+                place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
                 self._batch.tidings.note_refusals(self._path(place, step.entry))
                 place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source, self._bench.keeper)
                 self._skip(place, step, Skip.NOT_HELD)
@@ -165,7 +170,7 @@ class Deeds:
 
     def _copy(self, place: Place, step: Step, *, fresh: bool = False) -> None:
         entry, started_ns = step.entry, self._assignment.now_ns()
-        most = self._bench.mirror.largest_file
+        most = place.work.volume.mirror.largest_file
         if most and entry.size > most:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
@@ -200,7 +205,7 @@ class Deeds:
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
             try:
-                copyist = self._bench.copyist
+                copyist = place.work.volume.copyist
                 if entry.kind is Kind.FILE:
                     return copyist.copy(entry, place.source, place.mirror, temp)
                 make = copyist.copy_link if entry.kind is Kind.SYMLINK else copyist.copy_special
@@ -218,7 +223,8 @@ class Deeds:
             raise AssertionError
         started_ns = self._assignment.now_ns()
         both = step.action is Action.COMPARE_BOTH
-        found = self._likeness.judge(step.entry, place.source, mirror, place.mirror if both else None, record)
+        volume = place.work.volume
+        found = Likeness(volume.copyist).judge(step.entry, place.source, mirror, place.mirror if both else None, record)
         if not found.same:
             drift = step.drift if found.drifted else None
             reason = step.reason if drift or both else f"content changed: {step.reason}"
@@ -226,7 +232,7 @@ class Deeds:
             return
         made, mended = found.alike, False
         if made is None:
-            answer = mend(self._bench.keeper, step.entry, place.source, mirror, place.mirror, place.names)
+            answer = mend(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return

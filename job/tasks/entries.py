@@ -6,7 +6,7 @@ from job.core.plan import decide, is_as_known
 from job.core.record import Record
 from job.errors import Stopped
 from job.tasks.batch import Batch
-from job.tasks.bench import Assignment, Bench, means_of
+from job.tasks.bench import Assignment, Bench
 from job.tasks.deeds import Deeds, Place
 from job.tasks.errand import Links
 from job.tasks.finish import Settled
@@ -18,7 +18,6 @@ class Entries:
     def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair, bench.mirror)
         self._batch = batch
         self._deeds = deeds
 
@@ -35,7 +34,7 @@ class Entries:
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)
             if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
-                self._deeds.note_attributes(place, entry)
+                self._deeds.note_unheld(place, entry)
                 continue
             if links is not None and entry.name in place.work.linked:
                 # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
@@ -43,7 +42,7 @@ class Entries:
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, self._means)
+            step = decide(join(listing.path, entry.name), entry, mirror, record, place.work.volume.means)
             self._deeds.do(place, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
@@ -74,7 +73,7 @@ class Entries:
         self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
     ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
-        work, means = place.work, self._means
+        work, means = place.work, place.work.volume.means
         if self._assignment.verbose or not records:
             return work.listing.entries
         to_do, size = [], 0

@@ -182,6 +182,8 @@ class Placed:
     """Folders that left the mirror's tree, with all that was in them."""
     dirty: bool = False
     """Whether anything was written that has to be synced."""
+    volume: int = 0
+    """The file system of the mirror that all of it lies on."""
     onward: Onward = field(default_factory=Onward)
 
 

@@ -10,11 +10,11 @@ from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
-from job.core.spelling import Spelling
 from job.core.unheld import Unheld
 from job.files.crowd import fingerprint_of_sums, sums_of
 from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
+from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
 
 
@@ -35,6 +35,8 @@ class Work:
 
     listing: Listing
     xattrs: dict[bytes, bytes]
+    volume: Volume
+    """The file system that its mirror lies on."""
     settled: dict[bytes, Settled] = field(default_factory=dict)
     kept: dict[bytes, Record] = field(default_factory=dict)
     """Records that go on as they were."""
@@ -45,8 +47,6 @@ class Work:
     specials: int = 0
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
-    spelling: Spelling | None = None
-    """Of a mirror that takes different names for the same."""
     policy: str = ""
     """Options under which the mirror is made."""
     linked: set[bytes] = field(default_factory=set)
@@ -77,20 +77,20 @@ class Portion(NamedTuple):
     """The mirror's entries, as they were when the part was begun."""
 
 
-def finish(work: Work, folder: int, keeper: Keeper) -> tuple[FolderDone, RowsDone | None, bool]:
+def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     """Give an open mirror folder its metadata and look at what is there now; True if the folder itself was changed.
 
     Raises `OSError`.
     """
     listing = work.listing
     before = stamp_of(os.fstat(folder))
-    keeper.apply(folder, listing.folder, work.xattrs)
+    work.volume.keeper.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
     named = {entry.name: entry for entry in present}
-    if work.spelling is not None:
-        named = work.spelling.matched([entry.name for entry in listing.entries], named)
+    if work.volume.spelling is not None:
+        named = work.volume.spelling.matched([entry.name for entry in listing.entries], named)
     records = _records(work, named)
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.sure else b"",

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
 from job.files.durable import others_may_reach
+from job.files.file_systems import FileSystem, file_systems
 from job.files.listing import Glance
 from job.files.private import open_ours
 from job.files.trail import open_root, single
@@ -43,6 +44,8 @@ class Roots:
     state: int
     lease: "Lease | None" = None
     """Where other machines may reach the mirror."""
+    systems: Sequence[FileSystem] = ()
+    """The file systems of the mirror, the root's first; looked up before the wall is put up around the work."""
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def enter(
 
                 home = _lease_home(doors, pair, (mirror, state), started, inside=state_dir is None)
                 lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
-        yield Roots(source, mirror, state, lease)
+        yield Roots(source, mirror, state, lease, file_systems(mirror))
 
 
 def _lease_home(doors: ExitStack, pair: Pair, roots: tuple[int, int], started: float, *, inside: bool) -> int:

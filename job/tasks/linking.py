@@ -19,7 +19,7 @@ from job.files.durable import fsync_folder
 from job.files.listing import entry_of
 from job.files.trail import Trail, single
 from job.tasks.batch import Batch
-from job.tasks.bench import Assignment, Bench, means_of
+from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.errand import Group, LinkUp
 from job.tasks.finish import Work
@@ -71,7 +71,7 @@ class Linker:
     def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair, bench.mirror)
+        self._volumes = volumes_of(bench, work.pair)
         self._batch = batch
         self._deeds = deeds
         self._sources = Trail(bench.source_root)
@@ -117,7 +117,7 @@ class Linker:
         for number, name in enumerate(names):
             if self._assignment.stop():
                 raise Stopped("stopped between two files")
-            step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
+            step = decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
             if name.taken:
                 step = Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
             self._do(name, step, shares[name.usable])
@@ -136,7 +136,8 @@ class Linker:
         if not listing.entries or listing.entries[0].inode != member.inode:
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
-        work = Work(listing, {}, policy=self._assignment.pair.policy, again=member.counted)
+        volume = self._volumes.at(path)
+        work = Work(listing, {}, volume, policy=self._assignment.pair.policy, again=member.counted)
         try:
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
@@ -150,8 +151,9 @@ class Linker:
     def _do(self, name: _Name, step: Step, names: int) -> None:
         path = name.member.path
         try:
+            self._batch.turn_to(name.work.volume)
             place = Place(name.work, self._sources.goto(path), self._writable(path), names)
-            self._bench.keeper.leave()
+            name.work.volume.keeper.leave()
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
             return
@@ -159,7 +161,7 @@ class Linker:
 
     def _writable(self, path: bytes) -> int:
         folder = self._mirrors.goto(path)
-        self._batch.dirty |= make_writable(folder)
+        self._batch.dirty |= make_writable(folder, os.fstat(folder).st_mode)
         return folder
 
     def _outcome(self, name: _Name, action: Action) -> Record | None:
@@ -227,9 +229,9 @@ class Linker:
             if error.errno not in _NO_LINKS:
                 raise
             # It is compared then, as if it had no other names; inode numbers alone prove no drift.
-            self._bench.keeper.refused("hard_links", error)
+            name.work.volume.keeper.refused("hard_links", error)
             self._batch.tidings.note_refusals(name.path)
-            step = decide(name.path, name.entry, name.mirror, name.member.record, self._means)
+            step = decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
             self._do(name, step, 1)
             return step.action
         self._put(name, temp, folder, record.mirror)
@@ -246,7 +248,7 @@ class Linker:
                 os.unlink(temp, dir_fd=folder)
             raise
         self._batch.dirty = True
-        if self._bench.sync.each:
+        if name.work.volume.sync.each:
             fsync_folder(folder)
 
     def _tell(self, first: _Name, name: _Name, record: Record) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
+from job.core.mounted import ByMount
 from job.core.outcome import failure_of
 from job.core.plan import Action, decide
 from job.core.rows import decoded
@@ -31,8 +32,8 @@ class Preview:
     watch: Watch
     mirror_root: int
     memory: Memory
-    mirror: Capabilities
-    """What the mirror can hold, as far as that is known."""
+    mirror: ByMount[Capabilities]
+    """What the file systems of the mirror can hold, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
 
 def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
-    means = means_of(view.pair, view.mirror)
+    means = means_of(view.pair, view.mirror.at(path))
     try:
         for listing, rows in _listings(view, path, huge=change.huge):
             for unknown, trouble in listing.unreadable:

@@ -4,16 +4,15 @@ from job.core.entry import Kind
 from job.core.events import Event, FileFailed, MetadataNotKept
 from job.core.outcome import Failure
 from job.core.tally import Counts, Tally
-from job.files.metadata import Keeper
-from job.tasks.bench import Assignment
+from job.tasks.bench import Assignment, Bench
 
 
 class Tidings:
     """Events and counts of one pair that wait for a commit."""
 
-    def __init__(self, work: Assignment, keeper: Keeper) -> None:
+    def __init__(self, work: Assignment, bench: Bench) -> None:
         self._work = work
-        self._keeper = keeper
+        self._keepers = [bench.keeper, *(each.keeper for each in bench.mounted)]
         self._waiting: list[Event] = []
         self.counts = Counts()
         self.lost_folders: set[bytes] = set()
@@ -41,12 +40,13 @@ class Tidings:
 
     def note_refusals(self, path: bytes) -> None:
         """Tell of metadata that the mirror would not take, first met at `path`."""
-        for what, error in self._keeper.news():
-            self.tell(
-                MetadataNotKept(
-                    cycle_id=self._work.cycle_id, pair=self._work.pair.name, what=what, path=path, error=error
+        for keeper in self._keepers:
+            for what, error in keeper.news():
+                self.tell(
+                    MetadataNotKept(
+                        cycle_id=self._work.cycle_id, pair=self._work.pair.name, what=what, path=path, error=error
+                    )
                 )
-            )
 
     def take(self) -> tuple[list[Event], Tally]:
         """Give everything that waits, and what it adds up to, to be told with the commit."""

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
-from job.core.outcome import failure_of
+from job.core.outcome import Failure, failure_of
 from job.core.plan import decide
 from job.core.record import Record
 from job.core.rows import decoded
-from job.core.spelling import Spelling
 from job.core.unheld import FOLDER
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
@@ -21,8 +20,9 @@ from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_finge
 from job.files.trail import Trail
 from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
-from job.tasks.bench import Assignment, Bench, Tacho, means_of
+from job.tasks.bench import Assignment, Bench, Tacho, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
+from job.tasks.devices import Devices
 from job.tasks.entries import Entries
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
 from job.tasks.finish import Portion, Work, finish_whole
@@ -39,14 +39,14 @@ class Visitor:
     def __init__(self, bench: Bench, work: Assignment, tacho: Tacho, deliver: Callable[[Placed], None]) -> None:
         self._bench = bench
         self._assignment = work
-        self._means = means_of(work.pair, bench.mirror)
+        self._volumes = volumes_of(bench, work.pair)
+        self._devices = Devices(bench)
         self._sources = Trail(bench.source_root)
         self._mirrors = Trail(bench.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
         self._deeds = Deeds(bench, work, self._batch, tacho)
-        self._spelling = None if bench.mirror.exact else Spelling(bench.mirror)
         self._entries = Entries(bench, work, self._batch, self._deeds)
         self._linker = Linker(bench, work, self._batch, self._deeds)
         self._tacho = tacho
@@ -126,7 +126,7 @@ class Visitor:
         if place is None:
             return
         try:
-            present, shared = self._mirror_entries(place.mirror)
+            present, shared = self._mirror_entries(place)
         except Huge:
             self._batch.onward.grown.append((path, visit.fingerprint))
             return
@@ -147,16 +147,17 @@ class Visitor:
         """Go on from what was noted of what the mirror cannot hold."""
         work = place.work
         work.noted = noted
-        if part == 0 and not self._bench.mirror.keeps_metadata:
+        if part == 0 and not work.volume.mirror.keeps_metadata:
             work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
-        if self._spelling is None:
+        spelling = place.work.volume.spelling
+        if spelling is None:
             return present
-        found = self._spelling.matched([entry.name for entry in place.work.listing.entries], present)
+        found = spelling.matched([entry.name for entry in place.work.listing.entries], present)
         for name, held in zip(found, present, strict=True):
-            if name != held and self._spelling.respelled(name, held):
+            if name != held and spelling.respelled(name, held):
                 with suppress(OSError):  # it goes on under its old spelling
                     os.rename(held, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
                     self._batch.dirty = True
@@ -171,21 +172,21 @@ class Visitor:
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
-        listing = place.work.listing
+        listing, means = place.work.listing, place.work.volume.means
         place.work.linked = set(listing.linked)
-        if listing.linked and not self._means.hard_links:
+        if listing.linked and not means.hard_links:
             why = "the mirror's file system knows one name of a file only"
-            self._bench.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
+            place.work.volume.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
-        members = members_of(place, present, shared, records, self._means)
+        members = members_of(place, present, shared, records, means)
         if not members:
             return False
         for entry in listing.entries:
             # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
             mirror = present.get(entry.name)
             if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
-                step = decide(join(listing.path, entry.name), entry, mirror, None, self._means)
+                step = decide(join(listing.path, entry.name), entry, mirror, None, means)
                 self._deeds.do(place, step, mirror, None)
         part = None
         if isinstance(task, Part):
@@ -204,8 +205,9 @@ class Visitor:
             if not os.path.samestat(os.fstat(source), listing.folder):
                 self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
-            work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
-            work.spelling = self._spelling
+            volume = self._volumes.at(path)
+            attributes = self._bench.keeper.attributes_of(source)
+            work = Work(listing, attributes, volume, policy=self._assignment.pair.policy)
         except Huge:
             raise
         except FileNotFoundError:
@@ -215,23 +217,28 @@ class Visitor:
             return None
         try:
             mirror = self._mirrors.goto(path)
-            self._bench.keeper.enter(mirror)
-            return Place(work, source, mirror)
+            seen = os.fstat(mirror)
+            self._devices.check(mirror, seen.st_dev, volume.number)
+            self._batch.turn_to(volume)
+            volume.keeper.enter(mirror)
+            return Place(work, source, mirror, mode=seen.st_mode)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None
 
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
-        self._batch.tidings.fail(path, Kind.FOLDER, failure_of(error), f"{what}{error}")
+        reason = failure_of(error)
+        told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
+        self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{error}")
 
-    def _mirror_entries(self, mirror: int) -> tuple[dict[bytes, Entry], list[bytes]]:
+    def _mirror_entries(self, place: Place) -> tuple[dict[bytes, Entry], list[bytes]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
 
         Gives its entries by name, and names of those that have others, too.
         """
-        self._batch.dirty |= make_writable(mirror)
+        self._batch.dirty |= make_writable(place.mirror, place.mode)
         # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
-        present, swept = sweep_folder(mirror)
+        present, swept = sweep_folder(place.mirror)
         self._batch.dirty |= swept
         return {entry.name: entry for entry in present.entries}, present.linked
 
@@ -242,12 +249,13 @@ class Visitor:
         place = self._place(path, self._nothing_of)
         if place is None:
             return
-        self._batch.dirty |= make_writable(place.mirror)
+        self._batch.dirty |= make_writable(place.mirror, place.mode)
+        spelling = place.work.volume.spelling
         try:
             # All of it before the first part is begun: no part may take another's temps for left ones.
             self._batch.dirty |= sweep_temps(place.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
-            key = None if self._spelling is None else self._spelling.key
+            key = None if spelling is None else spelling.key
             names = heaps(place.source, place.mirror, Sorter(self._parts_for(place, task), key), self._breathe)
         except OSError as error:
             self._fail(path, error)
@@ -284,7 +292,7 @@ class Visitor:
             there = count_in(place.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{held} names were put there, but it has {there} of them")
-            folder, changed = finish_whole(task, place.source, place.mirror, self._bench.keeper)
+            folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.keeper)
         except OSError as error:
             self._fail(path, error, "its mirror: ")
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.scanner import MirrorWatch, Scanner
+from job.adapters.scanner import Fits, MirrorWatch, Scanner
 from job.core.rules import Rules
 from job.files.listing import Listing, Unlisted
 
@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def fingerprint(root: int, *patterns: str, path: bytes = b"", policy: bytes = b"") -> bytes:
-    with closing(Scanner(root, Rules(patterns), policy)) as scanner:
+    with closing(Scanner(root, Rules(patterns), Fits(policy, None))) as scanner:
         return scanner.list(path).fingerprint
 
 

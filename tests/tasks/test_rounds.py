@@ -42,7 +42,7 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
 
         def rounds_after_a_look(*unlisted: bytes) -> Rounds:
             found, _ = looked(shop, 1)
-            known = Recall(memory, Capabilities())
+            known = Recall(memory, [Capabilities()])
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):

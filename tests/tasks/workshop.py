@@ -151,7 +151,7 @@ class Workshop:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
         def recruit() -> Crew:
-            crew = worker.crew(work, roots, bench.mirror)
+            crew = worker.crew(work, roots, bench.abilities)
             crew._work = partial(serve_ahead, self.ahead_ns)
             self.brief(crew)
             return crew

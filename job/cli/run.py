@@ -12,7 +12,7 @@ from job.adapters.watch import Watch
 from job.app.application import Application
 from job.cli.context import Context
 from job.core.config.effective import Config
-from job.core.events import Event, RunDisabled, ServiceStarted
+from job.core.events import Event, RunDisabled, ServiceStarted, SignalTaken
 from job.core.outcome import Result
 from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
@@ -27,9 +27,12 @@ def run(context: Context, *, once: bool, quiet: bool) -> int:
 
     Exit codes of --once: 0 everything is copied and checked, 1 failed, 2 usage or configuration, 3 some entries
     failed, 4 refused by a guard, 75 another instance is at work, 130 and 143 stopped by a signal.
+
+    Signals: SIGTERM and Ctrl-C end it in good order within 5 seconds, and so does a terminal that hangs up, unless it
+    runs under nohup. The service reads its configuration again on SIGHUP, and starts a cycle on SIGUSR1.
     """
     bars = once and not quiet and sys.stdout.isatty()
-    with StopSignal(monotonic=time.monotonic) as stop, ExitStack() as tidy:
+    with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
         application = tidy.enter_context(
             closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout))
         )
@@ -52,6 +55,8 @@ def _once(application: Application, config: Config, stop: StopSignal, bars: Exit
     if bars is not None:
         _show_bars(application, bars)
     result = application.cycle(config, stop.requested)
+    for name, effect in stop.news(busy=True):
+        application.emit(SignalTaken(signal=name, effect=effect))
     return stop.exit if result is Result.STOPPED else result.exit
 
 

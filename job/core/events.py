@@ -75,6 +75,7 @@ __all__ = [
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
+    "SignalTaken",
     "WallMissing",
     "WorkerLost",
     "every_event",
@@ -103,6 +104,16 @@ class ServiceStopped(Event):
 
     reason: str
     """The signal's name."""
+
+
+class SignalTaken(Event):
+    """A signal came that does not end the run: SIGHUP or SIGUSR1 to the service, or one without a meaning."""
+
+    name = "signal_taken"
+
+    signal: str
+    """Its name, such as `SIGHUP`."""
+    effect: str
 
 
 class RunDisabled(Event):

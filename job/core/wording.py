@@ -18,6 +18,7 @@ Fields = dict[str, Any]
 SENTENCES = {
     "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
     "service_stopped": "Truecopy stopped: {reason}",
+    "signal_taken": "{signal} was received: {effect}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",

@@ -75,6 +75,11 @@ class Application:
         return f"{metrics.address}:{metrics.port}" if metrics.enabled else ""
 
     @property
+    def metrics(self) -> MetricsInForce:
+        """Where metrics go, by the configuration in force."""
+        return self._config.metrics
+
+    @property
     def stall_timeout(self) -> float:
         """How many seconds nothing may move in a cycle; 0 for ever, and before a config was read."""
         return self._settings.config.stall_timeout if self._settings else 0.0

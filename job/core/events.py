@@ -68,6 +68,8 @@ __all__ = [
     "PairFinished",
     "PairRefused",
     "PairStarted",
+    "PortChanged",
+    "PortNotChanged",
     "PriorityNotSet",
     "Progressed",
     "ReplacedByFolder",
@@ -149,6 +151,30 @@ class ConfigReloaded(Event):
 
     config: str
     pairs: tuple[str, ...]
+
+
+class PortChanged(Event):
+    """Metrics are served at another place, since the configuration changed."""
+
+    name = "port_changed"
+
+    address: str
+    """Where they are served now, as `host:port`; `off` for nowhere."""
+    before: str
+    """Where they were served."""
+
+
+class PortNotChanged(Event):
+    """The port that the changed configuration asks for cannot be opened; it is tried again after each cycle."""
+
+    name = "port_not_changed"
+    level = "warning"
+
+    address: str
+    """What is asked for, as `host:port`."""
+    served: str
+    """Where metrics go on being served; `off` for nowhere."""
+    error: str
 
 
 class ConfigRejected(Event):

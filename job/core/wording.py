@@ -24,6 +24,8 @@ SENTENCES = {
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
+    "port_changed": "The metrics port is {address} now; before it was {before}",
+    "port_not_changed": "The metrics port stays {served}; {address} is tried again after each cycle: {error}",
     "next_cycle_due": "The next cycle starts in {wait}",
     "cycle_crashed": "The cycle ended by an unexpected error, please report it: {error}",
     "output_failed": "Output {output} failed, the cycle goes on: {error}",

@@ -12,7 +12,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER
 from job.core.events import IndexRebuilt, MirrorProbed
-from job.core.outcome import Refusal
+from job.core.outcome import Refusal, reason_text
 from job.errors import IndexUnusable, Refused
 from job.files import index_file, probe
 from job.files.index_file import IndexTorn, set_aside
@@ -98,7 +98,7 @@ def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirro
     except FileNotFoundError:
         return None
     except OSError as error:
-        message = f"the state folder {state_folder(config, pair)} cannot be used: {error.strerror}"
+        message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
         hint = "Look at what has its name; a cycle would be refused, too."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
     tidy.callback(os.close, state)

@@ -41,7 +41,7 @@ SENTENCES = {
     "worker_lost": "A worker process is lost, what it was doing fails: {error}",
     "cycle_stalled": "Nothing has moved for {stalled}, {process} hangs: {at}",
     "cycle_resumed": "What hung for {stalled} moves again",
-    "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
+    "metadata_not_kept": "Not kept in the mirror: {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
     "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
     "file_copied": "Copied {path}: {reason}",
@@ -51,12 +51,15 @@ SENTENCES = {
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
-    "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
+    "folders_unchanged": "Unchanged: {unchanged}",
 }
 """The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
 
+ROOT = "."
+"""How the root of a source or mirror, whose path below itself is empty, is shown to people."""
+
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}")
+_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -103,6 +106,8 @@ def tally_fields(tally: Tally) -> Fields:
 def sentence(event: Event, fields: Fields) -> str:
     """Say what happened in one short sentence, made of the event's own `fields`."""
     words = fields | _words(fields) if event.name in _IN_WORDS else fields
+    if words.get("path") == "":
+        words = words | {"path": ROOT}
     return SENTENCES.get(event.name, event.name).format_map(words)
 
 
@@ -115,9 +120,18 @@ def _words(fields: Fields) -> Fields:
             words[word] = spent(fields[field])
     if "where" in fields:
         words["at"] = fields["where"] or fields["doing"] or "where is not known"
+    if "entries" in fields and "folders" in fields:
+        words["unchanged"] = (
+            f"{counted(fields['entries'], 'entry', 'entries')} in {counted(fields['folders'], 'folder')}"
+        )
     if "lacks" in fields:
         words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Write a number of things for people: `1 entry`, `2 entries`; `several` is `one` with an s unless given."""
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 def size(count: object) -> str:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from job.core.entry import Kind
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
-from job.core.outcome import Failure, failure_of
+from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
+from job.core.wording import counted
 from job.tasks.anchor import PlaceLost
 from job.tasks.bench import Assignment, Memory, Sync
 from job.tasks.errand import Placed
@@ -50,7 +51,7 @@ class Commit:
                 self._sync.all()
         except OSError as error:
             self._unsafe_to, self._unsafe_until_ns = self.given, self._work.now_ns()
-            batches = [self._voided(batch, Failure.SYNC, str(error)) for batch in batches]
+            batches = [self._voided(batch, Failure.SYNC, reason_text(error)) for batch in batches]
         rows = [each for batch in batches for each in batch.rows]
         try:
             folders = self._changed([folder for batch in batches for folder in batch.folders])
@@ -59,7 +60,7 @@ class Commit:
                 self._memory.commit(folders, rows, retired)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
-            batches = [self._voided(batch, reason, str(error)) for batch in batches]
+            batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
         for batch in batches:
             self._tell(batch)
         return batches
@@ -100,7 +101,7 @@ def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Plac
     if not failures:
         failures = 1
         path = batch.folders[0].path if batch.folders else b""
-        told = f"{len(batch.folders)} folders could not be committed: {error}"
+        told = f"{counted(len(batch.folders), 'folder')} could not be committed: {error}"
         events.append(
             FileFailed(
                 cycle_id=work.cycle_id,

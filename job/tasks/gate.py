@@ -152,7 +152,7 @@ def _check_writable(pair: Pair, mirror: int) -> None:
 
 
 _NOT_MOUNTED = (
-    "Is the disk mounted? An empty folder of root is what a mount point looks like without its disk. If it is:"
+    "Is the disk mounted? An empty folder of root is how a mount point looks without its disk. If it is mounted:"
 )
 
 

@@ -21,6 +21,7 @@ from job.core.events import (
     ServiceStarted,
     ServiceStopped,
     ServiceWaited,
+    SignalTaken,
 )
 from job.core.outcome import Result
 from job.core.timing import due_after, is_missed, schedule_of
@@ -45,10 +46,10 @@ class Service(Protocol):
         """Where metrics are served, as `host:port`; empty when the port is off."""
         ...
 
-    def reload(self) -> Config:
+    def reload(self, *, asked: bool = False) -> Config:
         """Read the config file again and give the config in force: a broken file leaves the last good one.
 
-        Tells `ConfigReloaded` and `ConfigRejected` itself.
+        Tells `ConfigReloaded` and `ConfigRejected` itself; a file that is still broken is told again if it is `asked`.
         """
         ...
 
@@ -89,8 +90,16 @@ class Stop(Protocol):
         """Tell whether to stop."""
         ...
 
+    def wishes(self) -> set[str]:
+        """Name the signals that ask for something, `SIGHUP` and `SIGUSR1`, and forget them."""
+        ...
+
+    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+        """Name the signals that came and do not stop the service, each with its effect, and forget them."""
+        ...
+
     def wait(self, seconds: float) -> bool:
-        """Wait, at most so long, and tell whether to stop."""
+        """Wait, at most so long and until a signal comes, and tell whether to stop."""
         ...
 
 
@@ -140,6 +149,7 @@ class _Loop:
         else:
             self._plan()
         while not self._stop.requested():
+            self._heed_signals()
             if not self._clockwork.run_pending():
                 self._wait(slice_seconds)
 
@@ -149,9 +159,18 @@ class _Loop:
         if self._service.config_changed():
             self._guarded(self._take_changed_config)
 
-    def _take_changed_config(self) -> None:
+    def _heed_signals(self) -> None:
+        wishes = self._stop.wishes()
+        for name, effect in self._stop.news(busy=False):
+            self._service.emit(SignalTaken(signal=name, effect=effect))
+        if "SIGHUP" in wishes:
+            self._guarded(lambda: self._take_changed_config(asked=True))
+        if "SIGUSR1" in wishes:
+            self._plan_for(self._service.now())
+
+    def _take_changed_config(self, *, asked: bool = False) -> None:
         before = _timing_of(self._config)
-        self._take_config()
+        self._take_config(asked=asked)
         # Only then: a plan made again has another jitter, and a due time that moves is hard to understand in a log.
         if _timing_of(self._config) != before:
             self._plan()
@@ -175,8 +194,8 @@ class _Loop:
             text = f"{type(error).__name__}: {error}"
             self._service.emit(CycleCrashed(error=text, traceback=tuple(traceback.format_exc().splitlines())))
 
-    def _take_config(self) -> None:
-        self._config = self._service.reload()
+    def _take_config(self, *, asked: bool = False) -> None:
+        self._config = self._service.reload(asked=asked)
         self._tell_disabled()
 
     def _tell_disabled(self) -> None:

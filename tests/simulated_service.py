@@ -48,6 +48,9 @@ class World:
         self.plans: list[tuple[float, Callable[[], None]]] = []
         self.crash: BaseException | None = None
         self.reload_crash: BaseException | None = None
+        self.asked = 0
+        self.signals: list[str] = []
+        self.untold: list[str] = []
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
         """Let something happen so many seconds after the start."""
@@ -63,7 +66,8 @@ class World:
 
     # The service.
 
-    def reload(self) -> Config:
+    def reload(self, *, asked: bool = False) -> Config:
+        self.asked += asked
         self.read = self.file
         self.good = self.file or self.good
         if self.reload_crash:
@@ -102,6 +106,19 @@ class World:
 
     def requested(self) -> bool:
         return self.mono >= self.end
+
+    def send(self, name: str) -> None:
+        """Let a signal come that does not stop the service."""
+        self.signals.append(name)
+        self.untold.append(name)
+
+    def wishes(self) -> set[str]:
+        wishes, self.signals = set(self.signals), []
+        return wishes
+
+    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+        news, self.untold = [(name, f"busy: {busy}") for name in self.untold], []
+        return news
 
     def wait(self, seconds: float) -> bool:
         self.slept.append(seconds)

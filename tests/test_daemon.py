@@ -9,6 +9,7 @@ from job.core.events import (
     ServiceStarted,
     ServiceStopped,
     ServiceWaited,
+    SignalTaken,
 )
 from job.daemon import SLICE_SECONDS
 from job.errors import Exit
@@ -123,6 +124,37 @@ def test_an_edit_that_leaves_the_schedule_alone_does_not_move_the_plan() -> None
     world.run()
 
     assert len(world.told(NextCycleDue)) == 3
+
+
+def test_a_signal_starts_a_cycle_now_and_the_next_one_counts_from_its_end() -> None:
+    world = World(config(sleep_time=1000), lasts=2000, cycle_takes=0)
+    world.at(100, lambda: world.send("SIGUSR1"))
+
+    world.run()
+
+    assert world.since_start() == [0, pytest.approx(100, abs=SLICE_SECONDS), pytest.approx(1100, abs=SLICE_SECONDS)]
+    assert world.told(SignalTaken) == [SignalTaken(signal="SIGUSR1", effect="busy: False")]
+
+
+def test_a_signal_in_a_cycle_starts_one_more_right_after_it() -> None:
+    world = World(config(sleep_time=1000), lasts=500, cycle_takes=100)
+    world.at(50, lambda: world.send("SIGUSR1"))
+
+    world.run()
+
+    assert world.since_start() == [0, pytest.approx(101, abs=1)]
+
+
+def test_a_signal_makes_the_config_be_read_again_even_if_no_change_was_noticed() -> None:
+    world = World(config(sleep_time=1000), lasts=500)
+    world.watched = False
+    world.at(100, lambda: world.edit(config(sleep_time=50.0)))
+    world.at(200, lambda: world.send("SIGHUP"))
+
+    world.run()
+
+    assert world.asked == 1
+    assert world.since_start()[1] == pytest.approx(201, abs=SLICE_SECONDS)
 
 
 def test_a_disabled_service_tells_so_once_and_does_nothing() -> None:

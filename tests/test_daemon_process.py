@@ -31,7 +31,7 @@ class Service:
         self.heartbeat = Heartbeat(path, wall=time.time, monotonic=time.monotonic)
         self.busy = busy
 
-    def reload(self):
+    def reload(self, *, asked=False):
         return WrittenConfig(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=3600).in_force()
 
     def config_changed(self):

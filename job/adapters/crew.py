@@ -21,6 +21,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
 from job.files.line import cut, limit_waits
+from job.files.signal_numbers import HANDLED
 from job.files.threads import may_fork
 from job.files.whereabouts import kernel_function, waits_for
 
@@ -39,7 +40,6 @@ _STUCK_SECONDS = 20.0
 _OWN_DESCRIPTORS = 100
 _DESCRIPTORS_EACH = 4
 """Of a worker, in the main process."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Lost(NamedTuple):
@@ -267,9 +267,9 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
         each.close()
     # The main process hears the signals, and says so over the line; a terminal and systemd send them to everybody.
     signal.set_wakeup_fd(-1)
-    for number in _SIGNALS:
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
         post = Post(line)
     except RuntimeError:  # no thread to be had
@@ -280,7 +280,7 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep signals waiting: a process that was just started would die of one before it can ignore it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 
 from job.core.events import PairFinished
-from job.core.outcome import Result
+from job.core.outcome import Result, reason_text
 from job.core.totals import PairHistory, counts_of, tally_of
 from job.files import sqlite_file
 from job.files.private import open_ours
@@ -82,12 +82,12 @@ class History:
         try:
             return self._keep(finished, deltas)
         except _Unusable as error:
-            if not self._start_anew(str(error)):
+            if not self._start_anew(reason_text(error)):
                 return False
         try:
             return self._keep(finished, deltas)
         except _Unusable as error:
-            self._failed("history", f"{self._path}: {error}")
+            self._failed("history", f"{self._path}: {reason_text(error)}")
             return False
 
     def read(self) -> PairHistory:
@@ -97,10 +97,10 @@ class History:
                 os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
                 return self._read(folder)
         except (_Unusable, sqlite3.Error) as error:
-            self._failed("history", f"{self._path}: {error}")
+            self._failed("history", f"{self._path}: {reason_text(error)}")
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-                self._failed("history", f"{self._path}: {error.strerror}")
+                self._failed("history", f"{self._path}: {reason_text(error)}")
         return PairHistory()
 
     def _keep(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
@@ -111,7 +111,7 @@ class History:
         except FileNotFoundError:
             return False
         except (OSError, sqlite3.Error) as error:
-            self._failed("history", f"{self._path}: {getattr(error, 'strerror', None) or error}")
+            self._failed("history", f"{self._path}: {reason_text(error)}")
             return False
         return True
 
@@ -178,14 +178,14 @@ class History:
                 last_success_timestamp_seconds=float(row[4]),
             )
         except (TypeError, ValueError) as error:
-            raise _Unusable(str(error)) from error
+            raise _Unusable(reason_text(error)) from error
 
     def _start_anew(self, why: str) -> bool:
         try:
             with self._folder() as folder:
                 aside = _set_aside(folder)
         except OSError as error:
-            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {error.strerror}")
+            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {reason_text(error)}")
             return False
         aside = os.path.join(os.path.dirname(self._path), aside)
         self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
@@ -197,13 +197,13 @@ def _opened(folder: int, mode: str) -> Iterator[sqlite3.Connection]:
     try:
         database = sqlite_file.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
     except sqlite_file.HostileJournalError as error:
-        raise _Unusable(str(error)) from error
+        raise _Unusable(reason_text(error)) from error
     try:
         database.execute("PRAGMA trusted_schema = OFF")
         yield database
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
-            raise _Unusable(str(error)) from error
+            raise _Unusable(reason_text(error)) from error
         raise
     finally:
         # Closing rolls back what was not committed.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from job.core.entry import Entry, inode_key
+from job.core.outcome import reason_text
 from job.core.record import Linked, Member, Record
 
 _SCHEMA = """
@@ -105,7 +106,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise OSError(errno.ENOSPC, f"no room for the list of hard links among temporary files: {error}") from error
+        raise OSError(
+            errno.ENOSPC, f"no room for the list of hard links among temporary files: {reason_text(error)}"
+        ) from error
 
 
 def _row(each: Member) -> tuple[object, ...]:

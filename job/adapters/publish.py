@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from job.core.events import CycleFinished, CycleResumed, CycleStalled, CycleStarted, Event, PairFinished
-from job.core.outcome import Result
+from job.core.outcome import Result, reason_text
 from job.core.series import LAST_SUCCESS, PREFIX
 
 Failed = Callable[[str, str], None]
@@ -77,7 +77,7 @@ class Publisher:
             try:
                 _replace(path, generate_latest(self._registry))
             except OSError as error:
-                self._failed("textfile", str(error))
+                self._failed("textfile", f"{path}: {reason_text(error)}")
         if self._targets.pushgateway and (error_text := self._push_in_time(self._targets.pushgateway)):
             self._failed("pushgateway", error_text)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from job import __version__
 from job.core.config import effective
 from job.core.config.effective import PREFIX, Config
+from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import ConfigError
 from job.files.known import keep, known_path, recall
@@ -112,7 +113,7 @@ def _read_config(path: str) -> bytes:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no configuration file at {shown}", hint=f"Create it. {_ELSEWHERE}") from error
     except OSError as error:
-        told = f"the configuration file {shown} cannot be read: {error.strerror}"
+        told = f"the configuration file {shown} cannot be read: {reason_text(error)}"
         raise ConfigError(told, hint=f"{_advice(error)} {_ELSEWHERE}") from error
     # Whoever writes this file decides what root reads and where root writes.
     if os.geteuid() == 0 and status.st_mode & stat.S_IWOTH:
@@ -155,5 +156,7 @@ def _read_secret(path: str) -> bytes:
     try:
         return _read(path)[0]
     except OSError as error:
-        msg = f"this file cannot be read: {error.strerror}; write the path of a file with nothing but the value in it"
+        msg = (
+            f"this file cannot be read: {reason_text(error)}; write the path of a file with nothing but the value in it"
+        )
         raise ValueError(msg) from error

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from job.core.config.effective import Landlock
 from job.core.events import EntryEvent, Event, Listener
-from job.core.outcome import Refusal
+from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
 from job.files import interpreter, landlock
 from job.files.private import scratch_folder
@@ -68,7 +68,7 @@ class Wall:
             try:
                 _put_up(source, (mirror, state), self._environ)
             except OSError as error:
-                self._why_not = error.strerror or str(error)
+                self._why_not = reason_text(error)
         if self._why_not and self._wanted == "required":
             raise Refused(
                 Refusal.NO_WALL,
@@ -82,7 +82,7 @@ def unavailable() -> str:
     try:
         version = landlock.abi()
     except OSError as error:
-        return f"this system does not offer Landlock: {error.strerror}"
+        return f"this system does not offer Landlock: {reason_text(error)}"
     if version < landlock.LEAST_ABI:
         return f"this kernel has version {version} of Landlock, and {landlock.LEAST_ABI} is needed (Linux 5.19)"
     return ""

@@ -24,6 +24,7 @@ from job.core.events import (
     PairFinished,
     RunDisabled,
     ServiceStarted,
+    SignalTaken,
 )
 from job.errors import Exit
 from job.files.threads import Resting, at_work
@@ -46,6 +47,9 @@ class Asked(Protocol):
 
     def arrived(self) -> Exit:
         """Give the exit code of the stop that was asked for, noticed by the main thread or not; `OK` if none was."""
+
+    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+        """Name the signals that came and do not stop the run, each with its effect, and forget them."""
 
 
 class Watch:
@@ -135,6 +139,8 @@ class Watch:
             self._tell(CycleResumed(cycle_id=self._cycle_id, pair=self._pair, stalled_seconds=told), _TELL_SECONDS)
         if not self._busy:
             return
+        for name, effect in self._asked.news(busy=True):
+            self._tell(SignalTaken(signal=name, effect=effect), _TELL_SECONDS)
         if self._asked_for >= _STOP_SECONDS and self._silent >= _STILL_SECONDS:
             self._tell(self._stalled(), _LAST_WORD_SECONDS)
             self._leave(code)

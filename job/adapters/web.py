@@ -18,6 +18,7 @@ from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
+from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import JobError
 
@@ -170,7 +171,7 @@ def _listen(address: str, port: int) -> socket.socket:
         both = family == socket.AF_INET6 and address == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(place[:2], family=family, backlog=128, dualstack_ipv6=both)
     except OSError as error:
-        why = error.strerror or str(error)
+        why = reason_text(error)
         key = "port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "address"
         message = f"The metrics port cannot be opened at {address} port {port}: {why}"
         hint = f"Set metrics.{key} (TRUECOPY_METRICS_{key.upper()}) to one that is free, or metrics.enabled to false."

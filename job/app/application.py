@@ -75,6 +75,11 @@ class Application:
         return f"{metrics.address}:{metrics.port}" if metrics.enabled else ""
 
     @property
+    def metrics(self) -> MetricsInForce:
+        """Where metrics go, by the configuration in force."""
+        return self._config.metrics
+
+    @property
     def stall_timeout(self) -> float:
         """How many seconds nothing may move in a cycle; 0 for ever, and before a config was read."""
         return self._settings.config.stall_timeout if self._settings else 0.0
@@ -85,8 +90,8 @@ class Application:
             raise AssertionError
         return self._settings.config
 
-    def reload(self) -> Config:
-        """Read the config again; a broken edit is told, and the last good one stays in force."""
+    def reload(self, *, asked: bool = False) -> Config:
+        """Read the config again; a broken edit is told, once unless `asked`, and the last good one stays in force."""
         if self._settings is None:
             return self.load()
         self._seen = self._signature()
@@ -94,7 +99,12 @@ class Application:
             fresh = read_config(self.config_path, self._environ)
         except ConfigError as error:
             # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
-            if self._rejected is None or error.faults != self._rejected.faults or str(error) != str(self._rejected):
+            if (
+                asked
+                or self._rejected is None
+                or error.faults != self._rejected.faults
+                or str(error) != str(self._rejected)
+            ):
                 self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
             self._rejected = error
             return self._config

@@ -13,7 +13,7 @@ from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER, join, printable
 from job.core.events import IndexRebuilt, MirrorProbed
 from job.core.mounted import Abilities, ByMount, Identity, Verdict, judge
-from job.core.outcome import Refusal
+from job.core.outcome import Refusal, reason_text
 from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
 from job.files import index_file, probe
@@ -202,7 +202,7 @@ def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirro
     except FileNotFoundError:
         return None
     except OSError as error:
-        message = f"the state folder {state_folder(config, pair)} cannot be used: {error.strerror}"
+        message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
         hint = "Look at what has its name; a cycle would be refused, too."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
     tidy.callback(os.close, state)

@@ -68,6 +68,8 @@ __all__ = [
     "PairFinished",
     "PairRefused",
     "PairStarted",
+    "PortChanged",
+    "PortNotChanged",
     "PriorityNotSet",
     "Progressed",
     "ReplacedByFolder",
@@ -75,6 +77,7 @@ __all__ = [
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
+    "SignalTaken",
     "WallMissing",
     "WorkerLost",
     "every_event",
@@ -103,6 +106,16 @@ class ServiceStopped(Event):
 
     reason: str
     """The signal's name."""
+
+
+class SignalTaken(Event):
+    """A signal came that does not end the run: SIGHUP or SIGUSR1 to the service, or one without a meaning."""
+
+    name = "signal_taken"
+
+    signal: str
+    """Its name, such as `SIGHUP`."""
+    effect: str
 
 
 class RunDisabled(Event):
@@ -138,6 +151,30 @@ class ConfigReloaded(Event):
 
     config: str
     pairs: tuple[str, ...]
+
+
+class PortChanged(Event):
+    """Metrics are served at another place, since the configuration changed."""
+
+    name = "port_changed"
+
+    address: str
+    """Where they are served now, as `host:port`; `off` for nowhere."""
+    before: str
+    """Where they were served."""
+
+
+class PortNotChanged(Event):
+    """The port that the changed configuration asks for cannot be opened; it is tried again after each cycle."""
+
+    name = "port_not_changed"
+    level = "warning"
+
+    address: str
+    """What is asked for, as `host:port`."""
+    served: str
+    """Where metrics go on being served; `off` for nowhere."""
+    error: str
 
 
 class ConfigRejected(Event):

@@ -124,3 +124,27 @@ _BY_ERRNO = {
 def failure_of(error: OSError) -> Failure:
     """Classify an operating system error into the closed set."""
     return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
+
+
+_IN_WORDS = {
+    errno.EIO: "the disk or server failed, see the kernel's log",
+    errno.ESTALE: "the server does not know it any more, mount it again",
+    errno.ENOTCONN: "the program behind the mount ended, mount it again",
+    errno.ENODEV: "the device is gone",
+    errno.ENXIO: "the device is gone",
+    errno.EACCES: "the user that runs Truecopy lacks the right to it",
+    errno.EPERM: "the user that runs Truecopy lacks the right to it, or it is protected",
+    errno.ELOOP: "a symbolic link stands in its place",
+}
+
+
+def reason_text(error: Exception) -> str:
+    """Say why something failed, in words for people: the system's, and what they mean where they do not say it.
+
+    Without the number, the path and the quotes that Python puts around them.
+    """
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    meaning = _IN_WORDS.get(error.errno or 0)
+    # A text of our own says it already; the system's own begins with a capital letter.
+    return f"{error.strerror} ({meaning})" if meaning and error.strerror[:1].isupper() else error.strerror

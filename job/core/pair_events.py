@@ -118,7 +118,7 @@ class CrewAwaited(PairEvent):
 
 
 class MetadataNotKept(PairEvent):
-    """The mirror cannot hold one kind of metadata; told once a cycle, with the first path it was met at."""
+    """One kind of metadata is not kept in the mirror, by its file system or for lack of a right; told once a cycle."""
 
     name = "metadata_not_kept"
     level = "warning"
@@ -195,7 +195,7 @@ class FileFailed(EntryEvent):
 
 
 class DriftFound(EntryEvent):
-    """Somebody else changed the mirror: an entry is not as Truecopy left it. It is healed from the source."""
+    """An entry of the mirror is not as Truecopy left it. It is healed from the source."""
 
     name = "drift_found"
     level = "warning"

@@ -65,7 +65,13 @@ PAIR_COUNTERS = (
     Series("files_skipped_total", "counter", "Entries passed over.", label="reason", values=tuple(Skip)),
     Series("files_failed_total", "counter", "Entries that failed.", label="reason", values=tuple(Failure)),
     Series("bytes_copied_total", "counter", "Bytes of content copied."),
-    Series("drift_found_total", "counter", "Mirror entries somebody else changed.", label="kind", values=tuple(Drift)),
+    Series(
+        "drift_found_total",
+        "counter",
+        "Mirror entries that were not as they were left.",
+        label="kind",
+        values=tuple(Drift),
+    ),
     Series("pairs_refused_total", "counter", "Refusals by a guard.", label="reason", values=tuple(Refusal)),
     Series("cycles_total", "counter", "Cycles that ended, by how.", label="result", values=tuple(Result)),
 )

@@ -18,11 +18,14 @@ Fields = dict[str, Any]
 SENTENCES = {
     "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
     "service_stopped": "Truecopy stopped: {reason}",
+    "signal_taken": "{signal} was received: {effect}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
+    "port_changed": "The metrics port is {address} now; before it was {before}",
+    "port_not_changed": "The metrics port stays {served}; {address} is tried again after each cycle: {error}",
     "next_cycle_due": "The next cycle starts in {wait}",
     "cycle_crashed": "The cycle ended by an unexpected error, please report it: {error}",
     "output_failed": "Output {output} failed, the cycle goes on: {error}",
@@ -38,7 +41,7 @@ SENTENCES = {
     "worker_lost": "A worker process is lost, what it was doing fails: {error}",
     "cycle_stalled": "Nothing has moved for {stalled}, {process} hangs: {at}",
     "cycle_resumed": "What hung for {stalled} moves again",
-    "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
+    "metadata_not_kept": "Not kept in the mirror: {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
     "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
     "file_copied": "Copied {path}: {reason}",
@@ -48,12 +51,15 @@ SENTENCES = {
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
-    "folders_unchanged": "Unchanged: {entries} entries in {folders} folders",
+    "folders_unchanged": "Unchanged: {unchanged}",
 }
 """The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
 
+ROOT = "."
+"""How the root of a source or mirror, whose path below itself is empty, is shown to people."""
+
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}")
+_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -100,6 +106,8 @@ def tally_fields(tally: Tally) -> Fields:
 def sentence(event: Event, fields: Fields) -> str:
     """Say what happened in one short sentence, made of the event's own `fields`."""
     words = fields | _words(fields) if event.name in _IN_WORDS else fields
+    if words.get("path") == "":
+        words = words | {"path": ROOT}
     return SENTENCES.get(event.name, event.name).format_map(words)
 
 
@@ -112,9 +120,18 @@ def _words(fields: Fields) -> Fields:
             words[word] = spent(fields[field])
     if "where" in fields:
         words["at"] = fields["where"] or fields["doing"] or "where is not known"
+    if "entries" in fields and "folders" in fields:
+        words["unchanged"] = (
+            f"{counted(fields['entries'], 'entry', 'entries')} in {counted(fields['folders'], 'folder')}"
+        )
     if "lacks" in fields:
         words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Write a number of things for people: `1 entry`, `2 entries`; `several` is `one` with an s unless given."""
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 def size(count: object) -> str:

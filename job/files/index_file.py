@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 
+from job.core.outcome import reason_text
 from job.errors import IndexUnusable
 from job.files import sqlite_file
 from job.files.trail import open_name, open_root
@@ -75,7 +76,7 @@ def _home(folder: str) -> Iterator[int]:
             doors.callback(os.close, home)
             yield home
     except OSError as error:
-        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {error.strerror}", hint=_LOOK_AT_IT) from None
+        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_LOOK_AT_IT) from None
 
 
 def connect_to_nothing() -> sqlite3.Connection:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
 from job.files import owner
 from job.files.atomic import create, replace_file, write_all
@@ -63,7 +64,7 @@ class Lease:
             self._thread.start()
         except RuntimeError as error:
             self._give_back()
-            raise OSError(errno.EAGAIN, str(error)) from error
+            raise OSError(errno.EAGAIN, reason_text(error)) from error
 
     def why_lost(self) -> str:
         """Say why it is not ours any more; empty if it is."""
@@ -71,7 +72,7 @@ class Lease:
         if not self._lost and silent > self._timing.left_after / 2:
             return f"it could not be renewed for {silent:.0f} seconds"
         if not self._lost and not self._is_ours():
-            self._lost = "somebody else took it over, or away"
+            self._lost = "it was taken over or removed"
         return self._lost
 
     def _is_ours(self) -> bool:

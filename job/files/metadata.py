@@ -25,6 +25,7 @@ from job.files.attributes import (
     remove_attribute,
     set_attribute,
 )
+from job.files.rights import why_not
 from job.files.trail import Place
 
 _UNCHANGED_ID = -1
@@ -105,7 +106,7 @@ class Keeper:
         """Note that the mirror does not keep something, to be told once."""
         if what not in self._told:
             self._told.add(what)
-            self._untold.append(Refused(what, error.strerror or str(error)))
+            self._untold.append(Refused(what, why_not(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.
@@ -235,8 +236,7 @@ class Keeper:
     def _refuse(self, what: str, which: int | bytes, error: OSError) -> None:
         if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
             raise error
-        kind = "owner" if what == "group" else what
-        self.refused(kind, error)
+        self.refused("owner" if what == "group" else what, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
             self._given_up.add((what, which))
 

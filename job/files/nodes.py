@@ -57,4 +57,4 @@ def _dressed(
 
 def _check(made: os.stat_result, wanted: os.stat_result) -> None:
     if kind_of(made.st_mode) is not kind_of(wanted.st_mode) or made.st_nlink > 1:
-        raise OSError(errno.ESTALE, "somebody else changed in the mirror what was just made")
+        raise OSError(errno.ESTALE, "it is no longer in the mirror as it was just made")

@@ -77,10 +77,10 @@ def open_folder(path: str, *, mend: bool = True) -> int:
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "Folder belongs to somebody else, remove it", folder)
+            raise PermissionError(errno.EPERM, f"the folder {folder} belongs to somebody else; remove it", folder)
         if status.st_mode & 0o077:
             if not mend:
-                raise PermissionError(errno.EPERM, "Folder is open to others", folder)
+                raise PermissionError(errno.EPERM, f"the folder {folder} is open to others", folder)
             os.fchmod(descriptor, 0o700)
     except OSError:
         os.close(descriptor)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from job.core.outcome import reason_text
 from job.files.private import private_path, read_private
 
 SILENT_SECONDS = 120.0
@@ -52,7 +53,7 @@ def check(path: str, now: float) -> tuple[bool, str]:
     except FileNotFoundError:
         return False, f"not running: there is no heartbeat at {path}"
     except OSError as error:
-        return False, f"unknown: the heartbeat cannot be read: {error}"
+        return False, f"unknown: the heartbeat cannot be read: {reason_text(error)}"
     except (ValueError, KeyError, TypeError):
         return False, f"unknown: {path} is not a heartbeat"
     if booted != boot_id():

@@ -97,7 +97,7 @@ def _check_journal(name: str, folder: int) -> None:
     try:
         end = max(0, os.fstat(descriptor).st_size - len(_NAMES_ANOTHER))
         if os.pread(descriptor, len(_NAMES_ANOTHER), end) == _NAMES_ANOTHER:
-            raise HostileJournalError(f"{name} was written by somebody else: it names another file")
+            raise HostileJournalError(f"{name} is not its own: it names another file")
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from job.core.config.effective import Pair
+from job.core.outcome import reason_text
 from job.errors import JobError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_place(pair: Pair, source: int, mirror: int, lease: "Lease | None" = No
         try:
             there = os.stat(path)
         except OSError as error:
-            raise PlaceLost(f"the {noun} {path} went away in mid-run: {error.strerror}", hint=hint) from error
+            raise PlaceLost(f"the {noun} {path} went away in mid-run: {reason_text(error)}", hint=hint) from error
         if not os.path.samestat(there, os.fstat(opened)):
             message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
             raise PlaceLost(message, hint=hint)

@@ -23,7 +23,7 @@ from job.core.events import (
     PairRefused,
     PairStarted,
 )
-from job.core.outcome import Failure, Refusal, Result, failure_of, worst
+from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import MirrorUnmountedError, Unlisted
@@ -148,7 +148,7 @@ def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result
         return Result.FAILED
     except OSError as error:
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
-        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=str(error), hint=hint))
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=reason_text(error), hint=hint))
         return Result.FAILED
     except Exception as error:  # noqa: BLE001  # a bug that one pair brings out must not keep the others from their backup
         text = f"{type(error).__name__}: {error}"
@@ -230,7 +230,7 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
-                error=f"{what}{error.strerror}",
+                error=f"{what}{reason_text(error)}",
             )
         )
     if failed:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from job.core.entry import STATE_FOLDER, Kind, printable
 from job.core.events import FileCopied, FolderRetired
-from job.core.outcome import Failure, failure_of
+from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.crowd import has_name
 from job.files.durable import fsync_folder
@@ -236,7 +236,7 @@ class Batch:
                 fsync_folder(self._trail.goto(path))
         except OSError as error:
             self._doubt([])
-            return voided(batch, Failure.SYNC, str(error), self._assignment)
+            return voided(batch, Failure.SYNC, reason_text(error), self._assignment)
         return batch
 
     def _throw_away(self) -> None:
@@ -269,7 +269,7 @@ class Batch:
             self._sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
-            message = f"the disk did not take it: {error}"
+            message = f"the disk did not take it: {reason_text(error)}"
             for staged in self._staged:
                 self._unlink(staged)
                 self._fail_staged(staged, Failure.SYNC, message)
@@ -297,7 +297,7 @@ class Batch:
                 found = staged.work.volume.copyist.cold_checksum(staged.temp, folder)
             except OSError as error:
                 self._unlink(staged)
-                self._fail_staged(staged, failure_of(error), f"could not be read back: {error}")
+                self._fail_staged(staged, failure_of(error), f"could not be read back: {reason_text(error)}")
                 continue
             if found == staged.copied.checksum:
                 good.append(staged)
@@ -320,7 +320,7 @@ class Batch:
             no_name = error.errno == errno.ENOENT and self._has_temp(staged)
             self._unlink(staged)
             # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
-            self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), str(error))
+            self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), reason_text(error))
             return False
         if made is None:
             staged.work.lost.add(staged.name)
@@ -395,7 +395,7 @@ class Batch:
                 return finish_part(work, work.portion, self._trail.goto(path))
             folder, rows, changed = finish(work, self._trail.goto(path))
         except OSError as error:
-            self.fail(work, path, Kind.FOLDER, failure_of(error), str(error))
+            self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
             return None
         self.dirty |= changed
         self.tidings.note_refusals(path)

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from job.core.entry import Kind
 from job.core.events import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
-from job.core.outcome import Failure, failure_of
+from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
+from job.core.wording import counted
 from job.tasks.anchor import PlaceLost
 from job.tasks.bench import Assignment, Memory, Mounted, Sync
 from job.tasks.errand import Placed
@@ -62,7 +63,7 @@ class Commit:
                 self._memory.commit(folders, rows, retired)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
-            batches = [self._voided(batch, reason, str(error)) for batch in batches]
+            batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
         for batch in batches:
             self._tell(batch)
         return batches
@@ -77,7 +78,7 @@ class Commit:
             except OSError as error:
                 self._unsafe[volume] = self.given, self._work.now_ns()
                 batches = [
-                    self._voided(batch, Failure.SYNC, str(error)) if batch.volume == volume else batch
+                    self._voided(batch, Failure.SYNC, reason_text(error)) if batch.volume == volume else batch
                     for batch in batches
                 ]
         return batches
@@ -124,7 +125,7 @@ def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Plac
     if not failures:
         failures = 1
         path = batch.folders[0].path if batch.folders else b""
-        told = f"{len(batch.folders)} folders could not be committed: {error}"
+        told = f"{counted(len(batch.folders), 'folder')} could not be committed: {error}"
         events.append(
             FileFailed(
                 cycle_id=work.cycle_id,

@@ -15,7 +15,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.mounted import ByMount
-from job.core.outcome import failure_of
+from job.core.outcome import failure_of, reason_text
 from job.core.plan import Means, not_held
 from job.core.record import Member
 from job.core.spelling import Spelling
@@ -112,7 +112,7 @@ class _Comparison:
                 yield from self._folder(path)
                 yield from self._extras(path)
             except OSError as error:
-                yield Difference(path, Kind.FOLDER, "unreadable", f"{failure_of(error)}: {error.strerror}")
+                yield Difference(path, Kind.FOLDER, "unreadable", f"{failure_of(error)}: {reason_text(error)}")
                 continue
             waiting.extend(join(path, name) for name in reversed(below))
         yield from self._links()
@@ -135,12 +135,12 @@ class _Comparison:
             self._keys.update(self._at.spelling.key(entry.name) for entry in listing.entries)
         for name, error in listing.unreadable:
             what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
-            yield Difference(join(path, name), Kind.FILE, what, str(error.strerror or error))
+            yield Difference(join(path, name), Kind.FILE, what, reason_text(error))
         try:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         except OSError as error:
             for entry in listing.entries:
-                yield Difference(join(path, entry.name), entry.kind, "missing", str(error.strerror))
+                yield Difference(join(path, entry.name), entry.kind, "missing", reason_text(error))
             return
         shared: list[bytes] = []
         rows = rows_named(mirror, [entry.name for entry in listing.entries], [], shared)
@@ -182,7 +182,7 @@ class _Comparison:
                 yield from self._meaning(path, entry, at)
             yield from self._by_name(path, entry, at)
         except (OSError, ChangedWhileReadError) as error:
-            yield Difference(path, entry.kind, "unreadable", str(error))
+            yield Difference(path, entry.kind, "unreadable", reason_text(error))
 
     @staticmethod
     def _meaning(path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:

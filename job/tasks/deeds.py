@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
-from job.core.outcome import Drift, Failure, Skip, failure_of
+from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.plan import Action, Step
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
@@ -87,15 +87,15 @@ class Deeds:
             if step.action is not Action.KEEP:
                 self.note_unheld(place, step.entry)
         except ChangedWhileReadError as error:
-            self._fail(place, step, Failure.CHANGED_DURING_COPY, str(error))
+            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error))
         except FileNotFoundError as error:
             if self._is_gone(place, step.entry):
                 self._skip(place, step, Skip.VANISHED)
             else:
-                self._fail(place, step, failure_of(error), str(error))
+                self._fail(place, step, failure_of(error), reason_text(error))
         except OSError as error:
             reason = failure_of(error)
-            self._fail(place, step, reason, str(error))
+            self._fail(place, step, reason, reason_text(error))
             if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._assignment.pair.dest} turned read-only",

@@ -1,7 +1,7 @@
 """Entries: go through a folder, entry by entry; nearly all of them need nothing, and cost next to nothing."""
 
 from job.core.entry import Entry, Kind, join
-from job.core.outcome import failure_of
+from job.core.outcome import failure_of, reason_text
 from job.core.plan import decide, is_as_known
 from job.core.record import Record
 from job.errors import Stopped
@@ -29,7 +29,7 @@ class Entries:
         listing = place.work.listing
         self._batch.open(place.work)
         for name, error in listing.unreadable:
-            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), str(error))
+            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
         for entry in self._to_do(place, present, records, links or {}):
             self._check_stop()
             mirror, record = present.get(entry.name), records.get(entry.name)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from job.core.config.effective import Pair
 from job.core.entry import STATE_FOLDER
-from job.core.outcome import Refusal
+from job.core.outcome import Refusal, reason_text
+from job.core.wording import counted
 from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
@@ -129,7 +130,7 @@ def _open(doors: ExitStack, path: str, side: _Side) -> int:
     except NotADirectoryError:
         raise Refused(side.not_a_folder, f"the {side.noun} {path} is not a folder", hint=side.hint) from None
     except OSError as error:
-        message = f"the {side.noun} {path} cannot be opened: {error.strerror}"
+        message = f"the {side.noun} {path} cannot be opened: {reason_text(error)}"
         raise Refused(side.unreadable, message, hint=side.hint) from None
     doors.callback(os.close, descriptor)
     return descriptor
@@ -145,11 +146,24 @@ def _check_writable(pair: Pair, mirror: int) -> None:
     # Its owner may always make it writable; a read-only source gives its mode to the mirror's root, too.
     ours = os.fstat(mirror).st_uid == os.geteuid()
     if not ours and not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
+        give = f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner."
         raise Refused(
             Refusal.MIRROR_NOT_WRITABLE,
             f"the mirror {pair.dest} is not writable for user {os.geteuid()}",
-            hint=f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner.",
+            hint=f"{_NOT_MOUNTED} {give}" if _looks_unmounted(mirror) else give,
         )
+
+
+_NOT_MOUNTED = (
+    "Is the disk mounted? An empty folder of root is how a mount point looks without its disk. If it is mounted:"
+)
+
+
+def _looks_unmounted(mirror: int) -> bool:
+    """Tell whether an open folder is empty and root's; one that cannot be listed is not."""
+    with suppress(OSError):
+        return os.fstat(mirror).st_uid == 0 and not os.listdir(mirror)
+    return False
 
 
 @contextmanager
@@ -160,7 +174,7 @@ def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
         place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
         raise Refused(
             Refusal.STATE_UNUSABLE,
-            f"the state folder {place} cannot be used: {error.strerror}",
+            f"the state folder {place} cannot be used: {reason_text(error)}",
             hint="Make it writable for this user, or set state_dir to a folder that is.",
         ) from error
 
@@ -225,7 +239,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
     except OSError as error:
         raise Refused(
             Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} cannot be listed: {error.strerror}",
+            f"the source {pair.source} cannot be listed: {reason_text(error)}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
     if (
@@ -233,7 +247,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
         and not seen.folders
         and (known or any(os.fsencode(name) != STATE_FOLDER for name in os.listdir(mirror)))
     ):
-        files = f"{known} files of it are" if known else "something is"
+        files = counted(known, "file of it is", "files of it are") if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
             f"the source {pair.source} is empty, but {files} in the mirror",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from job.core.entry import Entry, join, permissions, printable
 from job.core.events import FileCopied
-from job.core.outcome import Drift, Failure, Skip, failure_of
+from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.plan import Action, Step, decide
 from job.core.record import Linked, Member, Record
 from job.errors import Stopped
@@ -144,7 +144,7 @@ class Linker:
             return _Name(member, work, entry, None)
         except OSError as error:
             found = _Name(member, work, entry, None)
-            self._fail(found, failure_of(error), f"its mirror: {error}")
+            self._fail(found, failure_of(error), f"its mirror: {reason_text(error)}")
             return None
         return _Name(member, work, entry, entry_of(name, seen))
 
@@ -155,7 +155,7 @@ class Linker:
             place = Place(name.work, self._sources.goto(path), self._writable(path), names)
             name.work.volume.keeper.leave()
         except OSError as error:
-            self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), str(error))
+            self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
         self._deeds.do(place, step, name.mirror, name.member.record)
 
@@ -200,7 +200,7 @@ class Linker:
         try:
             action = self._other(file.first, name, own)
         except OSError as error:
-            self._fail(name, failure_of(error), str(error))
+            self._fail(name, failure_of(error), reason_text(error))
             return None
         if action is None:
             self._note(name, own)
@@ -280,7 +280,7 @@ class Linker:
 
 def _check(temp: bytes, folder: int, wanted: Entry) -> None:
     if os.stat(temp, dir_fd=folder, follow_symlinks=False).st_ino != wanted.inode:
-        raise OSError(errno.ESTALE, "somebody else changed in the mirror what it was to be linked to")
+        raise OSError(errno.ESTALE, "its first name in the mirror is no longer the file that was copied")
 
 
 def _place_of(member: Member) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.mounted import ByMount
-from job.core.outcome import failure_of
+from job.core.outcome import failure_of, reason_text
 from job.core.plan import Action, decide
 from job.core.rows import decoded
 from job.files.crowd import rows_named
@@ -61,7 +61,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     if found.changed and care is not awake:
         found = survey(view, pair, notice, awake)
     for path, error in found.unlisted:
-        yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+        yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
     for path in sorted(found.mounts):
         why = "another file system is mounted there, and cross_mounts is off"
         yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
@@ -77,7 +77,7 @@ def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iter
     try:
         for listing, rows in _listings(view, path, huge=change.huge):
             for unknown, trouble in listing.unreadable:
-                why = f"{failure_of(trouble)}: {trouble.strerror}"
+                why = f"{failure_of(trouble)}: {reason_text(trouble)}"
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
             present, records = _mirror_entries(trail, listing), decoded(rows, view.pair.policy)
             linked = set(listing.linked) if means.hard_links else set()
@@ -92,7 +92,7 @@ def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iter
                 if step.action not in _SILENT:
                     yield Planned(name, str(step.action), where, entry.kind, entry.size, step.reason)
     except OSError as error:
-        yield Planned(name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
+        yield Planned(name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
 
 
 def _listings(view: Preview, path: bytes, *, huge: bool) -> Iterator[tuple[Listing, str]]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from job.core.entry import Entry, Kind, join
-from job.core.outcome import Failure, failure_of
+from job.core.outcome import Failure, failure_of, reason_text
 from job.core.plan import decide
 from job.core.record import Record
 from job.core.rows import decoded
 from job.core.unheld import FOLDER
+from job.core.wording import counted
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
 from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
@@ -229,7 +230,7 @@ class Visitor:
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         reason = failure_of(error)
         told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
-        self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{error}")
+        self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
     def _mirror_entries(self, place: Place) -> tuple[dict[bytes, Entry], list[bytes]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
@@ -291,7 +292,7 @@ class Visitor:
         try:
             there = count_in(place.mirror)
             if there < held:
-                raise FileExistsError(errno.EEXIST, f"{held} names were put there, but it has {there} of them")
+                raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
             folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.keeper)
         except OSError as error:
             self._fail(path, error, "its mirror: ")

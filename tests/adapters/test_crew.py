@@ -14,6 +14,7 @@ import pytest
 
 from job.adapters import crew
 from job.adapters.crew import Crew, Descriptor, Lost, Post
+from job.files.signal_numbers import HANDLED
 
 PATIENCE = 60.0
 
@@ -206,7 +207,7 @@ def test_large_messages_both_ways_at_once_wait_for_nobody() -> None:
 
 
 @pytest.mark.usefixtures("start")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", sorted(HANDLED), ids=lambda number: number.name)
 def test_signals_that_a_terminal_or_systemd_sends_to_everybody_change_nothing(number: signal.Signals) -> None:
     with closing(Crew(echo, lambda _: "ready", 1)) as team:
         team.hire(1)

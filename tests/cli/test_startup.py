@@ -18,9 +18,9 @@ HEAVY = {
     "job.adapters.publish",
     "job.adapters.web",
     "job.core.config.describe",
+    "job.core.patterns",
     "job.daemon",
     "multiprocessing",
-    "pathspec",
     "prometheus_client",
     "pydantic",
     "rich",
@@ -60,7 +60,7 @@ def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "needed"),
     [
-        ({"exclude": ["*.tmp"]}, {"pathspec"}),
+        ({"exclude": ["*.tmp"]}, {"job.core.patterns"}),
         ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.adapters.publish"}),
         ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "secret"}}, {"pydantic"}),
     ],

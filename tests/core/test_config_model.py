@@ -1,5 +1,6 @@
 """What configurations are accepted, and what they mean."""
 
+import re
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -91,6 +92,22 @@ def test_what_is_in_force_holds_a_secret_but_does_not_print_it() -> None:
 @pytest.mark.parametrize("pattern", ["[[]*", "*.tmp", "!/keep", "#comment", " ", "ä/**/ö"])
 def test_gitignore_patterns_are_taken(pattern: str) -> None:
     assert WrittenConfig(run_enabled="N", exclude=(pattern,)).exclude == (pattern,)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("!", "nothing follows the '!'"),
+        ("docs[0-9", "a '[' in it has no ']'"),
+        ("a[[:number:]]", "is none of alnum, alpha"),
+        ("docs\\", "ends with a backslash"),
+        ("a\0b", "NUL"),
+        ("\ud800", "half a character"),
+    ],
+)
+def test_a_pattern_that_can_never_match_is_refused_with_the_reason(pattern: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(reason)):
+        WrittenConfig(run_enabled="N", exclude=(pattern,))
 
 
 def test_a_config_cannot_be_changed() -> None:

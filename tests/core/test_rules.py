@@ -1,5 +1,7 @@
 """What is out of scope, by the semantics of gitignore."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,19 @@ def excluded(*patterns: str) -> Rules:
         (["# a remark", ""], b"# a remark", False),
         (["*.tmp"], b"\xff.tmp", True),
         (["data/?"], b"data/\xff", True),
+        (["data/?"], "data/é".encode(), False),
+        (["data/??"], "data/é".encode(), True),
+        (["*", "!*/", "!*.jpg"], b"2024/may/a.jpg", False),
+        (["*", "!*/", "!*.jpg"], b"2024/may/a.raw", True),
+        (["cache/**", "!cache/keep.txt"], b"cache/keep.txt", False),
+        (["cache", "!cache/keep.txt"], b"cache/keep.txt", True),
+        (["*[!0-9]"], b"2024/5", False),
+        (["photos/**/"], b"photos/a.jpg", False),
+        (["photos/**/"], b"photos/may/a.jpg", True),
+        (["log.[[:digit:]]"], b"log.1", True),
+        (["[[]x[]]"], b"[x]", True),
+        (["two\nlines"], b"two\nlines", True),
+        (["Icon[\r]"], b"Icon\r", True),
     ],
 )
 def test_patterns_mean_what_they_mean_to_git(patterns: list[str], path: bytes, *, out: bool) -> None:
@@ -94,6 +109,24 @@ def test_the_scope_of_a_folder_is_that_of_its_entries_one_by_one(
     kept = rules.in_scope(folder, entries)
 
     assert kept == [e for e in entries if not rules.excludes(join(folder, e.name), folder=e.kind == "folder")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a*b*c*d*.tmp", b"a" * 60 + b"b" * 60 + b"c" * 60 + b"d" * 60),
+        ("**/a*/**/b*/**/*.tmp", b"a/b/" * 500 + b"x"),
+        ("/**/x*/**/x*/**/x*/**/y", b"x/" * 1000 + b"x"),
+        ("[!b]*[!b]*[!b]*[!b]*[!b]*b", b"a" * 250),
+        ("a**\\/b**\\/a/**/c", b"a/b/" * 500 + b"x"),
+    ],
+)
+def test_a_hostile_name_costs_no_more_than_its_length(pattern: str, path: bytes) -> None:
+    rules = excluded(pattern)
+    began = time.process_time()
+
+    assert not rules.excludes(b"x/" + path, folder=False)
+    assert time.process_time() - began < 2
 
 
 def test_a_pattern_that_cannot_be_read_is_named() -> None:

@@ -2,7 +2,6 @@
 
 import ipaddress
 import re
-import warnings
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -45,14 +44,17 @@ def path(text: str) -> str:
 
 
 def pattern(text: str) -> str:
-    """Refuse a pattern that cannot be compiled."""
+    """Refuse a pattern that can never match anything; git accepts it without a word."""
+    if "\0" in text:
+        msg = "holds a NUL character, which no name can; write the pattern without it"
+        raise ValueError(msg)
     try:
-        with warnings.catch_warnings():
-            # `[[]` is a good gitignore pattern; only Python's own, made of it, may one day mean something else.
-            warnings.simplefilter("ignore", FutureWarning)
-            Rules((text,))
-    except (ValueError, re.error) as error:
-        msg = "not a gitignore pattern; write one such as '*.tmp' or '/cache/'"
+        Rules((text,))
+    except UnicodeEncodeError as error:
+        msg = "holds half a character, which no name can; write the whole character"
+        raise ValueError(msg) from error
+    except ValueError as error:
+        msg = f"no gitignore pattern that could match: {error.__cause__}; write one such as '*.tmp' or '/cache/'"
         raise ValueError(msg) from error
     return text
 

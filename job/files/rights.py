@@ -1,0 +1,36 @@
+"""What a refusal by the kernel comes from: a right that this process lacks, or the file system."""
+
+import errno
+import os
+
+from job.core.outcome import reason_text
+
+_NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_FOWNER", 3), "acl": ("CAP_FOWNER", 3)}
+"""The capability by which each kind of metadata may be set on whatever belongs to somebody else, and its number."""
+
+
+def why_not(what: str, error: OSError) -> str:
+    """Say why metadata of a kind was refused: the right that is missing, or the words of the file system."""
+    if error.errno not in {errno.EPERM, errno.EACCES}:
+        return reason_text(error)
+    name, number = _NEEDED.get(what, ("", -1))
+    if not name or _has(number):
+        return f"the file system does not allow it ({error.strerror})"
+    return f"this needs root ({name}), and Truecopy runs as user {os.geteuid()} without it"
+
+
+def _has(capability: int) -> bool:
+    return bool(_EFFECTIVE >> capability & 1)
+
+
+def _effective() -> int:
+    """Give the capabilities of this process as bits; root in a container has few of them."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    except (OSError, StopIteration):
+        return 0 if os.geteuid() else -1
+
+
+_EFFECTIVE = _effective()
+"""Read at once: behind the wall around a cycle's work nothing in /proc can be."""

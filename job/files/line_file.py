@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from job.core.config.pairing import relation
-from job.files.trusted_path import open_trusted_parent
+from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 # NONBLOCK so that opening a planted FIFO ends at once instead of waiting for a reader.
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -168,19 +168,22 @@ class LineFile:
             os.close(folder)
 
 
-def what_is_at(path: str) -> str:
-    """Say what has this path, if it is no regular file: "a link", "a device"; empty if it is one, or nothing is there.
+def why_no_log(path: str) -> str:
+    """Say why no log can be written to this path, as a link or a device; empty if it can, or as far as can be told.
 
-    Raises `UntrustedPath` for another user's link on the way to it.
+    Nothing is opened or made, so that missing folders and missing rights show up with the first line only.
     """
     try:
         folder, name = open_trusted_parent(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except UntrustedPath as error:
+        return f"{error.strerror}. {error.hint}"
+    except OSError:
         return ""
     try:
-        return _kind(name, folder)
+        kind = _kind(name, folder)
     finally:
         os.close(folder)
+    return _not_regular("it", kind) if kind else ""
 
 
 def _kind(name: bytes, folder: int) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Sequence
@@ -161,11 +162,24 @@ class LineFile:
     def _rotate(self) -> None:
         folder, name = self._folder()
         try:
+            # Two instances may write one log; two shifts at the same time would drop files.
+            _lock(self._descriptor)
             ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (ours.st_dev, ours.st_ino) == self._identity:  # else another process has just rotated it
+            if (ours.st_dev, ours.st_ino) == self._identity:
                 _shift(name, folder, self._rotation.kept)
+        except (BlockingIOError, FileNotFoundError):
+            return  # the other one rotates it now
         finally:
             os.close(folder)
+
+
+def _lock(file: int) -> None:
+    """Lock an open file, where there are locks. Raises `BlockingIOError` if another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
 
 
 def why_no_log(path: str) -> str:

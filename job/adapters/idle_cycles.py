@@ -12,9 +12,11 @@ from typing import Protocol
 from job.core.events import (
     CycleFinished,
     CycleStarted,
+    EntryEvent,
     Event,
     FoldersUnchanged,
     IdleCyclesCounted,
+    PairEvent,
     PairFinished,
     PairStarted,
     ServiceStopped,
@@ -23,6 +25,8 @@ from job.core.outcome import Result
 
 HELD_SECONDS = 60.0
 """A cycle that takes longer is logged while it runs, whatever comes of it: it is none of a short loop."""
+MOST_STANDING = 1000
+"""Facts of the last logged cycle that are remembered: what is told alike in an idle cycle is nothing new."""
 
 
 class Log(Protocol):
@@ -53,6 +57,7 @@ class IdleCycles:
         self._told_at: float | None = None
         self._idle = 0
         self._idle_since = 0.0
+        self._standing: list[dict[str, object]] = []
 
     def configure(self, *, level: str, interval_seconds: float) -> None:
         """Log idle cycles this often; all of them if the interval is 0, or if everything is logged."""
@@ -69,7 +74,7 @@ class IdleCycles:
             else:
                 if isinstance(event, ServiceStopped):
                     self._sum_up(self._monotonic(), self._clock())
-                self._log(event)
+                self._hand_on(event)
 
     def _begin(self, event: CycleStarted) -> None:
         self._release()
@@ -80,12 +85,13 @@ class IdleCycles:
         else:
             self._told_at = now
             self._sum_up(now, self._clock())
+            self._standing.clear()
             self._log(event)
 
     def _go_on(self, event: Event) -> None:
-        if self._monotonic() - self._held_since > HELD_SECONDS or not _is_idle(event):
+        if self._monotonic() - self._held_since > HELD_SECONDS or not self._is_idle(event):
             self._release()
-            self._log(event)
+            self._hand_on(event)
         elif isinstance(event, CycleFinished):
             self._held.clear()
             self._idle_since = self._idle_since if self._idle else self._held_since
@@ -99,8 +105,14 @@ class IdleCycles:
             held, self._held = self._held, []
             self._told_at = self._held_since
             self._sum_up(self._held_since, held[0][1])
+            self._standing.clear()
             for event, moment in held:
-                self._log(event, moment)
+                self._hand_on(event, moment)
+
+    def _hand_on(self, event: Event, moment: float | None = None) -> None:
+        if _may_stand(event) and len(self._standing) < MOST_STANDING:
+            self._standing.append(_fact(event))
+        self._log(event, moment)
 
     def _sum_up(self, until: float, moment: float) -> None:
         """Log at `moment` how many idle cycles there were `until` then, by the other clock, that were not logged."""
@@ -108,10 +120,21 @@ class IdleCycles:
             cycles, self._idle = self._idle, 0
             self._log(IdleCyclesCounted(cycles=cycles, duration_seconds=until - self._idle_since), moment)
 
+    def _is_idle(self, event: Event) -> bool:
+        """Tell whether an event may belong to a cycle that changed nothing and has nothing new to tell."""
+        if isinstance(event, PairFinished | CycleFinished):
+            tally = event.tally
+            changed = tally.copied or tally.updated or tally.failed or tally.drift_by
+            return event.result is Result.SUCCESS and not changed
+        if event.level is None or isinstance(event, PairStarted | FoldersUnchanged):
+            return True
+        return _may_stand(event) and _fact(event) in self._standing
 
-def _is_idle(event: Event) -> bool:
-    """Tell whether an event may belong to a cycle that changed nothing and has nothing to tell."""
-    if isinstance(event, PairFinished | CycleFinished):
-        tally = event.tally
-        return event.result is Result.SUCCESS and not (tally.copied or tally.updated or tally.failed or tally.drift_by)
-    return event.level is None or isinstance(event, PairStarted | FoldersUnchanged)
+
+def _may_stand(event: Event) -> bool:
+    """Tell whether an event may be told alike in every cycle, such as `mount_skipped`."""
+    return event.level == "info" and isinstance(event, PairEvent) and not isinstance(event, EntryEvent)
+
+
+def _fact(event: Event) -> dict[str, object]:
+    return {"name": event.name, **vars(event), "cycle_id": ""}

@@ -91,7 +91,7 @@ class LineFile:
         if self._descriptor < 0 or self._moved():
             self.close()
             self._open()
-        trouble = self._make_room(len(lines)) if self._rotation.size else None
+        trouble = self._make_room(lines) if self._rotation.size else None
         self._end.add(self._descriptor, lines)
         if trouble is not None:
             raise OSError(trouble.errno, f"{self.path} cannot be rotated: {trouble.strerror}")
@@ -144,8 +144,9 @@ class LineFile:
         finally:
             os.close(above)
 
-    def _make_room(self, wanted: int) -> OSError | None:
-        """Rotate the file if so many bytes more were too many for it; give the error if it cannot be."""
+    def _make_room(self, lines: str) -> OSError | None:
+        """Rotate the file if these lines were too many for it; give the error if it cannot be."""
+        wanted = len(lines) if lines.isascii() else len(lines.encode("utf-8", "backslashreplace"))
         # The rest of a line that was begun belongs to the file that has its beginning.
         if not self._size or self._size + wanted <= self._rotation.size or self._end.in_mid_line:
             return None

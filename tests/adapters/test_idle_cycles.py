@@ -15,6 +15,7 @@ from job.core.events import (
     Event,
     FoldersUnchanged,
     IdleCyclesCounted,
+    MountSkipped,
     NextCycleDue,
     OutputFailed,
     PairFinished,
@@ -104,6 +105,20 @@ def test_a_cycle_with_anything_to_tell_is_logged_in_full_as_told_when_it_was() -
         assert told[1:] == make(), name
         assert [moment for _, moment in book.lines[-len(make()) :]] == [before + 1 + n for n in range(len(make()))]
         assert book.tell(*cycle()) == [], "an hour begins anew"
+
+
+def test_what_is_told_alike_in_every_cycle_is_nothing_new() -> None:
+    book = Book()
+    skipped = MountSkipped(**PAIR, path=b"photos")
+    again = MountSkipped(cycle_id="c2", pair="p", path=b"photos")
+    other = MountSkipped(**PAIR, path=b"music")
+    book.tell(*cycle(skipped))
+
+    assert book.tell(*cycle(again), *cycle()) == []
+    assert book.tell(*cycle(again, other))[1:] == cycle(again, other)
+    assert book.tell(*cycle(other)) == []
+    assert book.tell(*cycle(copied(), tally=Tally(copied=1)))
+    assert other in book.tell(*cycle(other)), "the last cycle that was logged did not tell it"
 
 
 def test_signs_of_life_neither_release_a_cycle_nor_fill_the_memory() -> None:

@@ -4,9 +4,7 @@ A listener that comes after `Metrics`. What fails here is told and never fails a
 """
 
 import base64
-import contextlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ from prometheus_client.registry import Collector
 from job.core.events import CycleFinished, CycleResumed, CycleStalled, CycleStarted, Event, PairFinished
 from job.core.outcome import Result, reason_text
 from job.core.series import LAST_SUCCESS, PREFIX
+from job.files.atomic import replace_file
+from job.files.trusted_path import open_trusted_parent
 
 Failed = Callable[[str, str], None]
 
@@ -77,7 +77,7 @@ class Publisher:
             try:
                 _replace(path, generate_latest(self._registry))
             except OSError as error:
-                self._failed("textfile", f"{path}: {reason_text(error)}")
+                self._failed("textfile", f"{path} cannot be written: {reason_text(error)}")
         if self._targets.pushgateway and (error_text := self._push_in_time(self._targets.pushgateway)):
             self._failed("pushgateway", error_text)
 
@@ -154,14 +154,8 @@ class _Handler:
 
 def _replace(path: str, data: bytes) -> None:
     """Put a complete file in place, readable for node-exporter's user."""
-    folder, name = os.path.split(path)
-    descriptor, temp = tempfile.mkstemp(prefix=f".{name}.", dir=folder or ".")
+    folder, name = open_trusted_parent(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temp, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temp)
-        raise
+        replace_file(folder, name, data, 0o644)
+    finally:
+        os.close(folder)

@@ -22,18 +22,25 @@ from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, Pri
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
+from job.files.line_file import Rotation
 from job.tasks.backup import CycleWork, run_cycle
 
 if TYPE_CHECKING:
     from job.adapters.exposition import Exposition
+    from job.adapters.idle_cycles import IdleCycles
     from job.adapters.publish import Publisher
 
 
 class Application:
     """One process's worth of Truecopy."""
 
-    def __init__(self, config_path: str, environ: Mapping[str, str], *, stream: TextIO | None) -> None:
-        """Log to `stream` as JSON lines, or, if it is None, to the log files only. Nothing is read yet."""
+    def __init__(
+        self, config_path: str, environ: Mapping[str, str], *, stream: TextIO | None, quiet: bool = False
+    ) -> None:
+        """Log to `stream`, warnings and errors only if `quiet`, or, if it is None, to the log files only.
+
+        Nothing is read yet.
+        """
         self.config_path = config_path
         self._environ = environ
         self._io_priority = "normal"
@@ -43,10 +50,11 @@ class Application:
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, History] = {}
         self._bus = Bus()
-        self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream)
+        self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
+        self._idle: IdleCycles | None = None
         self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
-        for listener in (self._logs, self._metrics):
+        for listener in (self._log, self._metrics):
             self._bus.join(listener)
 
     def join(self, listener: Listener) -> None:
@@ -61,10 +69,22 @@ class Application:
         """Close the log files."""
         self._logs.close()
 
+    def sum_up_idle_cycles(self) -> None:
+        """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
+        from job.adapters.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
+
+        self._idle = IdleCycles(self._logs, clock=time.time, monotonic=time.monotonic)
+        self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
+
+    def _log(self, event: Event) -> None:
+        (self._idle or self._logs)(event)
+
     def load(self) -> Config:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
         self._seen = self._signature()
-        self._settings = read_config(self.config_path, self._environ)
+        settings = read_config(self.config_path, self._environ)
+        _check_outputs(self.config_path, settings.config)
+        self._settings = settings
         self._put_in_force(self._settings.config)
         return self._settings.config
 
@@ -97,6 +117,8 @@ class Application:
         self._seen = self._signature()
         try:
             fresh = read_config(self.config_path, self._environ)
+            if fresh.digest != self._settings.digest:
+                _check_outputs(self.config_path, fresh.config)
         except ConfigError as error:
             # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
             if (
@@ -129,8 +151,17 @@ class Application:
 
     def _put_in_force(self, config: Config) -> None:
         self._logs.configure(
-            LogSettings(level=config.log_level, log_file=config.log_file, error_log_file=config.error_log_file)
+            LogSettings(
+                level=config.log_level,
+                log_file=config.log_file,
+                error_log_file=config.error_log_file,
+                format=config.log_format,
+                rotation=Rotation(config.log_rotate.size or 0, config.log_rotate.count),
+                roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
+            )
         )
+        if self._idle is not None:
+            self._idle.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
         for pair in pairs:
@@ -211,6 +242,13 @@ class Application:
     def monotonic(self) -> float:
         """Read a clock that nobody can set, in seconds."""
         return time.monotonic()
+
+
+def _check_outputs(path: str, config: Config) -> None:
+    if config.log_file or config.error_log_file or config.metrics.textfile:
+        from job.app.outputs import check_outputs  # noqa: PLC0415  # many runs write to standard output only
+
+        check_outputs(path, config)
 
 
 def _longest_gap(config: Config) -> float:

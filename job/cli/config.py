@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from job.adapters.settings import Settings, read_settings
+from job.app.outputs import check_outputs
 from job.cli.context import Context
 from job.core.config import describe
 from job.core.config.faults import printable
@@ -20,8 +21,12 @@ def config() -> None:
 @config.command()
 @click.pass_obj
 def check(context: Context) -> None:
-    """Tell every fault of the configuration, or that it is fine. No folder is looked at."""
+    """Tell every fault of the configuration, or that it is fine.
+
+    Of the disk it looks only at the paths of the log files and the textfile.
+    """
     settings = _settings(context)
+    check_outputs(context.config_path, settings.config, closely=True)
     pairs = settings.config.effective_pairs
     count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     disabled = "" if settings.config.enabled else ', disabled (run_enabled is not "Y")'

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Run one cycle, then exit with its result.")
-@click.option("--quiet", "-q", is_flag=True, help="With --once on a terminal: no progress bars, JSON lines instead.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only; log files get everything.")
 @click.pass_obj
 def run(context: Context, *, once: bool, quiet: bool) -> int:
     """Back up: as a service on schedule, or one cycle with --once.
@@ -38,7 +38,7 @@ def run(context: Context, *, once: bool, quiet: bool) -> int:
     bars = once and not quiet and sys.stdout.isatty()
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
         application = tidy.enter_context(
-            closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout))
+            closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout, quiet=quiet))
         )
         # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
         watch = Watch(stop, application.emit, lambda: application.stall_timeout, give_up=once)
@@ -74,6 +74,7 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
     from job.adapters.heartbeat import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
     from job.daemon import serve  # noqa: PLC0415
 
+    application.sum_up_idle_cycles()
     path = heartbeat_path(context.config_path, context.environ)
     application.join(Heartbeat(path, wall=time.time, monotonic=time.monotonic))
     _open_port(application, lambda: check(path, time.time()), tidy)

@@ -54,6 +54,7 @@ __all__ = [
     "FileUpdated",
     "FolderRetired",
     "FoldersUnchanged",
+    "IdleCyclesCounted",
     "IndexRebuilt",
     "LeaseTakenOver",
     "Listener",
@@ -248,6 +249,16 @@ class CycleFinished(Event):
     result: Result
     tally: Tally
     duration_seconds: float
+
+
+class IdleCyclesCounted(Event):
+    """So many cycles before the next line changed nothing and had nothing to report; see `idle_log_interval`."""
+
+    name = "idle_cycles_counted"
+
+    cycles: int
+    duration_seconds: float
+    """Since the first of them began."""
 
 
 def every_event() -> list[type[Event]]:

@@ -31,6 +31,7 @@ SENTENCES = {
     "output_failed": "Output {output} failed, the cycle goes on: {error}",
     "cycle_started": "A cycle started",
     "cycle_finished": "Cycle {result}: {counts} in {spent}",
+    "idle_cycles_counted": "Cycles without a change in the last {spent}, not logged one by one: {cycles}",
     "pair_started": "Looking at {source}, its mirror is {mirror}",
     "pair_refused": "Refused, nothing was written: {error}",
     "pair_busy": "Busy, nothing was written: {error}",

@@ -267,16 +267,16 @@ def plant_device(path: Path) -> None:
 
 
 PLANTED = {
-    "a link": plant_link,
-    "a dangling link": plant_dangling_link,
-    "a fifo": os.mkfifo,
-    "a folder": os.mkdir,
-    "a device": pytest.param(plant_device, marks=pytest.mark.needs_root),
+    "a link": ("a link", plant_link),
+    "a dangling link": ("a link", plant_dangling_link),
+    "a fifo": ("a named pipe", os.mkfifo),
+    "a folder": ("a folder", os.mkdir),
+    "a device": pytest.param("a device", plant_device, marks=pytest.mark.needs_root),
 }
 
 
-@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED.keys())
-def test_what_is_no_regular_file_is_refused_and_told_once(plant: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "plant"), PLANTED.values(), ids=PLANTED.keys())
+def test_what_is_no_regular_file_is_refused_and_told_once(words: str, plant: Any, tmp_path: Path) -> None:
     path, stream, told = tmp_path / "all.log", io.StringIO(), Told()
     plant(path)
     logs = make_logs(stream, told)
@@ -286,7 +286,7 @@ def test_what_is_no_regular_file_is_refused_and_told_once(plant: Any, tmp_path: 
     tell(logs, copied())
 
     assert [output for output, _ in told.outages] == ["log_file"]
-    assert str(path) in told.outages[0][1]
+    assert told.outages[0][1].startswith(f"{path} is {words}; ")
     assert len(lines(stream.getvalue())) == 2
     assert not (tmp_path / "nowhere").exists()
     if (tmp_path / "victim").exists():
@@ -304,7 +304,9 @@ def test_a_fifo_with_a_reader_is_refused_too(tmp_path: Path) -> None:
 
     assert os.read(reader, 10) == b""
     os.close(reader)
-    assert told.outages == [("log_file", f"{path} is not a regular file")]
+    ((output, error),) = told.outages
+    assert output == "log_file"
+    assert error.startswith(f"{path} is a named pipe; ")
 
 
 def test_a_missing_permission_is_told_once_and_the_file_is_tried_again(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ CONFIG = ROOT / "config"
 
 
 def dotted(mapping: dict[str, Any]) -> set[str]:
-    metrics = {f"metrics.{name}" for name in mapping.get("metrics", {})}
-    return {name for name in mapping if name != "metrics"} | metrics
+    inner = {f"{table}.{name}" for table in describe.TABLES for name in mapping.get(table, {})}
+    return {name for name in mapping if name not in describe.TABLES} | inner
 
 
 def full_example(*, everything: bool) -> dict[str, Any]:

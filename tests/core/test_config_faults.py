@@ -239,3 +239,62 @@ def test_any_mapping_is_a_config_or_a_list_of_faults_that_name_their_keys(raw: d
         return
 
     assert len({pair.name for pair in config.effective_pairs}) == len(config.effective_pairs)
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "lies_in"),
+    [
+        ({"log_file": "/backup/music/backup.log"}, "log_file", "mirror /backup/music"),
+        ({"log_file": "/backup/music/logs/../backup.log"}, "log_file", "mirror /backup/music"),
+        ({"error_log_file": "/source/music/x/error.log"}, "error_log_file", "source /source/music"),
+        ({"metrics": {"textfile": "/backup//music/x.prom"}}, "metrics.textfile", "mirror /backup/music"),
+        ({"source_dirs": ["data"], "log_file": "./data/backup.log"}, "log_file", "source data"),
+    ],
+)
+def test_an_output_in_a_source_or_mirror_is_a_fault(written: dict[str, Any], place: str, lies_in: str) -> None:
+    line = the_line(written)
+
+    assert line.startswith(f"{place} = ")
+    assert f": lies in the {lies_in}, " in line
+    assert line.endswith("write a path outside of every source and mirror")
+
+
+@pytest.mark.parametrize(
+    "path", ["backup.log", "/backup/backup.log", "/backup/music.log", "/backup/musical/backup.log", "music/backup.log"]
+)
+def test_an_output_beside_sources_and_mirrors_is_none(path: str) -> None:
+    assert not lines(FOLDERS | {"log_file": path})
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/dev/stdout", "is standard output"),
+        ("/dev/../dev/stdout", "is standard output"),
+        ("/proc/self/fd/1", "is standard output"),
+        ("/proc/1/fd/1", "is standard output"),
+        ("/dev/fd/2", "is standard error"),
+        ("/dev/stderr", "is standard error"),
+        ("/dev/null", "keeps nothing"),
+    ],
+)
+@pytest.mark.parametrize("key", ["log_file", "error_log_file"])
+def test_a_standard_stream_as_a_log_file_is_a_fault(key: str, path: str, what: str) -> None:
+    line = the_line({key: path})
+
+    assert line.startswith(f'{key} = "{path}": {what}')
+    assert line.endswith(f"; leave {key} out")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"log_format": "xml"}, "log_format = \"xml\": not one of the choices; write 'json' or 'text'"),
+        ({"log_rotate": {"size": "1kB"}}, 'log_rotate.size = "1kB": too small; write 4096 or more'),
+        ({"log_rotate": {"count": 0}}, "log_rotate.count = 0: too small; write 1 or more"),
+        ({"log_rotate": "10MB"}, "log_rotate: not a table; write keys with their values"),
+        ({"log_rotate": {"sise": 1}}, "log_rotate.sise: unknown key; the nearest known one is size"),
+    ],
+)
+def test_faults_of_log_keys_say_what_is_right(written: dict[str, Any], told: str) -> None:
+    assert the_line(written) == told

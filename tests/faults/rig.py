@@ -109,6 +109,7 @@ class Rig:
             "log_file": str(self.log),
             "error_log_file": str(self.error_log),
             "sleep_time": 1,
+            "idle_log_interval": 0,
             "metrics": {"enabled": False, "textfile": str(self.textfile)},
         }
         if "pairs" in options:

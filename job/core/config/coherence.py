@@ -4,6 +4,8 @@ It looks at the raw mapping, of which any part may be missing or of the wrong ty
 in one go with those of single keys. What does not have the right type is passed over here: that is its own fault.
 """
 
+import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -45,6 +47,7 @@ def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
         yield from _within_a_pair(pair)
     yield from _between_mirrors(pairs)
     yield from _unreachable(raw, pairs)
+    yield from _misplaced_outputs(raw, pairs)
     yield from _asleep_without_state(raw)
     yield from _half_of_a_login(_table(raw.get("metrics")))
 
@@ -134,6 +137,50 @@ def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
         elif _is_shorthand(path):
             yield Conflict(place, path, _WHOLE_PATH)
+
+
+def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    outputs: list[tuple[Place, str]] = []
+    for key in ("log_file", "error_log_file"):
+        if path := _text(raw.get(key)):
+            outputs.append(((key,), path))
+            if what := _STREAMS.get(_stream_of(path)):
+                yield Conflict((key,), path, f"{what}; leave {key} out")
+    if path := _text(_table(raw.get("metrics")).get("textfile")):
+        outputs.append((("metrics", "textfile"), path))
+    roots = [(noun, end) for pair in pairs for noun, end in (("source", pair.source), ("mirror", pair.dest)) if end]
+    for place, path in outputs:
+        inside = [(noun, root) for noun, root in roots if _holds(root, path)]
+        for noun, root in inside[:1]:
+            yield Conflict(place, path, misplaced(noun, root))
+
+
+def misplaced(noun: str, root: str) -> str:
+    """Say why no output may be written into a `source` or `mirror`, and what to do."""
+    in_source = "where every cycle would find it changed and copy it"
+    why = in_source if noun == "source" else "which holds nothing but copies of its source"
+    return f"lies in the {noun} {root}, {why}; write a path outside of every source and mirror"
+
+
+def _holds(root: str, path: str) -> bool:
+    return not (_foreign(root) or _foreign(path)) and pairing.relation(path, root) in {"same", "inside"}
+
+
+_STREAMS = {
+    "null": "keeps nothing",
+    "0": "is standard input, which is not written to",
+    "1": "is standard output, which gets every line anyway",
+    "2": "is standard error; standard output gets every line anyway",
+}
+
+
+def _stream_of(path: str) -> str:
+    """Give the number of the standard stream that a path means, or `null`; empty for every other path."""
+    normal = re.sub(r"^(/dev|/proc/self|/proc/thread-self|/proc/1)/fd/", "/dev/", posixpath.normpath(path))
+    if not normal.startswith("/dev/"):
+        return ""
+    name = normal.removeprefix("/dev/")
+    return {"stdin": "0", "stdout": "1", "stderr": "2"}.get(name, name)
 
 
 def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from job.core.config.effective import PREFIX
-from job.core.config.model import CopyOptions, MetricsConfig, PairConfig, WrittenConfig
+from job.core.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
 from job.core.config.values import Words
 
 MASK = "********"
 """What is shown in place of a secret."""
-SECTIONS: Mapping[str, type[BaseModel]] = {"metrics": MetricsConfig, "pairs": PairConfig}
+TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics": MetricsConfig}
+"""The tables that stand once in a configuration, by their key."""
+SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}
 """The tables inside a configuration, by the key they stand under."""
 
 
@@ -34,9 +36,9 @@ class Key:
 
 
 def all_keys() -> tuple[Key, ...]:
-    """Describe every key that has a value of its own: the job's, what holds for every pair, then those of `metrics`."""
+    """Describe every key that has a value of its own: the job's, what holds for every pair, then those of tables."""
     top = sorted(_keys(WrittenConfig, ""), key=lambda key: key.name in CopyOptions.model_fields)
-    return (*top, *_keys(MetricsConfig, "metrics."))
+    return (*top, *(key for name, table in TABLES.items() for key in _keys(table, f"{name}.")))
 
 
 def pair_keys() -> tuple[Key, ...]:
@@ -100,7 +102,7 @@ def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
     for name, field in section.model_fields.items():
         kinds = tuple(_kinds(field.annotation))
-        if MetricsConfig in kinds:
+        if any(table in kinds for table in TABLES.values()):
             continue
         yield Key(
             name=prefix + name,

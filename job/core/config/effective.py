@@ -15,6 +15,7 @@ Compare = Literal["auto", "checksum"]
 VerifyCopies = Literal["hash", "readback"]
 MirrorCheck = Literal["awake", "asleep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "text"]
 IoPriority = Literal["normal", "low", "idle"]
 Specials = Literal["skip", "recreate"]
 Landlock = Literal["auto", "off", "required"]
@@ -71,6 +72,16 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogRotate:
+    """When a log file gives way to a new one."""
+
+    size: int | None
+    """In bytes; None for never."""
+    count: int
+    """Old files that are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -79,6 +90,10 @@ class Config:
     log_file: str | None
     error_log_file: str | None
     log_level: LogLevel
+    log_format: LogFormat | None
+    log_rotate: LogRotate
+    idle_log_interval: float
+    """In seconds; 0 to log every cycle."""
     sleep_time: float
     """In seconds."""
     schedule: str | None

@@ -80,7 +80,7 @@ def _fault(found: Any, origins: Mapping[str, str]) -> Fault:
 
 
 def _key_of(place: Place) -> str:
-    return spell(place[:2]) if place[:1] == ("metrics",) else str(place[0]) if place else ""
+    return spell(place[:2]) if place and place[0] in describe.TABLES else str(place[0]) if place else ""
 
 
 def _value(place: Place, kind: str, value: object) -> str:

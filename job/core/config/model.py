@@ -32,7 +32,9 @@ from job.core.config.effective import (
     Config,
     IoPriority,
     Landlock,
+    LogFormat,
     LogLevel,
+    LogRotate,
     Metrics,
     MirrorCheck,
     Pair,
@@ -91,6 +93,19 @@ class MetricsConfig(_Section):
         password = self.pushgateway_password
         plain = {field.name: getattr(self, field.name) for field in fields(Metrics)}
         return Metrics(**plain | {"pushgateway_password": password.get_secret_value() if password else None})
+
+
+class LogRotateConfig(_Section):
+    """When a log file gives way to a new one."""
+
+    size: Annotated[Bytes, Field(ge=4096)] | None = None
+    """A log file that would grow beyond this becomes `.1`, and a new one begins; log files grow on if it is not set."""
+    count: Annotated[int, Field(ge=1, le=1000), BeforeValidator(values.no_switch)] = 5
+    """Old files kept of each log: `.1` is the newest."""
+
+    def in_force(self) -> LogRotate:
+        """Give the plain value."""
+        return LogRotate(size=self.size, count=self.count)
 
 
 class CopyOptions(_Section):
@@ -169,11 +184,17 @@ class WrittenConfig(CopyOptions):
     pairs: tuple[PairConfig, ...] = ()
     """The other way to name sources and mirrors: a list of tables with `source`, `dest`, a `name` and own options."""
     log_file: Folder | None = None
-    """File that gets every log line, besides standard output."""
+    """File that gets every log line, besides standard output; outside every source and mirror."""
     error_log_file: Folder | None = None
-    """File that gets warnings and errors only."""
+    """File that gets warnings and errors only; outside every source and mirror."""
     log_level: LogLevel = "info"
     """Least severe level that is logged: `debug`, `info`, `warning` or `error`."""
+    log_format: LogFormat | None = None
+    """`json` or `text` for every line; if not set, a terminal gets text, files and other outputs get JSON."""
+    log_rotate: LogRotateConfig = LogRotateConfig()
+    """Rotation of both log files: a table of its own, see below."""
+    idle_log_interval: Seconds = 3600.0
+    """The service logs cycles without a change at most this often, with their number; `0` logs every cycle."""
     sleep_time: Seconds = 3600.0
     """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
     schedule: Annotated[str, AfterValidator(values.schedule), Words("schedule")] | None = None
@@ -201,7 +222,11 @@ class WrittenConfig(CopyOptions):
 
     def in_force(self) -> Config:
         """Give the plain value: what was not written has its default, and every pair its name and all its options."""
-        special: dict[str, Any] = {"effective_pairs": self._pairs_in_force(), "metrics": self.metrics.in_force()}
+        special: dict[str, Any] = {
+            "effective_pairs": self._pairs_in_force(),
+            "log_rotate": self.log_rotate.in_force(),
+            "metrics": self.metrics.in_force(),
+        }
         plain = {field.name: getattr(self, field.name) for field in fields(Config) if field.name not in special}
         return Config(**plain, **special)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, fields, is_dataclass
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from job.core.config.effective import Config
 
@@ -26,7 +26,7 @@ def _fitting(wanted: Any, value: object) -> Any:
     origin, parts = get_origin(wanted), get_args(wanted)
     if is_dataclass(wanted):
         return rebuilt(wanted, value)  # type: ignore[arg-type]  # a class, as annotations are
-    if origin is UnionType:
+    if origin in {UnionType, Union}:  # a Literal or None is the second
         return None if value is None else _fitting(parts[0], value)
     if origin is tuple and isinstance(value, list):
         return tuple(_fitting(parts[0], each) for each in value)

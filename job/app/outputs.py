@@ -1,0 +1,47 @@
+"""Where logs and metrics are written: what only the disk can tell of these paths, before the first line is written."""
+
+import json
+import os
+from collections.abc import Iterator
+
+from job.core.config.coherence import misplaced
+from job.core.config.effective import Config
+from job.core.config.pairing import relation
+from job.errors import ConfigError
+from job.files.line_file import why_no_log
+from job.tasks.overlap import lies_in
+
+_HINT = "Change the paths named above, then run `truecopy config check`."
+
+
+def check_outputs(path: str, config: Config, *, closely: bool = False) -> None:
+    """Refuse outputs that lie in a source or mirror by way of a link or mount: `coherence` knows their text only.
+
+    If `closely`, also what cannot be written to: links and devices in the place of a log, other users' links on the
+    way. A run does not end for these, since anybody may make them where others may write: the output fails, and the
+    backup goes on. `path` is the configuration's. Raises `ConfigError` with every fault.
+    """
+    faults = tuple(_faults(config, closely=closely))
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(f"{path} cannot be used: {count}", hint=_HINT, faults=faults)
+
+
+def _faults(config: Config, *, closely: bool) -> Iterator[str]:
+    logs = {"log_file": config.log_file, "error_log_file": config.error_log_file}
+    for key, output in {**logs, "metrics.textfile": config.metrics.textfile}.items():
+        if output is None:
+            continue
+        why = _misplaced(config, output) or (why_no_log(output) if closely and key in logs else "")
+        if why:
+            yield f"{key} = {json.dumps(output, ensure_ascii=False)}: {why}"
+
+
+def _misplaced(config: Config, output: str) -> str:
+    folder = os.path.dirname(output) or "."
+    real = os.path.join(os.path.realpath(folder), os.path.basename(output))
+    for pair in config.effective_pairs:
+        for noun, root in (("source", pair.source), ("mirror", pair.dest)):
+            if relation(real, os.path.realpath(root)) in {"same", "inside"} or lies_in(folder, root):
+                return misplaced(noun, root)
+    return ""

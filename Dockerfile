@@ -1,5 +1,8 @@
 # Truecopy's image. Built with any engine since 20.10 (BuildKit): no syntax line, heredoc or --link.
 #   docker build --tag truecopy:local .
+# Published images say when and from which commit they were built:
+#   docker build --tag truecopy:0.1.0 --label org.opencontainers.image.created="$(date --utc +%FT%TZ)" \
+#     --label org.opencontainers.image.revision="$(git rev-parse HEAD)" .
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -53,13 +56,9 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["py
 ENTRYPOINT ["python", "-m", "job"]
 CMD ["run"]
 
-# Last, so that a new version or date does not rebuild what is above.
-ARG VERSION=0.0.0
-ARG REVISION=unknown
-ARG CREATED=1970-01-01T00:00:00Z
+# Last, so that a new version does not rebuild what is above. The version is that of job/__init__.py (a test compares them).
+# Creation time and revision are labels of published images only: see the top.
 LABEL org.opencontainers.image.title="Truecopy" \
       org.opencontainers.image.description="Plain-file backups that prove themselves: a scheduled, verified mirror with JSON logs and Prometheus metrics" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.version="0.1.0"

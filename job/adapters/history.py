@@ -90,6 +90,24 @@ class History:
             self._failed("history", f"{self._path}: {reason_text(error)}")
             return False
 
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Add to the counters of a history that exists, outside any cycle. False: nothing was kept."""
+        try:
+            with self._folder() as folder:
+                os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+                with _opened(folder, "rw") as database:
+                    database.execute("BEGIN IMMEDIATE")
+                    if not _has_format(database):
+                        return False
+                    database.executemany(_ADD, [(name, label, value) for (name, label), value in deltas.items()])
+                    database.execute("COMMIT")
+        except FileNotFoundError:
+            return False
+        except (_Unusable, OSError, sqlite3.Error) as error:
+            self._failed("history", f"{self._path}: {getattr(error, 'strerror', None) or error}")
+            return False
+        return True
+
     def read(self) -> PairHistory:
         """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
         try:

@@ -33,6 +33,9 @@ from job.core.series import Family, Series
 from job.core.tally import Tally
 from job.core.totals import PairHistory, counts_of
 
+_OUTPUT_FAILURES = "output_failures_total"
+_OUTPUT_KEYS = tuple((_OUTPUT_FAILURES, output) for output in series.OUTPUTS)
+
 
 class PairMemory(Protocol):
     """What metrics need of a pair's history."""
@@ -42,6 +45,9 @@ class PairMemory(Protocol):
 
     def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
         """Keep a cycle and what it adds to the counters; False when that is not possible now."""
+
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Add to the counters outside any cycle; False when that is not possible now."""
 
 
 @dataclass(slots=True)
@@ -63,7 +69,7 @@ class Metrics:
         self._build = (version, python)
         self._lock = threading.Lock()
         self._pairs: dict[str, _Pair] = {}
-        self._outputs: Counter[str] = Counter()
+        self._outputs: Counter[tuple[str, str]] = Counter()
         self._own = {each.name: 0.0 for each in series.OWN_SERIES if not each.label}
         self._own["config_last_reload_successful"] = 1.0
 
@@ -88,7 +94,7 @@ class Metrics:
                 self._finish(event)
             case OutputFailed():
                 with self._lock:
-                    self._outputs[event.output if event.output in series.OUTPUTS else "listener"] += 1
+                    self._outputs[_OUTPUT_FAILURES, event.output if event.output in series.OUTPUTS else "listener"] += 1
             case _:
                 self._set(_gauges_of(event))
 
@@ -97,15 +103,28 @@ class Metrics:
         with self._lock:
             pairs = {name: (pair.kept, Counter(pair.pending)) for name, pair in self._pairs.items()}
             outputs = Counter(self._outputs)
+            for kept, pending in pairs.values():
+                outputs.update({key: kept.counts.get(key, 0) + pending.get(key, 0) for key in _OUTPUT_KEYS})
             own = dict(self._own)
         for each in series.PAIR_COUNTERS:
             yield _family(each, [(name, _counter(each, *known)) for name, known in pairs.items()])
         for each in series.PAIR_GAUGES:
             yield _family(each, [(name, _gauge(each, kept)) for name, (kept, _) in pairs.items()])
         for each in series.OWN_SERIES:
-            values = [float(outputs[value]) for value in each.values]
+            values = [float(outputs[each.name, value]) for value in each.values]
             yield _family(each, [("", values if each.label else [own[each.name]])])
         yield Family(series.BUILD_INFO, ("version", "python"), [(self._build, 1.0)])
+
+    def keep_outputs(self) -> None:
+        """Keep the failures of outputs that came after the last pair finished: those of publishing, above all."""
+        with self._lock:
+            failures, names = Counter(self._outputs), list(self._pairs)
+        keeper = next((name for name in names if self._history(name).count(failures)), "") if failures else ""
+        if keeper:
+            with self._lock:
+                kept = self._pairs[keeper].kept
+                self._pairs[keeper].kept = replace(kept, counts=Counter(kept.counts) + failures)
+                self._outputs.subtract(failures)
 
     def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
@@ -120,6 +139,9 @@ class Metrics:
         self._count(event.pair, {("cycles_total", str(event.result)): 1})
         with self._lock:
             pair = self._pairs[event.pair]
+            # Outputs belong to no pair. They are kept with whichever finishes, and shown as the sum over the pairs.
+            pair.pending.update(self._outputs)
+            self._outputs.clear()
             pair.kept = _after(pair.kept, event)
             deltas = Counter(pair.pending)
         # The disk is not waited for under the lock: a scrape must not hang behind it.
@@ -174,6 +196,8 @@ def _counter(each: Series, kept: PairHistory, pending: Mapping[tuple[str, str], 
 
 
 def _gauge(each: Series, kept: PairHistory) -> list[float]:
+    if each.name == "last_cycle_result":
+        return [float(kept.result == result) for result in each.values]
     if each.label:
         return _outcomes(kept.tally)
     name = "duration_seconds" if each.name == "cycle_duration_seconds" else each.name

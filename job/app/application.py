@@ -66,8 +66,9 @@ class Application:
         self._bus.failed(output, error)
 
     def close(self) -> None:
-        """Close the log files."""
+        """Close the log files, and keep the count of outputs that failed since the last pair finished."""
         self._logs.close()
+        self._metrics.keep_outputs()
 
     def sum_up_idle_cycles(self) -> None:
         """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
@@ -168,7 +169,7 @@ class Application:
             self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
         self._metrics.configure(
             pairs=[pair.name for pair in pairs],
-            interval_seconds=_longest_gap(config),
+            interval_seconds=_expected_interval(config),
             run_enabled=config.enabled,
         )
         self._publish(config.metrics)
@@ -251,7 +252,9 @@ def _check_outputs(path: str, config: Config) -> None:
         check_outputs(path, config)
 
 
-def _longest_gap(config: Config) -> float:
+def _expected_interval(config: Config) -> float:
+    if config.expected_interval is not None:
+        return config.expected_interval
     if config.schedule is None:
         return config.sleep_time
     from job.core.timing import parse_schedule  # noqa: PLC0415  # only for who has a schedule

@@ -13,8 +13,9 @@ from job.adapters.watch import Watch
 from job.app.application import Application
 from job.cli.context import Context
 from job.core.config.effective import Config
-from job.core.events import Event, RunDisabled, ServiceStarted, SignalTaken
+from job.core.events import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
 from job.core.outcome import Result
+from job.core.wording import sentence
 from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--once", is_flag=True, help="Run one cycle, then exit with its result.")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only; log files get everything.")
+@click.option(
+    "--skip-if-busy",
+    is_flag=True,
+    help="With --once: a lock that another instance holds is reported, and the exit code is 0 instead of 75.",
+)
 @click.pass_obj
-def run(context: Context, *, once: bool, quiet: bool) -> int:
+def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool) -> int:
     """Back up: as a service on schedule, or one cycle with --once.
 
     Exit codes of --once: 0 everything is copied and checked, 1 failed, 2 usage or configuration, 3 some entries
@@ -35,6 +41,8 @@ def run(context: Context, *, once: bool, quiet: bool) -> int:
     Signals: SIGTERM and Ctrl-C end it in good order within 5 seconds, and so does a terminal that hangs up, unless it
     runs under nohup. The service reads its configuration again on SIGHUP, and starts a cycle on SIGUSR1.
     """
+    if skip_if_busy and not once:
+        raise click.UsageError("--skip-if-busy needs --once: the service waits for its next cycle anyway.")
     bars = once and not quiet and sys.stdout.isatty()
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
         application = tidy.enter_context(
@@ -46,11 +54,13 @@ def run(context: Context, *, once: bool, quiet: bool) -> int:
         tidy.enter_context(watch)
         config = application.load()
         if once:
-            return _once(application, config, stop, tidy if bars else None)
+            return _once(application, config, stop, tidy if bars else None, skip_if_busy=skip_if_busy)
         return _serve(application, stop, context, tidy)
 
 
-def _once(application: Application, config: Config, stop: StopSignal, bars: ExitStack | None) -> int:
+def _once(
+    application: Application, config: Config, stop: StopSignal, bars: ExitStack | None, *, skip_if_busy: bool
+) -> int:
     if not config.enabled:
         application.emit(RunDisabled(config=application.config_path, run_enabled=config.run_enabled))
         if bars is not None:
@@ -61,6 +71,12 @@ def _once(application: Application, config: Config, stop: StopSignal, bars: Exit
     result = application.cycle(config, stop.requested)
     for name, effect in stop.news(busy=True):
         application.emit(SignalTaken(signal=name, effect=effect))
+    if result is Result.BUSY and skip_if_busy:
+        skipped = BusySkipped()
+        application.emit(skipped)
+        if bars is not None:
+            click.echo(sentence(skipped, {}))
+        return Exit.OK
     return stop.exit if result is Result.STOPPED else result.exit
 
 

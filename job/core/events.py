@@ -37,6 +37,7 @@ from job.core.tally import Tally
 
 __all__ = [
     "BatchCommitted",
+    "BusySkipped",
     "ConfigRejected",
     "ConfigReloaded",
     "CrewAwaited",
@@ -126,6 +127,12 @@ class RunDisabled(Event):
 
     config: str
     run_enabled: str
+
+
+class BusySkipped(Event):
+    """A one-shot run left out what another instance works on, and ends with 0 because of --skip-if-busy."""
+
+    name = "busy_skipped"
 
 
 class PriorityNotSet(Event):

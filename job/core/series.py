@@ -81,6 +81,13 @@ PAIR_GAUGES = (
     Series(LAST_SUCCESS, "gauge", "When a cycle last copied and checked everything; 0 for never."),
     Series("last_attempt_timestamp_seconds", "gauge", "When a cycle last ended, in whatever way; 0 for never."),
     Series("cycle_duration_seconds", "gauge", "Duration of the last cycle."),
+    Series(
+        "last_cycle_result",
+        "gauge",
+        "1 for how the last cycle ended, 0 for every other way and before the first.",
+        label="result",
+        values=tuple(Result),
+    ),
     Series("last_cycle_files", "gauge", "Entries of the last cycle.", label="outcome", values=FILE_OUTCOMES),
 )
 
@@ -88,7 +95,7 @@ OWN_SERIES = (
     Series(
         "output_failures_total",
         "counter",
-        "Failures of an output since the start of this process; they never fail a cycle.",
+        "Failures of an output; they never fail a cycle. A log counts once an outage.",
         by_pair=False,
         label="output",
         values=OUTPUTS,
@@ -97,7 +104,7 @@ OWN_SERIES = (
     Series(
         "cycle_stalled", "gauge", "1 once a cycle or worker hangs, until it moves or the next starts.", by_pair=False
     ),
-    Series("schedule_interval_seconds", "gauge", "Expected seconds between two cycle starts.", by_pair=False),
+    Series("schedule_interval_seconds", "gauge", "Expected seconds between two cycles.", by_pair=False),
     Series("next_cycle_timestamp_seconds", "gauge", "When the next cycle is due; 0 while unknown.", by_pair=False),
     Series("config_last_reload_successful", "gauge", "0 while the config file cannot be used.", by_pair=False),
     Series("run_enabled", "gauge", "0 while run_enabled is not 'Y'.", by_pair=False),

@@ -20,6 +20,7 @@ SENTENCES = {
     "service_stopped": "Truecopy stopped: {reason}",
     "signal_taken": "{signal} was received: {effect}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
+    "busy_skipped": "Pairs that another instance works on were skipped; the exit code is 0 because of --skip-if-busy",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",

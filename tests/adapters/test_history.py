@@ -91,6 +91,31 @@ def test_only_a_success_moves_the_last_success(result: Result, history: History)
     assert read.last_success_timestamp_seconds == 1000.0
 
 
+def test_counts_outside_a_cycle_are_added_and_the_last_cycle_stays(history: History, told: Told) -> None:
+    history.add(finished(Result.PARTIAL), COPIED)
+
+    assert history.count({("output_failures_total", "textfile"): 2, ("files_copied_total", ""): 1})
+
+    kept = history.read()
+    assert kept.counts == {**COPIED, ("output_failures_total", "textfile"): 2, ("files_copied_total", ""): 4}
+    assert (kept.result, kept.last_attempt_timestamp_seconds) == (Result.PARTIAL, 1000.0)
+    assert told.sentences == []
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_counts_outside_a_cycle_begin_no_history(
+    content: bytes | None, history: History, tmp_path: Path, told: Told
+) -> None:
+    if content is not None:
+        (tmp_path / FILE_NAME).write_bytes(content)
+    before = list(tmp_path.iterdir())
+
+    assert not history.count({("output_failures_total", "textfile"): 2})
+
+    assert list(tmp_path.iterdir()) == before
+    assert told.sentences == []
+
+
 def test_a_pair_that_never_succeeded_says_so(history: History) -> None:
     history.add(finished(Result.PARTIAL), {})
 

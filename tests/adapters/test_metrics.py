@@ -74,6 +74,12 @@ class Memory:
         )
         return True
 
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+        if not self.mounted:
+            return False
+        self.kept = replace(self.kept, counts=Counter(self.kept.counts) + Counter(deltas))
+        return True
+
 
 def real_memory(folder: Path) -> PairMemory:
     return History(str(folder), failed=lambda output, error: pytest.fail(f"{output}: {error}"))
@@ -184,6 +190,8 @@ def test_a_finished_pair_is_kept_and_counted_once(metrics: Metrics, memory: Memo
     assert memory.kept.counts[("files_copied_total", "")] == 2
     assert value(metrics, "files_copied_total", pair="music") == 2
     assert value(metrics, "cycles_total", pair="music", result="partial") == 1
+    assert value(metrics, "last_cycle_result", pair="music", result="partial") == 1
+    assert value(metrics, "last_cycle_result", pair="music", result="success") == 0
     assert value(metrics, "cycle_duration_seconds", pair="music") == 2.5
     assert value(metrics, "last_cycle_files", pair="music", outcome="failed") == 1
     assert value(metrics, "last_cycle_files", pair="music", outcome="skipped") == 7
@@ -214,6 +222,7 @@ def test_counters_go_on_after_a_restart(tmp_path: Path) -> None:
     assert value(metrics, "cycles_total", pair="music", result="success") == 3
     assert value(metrics, "last_success_timestamp_seconds", pair="music") == 1000
     assert value(metrics, "last_cycle_files", pair="music", outcome="copied") == 2
+    assert value(metrics, "last_cycle_result", pair="music", result="success") == 1
 
 
 def test_what_cannot_be_kept_stays_counted_until_it_can(metrics: Metrics, memory: Memory) -> None:
@@ -344,6 +353,44 @@ def test_failures_of_outputs_are_counted_by_a_closed_set_of_names(metrics: Metri
     assert value(metrics, "output_failures_total", output="log_file") == 1
     assert value(metrics, "output_failures_total", output="listener") == 2
     assert value(metrics, "output_failures_total", output="something new") is None
+
+
+def test_failures_of_outputs_go_on_after_a_restart_and_are_counted_once(tmp_path: Path) -> None:
+    for name in ("music", "photos"):
+        (tmp_path / name).mkdir()
+
+    def started() -> Metrics:
+        return make_metrics({name: real_memory(tmp_path / name) for name in ("music", "photos")})
+
+    first = started()
+    first(OutputFailed(output="log_file", error="full"))
+    first(finished())
+    first(OutputFailed(output="pushgateway", error="gone"))
+    shown_at_the_end = value(first, "output_failures_total", output="log_file")
+    first.keep_outputs()
+    first.keep_outputs()
+    second = started()
+    second(OutputFailed(output="pushgateway", error="gone"))
+    second(finished())
+
+    assert shown_at_the_end == 1
+    assert value(first, "output_failures_total", output="pushgateway") == 1
+    for metrics in (second, started()):
+        assert value(metrics, "output_failures_total", output="log_file") == 1
+        assert value(metrics, "output_failures_total", output="pushgateway") == 2
+
+
+def test_failures_of_outputs_that_cannot_be_kept_are_shown_all_the_same(metrics: Metrics, memory: Memory) -> None:
+    memory.mounted = False
+    metrics(OutputFailed(output="textfile", error="gone"))
+    metrics(finished())
+    metrics.keep_outputs()
+
+    assert value(metrics, "output_failures_total", output="textfile") == 1
+    memory.mounted = True
+    metrics(finished())
+    assert memory.kept.counts[("output_failures_total", "textfile")] == 1
+    assert value(metrics, "output_failures_total", output="textfile") == 1
 
 
 def test_no_event_about_an_entry_makes_a_series(metrics: Metrics) -> None:

@@ -35,6 +35,9 @@ class NoMemory:
     def add(self, finished: PairFinished, deltas: object) -> bool:  # noqa: ARG002
         return False
 
+    def count(self, deltas: object) -> bool:  # noqa: ARG002
+        return False
+
 
 class Gateway:
     """A small HTTP server that answers like a Pushgateway and remembers what it was sent."""
@@ -262,7 +265,7 @@ def test_nothing_is_published_where_nothing_is_named() -> None:
 def test_a_real_pushgateway_keeps_the_last_success_over_failed_cycles() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = ["prometheus-pushgateway", f"--web.listen-address={address}", "--log.level=error"]
+    command = ["prometheus-pushgateway", f"--web.listen-address={address}", "--log.level=error", "--persistence.file="]
     with subprocess.Popen(command) as process:
         try:
             wait_until_ready(address)

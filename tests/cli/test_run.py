@@ -58,6 +58,67 @@ def test_another_instance_is_75(rig: Rig) -> None:
         assert rig.once().code == 75
 
 
+def test_another_instance_is_0_and_is_told_where_busy_runs_are_to_be_skipped(rig: Rig) -> None:
+    rig.configure(rate_limit=1)
+    with rig.started("run", "--once"):
+        until(lambda: temps_in(rig.mirror))
+
+        done = rig.run("run", "--once", "--skip-if-busy")
+
+    assert done.code == 0
+    assert [line["event"] for line in done.lines if line["level"] == "warning"] == ["pair_busy"]
+    assert done.lines[-1]["event"] == "busy_skipped"
+    assert "--skip-if-busy" in done.lines[-1]["message"]
+    assert metric(rig.textfile.read_text(), 'truecopy_last_success_timestamp_seconds{pair="source"}') == 0
+
+
+def test_skipping_busy_pairs_excuses_nothing_else(rig: Rig) -> None:
+    assert rig.run("run", "--once", "--skip-if-busy").code == 0
+
+    (rig.source / ".truecopy").write_text("reserved")
+    partial = rig.run("run", "--once", "--skip-if-busy")
+    rig.mirror.rename(rig.mirror.with_name("elsewhere"))
+    refused = rig.run("run", "--once", "--skip-if-busy")
+
+    assert (partial.code, refused.code) == (3, 4)
+    assert "busy_skipped" not in {line["event"] for line in partial.lines + refused.lines}
+
+
+def test_skipping_busy_pairs_is_for_one_run(rig: Rig) -> None:
+    done = rig.run("run", "--skip-if-busy")
+
+    assert done.code == 2
+    assert "--once" in done.stderr
+
+
+def metric(text: str, series: str) -> float:
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{series} "))
+
+
+def test_the_interval_of_an_outer_schedule_is_what_the_metrics_say(rig: Rig, tmp_path: Path) -> None:
+    textfile = tmp_path / "truecopy.prom"
+    shown = []
+    for key in ({}, {"expected_interval": "1 day"}, {"expected_interval": "1 day", "schedule": "every 6 hours"}):
+        rig.configure(sleep_time=30, metrics={"textfile": str(textfile)}, **key)
+        assert rig.once().code == 0
+        shown.append(metric(textfile.read_text(), "truecopy_schedule_interval_seconds"))
+
+    assert shown == [30, 86400, 86400]
+
+
+def test_an_output_that_fails_in_one_shot_runs_is_counted_over_them(rig: Rig, tmp_path: Path) -> None:
+    textfile = tmp_path / "truecopy.prom"
+    rig.configure(metrics={"textfile": str(textfile), "pushgateway": "http://127.0.0.1:1"})
+
+    shown = []
+    for _ in range(3):
+        assert rig.once().code == 0
+        shown.append(metric(textfile.read_text(), 'truecopy_output_failures_total{output="pushgateway"}'))
+
+    # The push of a run fails after its textfile was written.
+    assert shown == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_is_128_and_its_number_and_quick(rig: Rig, number: signal.Signals, code: int) -> None:
     rig.configure(rate_limit=1)

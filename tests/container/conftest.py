@@ -18,7 +18,7 @@ def image() -> Iterator[str]:
     Over the host's own network: what pip can reach from a container depends on rules that are not ours to test.
     """
     tag = f"truecopy:test-{os.getpid()}"
-    arguments = ("--network", "host", "--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", "VERSION=1.2.3")
+    arguments = ("--network", "host", "--build-arg", f"PYTHON_IMAGE={BASE}")
     checked(run("docker", "build", *arguments, "--tag", tag, ROOT, timeout=600))
     yield tag
     run("docker", "image", "rm", "--force", tag)

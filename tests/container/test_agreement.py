@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+import job
 from job.core.config import describe
 from job.core.config.model import MetricsConfig
 from job.errors import Exit
@@ -66,7 +67,20 @@ def test_every_variable_is_a_setting_of_the_job(dockerfile: str, service: dict[s
 
     ours = {name for name in image_variables(dockerfile) if name.startswith("TRUECOPY_")}
     assert ours <= known
-    assert service["environment"].keys() <= known
+    assert {name for name in service["environment"] if name.startswith("TRUECOPY_")} <= known
+
+
+def test_no_password_of_others_is_passed_on_with_the_file_of_variables(service: dict[str, Any]) -> None:
+    substituted = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
+
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    emptied = {name for name, value in service["environment"].items() if value == ""}
+    assert emptied == {name for name in substituted if re.search("PASSWORD|SECRET|TOKEN|KEY", name)}
+
+
+def test_the_version_of_the_image_is_the_version_of_the_job(dockerfile: str) -> None:
+    assert re.findall(r'image\.version="([^"]*)"', dockerfile) == [job.__version__]
+    assert re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE) == ["PYTHON_IMAGE"]
 
 
 def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:

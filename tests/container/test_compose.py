@@ -1,10 +1,13 @@
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from job.core.config import describe
+from job.errors import Exit
 from tests.container.engine import ROOT, USER, Project, checked, run
 from tests.container.waiting import answers, eventually, page, value
 
@@ -22,6 +25,82 @@ def service(new_project: Callable[[], Project]) -> Project:
 
 def test_the_service_becomes_healthy(service: Project) -> None:
     assert service.container()["State"]["Health"]["Status"] == "healthy"
+
+
+def test_up_and_wait_takes_seconds(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    began = time.monotonic()
+
+    project.up()
+
+    assert time.monotonic() - began < 15, "half the interval of the health check"
+    check = project.container()["Config"]["Healthcheck"]
+    assert check["Test"] == ["CMD", "python", "-m", "job", "healthcheck"]
+    assert (check["Interval"], check["StartInterval"]) == (30_000_000_000, 1_000_000_000)
+
+
+def variables_of(project: Project) -> dict[str, str]:
+    # One that is named in the compose file and set nowhere has no value.
+    return dict(entry.split("=", 1) for entry in project.container()["Config"]["Env"] if "=" in entry)
+
+
+def test_variables_of_the_env_file_reach_the_container_and_no_secret_of_others_does(
+    new_project: Callable[[], Project],
+) -> None:
+    project = new_project()
+    (project.folder / "config" / "password").write_text("one two\n", "utf-8")
+    given = {
+        "TRUECOPY_SCHEDULE": "daily at 02:30",
+        "TRUECOPY_EXCLUDE": '["*.tmp", "/cache/"]',
+        "TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me",
+        "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": "/truecopy/config/password",
+    }
+    others = {"GRAFANA_PASSWORD": "secret of grafana", "METRICS_PORT": str(project.port)}
+    lines = [f"{name}={text}" for name, text in (given | others).items()]
+    (project.folder / ".env").write_text("\n".join(lines) + "\n", "utf-8")
+
+    project.up()
+
+    found = variables_of(project)
+    assert given.items() <= found.items()
+    assert "secret of grafana" not in found.values()
+    shown = checked(project.compose("exec", "-T", "truecopy", "truecopy", "config", "show"))
+    for text in ("daily at 02:30", "*.tmp", "/cache/", "TRUECOPY_SCHEDULE"):
+        assert text in shown
+
+
+def test_every_key_of_the_configuration_can_stand_in_the_env_file(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    names = {name for key in describe.all_keys() for name in (key.variable, f"{key.variable}_FILE")}
+    del project.env["TRUECOPY_SLEEP_TIME"]
+    (project.folder / ".env").write_text("".join(f"{name}=of {name}\n" for name in sorted(names)), "utf-8")
+
+    config = json.loads(checked(project.compose("config", "--format", "json")))
+
+    environment = config["services"]["truecopy"]["environment"]
+    assert {name: text for name, text in environment.items() if name in names} == {name: f"of {name}" for name in names}
+
+
+def test_a_mistyped_variable_of_the_env_file_is_reported(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    (project.folder / ".env").write_text("TRUECOPY_SLEP_TIME=60\n", "utf-8")
+
+    finished = project.once()
+
+    assert finished.returncode == Exit.USAGE
+    assert "TRUECOPY_SLEEP_TIME" in finished.stdout + finished.stderr
+
+
+def test_the_shipped_interval_is_one_hour(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+    del project.env["TRUECOPY_SLEEP_TIME"]
+    (project.folder / "data" / "source" / "first").write_text("1", "utf-8")
+
+    project.up()
+
+    eventually(lambda: value(page(project.port, "/metrics"), "truecopy_next_cycle_timestamp_seconds"))
+    metrics = page(project.port, "/metrics")
+    assert value(metrics, "truecopy_schedule_interval_seconds") == 3600
 
 
 def test_a_file_dropped_into_the_source_appears_in_the_mirror_as_the_user_s(service: Project) -> None:

@@ -1,15 +1,18 @@
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import job
 from job.errors import Exit
-from tests.container.engine import USER, Container, Finished, checked, run
+from tests.container.engine import BASE, ROOT, USER, Container, Finished, checked, run
 from tests.faults.rig import temps_in
 
 pytestmark = pytest.mark.needs_docker
@@ -58,8 +61,36 @@ def test_the_image_says_what_it_is(facts: dict[str, Any]) -> None:
     labels = facts["Config"]["Labels"]
 
     assert labels["org.opencontainers.image.title"] == "Truecopy"
-    assert labels["org.opencontainers.image.version"] == "1.2.3"
+    assert labels["org.opencontainers.image.version"] == job.__version__
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_no_label_of_a_plain_build_is_made_up(facts: dict[str, Any]) -> None:
+    labels = facts["Config"]["Labels"]
+
+    assert not {"org.opencontainers.image.created", "org.opencontainers.image.revision"} & labels.keys()
+    made = datetime.fromisoformat(facts["Created"].partition(".")[0].rstrip("Z")).replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - made) < timedelta(days=1)
+
+
+def test_the_command_for_published_images_labels_them_with_time_and_revision(image: str) -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    begin = next(number for number, line in enumerate(lines) if "--label" in line)
+    command = " ".join(line.removeprefix("#").strip().removesuffix("\\") for line in lines[begin : begin + 2])
+    tag = f"{image}-published"
+    words = f"docker build --network host --build-arg PYTHON_IMAGE={BASE} --tag {tag}"
+    command = re.sub(r"docker build --tag truecopy:\S+", words, command)
+
+    trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    checked(run("bash", "-c", f"cd {ROOT} && {command}", env=trusted, timeout=600))
+
+    [found] = json.loads(checked(run("docker", "image", "inspect", tag)))
+    run("docker", "image", "rm", "--force", tag)
+    labels = found["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == job.__version__
+    created = datetime.fromisoformat(labels["org.opencontainers.image.created"])
+    assert abs(datetime.now(UTC) - created) < timedelta(hours=1)
+    assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
 
 
 def test_the_image_adds_little_to_its_base(facts: dict[str, Any], image: str) -> None:

@@ -12,6 +12,7 @@ import yaml
 from job.errors import Exit
 from tests.container.engine import ROOT, checked, run
 from tests.container.waiting import answers, eventually
+from tests.k8s.conftest import environment
 
 pytestmark = pytest.mark.needs_docker
 
@@ -31,6 +32,8 @@ def as_docker(pod: dict[str, Any], folders: Path) -> list[str]:
     assert container["securityContext"]["readOnlyRootFilesystem"]
     options += ["--read-only", "--cap-drop", *container["securityContext"]["capabilities"]["drop"]]
     options += ["--security-opt", "no-new-privileges", "--memory", "512m"]
+    for name, text in environment(pod, namespace="backup").items():
+        options += ["--env", f"{name}={text}"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     for mount in container["volumeMounts"]:
         if "emptyDir" in volumes[mount["name"]]:

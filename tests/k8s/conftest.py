@@ -1,5 +1,6 @@
 """The manifests as Kubernetes would get them, and as they stand in the files."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,18 @@ def kustomize() -> Callable[[str], str]:
         return run.stdout
 
     return build
+
+
+def environment(pod: Manifest, namespace: str) -> dict[str, str]:
+    """Give the variables of a pod as the kubelet would make them."""
+    downward = {"metadata.namespace": namespace, "spec.serviceAccountName": pod["serviceAccountName"]}
+    found: dict[str, str] = {}
+    for each in pod["containers"][0]["env"]:
+        if "valueFrom" in each:
+            found[each["name"]] = downward[each["valueFrom"]["fieldRef"]["fieldPath"]]
+        else:
+            found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]], each["value"])
+    return found
 
 
 def _document(path: Path) -> Manifest:

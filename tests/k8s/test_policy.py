@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import job
+from job.core.config import describe
 from job.core.config.model import MetricsConfig
 from job.errors import Exit
 from tests.core.configs import in_force
@@ -18,6 +21,25 @@ from tests.core.configs import in_force
 K8S = Path(__file__).parents[2] / "k8s"
 Manifest = dict[str, Any]
 CRON_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+
+
+def longest_wait(line: str) -> float:
+    """Give the longest time in seconds between two times of a cron line, over a year."""
+    minute, hour, day, month, weekday = line.split()
+
+    def fits(field: str, number: int) -> bool:
+        return field == "*" or int(field) == number
+
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    moments = (start + timedelta(hours=number) for number in range(365 * 24))
+    times = [
+        moment
+        for moment in moments
+        if fits(hour, moment.hour) and fits(day, moment.day) and fits(month, moment.month)
+        if weekday == "*" or int(weekday) % 7 == moment.isoweekday() % 7
+    ]
+    assert minute != "*", "more often than every hour"
+    return max((later - earlier).total_seconds() for earlier, later in pairwise(times))
 
 
 def test_words_that_kubernetes_would_refuse_only_on_apply(cronjob: Manifest, deployment: Manifest) -> None:
@@ -50,6 +72,44 @@ def test_the_schedule_is_a_cron_line_in_a_zone_that_exists(cronjob: Manifest) ->
         assert field == "*" or lowest <= int(field) <= highest
     assert int(fields[0]) != 0
     assert ZoneInfo(cronjob["spec"]["timeZone"]).key == cronjob["spec"]["timeZone"]
+
+
+@pytest.mark.parametrize(
+    ("line", "days"),
+    [("17 2 * * *", 1), ("47 3 * * 0", 7), ("47 3 * * 7", 7), ("0 6 1 * *", 31), ("5 * * * *", 1 / 24)],
+)
+def test_the_longest_wait_of_a_cron_line_is_computed_right(line: str, days: float) -> None:
+    assert longest_wait(line) == days * 86400
+
+
+def test_the_interval_beside_the_schedule_is_the_schedule_s(cronjob: Manifest) -> None:
+    [container] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    [beside] = [each["value"] for each in container["env"] if each["name"] == "TRUECOPY_EXPECTED_INTERVAL"]
+
+    config = in_force(source_dirs=["/s"], dest_dirs=["/d"], expected_interval=beside)
+    assert config.expected_interval == longest_wait(cronjob["spec"]["schedule"])
+
+
+def test_every_variable_of_a_pod_is_a_setting_or_stands_in_one(container: Manifest) -> None:
+    names = [each["name"] for each in container["env"]]
+    used = {name for each in container["env"] for name in re.findall(r"\$\((\w+)\)", each.get("value", ""))}
+
+    settings = {key.variable for key in describe.all_keys()}
+    assert {name for name in names if name.startswith("TRUECOPY_")} <= settings
+    assert {name for name in names if not name.startswith("TRUECOPY_")} == used
+    # Kubernetes replaces only what stands above.
+    assert all(names.index(name) < names.index("TRUECOPY_METRICS_PUSHGATEWAY_INSTANCE") for name in used)
+
+
+def test_a_run_that_finds_the_lock_held_does_not_fail_its_job(cronjob: Manifest) -> None:
+    spec = cronjob["spec"]["jobTemplate"]["spec"]
+    [container] = spec["template"]["spec"]["containers"]
+
+    assert container["args"] == ["run", "--once", "--skip-if-busy"]
+    codes = [
+        code for rule in spec["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {"values": []})["values"]
+    ]
+    assert Exit.BUSY not in codes
 
 
 def test_a_run_that_cannot_be_mended_by_repeating_is_not_repeated(cronjob: Manifest) -> None:

@@ -24,6 +24,9 @@ PATIENCE = 30.0
 """Seconds until something that has to happen is given up."""
 
 
+NOBODY = "http://127.0.0.1:1"
+"""A Pushgateway that does not exist."""
+
 PAIRS = ("good", "bad", "gone", "late")
 
 _TWO_HOURS_AGO = """
@@ -72,7 +75,12 @@ class Site:
             {"name": name, "source": f"{self.folder}/source/{name}", "dest": f"{self.folder}/mirror/{name}"}
             for name in names or PAIRS
         ]
-        config = {"pairs": pairs, "sleep_time": 1, "audit_interval": 0, "metrics": {"port": self.port}}
+        config = {
+            "pairs": pairs,
+            "sleep_time": 1,
+            "audit_interval": 0,
+            "metrics": {"port": self.port, "pushgateway": NOBODY},
+        }
         self.config.write_text(json.dumps(config))
 
     def exposition(self) -> str:

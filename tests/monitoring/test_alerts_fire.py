@@ -14,6 +14,7 @@ def test_failing_refused_and_stale_pairs_are_told_and_the_healthy_pair_is_not(st
         ("TruecopyFilesFailing", "late"),
         ("TruecopyNeverSucceeded", "bad"),
         ("TruecopyNeverSucceeded", "gone"),
+        ("TruecopyOutputFailing", ""),
         ("TruecopyPairRefused", "gone"),
     }
 

@@ -6,11 +6,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from job.core.catalogue import metric_catalogue
+from job.core.outcome import Result
 from tests.monitoring.stack import Stack
-from tests.monitoring.texts import README, Expression, of_alerts, of_dashboard
+from tests.monitoring.texts import DASHBOARD, README, Expression, of_alerts, of_dashboard
 
 PANELS = of_dashboard()
 ALERTS = of_alerts()
+PANEL_RESULTS = ("success", "partial", "refused", "failed", "busy", "stopped")
 
 needs_prometheus = pytest.mark.needs_tool("prometheus")
 
@@ -68,3 +70,24 @@ def test_promtool_finds_nothing_to_mend_in_the_metrics(stack: Stack) -> None:
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@needs_prometheus
+def test_the_dashboard_is_red_for_a_refused_pair_and_green_for_a_healthy_one(stack: Stack) -> None:
+    [panel] = [panel for panel in DASHBOARD["panels"] if panel["title"] == "Result of the last cycle"]
+    [mapping] = panel["fieldConfig"]["defaults"]["mappings"]
+    [expression] = [each for each in PANELS if each.place.startswith(panel["title"])]
+
+    found = {each["metric"]["pair"]: each["value"][1] for each in stack.prometheus.query(expression.text)}
+
+    shown = {
+        pair: (mapping["options"][code]["text"], mapping["options"][code]["color"]) for pair, code in found.items()
+    }
+    assert shown == {
+        "good": ("success", "green"),
+        "bad": ("partial", "orange"),
+        "late": ("partial", "orange"),
+        "gone": ("refused", "red"),
+    }
+    assert [option["text"] for option in mapping["options"].values()] == ["none yet", *PANEL_RESULTS]
+    assert set(PANEL_RESULTS) == set(Result)

@@ -1,5 +1,6 @@
 """The Prometheus rules: valid, with firing and silent cases for every alert, and with advice that exists."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 import yaml
 
 from job.core.outcome import Drift, Failure, Refusal
-from tests.monitoring.texts import ALERTS, PROMETHEUS, ROOT, RULES, sections
+from job.core.series import OUTPUTS
+from job.core.wording import SENTENCES
+from tests.monitoring.texts import ALERTS, PROMETHEUS, README, RULES, sections, strings
 
 CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
 NAMES = [rule["alert"] for rule in ALERTS]
@@ -50,14 +53,23 @@ def cases_of(test: dict[str, Any], name: str = "") -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=NAMES)
-def test_an_alert_tells_how_bad_it_is_and_leads_to_advice(rule: dict[str, Any]) -> None:
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-
+def test_an_alert_tells_how_bad_it_is_and_what_to_do_next_without_a_link(rule: dict[str, Any]) -> None:
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    assert (ROOT / page).is_file()
-    assert sections()[anchor].strip().startswith(f"*{rule['labels']['severity']}.*")
+    assert set(rule["annotations"]) == {"summary", "description"}
+    _, _, step = rule["annotations"]["description"].partition(" Next: ")
+    assert re.match(r"(look|run) .{20,}\.$", step)
+    assert not [text for text in strings(rule["annotations"]) if re.search(r"://|\.md\b|#", text)]
+    assert sections()[rule["alert"].lower()].strip().startswith(f"*{rule['labels']['severity']}.*")
+
+
+def test_the_next_step_of_an_alert_names_what_exists() -> None:
+    steps = " ".join(rule["annotations"]["description"].partition(" Next: ")[2] for rule in ALERTS)
+
+    events = {word for word in re.findall(r"look for ([a-z_, and]+?) in the log", steps) for word in word.split()}
+    assert {word.strip(",") for word in events} - {"and"} <= set(SENTENCES)
+    commands = set(re.findall(r"run truecopy (\w+(?: check)?)", steps))
+    assert commands == {"status", "config check"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,17 @@ def test_the_advice_names_every_reason(alert: str, words: type[Failure | Refusal
     advice = sections()[alert.lower()]
 
     assert [word.value for word in words if f"`{word.value}`" not in advice] == []
+
+
+def test_the_advice_on_outputs_names_every_output() -> None:
+    assert [output for output in OUTPUTS if f"`{output}`" not in sections()["truecopyoutputfailing"]] == []
+
+
+def test_nothing_says_that_an_engine_restarts_what_is_unhealthy() -> None:
+    told = [line for line in README.splitlines() if "unhealthy" in line]
+
+    assert told
+    assert [line for line in told if "does not restart" not in line] == []
 
 
 def test_every_test_file_tests_the_shipped_rules() -> None:

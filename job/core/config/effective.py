@@ -101,6 +101,8 @@ class Config:
     jitter: float
     """In seconds."""
     run_at_start: bool
+    expected_interval: float | None
+    """In seconds; None for what `schedule` or `sleep_time` say."""
     state_dir: str | None
     workers: int | None
     """Processes of one cycle; None for as many as the machine has cores to give."""

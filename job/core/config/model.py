@@ -205,6 +205,8 @@ class WrittenConfig(CopyOptions):
     """Up to so many seconds are added at random to each planned start."""
     run_at_start: bool = True
     """Run a cycle when the service starts; if not, only a missed one is caught up."""
+    expected_interval: Seconds | None = None
+    """Time between two runs that cron or a CronJob starts, for the alerts; `schedule` or `sleep_time` if not set."""
     state_dir: Folder | None = None
     """Folder for indexes, locks and counters; inside each mirror, in `.truecopy`, if not set."""
     workers: Annotated[int, Field(ge=1, le=64), BeforeValidator(values.no_switch)] | None = None

@@ -9,12 +9,13 @@ import marshal
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry
 from job.core.record import Stamp
+from job.files.trail import Folder
 
 CHUNK = 16_384
 """Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
@@ -26,6 +27,7 @@ SHARE = 262_144
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
 _FOLDER = stat.S_IFDIR
+_ANEW = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Row = tuple[bytes, int, int, int, int, int, int, int]
 """Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
@@ -89,6 +91,8 @@ class Glance(NamedTuple):
     """Whether it is another file system's, and therefore left out."""
     rows: Sequence[Row] = ()
     """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
+    salt: bytes = b""
+    """What was hashed before its entries: the rules, and the folder's own stat."""
 
     @property
     def bytes(self) -> int:
@@ -106,10 +110,32 @@ class Unlisted(NamedTuple):
 def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     """List an open folder as it is now. Raises `OSError`.
 
-    Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+    Some file systems (sshfs without its folder cache) list a folder once for each time it was opened, and show nothing
+    after a rewind: so it is opened anew, unless this is the first listing by a descriptor of a `Trail`.
     """
-    os.lseek(folder, 0, os.SEEK_SET)
-    return os.scandir(folder)
+    if isinstance(folder, Folder) and not folder.listed:
+        folder.listed = True
+        # Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+        os.lseek(folder, 0, os.SEEK_SET)
+        return os.scandir(folder)
+    return _scan_anew(folder)
+
+
+@contextmanager
+def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
+    try:
+        opened = os.open(".", _ANEW, dir_fd=folder)
+    except PermissionError:
+        # To open it by a name takes more rights than to read it: the mirror of such a folder has its mode already.
+        os.lseek(folder, 0, os.SEEK_SET)
+        with os.scandir(folder) as found:
+            yield found
+        return
+    try:
+        with os.scandir(opened) as found:
+            yield found
+    finally:
+        os.close(opened)  # only now: entries are examined by it
 
 
 def read_rows(
@@ -226,7 +252,7 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
     inside = scope(rows, folders)
     if inside is not rows:
         rows, folders = inside, _folders(inside)
-    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows)
+    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
 
 
 def _folders(rows: list[Row]) -> list[bytes]:
@@ -264,7 +290,7 @@ def _glance_on(
         items = list(islice(found, AT_ONCE))
         read = read_rows(items, unreadable)
         more, rows = bool(items), scope(read, _folders(read))
-    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True)
+    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True, salt=salt)
 
 
 def whole_fingerprint(shares: Sequence[bytes]) -> bytes:

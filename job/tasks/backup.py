@@ -173,7 +173,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
-        gate.check_source(bench.source, known, work.pair, bench.mirror_root)
+        seen = gate.check_source(bench.source, known, work.pair, bench.mirror_root)
         sweep(bench)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
@@ -189,6 +189,8 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
             found = survey(bench, work.pair, meter.looked, care, team, known)
             if found.changed and care is not awake:
                 care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
+            if not found.unlisted:
+                gate.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
             for path in sorted(found.mounts):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.outcome import failure_of
 from job.core.plan import not_held
 from job.core.record import Member
@@ -87,6 +87,8 @@ class _Comparison:
         self._means = means_of(view.pair, view.able)
         self._keys: set[bytes] = set()
         """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
+        self._names: set[bytes] | None = None
+        """Names that the listing of one source folder shows; None of a huge one."""
 
     def run(self) -> Iterator[Difference]:
         waiting = [b""]
@@ -107,9 +109,11 @@ class _Comparison:
         yield from self._links()
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
-        source = self._view.source
+        source, self._names = self._view.source, None
         with suppress(Huge):
-            yield source.list(path)
+            listing = source.list(path)
+            self._names = {entry.name for entry in listing.entries} | {name for name, _ in listing.unreadable}
+            yield listing
             return
         key = None if self._spelling is None else self._spelling.key
         sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
@@ -224,14 +228,22 @@ class _Comparison:
         except OSError:
             return
         source = self._sources.goto(path)
+        hidden: list[bytes] = []
         for names in names_in(mirror):
             for name in sorted(names):
-                ours = name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER)
-                if ours or has_name(source, name) or self._respelled(name):
+                ours = name.startswith(TEMP_PREFIX) or (not path and name in {STATE_FOLDER, LOST_FOUND})
+                if ours or self._respelled(name):
+                    continue
+                if has_name(source, name):
+                    if self._names is not None and name not in self._names:
+                        hidden.append(name)
                     continue
                 with suppress(OSError):
                     [row] = entries_of(rows_named(mirror, [name], []))
                     yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
+        for entry in self._view.source.part(path, hidden).entries if hidden else ():
+            why = "the source's listing does not show it, though it can be examined"
+            yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
 
     def _respelled(self, name: bytes) -> bool:
         """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""

@@ -15,7 +15,7 @@ from job.core.outcome import Skip
 from job.core.packed import Packed
 from job.core.record import FolderSummary
 from job.core.tally import Tally
-from job.files.listing import CHUNK, Glance, Unlisted
+from job.files.listing import CHUNK, Glance, Unlisted, fingerprint_of
 from job.tasks.bench import Memory, Source, Watch
 
 Item = tuple[bytes, int]
@@ -63,6 +63,8 @@ class Changed(NamedTuple):
     """Whether the mirror has no such folder."""
     huge: bool
     """Whether it has more entries than anybody holds in memory at once."""
+    if_empty: bytes
+    """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
 
 
 class Share(NamedTuple):
@@ -178,7 +180,8 @@ class Looker:
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
-        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge))
+        if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
+        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty))
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes
 

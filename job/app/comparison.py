@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from job.adapters.copier import Copier
 from job.adapters.linkbook import LinkBook
-from job.app.layout import known_capabilities
+from job.app.layout import known_capabilities, mounts_of
 from job.app.tools import source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
@@ -19,7 +19,7 @@ def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> 
     able = known_capabilities(config, pair, mirror) or Capabilities()
     keeper = Keeper(security=pair.keep_security, setuid=pair.keep_setuid, grain_ns=able.mtime_grain_ns)
     with contextlib.ExitStack() as tidy:
-        scanner = source_scanner(pair, source, able)
+        scanner = source_scanner(pair, source, able, mounts_of(config, pair, mirror))
         tidy.callback(scanner.close)
         yield View(
             pair=pair,

@@ -12,9 +12,10 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER
 from job.core.events import IndexRebuilt, MirrorProbed
+from job.core.left_out import NO_MOUNTS, KnownMounts
 from job.core.outcome import Refusal
 from job.errors import IndexUnusable, Refused
-from job.files import index_file, probe
+from job.files import index_file, known_mounts, probe
 from job.files.index_file import IndexTorn, set_aside
 from job.files.private import open_ours
 from job.tasks.bench import Assignment, Bench, Crew
@@ -85,7 +86,8 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.callback(index.close)
         able = (state is not None and probe.known(mirror, state)) or Capabilities()
-        scanner = source_scanner(pair, source, able)
+        mounts = NO_MOUNTS if state is None else known_mounts.load(state)
+        scanner = source_scanner(pair, source, able, mounts)
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
@@ -120,6 +122,18 @@ def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities 
         return None
     try:
         return probe.known(mirror, folder)
+    finally:
+        os.close(folder)
+
+
+def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
+    """Give what is remembered of mounts in the source; nothing if that cannot be read."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return NO_MOUNTS
+    try:
+        return known_mounts.load(folder)
     finally:
         os.close(folder)
 

@@ -14,10 +14,12 @@ from job.adapters.pace import Pace
 from job.adapters.scanner import MirrorWatch, Scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
+from job.core.left_out import KnownMounts
 from job.core.outcome import Refusal
 from job.core.rules import Rules
 from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
+from job.files import known_mounts
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.index_file import IndexTorn
 from job.files.metadata import Keeper
@@ -52,7 +54,8 @@ def set_up(
     """Make what one process needs, for a `mirror` that can do so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        source = source_scanner(pair, roots.source, mirror)
+        mounts = known_mounts.load(roots.state)
+        source = source_scanner(pair, roots.source, mirror, mounts)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
@@ -75,17 +78,20 @@ def set_up(
             sync=sync,
             linkbook=LinkBook,
             mirror=mirror,
+            known_mounts=mounts,
+            remember_mounts=partial(known_mounts.save, state=roots.state),
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
         )
 
 
-def source_scanner(pair: Pair, root: int, mirror: Capabilities) -> Scanner:
+def source_scanner(pair: Pair, root: int, mirror: Capabilities, mounts: KnownMounts) -> Scanner:
     """Give what lists the open root of a source, for a mirror that can do so much."""
     return Scanner(
         root,
         Rules(pair.exclude),
         policy=pair.outlook + mirror.outlook,
         cross_mounts=pair.cross_mounts,
+        mounts=mounts.taken,
         spelling=None if mirror.exact else Spelling(mirror),
     )
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from job.core.entry import join
+from job.core.entry import LOST_FOUND, join
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
 
 _MARKER_NAME = b".stfolder"
-ALWAYS_EXCLUDED = (".stfolder/",)
-"""Skipped by default, as the original did; a later pattern `!.stfolder/` takes them in again."""
+_OUT = frozenset({_MARKER_NAME})
+_OUT_AT_ROOT = frozenset({_MARKER_NAME, LOST_FOUND})
+ALWAYS_EXCLUDED = (".stfolder/", "/lost+found/")
+"""Skipped by default, as the original did; a later pattern such as `!.stfolder/` takes them in again.
+
+Of other `lost+found`, only those at the root of a file system are left out; see `adapters/scanner.py`.
+"""
 
 
 class Rules:
@@ -36,18 +41,26 @@ class Rules:
         names of the `folders` among them gets the same list back, mostly without a look at it.
         """
         if self._spec is None:
-            if folders is not None and _MARKER_NAME not in folders:
+            out = _OUT if folder else _OUT_AT_ROOT
+            if folders is not None and out.isdisjoint(folders):
                 return rows
-            return [row for row in rows if row[0] != _MARKER_NAME or not stat.S_ISDIR(row[2])]
+            return [row for row in rows if row[0] not in out or not stat.S_ISDIR(row[2])]
         return [row for row in rows if not self.excludes(join(folder, row[0]), folder=stat.S_ISDIR(row[2]))]
 
     def excludes(self, path: bytes, *, folder: bool) -> bool:
         """Tell whether the entry at `path`, below the root, is out of scope."""
         if self._spec is None:
             *above, name = path.split(b"/")
-            return _MARKER_NAME in above or (folder and name == _MARKER_NAME)
+            folders = [*above, name] if folder else above
+            return _MARKER_NAME in folders or folders[:1] == [LOST_FOUND]
         text = _one_line(path.decode("utf-8", "surrogateescape"))
         return bool(self._spec.match_file(text + "/" if folder else text))
+
+    def takes_in(self, folder: bytes) -> bool:
+        """Tell whether a pattern says that the folder at this path is in scope, whatever else would leave it out."""
+        if self._spec is None:
+            return False
+        return self._spec.check_file(_one_line(folder.decode("utf-8", "surrogateescape")) + "/").include is False
 
 
 def _compiled(patterns: Sequence[str]) -> "GitIgnoreSpec":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from job.core.entry import base64_of, printable
 from job.core.events import Event
+from job.core.left_out import file_system_of
 from job.core.tally import Tally
 
 Fields = dict[str, Any]
@@ -40,7 +41,11 @@ SENTENCES = {
     "cycle_resumed": "What hung for {stalled} moves again",
     "metadata_not_kept": "The mirror does not keep {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
-    "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
+    "mount_skipped": "Left out {path}: {there}, and cross_mounts is off",
+    "mount_missing": "Nothing is mounted at {path} any more ({file_system} was), its mirror is left alone: {hint}",
+    "mount_forgotten": "No mount is expected at {path} any more ({file_system} was): it is gone, excluded or not empty",
+    "kernel_files_skipped": "Left out {path}: {file_system} shows the kernel and holds no files",
+    "own_files_skipped": "Left out {path}: it is Truecopy's own",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",
     "file_skipped": "Skipped {path}: {reason}",
@@ -53,7 +58,7 @@ SENTENCES = {
 """The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}")
+_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -112,6 +117,8 @@ def _words(fields: Fields) -> Fields:
             words[word] = spent(fields[field])
     if "where" in fields:
         words["at"] = fields["where"] or fields["doing"] or "where is not known"
+    if "file_system" in fields:
+        words["there"] = file_system_of(fields["file_system"])
     if "lacks" in fields:
         words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words

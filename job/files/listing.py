@@ -14,6 +14,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry
+from job.core.left_out import LeftOut
+from job.core.outcome import Failure
 from job.core.record import Stamp
 from job.files.trail import Folder
 
@@ -34,7 +36,10 @@ Row = tuple[bytes, int, int, int, int, int, int, int]
 Unreadable = list[tuple[bytes, OSError]]
 """Names that could be listed but not examined: unknown, never gone."""
 Scope = Callable[[list[Row], list[bytes]], list[Row]]
-"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing."""
+"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing.
+
+The rows of a folder that is not huge come sorted by name.
+"""
 
 
 class Huge(OSError):
@@ -43,6 +48,23 @@ class Huge(OSError):
 
 class NameNotHeldError(OSError):
     """The mirror cannot hold such a name, or takes it for another one."""
+
+
+class MountMissingError(OSError):
+    """A folder where a file system was mounted is an empty one of the file system above: what was there is unknown."""
+
+    failure = Failure.MOUNT_MISSING
+
+    def __init__(self, kind: str) -> None:
+        """Take the type of the file system that was there."""
+        was = f" ({kind} was)" if kind else ""
+        text = f"nothing is mounted there any more{was} and it is empty: its mirror is left alone"
+        super().__init__(errno.ENODEV, text)
+        self.kind = kind
+
+    def __reduce__(self) -> "tuple[type[MountMissingError], tuple[str]]":
+        """Be sent to another process."""
+        return MountMissingError, (self.kind,)
 
 
 class Listing(NamedTuple):
@@ -59,6 +81,8 @@ class Listing(NamedTuple):
     unreadable: Unreadable
     linked: Sequence[bytes] = ()
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
 
 
 class Found(NamedTuple):
@@ -87,8 +111,10 @@ class Glance(NamedTuple):
     """How many shares the whole folder has; counted with the first."""
     huge: bool = False
     """Whether the folder has more entries, in scope or not, than are held at once."""
-    mount: bool = False
-    """Whether it is another file system's, and therefore left out."""
+    mount: str = ""
+    """The type of the file system that begins with it and is taken in; empty for an ordinary folder."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
     rows: Sequence[Row] = ()
     """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
     salt: bytes = b""
@@ -177,9 +203,9 @@ def list_entries(folder: int, scope: Scope | None = None) -> Found:
         rows, huge = _first_rows(found, unreadable, linked)
     if huge:
         raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
+    rows.sort()
     if scope:
         rows = scope(rows, _folders(rows))
-    rows.sort()
     return Found(entries_of(rows), unreadable, linked)
 
 

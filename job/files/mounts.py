@@ -7,6 +7,8 @@ says so. Their places on the file system say so.
 import os
 from dataclasses import dataclass
 
+from job.core.left_out import SUBVOLUME
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -19,6 +21,8 @@ class Mount:
     type: str
     options: str
     """Of this mount and of the file system."""
+    id: int
+    """As /proc/PID/fdinfo names it, too."""
 
 
 def table() -> list[Mount]:
@@ -32,11 +36,11 @@ def table() -> list[Mount]:
 
 def _parse(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
-    _, _, device, root, point, own = before.split(b" ")[:6]
+    number, _, device, root, point, own = before.split(b" ")[:6]
     major, _, minor = device.partition(b":")
     kind, *_, general = after.rstrip(b"\n").split(b" ")
     options = os.fsdecode(own + b"," + general)
-    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), kind.decode("ascii"), options)
+    return Mount((int(major), int(minor)), _unescaped(root), _unescaped(point), os.fsdecode(kind), options, int(number))
 
 
 def _unescaped(path: bytes) -> bytes:
@@ -65,6 +69,24 @@ def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
         return None
     below = path[len(best.point.rstrip(b"/")) :]
     return best.device, (best.root.rstrip(b"/") + below) or b"/"
+
+
+def kind_at(folder: int) -> str:
+    """Name the type of the file system that an open folder is the root of; `btrfs subvolume` for one without a mount.
+
+    Empty if the kernel does not say. By the mount that the folder was opened on: its device may be in no mount table,
+    as that of a btrfs subvolume.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", "rb") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
+    except (OSError, StopIteration, ValueError):
+        return ""
+    mount = next((each for each in table() if each.id == number), None)
+    if mount is None:
+        return ""
+    return mount.type if mount.point == path else mount.type + SUBVOLUME
 
 
 def others_below(folder: int) -> list[tuple[bytes, str]]:

@@ -16,7 +16,6 @@ from job.core.events import (
     FileFailed,
     FoldersUnchanged,
     LeaseTakenOver,
-    MountSkipped,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -26,12 +25,13 @@ from job.core.events import (
 from job.core.outcome import Failure, Refusal, Result, failure_of, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
-from job.files.listing import Unlisted
+from job.files.listing import MountMissingError, Unlisted
 from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
+from job.tasks.mounts import settle_mounts
 from job.tasks.survey import survey
 from job.tasks.sweep import sweep
 from job.tasks.team import Team
@@ -193,8 +193,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 gate.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
-            for path in sorted(found.mounts):
-                work.emit(MountSkipped(cycle_id=work.cycle_id, pair=work.pair.name, path=path))
+            settle_mounts(bench, found, work)
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
         bench.check_place()  # a look that found nothing to do found it there, too
@@ -223,6 +222,7 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
         if isinstance(error, FileNotFoundError):
             continue  # gone between its parent's listing and its own; decided by the next cycle
         reason = failure_of(error)
+        text = f"the folder cannot be read: {error.strerror}"
         failed[reason] = failed.get(reason, 0) + 1
         work.emit(
             FileFailed(
@@ -231,7 +231,7 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
-                error=f"the folder cannot be read: {error.strerror}",
+                error=str(error.strerror) if isinstance(error, MountMissingError) else text,
             )
         )
     if failed:

@@ -52,10 +52,13 @@ WHATS = (
     "attributes",
     "links",
     "not_held",
+    "left_out",
     "unreadable",
 )
-"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold; neither makes a mirror wrong."""
-HARMLESS = {"extra", "not_held"}
+"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold, `left_out` what is out of scope
+for another reason than a pattern; none of them makes a mirror wrong.
+"""
+HARMLESS = {"extra", "not_held", "left_out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class _Comparison:
             self._keys.clear()
             try:
                 for listing in self._listings(path):
+                    for each in listing.left_out:
+                        yield Difference(each.path, Kind.FOLDER, "left_out", each.words)
                     yield from self._listed(listing)
                     below += listing.folders
                 yield from self._folder(path)

@@ -43,7 +43,7 @@ class Planned:
     pair: str
     action: str
     """A `core.plan.Action` that does something; `link` for another name of a copied file, `fail` for what cannot
-    be read, `leave_out` for another file system.
+    be read, `leave_out` for what is out of scope for another reason than a pattern.
     """
     path: bytes
     kind: Kind
@@ -64,9 +64,8 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         gate.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {error.strerror}")
-    for path in sorted(found.mounts):
-        why = "another file system is mounted there, and cross_mounts is off"
-        yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
+    for each in sorted(found.left_out):
+        yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
     with closing(Trail(view.mirror_root)) as trail:
         met: set[int] = set()
         for change in found.changes():

@@ -265,7 +265,7 @@ class Visitor:
 
     def _part(self, task: Part) -> None:
         names = names_of(task.names)
-        # Names of the mirror are among them, and each is examined: what the source's listing hides is not taken for gone.
+        # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
         place = self._place(task.path, lambda path: self._bench.source.part(path, names))
         if place is None:
             return

@@ -118,13 +118,13 @@ class CrewAwaited(PairEvent):
 
 
 class MetadataNotKept(PairEvent):
-    """The mirror cannot hold one kind of metadata; told once a cycle, with the first path it was met at."""
+    """One kind of metadata cannot be held by the mirror, or read in the source; told once a cycle, where met first."""
 
     name = "metadata_not_kept"
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`."""
+    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`; `source_xattr`: not readable."""
     path: bytes
     error: str
 

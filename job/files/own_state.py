@@ -25,7 +25,7 @@ _PROBE = re.compile(re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?")
 
 
 def is_own_temp(name: bytes, *, folder: bool) -> bool:
-    """Tell whether a name is just as Truecopy gives it to a file that it writes, or to a folder that it tries things in.
+    """Tell whether a name is just as Truecopy gives it to a file that it writes, or a folder that it tries things in.
 
     Such a file had no name of its own yet, and may hold half a content.
     """

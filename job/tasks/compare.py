@@ -19,7 +19,7 @@ from job.core.plan import not_held
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
-from job.files.attributes import place_of
+from job.files.attributes import PartlyRead, Target, place_of
 from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
@@ -53,12 +53,14 @@ WHATS = (
     "links",
     "not_held",
     "left_out",
+    "unread",
     "unreadable",
 )
 """`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold, `left_out` what is out of scope
-for another reason than a pattern; none of them makes a mirror wrong.
+for another reason than a pattern, `unread` attributes that the source does not let us read; none of them makes a mirror
+wrong.
 """
-HARMLESS = {"extra", "not_held", "left_out"}
+HARMLESS = {"extra", "not_held", "left_out", "unread"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +201,7 @@ class _Comparison:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         yield from self._metadata(path, entry.kind, ours, theirs)
         if self._view.able.keeps_attributes:
-            of = self._view.keeper.attributes_of
-            if of(place_of(entry.name, at[0])) != of(place_of(entry.name, at[1])):
-                yield Difference(path, entry.kind, "attributes", "")
+            yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
 
     def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:
         able, keeper = self._view.able, self._view.keeper
@@ -221,9 +221,16 @@ class _Comparison:
             return  # told already
         source = self._sources.goto(path)
         yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror))
-        of = self._view.keeper.attributes_of
-        if self._view.able.keeps_attributes and of(source) != of(mirror):
-            yield Difference(path, Kind.FOLDER, "attributes", "")
+        if self._view.able.keeps_attributes:
+            yield from self._attributes(path, Kind.FOLDER, source, mirror)
+
+    def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
+        keeper = self._view.keeper
+        ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
+        for unread in keeper.news():
+            yield Difference(path, kind, "unread", f"{unread.error}; more of them are not named")
+        if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
+            yield Difference(path, kind, "attributes", "")
 
     # The rest ---------------------------------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
     Raises `OSError`.
     """
     before = stamp_of(os.fstat(folder))
-    keeper.apply(folder, os.fstat(source), keeper.attributes_of(source))
+    keeper.apply(folder, os.fstat(source), keeper.of_source(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
         fingerprint=close.fingerprint if total.sure else b"",

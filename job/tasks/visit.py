@@ -206,7 +206,7 @@ class Visitor:
             if not os.path.samestat(os.fstat(source), listing.folder):
                 self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
-            work = Work(listing, self._bench.keeper.attributes_of(source), policy=self._assignment.pair.policy)
+            work = Work(listing, self._bench.keeper.of_source(source), policy=self._assignment.pair.policy)
             work.spelling = self._spelling
         except Huge:
             raise

@@ -174,7 +174,9 @@ class Scanner:
         folder = self._trail.goto(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
-        scope = _Scope(path, folder, mount or "")
+        if mount is None:
+            return Listing(path, [], [], before, b"", [], left_out=[self._left_out(path, folder)])
+        scope = _Scope(path, folder, mount)
         entries = entries_of(self._in_scope(scope, rows_named(folder, names, unreadable, linked), None))
         unreadable += scope.refused
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
@@ -205,7 +207,7 @@ def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
     kept = []
     for row in rows:
         name, is_folder = row[0], stat.S_ISDIR(row[2])
-        ours = is_folder and name == STATE_FOLDER and is_own_state(name, scope.folder)
+        ours = is_folder and name == STATE_FOLDER and is_own_state(name, scope.folder, or_empty=not scope.path)
         if ours or is_own_temp(name, folder=is_folder):
             scope.left_out.append(LeftOut(join(scope.path, name), Why.OWN, ""))
         else:

@@ -124,7 +124,7 @@ class MetadataNotKept(PairEvent):
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`; `source_xattr`: not readable."""
+    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks` or `specials`; `source_xattr`: unreadable."""
     path: bytes
     error: str
 

@@ -1,8 +1,8 @@
 """Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`. So are attributes that the source
-has, but does not let us read (`source_xattr`).
+file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr` or `hard_links`. So are attributes
+of the source that cannot be read (`source_xattr`).
 """
 
 import contextlib

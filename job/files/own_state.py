@@ -14,10 +14,8 @@ from job.files.trail import open_folder, open_name
 
 _README = b"README.txt"
 _BEGINS = b"This folder belongs to Truecopy"
-_OURS = re.compile(
-    r"\.?(README\.txt|identity\.json|sums|ledger\.jsonl|versions|quarantine|index\.sqlite3|history\.sqlite3"
-    r"|lock|lease|leftovers|mirror\.json|mounts\.json)([.-].*)?"
-)
+_OURS = re.compile(r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?")
+"""What lies in it where the state is elsewhere: all else comes with the note."""
 _MOST = 1000
 """Names that are looked at: the state folder has a few dozen."""
 _TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
@@ -32,7 +30,7 @@ def is_own_temp(name: bytes, *, folder: bool) -> bool:
     return (_PROBE if folder else _TEMP).fullmatch(name) is not None
 
 
-def is_own_state(name: bytes, parent: int) -> bool:
+def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:
     """Tell whether a folder is a state folder of Truecopy: it has our note, or nothing but names that we give.
 
     False if it cannot be read: then nobody knows.
@@ -40,7 +38,7 @@ def is_own_state(name: bytes, parent: int) -> bool:
     with suppress(OSError):
         folder = open_folder(name, parent)
         try:
-            return _has_our_note(folder) or _has_our_names_only(folder)
+            return _has_our_note(folder) or _has_our_names_only(folder, or_empty=or_empty)
         finally:
             os.close(folder)
     return False
@@ -56,7 +54,7 @@ def _has_our_note(folder: int) -> bool:
     return False
 
 
-def _has_our_names_only(folder: int) -> bool:
+def _has_our_names_only(folder: int, *, or_empty: bool) -> bool:
     with scan(folder) as found:
         names = [item.name for item in islice(found, _MOST + 1)]
-    return len(names) <= _MOST and all(_OURS.fullmatch(name) for name in names)
+    return (or_empty or bool(names)) and len(names) <= _MOST and all(_OURS.fullmatch(name) for name in names)

@@ -226,7 +226,8 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
             f"the source {pair.source} cannot be listed: {error.strerror}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    if not seen.entries and not seen.folders and (known or _holds_content(mirror)):
+    is_empty = not seen.entries and NO_CONTENT.issuperset(seen.folders)
+    if is_empty and (known or _holds_content(mirror)):
         files = f"{known} files of it are" if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,

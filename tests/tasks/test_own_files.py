@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,9 +44,8 @@ def test_a_left_temp_is_left_out_and_what_only_looks_like_one_fails(restored: Wo
 
 
 def test_a_mirror_of_mirrors_leaves_their_states_out(shop: Workshop, tmp_path: Path) -> None:
-    inner = Workshop(
-        Path(subprocess.run(["mktemp", "-d", "-p", tmp_path], check=True, capture_output=True).stdout.decode().strip())
-    )
+    (tmp_path / "inner").mkdir()
+    inner = Workshop(tmp_path / "inner")
     inner.write("file")
     inner.cycle()
     shutil.copytree(inner.mirror, shop.source / "first")

@@ -11,9 +11,7 @@ from job.files import known_mounts
 
 KNOWN = KnownMounts(
     {b"disk": "ext4", b"odd\xff\n": "btrfs subvolume"},
-    frozenset(
-        {LeftOut(b"proc", Why.KERNEL, "proc"), LeftOut(b".truecopy", Why.OWN, ""), LeftOut(b"o", Why.MOUNT, "")}
-    ),
+    frozenset({LeftOut(b"proc", Why.KERNEL, "proc"), LeftOut(b".truecopy", Why.OWN, ""), LeftOut(b"o", Why.MOUNT, "")}),
     frozenset({b"disk"}),
 )
 

@@ -1,13 +1,15 @@
 """Listings that cannot be believed: empty the second time, or without names that are there all the same."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from job.adapters.leftovers import Leftovers
 from job.core.events import MirrorProbed, PairRefused
 from job.core.outcome import Failure, Refusal, Result
 from tests.faults.rig import ROOT
@@ -62,6 +64,22 @@ def test_a_mirror_that_lists_each_open_folder_once_is_believed_and_probed(shop: 
         assert not second.drift
         assert not [name for name in shop.names() if "tmp" in name]
         assert told(shop) == {}
+
+
+def test_notes_of_left_temps_are_found_and_cleared_where_a_folder_is_listed_once(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with memory(state, "once"):
+        folder = os.open(state, os.O_RDONLY)
+        with closing(Leftovers(folder, 1)) as notes:
+            notes.note(b"music")
+        with closing(Leftovers(folder)) as all_notes:
+            found = all_notes.noted()
+            all_notes.clear_all()
+        os.close(folder)
+        left = os.listdir(state)
+
+    assert (found, left) == ([b"music"], [])
 
 
 @pytest.fixture

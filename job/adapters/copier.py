@@ -99,7 +99,7 @@ class Copier:
             cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
             write = self._pass_by if cloned else self._writer(written, before.st_size, sparse=sparse)
             checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
-            xattrs = self._keeper.attributes_of(descriptor)
+            xattrs = self._keeper.of_source(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
                 if sparse:
@@ -128,6 +128,8 @@ class Copier:
         self._pace(len(chunk))
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
+        if type(xattrs) is not dict:
+            xattrs = dict(xattrs)  # a new file keeps nothing that its folder gave it
         if self._sync_each:
             # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
             self._keeper.apply(written, wanted, xattrs)
@@ -194,7 +196,7 @@ class Copier:
             twin.open(mirror, mirror_folder)
             for _ in range(_TRIES):
                 checksum, size = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
-                xattrs = self._keeper.attributes_of(descriptor)
+                xattrs = self._keeper.of_source(descriptor)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
                     same = twin.same()

@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 
 from job.files.atomic import write_all
+from job.files.crowd import names_in
 from job.files.private import open_file
 
 FILE_NAME = "leftovers"
@@ -63,4 +64,6 @@ class Leftovers:
             self._file = None
 
     def _all(self) -> list[str]:
-        return sorted(name for name in os.listdir(self._state) if _A_NAME.fullmatch(name))
+        # Some file systems list a folder once only for each time it was opened.
+        names = [os.fsdecode(name) for some in names_in(self._state) for name in some]
+        return sorted(name for name in names if _A_NAME.fullmatch(name))

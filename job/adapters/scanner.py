@@ -4,10 +4,15 @@ import errno
 import hashlib
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from job.core.entry import is_reserved, join
+from job.core.entry import LOST_FOUND, STATE_FOLDER, is_reserved, join
+from job.core.left_out import KERNEL_TYPES, LeftOut, Why
 from job.core.mounted import ByMount
 from job.core.record import Stamp
 from job.core.rules import Rules
@@ -17,6 +22,7 @@ from job.files.listing import (
     Glance,
     Listing,
     MirrorUnmountedError,
+    MountMissingError,
     NameNotHeldError,
     Row,
     Unlisted,
@@ -28,7 +34,12 @@ from job.files.listing import (
     mirror_fingerprint_of,
     stamp_of,
 )
+from job.files.mounts import kind_at
 from job.files.trail import Trail
+
+_OURS = (STATE_FOLDER, 0, 0, 0, 0, 0, 0, 0)
+_UNKNOWN = "unknown"
+"""Type of a file system where the kernel does not say."""
 
 
 class Fits(NamedTuple):
@@ -55,7 +66,7 @@ _NONE: Mapping[bytes, Fits] = {}
 class Scanner:
     """Lists the folders below one root that are in scope."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # five have defaults and are given by name
         self,
         root: int,
         rules: Rules,
@@ -64,18 +75,25 @@ class Scanner:
         cross_mounts: bool = False,
         mounted: Mapping[bytes, Fits] = _NONE,
         gone: Iterable[bytes] = (),
+        mounts: Mapping[bytes, str] = MappingProxyType({}),
     ) -> None:
         """Take an open root, and what `fits` a mirror; another file system may be `mounted` at some paths in that.
 
         Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. Folders whose
-        file system in the mirror is `gone` cannot be read: nothing may be copied to where it was.
+        file system in the mirror is `gone` cannot be read: nothing may be copied to where it was. `mounts` are folders
+        of the source where file systems were mounted before, and their types: if one of them is empty and has none,
+        listing it is an error.
         """
         digest = rules.digest
         salted = {point: each.salted(digest) for point, each in mounted.items()}
         self._fits = ByMount(fits.salted(digest), salted, fits.spelling)
         self._gone = frozenset(gone)
         self._trail = Trail(root)
-        self._device = None if cross_mounts else os.fstat(root).st_dev
+        self._device = os.fstat(root).st_dev
+        self._cross_mounts = cross_mounts
+        self._mounts = mounts
+        self._within: dict[int, bytes] = {}
+        """A place on each other file system: what is below it there is no beginning of one."""
         self._rules = rules
 
     def close(self) -> None:
@@ -95,53 +113,91 @@ class Scanner:
             yield listing
             waiting.extend(join(path, name) for name in reversed(listing.folders))
 
-    def _in_scope(
-        self, path: bytes, rows: list[Row], folders: Sequence[bytes] | None, refused: Unreadable
-    ) -> list[Row]:
-        """Leave out what is out of scope, and, told in `refused`, what the mirror cannot hold."""
-        rows = self._rules.in_scope(path, rows, folders)
-        spelling = self._fits.at(path).spelling
+    def _in_scope(self, scope: "_Scope", rows: list[Row], folders: Sequence[bytes] | None) -> list[Row]:
+        """Leave out what is out of scope, and what the mirror cannot hold."""
+        rows = self._rules.in_scope(scope.path, rows, folders)
+        # All our names begin with that of the state folder: one search finds them, where the rows are sorted. Of a huge
+        # folder they are not, when it is looked at; there temps count as entries, and its parts leave them out.
+        at = bisect_left(rows, _OURS)
+        if (at < len(rows) and rows[at][0].startswith(STATE_FOLDER)) or (folders and STATE_FOLDER in folders):
+            rows = _without_own(rows, scope)
+        if scope.mount:
+            rows = self._without_lost_found(rows, scope.path)
+        spelling = self._fits.at(scope.path).spelling
         if spelling is None:
             return rows
         faults = spelling.faults([row[0] for row in rows])
         if not faults:
             return rows
-        refused += [(name, NameNotHeldError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
+        scope.refused += [(name, NameNotHeldError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
         return [row for row in rows if row[0] not in faults]
+
+    def _without_lost_found(self, rows: list[Row], path: bytes) -> list[Row]:
+        inside = [row for row in rows if row[0] != LOST_FOUND or not stat.S_ISDIR(row[2])]
+        return rows if len(inside) == len(rows) or self._rules.takes_in(join(path, LOST_FOUND)) else inside
 
     def glance(self, path: bytes, share: int = 0) -> Glance:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._opened(path)
         seen = os.fstat(folder)
         salt = self._fits.at(path).policy + stamp_of(seen)
-        if self._is_elsewhere(seen):
-            return Glance(fingerprint_of([], salt), [], 0, 0, 0, mount=True)
-        found = glance(folder, salt, lambda rows, folders: self._in_scope(path, rows, folders, []), share)
+        mount = self._mount(path, folder) if seen.st_dev != self._device else ""
+        if mount is None:
+            return Glance(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
+        scope = _Scope(path, folder, mount)
+        found = glance(folder, salt, lambda rows, folders: self._in_scope(scope, rows, folders), share)
+        if path in self._mounts and not mount and not (found.entries or found.folders or found.unreadable):
+            raise MountMissingError(self._mounts[path])
         folders = _visited(path, found.folders)
-        return found if len(folders) == len(found.folders) else found._replace(folders=folders)
+        if mount or scope.left_out or len(folders) != len(found.folders):
+            return found._replace(folders=folders, mount=mount, left_out=scope.left_out)
+        return found
 
     def list(self, path: bytes) -> Listing:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
         folder = self._opened(path)
         before = os.fstat(folder)
         salt = self._fits.at(path).policy + stamp_of(before)
-        if self._is_elsewhere(before):
-            return Listing(path, [], [], before, fingerprint_of([], salt), [])
-        refused = Unreadable()
-        entries, unreadable, linked = list_entries(
-            folder, lambda rows, folders: self._in_scope(path, rows, folders, refused)
-        )
-        unreadable += refused
+        mount = self._mount(path, folder) if before.st_dev != self._device else ""
+        if mount is None:
+            out = [self._left_out(path, folder)]
+            return Listing(path, [], [], before, fingerprint_of([], salt), [], left_out=out)
+        scope = _Scope(path, folder, mount)
+        entries, unreadable, linked = list_entries(folder, lambda rows, folders: self._in_scope(scope, rows, folders))
+        if path in self._mounts and not (mount or entries or unreadable):
+            raise MountMissingError(self._mounts[path])
+        unreadable += scope.refused
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
-        return Listing(path, entries, folders, before, fingerprint_of(entries, salt), unreadable, linked)
+        fingerprint = fingerprint_of(entries, salt)
+        return Listing(path, entries, folders, before, fingerprint, unreadable, linked, scope.left_out)
 
     def _opened(self, path: bytes) -> int:
         if path in self._gone:
             raise MirrorUnmountedError(errno.ENODEV, _UNMOUNTED)
         return self._trail.goto(path)
 
-    def _is_elsewhere(self, folder: os.stat_result) -> bool:
-        return self._device is not None and folder.st_dev != self._device
+    def _mount(self, path: bytes, folder: int) -> str | None:
+        """Name the type of the file system that begins with a folder whose device is not the root's.
+
+        Empty if it begins above; None if it is left out.
+        """
+        if not self._cross_mounts:
+            return None
+        device = os.fstat(folder).st_dev
+        place = self._within.get(device)
+        if place is not None and (path == place or path.startswith(place + b"/")) and path not in self._mounts:
+            return ""
+        above = path.rpartition(b"/")[0]
+        with suppress(OSError):  # a folder that may not be entered is told as such by what is done with it
+            if os.stat("..", dir_fd=folder, follow_symlinks=False).st_dev == device:
+                self._within[device] = above
+                return ""
+        kind = kind_at(folder)
+        return None if kind in KERNEL_TYPES else kind or _UNKNOWN
+
+    def _left_out(self, path: bytes, folder: int) -> LeftOut:
+        kind = kind_at(folder)
+        return LeftOut(path, Why.KERNEL if kind in KERNEL_TYPES else Why.MOUNT, kind)
 
     def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
         """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""
@@ -151,10 +207,46 @@ class Scanner:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
         folder = self._opened(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
-        rows = rows_named(folder, names, unreadable, linked)
-        entries = entries_of(self._in_scope(path, rows, None, unreadable))
+        mount = self._mount(path, folder) if before.st_dev != self._device else ""
+        if mount is None:
+            return Listing(path, [], [], before, b"", [], left_out=[self._left_out(path, folder)])
+        scope = _Scope(path, folder, mount)
+        entries = entries_of(self._in_scope(scope, rows_named(folder, names, unreadable, linked), None))
+        unreadable += scope.refused
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
-        return Listing(path, entries, folders, before, b"", unreadable, linked)
+        return Listing(path, entries, folders, before, b"", unreadable, linked, scope.left_out)
+
+
+@dataclass(slots=True)
+class _Scope:
+    """One folder whose entries are being judged."""
+
+    path: bytes
+    folder: int
+    mount: str
+    """As a glance's."""
+    refused: Unreadable = field(default_factory=list)
+    """Names that the mirror cannot hold."""
+    left_out: "list[LeftOut]" = field(default_factory=list)
+
+
+def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
+    """Leave out Truecopy's own: a restore by `cp -a` brings it, and a source that is a mirror itself has it.
+
+    What only has such a name stays, and is refused or an ordinary entry.
+    """
+    # Few sources have any, and each start would pay for it.
+    from job.files.own_state import is_own_state, is_own_temp  # noqa: PLC0415
+
+    kept = []
+    for row in rows:
+        name, is_folder = row[0], stat.S_ISDIR(row[2])
+        ours = is_folder and name == STATE_FOLDER and is_own_state(name, scope.folder, or_empty=not scope.path)
+        if ours or is_own_temp(name, folder=is_folder):
+            scope.left_out.append(LeftOut(join(scope.path, name), Why.OWN, ""))
+        else:
+            kept.append(row)
+    return kept
 
 
 def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:

@@ -10,8 +10,10 @@ from job.app.layout import known_abilities, open_state, systems_of
 from job.app.tools import keeper_for, source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
+from job.core.left_out import NO_MOUNTS
 from job.core.mounted import ByMount
 from job.core.spelling import Spelling
+from job.files import known_mounts
 from job.tasks.bench import means_of
 from job.tasks.compare import Sight, View
 
@@ -32,7 +34,7 @@ def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> 
             return Sight(of, copyist, keeper, means_of(pair, of), None if of.exact else Spelling(of))
 
         root = sight(able.root)
-        scanner = source_scanner(pair, source, able)
+        scanner = source_scanner(pair, source, able, NO_MOUNTS if state is None else known_mounts.load(state))
         tidy.callback(scanner.close)
         yield View(
             pair=pair,

@@ -12,11 +12,12 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER, join, printable
 from job.core.events import IndexRebuilt, MirrorProbed
+from job.core.left_out import NO_MOUNTS, KnownMounts
 from job.core.mounted import Abilities, ByMount, Identity, Verdict, judge
 from job.core.outcome import Refusal, reason_text
 from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
-from job.files import index_file, probe
+from job.files import index_file, known_mounts, probe
 from job.files.crowd import names_in
 from job.files.file_systems import FileSystem, file_systems
 from job.files.index_file import IndexTorn, set_aside
@@ -59,7 +60,7 @@ def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capab
     """Leave out file systems that are mounted in a mirror where nothing of its source goes, for they are not ours."""
     if len(systems) <= 1:
         return list(systems)
-    with contextlib.closing(source_scanner(pair, source, Abilities(root))) as scanner:
+    with contextlib.closing(source_scanner(pair, source, Abilities(root), NO_MOUNTS)) as scanner:
         return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
 
 
@@ -189,7 +190,7 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         systems = systems_of(pair, source, mirror, state)
         index.doubt(_others_than_known(index, systems))
         able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
-        scanner = source_scanner(pair, source, able)
+        scanner = source_scanner(pair, source, able, NO_MOUNTS if state is None else known_mounts.load(state))
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
@@ -255,6 +256,18 @@ def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[byt
 def by_mount(able: Abilities) -> ByMount[Capabilities]:
     """Give what the file systems of a mirror can hold by the paths of folders in it."""
     return ByMount(able.root, dict(able.others), None if able.root.exact else Spelling(able.root))
+
+
+def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
+    """Give what is remembered of mounts in the source; nothing if that cannot be read."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return NO_MOUNTS
+    try:
+        return known_mounts.load(folder)
+    finally:
+        os.close(folder)
 
 
 def state_folder(config: Config, pair: Pair) -> str:

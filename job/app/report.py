@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from job.adapters.history import History
 from job.adapters.wall import unavailable
-from job.app.layout import known_capabilities, state_folder
+from job.app.layout import known_capabilities, mounts_of, state_folder
 from job.core.capabilities import Capabilities
-from job.core.config.effective import Config
+from job.core.config.effective import Config, Pair
+from job.core.left_out import NO_MOUNTS, Why
 from job.core.totals import PairHistory
 from job.files.landlock import abi
 from job.files.mounts import others_below
@@ -30,7 +31,7 @@ class PairStatus:
     able: Capabilities | None
     """What the mirror's file system can hold, if it was found out and the mirror is there."""
     mounts: list[tuple[bytes, str]]
-    """What is left out of the source, since other file systems are mounted there: path below it, and their type."""
+    """What `cross_mounts` leaves out of the source: path below it, and the type of the file system."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
 
@@ -70,10 +71,17 @@ def pair_statuses(config: Config) -> list[PairStatus]:
         troubles = _Troubles()
         history = History(state_folder(config, pair), failed=troubles).read()
         able = _opened(pair.dest, partial(known_capabilities, config, pair))
-        mounts = [] if pair.cross_mounts else _opened(pair.source, others_below) or []
+        mounts = [] if pair.cross_mounts else _left_out(config, pair)
         trouble = "; ".join(troubles.told)
         found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))
     return found
+
+
+def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
+    """Give what the last cycle left out; before the first one, what the mount table says, which has no subvolumes."""
+    known = _opened(pair.dest, partial(mounts_of, config, pair)) or NO_MOUNTS
+    found = dict(_opened(pair.source, others_below) or [])
+    return sorted(({each.path: each.kind for each in known.left_out if each.why is Why.MOUNT} | found).items())
 
 
 def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:

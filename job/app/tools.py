@@ -17,11 +17,13 @@ from job.adapters.scanner import Fits, MirrorWatch, Scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import printable
+from job.core.left_out import KnownMounts
 from job.core.mounted import Abilities
 from job.core.outcome import Refusal
 from job.core.rules import Rules
 from job.core.spelling import Spelling
 from job.errors import IndexUnusable, Refused
+from job.files import known_mounts
 from job.files.durable import syncfs, syncfs_means_something
 from job.files.index_file import IndexTorn
 from job.files.metadata import Keeper
@@ -57,7 +59,8 @@ def set_up(
     """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        source = source_scanner(pair, roots.source, able)
+        mounts = known_mounts.load(roots.state)
+        source = source_scanner(pair, roots.source, able, mounts)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
         tidy.callback(watch.close)
@@ -86,6 +89,8 @@ def set_up(
             mirror=able.root,
             mounted=others,
             abilities=able,
+            known_mounts=mounts,
+            remember_mounts=partial(known_mounts.save, state=roots.state),
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
         )
 
@@ -125,7 +130,7 @@ def _check_mounted(point: bytes, root: int, mirror: int) -> None:
         raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")
 
 
-def source_scanner(pair: Pair, root: int, able: Abilities) -> Scanner:
+def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) -> Scanner:
     """Give what lists the open root of a source, for a mirror that is able to so much."""
 
     def fits(mirror: Capabilities) -> Fits:
@@ -138,6 +143,7 @@ def source_scanner(pair: Pair, root: int, able: Abilities) -> Scanner:
         fits=fits(able.root),
         mounted={point: fits(mirror) for point, mirror in able.others},
         gone=able.gone,
+        mounts=mounts.taken,
     )
 
 

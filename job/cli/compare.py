@@ -62,6 +62,8 @@ def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
     if not as_json:
         told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         verdict = f"{wrong} differences" if wrong else "the mirror is as its source"
+        if counts["left_out"] and not wrong:
+            verdict += ", but for what is left out"
         click.echo(f"# {pair.name}: {verdict}" + (f" ({told})" if told else ""))
     return wrong
 

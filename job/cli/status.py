@@ -12,6 +12,7 @@ from job.app.report import PairStatus, WallStatus, pair_statuses, wall_status
 from job.cli.context import Context
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
+from job.core.left_out import file_system_of
 from job.core.wording import clean
 from job.files.pulse import check, heartbeat_path, next_due
 
@@ -40,7 +41,7 @@ def status(context: Context, *, as_json: bool) -> None:
         if each.able is not None:
             click.echo(f"    {_mirror_sentence(each.able)}")
         for point, kind in each.mounts:
-            click.echo(f"    left out of the source: {printable(point)} ({kind} is mounted there; see cross_mounts)")
+            click.echo(f"    left out of the source: {printable(point)} ({file_system_of(kind)}; see cross_mounts)")
         if each.trouble:
             click.echo(f"    its history cannot be read: {clean(each.trouble)}")
 

@@ -11,6 +11,11 @@ STATE_FOLDER = b".truecopy"
 TEMP_PREFIX = b".truecopy-tmp-"
 """Prefix of files being written; swept by the next cycle, refused in sources."""
 
+LOST_FOUND = b"lost+found"
+"""What `mkfs` makes at the root of a file system, and `fsck` puts pieces of damaged files into."""
+NO_CONTENT = frozenset({STATE_FOLDER, LOST_FOUND, b".stfolder"})
+"""Names at a root that do not mean that there is anything in it."""
+
 
 class Kind(StrEnum):
     """What an entry is. Everything that is none of the first three is special and never opened."""

@@ -24,6 +24,7 @@ class Failure(StrEnum):
     TYPE_CONFLICT = "type_conflict"
     SYNC = "sync"
     WORKER_LOST = "worker_lost"
+    MOUNT_MISSING = "mount_missing"
     OTHER = "other"
 
 
@@ -34,6 +35,7 @@ class Skip(StrEnum):
     SPECIAL_FILE = "special_file"
     VANISHED = "vanished"
     NOT_HELD = "not_held"
+    MOUNT = "mount"
 
 
 class Drift(StrEnum):
@@ -122,8 +124,9 @@ _BY_ERRNO = {
 
 
 def failure_of(error: OSError) -> Failure:
-    """Classify an operating system error into the closed set."""
-    return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
+    """Classify an operating system error into the closed set; one of our own may say itself what it is."""
+    own = getattr(error, "failure", None)
+    return own if isinstance(own, Failure) else _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
 
 
 _IN_WORDS = {

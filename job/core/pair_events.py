@@ -118,13 +118,14 @@ class CrewAwaited(PairEvent):
 
 
 class MetadataNotKept(PairEvent):
-    """One kind of metadata is not kept in the mirror, by its file system or for lack of a right; told once a cycle."""
+    """One kind of metadata that the mirror cannot hold, or that cannot be read in the source; logged once a cycle."""
 
     name = "metadata_not_kept"
     level = "warning"
 
     what: str
-    """`owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlinks`, `symlink_metadata` or `specials`."""
+    """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
+    or `source_xattr` for attributes that cannot be read."""
     path: bytes
     error: str
 
@@ -140,9 +141,51 @@ class MirrorProbed(PairEvent):
 
 
 class MountSkipped(PairEvent):
-    """Another file system is mounted in the source, and `cross_mounts` is off: nothing in it is backed up."""
+    """Another file system in the source is left out, since `cross_mounts` is off; logged once, until it changes."""
 
     name = "mount_skipped"
+    level = "warning"
+
+    path: bytes
+    file_system: str
+    """Its type; `btrfs subvolume` for what has no mount of its own."""
+
+
+class MountMissing(PairEvent):
+    """Nothing is mounted where a file system was backed up from; logged once. The folder fails until it is there."""
+
+    name = "mount_missing"
+    level = "warning"
+
+    path: bytes
+    file_system: str
+    """The type of the one that was there."""
+    hint: str
+
+
+class MountForgotten(PairEvent):
+    """A folder where a file system was mounted is gone, excluded or holds files of its own: nothing is missed there."""
+
+    name = "mount_forgotten"
+    level = "warning"
+
+    path: bytes
+    file_system: str
+
+
+class KernelFilesSkipped(PairEvent):
+    """A file system of the kernel, such as proc, is mounted in the source and is not backed up; logged once."""
+
+    name = "kernel_files_skipped"
+
+    path: bytes
+    file_system: str
+
+
+class OwnFilesSkipped(PairEvent):
+    """State or temporary files of Truecopy lie in the source, as after a restore, and are left out; logged once."""
+
+    name = "own_files_skipped"
 
     path: bytes
 

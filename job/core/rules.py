@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
 _Matcher = re.Pattern[bytes] | None
 
-ALWAYS_EXCLUDED = (".stfolder/",)
-"""Skipped by default, as the original did; a later pattern `!.stfolder/` takes them in again."""
+ALWAYS_EXCLUDED = (".stfolder/", "/lost+found/")
+"""Skipped by default, as the original did; a later pattern such as `!.stfolder/` takes them in again.
+
+Of other `lost+found`, only those at the root of a file system are left out; see `adapters/scanner.py`.
+"""
 
 _FOLDERS_ANYWHERE = frozenset(each[:-1].encode("ascii") for each in ALWAYS_EXCLUDED if not each.startswith("/"))
 _FOLDERS_AT_ROOT = frozenset(each[1:-1].encode("ascii") for each in ALWAYS_EXCLUDED if each.startswith("/"))
@@ -76,12 +79,20 @@ class Rules:
     def _excludes(self, path: bytes, name: bytes, *, folder: bool) -> bool:
         if self._steps is None:
             return folder and (name in _FOLDERS_ANYWHERE or path in _FOLDERS_AT_ROOT)
-        for excludes, by_name, by_path, by_folder_name, by_folder_path in self._steps:
+        return self._verdict(path, name, folder=folder) or False
+
+    def _verdict(self, path: bytes, name: bytes, *, folder: bool) -> bool | None:
+        """Give what the last pattern that matches says: True to exclude; None if no pattern matches."""
+        for excludes, by_name, by_path, by_folder_name, by_folder_path in self._steps or ():
             if folder:
                 by_name, by_path = by_folder_name, by_folder_path  # noqa: PLW2901  # the same question of a folder
             if (by_name and by_name.fullmatch(name)) or (by_path and by_path.fullmatch(path)):
                 return excludes
-        return False
+        return None
+
+    def takes_in(self, folder: bytes) -> bool:
+        """Tell whether a pattern says that the folder at this path is in scope, whatever else would leave it out."""
+        return self._verdict(folder, folder.rpartition(b"/")[2], folder=True) is False
 
 
 def _compiled(lines: Sequence[str]) -> list[_Step]:

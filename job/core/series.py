@@ -65,6 +65,7 @@ PAIR_COUNTERS = (
     Series("files_skipped_total", "counter", "Entries passed over.", label="reason", values=tuple(Skip)),
     Series("files_failed_total", "counter", "Entries that failed.", label="reason", values=tuple(Failure)),
     Series("bytes_copied_total", "counter", "Bytes of content copied."),
+    Series("attributes_unread_total", "counter", "Failed reads of attributes of source entries, copied without."),
     Series(
         "drift_found_total",
         "counter",

@@ -14,6 +14,7 @@ class Counts:
     updated: int = 0
     bytes_copied: int = 0
     folders: int = 0
+    attributes_unread: int = 0
     skipped: Counter[Skip] = field(default_factory=Counter)
     failed: Counter[Failure] = field(default_factory=Counter)
     drift: Counter[Drift] = field(default_factory=Counter)
@@ -25,6 +26,7 @@ class Counts:
             updated=self.updated,
             bytes_copied=self.bytes_copied,
             folders=self.folders,
+            attributes_unread=self.attributes_unread,
             skipped_by=dict(self.skipped),
             failed_by=dict(self.failed),
             drift_by=dict(self.drift),
@@ -45,6 +47,8 @@ class Tally:
     skipped_by: dict[Skip, int] = field(default_factory=dict)
     failed_by: dict[Failure, int] = field(default_factory=dict)
     drift_by: dict[Drift, int] = field(default_factory=dict)
+    attributes_unread: int = 0
+    """How often the attributes of a source entry could not be read; the entry itself is counted elsewhere."""
 
     @property
     def skipped(self) -> int:
@@ -71,4 +75,5 @@ class Tally:
             skipped_by=dict(Counter(self.skipped_by) + Counter(other.skipped_by)),
             failed_by=dict(Counter(self.failed_by) + Counter(other.failed_by)),
             drift_by=dict(Counter(self.drift_by) + Counter(other.drift_by)),
+            attributes_unread=self.attributes_unread + other.attributes_unread,
         )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from job.core.entry import base64_of, printable
 from job.core.events import Event
+from job.core.left_out import file_system_of
 from job.core.tally import Tally
 
 Fields = dict[str, Any]
@@ -45,7 +46,11 @@ SENTENCES = {
     "cycle_resumed": "What hung for {stalled} moves again",
     "metadata_not_kept": "Not kept in the mirror: {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
-    "mount_skipped": "Left out {path}: another file system is mounted there, and cross_mounts is off",
+    "mount_skipped": "Left out {path}: {there}, and cross_mounts is off",
+    "mount_missing": "Nothing is mounted at {path} any more ({file_system} was), its mirror is left alone: {hint}",
+    "mount_forgotten": "No mount is expected at {path} any more ({file_system} was): it is gone, excluded or not empty",
+    "kernel_files_skipped": "Left out {path}: {file_system} shows the kernel and holds no files",
+    "own_files_skipped": "Left out {path}: it is Truecopy's own",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",
     "file_skipped": "Skipped {path}: {reason}",
@@ -61,7 +66,7 @@ ROOT = "."
 """How the root of a source or mirror, whose path below itself is empty, is shown to people."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}")
+_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -126,6 +131,8 @@ def _words(fields: Fields) -> Fields:
         words["unchanged"] = (
             f"{counted(fields['entries'], 'entry', 'entries')} in {counted(fields['folders'], 'folder')}"
         )
+    if "file_system" in fields:
+        words["there"] = file_system_of(fields["file_system"])
     if "lacks" in fields:
         words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words

@@ -25,6 +25,10 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 """What file systems say of metadata that they do not hold, or do not let us have or set."""
 
 
+class PartlyRead(dict[bytes, bytes]):
+    """Attributes of which some could not be read: what is not among them is unknown, never gone."""
+
+
 Target: TypeAlias = int | bytes
 """An open file or folder, a `Place`, or a path as `place_of` gives it, whose last name is never followed."""
 
@@ -50,9 +54,24 @@ def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
         raise
     found: dict[bytes, bytes] = {}
     for name in names:
-        if name.startswith(_ALL if security else _ORDINARY) and not name.startswith(_ACL_OF_XFS):
+        if _is_carried_over(name, security=security):
             with suppress(FileNotFoundError):
                 found[os.fsencode(name)] = _value(target, name)
+    return found
+
+
+def _is_carried_over(name: str, *, security: bool) -> bool:
+    return name.startswith(_ALL if security else _ORDINARY) and not name.startswith(_ACL_OF_XFS)
+
+
+def read_readable(target: Target, *, security: bool) -> PartlyRead:
+    """Read those of the attributes that can be read."""
+    found, (path, how) = PartlyRead(), _how(target)
+    with suppress(OSError):
+        for name in os.listxattr(path, **how):
+            if _is_carried_over(name, security=security):
+                with suppress(OSError):
+                    found[os.fsencode(name)] = _value(target, name)
     return found
 
 

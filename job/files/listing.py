@@ -9,12 +9,15 @@ import marshal
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry
+from job.core.left_out import LeftOut
+from job.core.outcome import Failure
 from job.core.record import Stamp
+from job.files.trail import Folder
 
 CHUNK = 16_384
 """Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
@@ -26,13 +29,17 @@ SHARE = 262_144
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
 _FOLDER = stat.S_IFDIR
+_ANEW = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Row = tuple[bytes, int, int, int, int, int, int, int]
 """Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
 Unreadable = list[tuple[bytes, OSError]]
 """Names that could be listed but not examined: unknown, never gone."""
 Scope = Callable[[list[Row], list[bytes]], list[Row]]
-"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing."""
+"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing.
+
+The rows of a folder that is not huge come sorted by name.
+"""
 
 
 class Huge(OSError):
@@ -45,6 +52,23 @@ class NameNotHeldError(OSError):
 
 class MirrorUnmountedError(OSError):
     """The file system that a folder's mirror lies on is not mounted."""
+
+
+class MountMissingError(OSError):
+    """A folder where a file system was mounted is an empty one of the file system above: what was there is unknown."""
+
+    failure = Failure.MOUNT_MISSING
+
+    def __init__(self, kind: str) -> None:
+        """Take the type of the file system that was there."""
+        was = f" ({kind} was)" if kind else ""
+        text = f"nothing is mounted there any more{was} and it is empty: its mirror is left alone"
+        super().__init__(errno.ENODEV, text)
+        self.kind = kind
+
+    def __reduce__(self) -> "tuple[type[MountMissingError], tuple[str]]":
+        """Be sent to another process."""
+        return MountMissingError, (self.kind,)
 
 
 class Listing(NamedTuple):
@@ -61,6 +85,8 @@ class Listing(NamedTuple):
     unreadable: Unreadable
     linked: Sequence[bytes] = ()
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
 
 
 class Found(NamedTuple):
@@ -89,10 +115,14 @@ class Glance(NamedTuple):
     """How many shares the whole folder has; counted with the first."""
     huge: bool = False
     """Whether the folder has more entries, in scope or not, than are held at once."""
-    mount: bool = False
-    """Whether it is another file system's, and therefore left out."""
+    mount: str = ""
+    """The type of the file system that begins with it and is taken in; empty for an ordinary folder."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
     rows: Sequence[Row] = ()
     """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
+    salt: bytes = b""
+    """What was hashed before its entries: the rules, and the folder's own stat."""
 
     @property
     def bytes(self) -> int:
@@ -110,10 +140,32 @@ class Unlisted(NamedTuple):
 def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     """List an open folder as it is now. Raises `OSError`.
 
-    Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+    Some file systems (sshfs without its folder cache) list a folder once for each time it was opened, and show nothing
+    after a rewind: so it is opened anew, unless this is the first listing by a descriptor of a `Trail`.
     """
-    os.lseek(folder, 0, os.SEEK_SET)
-    return os.scandir(folder)
+    if isinstance(folder, Folder) and not folder.listed:
+        folder.listed = True
+        # Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+        os.lseek(folder, 0, os.SEEK_SET)
+        return os.scandir(folder)
+    return _scan_anew(folder)
+
+
+@contextmanager
+def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
+    try:
+        opened = os.open(".", _ANEW, dir_fd=folder)
+    except PermissionError:
+        # To open it by a name takes more rights than to read it: the mirror of such a folder has its mode already.
+        os.lseek(folder, 0, os.SEEK_SET)
+        with os.scandir(folder) as found:
+            yield found
+        return
+    try:
+        with os.scandir(opened) as found:
+            yield found
+    finally:
+        os.close(opened)  # only now: entries are examined by it
 
 
 def read_rows(
@@ -155,9 +207,9 @@ def list_entries(folder: int, scope: Scope | None = None) -> Found:
         rows, huge = _first_rows(found, unreadable, linked)
     if huge:
         raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
+    rows.sort()
     if scope:
         rows = scope(rows, _folders(rows))
-    rows.sort()
     return Found(entries_of(rows), unreadable, linked)
 
 
@@ -230,7 +282,7 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
     inside = scope(rows, folders)
     if inside is not rows:
         rows, folders = inside, _folders(inside)
-    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows)
+    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
 
 
 def _folders(rows: list[Row]) -> list[bytes]:
@@ -268,7 +320,7 @@ def _glance_on(
         items = list(islice(found, AT_ONCE))
         read = read_rows(items, unreadable)
         more, rows = bool(items), scope(read, _folders(read))
-    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True)
+    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True, salt=salt)
 
 
 def whole_fingerprint(shares: Sequence[bytes]) -> bytes:

@@ -1,8 +1,8 @@
 """Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is told once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
-`symlink_metadata`.
+file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
+`symlink_metadata`. So are attributes of the source that cannot be read (`source_xattr`).
 """
 
 import contextlib
@@ -19,9 +19,11 @@ from job.files.attributes import (
     ATTRIBUTES,
     DEFAULT_ACL,
     REFUSED,
+    PartlyRead,
     Target,
     is_acl,
     read_attributes,
+    read_readable,
     remove_attribute,
     set_attribute,
 )
@@ -32,8 +34,10 @@ _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 _PERMISSIONS = 0o7777
 
-_TOO_BIG = {errno.ENOSPC, errno.E2BIG, errno.ERANGE}
-"""What file systems say of an attribute that does not fit beside the file; the file itself may well fit."""
+_NO_ATTRIBUTE = {errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EIO}
+"""What file systems say of an attribute that does not fit beside the file, which may well fit itself; and, with EIO, of
+any attribute at all. A disk that fails says so of the content, too.
+"""
 
 
 _NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
@@ -66,6 +70,7 @@ class Keeper:
         self._untold: list[Refused] = []
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
+        self._unread = 0
 
     def news(self) -> list[Refused]:
         """Give each kind of refusal once, the first time it was met."""
@@ -75,6 +80,27 @@ class Keeper:
     def attributes_of(self, target: Target) -> dict[bytes, bytes]:
         """Read the extended attributes of something that are carried over, ACLs among them. Raises `OSError`."""
         return read_attributes(target, security=self._security)
+
+    def of_source(self, target: Target) -> dict[bytes, bytes]:
+        """Read the attributes of an entry of the source; `PartlyRead` if that fails, which is noted and counted.
+
+        Content must not stay away for their sake: rclone's mounts have answered with I/O errors. Raises
+        `FileNotFoundError`.
+        """
+        try:
+            return read_attributes(target, security=self._security)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            text = f"the source's attributes cannot be read: {error.strerror}"
+            self.refused("source_xattr", OSError(error.errno, text))
+            self._unread += 1
+            return read_readable(target, security=self._security)
+
+    def take_unread(self) -> int:
+        """Give how often attributes of the source could not be read since this was asked last."""
+        unread, self._unread = self._unread, 0
+        return unread
 
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
@@ -86,7 +112,7 @@ class Keeper:
 
         Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for.
         """
-        self._bare = not self._security and not self._present(folder).keys() & {DEFAULT_ACL}
+        self._bare = not self._security and not self.present(folder).keys() & {DEFAULT_ACL}
 
     def leave(self) -> None:
         """Take nothing for granted of what is made from now on."""
@@ -196,7 +222,7 @@ class Keeper:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
 
     def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> bool:
-        before = present = self._present(target)
+        before = present = self.present(target)
         if before == wanted:
             return False
         if isinstance(target, int) and not isinstance(target, Place):
@@ -205,19 +231,20 @@ class Keeper:
                 # Who may not write to their own file may not give it attributes either; its mode is set after this.
                 with contextlib.suppress(OSError):
                     os.fchmod(target, mode | stat.S_IWUSR)
-                present = self._present(target)  # what an ACL grants the owner went with it
-        for name in present.keys() - wanted.keys():
+                present = self.present(target)  # what an ACL grants the owner went with it
+        for name in () if isinstance(wanted, PartlyRead) else present.keys() - wanted.keys():
             self._try(*_kind(name), partial(remove_attribute, target, name))
         # ACLs go last: they may take from the owner what the others need.
         for name in sorted(wanted, key=is_acl):
             if present.get(name) != wanted[name]:
                 self._try(*_kind(name), partial(set_attribute, target, name, wanted[name]))
-        now = self._present(target)
+        now = self.present(target)
         for name, _ in wanted.items() - now.items():
             self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
         return now != before
 
-    def _present(self, target: Target) -> dict[bytes, bytes]:
+    def present(self, target: Target) -> dict[bytes, bytes]:
+        """Give the attributes of a mirror entry; none if they cannot be read."""
         try:
             return self.attributes_of(target)
         except OSError:
@@ -234,7 +261,7 @@ class Keeper:
         return True
 
     def _refuse(self, what: str, which: int | bytes, error: OSError) -> None:
-        if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _TOO_BIG):
+        if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _NO_ATTRIBUTE):
             raise error
         self.refused("owner" if what == "group" else what, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:

@@ -7,6 +7,8 @@ says so. Their places on the file system say so.
 import os
 from dataclasses import dataclass
 
+from job.core.left_out import SUBVOLUME
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -20,7 +22,7 @@ class Mount:
     options: str
     """Of this mount and of the file system."""
     number: int
-    """By which the kernel tells it from other mounts."""
+    """By which the kernel tells it from other mounts, in /proc/PID/fdinfo too."""
     source: str
     """What is mounted: a device, a server's folder, or whatever the file system calls it."""
 
@@ -43,7 +45,7 @@ def _parse(line: bytes) -> Mount:
         device=(int(major), int(minor)),
         root=_unescaped(root),
         point=_unescaped(point),
-        type=kind.decode("ascii"),
+        type=os.fsdecode(kind),
         options=os.fsdecode(own + b"," + general),
         number=int(number),
         source=os.fsdecode(_unescaped(source)),
@@ -101,6 +103,24 @@ def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
         return None
     below = path[len(best.point.rstrip(b"/")) :]
     return best.device, (best.root.rstrip(b"/") + below) or b"/"
+
+
+def kind_at(folder: int) -> str:
+    """Name the type of the file system that an open folder is the root of; `btrfs subvolume` for one without a mount.
+
+    Empty if the kernel does not say. By the mount that the folder was opened on: its device may be in no mount table,
+    as that of a btrfs subvolume.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", "rb") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
+    except (OSError, StopIteration, ValueError):
+        return ""
+    mount = next((each for each in table() if each.number == number), None)
+    if mount is None:
+        return ""
+    return mount.type if mount.point == path else mount.type + SUBVOLUME
 
 
 def others_below(folder: int) -> list[tuple[bytes, str]]:

@@ -26,10 +26,17 @@ def open_root(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def open_folder(name: bytes, parent: int) -> int:
+class Folder(int):
+    """Descriptor of a folder that was opened here; what is listed by it for the second time is opened anew."""
+
+    listed = False
+    """Whether it was listed by this descriptor."""
+
+
+def open_folder(name: bytes, parent: int) -> Folder:
     """Open the folder `name` in `parent`; `OSError` (ENOTDIR or ELOOP) if it is anything but a folder."""
     single(name)
-    return os.open(name, _FOLDER, dir_fd=parent)
+    return Folder(os.open(name, _FOLDER, dir_fd=parent))
 
 
 def open_name(name: bytes, folder: int) -> int:
@@ -146,7 +153,7 @@ class Trail:
                 self._close(left)
                 continue
             with suppress(OSError):
-                above.descriptor = os.open("..", _FOLDER, dir_fd=left.descriptor)
+                above.descriptor = Folder(os.open("..", _FOLDER, dir_fd=left.descriptor))
             self._close(left)
             if above.descriptor == _CLOSED or identity(above.descriptor) != above.identity:
                 # Somebody moved or locked the folder we stood in; what is above it now is not ours.

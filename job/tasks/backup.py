@@ -16,7 +16,6 @@ from job.core.events import (
     FileFailed,
     FoldersUnchanged,
     LeaseTakenOver,
-    MountSkipped,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -26,12 +25,13 @@ from job.core.events import (
 from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
-from job.files.listing import MirrorUnmountedError, Unlisted
+from job.files.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
+from job.tasks.mounts import settle_mounts
 from job.tasks.survey import survey
 from job.tasks.sweep import sweep
 from job.tasks.team import Team
@@ -173,7 +173,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
-        gate.check_source(bench.source, known, work.pair, bench.mirror_root)
+        seen = gate.check_source(bench.source, known, work.pair, bench.mirror_root)
         sweep(bench)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
@@ -189,10 +189,11 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
             found = survey(bench, work.pair, meter.looked, care, team, known)
             if found.changed and care is not awake:
                 care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
+            if not found.unlisted:
+                gate.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
-            for path in sorted(found.mounts):
-                work.emit(MountSkipped(cycle_id=work.cycle_id, pair=work.pair.name, path=path))
+            settle_mounts(bench, found, work)
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
         bench.check_place()  # a look that found nothing to do found it there, too
@@ -222,7 +223,8 @@ def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
             continue  # gone between its parent's listing and its own; decided by the next cycle
         reason = failure_of(error)
         failed[reason] = failed.get(reason, 0) + 1
-        what = "" if isinstance(error, MirrorUnmountedError) else "the folder cannot be read: "
+        own = isinstance(error, (MirrorUnmountedError, MountMissingError))
+        what = "" if own else "the folder cannot be read: "
         work.emit(
             FileFailed(
                 cycle_id=work.cycle_id,

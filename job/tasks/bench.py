@@ -9,6 +9,7 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry
 from job.core.events import Listener
+from job.core.left_out import KnownMounts
 from job.core.mounted import Abilities, ByMount
 from job.core.outcome import Result
 from job.core.plan import Means
@@ -276,6 +277,10 @@ class Bench:
     """Gives a new list of hard links."""
     mirror: Capabilities
     """What the mirror can hold."""
+    known_mounts: KnownMounts
+    """What was mounted in the source, or left out of it, when that was looked at last."""
+    remember_mounts: Callable[[KnownMounts], None]
+    """Has the next cycle know them; raises `OSError`."""
     check_place: Callable[[], None]
     """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
     mounted: Sequence[Mounted] = ()

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.mounted import ByMount
 from job.core.outcome import failure_of, reason_text
 from job.core.plan import Means, not_held
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
-from job.files.attributes import place_of
+from job.files.attributes import PartlyRead, Target, place_of
 from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
 from job.files.metadata import Keeper
@@ -53,10 +53,15 @@ WHATS = (
     "attributes",
     "links",
     "not_held",
+    "left_out",
+    "unread",
     "unreadable",
 )
-"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold; neither makes a mirror wrong."""
-HARMLESS = {"extra", "not_held"}
+"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold, `left_out` what is out of scope
+for another reason than a pattern, `unread` attributes that the source does not let us read; none of them makes a mirror
+wrong.
+"""
+HARMLESS = {"extra", "not_held", "left_out", "unread"}
 
 
 class Sight(NamedTuple):
@@ -97,6 +102,8 @@ class _Comparison:
         """What there is to know of the file system that the folder under comparison lies on in the mirror."""
         self._keys: set[bytes] = set()
         """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
+        self._names: set[bytes] | None = None
+        """Names that the listing of one source folder shows; None of a huge one."""
 
     def run(self) -> Iterator[Difference]:
         waiting = [b""]
@@ -107,6 +114,8 @@ class _Comparison:
             self._at = self._view.by.at(path)
             try:
                 for listing in self._listings(path):
+                    for each in listing.left_out:
+                        yield Difference(each.path, Kind.FOLDER, "left_out", each.words)
                     yield from self._listed(listing)
                     below += listing.folders
                 yield from self._folder(path)
@@ -118,9 +127,11 @@ class _Comparison:
         yield from self._links()
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
-        source = self._view.source
+        source, self._names = self._view.source, None
         with suppress(Huge):
-            yield source.list(path)
+            listing = source.list(path)
+            self._names = {entry.name for entry in listing.entries} | {name for name, _ in listing.unreadable}
+            yield listing
             return
         key = None if self._at.spelling is None else self._at.spelling.key
         sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
@@ -201,9 +212,7 @@ class _Comparison:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         yield from self._metadata(path, entry.kind, ours, theirs)
         if self._at.able.keeps_attributes:
-            of = self._at.keeper.attributes_of
-            if of(place_of(entry.name, at[0])) != of(place_of(entry.name, at[1])):
-                yield Difference(path, entry.kind, "attributes", "")
+            yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
 
     def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:
         able, keeper = self._at.able, self._at.keeper
@@ -225,9 +234,16 @@ class _Comparison:
             return  # told already
         source = self._sources.goto(path)
         yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror))
-        of = self._at.keeper.attributes_of
-        if self._at.able.keeps_attributes and of(source) != of(mirror):
-            yield Difference(path, Kind.FOLDER, "attributes", "")
+        if self._at.able.keeps_attributes:
+            yield from self._attributes(path, Kind.FOLDER, source, mirror)
+
+    def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
+        keeper = self._at.keeper
+        ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
+        for unread in keeper.news():
+            yield Difference(path, kind, "unread", f"{unread.error}; more of them are not named")
+        if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
+            yield Difference(path, kind, "attributes", "")
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
@@ -237,14 +253,22 @@ class _Comparison:
         except OSError:
             return
         source = self._sources.goto(path)
+        hidden: list[bytes] = []
         for names in names_in(mirror):
             for name in sorted(names):
-                ours = name.startswith(TEMP_PREFIX) or (not path and name == STATE_FOLDER)
-                if ours or has_name(source, name) or self._respelled(name):
+                ours = name.startswith(TEMP_PREFIX) or (not path and name in {STATE_FOLDER, LOST_FOUND})
+                if ours or self._respelled(name):
+                    continue
+                if has_name(source, name):
+                    if self._names is not None and name not in self._names:
+                        hidden.append(name)
                     continue
                 with suppress(OSError):
                     [row] = entries_of(rows_named(mirror, [name], []))
                     yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
+        for entry in self._view.source.part(path, hidden).entries if hidden else ():
+            why = "the source's listing does not show it, though it can be examined"
+            yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
 
     def _respelled(self, name: bytes) -> bool:
         """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""

@@ -48,6 +48,8 @@ class Visit(NamedTuple):
     """Whether all that is below it is visited, too, since nobody looked there."""
     noted: str = ""
     """What the index has of what the mirror cannot hold (`core/unheld.py`)."""
+    if_empty: bytes = b""
+    """As the look has it."""
 
 
 class Split(NamedTuple):

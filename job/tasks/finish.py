@@ -11,8 +11,8 @@ from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.core.unheld import Unheld
-from job.files.crowd import fingerprint_of_sums, sums_of
-from job.files.listing import Listing, entry_of, list_beside, mirror_fingerprint, stamp_of
+from job.files.crowd import fingerprint_of_sums, rows_named, sums_of
+from job.files.listing import Listing, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
 from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
@@ -89,6 +89,11 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
     named = {entry.name: entry for entry in present}
+    if work.volume.spelling is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
+        # A server may show a name late that it has already; what was taken away cannot be examined either.
+        seen = entries_of(rows_named(folder, hidden, []))
+        present = sorted([*present, *seen])
+        named |= {entry.name: entry for entry in seen}
     if work.volume.spelling is not None:
         named = work.volume.spelling.matched([entry.name for entry in listing.entries], named)
     records = _records(work, named)
@@ -163,7 +168,7 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
     Raises `OSError`.
     """
     before = stamp_of(os.fstat(folder))
-    keeper.apply(folder, os.fstat(source), keeper.attributes_of(source))
+    keeper.apply(folder, os.fstat(source), keeper.of_source(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
         fingerprint=close.fingerprint if total.sure else b"",

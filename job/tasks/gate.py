@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from job.core.config.effective import Pair
-from job.core.entry import STATE_FOLDER
+from job.core.entry import NO_CONTENT, STATE_FOLDER
 from job.core.outcome import Refusal, reason_text
 from job.core.wording import counted
 from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
+from job.files.crowd import names_in
 from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
 from job.files.listing import Glance
@@ -228,11 +229,11 @@ class Listed(Protocol):
         """Look at one folder; raises `OSError`."""
 
 
-def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
+def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
     """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
-    It was not empty if `known` files are in the index, or, since an index may be lost, if anything is in the mirror.
-    Raises `Refused` (invariant 5).
+    Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
+    if anything is in the mirror. Raises `Refused` (invariant 5).
     """
     try:
         seen = source.glance(b"")
@@ -242,14 +243,31 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> None:
             f"the source {pair.source} cannot be listed: {reason_text(error)}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    if (
-        not seen.entries
-        and not seen.folders
-        and (known or any(os.fsencode(name) != STATE_FOLDER for name in os.listdir(mirror)))
-    ):
+    is_empty = not seen.entries and NO_CONTENT.issuperset(seen.folders)
+    if is_empty and (known or _holds_content(mirror)):
         files = counted(known, "file of it is", "files of it are") if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
             f"the source {pair.source} is empty, but {files} in the mirror",
             hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
+        )
+    return seen
+
+
+def _holds_content(mirror: int) -> bool:
+    """Tell whether anything is in an open mirror, but for what file systems and programs make for themselves."""
+    return any(name not in NO_CONTENT for names in names_in(mirror) for name in names)
+
+
+def check_still_there(seen: Glance, entries: int, folders: int, pair: Pair) -> None:
+    """Refuse a source of which a look found nothing, if a moment before something was `seen` in it.
+
+    `folders` counts the root, too. Raises `Refused`.
+    """
+    before = seen.entries + len(seen.folders)
+    if before and not entries and folders <= 1:
+        raise Refused(
+            Refusal.SOURCE_UNREADABLE,
+            f"the source {pair.source} was listed with {before} names and a moment later with none",
+            hint="Check its disk or server: it answers with an empty folder. The mirror was left alone.",
         )

@@ -97,7 +97,7 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
         return _mend_unopened(keeper, entry, source, mirror, mirror_folder, names)
     descriptor, wanted = open_file(entry, source)
     try:
-        xattrs = keeper.attributes_of(descriptor)
+        xattrs = keeper.of_source(descriptor)
     finally:
         os.close(descriptor)
     try:
@@ -108,7 +108,7 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
         found = os.fstat(descriptor)
         if entry_of(mirror.name, found) != mirror or not stat.S_ISREG(found.st_mode):
             return None
-        if found.st_nlink > names and not (keeper.suits(found, wanted) and keeper.attributes_of(descriptor) == xattrs):
+        if found.st_nlink > names and not (keeper.suits(found, wanted) and keeper.present(descriptor) == xattrs):
             return None
         return keeper.apply(descriptor, wanted, xattrs)
     finally:
@@ -119,7 +119,7 @@ def _mend_unopened(
     keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
     with at_listed(entry, source) as (place, wanted):
-        attributes = keeper.attributes_of(place)
+        attributes = keeper.of_source(place)
     try:
         with at_listed(mirror, mirror_folder) as (place, found):
             if found.st_nlink > names and not keeper.suits(found, wanted):

@@ -11,11 +11,12 @@ from typing import NamedTuple, Protocol
 
 from job.core.config.effective import Pair
 from job.core.entry import join
+from job.core.left_out import LeftOut
 from job.core.outcome import Skip
 from job.core.packed import Packed
 from job.core.record import FolderSummary
 from job.core.tally import Tally
-from job.files.listing import CHUNK, Glance, Unlisted
+from job.files.listing import CHUNK, Glance, Unlisted, fingerprint_of
 from job.tasks.bench import Memory, Source, Watch
 
 Item = tuple[bytes, int]
@@ -63,6 +64,8 @@ class Changed(NamedTuple):
     """Whether the mirror has no such folder."""
     huge: bool
     """Whether it has more entries than anybody holds in memory at once."""
+    if_empty: bytes
+    """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
 
 
 class Share(NamedTuple):
@@ -79,8 +82,10 @@ class Looked:
 
     changed: Packed[tuple[object, ...]] = field(default_factory=Packed)
     unlisted: list[Unlisted] = field(default_factory=list)
-    mounts: list[bytes] = field(default_factory=list)
-    """Folders that were left out because another file system is mounted there."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What is left out for another reason than a pattern."""
+    mounts: dict[bytes, str] = field(default_factory=dict)
+    """Folders where another file system begins that is taken in, and its type."""
     shares: list[Share] = field(default_factory=list)
     folders_unchanged: int = 0
     entries_unchanged: int = 0
@@ -115,7 +120,8 @@ class Looked:
         """Take in what somebody else found."""
         self.changed.extend(other.changed)
         self.unlisted += other.unlisted
-        self.mounts += other.mounts
+        self.left_out += other.left_out
+        self.mounts |= other.mounts
         self.shares += other.shares
         self.folders_unchanged += other.folders_unchanged
         self.entries_unchanged += other.entries_unchanged
@@ -156,7 +162,9 @@ class Looker:
             found.unlisted.append(Unlisted(path, error))
             return
         if seen.mount:
-            found.mounts.append(path)
+            found.mounts[path] = seen.mount
+        if seen.left_out:
+            found.left_out += seen.left_out
         if seen.folders:
             waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
         if share or seen.shares > 1:
@@ -178,7 +186,8 @@ class Looker:
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
-        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge))
+        if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
+        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty))
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes
 

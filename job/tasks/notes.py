@@ -14,7 +14,7 @@ def unheld_of(entry: Entry, source: int, keeper: Keeper) -> Unheld:
     """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
     with at_listed(entry, source) as (place, seen):
         target = os.readlink(b"", dir_fd=place) if entry.kind is Kind.SYMLINK else b""
-        kept = tuple(sorted(keeper.attributes_of(place).items()))
+        kept = tuple(sorted(keeper.of_source(place).items()))
     return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 
@@ -22,7 +22,7 @@ def attributes_of(entry: Entry, source: int, keeper: Keeper) -> Unheld | None:
     """Look up the attributes of a file; None if it has none, or went away."""
     attributes: dict[bytes, bytes] = {}
     with suppress(OSError):
-        attributes = keeper.attributes_of(place_of(entry.name, source))
+        attributes = keeper.of_source(place_of(entry.name, source))
     if not attributes:
         return None
     kept = tuple(sorted(attributes.items()))

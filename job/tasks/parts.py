@@ -4,6 +4,7 @@ Which part a name belongs to is told by the name alone. With twice as many parts
 of part `p` of few is also known of the parts of more that give `p` when divided by the few.
 """
 
+import errno
 import zlib
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -74,14 +75,18 @@ def names_of(part: Names) -> list[bytes]:
     return sorted(names)
 
 
-def heaps(source: int, mirror: int, sorter: Sorter, breathe: Callable[[], None]) -> list[Names]:
-    """Sort the names of an open source folder and its mirror into parts.
+def heaps(source: int, mirror: int, sorter: Sorter, breathe: Callable[[], None], expected: int = 0) -> list[Names]:
+    """Sort the names of an open source folder, `expected` to have so many, and of its mirror into parts.
 
     `breathe` is called now and then; what it raises ends it. Raises `OSError`.
     """
+    found = 0
     for names in names_in(source):
         breathe()
+        found += len(names)
         sorter.add(names)
+    if expected and not found:
+        raise OSError(errno.EIO, f"its listing is empty now, though it had {expected} names a moment ago")
     for names in names_in(mirror):
         breathe()
         # What is on both sides is there already; and nearly all of it is.

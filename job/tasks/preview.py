@@ -18,6 +18,7 @@ from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch, means_of
 from job.tasks.look import Changed, Looked, care_for
 from job.tasks.parts import Sorter, names_of, parts_for
+from job.tasks.relisting import list_again
 from job.tasks.survey import survey
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
@@ -43,7 +44,7 @@ class Planned:
     pair: str
     action: str
     """A `core.plan.Action` that does something; `link` for another name of a copied file, `fail` for what cannot
-    be read, `leave_out` for another file system.
+    be read, `leave_out` for what is out of scope for another reason than a pattern.
     """
     path: bytes
     kind: Kind
@@ -55,16 +56,17 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
+    seen = gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
     care, awake = care_for(pair, view.memory.audited, now)
     found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
         found = survey(view, pair, notice, awake)
+    if not found.unlisted:
+        gate.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
-    for path in sorted(found.mounts):
-        why = "another file system is mounted there, and cross_mounts is off"
-        yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
+    for each in sorted(found.left_out):
+        yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
     with closing(Trail(view.mirror_root)) as trail:
         met: set[int] = set()
         for change in found.changes():
@@ -75,7 +77,7 @@ def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iter
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror.at(path))
     try:
-        for listing, rows in _listings(view, path, huge=change.huge):
+        for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 why = f"{failure_of(trouble)}: {reason_text(trouble)}"
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
@@ -95,14 +97,15 @@ def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iter
         yield Planned(name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
 
 
-def _listings(view: Preview, path: bytes, *, huge: bool) -> Iterator[tuple[Listing, str]]:
+def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
     """List a folder, a huge one in parts; each time with what the index knows of it."""
-    source, memory = view.source, view.memory
+    source, memory, path = view.source, view.memory, change.path
     known = memory.summary(path)
     rows = known.parts if known else 0
-    if not huge and rows <= 1:
+    if not change.huge and rows <= 1:
         with suppress(Huge):
-            yield source.list(path), memory.rows(path)
+            text = memory.rows(path)
+            yield list_again(source, path, decoded(text), change.if_empty), text
             return
     sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
     for names in source.names(path):

@@ -135,16 +135,18 @@ class Rounds:
             if change.huge:
                 self._division.ask(change.path, change.fingerprint)
                 continue
-            visits.append(self._visit(change.path, change.fingerprint))
+            visits.append(self._visit(change))
             entries += change.entries
             size += change.size
             if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(visits) >= _MOST_FOLDERS:
                 break
         return visits
 
-    def _visit(self, path: bytes, fingerprint: bytes) -> Visit:
+    def _visit(self, change: Changed) -> Visit:
+        path, known = change.path, self._known
         links = self._hard_links.links_of(path)
-        return Visit(path, fingerprint, self._known.rows(path), links, noted=self._known.noted(path))
+        rows, noted = known.rows(path), known.noted(path)
+        return Visit(path, change.fingerprint, rows, links, noted=noted, if_empty=change.if_empty)
 
     def _is_gone(self, path: bytes) -> bool:
         # The folder above it may be finished: what is made there in vain would move its time, and stay.

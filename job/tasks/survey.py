@@ -138,4 +138,5 @@ def _joined(shares: list[Glance]) -> Glance:
         sum(each.unreadable for each in shares),
         len(shares),
         huge=True,
+        salt=shares[0].salt,
     )

@@ -51,6 +51,7 @@ class Tidings:
     def take(self) -> tuple[list[Event], Tally]:
         """Give everything that waits, and what it adds up to, to be told with the commit."""
         events, self._waiting = self._waiting, []
+        self.counts.attributes_unread += sum(keeper.take_unread() for keeper in self._keepers)
         tally, self.counts = self.counts.tally(), Counts()
         return events, tally
 

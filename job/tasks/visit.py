@@ -31,6 +31,7 @@ from job.tasks.linking import Linker
 from job.tasks.members import members_of
 from job.tasks.notes import folder_of
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
+from job.tasks.relisting import list_again
 from job.tasks.sweep import sweep_folder
 
 
@@ -119,15 +120,17 @@ class Visitor:
 
     def _visit(self, visit: Visit) -> None:
         path = visit.path
+        records = decoded(visit.rows, self._assignment.pair.policy)
+        source = self._bench.source
         try:
-            place = self._place(path, self._bench.source.list)
+            place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty))
         except Huge:
             self._batch.onward.grown.append((path, b""))
             return
         if place is None:
             return
         try:
-            present, shared = self._mirror_entries(place)
+            present, shared = self._mirror_entries(place, records)
         except Huge:
             self._batch.onward.grown.append((path, visit.fingerprint))
             return
@@ -136,7 +139,6 @@ class Visitor:
             return
         present = self._spelled(place, present)
         listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
-        records = decoded(visit.rows, self._assignment.pair.policy)
         if self._has_to_wait(visit, place, present, shared, records):
             return
         self._recall(place, 0, visit.noted)
@@ -207,7 +209,7 @@ class Visitor:
                 self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
             volume = self._volumes.at(path)
-            attributes = self._bench.keeper.attributes_of(source)
+            attributes = self._bench.keeper.of_source(source)
             work = Work(listing, attributes, volume, policy=self._assignment.pair.policy)
         except Huge:
             raise
@@ -232,16 +234,21 @@ class Visitor:
         told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
         self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
-    def _mirror_entries(self, place: Place) -> tuple[dict[bytes, Entry], list[bytes]]:
+    def _mirror_entries(self, place: Place, records: dict[bytes, Record]) -> tuple[dict[bytes, Entry], list[bytes]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
 
-        Gives its entries by name, and names of those that have others, too.
+        Gives its entries by name, and names of those that have others, too. Names in `records` that the listing does
+        not show are examined: a short listing must not have good copies replaced, and reported as missing.
         """
         self._batch.dirty |= make_writable(place.mirror, place.mode)
         # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
         present, swept = sweep_folder(place.mirror)
         self._batch.dirty |= swept
-        return {entry.name: entry for entry in present.entries}, present.linked
+        entries = {entry.name: entry for entry in present.entries}
+        if place.work.volume.spelling is None and (missing := records.keys() - entries.keys()):
+            rows = rows_named(place.mirror, sorted(missing), [], present.linked)
+            entries |= {entry.name: entry for entry in entries_of(rows)}
+        return entries, present.linked
 
     # Huge folders ----------------------------------------------------------------------------------------------------
 
@@ -257,18 +264,17 @@ class Visitor:
             self._batch.dirty |= sweep_temps(place.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if spelling is None else spelling.key
-            names = heaps(place.source, place.mirror, Sorter(self._parts_for(place, task), key), self._breathe)
+            expected = count_in(place.source)
+            parts = parts_for(max(expected, count_in(place.mirror)), task.parts)
+            names = heaps(place.source, place.mirror, Sorter(parts, key), self._breathe, expected)
         except OSError as error:
             self._fail(path, error)
             return
         self._batch.onward.divided.append(Divided(path, fingerprint, names))
 
-    @staticmethod
-    def _parts_for(place: Place, task: Split) -> int:
-        return parts_for(max(count_in(place.source), count_in(place.mirror)), task.parts)
-
     def _part(self, task: Part) -> None:
         names = names_of(task.names)
+        # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
         place = self._place(task.path, lambda path: self._bench.source.part(path, names))
         if place is None:
             return

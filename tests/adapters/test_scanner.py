@@ -13,6 +13,7 @@ import pytest
 from job.adapters.scanner import Fits, MirrorWatch, Scanner
 from job.core.rules import Rules
 from job.files.listing import Listing, Unlisted
+from tests.faults.tampering import mounted
 
 LONG_AGO_NS = 1_000_000_000_000_000_000
 
@@ -42,7 +43,7 @@ def fingerprint(root: int, *patterns: str, path: bytes = b"", policy: bytes = b"
 
 
 def walked(root: int, *patterns: str) -> list[Listing | Unlisted]:
-    with closing(Scanner(root, Rules(patterns))) as scanner:
+    with closing(Scanner(root, Rules(patterns), cross_mounts=True)) as scanner:
         return list(scanner.walk())
 
 
@@ -164,6 +165,78 @@ def test_reserved_folders_are_listed_and_not_entered(root: int, tmp_path: Path) 
 
     assert [each.path for each in found] == [b"", b"sub", b"sub/.truecopy"]
     assert [entry.name for entry in listing_of(found, b"").entries] == [b".truecopy", b"sub"]
+
+
+def test_state_and_temps_of_truecopy_itself_are_left_out_and_named(root: int, tmp_path: Path) -> None:
+    for state in (".truecopy", "sub/mirror/.truecopy"):
+        (tmp_path / state / "versions").mkdir(parents=True)
+        (tmp_path / state / "README.txt").write_text("This folder belongs to Truecopy, which keeps\n")
+        (tmp_path / state / "whatever").touch()
+    for name in (".truecopy-tmp-0123abcd-1f", "sub/.truecopy-tmp-probe/file", ".truecopy-tmp-mine", "sub/file"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    found = [each for each in walked(root) if isinstance(each, Listing)]
+
+    assert [each.path for each in found] == [b"", b"sub", b"sub/mirror"]
+    assert [[entry.name for entry in each.entries] for each in found] == [
+        [b".truecopy-tmp-mine", b"sub"],
+        [b"file", b"mirror"],
+        [],
+    ]
+    assert [out.path for each in found for out in each.left_out] == [
+        b".truecopy",
+        b".truecopy-tmp-0123abcd-1f",
+        b"sub/.truecopy-tmp-probe",
+        b"sub/mirror/.truecopy",
+    ]
+
+
+@pytest.mark.parametrize("name", ["notes", "index.sqlite3"])
+def test_a_folder_that_only_has_the_name_of_our_state_is_no_state(root: int, tmp_path: Path, name: str) -> None:
+    for state in (".truecopy", "sub/.truecopy"):
+        (tmp_path / state).mkdir(parents=True)
+        (tmp_path / state / name).touch()
+
+    found = [each for each in walked(root) if isinstance(each, Listing)]
+
+    assert [[entry.name for entry in each.entries] for each in found[:2]] == [[b".truecopy", b"sub"], [b".truecopy"]]
+    assert not any(each.left_out for each in found)
+
+
+def test_what_lies_in_a_mirror_whose_state_is_elsewhere_is_ours_too(root: int, tmp_path: Path) -> None:
+    for name in ("versions/20260101T000000Z", "lease"):
+        (tmp_path / "sub/.truecopy" / name).mkdir(parents=True)
+
+    assert [each.path for each in walked(root)] == [b"", b"sub"]
+
+
+def test_lost_found_is_left_out_at_the_root_and_nowhere_else(root: int, tmp_path: Path) -> None:
+    for name in ("lost+found/#1", "sub/lost+found/#2"):
+        (tmp_path / name).mkdir(parents=True)
+
+    assert [each.path for each in walked(root)] == [b"", b"sub", b"sub/lost+found", b"sub/lost+found/#2"]
+    assert b"lost+found/#1" in [each.path for each in walked(root, "!lost+found/")]
+    assert [each.path for each in walked(root, "*.tmp")] == [b"", b"sub", b"sub/lost+found", b"sub/lost+found/#2"]
+
+
+def test_a_file_named_lost_found_is_a_file(root: int, tmp_path: Path) -> None:
+    (tmp_path / "lost+found").touch()
+
+    assert [entry.name for entry in listing_of(walked(root), b"").entries] == [b"lost+found"]
+
+
+@pytest.mark.needs_root
+def test_lost_found_of_a_disk_mounted_in_the_source_is_left_out_too(root: int, tmp_path: Path) -> None:
+    at = tmp_path / "disk"
+    with mounted("tmpfs", at, "-t", "tmpfs"):
+        (at / "lost+found/#1").mkdir(parents=True)
+        (at / "sub/lost+found").mkdir(parents=True)
+        plain = [each.path for each in walked(root)]
+        asked = [each.path for each in walked(root, "!lost+found/")]
+
+    assert plain == [b"", b"disk", b"disk/sub", b"disk/sub/lost+found"]
+    assert b"disk/lost+found/#1" in asked
 
 
 def test_links_to_folders_are_entries_and_not_ways(root: int, tree: Path) -> None:

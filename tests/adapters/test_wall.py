@@ -52,7 +52,7 @@ def skipped(number: int) -> Event:
 
 
 def mounted(number: int) -> Event:
-    return MountSkipped(cycle_id="c", pair="p", path=b"%d" % number)
+    return MountSkipped(cycle_id="c", pair="p", path=b"%d" % number, file_system="ext4")
 
 
 def tries_to_write(path: Path) -> bool:

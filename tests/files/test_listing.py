@@ -2,14 +2,18 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.core.entry import Entry, Kind
-from job.files.listing import fingerprint_of, list_entries, mirror_fingerprint
+from job.files.listing import fingerprint_of, list_entries, mirror_fingerprint, scan
+from job.files.trail import open_folder
 from tests.core import samples
+from tests.tasks.workshop import nobody
 
 
 def test_a_listing_is_sorted_by_bytes_and_holds_every_kind(folder: int, tmp_path: Path) -> None:
@@ -86,3 +90,70 @@ def test_our_own_state_does_not_count_as_part_of_the_mirror(folder: int, tmp_pat
     (tmp_path / ".truecopy").mkdir()
 
     assert mirror_fingerprint(list_entries(folder)[0]) == before
+
+
+def names(folder: int) -> list[str]:
+    with scan(folder) as found:
+        return sorted(item.name for item in found)
+
+
+@pytest.fixture
+def sub(folder: int, tmp_path: Path) -> Iterator[int]:
+    """A folder as a trail opens it."""
+    (tmp_path / "sub").mkdir()
+    opened = open_folder(b"sub", folder)
+    yield opened
+    os.close(opened)
+
+
+def test_the_first_listing_by_a_descriptor_of_a_trail_opens_nothing(sub: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    real = os.open
+
+    def recorded(path: str | bytes, *rest: object, **how: object) -> int:
+        opened.append(path)
+        return real(path, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", recorded)
+
+    names(sub)
+    first = list(opened)
+    names(sub)
+
+    assert (first, opened) == ([], ["."])
+
+
+def test_every_listing_shows_what_is_there_at_that_moment(sub: int, tmp_path: Path) -> None:
+    seen = []
+    for name in "abc":
+        (tmp_path / "sub" / name).touch()
+        seen.append(names(sub))
+
+    assert seen == [["a"], ["a", "b"], ["a", "b", "c"]]
+
+
+def test_entries_can_be_examined_as_long_as_the_listing_is_open(sub: int, tmp_path: Path) -> None:
+    (tmp_path / "sub" / "file").write_text("12345")
+    names(sub)
+
+    with scan(sub) as found:
+        assert [item.stat(follow_symlinks=False).st_size for item in found] == [5]
+
+
+@pytest.mark.needs_root
+def test_a_folder_that_may_not_be_opened_by_name_is_listed_again_all_the_same(sub: int, tmp_path: Path) -> None:
+    (tmp_path / "sub" / "file").touch()
+    (tmp_path / "sub").chmod(0)
+    names(sub)
+
+    with nobody():
+        assert names(sub) == ["file"]
+
+
+def test_listings_leave_no_descriptor_open(sub: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    for _ in range(3):
+        names(sub)
+
+    assert len(os.listdir("/proc/self/fd")) == before

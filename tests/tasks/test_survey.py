@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.events import WorkerLost
+from job.core.left_out import LeftOut, Why
 from job.core.packed import Packed
 from job.files import listing
 from job.files.listing import Unlisted
@@ -188,10 +189,11 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
 
 def test_what_others_found_is_added_to_what_was_found() -> None:
     def a_look(number: int) -> Looked:
-        changed: Packed[tuple[object, ...]] = Packed([(b"folder %d" % number, number, number, b"", False, False)])
+        changed: Packed[tuple[object, ...]] = Packed([(b"folder %d" % number, number, number, b"", False, False, b"")])
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = Share(b"huge", number, listing.Glance(b"", [], 1, 1, 0))
-        return Looked(changed, unlisted, [b"%d" % number], [share], number, 10 * number, number, number, number)
+        out, mounts = [LeftOut(b"out %d" % number, Why.MOUNT, "ext4")], {b"%d" % number: "ext4"}
+        return Looked(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
 
     found, other = a_look(1), a_look(2)
 
@@ -200,7 +202,8 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
     assert [change.path for change in found.changes()] == [b"folder 1", b"folder 2"]
     assert [each.path for each in found.unlisted] == [b"1", b"2"]
     assert [share.number for share in found.shares] == [1, 2]
-    assert found.mounts == [b"1", b"2"]
+    assert found.mounts == {b"1": "ext4", b"2": "ext4"}
+    assert [each.path for each in found.left_out] == [b"out 1", b"out 2"]
     assert (found.folders_unchanged, found.entries_unchanged, found.specials_unchanged) == (3, 30, 3)
     assert (found.entries_to_visit, found.bytes_to_visit) == (3, 3)
     assert found.entries == 30 + 3 + 2

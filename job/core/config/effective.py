@@ -52,7 +52,7 @@ class Pair:
     @property
     def outlook(self) -> bytes:
         """What decides about a folder besides what is in it."""
-        mounts = "m" if self.cross_mounts else ""
+        mounts = "" if self.cross_mounts else "x"
         return f"{self.checksum}{self.policy}{mounts}".encode("ascii")
 
 

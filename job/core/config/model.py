@@ -112,7 +112,7 @@ class CopyOptions(_Section):
     """Options that hold for every pair, unless the pair says otherwise."""
 
     exclude: Patterns = ()
-    """Gitignore patterns, relative to the source, of what is out of scope. `.stfolder/` is always excluded first."""
+    """Gitignore patterns, relative to the source, of what is left out. `.stfolder/` and `/lost+found/` come first."""
     checksum: Checksum = "sha256"
     """Checksum of the content: `sha256` (checked by `sha256sum`), `blake3` (fastest) or `md5` (the original's)."""
     compare: Compare = "auto"
@@ -125,8 +125,8 @@ class CopyOptions(_Section):
     """How often every mirror file is held against the index; `0` in every cycle."""
     mirror_check: MirrorCheck = "awake"
     """`awake` stats each mirror folder in every cycle; `asleep` touches the mirror only to write; needs `state_dir`."""
-    cross_mounts: bool = False
-    """Go into other file systems that are mounted inside the source; if not, each is named in the log and left out."""
+    cross_mounts: bool = True
+    """Take in what is mounted in the source, and btrfs subvolumes; file systems of the kernel are always left out."""
     specials: Specials = "skip"
     """FIFOs, sockets and devices: `skip` counts them, `recreate` makes the same in the mirror."""
     keep_setuid: bool = False

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.files.line_file import LineFile, Rotation, why_no_log
+from tests.faults.tampering import mounted
 
 STRANGER = 65534
 
@@ -123,6 +124,24 @@ def test_a_link_in_the_place_of_an_old_file_is_replaced_and_not_followed(tmp_pat
     assert victim.read_text() == "precious"
     assert not (tmp_path / "a.log.1").is_symlink()
     assert read(tmp_path / "a.log") == numbered(0, 1)
+
+
+@pytest.mark.needs_root
+def test_a_line_that_a_full_disk_tore_is_ended_in_the_file_it_began_in(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", "size=8k"):
+        path = tmp_path / "disk/a.log"
+        log = LineFile(str(path), rotation=Rotation(9000, 5))
+        log.add("x" * 4999 + "\n")  # two pages, which are all there is
+        with pytest.raises(OSError, match="No space left"):
+            log.add("y" * 3999 + "\n")
+        subprocess.run(["mount", "-o", "remount,size=1m", str(path.parent)], check=True)
+        many = numbered(*range(100))
+        log.add(many)  # too many for the file, but for the line that is not ended
+        log.add(numbered(100))
+
+        told = [each.read_text() for each in kept(path)]
+
+    assert told == ["x" * 4999 + "\n" + "y" * 3999 + "\n" + many, numbered(100)]
 
 
 WRITER = """

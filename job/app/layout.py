@@ -89,7 +89,15 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
-        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=able)
+        yield Preview(
+            pair=pair,
+            source=scanner,
+            source_root=source,
+            watch=watch,
+            mirror_root=mirror,
+            memory=index,
+            mirror=able,
+        )
 
 
 def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
@@ -120,6 +128,21 @@ def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities 
         return None
     try:
         return probe.known(mirror, folder)
+    finally:
+        os.close(folder)
+
+
+def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
+    """Give how many entries, and bytes, the index knows of an open mirror; None if there is none that can be read."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return None
+    try:
+        with contextlib.closing(index_to_read(f"/proc/self/fd/{folder}")) as index:
+            return index.extent()
+    except (OSError, Refused):
+        return None
     finally:
         os.close(folder)
 

@@ -7,20 +7,29 @@ from typing import Any
 import click
 
 from job.adapters.settings import Settings, read_settings
-from job.cli.context import Context
+from job.cli.context import Context, NamingGroup
 from job.core.config import describe
 from job.core.config.faults import printable
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def config() -> None:
-    """Check and show the configuration."""
+    """Check or show the configuration."""
 
 
-@config.command()
+@config.command(
+    epilog="""\b
+Examples:
+  truecopy config check
+  truecopy config check --config new.json && mv new.json config/backup_config.json
+"""
+)
 @click.pass_obj
 def check(context: Context) -> None:
-    """Tell every fault of the configuration, or that it is fine. No folder is looked at."""
+    """Show every fault of the configuration.
+
+    The exit code is 0 if there is none, and 2 if there are some. No folder is looked at.
+    """
     settings = _settings(context)
     pairs = settings.config.effective_pairs
     count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
@@ -30,11 +39,14 @@ def check(context: Context) -> None:
         click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
 
 
-@config.command()
+@config.command(epilog="Example: truecopy config show --json | jq .keys.sleep_time")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: Context, *, as_json: bool) -> None:
-    """Show every key's value in force and where it came from. Secrets are masked."""
+    """Show the value of each key and where it came from.
+
+    Defaults are shown, too. Secrets are masked.
+    """
     settings = _settings(context)
     values = describe.values_of(settings.written)
     if as_json:
@@ -46,7 +58,7 @@ def show(context: Context, *, as_json: bool) -> None:
         click.echo(f"{key:<{wide}}  {value:<{min(wider, 48)}}  {origin}")
 
 
-@config.command()
+@config.command(epilog="Example: truecopy config schema >backup_config.schema.json")
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
     click.echo(describe.schema_text(), nl=False)

@@ -10,7 +10,8 @@ import click
 from job.adapters.signals import StopSignal
 from job.adapters.watch import Watch
 from job.app.application import Application
-from job.cli.context import Context
+from job.cli.context import Context, check_names, pair_option
+from job.cli.streams import has_output, tolerate_lost_output
 from job.core.config.effective import Config
 from job.core.events import Event, RunDisabled, ServiceStarted
 from job.core.outcome import Result
@@ -18,26 +19,40 @@ from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  truecopy run --once
+  truecopy run --once --pair photos --pair music
+  truecopy run --config /etc/truecopy.json
+"""
+)
 @click.option("--once", is_flag=True, help="Run one cycle, then exit with its result.")
 @click.option("--quiet", "-q", is_flag=True, help="With --once on a terminal: no progress bars, JSON lines instead.")
+@pair_option
 @click.pass_obj
-def run(context: Context, *, once: bool, quiet: bool) -> int:
-    """Back up: as a service on schedule, or one cycle with --once.
+def run(context: Context, *, once: bool, quiet: bool, only: tuple[str, ...]) -> int:
+    """Back up, on schedule or once.
+
+    Without --once this is the service: a cycle at the start, then by `schedule` or `sleep_time`, until a signal
+    ends it. With --pair only these pairs are backed up, for as long as the service runs.
 
     Exit codes of --once: 0 everything is copied and checked, 1 failed, 2 usage or configuration, 3 some entries
     failed, 4 refused by a guard, 75 another instance is at work, 130 and 143 stopped by a signal.
     """
+    tolerate_lost_output()
     bars = once and not quiet and sys.stdout.isatty()
+    stream = sys.stdout if has_output() and not bars else None
     with StopSignal(monotonic=time.monotonic) as stop, ExitStack() as tidy:
-        application = tidy.enter_context(
-            closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout))
-        )
+        application = tidy.enter_context(closing(Application(context.config_path, context.environ, stream=stream)))
         # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
         watch = Watch(stop, application.emit, lambda: application.stall_timeout, give_up=once)
         application.join(watch)
         tidy.enter_context(watch)
         config = application.load()
+        if only:
+            check_names(only, [pair.name for pair in config.effective_pairs])
+            config = application.keep_to(only)
         if once:
             return _once(application, config, stop, tidy if bars else None)
         return _serve(application, config, stop, context, tidy)

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
@@ -143,6 +143,18 @@ class Index:
         row = self._row("SELECT total(entries) FROM folder")
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
+    def extent(self) -> tuple[int, int | None]:
+        """Give the number of entries that are not folders, and their bytes; None for bytes that are not known.
+
+        Raises `OSError`.
+        """
+        try:
+            row = self._cursor.execute("SELECT total(bytes), min(bytes) FROM folder").fetchone()
+        except sqlite3.OperationalError:
+            row = None  # the file is older than the column, or cannot be read: `entries_known` says which
+        known = row is not None and all(isinstance(value, int | float) and 0 <= value < inf for value in row)
+        return self.entries_known(), int(row[0]) if known else None
+
     def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         """Store finished folders and rows of records in one transaction. Raises `OSError` if the disk does not take it.
 
@@ -233,7 +245,7 @@ class Index:
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
         rows = list(rows)
         self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [row[:3] for row in rows])
-        ends = [(path, summary.parts) for path, summary in folders]
+        ends = [(path, summary.parts) for path, summary, _ in folders]
         self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", ends)
         self._store_aside(
             "hard_link",
@@ -243,8 +255,8 @@ class Index:
         unheld = [(row.path, row.part, row.unheld) for row in rows if row.unheld]
         self._store_aside("unheld", unheld, ([row[:2] for row in rows], ends))
         self._db.executemany(
-            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(path, *summary) for path, summary in folders],
+            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(path, *summary, size) for path, summary, size in folders],
         )
 
     def _store_aside(

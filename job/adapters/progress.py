@@ -3,13 +3,16 @@
 Names are shown as plain text: no markup, emoji code or control sequence in them means anything (invariant 14).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.console import Console, RenderableType
+from rich.progress import Progress as RichProgress
+from rich.progress import Task, TaskID
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from job.core.events import (
@@ -34,6 +37,11 @@ from job.core.wording import clean, fields_of, sentence, size, spent
 
 MOST_FAILURES = 20
 """Failed entries shown by name for each pair; the log has them all."""
+
+_WIDE = 110
+"""Columns from which everything fits on one line."""
+_LONGEST_TITLE = 40
+_SHOW_EVERY_SECONDS = 0.2
 
 _STYLES = {Result.SUCCESS: "green", Result.PARTIAL: "yellow", Result.BUSY: "yellow", Result.STOPPED: "yellow"}
 _PHASES = {"look": "looking", "act": "copying"}
@@ -96,24 +104,13 @@ class Progress:
     def _start(self, event: CycleStarted) -> None:
         self.close()
         self._pairs = {pair: _Pair() for pair in event.pairs}
-        self._bars = Bars(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[files]}", markup=False),
-            TextColumn("{task.fields[amount]}", markup=False),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=self._console.is_dumb_terminal,  # it cannot redraw a line, so bars would only leave blank ones
-        )
+        self._bars = Bars(self._console)
         self._bars.start()
 
     def _begin(self, event: PairStarted) -> None:
         if self._bars is not None:
             pair = self._pairs.setdefault(event.pair, _Pair())
-            pair.task = self._bars.add_task(clean(event.pair), total=None, files="", amount="", in_bytes=False)
+            pair.task = self._bars.begin(event.pair)
 
     def _move(self, event: Progressed) -> None:
         pair = self._pairs.get(event.pair)
@@ -123,17 +120,11 @@ class Progress:
             # Another phase runs at another rate: the time left must not be guessed from the one before.
             self._bars.reset(pair.task, total=None)
             pair.phase = event.phase
-        in_bytes = event.bytes_total > 0
-        self._bars.update(
+        self._bars.move(
             pair.task,
-            description=f"{clean(event.pair)}: {_PHASES.get(event.phase, event.phase)}",
-            total=(event.bytes_total if in_bytes else event.entries_total) or None,
-            completed=event.bytes if in_bytes else event.entries,
-            files=f"{_of(f'{event.entries:,}', f'{event.entries_total:,}', event.entries_total)} files",
-            amount=_of(size(event.bytes), size(event.bytes_total), event.bytes_total)
-            if event.bytes or in_bytes
-            else "",
-            in_bytes=in_bytes,
+            _PHASES.get(event.phase, event.phase),
+            (event.entries, event.entries_total),
+            (event.bytes, event.bytes_total),
         )
 
     def _commit(self, event: BatchCommitted) -> None:
@@ -198,20 +189,6 @@ class Progress:
         self._console.print(Text(shown, style=style), soft_wrap=True)
 
 
-class _Rate(ProgressColumn):
-    """How fast it goes, in bytes or files."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{size(speed)}/s" if task.fields["in_bytes"] else f"{speed:,.0f} files/s")
-
-
-def _of(done: str, total: str, known: int) -> str:
-    return f"{done} of {total}" if known else done
-
-
 def _counts(tally: Tally) -> str:
     unchanged = tally.skipped_by.get(Skip.UNCHANGED, 0)
     words = [
@@ -225,3 +202,139 @@ def _counts(tally: Tally) -> str:
     if drifted := sum(tally.drift_by.values()):
         words.append(f"{drifted:,} changed by others and healed")
     return ", ".join(words)
+
+
+class Bars(RichProgress):
+    """Pieces of work on a terminal of any width: one line for each, two where it is narrow, none after `stop`."""
+
+    def __init__(self, console: Console, *, alone: bool = True) -> None:
+        """Show them on a console; `alone` if what is printed meanwhile goes to the same terminal, above the bars."""
+        self._spinner = Spinner("dots" if console.encoding.startswith("utf") else "line", style="progress.spinner")
+        super().__init__(
+            console=console,
+            transient=True,
+            disable=console.is_dumb_terminal,  # it cannot redraw a line, so bars would only leave blank ones
+            redirect_stdout=alone,
+            redirect_stderr=alone,
+        )
+
+    def begin(self, name: str) -> TaskID:
+        """Show another piece of work."""
+        return self.add_task(clean(name), total=None, doing="", entries=(0, 0), bytes=(0, 0))
+
+    def move(self, task: TaskID, doing: str, entries: tuple[int, int], count: tuple[int, int]) -> None:
+        """Show how far it is: entries and bytes, done and in all; 0 for what is not known."""
+        done, total = count if count[1] else entries
+        self.update(task, doing=doing, total=total or None, completed=done, entries=entries, bytes=count)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Give the lines of all work that is shown, for the width that the terminal has now."""
+        for task in self.tasks:
+            yield from self._lines(task, self.console.width)
+
+    def _lines(self, task: Task, width: int) -> Iterator[RenderableType]:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(width=1)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        bar = ProgressBar(total=task.total, completed=task.completed, pulse=task.total is None)
+        title = Text(_title(task, min(_LONGEST_TITLE, width // 2)), style="bold")
+        wide = width >= _WIDE
+        grid.add_row(self._spinner, title, bar, Text(_facts(task, width) if wide else _percent(task)))
+        yield grid
+        if not wide:
+            yield Text(f"  {_facts(task, width - 2)}", no_wrap=True, overflow="ellipsis")
+
+
+class ComparisonBars:
+    """Shows how far a comparison is, on a terminal, and prints what it finds above that, or to another output."""
+
+    def __init__(
+        self,
+        terminal: TextIO,
+        name: str,
+        expected: tuple[int, int],
+        output: TextIO,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Begin; `expected` are entries and bytes, 0 for what is not known. To be closed."""
+        self._console = Console(file=terminal, highlight=False)
+        self._output = None if output is terminal else output
+        self._bars = Bars(self._console, alone=self._output is None)
+        self._task = self._bars.begin(name)
+        self._expected = expected
+        self._monotonic = monotonic
+        self._done = [0, 0]
+        self._shown_at = 0.0
+        self._bars.start()
+
+    def notice(self, entries: int, count: int) -> None:
+        """Count what was compared since the last call."""
+        self._done[0] += entries
+        self._done[1] += count
+        now = self._monotonic()
+        if now - self._shown_at >= _SHOW_EVERY_SECONDS:
+            self._shown_at = now
+            # What the index knew may be less than there is.
+            entries, count = self._done
+            totals = [total if total >= done else 0 for done, total in zip(self._done, self._expected, strict=True)]
+            self._bars.move(self._task, "comparing", (entries, totals[0]), (count, totals[1]))
+
+    def print(self, line: str) -> None:
+        """Print one line, which is printable."""
+        if self._output is None:
+            self._console.print(Text(line), soft_wrap=True)
+        else:
+            self._output.write(f"{line}\n")
+
+    def close(self) -> None:
+        """Take the bars away and give the cursor back."""
+        self._bars.stop()
+
+
+def _title(task: Task, width: int) -> str:
+    """Name the work and what is done of it; a long name is cut, so that the rest is seen."""
+    doing = f": {task.fields['doing']}" if task.fields["doing"] else ""
+    name, room = task.description, width - len(doing)
+    return (name if len(name) <= room else f"{name[: max(1, room - 2)]}..") + doing
+
+
+def _percent(task: Task) -> str:
+    return f"{min(1.0, task.completed / task.total):4.0%}" if task.total else ""
+
+
+def _facts(task: Task, width: int) -> str:
+    """Tell files, bytes, rate and time left: as many of them as fit, the most important ones first."""
+    (entries, entries_total), (count, count_total) = task.fields["entries"], task.fields["bytes"]
+    facts = {
+        "files": f"{_of(f'{entries:,}', f'{entries_total:,}', entries_total)} files",
+        "left": _left(task),
+        "bytes": _of(size(count), size(count_total), count_total) if count or count_total else "",
+        "rate": _rate(task, in_bytes=count_total > 0),
+    }
+    chosen: dict[str, str] = {}
+    for name, fact in facts.items():
+        if fact and len(", ".join([*chosen.values(), fact])) <= width:
+            chosen[name] = fact
+    return ", ".join(chosen[name] for name in ("files", "bytes", "rate", "left") if name in chosen)
+
+
+def _of(done: str, total: str, known: int) -> str:
+    return f"{done} of {total}" if known else done
+
+
+def _rate(task: Task, *, in_bytes: bool) -> str:
+    speed = task.finished_speed or task.speed
+    if not speed:
+        return ""
+    return f"{size(speed)}/s" if in_bytes else f"{speed:,.0f} files/s"
+
+
+def _left(task: Task) -> str:
+    if task.total is None or task.time_remaining is None:
+        return ""
+    minutes, seconds = divmod(int(task.time_remaining), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

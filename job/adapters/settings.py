@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from job.core.config.effective import PREFIX, Config
 from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import ConfigError
-from job.files.known import keep, known_path, recall
+from job.files.known import keep, known_path, recall, recall_last
 
 if TYPE_CHECKING:
     from job.core.config.model import WrittenConfig
@@ -61,8 +62,16 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
         return InForce(known, hashlib.sha256(raw).hexdigest())
     found = _checked(path, raw, environ)
     if found.config.metrics.pushgateway_password is None:
-        keep(place, key, found.config)
+        keep(place, key, found.config, (path, time.time()))
     return found
+
+
+def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, float] | None:
+    """Give the configuration that was valid at `path` last, and when it was first read, in seconds since the epoch.
+
+    None if that is not known: one with secrets is never kept.
+    """
+    return recall_last(known_path(path, environ), path)
 
 
 def _checked(path: str, raw: bytes, environ: Mapping[str, str]) -> InForce:

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -47,6 +48,7 @@ class Application:
         self._why_no_wall = ""
         self._settings: InForce | None = None
         self._rejected: ConfigError | None = None
+        self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, History] = {}
         self._bus = Bus()
@@ -89,6 +91,20 @@ class Application:
         self._put_in_force(self._settings.config)
         return self._settings.config
 
+    def keep_to(self, pairs: Sequence[str]) -> Config:
+        """Leave out every pair but these, from now on, and give the configuration in force with just them.
+
+        Their metrics and history stay as they are. A later configuration without one of them is rejected.
+        """
+        self._only = tuple(pairs)
+        return self._narrowed(self._config)
+
+    def _narrowed(self, config: Config) -> Config:
+        if not self._only:
+            return config
+        chosen = tuple(pair for pair in config.effective_pairs if pair.name in self._only)
+        return replace(config, effective_pairs=chosen)
+
     @property
     def address(self) -> str:
         """Where metrics are served, as `host:port`; empty when the port is off."""
@@ -117,7 +133,7 @@ class Application:
             return self.load()
         self._seen = self._signature()
         try:
-            fresh = read_config(self.config_path, self._environ)
+            fresh = self._read_again()
             if fresh.digest != self._settings.digest:
                 _check_outputs(self.config_path, fresh.config)
         except ConfigError as error:
@@ -130,14 +146,21 @@ class Application:
             ):
                 self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
             self._rejected = error
-            return self._config
+            return self._narrowed(self._config)
         if fresh.digest != self._settings.digest or self._rejected is not None:
             self._rejected = None
             self._settings = fresh
             self._put_in_force(fresh.config)
             names = tuple(pair.name for pair in fresh.config.effective_pairs)
             self.emit(ConfigReloaded(config=self.config_path, pairs=names))
-        return fresh.config
+        return self._narrowed(fresh.config)
+
+    def _read_again(self) -> InForce:
+        fresh = read_config(self.config_path, self._environ)
+        known = {pair.name for pair in fresh.config.effective_pairs}
+        if gone := [name for name in self._only if name not in known]:
+            raise ConfigError(f"it has no pair {', '.join(gone)}, which this service was started for by --pair")
+        return fresh
 
     def config_changed(self) -> bool:
         """Tell whether the config file looks different than when it was read last."""
@@ -218,7 +241,19 @@ class Application:
         verbose = config.log_level == "debug"
         wall = Wall(config.landlock, self._environ, self._no_wall)
         cores = default_workers()
-        work = CycleWork(name, self.emit, stop, time.time_ns, lay_out, wall=wall, verbose=verbose, cores=cores)
+        chosen = {pair.name for pair in config.effective_pairs}
+        left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
+        work = CycleWork(
+            name,
+            self.emit,
+            stop,
+            time.time_ns,
+            lay_out,
+            wall=wall,
+            verbose=verbose,
+            cores=cores,
+            left_out=left_out,
+        )
         return run_cycle(config, work)
 
     def _no_wall(self, reason: str) -> None:
@@ -228,7 +263,7 @@ class Application:
 
     def last_success(self) -> float | None:
         """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""
-        pairs = self._config.effective_pairs
+        pairs = self._narrowed(self._config).effective_pairs
         times = [self._histories[pair.name].read().last_success_timestamp_seconds for pair in pairs]
         return min(times) if times and all(times) else None
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from job.adapters.copier import Copier
 from job.adapters.linkbook import LinkBook
-from job.app.layout import known_abilities, open_state, systems_of
+from job.app.layout import known_abilities, known_extent, open_state, systems_of
 from job.app.tools import keeper_for, source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
@@ -14,13 +14,20 @@ from job.core.left_out import NO_MOUNTS
 from job.core.mounted import ByMount
 from job.core.spelling import Spelling
 from job.files import known_mounts
+from job.files.metadata import Keeper
 from job.tasks.bench import means_of
 from job.tasks.compare import Sight, View
 
+Notice = Callable[[int, int], None]
+"""Called with entries that were compared, and bytes that were read, since the last call."""
+
 
 @contextlib.contextmanager
-def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[View]:
+def lay_out_comparison(
+    config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
+) -> Iterator[View]:
     """Make what a comparison of a pair needs; nothing is created or changed."""
+    notice = notice or _ignore
     with contextlib.ExitStack() as tidy:
         state = None
         with contextlib.suppress(OSError):  # then nothing is known of the mirror
@@ -30,7 +37,7 @@ def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> 
 
         def sight(of: Capabilities) -> Sight:
             keeper = keeper_for(pair, of)
-            copyist = Copier(pair.checksum, keeper, pace=_at_once, sync_each=False)
+            copyist = _Comparer(pair.checksum, keeper, notice)
             return Sight(of, copyist, keeper, means_of(pair, of), None if of.exact else Spelling(of))
 
         root = sight(able.root)
@@ -43,8 +50,31 @@ def lay_out_comparison(config: Config, pair: Pair, source: int, mirror: int) -> 
             mirror_root=mirror,
             by=ByMount(root, {point: sight(of) for point, of in able.others}, root.spelling),
             book=tidy.enter_context(contextlib.closing(LinkBook())),
+            notice=notice,
         )
+
+
+def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
+    """Give how many entries and bytes there probably are, by the index; 0 for what is not known. For progress only."""
+    entries, count = known_extent(config, pair, mirror) or (0, None)
+    return entries, count or 0
+
+
+class _Comparer(Copier):
+    """Tells of every chunk that was read of a source and its mirror."""
+
+    def __init__(self, algorithm: str, keeper: Keeper, notice: Notice) -> None:
+        super().__init__(algorithm, keeper, pace=_at_once, sync_each=False)
+        self._notice = notice
+
+    def _take_beside(self, chunk: memoryview | bytes) -> None:
+        super()._take_beside(chunk)
+        self._notice(0, len(chunk))
 
 
 def _at_once(count: int) -> None:
     del count
+
+
+def _ignore(entries: int, count: int) -> None:
+    del entries, count

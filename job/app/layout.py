@@ -194,7 +194,15 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
-        yield Preview(pair=pair, source=scanner, watch=watch, mirror_root=mirror, memory=index, mirror=by_mount(able))
+        yield Preview(
+            pair=pair,
+            source=scanner,
+            source_root=source,
+            watch=watch,
+            mirror_root=mirror,
+            memory=index,
+            mirror=by_mount(able),
+        )
 
 
 def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
@@ -266,6 +274,21 @@ def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
         return NO_MOUNTS
     try:
         return known_mounts.load(folder)
+    finally:
+        os.close(folder)
+
+
+def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
+    """Give how many entries, and bytes, the index knows of an open mirror; None if there is none that can be read."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return None
+    try:
+        with contextlib.closing(index_to_read(f"/proc/self/fd/{folder}")) as index:
+            return index.extent()
+    except (OSError, Refused):
+        return None
     finally:
         os.close(folder)
 

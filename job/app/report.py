@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from job.adapters.history import History
 from job.adapters.wall import unavailable
-from job.app.layout import known_capabilities, mounts_of, state_folder
+from job.app.layout import known_capabilities, known_extent, mounts_of, state_folder
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.left_out import NO_MOUNTS, Why
 from job.core.totals import PairHistory
 from job.files.landlock import abi
 from job.files.mounts import others_below
+from job.files.room import free_bytes
 from job.files.trail import open_root
 
 _Answer = TypeVar("_Answer")
@@ -32,8 +33,14 @@ class PairStatus:
     """What the mirror's file system can hold, if it was found out and the mirror is there."""
     mounts: list[tuple[bytes, str]]
     """What `cross_mounts` leaves out of the source: path below it, and the type of the file system."""
+    mirror_state: str
+    """`present`, `missing`, or `first_use` if it is missing and the next cycle makes it."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
+    extent: tuple[int, int | None] | None = None
+    """Entries in the mirror that are not folders, and their bytes, as the index knows them; None for unknown."""
+    free: int | None = None
+    """Bytes that are free on the mirror's disk; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,22 @@ def wall_status(config: Config) -> WallStatus:
     return WallStatus(config.landlock, None if missing else abi(), missing)
 
 
+def expected_gap(config: Config, durations: list[float]) -> float:
+    """Give the longest time between two successes that is no reason to worry, in seconds, as the alert rule has it.
+
+    `durations` are those of the last cycle of each pair.
+    """
+    interval = config.sleep_time
+    if config.schedule is not None:
+        from job.core.timing import parse_schedule  # noqa: PLC0415  # only for a schedule
+
+        interval = parse_schedule(config.schedule).longest_gap
+    return 2 * (interval + sum(durations)) + _GRACE_SECONDS
+
+
+_GRACE_SECONDS = 900.0
+
+
 def pair_statuses(config: Config) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
     found = []
@@ -73,7 +96,10 @@ def pair_statuses(config: Config) -> list[PairStatus]:
         able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _left_out(config, pair)
         trouble = "; ".join(troubles.told)
-        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))
+        state = "present" if os.path.lexists(pair.dest) else "missing"
+        extent = _opened(pair.dest, partial(known_extent, config, pair))
+        free = _opened(pair.dest, free_bytes)
+        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble, extent, free))
     return found
 
 

@@ -1,13 +1,18 @@
 """`truecopy compare`: what differs between source and mirror now, every byte read."""
 
 import json
+import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from job.adapters.settings import read_config
-from job.app.comparison import lay_out_comparison
-from job.cli.context import Context
+from job.app.comparison import expected_extent, lay_out_comparison
+from job.cli.context import Context, chosen_pairs, pair_option
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.wording import clean
@@ -15,23 +20,33 @@ from job.errors import Exit, Refused
 from job.tasks.compare import HARMLESS, Difference, compare
 from job.tasks.gate import open_roots
 
+if TYPE_CHECKING:
+    from job.adapters.progress import ComparisonBars
 
-@click.command(name="compare")
-@click.option("--pair", "only", metavar="NAME", help="This pair only; all of them otherwise.")
+
+@click.command(
+    name="compare",
+    epilog="""\b
+Examples:
+  truecopy compare
+  truecopy compare --pair photos --json >differences.jsonl
+""",
+)
+@pair_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.pass_obj
-def compare_command(context: Context, *, only: str | None, as_json: bool) -> int:
-    """Compare sources and mirrors as they are now, every byte read; change nothing.
+def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
+    """Read sources and mirrors and show every difference.
 
-    Believes neither the index nor any time. Ends with 0 if all that is to be in the mirrors is there and right.
+    Every byte of both sides is read; neither the index nor any time is believed, and nothing is changed. Files that
+    are only in the mirror are listed as extra and are no difference.
+
+    Exit codes: 0 everything that is to be in the mirrors is there and right, 2 usage or configuration, 3 something
+    differs, 4 a pair was refused.
     """
     config = read_config(context.config_path, context.environ).config
-    pairs = [pair for pair in config.effective_pairs if only in {None, pair.name}]
-    if not pairs:
-        names = ", ".join(pair.name for pair in config.effective_pairs)
-        raise click.UsageError(f"there is no pair '{only}'; the pairs are: {names}")
     worst = Exit.OK
-    for pair in pairs:
+    for pair in chosen_pairs(config, only):
         try:
             found = _compare_pair(config, pair, as_json=as_json)
         except Refused as error:
@@ -46,26 +61,50 @@ def compare_command(context: Context, *, only: str | None, as_json: bool) -> int
 
 def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
-    with (
-        open_roots(pair, config.state_dir) as (source, mirror),
-        lay_out_comparison(config, pair, source, mirror) as view,
-    ):
+    with ExitStack() as tidy:
+        source, mirror = tidy.enter_context(open_roots(pair, config.state_dir))
+        shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
+        view = tidy.enter_context(lay_out_comparison(config, pair, source, mirror, shown.notice))
         for point, sight in view.by.items():
             if sight.able.lacks and not as_json:
                 where = f" at {printable(point)}" if point else ""
                 kind, lacks = sight.able.file_system, ", ".join(sight.able.lacks)
-                click.echo(f"# {pair.name}: not compared, since the mirror{where} ({kind}) does not hold it: {lacks}")
+                shown.print(f"# {pair.name}: not compared, since the mirror{where} ({kind}) does not hold it: {lacks}")
         for difference in compare(view):
             counts[difference.what] += 1
-            click.echo(_as_json(pair, difference) if as_json else _as_text(pair, difference))
+            shown.print(_as_json(pair, difference) if as_json else _as_text(pair, difference))
     wrong = sum(count for what, count in counts.items() if what not in HARMLESS)
     if not as_json:
         told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-        verdict = f"{wrong} differences" if wrong else "the mirror is as its source"
+        differences = "1 difference" if wrong == 1 else f"{wrong} differences"
+        verdict = differences if wrong else "the mirror is as its source"
         if counts["left_out"] and not wrong:
             verdict += ", but for what is left out"
         click.echo(f"# {pair.name}: {verdict}" + (f" ({told})" if told else ""))
     return wrong
+
+
+class _Plain:
+    """Shows lines only."""
+
+    notice = None
+
+    def print(self, line: str) -> None:
+        """Print one line."""
+        click.echo(line)
+
+
+@contextmanager
+def _shown(name: str, expected: tuple[int, int]) -> "Iterator[_Plain | ComparisonBars]":
+    """Give what prints the lines, and shows bars as well if there is a terminal for them."""
+    terminal = next((stream for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
+    if terminal is None:
+        yield _Plain()
+        return
+    from job.adapters.progress import ComparisonBars  # noqa: PLC0415  # rich is for terminals only, and slow to import
+
+    with closing(ComparisonBars(terminal, name, expected, sys.stdout, monotonic=time.monotonic)) as bars:
+        yield bars
 
 
 def _as_text(pair: Pair, difference: Difference) -> str:

@@ -8,22 +8,29 @@ import click
 
 from job.adapters.settings import Settings, read_settings
 from job.app.outputs import check_outputs
-from job.cli.context import Context
+from job.cli.context import Context, NamingGroup
 from job.core.config import describe
 from job.core.config.faults import printable
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def config() -> None:
-    """Check and show the configuration."""
+    """Check or show the configuration."""
 
 
-@config.command()
+@config.command(
+    epilog="""\b
+Examples:
+  truecopy config check
+  truecopy config check --config new.json && mv new.json config/backup_config.json
+"""
+)
 @click.pass_obj
 def check(context: Context) -> None:
-    """Tell every fault of the configuration, or that it is fine.
+    """Show every fault of the configuration.
 
-    Of the disk it looks only at the paths of the log files and the textfile.
+    The exit code is 0 if there is none, and 2 if there are some. Of the disk, only the paths of the log files and of
+    the textfile are looked at.
     """
     settings = _settings(context)
     check_outputs(context.config_path, settings.config, closely=True)
@@ -35,11 +42,14 @@ def check(context: Context) -> None:
         click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
 
 
-@config.command()
+@config.command(epilog="Example: truecopy config show --json | jq .keys.sleep_time")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: Context, *, as_json: bool) -> None:
-    """Show every key's value in force and where it came from. Secrets are masked."""
+    """Show the value of each key and where it came from.
+
+    Defaults are shown, too. Secrets are masked.
+    """
     settings = _settings(context)
     values = describe.values_of(settings.written)
     if as_json:
@@ -51,7 +61,7 @@ def show(context: Context, *, as_json: bool) -> None:
         click.echo(f"{key:<{wide}}  {value:<{min(wider, 48)}}  {origin}")
 
 
-@config.command()
+@config.command(epilog="Example: truecopy config schema >backup_config.schema.json")
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
     click.echo(describe.schema_text(), nl=False)

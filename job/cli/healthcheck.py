@@ -5,15 +5,21 @@ import time
 import click
 
 from job.cli.context import Context
+from job.cli.streams import tolerate_lost_output
 from job.core.entry import printable
 from job.errors import Exit
 from job.files.pulse import check, heartbeat_path
 
 
-@click.command()
+@click.command(epilog="Example: truecopy healthcheck || echo 'the service hangs'")
 @click.pass_obj
 def healthcheck(context: Context) -> None:
-    """Tell whether the service is alive and not overdue (never whether the last backup succeeded)."""
+    """Check that the service is alive and not overdue.
+
+    The exit code is 0 if it is, and 1 if it is not. Whether the last backup succeeded does not matter here: a restart
+    would not help; see `truecopy status --check` for that.
+    """
+    tolerate_lost_output()
     healthy, sentence = check(heartbeat_path(context.config_path, context.environ), time.time())
     click.echo(printable(sentence.encode("utf-8", "surrogateescape")))
     raise SystemExit(Exit.OK if healthy else Exit.FAILED)

@@ -7,31 +7,46 @@ import click
 
 from job.adapters.settings import read_config
 from job.app.layout import lay_out_preview
-from job.cli.context import Context
+from job.cli.context import Context, chosen_pairs, pair_option
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
-from job.core.wording import clean
+from job.core.wording import clean, size
 from job.errors import Exit, Refused
-from job.tasks.gate import open_roots
+from job.tasks.gate import check_writable, open_roots
 from job.tasks.look import Looked
 from job.tasks.overlap import mirror_conflicts
 from job.tasks.preview import Planned, preview
 
+_FAILING = {"fail", "refuse_name"}
 
-@click.command()
+
+@click.command(
+    epilog="""\b
+Examples:
+  truecopy plan
+  truecopy plan --pair photos
+  truecopy plan --json | jq -r 'select(.action == "fail") | .path'
+"""
+)
+@pair_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.pass_obj
-def plan(context: Context, *, as_json: bool) -> int:
-    """Tell what the next cycle would do, each line with its reason; change nothing.
+def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
+    """Show what the next cycle would do; change nothing.
 
-    Contents are not read, so what has to be compared first is listed as compare_source or compare_both.
+    Each line names an action, the pair, the path and the reason. Contents are not read: what has to be compared first
+    is listed as compare_source or compare_both. Files that this user may not read are listed as fail.
+
+    Exit codes: 0 everything can be done, 2 usage or configuration, 3 some entries would fail, 4 a pair would be
+    refused.
     """
     config = read_config(context.config_path, context.environ).config
+    pairs = chosen_pairs(config, only)
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK
     conflicts = mirror_conflicts(config.effective_pairs)
-    for pair in config.effective_pairs:
+    for pair in pairs:
         try:
             if pair.name in conflicts:
                 raise conflicts[pair.name]
@@ -46,16 +61,27 @@ def plan(context: Context, *, as_json: bool) -> int:
 
 
 def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
-    entries = size = failed = 0
+    entries = bytes_read = failed = 0
     with open_roots(pair, config.state_dir) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
+        check_writable(pair, mirror)
         for step in preview(view, time.time(), _no_notice):
-            entries += step.action != "leave_out"
-            size += step.bytes
-            failed += step.action in {"fail", "refuse_name"}
+            if step.action in _FAILING:
+                failed += 1
+            elif step.action != "leave_out":
+                entries += 1
+                bytes_read += step.bytes
             click.echo(_as_json(step) if as_json else _as_text(step))
     if not as_json:
-        click.echo(f"# {pair.name}: {entries} entries need work, {size} bytes at most would be read")
+        click.echo(f"# {pair.name}: {_summary(entries, bytes_read, failed)}")
     return failed
+
+
+def _summary(entries: int, bytes_read: int, failed: int) -> str:
+    if not entries and not failed:
+        return "nothing to do"
+    needs = "1 entry needs work" if entries == 1 else f"{entries} entries need work"
+    fails = f", {failed} would fail" if failed else ""
+    return f"{needs}, at most {size(bytes_read)} would be read{fails}"
 
 
 def _no_notice(found: Looked) -> None:
@@ -63,7 +89,8 @@ def _no_notice(found: Looked) -> None:
 
 
 def _as_text(step: Planned) -> str:
-    return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({clean(step.reason)})"
+    reason = f"{step.reason}, {size(step.bytes)}" if step.bytes else step.reason
+    return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({clean(reason)})"
 
 
 def _as_json(step: Planned) -> str:

@@ -11,7 +11,8 @@ import click
 from job.adapters.signals import StopSignal
 from job.adapters.watch import Watch
 from job.app.application import Application
-from job.cli.context import Context
+from job.cli.context import Context, check_names, pair_option
+from job.cli.streams import has_output, tolerate_lost_output
 from job.core.config.effective import Config
 from job.core.events import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
 from job.core.outcome import Result
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from job.adapters.web import Web
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  truecopy run --once
+  truecopy run --once --pair photos --pair music
+  truecopy run --config /etc/truecopy.json
+"""
+)
 @click.option("--once", is_flag=True, help="Run one cycle, then exit with its result.")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only; log files get everything.")
 @click.option(
@@ -31,9 +39,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --once: a lock that another instance holds is reported, and the exit code is 0 instead of 75.",
 )
+@pair_option
 @click.pass_obj
-def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool) -> int:
-    """Back up: as a service on schedule, or one cycle with --once.
+def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: tuple[str, ...]) -> int:
+    """Back up, on schedule or once.
+
+    Without --once this is the service: a cycle at the start, then by `schedule` or `sleep_time`, until a signal
+    ends it. With --pair only these pairs are backed up, for as long as the service runs.
 
     Exit codes of --once: 0 everything is copied and checked, 1 failed, 2 usage or configuration, 3 some entries
     failed, 4 refused by a guard, 75 another instance is at work, 130 and 143 stopped by a signal.
@@ -41,18 +53,23 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool) -> int
     Signals: SIGTERM and Ctrl-C end it in good order within 5 seconds, and so does a terminal that hangs up, unless it
     runs under nohup. The service reads its configuration again on SIGHUP, and starts a cycle on SIGUSR1.
     """
+    tolerate_lost_output()
     if skip_if_busy and not once:
         raise click.UsageError("--skip-if-busy needs --once: the service waits for its next cycle anyway.")
     bars = once and not quiet and sys.stdout.isatty()
+    stream = sys.stdout if has_output() and not bars else None
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
         application = tidy.enter_context(
-            closing(Application(context.config_path, context.environ, stream=None if bars else sys.stdout, quiet=quiet))
+            closing(Application(context.config_path, context.environ, stream=stream, quiet=quiet))
         )
         # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
         watch = Watch(stop, application.emit, lambda: application.stall_timeout, give_up=once)
         application.join(watch)
         tidy.enter_context(watch)
         config = application.load()
+        if only:
+            check_names(only, [pair.name for pair in config.effective_pairs])
+            config = application.keep_to(only)
         if once:
             return _once(application, config, stop, tidy if bars else None, skip_if_busy=skip_if_busy)
         return _serve(application, stop, context, tidy)

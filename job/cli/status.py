@@ -1,100 +1,167 @@
 """`truecopy status`: the last cycle of each pair, and the service."""
 
 import json
+import os
+import sys
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from job.adapters.settings import read_config
-from job.app.report import PairStatus, WallStatus, pair_statuses, wall_status
-from job.cli.context import Context
-from job.core.capabilities import Capabilities
-from job.core.entry import printable
-from job.core.left_out import file_system_of
-from job.core.wording import clean
+from job.adapters.settings import last_good_config, read_config
+from job.app.report import PairStatus, expected_gap, pair_statuses, wall_status
+from job.cli.context import Context, chosen_pairs, pair_option, show_error
+from job.cli.status_text import Facts, plain_lines, show_table
+from job.cli.streams import tolerate_lost_output
+from job.core.config.effective import Config
+from job.core.entry import base64_of, printable
+from job.core.outcome import Result
+from job.core.wording import ago, clean, moment
+from job.errors import ConfigError, Exit
 from job.files.pulse import check, heartbeat_path, next_due
 
+_WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
 
-@click.command()
+
+@click.command(
+    epilog="""\b
+Examples:
+  truecopy status
+  truecopy status --check --pair photos || echo "look after the backup of photos"
+  truecopy status --json | jq '.pairs[] | {pair, verdict, last_success}'
+"""
+)
+@pair_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", "checked", is_flag=True, help="Let the exit code tell whether every pair is backed up.")
 @click.pass_obj
-def status(context: Context, *, as_json: bool) -> None:
-    """Tell how the last cycle of each pair ended, when it last succeeded, and when the next is due."""
-    config = read_config(context.config_path, context.environ).config
-    path = heartbeat_path(context.config_path, context.environ)
-    alive, sentence = check(path, time.time())
-    due = next_due(path) if alive else None
-    pairs, wall = pair_statuses(config), wall_status(config)
+def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: bool) -> int:
+    """Show the last result of each pair, and the next cycle.
+
+    With --check the exit code is that of the worst pair: 0 its last cycle was a success and the next one is not
+    overdue, 1 it failed, was stopped, never ran or is overdue, 3 some entries failed, 4 it was refused, 75 another
+    instance was at work. A pair is overdue if its last success is longer ago than twice the interval of the
+    configuration, plus 15 minutes.
+
+    With a configuration that cannot be used, its faults are shown and then what is known of the last good one; the
+    exit code is 2.
+    """
+    if checked:
+        tolerate_lost_output()
+    broken, since = None, 0.0
+    try:
+        config = read_config(context.config_path, context.environ).config
+    except ConfigError as error:
+        found = last_good_config(context.config_path, context.environ)
+        if found is None:
+            raise
+        config, since = found
+        broken = error
+        show_error(error)
+    config_pairs = chosen_pairs(config, only)
+    facts = _facts(context, config, {pair.name for pair in config_pairs})
     if as_json:
-        service = {"alive": alive, "message": sentence, "next_due": _moment(due)}
-        walled = {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing}
-        document = {"service": service, "wall": walled, "pairs": [_document(each) for each in pairs]}
-        click.echo(json.dumps(document, indent=2))
-        return
-    click.echo(f"service: {clean(sentence)}")
-    click.echo(f"wall: {_wall_sentence(wall)}")
-    for each in pairs:
-        click.echo(f"{each.name}: {_sentence(each)}")
-        click.echo(clean(f"    {each.source} -> {each.mirror}"))
-        if each.able is not None:
-            click.echo(f"    {_mirror_sentence(each.able)}")
-        for point, kind in each.mounts:
-            click.echo(f"    left out of the source: {printable(point)} ({file_system_of(kind)}; see cross_mounts)")
-        if each.trouble:
-            click.echo(f"    its history cannot be read: {clean(each.trouble)}")
+        click.echo(json.dumps(_document(facts, broken), indent=2))
+    else:
+        if broken is not None:
+            click.echo(f"\nThe last good configuration was read {ago(facts.now - since)}; its pairs:\n")
+        _show(facts)
+    if broken is not None:
+        return broken.exit
+    return _worst(facts) if checked else Exit.OK
 
 
-def _sentence(each: PairStatus) -> str:
-    history = each.history
-    if history.result is None:
-        return "no cycle yet"
-    tally = history.tally
-    counts = f"{tally.copied} copied, {tally.updated} updated, {tally.skipped} skipped, {tally.failed} failed"
-    success = _moment(history.last_success_timestamp_seconds) or "never"
-    return (
-        f"{history.result} at {_moment(history.last_attempt_timestamp_seconds)}"
-        f" ({counts}; {history.duration_seconds:.1f} s); last success: {success}"
+def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
+    now, path = time.time(), heartbeat_path(context.config_path, context.environ)
+    alive, sentence = check(path, now)
+    pairs = [each for each in pair_statuses(config) if each.name in chosen]
+    limit = expected_gap(config, [each.history.duration_seconds for each in pairs])
+    late = (each.name for each in pairs if abs(now - each.history.last_success_timestamp_seconds) > limit)
+    return Facts(
+        now=now,
+        alive=alive,
+        service=sentence,
+        next_due=next_due(path) if alive else None,
+        disabled="" if config.enabled else config.run_enabled or "empty",
+        wall=wall_status(config),
+        pairs=pairs,
+        overdue=frozenset(late if config.enabled else ()),
     )
 
 
-def _wall_sentence(wall: WallStatus) -> str:
-    if wall.missing:
-        return f"none, {wall.missing}"
-    return f"work on a pair cannot {', nor '.join(wall.walled)} (Landlock, version {wall.abi})"
+def _show(facts: Facts) -> None:
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        show_table(facts, sys.stdout)
+        return
+    for line in plain_lines(facts):
+        click.echo(line)
 
 
-def _mirror_sentence(able: Capabilities) -> str:
-    kind = able.file_system or "its file system"
-    if not able.lacks:
-        return f"the mirror ({kind}) holds everything"
-    return f"the mirror ({kind}) does not hold: {', '.join(able.lacks)}"
+def _worst(facts: Facts) -> Exit:
+    codes = {_code(facts, pair) for pair in facts.pairs}
+    return next((code for code in _WORST_FIRST if code in codes), Exit.OK)
 
 
-def _document(each: PairStatus) -> dict[str, Any]:
+def _code(facts: Facts, pair: PairStatus) -> Exit:
+    result = pair.history.result
+    if pair.trouble or result in {None, Result.STOPPED}:
+        return Exit.FAILED
+    if result is Result.SUCCESS:
+        return Exit.FAILED if pair.name in facts.overdue else Exit.OK
+    return result.exit
+
+
+def _document(facts: Facts, broken: ConfigError | None) -> dict[str, Any]:
+    wall = facts.wall
+    return {
+        "service": {"alive": facts.alive, "message": facts.service, "next_due": moment(facts.next_due)},
+        "enabled": not facts.disabled,
+        "config_error": None
+        if broken is None
+        else {"error": clean(broken.message), "faults": [clean(fault) for fault in broken.faults]},
+        "wall": {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing},
+        "pairs": [_pair(facts, each) for each in facts.pairs],
+    }
+
+
+def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
     history, tally = each.history, each.history.tally
+    trouble = history.trouble
+    entries, count = each.extent or (None, None)
     return {
         "pair": each.name,
         "source": each.source,
         "mirror": each.mirror,
+        "mirror_state": each.mirror_state,
+        "verdict": facts.verdict(each),
         "result": history.result,
-        "last_attempt": _moment(history.last_attempt_timestamp_seconds),
-        "last_success": _moment(history.last_success_timestamp_seconds),
+        "result_since": moment(history.result_since_timestamp_seconds),
+        "last_attempt": moment(history.last_attempt_timestamp_seconds),
+        "last_success": moment(history.last_success_timestamp_seconds),
+        "next_due": moment(facts.next_due),
+        "overdue": each.name in facts.overdue,
         "duration_seconds": history.duration_seconds,
         "copied": tally.copied,
         "updated": tally.updated,
         "skipped": tally.skipped,
         "failed": tally.failed,
+        "failed_by": {str(reason): number for reason, number in tally.failed_by.items()},
+        "failing": [_failing(path, reason, error) for path, reason, error in history.failing],
         "bytes_copied": tally.bytes_copied,
+        "reason": trouble.reason if trouble else None,
+        "error": clean(trouble.error) if trouble else None,
+        "hint": clean(trouble.hint) if trouble else None,
+        "entries": entries,
+        "bytes": count,
+        "free_bytes": each.free,
         "file_system": None if each.able is None else each.able._asdict(),
         "left_out": [{"path": printable(path), "file_system": kind} for path, kind in each.mounts],
         "trouble": each.trouble,
     }
 
 
-def _moment(seconds: float | None) -> str | None:
-    """Write a moment as RFC 3339 in UTC; None for never."""
-    if not seconds:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _failing(path: bytes, reason: str, error: str) -> dict[str, str]:
+    fields = {"path": printable(path), "reason": reason, "error": clean(error)}
+    if (code := base64_of(path)) is not None:
+        fields["path_base64"] = code
+    return fields

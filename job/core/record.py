@@ -72,6 +72,8 @@ class FolderDone(NamedTuple):
 
     path: bytes
     summary: FolderSummary
+    bytes: int = -1
+    """Sizes of what the mirror has of its entries, summed up; -1 for unknown."""
 
 
 class RowsDone(NamedTuple):

@@ -6,6 +6,7 @@ Every text that leaves here is printable: no name, path or error can forge a lin
 
 import math
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from enum import EnumType
 from typing import Any, NamedTuple
 
@@ -66,6 +67,11 @@ ROOT = "."
 """How the root of a source or mirror, whose path below itself is empty, is shown to people."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_SHORT_UNITS = {"hour": "h", "minute": "min", "second": "s"}
+_FROM_UNITS = 1.5
+"""So many of a unit are written in it: 90 minutes are 2 hours, and 80 minutes are 80 minutes."""
+_NOW_SECONDS = 2
 _WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
@@ -163,6 +169,33 @@ def spent(seconds: object) -> str:
     if minutes < 60:  # noqa: PLR2004 - an hour
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def lasting(seconds: float) -> str:
+    """Write a length of time for people, in its largest unit: `3 minutes`, `1 day`."""
+    length, unit = next((each for each in _UNITS if seconds >= _FROM_UNITS * each[0]), _UNITS[-1])
+    count = max(0, round(seconds / length))
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def ago(seconds: float, *, short: bool = False) -> str:
+    """Tell how long ago something was: `3 minutes ago`, or `3 min ago`; a clock may have been set since."""
+    if seconds < 0:
+        return "in the future"
+    if seconds < _NOW_SECONDS:
+        return "just now"
+    told = lasting(seconds)
+    if short:
+        for unit, brief in _SHORT_UNITS.items():
+            told = told.replace(f"{unit}s", brief).replace(unit, brief)
+    return f"{told} ago"
+
+
+def moment(seconds: float | None) -> str | None:
+    """Write a moment as RFC 3339 in UTC; None for never."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _put_texts(fields: Fields, name: str, texts: Iterable[str]) -> None:

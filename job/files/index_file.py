@@ -20,7 +20,8 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE folder (
   path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL
+  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL,
+  bytes INTEGER NOT NULL DEFAULT -1
 ) WITHOUT ROWID;
 CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
 CREATE TABLE hard_link (
@@ -121,6 +122,8 @@ def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = EXTRA"):
                 connection.execute(f"PRAGMA {pragma}")
+            if make:
+                _add_sizes(connection)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
         except sqlite_file.HostileJournalError as error:
@@ -141,6 +144,12 @@ def _check(connection: sqlite3.Connection) -> None:
             f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
             hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
         )
+
+
+def _add_sizes(connection: sqlite3.Connection) -> None:
+    """Add the column that earlier files of this format lack; a folder has its value from its next visit on."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('folder') WHERE name = 'bytes'").fetchone():
+        connection.execute("ALTER TABLE folder ADD COLUMN bytes INTEGER NOT NULL DEFAULT -1")
 
 
 def _check_versions(home: int) -> None:

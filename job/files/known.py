@@ -34,9 +34,28 @@ def recall(path: str, key: str) -> Config | None:
         return None
 
 
-def keep(path: str, key: str, config: Config) -> None:
-    """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower."""
-    content = json.dumps({"key": key, "config": to_plain(config)}).encode() + b"\n"
+def recall_last(path: str, config_path: str) -> tuple[Config, float] | None:
+    """Give the configuration that was kept last for `config_path`, whatever that holds now, and when it was kept.
+
+    In seconds since the epoch; None if there is none that can be believed. Never raises.
+    """
+    try:
+        content = json.loads(read_private(path, most_bytes=_MOST_BYTES, mend=False))
+        if content["path"] != os.path.abspath(config_path):
+            return None  # of another configuration, whose name has the same slot
+        return rebuilt(Config, content["config"]), float(content["kept_timestamp_seconds"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def keep(path: str, key: str, config: Config, of: tuple[str, float]) -> None:
+    """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower.
+
+    `of` is the path of its file, and the time, in seconds since the epoch.
+    """
+    config_path, now = of
+    known = {"key": key, "path": os.path.abspath(config_path), "kept_timestamp_seconds": now}
+    content = json.dumps({**known, "config": to_plain(config)}).encode() + b"\n"
     if len(content) > _MOST_BYTES:
         return
     with suppress(OSError):

@@ -25,6 +25,12 @@ _TRIAL_BYTES = 64 << 10
 _TRIAL = TEMP_PREFIX + b"room-"
 
 
+def free_bytes(descriptor: int) -> int | None:
+    """Tell how many bytes are free on the file system of an open file, as `df` does; None if it does not say."""
+    found = os.fstatvfs(descriptor)
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
 class Room:
     """Watches the reserve for one writer.
 

@@ -46,7 +46,7 @@ def run_cycle(config: Config, work: "CycleWork") -> Result:
     started_ns = work.now_ns()
     work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
     results, total = [], Tally()
-    conflicts = overlap.mirror_conflicts(pairs)
+    conflicts = overlap.mirror_conflicts((*pairs, *work.left_out))
     for pair in pairs:
         result, tally = back_up(pair, config, work, conflicts.get(pair.name))
         results.append(result)
@@ -72,6 +72,8 @@ class CycleWork:
     wall: Wall = field(default_factory=NoWall)
     cores: int = 1
     """How many processes may work where the configuration does not say."""
+    left_out: tuple[Pair, ...] = ()
+    """Pairs of the configuration that are not backed up in this cycle; a mirror shared with one of them is refused."""
 
 
 @dataclass(slots=True)

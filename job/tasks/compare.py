@@ -6,7 +6,7 @@ held against each other. What the mirror's file system cannot hold is named by i
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,6 +85,8 @@ class View:
     mirror_root: int
     by: ByMount[Sight]
     book: Book
+    notice: Callable[[int, int], None] = lambda _entries, _bytes: None
+    """Called with the entries that were compared and the bytes that were read since the last call."""
 
 
 def compare(view: View) -> Iterator[Difference]:
@@ -169,6 +171,7 @@ class _Comparison:
 
     def _entry(self, path: bytes, entry: Entry, there: Entry | None, at: tuple[int, int]) -> Iterator[Difference]:
         kind = entry.kind
+        self._view.notice(int(kind is not Kind.FOLDER), 0)
         if is_reserved(path):
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":

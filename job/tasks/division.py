@@ -130,4 +130,5 @@ def _together(one: PartDone, other: PartDone) -> PartDone:
         one.recheck or other.recheck,
         one.held + other.held,
         added(one.sums, other.sums),
+        one.bytes + other.bytes,
     )

@@ -94,6 +94,8 @@ class PartDone(NamedTuple):
     """Names of the source that the mirror has."""
     sums: Sums
     """What the mirror's entries add up to."""
+    bytes: int = 0
+    """Sizes of what the mirror has of its entries, summed up."""
 
 
 class Close(NamedTuple):

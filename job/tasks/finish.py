@@ -106,7 +106,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         recheck=any(record.racy for record in records.values()),
     )
     changed = _rows(work, 0, records)
-    return FolderDone(listing.path, summary), changed, stamp != before
+    return FolderDone(listing.path, summary, _size(records)), changed, stamp != before
 
 
 def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
@@ -126,6 +126,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         recheck=any(record.racy for record in records.values()),
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
+        bytes=_size(records),
     )
     return done, _rows(work, portion.number, records)
 
@@ -179,7 +180,11 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
         recheck=total.recheck,
         parts=close.parts,
     )
-    return FolderDone(close.path, summary), stamp != before
+    return FolderDone(close.path, summary, total.bytes), stamp != before
+
+
+def _size(records: dict[bytes, Record]) -> int:
+    return sum([record.source.size for record in records.values()])
 
 
 def _count(listing: Listing) -> int:

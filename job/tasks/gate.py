@@ -73,7 +73,7 @@ def enter(
     """
     with ExitStack() as doors:
         source, mirror = doors.enter_context(open_roots(pair, state_dir))
-        _check_writable(pair, mirror)
+        check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
             state = _open_state(doors, pair, state_dir, mirror)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
@@ -137,7 +137,8 @@ def _open(doors: ExitStack, path: str, side: _Side) -> int:
     return descriptor
 
 
-def _check_writable(pair: Pair, mirror: int) -> None:
+def check_writable(pair: Pair, mirror: int) -> None:
+    """Refuse a mirror that cannot be written. Raises `Refused`."""
     if os.fstatvfs(mirror).f_flag & os.ST_RDONLY:
         raise Refused(
             Refusal.MIRROR_READ_ONLY,

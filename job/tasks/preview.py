@@ -8,11 +8,19 @@ from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
 from job.core.entry import Entry, Kind, join
 from job.core.mounted import ByMount
-from job.core.outcome import failure_of, reason_text
-from job.core.plan import Action, decide
+from job.core.outcome import Failure, failure_of, reason_text
+from job.core.plan import Action, Step, decide
 from job.core.rows import decoded
+from job.files.access import may_read, may_write_in
 from job.files.crowd import rows_named
-from job.files.listing import Huge, Listing, entries_of
+from job.files.listing import (
+    Huge,
+    Listing,
+    MirrorUnmountedError,
+    MountMissingError,
+    NameNotHeldError,
+    entries_of,
+)
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch, means_of
@@ -22,6 +30,8 @@ from job.tasks.relisting import list_again
 from job.tasks.survey import survey
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
+_READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
+_WRITES = {*_READS, Action.MAKE_FOLDER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class Preview:
 
     pair: Pair
     source: Source
+    source_root: int
     watch: Watch
     mirror_root: int
     memory: Memory
@@ -44,7 +55,7 @@ class Planned:
     pair: str
     action: str
     """A `core.plan.Action` that does something; `link` for another name of a copied file, `fail` for what cannot
-    be read, `leave_out` for what is out of scope for another reason than a pattern.
+    be read or written, `leave_out` for what is out of scope for another reason than a pattern.
     """
     path: bytes
     kind: Kind
@@ -64,37 +75,70 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     if not found.unlisted:
         gate.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
-        yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
+        yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
-    with closing(Trail(view.mirror_root)) as trail:
+    with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
         met: set[int] = set()
         for change in found.changes():
-            yield from _folder(view, change, trail, met)
+            yield from _folder(view, change, (sources, mirrors), met)
 
 
-def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iterator[Planned]:
+def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: set[int]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror.at(path))
     try:
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
-                why = f"{failure_of(trouble)}: {reason_text(trouble)}"
-                yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
-            present, records = _mirror_entries(trail, listing), decoded(rows, view.pair.policy)
+                yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
+            rights = _Rights(listing.path, *trails)
+            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy)
             linked = set(listing.linked) if means.hard_links else set()
             for entry in listing.entries:
                 where = join(path, entry.name)
                 step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
-                if step.action is Action.COPY and entry.name in linked:
-                    if entry.inode in met:
-                        yield Planned(name, "link", where, entry.kind, 0, "another name of a file that is copied")
-                        continue
-                    met.add(entry.inode)
                 if step.action not in _SILENT:
-                    yield Planned(name, str(step.action), where, entry.kind, entry.size, step.reason)
+                    why = rights.lacking(step)
+                    yield _planned(name, where, step, why, met if entry.name in linked else None)
     except OSError as error:
-        yield Planned(name, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {reason_text(error)}")
+        yield Planned(name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
+
+
+def _planned(pair: str, where: bytes, step: Step, why_not: str, met: set[int] | None) -> Planned:
+    """Give the line of one step; `met` holds the files with several names that have a line already."""
+    entry = step.entry
+    if why_not:
+        return Planned(pair, "fail", where, entry.kind, 0, why_not)
+    if step.action is Action.COPY and met is not None:
+        if entry.inode in met:
+            return Planned(pair, "link", where, entry.kind, 0, "another name of a file that is copied")
+        met.add(entry.inode)
+    return Planned(pair, str(step.action), where, entry.kind, entry.size, step.reason)
+
+
+def _unreadable(error: OSError, what: str) -> str:
+    own = isinstance(error, (NameNotHeldError, MirrorUnmountedError, MountMissingError))
+    told = error.strerror if own else f"{what} cannot be read: {reason_text(error)}"
+    return f"{failure_of(error)}: {told}"
+
+
+class _Rights:
+    """What this user may do with the entries of one folder, asked of the kernel; nothing is opened for it."""
+
+    def __init__(self, path: bytes, sources: Trail, mirrors: Trail) -> None:
+        self._source = sources.goto(path)
+        try:
+            self._may_write = may_write_in(mirrors.goto(path))
+        except OSError:
+            self._may_write = True  # it is made by the cycle, or the cycle tells what is in its place
+
+    def lacking(self, step: Step) -> str:
+        """Tell why a step would fail; empty if nothing is known against it."""
+        if step.action in _WRITES and not self._may_write:
+            return f"{Failure.PERMISSION}: the mirror folder cannot be written"
+        if step.action in _READS and step.entry.kind is Kind.FILE and not may_read(step.entry.name, self._source):
+            return f"{Failure.PERMISSION}: the file cannot be read"
+        return ""
 
 
 def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:

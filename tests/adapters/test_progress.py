@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from job.adapters.progress import MOST_FAILURES, Progress
+from job.adapters.progress import MOST_FAILURES, Bars, ComparisonBars, Progress
 from job.core.entry import Kind, printable
 from job.core.events import (
     BatchCommitted,
@@ -242,6 +244,42 @@ def test_a_real_terminal_shows_phase_files_bytes_and_the_summary() -> None:
     assert "failed [red]x\\x1b[2J: permission: denied" in shown
     assert "7 copied (7.0 kB)" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") > 0
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize("total", [0, 4_800_000])
+def test_bars_fit_any_terminal_with_what_matters_most(
+    columns: int, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(file=Terminal(), force_terminal=True, width=columns, height=20)
+    bars = Bars(console)
+    task = bars.begin("photos-of-the-whole-family-of-all-these-years")
+    bars.move(task, "copying", (4_801, total), (250_500_000, 1_000 * total))
+
+    with console.capture() as shown:
+        for each in bars.get_renderables():
+            console.print(each)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.get().splitlines()]
+
+    assert len(lines) == (1 if columns >= 110 else 2)
+    assert max(map(len, lines)) <= columns
+    assert ": copying " in lines[0]
+    assert (f"4,801 of {total:,} files" if total else "4,801 files") in lines[-1]
+    if columns >= 60:
+        assert "250.5 MB" in lines[-1]
+
+
+def test_a_comparison_shows_bars_on_its_terminal_and_its_lines_elsewhere() -> None:
+    terminal, output = Terminal(), io.StringIO()
+    moments = iter(range(100))
+    bars = ComparisonBars(terminal, "music", (2, 0), output, monotonic=lambda: float(next(moments)))
+    bars.notice(1, 10)
+    bars.print("content [red]x")
+    bars.notice(2, 10)  # more than was expected
+    bars.close()
+
+    assert output.getvalue() == "content [red]x\n"
 
 
 def test_copied_files_print_nothing_of_their_own() -> None:

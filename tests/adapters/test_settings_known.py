@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from job.adapters import settings
-from job.adapters.settings import read_config, read_settings
+from job.adapters.settings import last_good_config, read_config, read_settings
 from job.core.config.effective import Config
 from job.core.config.plain import rebuilt, to_plain
 from job.errors import ConfigError
@@ -251,3 +251,29 @@ def test_a_type_that_does_not_fit_is_refused_and_not_turned_into_one_that_does()
 
     with pytest.raises(TypeError):
         rebuilt(Config, to_plain(replace(config, sleep_time=30)))
+
+
+def test_the_last_good_config_is_known_whatever_the_file_holds_now(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert last_good_config(str(place.path), place.environ) is None
+    place.read()
+    place.path.write_text("{")
+
+    found = last_good_config(str(place.path), place.environ)
+
+    assert found is not None
+    assert found[0] == in_force(**WRITTEN)
+    assert found[1] == pytest.approx(place.kept.stat().st_mtime, abs=5)
+
+
+def test_the_last_good_config_of_another_file_or_writer_is_not_believed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.read()
+    content = json.loads(place.kept.read_text())
+    place.kept.write_text(json.dumps(content | {"path": "/another/config.json"}))
+    assert last_good_config(str(place.path), place.environ) is None
+
+    place.kept.write_text(json.dumps(content))
+    assert last_good_config(str(place.path), place.environ) is not None
+    place.folder.chmod(0o777)
+    assert last_good_config(str(place.path), place.environ) is None

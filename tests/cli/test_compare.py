@@ -1,11 +1,15 @@
 """`truecopy compare`: for people, for programs, and by its exit code."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Done, Rig
+from tests.faults.rig import ROOT, Done, Rig, environment
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_a_pair_that_is_not_there_is_a_usage_error(rig: Rig) -> None:
     done = rig.run("compare", "--pair", "music")
 
     assert done.code == 2
-    assert "there is no pair 'music'; the pairs are: source" in done.stderr
+    assert "There is no pair 'music'. The pairs are: source." in done.stderr
 
 
 def test_a_mirror_that_is_not_there_is_refused(rig: Rig) -> None:
@@ -72,3 +76,37 @@ def test_a_mirror_that_is_not_there_is_refused(rig: Rig) -> None:
 
     assert done.code == 4
     assert "does not exist" in done.stderr
+
+
+def test_on_a_terminal_there_is_progress_that_leaves_the_lines_alone(rig: Rig) -> None:
+    (rig.mirror / "file").write_text("Content")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        rig.command("compare"), cwd=ROOT, env=environment() | {"TERM": "xterm", "COLUMNS": "200"}, stdout=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+
+    assert process.returncode == 3
+    assert b"content    source  file  (the source's checksum is sha256:" in shown
+    assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h") == 1  # the cursor was hidden, and came back
+    assert b" files" in shown
+
+
+def test_progress_goes_to_standard_error_where_the_lines_go_to_a_file(rig: Rig) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        rig.command("compare"), cwd=ROOT, env=environment() | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        out, _ = process.communicate()
+    shown = os.read(ours, 65536)
+    os.close(ours)
+
+    assert out.decode().splitlines()[-1] == "# source: the mirror is as its source"
+    assert b"\x1b" not in out
+    assert b"\x1b[?25h" in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import Done, Rig
+from tests.faults.rig import UNPRIVILEGED, Done, Rig
 from tests.faults.trees import HOSTILE_NAMES, LONG_AGO_NS, plant
 
 
@@ -219,3 +219,83 @@ def test_a_disabled_run_is_planned_with_a_remark(rig: Rig) -> None:
     assert planned(done) == {"file": "copy"}
     assert "run_enabled is 'N'" in done.stderr
     assert json.loads(done.stdout)
+
+
+def forbidden(rig: Rig) -> None:
+    """Plant a file and folders that user 1 alone may read, in one folder with a file that everybody may read."""
+    for folder in ("open", "closed"):
+        (rig.source / folder).mkdir()
+        (rig.source / folder / "file").write_text("content")
+    (rig.source / "open/secret").write_text("secret")
+    for path, mode in ((rig.source / "open/secret", 0o600), (rig.source / "closed", 0o700)):
+        path.chmod(mode)
+        os.chown(path, 1, 1)
+
+
+@pytest.mark.needs_root
+def test_what_may_not_be_read_is_planned_as_it_will_fail(rig: Rig) -> None:
+    forbidden(rig)
+
+    plan, text = rig.run("plan", "--json", prefix=UNPRIVILEGED), rig.run("plan", prefix=UNPRIVILEGED)
+    run = rig.once(prefix=UNPRIVILEGED)
+
+    told = {line["path"]: line["reason"].partition(":")[0] for line in plan.lines if line["action"] == "fail"}
+    assert (plan.code, text.code, run.code) == (3, 3, 3)
+    assert told == run.failed == {"open/secret": "permission", "closed": "permission"}
+    assert planned(plan)["open/file"] == "copy"
+    assert text.stdout.splitlines()[-1].endswith(", at most 7 B would be read, 2 would fail")
+
+
+@pytest.mark.needs_root
+def test_a_mirror_folder_that_may_not_be_written_is_planned_as_it_will_fail(rig: Rig) -> None:
+    (rig.source / "folder").mkdir()
+    (rig.mirror / "folder").mkdir()
+    (rig.source / "folder/file").write_text("content")
+    os.chown(rig.mirror / "folder", 1, 1)
+
+    plan, run = rig.run("plan", "--json", prefix=UNPRIVILEGED), rig.once(prefix=UNPRIVILEGED)
+
+    assert (plan.code, run.code) == (3, 3)
+    assert planned(plan)["folder/file"] == "fail"
+    assert run.failed["folder/file"] == "permission"
+
+
+@pytest.mark.needs_root
+def test_a_mirror_that_may_not_be_written_is_planned_as_refused(rig: Rig) -> None:
+    (rig.source / "file").write_text("content")
+    os.chown(rig.mirror, 1, 1)
+
+    plan, run = rig.run("plan", "--json", prefix=UNPRIVILEGED), rig.once(prefix=UNPRIVILEGED)
+
+    assert (plan.code, run.code) == (4, 4)
+    assert plan.lines[0]["reason"] == run.the("pair_refused")["reason"] == "mirror_not_writable"
+
+
+@pytest.mark.needs_tool("strace")
+def test_a_plan_opens_no_file_of_the_source(rig: Rig) -> None:
+    (rig.source / "a file to be copied").write_text("content")
+    calls = rig.base / "calls"
+
+    done = rig.run("plan", prefix=["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(calls)])
+
+    assert "a file to be copied" in done.stdout
+    assert "a file to be copied" not in calls.read_text()
+
+
+def test_sizes_are_for_people(rig: Rig) -> None:
+    (rig.source / "large").write_bytes(b"x" * 2_500_000)
+    (rig.source / "small").write_text("small")
+
+    *steps, summary = rig.run("plan").stdout.splitlines()
+
+    assert [step.rpartition("  ")[2] for step in steps] == ["(new, 2.5 MB)", "(new, 5 B)"]
+    assert summary == "# source: 2 entries need work, at most 2.5 MB would be read"
+
+
+def test_one_entry_and_none_are_said_as_such(rig: Rig) -> None:
+    (rig.source / "file").write_text("content")
+    one = rig.run("plan").stdout.splitlines()[-1]
+    (rig.source / "file").unlink()
+
+    assert one == "# source: 1 entry needs work, at most 7 B would be read"
+    assert rig.run("plan").stdout == "# source: nothing to do\n"

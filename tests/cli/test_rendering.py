@@ -6,8 +6,13 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.app.report import PairStatus, WallStatus
 from job.cli import compare, plan
+from job.cli.status_text import Facts, plain_lines
 from job.core.entry import Kind
+from job.core.outcome import Failure, Result
+from job.core.tally import Tally
+from job.core.totals import Failing, PairHistory, Trouble
 from job.tasks.compare import WHATS, Difference
 from job.tasks.preview import Planned
 from tests.core.configs import in_force
@@ -46,3 +51,52 @@ def test_a_difference(path: bytes, kind: Kind, what: str, detail: str) -> None:
     assert compare._as_json(PAIR, difference).isascii()
     assert is_one_plain_line(compare._as_json(PAIR, difference))
     assert bytes_told(compare._as_json(PAIR, difference)) == path
+
+
+def facts_of(history: PairHistory) -> Facts:
+    pair = PairStatus("music", "/s", "/m", history, None, [], "missing", "", (12_345, 10**9), 10**12)
+    return Facts(
+        now=10**9,
+        alive=False,
+        service="not running",
+        next_due=None,
+        disabled="",
+        wall=WallStatus("off", None, "off"),
+        pairs=[pair],
+        overdue=frozenset(),
+    )
+
+
+def test_a_refusal_is_shown_with_since_when_why_and_the_next_step() -> None:
+    trouble = Trouble("pair_refused", "source_missing", "the source /s does not exist", "Check that it is mounted.")
+    history = PairHistory(
+        result=Result.REFUSED,
+        last_attempt_timestamp_seconds=10**9 - 180,
+        result_since_timestamp_seconds=10**9 - 5 * 86400,
+        trouble=trouble,
+    )
+
+    lines = list(plain_lines(facts_of(history)))
+
+    assert "music: refused 3 minutes ago (at 2001-09-09T01:43:40Z), for 5 days now" in lines
+    assert "    the mirror is missing" in lines
+    assert "    last success: never" in lines
+    assert "    why: source_missing: the source /s does not exist" in lines
+    assert "    hint: Check that it is mounted." in lines
+    assert "    mirror: 12,345 files, 1.0 GB; 1.0 TB free on its disk" in lines
+
+
+@given(names, texts)
+def test_the_first_failing_names_are_each_one_plain_line(path: bytes, error: str) -> None:
+    history = PairHistory(
+        result=Result.PARTIAL,
+        last_attempt_timestamp_seconds=10**9 - 180,
+        tally=Tally(failed_by={Failure.PERMISSION: 8}),
+        failing=(Failing(path, "permission", error),),
+    )
+
+    *_, failed, first, more = plain_lines(facts_of(history))
+
+    assert (failed, more) == ("    8 failed: permission 8", "        and 7 more, see the log")
+    assert is_one_plain_line(first)
+    assert len(first) < 320

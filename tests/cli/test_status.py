@@ -1,13 +1,24 @@
 """`truecopy status`: the last cycle of each pair, for people and for programs."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
 import signal
+import sqlite3
+import struct
+import subprocess
+import termios
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.rig import Done, Rig
+from tests.faults.rig import ROOT, Done, Rig, environment
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
 from tests.walls import needs_landlock
@@ -83,7 +94,7 @@ def test_after_a_partial_cycle_the_last_success_stays(rig: Rig) -> None:
     text = rig.run("status").stdout
 
     assert (pair["result"], pair["failed"], pair["last_success"]) == ("partial", 1, before["last_success"])
-    assert "partial at " in text
+    assert "source: partial " in text
     assert "1 failed" in text
 
 
@@ -170,3 +181,146 @@ def test_a_system_without_it_is_told(rig: Rig) -> None:
     fault = ["strace", "-qq", "-o", str(rig.base / "log"), "-e", "inject=landlock_create_ruleset:error=ENOSYS"]
 
     assert "wall: none, this system does not offer Landlock: Function not" in rig.run("status", prefix=fault).stdout
+
+
+def test_it_tells_how_much_the_mirror_holds_and_what_is_free(rig: Rig) -> None:
+    (rig.source / "folder").mkdir()
+    (rig.source / "folder/large").write_bytes(b"x" * 2_500_000)
+    rig.once()
+    (rig.source / "file").write_text("other content")
+    rig.once()
+
+    (pair,) = document(rig.run("status", "--json"))["pairs"]
+    text = rig.run("status").stdout
+    free = os.statvfs(rig.mirror)
+
+    assert (pair["entries"], pair["bytes"]) == (2, 2_500_013)
+    assert pair["free_bytes"] == pytest.approx(free.f_bavail * free.f_frsize, rel=0.2)
+    assert "    mirror: 2 files, 2.5 MB; " in text
+    assert " free on its disk" in text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_huge_folder_is_counted_in_all_its_parts(rig: Rig, workers: int) -> None:
+    huge = rig.source / "huge"
+    huge.mkdir()
+    for number in range(17_000):
+        (huge / str(number)).write_text("x")
+    rig.configure(workers=workers, workers_from=0)
+    rig.once()
+
+    (pair,) = document(rig.run("status", "--json"))["pairs"]
+
+    assert (pair["entries"], pair["bytes"]) == (17_001, 17_007)
+
+
+def test_the_bytes_of_an_index_from_before_they_were_kept_are_not_known(rig: Rig) -> None:
+    rig.once()
+    with closing(sqlite3.connect(rig.state / "index.sqlite3")) as index:
+        index.execute("ALTER TABLE folder DROP COLUMN bytes")
+    (before,) = document(rig.run("status", "--json"))["pairs"]
+    (rig.source / "file").write_text("other content")
+
+    assert rig.once().code == 0
+    (after,) = document(rig.run("status", "--json"))["pairs"]
+
+    assert (before["entries"], before["bytes"]) == (1, None)
+    assert (after["entries"], after["bytes"]) == (1, 13)
+
+
+def test_check_is_the_code_of_the_worst_pair(rig: Rig) -> None:
+    good, bad = rig.base / "good", rig.base / "bad"
+    pairs = []
+    for folder in (good, bad):
+        for side in ("source", "mirror"):
+            (folder / side).mkdir(parents=True)
+        (folder / "source/file").touch()
+        pairs.append({"name": folder.name, "source": str(folder / "source"), "dest": str(folder / "mirror")})
+    rig.configure(pairs=pairs)
+    never = rig.run("status", "--check").code
+    rig.once()
+    fine = rig.run("status", "--check").code
+    (bad / "source/.truecopy").touch()
+    rig.once()
+
+    assert (never, fine) == (1, 0)
+    assert rig.run("status", "--check").code == 3
+    assert rig.run("status", "--check", "--pair", "good").code == 0
+    assert rig.run("status").code == 0
+
+
+def test_a_success_that_is_too_long_ago_is_overdue(rig: Rig) -> None:
+    rig.configure(sleep_time=3600)
+    rig.once()
+
+    def status_after(seconds: float) -> tuple[int, str]:
+        with closing(sqlite3.connect(rig.state / "history.sqlite3")) as history, history:
+            history.execute("UPDATE last_cycle SET last_success_timestamp_seconds = ?", (time.time() - seconds,))
+        done = rig.run("status", "--check", "--json")
+        return done.code, json.loads(done.stdout)["pairs"][0]["verdict"]
+
+    assert status_after(2 * 3600) == (0, "success")
+    assert status_after(2 * 3600 + 1000) == (1, "overdue")
+    rig.configure(sleep_time=3600, run_enabled="N")
+    assert status_after(2 * 3600 + 1000) == (0, "success")
+
+
+def test_with_a_broken_config_the_last_good_one_is_shown_after_the_faults(rig: Rig) -> None:
+    rig.once()
+    rig.config.write_text('{"run_enabled": "Y", "sorce_dirs": []}')
+
+    text, told = rig.run("status"), rig.run("status", "--json")
+
+    assert (text.code, told.code) == (2, 2)
+    assert "sorce_dirs: unknown key" in text.stderr
+    assert "The last good configuration was read " in text.stdout
+    assert "source: success " in text.stdout
+    assert json.loads(told.stdout)["pairs"][0]["result"] == "success"
+    assert "sorce_dirs" in json.loads(told.stdout)["config_error"]["faults"][0]
+
+
+def test_with_a_broken_config_of_which_nothing_is_known_there_are_only_the_faults(rig: Rig) -> None:
+    rig.config.write_text("{")
+
+    done = rig.run("status", "--json")
+
+    assert (done.code, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.parametrize("terminal", ["xterm-256color", "dumb"])
+def test_on_a_terminal_it_fits(rig: Rig, columns: int, terminal: str) -> None:
+    rig.once()
+    (rig.source / ".truecopy").touch()
+    rig.once()
+
+    shown = on_a_terminal(rig, columns, TERM=terminal)
+
+    assert ("Result" in shown) is (terminal != "dumb")
+    assert "partial" in shown
+    if terminal != "dumb":
+        assert "\x1b[" in shown
+        assert max(len(line) for line in without_colours(shown)) <= columns
+        assert "\x1b[3" not in on_a_terminal(rig, columns, TERM=terminal, NO_COLOR="1")
+
+
+def without_colours(shown: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+
+
+def on_a_terminal(rig: Rig, columns: int, **variables: str) -> str:
+    """Give what `status` writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    plain = {name: value for name, value in environment().items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
+    with subprocess.Popen(
+        rig.command("status"), cwd=ROOT, env=plain | variables, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+            while piece := os.read(ours, 65536):
+                shown += piece
+        os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()

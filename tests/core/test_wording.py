@@ -13,7 +13,7 @@ from job.core.events import Event, MirrorProbed, every_event
 from job.core.outcome import Failure
 from job.core.series import EVERY_SERIES
 from job.core.tally import Tally
-from job.core.wording import SENTENCES, clean, fields_of, sentence, size, spent
+from job.core.wording import SENTENCES, ago, clean, fields_of, lasting, moment, sentence, size, spent
 
 SAMPLES: dict[Any, Any] = {
     str: "text",
@@ -121,3 +121,42 @@ def test_sizes_are_written_for_people(count: int, shown: str) -> None:
 )
 def test_durations_are_written_for_people(seconds: float | None, shown: str) -> None:
     assert spent(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (89, "89 seconds"),
+        (90, "2 minutes"),
+        (180, "3 minutes"),
+        (5400, "2 hours"),
+        (35 * 3600, "35 hours"),
+        (36 * 3600, "2 days"),
+        (400 * 86400, "400 days"),
+    ],
+)
+def test_a_length_of_time_is_told_in_one_unit(seconds: float, told: str) -> None:
+    assert lasting(seconds) == told
+
+
+def test_how_long_ago_something_was() -> None:
+    assert [ago(-5), ago(0), ago(1.9), ago(3), ago(180)] == [
+        "in the future",
+        "just now",
+        "just now",
+        "3 seconds ago",
+        "3 minutes ago",
+    ]
+    assert [ago(3, short=True), ago(180, short=True), ago(7200, short=True), ago(9 * 86400, short=True)] == [
+        "3 s ago",
+        "3 min ago",
+        "2 h ago",
+        "9 days ago",
+    ]
+
+
+def test_a_moment_is_told_in_utc() -> None:
+    assert (moment(0), moment(None), moment(1_000_000_000.9)) == (None, None, "2001-09-09T01:46:40Z")

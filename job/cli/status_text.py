@@ -1,0 +1,234 @@
+"""The screens of `truecopy status`: a table for a terminal, plain lines for everything else. The facts are the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from job.app.report import PairStatus, WallStatus
+from job.core.capabilities import Capabilities
+from job.core.entry import printable
+from job.core.left_out import file_system_of
+from job.core.outcome import Result
+from job.core.wording import ago, clean, lasting, moment, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NEVER, OVERDUE = "no cycle yet", "overdue"
+_LONGEST = 300
+"""Characters of a message that are shown."""
+_STYLES = {
+    Result.SUCCESS.value: "green",
+    Result.REFUSED.value: "red",
+    Result.FAILED.value: "red",
+    NEVER: "dim",
+}
+_NARROW, _LONGEST_NAME = 80, 24
+
+
+class Line(NamedTuple):
+    """A line of text; what belongs to the line above is indented."""
+
+    text: str
+    indent: int = 0
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the service and its pairs at one moment."""
+
+    now: float
+    alive: bool
+    service: str
+    next_due: float | None
+    disabled: str
+    """The value of `run_enabled` if no cycle runs because of it; empty if cycles run."""
+    wall: WallStatus
+    pairs: list[PairStatus]
+    overdue: frozenset[str]
+    """Names of pairs whose last success is too long ago."""
+
+    def verdict(self, pair: PairStatus) -> str:
+        """Give the one word for a pair: how its last cycle ended, `overdue` or `no cycle yet`."""
+        if pair.history.result is None:
+            return NEVER
+        if pair.name in self.overdue and pair.history.result is Result.SUCCESS:
+            return OVERDUE
+        return str(pair.history.result)
+
+
+def plain_lines(facts: Facts) -> Iterator[str]:
+    """Give everything as text, a fact a line."""
+    yield from (line.text for line in _head(facts))
+    for pair in facts.pairs:
+        yield f"{clean(pair.name)}: {_headline(facts, pair)}"
+        for line in (*_figures(facts, pair), *_why(pair), *_mirror(pair)):
+            yield f"{'    ' * line.indent}{line.text}"
+
+
+def show_table(facts: Facts, terminal: TextIO) -> None:
+    """Show a table of the pairs, and below it what has to be known of each, on a terminal of any width."""
+    from rich.console import Console  # noqa: PLC0415  # for terminals only, and slow to import
+    from rich.padding import Padding  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=terminal, highlight=False)
+    _print_table(facts, console)
+    lines = []
+    for pair in facts.pairs:
+        verdict = facts.verdict(pair)
+        lines += [Line(""), Line(f"{clean(pair.name)}: {_headline(facts, pair)}", 0, f"bold {_style(verdict)}")]
+        lines += _places(pair)
+        if verdict not in {str(Result.SUCCESS), NEVER}:
+            lines += _last_success(facts, pair)
+        if console.width < _NARROW:
+            lines += _room(pair)
+        lines += _why(pair)
+    for line in (*lines, Line(""), *_head(facts)):
+        console.print(Padding(Text(line.text, style=line.style), (0, 0, 0, 2 * line.indent)))
+
+
+def _print_table(facts: Facts, console: "Console") -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    narrow = console.width < _NARROW
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0), show_edge=False)
+    table.add_column("Pair", overflow="ellipsis", no_wrap=True, max_width=12 if narrow else _LONGEST_NAME)
+    for name in ("Result", "Last cycle"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Files", "Size", *(() if narrow else ("Free",))):
+        table.add_column(name, justify="right", no_wrap=True)
+    for pair in facts.pairs:
+        verdict = facts.verdict(pair)
+        attempt = pair.history.last_attempt_timestamp_seconds
+        files, count = _extent(pair)
+        cells = [
+            Text(clean(pair.name)),
+            Text("never" if verdict == NEVER else verdict, style=_style(verdict)),
+            Text(ago(facts.now - attempt, short=narrow) if attempt else "-"),
+            Text(files or "-"),
+            Text(count or "-"),
+            *(() if narrow else (Text("-" if pair.free is None else size(pair.free)),)),
+        ]
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _style(verdict: str) -> str:
+    return _STYLES.get(verdict, "yellow")
+
+
+def _head(facts: Facts) -> Iterator[Line]:
+    yield Line(f"service: {clean(facts.service)}")
+    yield from _next(facts, 0)
+    if facts.disabled:
+        yield Line(f"disabled: run_enabled is '{clean(facts.disabled)}', only 'Y' runs")
+    yield Line(f"wall: {_wall(facts.wall)}")
+
+
+def _next(facts: Facts, indent: int) -> Iterator[Line]:
+    if facts.next_due is not None:
+        wait = facts.next_due - facts.now
+        yield Line(f"next cycle: {f'in {lasting(wait)}' if wait > 0 else 'now'} (at {moment(facts.next_due)})", indent)
+
+
+def _headline(facts: Facts, pair: PairStatus) -> str:
+    history, verdict = pair.history, facts.verdict(pair)
+    if history.result is None:
+        return NEVER
+    attempt = history.last_attempt_timestamp_seconds
+    told = f"{verdict} {ago(facts.now - attempt)} (at {moment(attempt)})"
+    if verdict == OVERDUE:
+        told = f"{OVERDUE}: the last success was {ago(facts.now - history.last_success_timestamp_seconds)}"
+    since = history.result_since_timestamp_seconds
+    if history.result is not Result.SUCCESS and 0 < since < attempt:
+        told += f", for {lasting(facts.now - since)} now"
+    return told
+
+
+def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
+    yield from _places(pair)
+    history = pair.history
+    if history.result is not None:
+        tally = history.tally
+        counts = f"{tally.copied} copied, {tally.updated} updated, {tally.skipped} skipped, {tally.failed} failed"
+        yield Line(f"last cycle: {counts} in {history.duration_seconds:.1f} s", 1)
+        yield from _last_success(facts, pair)
+    yield from _next(facts, 1)
+    yield from _room(pair)
+
+
+def _last_success(facts: Facts, pair: PairStatus) -> Iterator[Line]:
+    success = pair.history.last_success_timestamp_seconds
+    yield Line(f"last success: {f'{ago(facts.now - success)} (at {moment(success)})' if success else 'never'}", 1)
+
+
+def _room(pair: PairStatus) -> Iterator[Line]:
+    files, count = _extent(pair)
+    held = f"{files} {'file' if files == '1' else 'files'}" + (f", {count}" if count else "") if files else ""
+    free = f"{size(pair.free)} free on its disk" if pair.free is not None else ""
+    if held or free:
+        yield Line(f"mirror: {'; '.join(text for text in (held, free) if text)}", 1)
+
+
+def _places(pair: PairStatus) -> Iterator[Line]:
+    yield Line(clean(f"{pair.source} -> {pair.mirror}"), 1)
+    if pair.mirror_state == "missing":
+        yield Line("the mirror is missing", 1, "red")
+    elif pair.mirror_state == "first_use":
+        yield Line("the mirror does not exist yet; the next cycle makes it", 1)
+
+
+def _why(pair: PairStatus) -> Iterator[Line]:
+    """Tell what a person should know and do, if anything."""
+    history = pair.history
+    if history.trouble is not None:
+        reason = f"{history.trouble.reason}: " if history.trouble.reason else ""
+        yield Line(f"why: {_bounded(reason + history.trouble.error)}", 1, "red")
+        if history.trouble.hint:
+            yield Line(f"hint: {_bounded(history.trouble.hint)}", 1)
+    if history.tally.failed:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in history.tally.failed_by.items())
+        yield Line(f"{history.tally.failed} failed: {reasons}", 1, "yellow")
+        for each in history.failing:
+            yield Line(_bounded(f"{printable(each.path) or '.'}: {each.reason}: {each.error}"), 2)
+        if history.failing and history.tally.failed > len(history.failing):
+            yield Line(f"and {history.tally.failed - len(history.failing)} more, see the log", 2)
+    for point, kind in pair.mounts:
+        yield Line(f"left out of the source: {printable(point)} ({file_system_of(kind)}; see cross_mounts)", 1)
+    if pair.trouble:
+        yield Line(f"its history cannot be read: {_bounded(pair.trouble)}", 1, "red")
+
+
+def _mirror(pair: PairStatus) -> Iterator[Line]:
+    if pair.able is not None:
+        yield Line(_capabilities(pair.able), 1)
+
+
+def _extent(pair: PairStatus) -> tuple[str, str]:
+    """Tell files and bytes of the mirror; empty for what is not known."""
+    if pair.extent is None:
+        return "", ""
+    files, count = pair.extent
+    return f"{files:,}", "" if count is None else size(count)
+
+
+def _wall(wall: WallStatus) -> str:
+    if wall.missing:
+        return f"none, {wall.missing}"
+    return f"work on a pair cannot {', nor '.join(wall.walled)} (Landlock, version {wall.abi})"
+
+
+def _capabilities(able: Capabilities) -> str:
+    kind = able.file_system or "its file system"
+    if not able.lacks:
+        return f"the mirror ({kind}) holds everything"
+    return f"the mirror ({kind}) does not hold: {', '.join(able.lacks)}"
+
+
+def _bounded(text: str) -> str:
+    text = clean(text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

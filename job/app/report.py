@@ -1,20 +1,21 @@
 """What is known of each pair without starting anything: for `truecopy status`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from job.adapters.history import History
 from job.adapters.wall import unavailable
-from job.app.layout import known_capabilities, state_folder
+from job.app.layout import history_of, known_capabilities
 from job.core.capabilities import Capabilities
-from job.core.config.effective import Config
+from job.core.config.effective import Config, Pair
 from job.core.totals import PairHistory
 from job.files.landlock import abi
 from job.files.mounts import others_below
-from job.files.trail import open_root
+from job.files.pair_records import PairRecords
+from job.files.trusted_path import open_trusted_folder
+from job.tasks import first_use
 
 _Answer = TypeVar("_Answer")
 
@@ -31,6 +32,8 @@ class PairStatus:
     """What the mirror's file system can hold, if it was found out and the mirror is there."""
     mounts: list[tuple[bytes, str]]
     """What is left out of the source, since other file systems are mounted there: path below it, and their type."""
+    mirror_state: str
+    """`present`, `missing`, or `first_use` if it is missing and the next cycle makes it."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
 
@@ -63,23 +66,31 @@ def wall_status(config: Config) -> WallStatus:
     return WallStatus(config.landlock, None if missing else abi(), missing)
 
 
-def pair_statuses(config: Config) -> list[PairStatus]:
+def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
     found = []
+    records = PairRecords.of(config, environ)
     for pair in config.effective_pairs:
         troubles = _Troubles()
-        history = History(state_folder(config, pair), failed=troubles).read()
+        history = history_of(config, pair, records, failed=troubles).read()
         able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _opened(pair.source, others_below) or []
         trouble = "; ".join(troubles.told)
-        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, trouble))
+        state = _mirror_state(config, pair, records)
+        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble))
     return found
+
+
+def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
+    if not first_use.is_missing(pair):
+        return "present"
+    return "first_use" if first_use.is_due(pair, config.state_dir, records) else "missing"
 
 
 def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:
     """Ask something of a folder; None if it is not there."""
     try:
-        folder = open_root(path)
+        folder = open_trusted_folder(path)
     except OSError:
         return None
     try:

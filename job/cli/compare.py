@@ -12,6 +12,8 @@ from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.wording import clean
 from job.errors import Exit, Refused
+from job.files.pair_records import PairRecords
+from job.tasks import first_use
 from job.tasks.compare import HARMLESS, Difference, compare
 from job.tasks.gate import open_roots
 
@@ -31,9 +33,10 @@ def compare_command(context: Context, *, only: str | None, as_json: bool) -> int
         names = ", ".join(pair.name for pair in config.effective_pairs)
         raise click.UsageError(f"there is no pair '{only}'; the pairs are: {names}")
     worst = Exit.OK
+    records = PairRecords.of(config, context.environ)
     for pair in pairs:
         try:
-            found = _compare_pair(config, pair, as_json=as_json)
+            found = _compare_pair(config, pair, records, as_json=as_json)
         except Refused as error:
             click.echo(clean(f"{pair.name}: {error.message}"), err=True)
             click.echo(clean(f"    {error.hint}"), err=True)
@@ -44,10 +47,12 @@ def compare_command(context: Context, *, only: str | None, as_json: bool) -> int
     return worst
 
 
-def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
+def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
+    if not as_json and first_use.is_due(pair, config.state_dir, records):
+        click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
     with (
-        open_roots(pair, config.state_dir) as (source, mirror),
+        open_roots(pair, config.state_dir, records) as (source, mirror),
         lay_out_comparison(config, pair, source, mirror) as view,
     ):
         if view.able.lacks and not as_json:

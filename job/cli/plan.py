@@ -12,6 +12,8 @@ from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.wording import clean
 from job.errors import Exit, Refused
+from job.files.pair_records import PairRecords
+from job.tasks import first_use
 from job.tasks.gate import open_roots
 from job.tasks.look import Looked
 from job.tasks.overlap import mirror_conflicts
@@ -30,12 +32,13 @@ def plan(context: Context, *, as_json: bool) -> int:
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK
+    records = PairRecords.of(config, context.environ)
     conflicts = mirror_conflicts(config.effective_pairs)
     for pair in config.effective_pairs:
         try:
             if pair.name in conflicts:
                 raise conflicts[pair.name]
-            failed = _plan_pair(config, pair, as_json=as_json)
+            failed = _plan_pair(config, pair, records, as_json=as_json)
         except Refused as error:
             _print_refusal(pair, error, as_json=as_json)
             worst = Exit.REFUSED
@@ -45,9 +48,14 @@ def plan(context: Context, *, as_json: bool) -> int:
     return worst
 
 
-def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
+def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     entries = size = failed = 0
-    with open_roots(pair, config.state_dir) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
+    if not as_json and first_use.is_due(pair, config.state_dir, records):
+        click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
+    with (
+        open_roots(pair, config.state_dir, records) as (source, mirror),
+        lay_out_preview(config, pair, source, mirror) as view,
+    ):
         for step in preview(view, time.time(), _no_notice):
             entries += step.action != "leave_out"
             size += step.bytes

@@ -1,13 +1,52 @@
 """Totals: what a pair has done since its first cycle. Kept by `adapters/history`, shown as metrics. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
 
 Counts = Mapping[tuple[str, str], int]
 """Counts by metric name (without its prefix) and the value of its second label, empty where it has none."""
+
+
+class Trouble(NamedTuple):
+    """Why a cycle of a pair did not get through."""
+
+    event: str
+    """`pair_refused`, `pair_busy` or `pair_failed`."""
+    reason: str
+    """A value of `core.outcome.Refusal` for a refused pair, otherwise empty."""
+    error: str
+    """The sentence that was logged."""
+    hint: str
+    """The next step."""
+
+
+class Failing(NamedTuple):
+    """An entry that failed."""
+
+    path: bytes
+    """Relative to the source."""
+    reason: str
+    """A value of `core.outcome.Failure`."""
+    error: str
+
+
+MOST_FAILING = 5
+"""Failed entries of a cycle that are kept by name."""
+
+
+class Remarks(NamedTuple):
+    """What is kept of a cycle besides its counts."""
+
+    trouble: Trouble | None = None
+    failing: tuple[Failing, ...] = ()
+
+
+NO_REMARKS = Remarks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +65,29 @@ class PairHistory:
     """When the last cycle ended, in whatever way, in seconds since the epoch; 0 for never."""
     last_success_timestamp_seconds: float = 0.0
     """When a cycle last ended with everything copied and checked; 0 for never."""
+    trouble: Trouble | None = None
+    """Why the last cycle was refused, busy or failed; None if it was none of these."""
+    failing: tuple[Failing, ...] = ()
+    """The first entries that failed in the last cycle, `MOST_FAILING` at most."""
+    result_since_timestamp_seconds: float = 0.0
+    """When the first of the latest cycles that all had this `result` ended, in seconds since the epoch; 0 for never."""
+
+    def joined(self, other: "PairHistory") -> "PairHistory":
+        """Add the history of the same pair that was kept in another place; the later of both last cycles counts."""
+        first, last = sorted((self, other), key=lambda each: each.last_attempt_timestamp_seconds)
+        counts = Counter(first.counts)
+        counts.update(last.counts)
+        same = first.result is last.result and first.result_since_timestamp_seconds
+        return replace(
+            last,
+            counts=dict(counts),
+            last_success_timestamp_seconds=max(
+                first.last_success_timestamp_seconds, last.last_success_timestamp_seconds
+            ),
+            result_since_timestamp_seconds=first.result_since_timestamp_seconds
+            if same
+            else last.result_since_timestamp_seconds,
+        )
 
 
 def counts_of(tally: Tally) -> dict[tuple[str, str], int]:

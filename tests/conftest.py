@@ -20,6 +20,8 @@ def _no_litter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what jobs under test leave in the folder for temporary files, such as known configs, out of the real one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        # What is known of mirrors: another test run may have had one at the same path.
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("xdg")))
         yield
 
 

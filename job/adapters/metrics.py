@@ -22,8 +22,11 @@ from job.core.events import (
     CycleStarted,
     EntryEvent,
     Event,
+    FileFailed,
     NextCycleDue,
     OutputFailed,
+    PairBusy,
+    PairFailed,
     PairFinished,
     PairRefused,
     RunDisabled,
@@ -31,7 +34,7 @@ from job.core.events import (
 from job.core.outcome import Result
 from job.core.series import Family, Series
 from job.core.tally import Tally
-from job.core.totals import PairHistory, counts_of
+from job.core.totals import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Trouble, counts_of
 
 _OUTPUT_FAILURES = "output_failures_total"
 _OUTPUT_KEYS = tuple((_OUTPUT_FAILURES, output) for output in series.OUTPUTS)
@@ -43,7 +46,7 @@ class PairMemory(Protocol):
     def read(self) -> PairHistory:
         """Give everything kept so far."""
 
-    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
         """Keep a cycle and what it adds to the counters; False when that is not possible now."""
 
     def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
@@ -56,6 +59,9 @@ class _Pair:
 
     kept: PairHistory = field(default_factory=PairHistory)
     pending: Counter[tuple[str, str]] = field(default_factory=Counter)
+    trouble: Trouble | None = None
+    failing: list[Failing] = field(default_factory=list)
+    """Of the cycle that is going on."""
 
 
 class Metrics:
@@ -84,12 +90,17 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         """Count one event."""
         if isinstance(event, EntryEvent):
+            if type(event) is FileFailed:
+                self._note(event)
             return  # counted with its batch
         match event:
             case BatchCommitted():
                 self._count(event.pair, counts_of(event.tally))
             case PairRefused():
                 self._count(event.pair, {("pairs_refused_total", str(event.reason)): 1})
+                self._trouble(event, event.reason)
+            case PairBusy() | PairFailed():
+                self._trouble(event)
             case PairFinished():
                 self._finish(event)
             case OutputFailed():
@@ -130,6 +141,17 @@ class Metrics:
         with self._lock:
             self._pairs.setdefault(pair, _Pair()).pending.update(counts)
 
+    def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
+        with self._lock:
+            pair = self._pairs.setdefault(event.pair, _Pair())
+            pair.trouble = Trouble(event.name, str(reason), event.error, event.hint)
+
+    def _note(self, event: FileFailed) -> None:
+        with self._lock:
+            pair = self._pairs.setdefault(event.pair, _Pair())
+            if len(pair.failing) < MOST_FAILING:
+                pair.failing.append(Failing(event.path, str(event.reason), event.error))
+
     def _set(self, gauges: Mapping[str, float]) -> None:
         if gauges:
             with self._lock:
@@ -142,11 +164,13 @@ class Metrics:
             # Outputs belong to no pair. They are kept with whichever finishes, and shown as the sum over the pairs.
             pair.pending.update(self._outputs)
             self._outputs.clear()
-            pair.kept = _after(pair.kept, event)
+            remarks = Remarks(pair.trouble, tuple(pair.failing))
+            pair.trouble, pair.failing = None, []
+            pair.kept = _after(pair.kept, event, remarks)
             deltas = Counter(pair.pending)
         # The disk is not waited for under the lock: a scrape must not hang behind it.
         memory = self._history(event.pair)
-        if not memory.add(event, deltas):
+        if not memory.add(event, deltas, remarks):
             return
         fresh = memory.read()
         with self._lock:
@@ -177,7 +201,7 @@ def _gauges_of(event: Event) -> Mapping[str, float]:
     return _GAUGES.get(type(event), {})
 
 
-def _after(kept: PairHistory, event: PairFinished) -> PairHistory:
+def _after(kept: PairHistory, event: PairFinished, remarks: Remarks) -> PairHistory:
     moment = event.finished_timestamp_seconds
     success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
     return replace(
@@ -187,6 +211,9 @@ def _after(kept: PairHistory, event: PairFinished) -> PairHistory:
         duration_seconds=event.duration_seconds,
         last_attempt_timestamp_seconds=moment,
         last_success_timestamp_seconds=success,
+        trouble=remarks.trouble,
+        failing=remarks.failing,
+        result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
@@ -14,7 +15,7 @@ from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
 from job.adapters.settings import InForce, read_config
 from job.adapters.wall import Wall
-from job.app.layout import lay_out, state_folder
+from job.app.layout import history_of, lay_out
 from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
@@ -24,6 +25,7 @@ from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
 from job.files.line_file import Rotation
+from job.files.pair_records import PairRecords
 from job.tasks.backup import CycleWork, run_cycle
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class Application:
         self._rejected: ConfigError | None = None
         self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, Callable[[], History]] = {}
+        self._records = PairRecords()
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
         self._idle: IdleCycles | None = None
@@ -188,8 +191,12 @@ class Application:
             self._idle.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
+        self._records = self._records.moved_to(PairRecords.of(config, self._environ))
         for pair in pairs:
-            self._histories[pair.name] = History(state_folder(config, pair), failed=self._bus.failed)
+            # Made each time: where the state of a pair lies may change with the pairs that have one.
+            self._histories[pair.name] = partial(
+                history_of, config, pair, self._records, failed=self._bus.failed, emit=self.emit
+            )
         self._metrics.configure(
             pairs=[pair.name for pair in pairs],
             interval_seconds=_expected_interval(config),
@@ -232,7 +239,7 @@ class Application:
         return Exposition(self._metrics.families)
 
     def _history(self, pair: str) -> History:
-        return self._histories[pair]
+        return self._histories[pair]()
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
         """Run one cycle over all pairs."""
@@ -253,6 +260,7 @@ class Application:
             verbose=verbose,
             cores=cores,
             left_out=left_out,
+            records=self._records,
         )
         return run_cycle(config, work)
 
@@ -264,7 +272,7 @@ class Application:
     def last_success(self) -> float | None:
         """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""
         pairs = self._narrowed(self._config).effective_pairs
-        times = [self._histories[pair.name].read().last_success_timestamp_seconds for pair in pairs]
+        times = [self._history(pair.name).read().last_success_timestamp_seconds for pair in pairs]
         return min(times) if times and all(times) else None
 
     def emit(self, event: Event) -> None:

@@ -4,14 +4,16 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
+from job.adapters.history import Failed, History
 from job.adapters.index import Index
 from job.adapters.scanner import MirrorWatch, Scanner
 from job.app.tools import index_to_read, set_up, source_scanner
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.entry import STATE_FOLDER, join, printable
-from job.core.events import IndexRebuilt, MirrorProbed
+from job.core.events import IndexRebuilt, Listener, MirrorProbed
 from job.core.left_out import NO_MOUNTS, KnownMounts
 from job.core.mounted import Abilities, ByMount, Identity, Verdict, judge
 from job.core.outcome import Refusal, reason_text
@@ -20,9 +22,13 @@ from job.errors import IndexUnusable, Refused
 from job.files import index_file, known_mounts, probe
 from job.files.crowd import names_in
 from job.files.file_systems import FileSystem, file_systems
+from job.files.identity_file import DamagedIdentityError, Paths
 from job.files.index_file import IndexTorn, set_aside
+from job.files.pair_records import PairRecords
 from job.files.private import open_ours
+from job.files.state_place import state_place
 from job.files.trail import Trail
+from job.files.trusted_path import open_trusted_parent
 from job.tasks.bench import Assignment, Bench, Crew
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
@@ -222,7 +228,11 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
     """Open the folder of a pair's state, which may lie in its open mirror, as it is. Raises `OSError`."""
     if config.state_dir is None:
         return open_ours(STATE_FOLDER, mirror)
-    return open_ours(os.fsencode(state_folder(config, pair)))
+    above, name = open_trusted_parent(state_folder(config, pair))
+    try:
+        return open_ours(name, above)
+    finally:
+        os.close(above)
 
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
@@ -294,7 +304,24 @@ def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | No
 
 
 def state_folder(config: Config, pair: Pair) -> str:
-    """Name the folder of a pair's state."""
-    if config.state_dir is not None:
-        return os.path.join(config.state_dir, pair.name)
-    return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
+    """Name the folder of a pair's state, as it is now."""
+    if config.state_dir is None:
+        return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
+    try:
+        name = state_place(config.state_dir, pair).name
+    except (OSError, DamagedIdentityError):
+        name = pair.name  # the gate refuses it
+    return os.path.join(config.state_dir, name)
+
+
+def history_of(
+    config: Config, pair: Pair, records: PairRecords, *, failed: Failed, emit: Listener | None = None
+) -> History:
+    """Give the history of a pair, which is in its state folder and, while that cannot be reached, in the records."""
+    return History(
+        state_folder(config, pair),
+        failed=failed,
+        source=Paths.of(pair.source),
+        spare=partial(records.open_history, pair.dest),
+        emit=emit,
+    )

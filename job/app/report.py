@@ -1,22 +1,23 @@
 """What is known of each pair without starting anything: for `truecopy status`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from job.adapters.history import History
 from job.adapters.wall import unavailable
-from job.app.layout import known_capabilities, known_extent, mounts_of, state_folder
+from job.app.layout import history_of, known_capabilities, known_extent, mounts_of
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.left_out import NO_MOUNTS, Why
 from job.core.totals import PairHistory
 from job.files.landlock import abi
 from job.files.mounts import others_below
+from job.files.pair_records import PairRecords
 from job.files.room import free_bytes
-from job.files.trail import open_root
+from job.files.trusted_path import open_trusted_folder
+from job.tasks import first_use
 
 _Answer = TypeVar("_Answer")
 
@@ -87,16 +88,17 @@ def expected_gap(config: Config, durations: list[float]) -> float:
 _GRACE_SECONDS = 900.0
 
 
-def pair_statuses(config: Config) -> list[PairStatus]:
+def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
     found = []
+    records = PairRecords.of(config, environ)
     for pair in config.effective_pairs:
         troubles = _Troubles()
-        history = History(state_folder(config, pair), failed=troubles).read()
+        history = history_of(config, pair, records, failed=troubles).read()
         able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _left_out(config, pair)
         trouble = "; ".join(troubles.told)
-        state = "present" if os.path.lexists(pair.dest) else "missing"
+        state = _mirror_state(config, pair, records)
         extent = _opened(pair.dest, partial(known_extent, config, pair))
         free = _opened(pair.dest, free_bytes)
         found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble, extent, free))
@@ -110,10 +112,16 @@ def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
     return sorted(({each.path: each.kind for each in known.left_out if each.why is Why.MOUNT} | found).items())
 
 
+def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
+    if not first_use.is_missing(pair):
+        return "present"
+    return "first_use" if first_use.is_due(pair, config.state_dir, records) else "missing"
+
+
 def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:
     """Ask something of a folder; None if it is not there."""
     try:
-        folder = open_root(path)
+        folder = open_trusted_folder(path)
     except OSError:
         return None
     try:

@@ -17,6 +17,8 @@ from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.wording import clean
 from job.errors import Exit, Refused
+from job.files.pair_records import PairRecords
+from job.tasks import first_use
 from job.tasks.compare import HARMLESS, Difference, compare
 from job.tasks.gate import open_roots
 
@@ -46,9 +48,10 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
     """
     config = read_config(context.config_path, context.environ).config
     worst = Exit.OK
+    records = PairRecords.of(config, context.environ)
     for pair in chosen_pairs(config, only):
         try:
-            found = _compare_pair(config, pair, as_json=as_json)
+            found = _compare_pair(config, pair, records, as_json=as_json)
         except Refused as error:
             click.echo(clean(f"{pair.name}: {error.message}"), err=True)
             click.echo(clean(f"    {error.hint}"), err=True)
@@ -59,12 +62,15 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
     return worst
 
 
-def _compare_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
+def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with ExitStack() as tidy:
-        source, mirror = tidy.enter_context(open_roots(pair, config.state_dir))
+        is_due = first_use.is_due(pair, config.state_dir, records)
+        source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
         shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
         view = tidy.enter_context(lay_out_comparison(config, pair, source, mirror, shown.notice))
+        if is_due and not as_json:
+            shown.print(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
         for point, sight in view.by.items():
             if sight.able.lacks and not as_json:
                 where = f" at {printable(point)}" if point else ""

@@ -12,6 +12,8 @@ from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.wording import clean, size
 from job.errors import Exit, Refused
+from job.files.pair_records import PairRecords
+from job.tasks import first_use
 from job.tasks.gate import check_writable, open_roots
 from job.tasks.look import Looked
 from job.tasks.overlap import mirror_conflicts
@@ -45,12 +47,13 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK
+    records = PairRecords.of(config, context.environ)
     conflicts = mirror_conflicts(config.effective_pairs)
     for pair in pairs:
         try:
             if pair.name in conflicts:
                 raise conflicts[pair.name]
-            failed = _plan_pair(config, pair, as_json=as_json)
+            failed = _plan_pair(config, pair, records, as_json=as_json)
         except Refused as error:
             _print_refusal(pair, error, as_json=as_json)
             worst = Exit.REFUSED
@@ -60,10 +63,17 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
     return worst
 
 
-def _plan_pair(config: Config, pair: Pair, *, as_json: bool) -> int:
+def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     entries = bytes_read = failed = 0
-    with open_roots(pair, config.state_dir) as (source, mirror), lay_out_preview(config, pair, source, mirror) as view:
-        check_writable(pair, mirror)
+    is_due = first_use.is_due(pair, config.state_dir, records)
+    if is_due and not as_json:
+        click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
+    with (
+        open_roots(pair, config.state_dir, records) as (source, mirror),
+        lay_out_preview(config, pair, source, mirror) as view,
+    ):
+        if not is_due:
+            check_writable(pair, mirror)
         for step in preview(view, time.time(), _no_notice):
             if step.action in _FAILING:
                 failed += 1

@@ -57,6 +57,33 @@ class PairFailed(PairEvent):
     hint: str
 
 
+class MirrorMade(PairEvent):
+    """The mirror did not exist and was made, since it was not known to have existed."""
+
+    name = "mirror_made"
+
+    mirror: str
+
+
+class MirrorNotRemembered(PairEvent):
+    """That the mirror exists cannot be recorded outside of it: if it is missing, it is made anew, not refused."""
+
+    name = "mirror_not_remembered"
+    level = "warning"
+
+    mirror: str
+    error: str
+
+
+class HistoryBegunAnew(PairEvent):
+    """Counting begins anew: what was kept under the pair's name, or in its mirror, belongs to another pair."""
+
+    name = "history_begun_anew"
+    level = "warning"
+
+    reason: str
+
+
 class PairFinished(PairEvent):
     """The pair's part of the cycle ended, in whatever way."""
 

@@ -46,6 +46,9 @@ class Remarks(NamedTuple):
     failing: tuple[Failing, ...] = ()
 
 
+NO_REMARKS = Remarks()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairHistory:
     """Everything kept of a pair's past cycles; all zero before the first."""

@@ -1,16 +1,19 @@
 """Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `adapters/copier.py`."""
 
+import errno
 import os
 from contextlib import suppress
 
 from job.files.attributes import REFUSED
 from job.files.trail import single
 
+_UNSYNCABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
 
-def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) -> None:
+
+def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *, synced: bool = False) -> None:
     """Write `content` under `name` in the open folder: readers see the old file or the new one, never a part.
 
-    Survives a crash of the program; for a power cut the caller syncs. Raises `OSError`, leaving the old file.
+    Survives a crash of the program; a power cut only if it is to be `synced`. Raises `OSError`, leaving the old file.
     """
     temp = b"." + single(name) + b"." + os.urandom(4).hex().encode()
     descriptor = os.open(
@@ -20,6 +23,8 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
         try:
             write_all(descriptor, content)
             _give_mode(descriptor, mode)
+            if synced:
+                _sync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -27,6 +32,17 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600) ->
         with suppress(OSError):
             os.unlink(temp, dir_fd=folder)
         raise
+    if synced:
+        _sync(folder)
+
+
+def _sync(descriptor: int) -> None:
+    # Where it cannot be synced, it is written at once, or not kept over a power cut whatever is called.
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
 
 
 def _give_mode(descriptor: int, mode: int) -> None:

@@ -32,6 +32,16 @@ def open_ours(name: bytes, parent: int | None = None) -> int:
     return folder
 
 
+def described(name: bytes, parent: int) -> str:
+    """Say what has a name in an open folder, and whose it is: `a file of user 1000`. Raises nothing."""
+    try:
+        seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        return f"something that cannot be looked at ({error.strerror})"
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link"}
+    return f"{kinds.get(stat.S_IFMT(seen.st_mode), 'a special file')} of user {seen.st_uid}"
+
+
 def scratch_folder(environ: Mapping[str, str]) -> tuple[str, int]:
     """Give, open, a folder of ours for large files without a name; they are made where SQLite would make them.
 

@@ -6,12 +6,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
 
-from job.core.entry import STATE_FOLDER
+from job.core.entry import STATE_FOLDER, printable
 from job.files.durable import fsync_folder
+from job.files.private import described
 from job.files.trail import open_folder, single
 
 VERSIONS = b"versions"
 _PRIVATE = 0o700
+
+
+class InTheWayError(NotADirectoryError):
+    """Something else has the name of a folder of ours."""
+
+    def __init__(self, name: bytes, parent: int) -> None:
+        what = described(name, parent)
+        shown = printable(name)
+        super().__init__(
+            errno.ENOTDIR,
+            f"Truecopy keeps older contents in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, "
+            f"but {shown} there is {what}, not a folder: move it away",
+        )
+
+    def __str__(self) -> str:
+        """Give the sentence alone."""
+        return self.strerror or ""
 
 
 def remove_empty(name: bytes, folder: int) -> bool:
@@ -56,7 +74,12 @@ def _made(name: bytes, parent: int) -> int:
     with suppress(FileExistsError):
         os.mkdir(single(name), _PRIVATE, dir_fd=parent)
         fsync_folder(parent)
-    return open_folder(name, parent)
+    try:
+        return open_folder(name, parent)
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise InTheWayError(name, parent) from error
+        raise
 
 
 def _is_there(name: bytes, folder: int) -> bool:

@@ -15,7 +15,10 @@ from job.core.events import (
     Event,
     FileFailed,
     FoldersUnchanged,
+    HistoryBegunAnew,
     LeaseTakenOver,
+    MirrorMade,
+    MirrorNotRemembered,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -26,6 +29,7 @@ from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, 
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import MirrorUnmountedError, MountMissingError, Unlisted
+from job.files.pair_records import PairRecords
 from job.tasks import gate, overlap
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
@@ -74,6 +78,8 @@ class CycleWork:
     """How many processes may work where the configuration does not say."""
     left_out: tuple[Pair, ...] = ()
     """Pairs of the configuration that are not backed up in this cycle; a mirror shared with one of them is refused."""
+    records: PairRecords = field(default_factory=PairRecords)
+    """What is known of pairs outside their mirrors."""
 
 
 @dataclass(slots=True)
@@ -105,7 +111,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    means = _Means(config.state_dir, cycle.lay_out, cycle.wall)
+    means = _Means(config.state_dir, cycle.lay_out, cycle.wall, cycle.records)
     result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), means, refusal), ledger)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
@@ -127,6 +133,7 @@ class _Means(NamedTuple):
     state_dir: str | None
     lay_out: LayOut
     wall: Wall
+    records: PairRecords
 
 
 def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result:
@@ -163,11 +170,22 @@ def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result
 def _work(work: Assignment, means: _Means, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with gate.enter(work.pair, means.state_dir, work.now_ns() / 1e9, work.stop) as roots:
-        if roots.lease is not None and roots.lease.left_by:
-            work.emit(LeaseTakenOver(cycle_id=work.cycle_id, pair=work.pair.name, left_by=roots.lease.left_by))
+    with gate.enter(work.pair, means.state_dir, work.now_ns() / 1e9, work.stop, means.records) as roots:
+        _tell_entered(roots, work)
         means.wall.put_up(roots.source, roots.mirror, roots.state)
         _mirror(work, roots, means.lay_out)
+
+
+def _tell_entered(roots: gate.Roots, work: Assignment) -> None:
+    about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+    if roots.made:
+        work.emit(MirrorMade(**about, mirror=work.pair.dest))
+    if roots.begun_anew:
+        work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
+    if roots.not_remembered:
+        work.emit(MirrorNotRemembered(**about, mirror=work.pair.dest, error=roots.not_remembered))
+    if roots.lease is not None and roots.lease.left_by:
+        work.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
 def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:

@@ -1,5 +1,6 @@
 """The gate: every doubt about a pair is settled before anything is written (design 3.1; invariants 5 and 6)."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,17 @@ from job.core.wording import counted
 from job.errors import Refused
 from job.files import lock
 from job.files.atomic import replace_file
-from job.files.crowd import names_in
+from job.files.crowd import has_name
 from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
+from job.files.identity_file import DamagedIdentityError
 from job.files.listing import Glance
-from job.files.private import open_ours
-from job.files.trail import open_root, single
-from job.tasks import overlap
+from job.files.pair_records import PairRecords, make_folders
+from job.files.private import described, open_ours
+from job.files.state_place import state_place
+from job.files.trail import identity, open_folder, single
+from job.files.trusted_path import UntrustedPath, open_trusted_folder
+from job.tasks import first_use, overlap, ownership
 
 if TYPE_CHECKING:
     from job.files.lease import Lease
@@ -48,53 +53,112 @@ class Roots:
     """Where other machines may reach the mirror."""
     systems: Sequence[FileSystem] = ()
     """The file systems of the mirror, the root's first; looked up before the wall is put up around the work."""
+    made: bool = False
+    """Whether the mirror did not exist and was made."""
+    not_remembered: str = ""
+    """Why it cannot be recorded that the mirror exists; said once in a process."""
+    begun_anew: str = ""
+    """Why the pair begins with a new state although its name had one."""
+
+
+_NOTHING_KNOWN = PairRecords()
 
 
 @contextmanager
-def open_roots(pair: Pair, state_dir: str | None) -> Iterator[tuple[int, int]]:
-    """Open source and mirror and see that nothing lies in anything else, or raise `Refused`. Nothing is written."""
+def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHING_KNOWN) -> Iterator[tuple[int, int]]:
+    """Open source and mirror and see that nothing lies in anything else, or raise `Refused`. Nothing is written.
+
+    An empty folder stands for a mirror that the next cycle makes.
+    """
     with ExitStack() as doors:
         source = _open(doors, pair.source, _SOURCE)
-        mirror = _open(doors, pair.dest, _MIRROR)
-        overlap.check_roots(pair, source, mirror)
-        if state_dir is not None:
-            with _state_must_do(pair, state_dir):
-                overlap.check_state(pair, state_dir, (source, mirror))
+        check_complete(pair, source)
+        if first_use.is_missing(pair):
+            first_use.check(pair, state_dir, records)
+            mirror = first_use.stand_in(doors)
+        else:
+            mirror = _open(doors, pair.dest, _MIRROR)
+        _check_roots(pair, state_dir, source, mirror)
         yield source, mirror
+
+
+def _check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) -> None:
+    overlap.check_roots(pair, source, mirror)
+    if state_dir is not None:
+        with _state_must_do(pair, state_dir):
+            overlap.check_state(pair, state_dir, (source, mirror))
+    if pair.mirror_check == "awake":
+        ownership.check_mirror(pair, mirror)
 
 
 @contextmanager
 def enter(
-    pair: Pair, state_dir: str | None, started: float, stop: Callable[[], bool] = lambda: False
+    pair: Pair,
+    state_dir: str | None,
+    started: float,
+    stop: Callable[[], bool] = lambda: False,
+    records: PairRecords = _NOTHING_KNOWN,
 ) -> Iterator[Roots]:
     """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder.
 
-    Raises `Stopped` if it is to end while a lease is watched that was left.
+    A mirror that is used for the first time is made. Raises `Stopped` if it is to end while a lease is watched that
+    was left.
     """
     with ExitStack() as doors:
-        source, mirror = doors.enter_context(open_roots(pair, state_dir))
+        source = _open(doors, pair.source, _SOURCE)
+        check_complete(pair, source)
+        mirror, made = _open_or_make(doors, pair, state_dir, source, records)
+        _check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
         with _state_must_do(pair, state_dir):
-            state = _open_state(doors, pair, state_dir, mirror)
+            state, begun_anew = _open_state(doors, pair, state_dir, mirror, records)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
-            lease = None
-            # A mirror that may sleep is not written to just to say that we are here.
-            if pair.mirror_check == "awake" and others_may_reach(mirror):
+        home = _settle(doors, pair, state_dir, (mirror, state))
+        lease = None
+        # A mirror that may sleep is not written to just to say that we are here.
+        if pair.mirror_check == "awake" and others_may_reach(mirror):
+            with _state_must_do(pair, None):
                 from job.files.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
-                home = _lease_home(doors, pair, (mirror, state), started, inside=state_dir is None)
+                if state_dir is not None:
+                    doors.callback(os.close, lock.hold(home, home, pair.name, started))
                 lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
-        yield Roots(source, mirror, state, lease, file_systems(mirror))
+        not_remembered = records.why_not_remembered(pair.name, pair.source, pair.dest)
+        systems = file_systems(mirror)
+        yield Roots(source, mirror, state, lease, systems, made, not_remembered, begun_anew)
 
 
-def _lease_home(doors: ExitStack, pair: Pair, roots: tuple[int, int], started: float, *, inside: bool) -> int:
-    """Give the state folder that is inside the mirror, for all who reach that, locked."""
-    mirror, state = roots
-    if inside:
+def _open_or_make(
+    doors: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
+) -> tuple[int, bool]:
+    if not first_use.is_missing(pair):
+        return _open(doors, pair.dest, _MIRROR), False
+    first_use.check(pair, state_dir, records)
+    mirror = first_use.make(pair, state_dir, source)
+    doors.callback(os.close, mirror)
+    return mirror, True
+
+
+def _settle(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int]) -> int:
+    """See that a locked mirror is this pair's, and record it; give the open state folder that is in the mirror."""
+    mirror, state = opened
+    if state_dir is None:
+        with _state_must_do(pair, None):
+            ownership.settle_mirror(pair, state)
         return state
-    home = _make_and_open(STATE_FOLDER, mirror)
-    doors.callback(os.close, home)
-    doors.callback(os.close, lock.hold(home, home, pair.name, started))
+    with _state_must_do(pair, state_dir):
+        recorded = ownership.check_state(pair, state)
+    if pair.mirror_check == "asleep" and recorded is not None and recorded.mirror_root == identity(mirror):
+        return state  # it was seen to be this pair's, and may sleep on
+    before = os.fstat(mirror)
+    with _state_must_do(pair, None):
+        home = _make_and_open(STATE_FOLDER, mirror)
+        doors.callback(os.close, home)
+        found = ownership.settle_mirror(pair, home)
+    if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
+        ownership.keep_times(mirror, before)
+    with _state_must_do(pair, state_dir):
+        ownership.settle_state(state, recorded, mirror, found)
     return home
 
 
@@ -119,13 +183,16 @@ _MIRROR = _Side(
     Refusal.MIRROR_MISSING,
     Refusal.MIRROR_NOT_A_FOLDER,
     Refusal.MIRROR_NOT_WRITABLE,
-    "Check that its disk is mounted; if the path is right and new, make the folder yourself, once.",
+    "Check that its disk is mounted and the path is right.",
 )
 
 
 def _open(doors: ExitStack, path: str, side: _Side) -> int:
     try:
-        descriptor = open_root(path)
+        descriptor = open_trusted_folder(path)
+    except UntrustedPath as error:
+        message = f"the {side.noun} {path} is not used: {error.strerror}"
+        raise Refused(Refusal.UNTRUSTED_LINK, message, hint=error.hint) from None
     except FileNotFoundError:
         raise Refused(side.missing, f"the {side.noun} {path} does not exist", hint=side.hint) from None
     except NotADirectoryError:
@@ -170,10 +237,14 @@ def _looks_unmounted(mirror: int) -> bool:
 
 @contextmanager
 def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
+    """Refuse the pair for what goes wrong with its state folder; without a `state_dir`, with that in the mirror."""
+    place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
     try:
         yield
+    except UntrustedPath as error:
+        message = f"the state folder {place} is not used: {error.strerror}"
+        raise Refused(Refusal.UNTRUSTED_LINK, message, hint=error.hint) from error
     except OSError as error:
-        place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
         raise Refused(
             Refusal.STATE_UNUSABLE,
             f"the state folder {place} cannot be used: {reason_text(error)}",
@@ -181,23 +252,39 @@ def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
         ) from error
 
 
-def _open_state(doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int) -> int:
+def _open_state(
+    doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int, records: PairRecords
+) -> tuple[int, str]:
+    """Open the state folder; also say why it is a new one although the pair's name had one."""
+    begun_anew = ""
     if state_dir is None:
         parent, name = mirror, STATE_FOLDER
     else:
-        os.makedirs(state_dir, mode=0o700, exist_ok=True)
-        parent, name = open_root(state_dir), os.fsencode(pair.name)
+        parent = make_folders(state_dir, records.sources or (pair.source,), records.mirrors or (pair.dest,))
         doors.callback(os.close, parent)
+        try:
+            place = state_place(state_dir, pair)
+        except DamagedIdentityError as error:
+            raise ownership.unusable_state(pair, error) from None
+        name = os.fsencode(place.name)
+        if place.taken_by is not None and not has_name(parent, name):
+            theirs = f"{place.taken_by.source.written} -> {place.taken_by.mirror.written}"
+            begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)
     _explain(state, pair)
-    return state
+    return state, begun_anew
 
 
 def _make_and_open(name: bytes, parent: int) -> int:
     with suppress(FileExistsError):
         _make(name, parent)
-    folder = open_ours(single(name), parent)
+    try:
+        folder = open_ours(single(name), parent)
+    except NotADirectoryError:
+        raise NotADirectoryError(
+            errno.ENOTDIR, f"it is {described(name, parent)}, not a folder; move it away"
+        ) from None
     mode = stat.S_IMODE(os.fstat(folder).st_mode)
     if mode & _OTHERS_MAY_WRITE:
         with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
@@ -223,6 +310,43 @@ def _explain(state: int, pair: Pair) -> None:
         replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))
 
 
+def check_complete(pair: Pair, source: int) -> None:
+    """Refuse a source that lacks what `must_exist` names; no link is followed on the way. Raises `Refused`."""
+    for path in pair.must_exist:
+        try:
+            lacks = not _exists(os.fsencode(path), source)
+        except OSError as error:
+            raise Refused(
+                Refusal.SOURCE_UNREADABLE,
+                f"{path} in the source {pair.source}, which must exist, cannot be looked at: {error.strerror}",
+                hint="Give this user the right to read it; the mirror was left alone.",
+            ) from None
+        if lacks:
+            raise Refused(
+                Refusal.SOURCE_INCOMPLETE,
+                f"the source {pair.source} lacks {path}, which must exist",
+                hint="Check that its disk is mounted; if that is gone for good, remove it from must_exist.",
+            )
+
+
+def _exists(path: bytes, root: int) -> bool:
+    *above, name = [part for part in path.split(b"/") if part not in {b"", b"."}]
+    with ExitStack() as doors:
+        folder = root
+        try:
+            for part in above:
+                folder = open_folder(part, folder)
+                doors.callback(os.close, folder)
+            os.stat(single(name), dir_fd=folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link on the way
+                return False
+            raise
+    return True
+
+
 class Listed(Protocol):
     """What the check of the source needs."""
 
@@ -234,7 +358,8 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
     """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
     Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
-    if anything is in the mirror. Raises `Refused` (invariant 5).
+    if anything is in the mirror. A source that never had an entry is refused, too, unless that is allowed.
+    Raises `Refused` (invariant 5).
     """
     try:
         seen = source.glance(b"")
@@ -244,20 +369,18 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
             f"the source {pair.source} cannot be listed: {reason_text(error)}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    is_empty = not seen.entries and NO_CONTENT.issuperset(seen.folders)
-    if is_empty and (known or _holds_content(mirror)):
+    if seen.entries or not NO_CONTENT.issuperset(seen.folders):
+        return seen
+    if known or first_use.holds_content(mirror):
         files = counted(known, "file of it is", "files of it are") if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
             f"the source {pair.source} is empty, but {files} in the mirror",
             hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
         )
+    if not pair.allow_empty:
+        raise first_use.never_had_entry(pair)
     return seen
-
-
-def _holds_content(mirror: int) -> bool:
-    """Tell whether anything is in an open mirror, but for what file systems and programs make for themselves."""
-    return any(name not in NO_CONTENT for names in names_in(mirror) for name in names)
 
 
 def check_still_there(seen: Glance, entries: int, folders: int, pair: Pair) -> None:

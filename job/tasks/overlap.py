@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from job.core.config.effective import Pair
+from job.core.entry import STATE_FOLDER
 from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import mounts
-from job.files.trail import Identity, identity, open_root
+from job.files.identity_file import DamagedIdentityError, read_identity
+from job.files.private import open_ours
+from job.files.trail import Identity, identity
+from job.files.trusted_path import open_trusted_folder, open_trusted_parent
 
 _HINT = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
 
@@ -25,6 +29,45 @@ def check_roots(pair: Pair, source: int, mirror: int) -> None:
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=_HINT)
     if mounts.shows(mirror, source):
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=_HINT)
+
+
+def check_new_mirror(pair: Pair, source: int, above: int) -> None:
+    """Refuse to make a mirror in a folder that is, or lies in, the source or another mirror."""
+    if identity(source) in {identity(above), *_ancestors(above)} or mounts.is_within(above, source):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
+    if other := _mirror_around(above):
+        raise Refused(
+            Refusal.OVERLAP,
+            f"the mirror {pair.dest} lies in a folder that is the mirror of {other}",
+            hint=f"Write another path. If that folder is no mirror any more, move its {STATE_FOLDER.decode()} away.",
+        )
+
+
+def _mirror_around(folder: int) -> str:
+    """Give the source of the mirror that an open folder is, or lies in; empty if there is none."""
+    seen: set[Identity] = set()
+    current = os.dup(folder)
+    try:
+        while identity(current) not in seen:
+            seen.add(identity(current))
+            try:
+                state = open_ours(STATE_FOLDER, current)
+                try:
+                    found = read_identity(state)
+                finally:
+                    os.close(state)
+            except (OSError, DamagedIdentityError):
+                found = None
+            if found is not None:
+                return found.source.written
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = above
+    except PermissionError:
+        return ""
+    finally:
+        os.close(current)
+    return ""
 
 
 def _ancestors(folder: int) -> set[Identity]:
@@ -71,7 +114,7 @@ def lies_in(path: str, root: str) -> bool:
     """
     with ExitStack() as doors:
         try:
-            outer = open_root(root)
+            outer = open_trusted_folder(root)
             doors.callback(os.close, outer)
             inner = _open_nearest(path)
             doors.callback(os.close, inner)
@@ -83,7 +126,7 @@ def lies_in(path: str, root: str) -> bool:
 def _open_nearest(path: str) -> int:
     while True:
         try:
-            return open_root(path or ".")
+            return open_trusted_folder(path or ".")
         except OSError:
             above = os.path.dirname(path)
             if above == path:
@@ -99,19 +142,43 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
     found: dict[str, Refused] = {}
     with ExitStack() as doors:
         opened: list[tuple[Pair, int]] = []
+        missing: list[Pair] = []
         for pair in pairs:
             try:
-                mirror = open_root(pair.dest)
+                mirror = open_trusted_folder(pair.dest)
+            except FileNotFoundError:
+                missing.append(pair)
+                continue
             except (OSError, ValueError):
                 continue
             doors.callback(os.close, mirror)
             for other, theirs in opened:
                 if identity(mirror) == identity(theirs) or _nested(mirror, theirs):
-                    for one, two in ((pair, other), (other, pair)):
-                        message = f"the mirrors of {one.name} and {two.name} overlap: {one.dest} and {two.dest}"
-                        found[one.name] = Refused(Refusal.OVERLAP, message, hint="Give each pair a mirror of its own.")
+                    _note_conflict(found, pair, other)
             opened.append((pair, mirror))
+        for pair in missing:
+            for other in _mirrors_above(pair, opened):
+                _note_conflict(found, pair, other)
     return found
+
+
+def _note_conflict(found: dict[str, Refused], pair: Pair, other: Pair) -> None:
+    for one, two in ((pair, other), (other, pair)):
+        message = f"the mirrors of {one.name} and {two.name} overlap: {one.dest} and {two.dest}"
+        found[one.name] = Refused(Refusal.OVERLAP, message, hint="Give each pair a mirror of its own.")
+
+
+def _mirrors_above(missing: Pair, opened: Sequence[tuple[Pair, int]]) -> list[Pair]:
+    """Find the pairs in whose mirrors a missing mirror would be made."""
+    try:
+        above, _ = open_trusted_parent(missing.dest)
+    except (OSError, ValueError):
+        return []
+    try:
+        around = {identity(above), *_ancestors(above)}
+        return [pair for pair, mirror in opened if identity(mirror) in around or mounts.is_within(above, mirror)]
+    finally:
+        os.close(above)
 
 
 def _nested(one: int, two: int) -> bool:

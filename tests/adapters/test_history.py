@@ -15,7 +15,7 @@ from job.adapters.history import FILE_NAME, History
 from job.core.events import PairFinished
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
-from job.core.totals import PairHistory, counts_of, tally_of
+from job.core.totals import Failing, PairHistory, Remarks, Trouble, counts_of, tally_of
 
 COPIED = {("files_copied_total", ""): 3, ("files_failed_total", "permission"): 1}
 
@@ -65,6 +65,7 @@ def test_what_was_added_is_read_back(history: History, told: Told) -> None:
         duration_seconds=2.5,
         last_attempt_timestamp_seconds=1000.0,
         last_success_timestamp_seconds=1000.0,
+        result_since_timestamp_seconds=1000.0,
     )
     assert told.sentences == []
 
@@ -326,3 +327,75 @@ def test_a_tally_comes_back_from_its_counts(
     )
 
     assert tally_of(counts_of(tally), folders=7) == tally
+
+
+REFUSED = Remarks(trouble=Trouble("pair_refused", "source_empty", "it is empty", "mount it"))
+
+
+def test_why_the_last_cycle_did_not_get_through_is_kept_until_one_does(history: History) -> None:
+    failing = (Failing(b"a \xff\n", "permission", "Permission denied"),)
+
+    history.add(finished(Result.REFUSED, at=10.0), {}, REFUSED)
+    first = history.read()
+    history.add(finished(Result.REFUSED, at=20.0), {}, REFUSED)
+    second = history.read()
+    history.add(finished(Result.PARTIAL, at=30.0), {}, Remarks(failing=failing))
+    third = history.read()
+    history.add(finished(Result.SUCCESS, at=40.0), {})
+
+    assert (first.trouble, first.result_since_timestamp_seconds) == (REFUSED.trouble, 10.0)
+    assert (second.trouble, second.result_since_timestamp_seconds) == (REFUSED.trouble, 10.0)
+    assert (third.trouble, third.failing, third.result_since_timestamp_seconds) == (None, failing, 30.0)
+    assert (history.read().trouble, history.read().failing) == (None, ())
+
+
+def test_a_history_from_before_there_were_remarks_goes_on(history: History, tmp_path: Path, told: Told) -> None:
+    history.add(finished(), COPIED)
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("DROP TABLE details")
+    database.close()
+
+    old = history.read()
+    history.add(finished(Result.REFUSED, at=2000.0), COPIED, REFUSED)
+
+    assert (old.counts, old.trouble, old.result_since_timestamp_seconds) == (COPIED, None, 0.0)
+    assert history.read().counts == {key: 2 * count for key, count in COPIED.items()}
+    assert history.read().trouble == REFUSED.trouble
+    assert told.sentences == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "7", '["one"]', "[[1, 2]]", '"x"', "null"])
+def test_remarks_that_cannot_be_read_are_left_out(history: History, tmp_path: Path, text: str) -> None:
+    history.add(finished(Result.REFUSED), COPIED, REFUSED)
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("UPDATE details SET value = ?", (text,))
+    database.close()
+
+    read = history.read()
+
+    assert (read.counts, read.result) == (COPIED, Result.REFUSED)
+
+
+def test_what_happens_while_the_state_folder_is_gone_is_kept_elsewhere_and_added_up(tmp_path: Path, told: Told) -> None:
+    state, spare = tmp_path / "state", tmp_path / "spare"
+
+    def elsewhere(*, make: bool) -> int:
+        if make:
+            spare.mkdir(exist_ok=True)
+        return os.open(spare, os.O_RDONLY)
+
+    history = History(str(state), failed=told, spare=elsewhere)
+    assert history.add(finished(Result.REFUSED, at=10.0), {("pairs_refused_total", "mirror_missing"): 1}, REFUSED)
+    assert history.read().counts == {("pairs_refused_total", "mirror_missing"): 1}
+    assert history.read().trouble == REFUSED.trouble
+    state.mkdir()
+    assert history.add(finished(at=20.0), COPIED)
+    state.rename(tmp_path / "gone")
+    assert history.add(finished(Result.REFUSED, at=30.0), {("pairs_refused_total", "mirror_missing"): 2}, REFUSED)
+    (tmp_path / "gone").rename(state)
+
+    read = history.read()
+
+    assert read.counts == {**COPIED, ("pairs_refused_total", "mirror_missing"): 3}
+    assert (read.result, read.last_success_timestamp_seconds) == (Result.REFUSED, 20.0)
+    assert told.sentences == []

@@ -29,6 +29,7 @@ from job.core.events import (
     FileFailed,
     NextCycleDue,
     OutputFailed,
+    PairFailed,
     PairFinished,
     PairRefused,
     RunDisabled,
@@ -36,7 +37,7 @@ from job.core.events import (
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
 from job.core.series import EVERY_SERIES, OUTPUTS
 from job.core.tally import Tally
-from job.core.totals import PairHistory
+from job.core.totals import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Trouble
 
 TALLY = Tally(
     copied=2,
@@ -59,11 +60,12 @@ class Memory:
     def read(self) -> PairHistory:
         return self.kept if self.mounted else PairHistory()
 
-    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int]) -> bool:
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
         if not self.mounted:
             return False
         moment = finished.finished_timestamp_seconds
         success = moment if finished.result is Result.SUCCESS else self.kept.last_success_timestamp_seconds
+        goes_on = self.kept.result is finished.result
         self.kept = PairHistory(
             counts=Counter(self.kept.counts) + Counter(deltas),
             result=finished.result,
@@ -71,6 +73,9 @@ class Memory:
             duration_seconds=finished.duration_seconds,
             last_attempt_timestamp_seconds=moment,
             last_success_timestamp_seconds=success,
+            trouble=remarks.trouble,
+            failing=remarks.failing,
+            result_since_timestamp_seconds=self.kept.result_since_timestamp_seconds if goes_on else moment,
         )
         return True
 
@@ -105,6 +110,7 @@ def test_the_fake_history_does_what_the_real_one_does(make: Callable[[Path], Pai
         duration_seconds=2.5,
         last_attempt_timestamp_seconds=20.0,
         last_success_timestamp_seconds=10.0,
+        result_since_timestamp_seconds=20.0,
     )
 
 
@@ -198,6 +204,31 @@ def test_a_finished_pair_is_kept_and_counted_once(metrics: Metrics, memory: Memo
     assert value(metrics, "last_attempt_timestamp_seconds", pair="music") == 1000
     assert value(metrics, "last_success_timestamp_seconds", pair="music") == 0
     assert value(metrics, "cycle_in_progress") == 0
+
+
+def test_why_a_pair_did_not_get_through_and_the_first_that_failed_are_kept_for_that_cycle_only(
+    metrics: Metrics, memory: Memory
+) -> None:
+    about = {"cycle_id": "c1", "pair": "music"}
+    metrics(PairRefused(**about, reason=Refusal.SOURCE_EMPTY, error="it is empty", hint="mount it"))
+    metrics(finished(Result.REFUSED))
+    refused = memory.kept
+    for number in range(MOST_FAILING + 1):
+        path = b"%d" % number
+        metrics(FileFailed(**about, path=path, kind=Kind.FILE, reason=Failure.PERMISSION, error="Permission denied"))
+    metrics(finished(Result.PARTIAL))
+    partial = memory.kept
+    metrics(PairFailed(**about, error="it went away", hint="look"))
+    metrics(finished(Result.FAILED))
+    failed = memory.kept
+    metrics(finished(Result.SUCCESS))
+
+    assert refused.trouble == Trouble("pair_refused", "source_empty", "it is empty", "mount it")
+    assert partial.trouble is None
+    assert [each.path for each in partial.failing] == [b"%d" % number for number in range(MOST_FAILING)]
+    assert partial.failing[0] == Failing(b"0", "permission", "Permission denied")
+    assert (failed.trouble, failed.failing) == (Trouble("pair_failed", "", "it went away", "look"), ())
+    assert (memory.kept.trouble, memory.kept.failing) == (None, ())
 
 
 def test_only_a_success_moves_the_last_success(metrics: Metrics) -> None:

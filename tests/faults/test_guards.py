@@ -82,9 +82,10 @@ def test_an_empty_source_of_which_files_are_known_is_refused_and_the_mirror_left
     assert rig.mirrored == before
 
 
-def test_an_empty_source_that_was_always_empty_is_mirrored(rig: Rig) -> None:
+def test_an_empty_source_that_was_always_empty_is_mirrored_where_that_is_allowed(rig: Rig) -> None:
     remove(rig.source)
     rig.source.mkdir()
+    rig.configure(allow_empty=True)
 
     done, again = rig.once(), rig.once()
 
@@ -108,7 +109,8 @@ def test_a_source_that_is_not_mounted_any_more_is_refused(rig: Rig) -> None:
     assert (rig.mirror / "file").read_text() == "on the disk"
 
 
-def test_a_missing_mirror_is_refused_and_never_made(rig: Rig) -> None:
+def test_a_known_mirror_that_is_missing_is_refused_and_never_made(rig: Rig) -> None:
+    assert rig.once().code == 0
     remove(rig.mirror)
 
     done = rig.once()
@@ -232,16 +234,18 @@ def test_one_bad_pair_does_not_keep_the_other_from_being_copied(rig: Rig) -> Non
     assert rig.metric("last_success_timestamp_seconds", pair="good") > 0
 
 
-def test_with_a_state_dir_the_mirror_holds_nothing_but_the_mirror(rig: Rig) -> None:
+def test_with_a_state_dir_the_mirror_holds_nothing_but_its_identity_besides(rig: Rig) -> None:
     state = rig.base / "not there yet" / "state"
     rig.configure(state_dir=str(state))
 
     done = rig.once()
 
     assert done.code == 0
-    assert {path.name for path in rig.mirror.iterdir()} == {"file", "folder"}
+    assert {path.name for path in rig.mirror.iterdir()} == {".truecopy", "file", "folder"}
+    assert {path.name for path in rig.state.iterdir()} == {"identity.json"}
     assert {path.name for path in (state / "source").iterdir()} == {
         "README.txt",
+        "identity.json",
         "history.sqlite3",
         "index.sqlite3",
         "mirror.json",

@@ -44,9 +44,14 @@ def a_file(path: Path) -> None:
     path.touch()
 
 
+def a_known_mirror_gone(shop: Workshop) -> None:
+    shop.records.remember("music", str(shop.source), str(shop.mirror))
+    shop.mirror.rmdir()
+
+
 SPOILED: list[tuple[str, Spoil, Refusal]] = [
     ("source gone", lambda shop: shop.source.rmdir(), Refusal.SOURCE_MISSING),
-    ("mirror gone", lambda shop: shop.mirror.rmdir(), Refusal.MIRROR_MISSING),
+    ("mirror gone", a_known_mirror_gone, Refusal.MIRROR_MISSING),
     ("source a file", lambda shop: a_file(shop.source), Refusal.SOURCE_NOT_A_FOLDER),
     ("mirror a file", lambda shop: a_file(shop.mirror), Refusal.MIRROR_NOT_A_FOLDER),
     ("one folder", a_link_to_the_source, Refusal.OVERLAP),
@@ -130,7 +135,8 @@ def test_the_state_may_lie_elsewhere(shop: Workshop) -> None:
 
     assert told.result is Result.SUCCESS
     assert (shop.base / "deep/state/music/index.sqlite3").exists()
-    assert [path.name for path in shop.mirror.iterdir()] == ["file"]
+    assert {path.name for path in shop.mirror.iterdir()} == {".truecopy", "file"}
+    assert [path.name for path in shop.state.iterdir()] == ["identity.json"]
 
 
 def test_strange_bytes_in_paths_do_not_keep_the_note_from_being_written(shop: Workshop) -> None:

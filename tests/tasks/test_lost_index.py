@@ -78,6 +78,7 @@ def test_an_empty_source_is_refused_although_the_index_knows_nothing_any_more(
 
 
 def test_an_empty_source_and_a_mirror_that_holds_nothing_but_our_state_is_no_alarm(shop: Workshop) -> None:
+    shop.options["allow_empty"] = True
     shop.cycle()
     index_of(shop).unlink()
 

@@ -22,6 +22,7 @@ from job.core.events import BatchCommitted, CycleStarted, Event, FileCopied, Fil
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.core.tally import Tally
+from job.files.pair_records import PairRecords
 from job.tasks import gate
 from job.tasks.backup import CycleWork, LayOut, run_cycle
 from job.tasks.bench import Assignment, Bench, Memory, Sync
@@ -78,6 +79,8 @@ class Workshop:
     options: dict[str, Any] = field(default_factory=dict)
     ahead_ns: int = HOUR_NS
     verbose: bool = False
+    records: PairRecords = field(default_factory=lambda: PairRecords(os.environ["XDG_STATE_HOME"] + "/workshop"))
+    """What is known of pairs outside their mirrors."""
     brief: Callable[[Crew], object] = bool
     """What a crew is put through before anybody is in it."""
 
@@ -115,7 +118,15 @@ class Workshop:
         A bench of the test's own is one process's: what is broken or listened to in it, no worker would have.
         """
         told = Told()
-        work = CycleWork("cycle", told.events.append, stop, self.now_ns, lay_out or self._lay_out, verbose=self.verbose)
+        work = CycleWork(
+            "cycle",
+            told.events.append,
+            stop,
+            self.now_ns,
+            lay_out or self._lay_out,
+            verbose=self.verbose,
+            records=self.records,
+        )
         told.result = run_cycle(replace(self.config, workers=1) if lay_out else self.config, work)
         return told
 

@@ -29,6 +29,9 @@ class Pair:
     source: str
     dest: str
     exclude: tuple[str, ...]
+    allow_empty: bool
+    must_exist: tuple[str, ...]
+    """Paths below the source."""
     checksum: Checksum
     compare: Compare
     verify_copies: VerifyCopies

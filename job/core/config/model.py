@@ -61,6 +61,8 @@ Seconds = Annotated[
 ]
 Patterns = tuple[Annotated[str, AfterValidator(values.pattern), Words("gitignore pattern")], ...]
 
+PathsInSource = tuple[Annotated[str, AfterValidator(values.path_in_source), Words("path in the source")], ...]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
@@ -113,6 +115,10 @@ class CopyOptions(_Section):
 
     exclude: Patterns = ()
     """Gitignore patterns, relative to the source, of what is left out. `.stfolder/` and `/lost+found/` come first."""
+    allow_empty: bool = False
+    """Take a source that never had an entry for right; if not, it is refused, as a wrong path or a missing disk is."""
+    must_exist: PathsInSource = ()
+    """Paths in the source, without links, that its disk has: if one is missing, the pair is refused."""
     checksum: Checksum = "sha256"
     """Checksum of the content: `sha256` (checked by `sha256sum`), `blake3` (fastest) or `md5` (the original's)."""
     compare: Compare = "auto"
@@ -145,8 +151,12 @@ class PairConfig(_Section):
     source: Folder
     """Folder to back up."""
     dest: Folder
-    """Folder that becomes its mirror; it must exist."""
+    """Folder that becomes its mirror; made at first use, in a folder that exists."""
     exclude: Patterns | None = None
+    """As above, for this pair."""
+    allow_empty: bool | None = None
+    """As above, for this pair."""
+    must_exist: PathsInSource | None = None
     """As above, for this pair."""
     checksum: Checksum | None = None
     """As above, for this pair."""
@@ -180,7 +190,7 @@ class WrittenConfig(CopyOptions):
     source_dirs: tuple[Folder, ...] = ()
     """Folders to back up; the n-th goes to the n-th of `dest_dirs`."""
     dest_dirs: tuple[Folder, ...] = ()
-    """Folders that become the mirrors; they must exist."""
+    """Folders that become the mirrors; each is made at first use, in a folder that exists."""
     pairs: tuple[PairConfig, ...] = ()
     """The other way to name sources and mirrors: a list of tables with `source`, `dest`, a `name` and own options."""
     log_file: Folder | None = None

@@ -43,6 +43,15 @@ def path(text: str) -> str:
     return text
 
 
+def path_in_source(text: str) -> str:
+    """Refuse what is no path below a source."""
+    parts = path(text).split("/")
+    if text.startswith("/") or ".." in parts or not any(part not in {"", "."} for part in parts):
+        msg = "not a path inside the source; write one such as 'photos' or 'photos/2024', without a leading / or .."
+        raise ValueError(msg)
+    return text
+
+
 def pattern(text: str) -> str:
     """Refuse a pattern that can never match anything; git accepts it without a word."""
     if "\0" in text:

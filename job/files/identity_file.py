@@ -1,0 +1,97 @@
+"""Which pair a folder of ours belongs to, as a small JSON file in it: `identity.json` (design 2.3).
+
+In the `.truecopy` of a mirror it says which source the mirror is of; in a folder below `state_dir`, of which pair the
+state is.
+"""
+
+import json
+import os
+from typing import Any, NamedTuple
+
+from job.files.atomic import replace_file
+from job.files.private import open_file
+
+FILE_NAME = "identity.json"
+FORMAT = 1
+_MOST_BYTES = 64 << 10
+
+
+class DamagedIdentityError(ValueError):
+    """The file exists and cannot be read as an identity, or is of a newer format; the message says which."""
+
+
+class Paths(NamedTuple):
+    """A path as the config has it and with all links resolved; one of the two is enough to know it again.
+
+    The resolved one may differ while a disk is not mounted, the written one after an edit of the config.
+    """
+
+    written: str
+    resolved: str
+
+    @classmethod
+    def of(cls, path: str) -> "Paths":
+        """Resolve a path, as far as it exists."""
+        return cls(os.path.abspath(path), os.path.realpath(path))
+
+    def matches(self, other: "Paths") -> bool:
+        """Tell whether both are one path."""
+        return self.written == other.written or self.resolved == other.resolved
+
+
+class Identity(NamedTuple):
+    """What the file says."""
+
+    mirror_id: str
+    """Random, 32 hexadecimal digits."""
+    pair: str
+    """The pair's name at that time."""
+    source: Paths
+    mirror: Paths
+    made: str
+    """RFC 3339, UTC."""
+    mirror_root: tuple[int, int] = (0, 0)
+    """Device and inode of the mirror's root when it was last seen to be this pair's; only below a `state_dir`."""
+
+
+def read_identity(folder: int) -> Identity | None:
+    """Read the identity of an open folder of ours; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
+    try:
+        descriptor = open_file(FILE_NAME, folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        content = os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        return _identity_of(json.loads(content))
+    except (TypeError, LookupError, RecursionError, UnicodeError, json.JSONDecodeError) as error:
+        raise DamagedIdentityError("it is damaged") from error
+
+
+def _identity_of(found: dict[str, Any]) -> Identity:
+    if found["format"] != FORMAT:
+        raise DamagedIdentityError(f"its format is {found['format']!r}, this Truecopy knows {FORMAT}")
+    source, mirror = (Paths(str(found[side]), str(found[f"{side}_resolved"])) for side in ("source", "mirror"))
+    device, inode = found.get("mirror_root", (0, 0))
+    return Identity(
+        str(found["mirror_id"]), str(found["pair"]), source, mirror, str(found["made"]), (int(device), int(inode))
+    )
+
+
+def write_identity(folder: int, identity: Identity) -> None:
+    """Write it so that it survives a power cut. Raises `OSError`."""
+    content: dict[str, object] = {
+        "format": FORMAT,
+        "mirror_id": identity.mirror_id,
+        "pair": identity.pair,
+        "source": identity.source.written,
+        "source_resolved": identity.source.resolved,
+        "mirror": identity.mirror.written,
+        "mirror_resolved": identity.mirror.resolved,
+        "made": identity.made,
+    }
+    if identity.mirror_root != (0, 0):
+        content["mirror_root"] = identity.mirror_root
+    replace_file(folder, FILE_NAME.encode("ascii"), json.dumps(content, indent=2).encode("ascii") + b"\n", synced=True)

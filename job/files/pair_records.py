@@ -1,0 +1,226 @@
+"""What is kept of pairs outside their mirrors: which mirrors existed, and counts while a mirror is missing.
+
+One private folder a mirror, named by a hash of the mirror's path, in `state_dir/.pairs` or, without a `state_dir`, in
+`$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it says that the mirror existed: from then on a missing one is
+refused, while an unknown one is made at first use.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import pwd
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from job.core.config.effective import Config
+from job.files.atomic import replace_file
+from job.files.private import open_file, open_ours
+from job.files.trail import single
+from job.files.trusted_path import open_trusted_place
+
+_IN_STATE_DIR = ".pairs"
+"""No pair can have this name."""
+_KNOWN = b"known.json"
+_FORMAT = 1
+_MOST_BYTES = 64 << 10
+_UNAVAILABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP}
+
+
+class Known(NamedTuple):
+    """A mirror that existed."""
+
+    source: str
+    """Of which source it was the mirror; empty if the record is damaged."""
+    since: str
+    """When it was recorded, RFC 3339 in UTC; empty if the record is damaged."""
+
+
+@dataclass(slots=True)
+class PairRecords:
+    """The records of one process."""
+
+    base: str | None = None
+    """Where they are; None if there is no place for them."""
+    why_none: str = "no place for it was given"
+    """Why there is no place."""
+    sources: Sequence[str] = ()
+    mirrors: Sequence[str] = ()
+    """All that are configured: see `make_folders`."""
+    _told: bool = field(default=False, init=False)
+
+    @classmethod
+    def of(cls, config: Config, environ: Mapping[str, str]) -> "PairRecords":
+        """Choose the place. Nothing is read or made."""
+        sources = [pair.source for pair in config.effective_pairs]
+        mirrors = [pair.dest for pair in config.effective_pairs]
+        if config.state_dir is not None:
+            return cls(os.path.join(config.state_dir, _IN_STATE_DIR), "", sources, mirrors)
+        home, why = _state_home(environ)
+        return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
+
+    def moved_to(self, other: "PairRecords") -> "PairRecords":
+        """Give the records of a new config; what was said once in this process is not said again."""
+        if self.base == other.base:
+            self.sources, self.mirrors, self.why_none = other.sources, other.mirrors, other.why_none
+            return self
+        return other
+
+    def known(self, mirror: str) -> Known | None:
+        """Tell whether a mirror existed; a damaged record says so, too. None also where no record can be had."""
+        for key in _keys(mirror):
+            try:
+                with self._folder(key) as folder:
+                    return _read(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                # A home folder of another user is like none at all; an I/O error is not.
+                if error.errno not in _UNAVAILABLE:
+                    return Known("", "")
+        return None
+
+    def remember(self, pair: str, source: str, mirror: str) -> None:
+        """Record that a mirror exists; nothing is written where that is recorded. Raises `OSError`."""
+        content = {
+            "format": _FORMAT,
+            "mirror": os.path.abspath(mirror),
+            "source": os.path.abspath(source),
+            "pair": pair,
+            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        for key in _keys(mirror):
+            with self._folder(key, make=True) as folder:
+                try:
+                    os.stat(_KNOWN, dir_fd=folder, follow_symlinks=False)
+                except FileNotFoundError:
+                    replace_file(folder, _KNOWN, json.dumps(content, indent=2).encode("ascii") + b"\n", synced=True)
+
+    def why_not_remembered(self, pair: str, source: str, mirror: str) -> str:
+        """Remember as `remember` does; if that fails, say why, once in a process, otherwise give an empty text."""
+        try:
+            self.remember(pair, source, mirror)
+        except OSError as error:
+            told, self._told = self._told, True
+            return "" if told else error.strerror or str(error)
+        return ""
+
+    def open_history(self, mirror: str, *, make: bool) -> int:
+        """Open the folder in which counts of a pair are kept while its state folder cannot be reached.
+
+        Raises `OSError`, `FileNotFoundError` where it does not exist and is not to be made.
+        """
+        with self._folder(_keys(mirror)[0], make=make) as folder:
+            return os.dup(folder)
+
+    @contextmanager
+    def _folder(self, key: str, *, make: bool = False) -> Iterator[int]:
+        if self.base is None:
+            raise PermissionError(errno.EACCES, self.why_none)
+        with ExitStack() as doors:
+            above = make_folders(self.base, self.sources, self.mirrors) if make else open_trusted_place(self.base)
+            doors.callback(os.close, above)
+            name = key.encode("ascii")
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=above)
+            folder = open_ours(name, above)
+            doors.callback(os.close, folder)
+            yield folder
+
+
+def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> int:
+    """Open a folder as a place for `dir_fd`; what is missing of its path is made, for us alone.
+
+    Nothing is made that is, or lies in or above, a mirror, or is or lies above a source: a disk that is not mounted
+    must not seem to exist. In a source, such as a home folder, only if it is not empty. Raises `OSError`.
+    """
+    missing: list[str] = []
+    at = os.path.abspath(path)
+    folder = None
+    while folder is None:
+        try:
+            folder = open_trusted_place(at)
+        except FileNotFoundError:
+            missing.append(at)
+            at = os.path.dirname(at)
+    try:
+        for each in reversed(missing):
+            _check_apart(each, sources, mirrors)
+            name = single(os.fsencode(os.path.basename(each)))
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = below
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
+    """Refuse to make one folder; raises PermissionError."""
+    for shape in (os.path.abspath, os.path.realpath):
+        mine = shape(path)
+        for other in (*sources, *mirrors):
+            theirs = shape(other)
+            common = os.path.commonpath((mine, theirs))
+            inside_a_source = other in sources and common == theirs != mine and _holds_anything(theirs)
+            if common in {mine, theirs} and not inside_a_source:
+                why = f"{path} does not exist, and is not made, since the disk of {other} may not be mounted there"
+                raise PermissionError(errno.EPERM, why)
+
+
+def _holds_anything(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as found:
+            return any(True for _ in found)
+    except OSError:
+        return False
+
+
+def _keys(mirror: str) -> list[str]:
+    """Name the folders of a mirror, by its path as it is written and with the links on the way to it resolved."""
+    written = os.path.abspath(mirror)
+    resolved = os.path.join(os.path.realpath(os.path.dirname(written)), os.path.basename(written))
+    return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, resolved))]
+
+
+def _read(folder: int) -> Known | None:
+    """Read the record in an open folder; `FileNotFoundError` if there is none."""
+    try:
+        descriptor = open_file(_KNOWN, folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return Known("", "")
+    try:
+        found = json.loads(os.read(descriptor, _MOST_BYTES))
+        return Known(str(found["source"]), str(found["since"]))
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return Known("", "")
+    finally:
+        os.close(descriptor)
+
+
+def _state_home(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Give the folder for state of the user's programs (XDG base directories), or why there is none."""
+    given = environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):
+        return given, ""
+    home = environ.get("HOME", "") or _home_by_number()
+    if not home.startswith("/") or not os.path.isdir(home):
+        return None, f"the home folder {home} does not exist" if home else "no home folder is known"
+    return os.path.join(home, ".local", "state"), ""
+
+
+def _home_by_number() -> str:
+    # Services of systemd have no HOME.
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""

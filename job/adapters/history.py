@@ -18,7 +18,7 @@ from job.core.totals import NO_REMARKS, Failing, PairHistory, Remarks, Trouble, 
 from job.files import sqlite_file
 from job.files.identity_file import Paths
 from job.files.private import open_ours
-from job.files.trusted_path import open_trusted_parent
+from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 FILE_NAME = "history.sqlite3"
 
@@ -179,7 +179,8 @@ class History:
         try:
             folder = self._open()
         except OSError as error:
-            if elsewhere is None and error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            # The refusal itself names a link that is not followed.
+            if not isinstance(error, UntrustedPath) and error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 self._failed("history", f"{self._path}: {error.strerror}")
             return elsewhere or PairHistory()
         try:

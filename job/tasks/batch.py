@@ -55,6 +55,8 @@ class Batch:
         self._open: Work | None = None
         self.tidings = Tidings(work, bench)
         self._volume: Volume | None = None
+        self._read_only: tuple[bytes | None, str] = (None, "")
+        """The folder that was asked for last, and why nothing can be written to it."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.onward = Onward()
@@ -121,6 +123,11 @@ class Batch:
 
     def why_read_only(self, path: bytes) -> str:
         """Say what in the mirror is read-only; empty if a folder was not reached by another mount than the root was."""
+        if self._read_only[0] != path:
+            self._read_only = path, self._why_read_only(path)
+        return self._read_only[1]
+
+    def _why_read_only(self, path: bytes) -> str:
         root = self._bench.mirror_root
         try:
             folder = self._trail.goto(path)

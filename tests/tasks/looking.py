@@ -25,7 +25,7 @@ def at_work(
     with gate.enter(shop.pair, None, 0.0) as roots, layout.lay_out(work, roots, Meter(work)) as bench:
 
         def recruit() -> Crew:
-            crew = worker.crew(work, roots, bench.mirror)
+            crew = worker.crew(work, roots, bench.abilities)
             brief(crew)
             return crew
 

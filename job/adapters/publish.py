@@ -107,9 +107,10 @@ class Publisher:
                 handler=_Handler(targets),
             )
         except URLError as error:
-            errors.append(str(error.reason if type(error) is URLError else error))
+            inner = error.reason if type(error) is URLError else None
+            errors.append(reason_text(inner) if isinstance(inner, OSError) else str(inner or error))
         except Exception as error:  # noqa: BLE001 - whatever a URL or an answer breaks must not end the cycle
-            errors.append(f"{type(error).__name__}: {error}")
+            errors.append(f"{type(error).__name__}: {reason_text(error)}")
 
 
 class _Without(Collector):

@@ -123,7 +123,7 @@ class Web:
         except Exception as error:  # noqa: BLE001 - whatever breaks here must be told, not shown to the client
             if environ["PATH_INFO"] not in self._broken:
                 self._broken.add(environ["PATH_INFO"])
-                self._failed("http", f"{type(error).__name__}: {error}")
+                self._failed("http", f"{type(error).__name__}: {reason_text(error)}")
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._broken.discard(environ["PATH_INFO"])
         return answer

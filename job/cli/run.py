@@ -50,7 +50,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
     Exit codes of --once: 0 everything is copied and checked, 1 failed, 2 usage or configuration, 3 some entries
     failed, 4 refused by a guard, 75 another instance is at work, 130 and 143 stopped by a signal.
 
-    Signals: SIGTERM and Ctrl-C end it in good order within 5 seconds, and so does a terminal that hangs up, unless it
+    Signals: SIGTERM and Ctrl-C end it in good order within seconds, and so does a terminal that hangs up, unless it
     runs under nohup. The service reads its configuration again on SIGHUP, and starts a cycle on SIGUSR1.
     """
     tolerate_lost_output()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from job.core.events import Event, Listener, OutputFailed
+from job.core.outcome import reason_text
 
 
 class Bus:
@@ -36,4 +37,4 @@ class Bus:
             return
         self._broken.add(id(listener))
         name = getattr(listener, "output", "listener")
-        self.failed(name, f"{type(listener).__name__}: {type(error).__name__}: {error}")
+        self.failed(name, f"{type(listener).__name__}: {type(error).__name__}: {reason_text(error)}")

@@ -20,17 +20,18 @@ def why_not(what: str, error: OSError) -> str:
 
 
 def _has(capability: int) -> bool:
-    return bool(_EFFECTIVE >> capability & 1)
+    effective = _effective()
+    return bool((_AT_START if effective is None else effective) >> capability & 1)
 
 
-def _effective() -> int:
-    """Give the capabilities of this process as bits; root in a container has few of them."""
+def _effective() -> int | None:
+    """Give the capabilities of this thread as bits, of which root in a container has few; None if /proc is closed."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
             return next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     except (OSError, StopIteration):
-        return 0 if os.geteuid() else -1
+        return None
 
 
-_EFFECTIVE = _effective()
-"""Read at once: behind the wall around a cycle's work nothing in /proc can be."""
+_AT_START = _effective() or 0
+"""Behind the wall around a cycle's work nothing in /proc can be read."""

@@ -195,7 +195,7 @@ def test_who_lost_it_knows(home: Path, how: str) -> None:
             left(home)
         elif how == "planted over":
             (home / "lease").symlink_to("nowhere")
-        assert "somebody else took it over" in lease.why_lost()
+        assert lease.why_lost() == "it was taken over or removed"
     # What is not ours is not taken away either.
     assert os.path.lexists(home / "lease") == (how != "taken away")
 

@@ -84,7 +84,7 @@ def test_an_empty_source_of_which_files_are_known_is_refused(shop: Workshop) -> 
 
     [refused] = told.of(PairRefused)
     assert refused.reason is Refusal.SOURCE_EMPTY
-    assert "1 files" in refused.error
+    assert "1 file of it is" in refused.error
     assert (shop.mirror / "file").exists()
 
 

@@ -16,6 +16,7 @@ from job.files.listing import (
     Listing,
     NameNotHeldError,
     Row,
+    Shared,
     Unlisted,
     Unreadable,
     entries_of,
@@ -118,7 +119,9 @@ class Scanner:
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
         folder = self._trail.goto(path)
-        before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
+        before, unreadable, linked = os.fstat(folder), Unreadable(), dict[bytes, Shared]()
+        if self._is_elsewhere(before):
+            return Listing(path, [], [], before, b"", unreadable)
         rows = rows_named(folder, names, unreadable, linked)
         entries = entries_of(self._in_scope(path, rows, None, unreadable))
         folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])

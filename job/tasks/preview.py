@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import Entry, Kind, join
+from job.core.entry import Entry, FileId, Kind, join
 from job.core.outcome import failure_of
 from job.core.plan import Action, decide
 from job.core.rows import decoded
@@ -65,12 +65,12 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         why = "another file system is mounted there, and cross_mounts is off"
         yield Planned(pair.name, "leave_out", path, Kind.FOLDER, 0, why)
     with closing(Trail(view.mirror_root)) as trail:
-        met: set[int] = set()
+        met: set[FileId] = set()
         for change in found.changes():
             yield from _folder(view, change, trail, met)
 
 
-def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iterator[Planned]:
+def _folder(view: Preview, change: Changed, trail: Trail, met: set[FileId]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror)
     try:
@@ -79,15 +79,16 @@ def _folder(view: Preview, change: Changed, trail: Trail, met: set[int]) -> Iter
                 why = f"{failure_of(trouble)}: {trouble.strerror}"
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, why)
             present, records = _mirror_entries(trail, listing), decoded(rows, view.pair.policy)
-            linked = set(listing.linked) if means.hard_links else set()
+            linked = listing.linked if means.hard_links else {}
             for entry in listing.entries:
                 where = join(path, entry.name)
                 step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
                 if step.action is Action.COPY and entry.name in linked:
-                    if entry.inode in met:
+                    file = FileId(linked[entry.name].device, entry.inode)
+                    if file in met:
                         yield Planned(name, "link", where, entry.kind, 0, "another name of a file that is copied")
                         continue
-                    met.add(entry.inode)
+                    met.add(file)
                 if step.action not in _SILENT:
                     yield Planned(name, str(step.action), where, entry.kind, entry.size, step.reason)
     except OSError as error:

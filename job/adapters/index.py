@@ -98,9 +98,9 @@ class Index:
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        """Give the names that a file of the source had when it was last copied, if several: folder, part, name.
+        """Give names that files of such an inode number had when they were last copied: folder, part, name.
 
-        Raises `OSError`.
+        They are hints: rows of names that are gone, and of files on other devices, are among them. Raises `OSError`.
         """
         query = "SELECT path, part, name FROM hard_link WHERE inode = ?"
         try:

@@ -11,22 +11,25 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from job.core.entry import Entry, inode_key
+from job.core.entry import Entry, FileId, file_key, file_of_key
 from job.core.outcome import reason_text
-from job.core.record import Linked, Member, Record
+from job.core.record import Linked, Member, Outcome, Record
 
 _SCHEMA = """
 CREATE TABLE member (
-  path BLOB, name BLOB, part INTEGER, inode BLOB, size INTEGER, mirror BLOB, record BLOB, counted INTEGER,
-  moved INTEGER, outcome BLOB, PRIMARY KEY (path, name)
+  path BLOB, name BLOB, part INTEGER, file BLOB, size INTEGER, mirror BLOB, record BLOB, counted INTEGER,
+  names INTEGER, moved INTEGER, outcome BLOB, PRIMARY KEY (path, name)
 ) WITHOUT ROWID;
-CREATE INDEX member_by_inode ON member (inode);
+CREATE INDEX member_by_file ON member (file);
 CREATE INDEX member_by_mirror ON member (mirror);
 """
-_OF_FILE = "SELECT path, part, name, size, mirror, record, counted FROM member WHERE inode = ? ORDER BY path, name"
-_OWNER = "SELECT inode FROM member WHERE mirror = ? ORDER BY moved, inode LIMIT 1"
-_OF_FOLDER = "SELECT name, outcome FROM member WHERE path = ? AND part = ? AND outcome IS NOT NULL"
-_INODES = "SELECT DISTINCT inode FROM member WHERE inode > ? ORDER BY inode LIMIT 500"
+_OF_FILE = (
+    "SELECT path, part, name, size, mirror, record, counted, names FROM member WHERE file = ? ORDER BY path, name"
+)
+_ADD = "INSERT OR IGNORE INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+_OWNER = "SELECT file FROM member WHERE mirror = ? ORDER BY moved, file LIMIT 1"
+_OF_FOLDER = "SELECT name, file, outcome FROM member WHERE path = ? AND part = ? AND outcome IS NOT NULL"
+_FILES = "SELECT DISTINCT file FROM member WHERE file > ? ORDER BY file LIMIT 500"
 
 
 class LinkBook:
@@ -46,7 +49,7 @@ class LinkBook:
     def add(self, members: Iterable[Member]) -> None:
         """Note names; those that are there already stay as they are."""
         with self._writing() as db:
-            db.executemany("INSERT OR IGNORE INTO member VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", map(_row, members))
+            db.executemany(_ADD, map(_row, members))
 
     def settle(self, linked: Iterable[Linked]) -> None:
         """Note what is to be remembered of names."""
@@ -54,27 +57,30 @@ class LinkBook:
         with self._writing() as db:
             db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
 
-    def inodes(self) -> Iterator[int]:
+    def files(self) -> Iterator[FileId]:
         """Give every file once; names may be added to them meanwhile."""
         last = b""
-        while found := self._all(_INODES, last):
+        while found := self._all(_FILES, last):
             for (last,) in found:
-                yield int.from_bytes(last, "big")
+                yield file_of_key(last)
 
-    def of_file(self, inode: int) -> list[Member]:
+    def of_file(self, file: FileId) -> list[Member]:
         """Give the names of a file, sorted."""
         return [
-            Member(inode, path, part, name, size, _inode(mirror), _unpacked(record), bool(counted))
-            for path, part, name, size, mirror, record, counted in self._all(_OF_FILE, inode_key(inode))
+            Member(file, path, part, name, size, _file(mirror), _unpacked(record), bool(counted), names)
+            for path, part, name, size, mirror, record, counted, names in self._all(_OF_FILE, file_key(file))
         ]
 
-    def owner_of(self, mirror: int) -> int | None:
-        """Tell which file of the source an inode of the mirror is to stand for, if it stands for names of several."""
-        return next((_inode(inode) for (inode,) in self._all(_OWNER, inode_key(mirror))), None)
+    def owner_of(self, mirror: FileId) -> FileId | None:
+        """Tell which file of the source one of the mirror is to stand for, if it stands for names of several."""
+        return next((file_of_key(file) for (file,) in self._all(_OWNER, file_key(mirror))), None)
 
-    def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
-        """Give what became of the names in a folder, or one part of it; None for those that failed."""
-        return {name: _unpacked(outcome) if outcome else None for name, outcome in self._all(_OF_FOLDER, path, part)}
+    def of_folder(self, path: bytes, part: int) -> dict[bytes, Outcome]:
+        """Give what became of the names in a folder, or one part of it."""
+        return {
+            name: Outcome(file_of_key(file).device, _unpacked(outcome) if outcome else None)
+            for name, file, outcome in self._all(_OF_FOLDER, path, part)
+        }
 
     def has_name(self, path: bytes, name: bytes) -> bool:
         """Tell whether a name in a folder is noted."""
@@ -112,14 +118,14 @@ def _told() -> Iterator[None]:
 
 
 def _row(each: Member) -> tuple[object, ...]:
-    mirror = None if each.mirror is None else inode_key(each.mirror)
-    moved = each.record is None or each.record.source.inode != each.inode
-    key, record = inode_key(each.inode), _packed(each.record)
-    return each.path, each.name, each.part, key, each.size, mirror, record, each.counted, moved
+    mirror = None if each.mirror is None else file_key(each.mirror)
+    moved = each.record is None or each.record.source.inode != each.file.inode
+    key, record = file_key(each.file), _packed(each.record)
+    return each.path, each.name, each.part, key, each.size, mirror, record, each.counted, each.names, moved
 
 
-def _inode(key: bytes | None) -> int | None:
-    return None if key is None else int.from_bytes(key, "big")
+def _file(key: bytes | None) -> FileId | None:
+    return None if key is None else file_of_key(key)
 
 
 def _packed(record: Record | None) -> bytes | None:

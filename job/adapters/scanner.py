@@ -25,6 +25,7 @@ from job.files.listing import (
     MountMissingError,
     NameNotHeldError,
     Row,
+    Shared,
     Unlisted,
     Unreadable,
     entries_of,
@@ -206,7 +207,7 @@ class Scanner:
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
         folder = self._opened(path)
-        before, unreadable, linked = os.fstat(folder), Unreadable(), list[bytes]()
+        before, unreadable, linked = os.fstat(folder), Unreadable(), dict[bytes, Shared]()
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
         if mount is None:
             return Listing(path, [], [], before, b"", [], left_out=[self._left_out(path, folder)])

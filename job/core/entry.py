@@ -95,9 +95,29 @@ def base64_of(path: bytes) -> str | None:
     return None if printable(path).encode() == path else base64.b64encode(path).decode("ascii")
 
 
+class FileId(NamedTuple):
+    """Identity of a file, or whatever it is, as long as it exists: device and inode, never one without the other.
+
+    Neither is kept: many file systems get another device number each time they are mounted.
+    """
+
+    device: int
+    inode: int
+
+
 def inode_key(inode: int) -> bytes:
     """Give an inode number as SQLite keeps it: its own numbers have a sign, inodes have not."""
     return inode.to_bytes(8, "big")
+
+
+def file_key(file: FileId) -> bytes:
+    """Give the identity of a file as SQLite keeps it; `file_of_key` reads it."""
+    return inode_key(file.device) + inode_key(file.inode)
+
+
+def file_of_key(key: bytes) -> FileId:
+    """Read what `file_key` wrote."""
+    return FileId(int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big"))
 
 
 def join(folder: bytes, name: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, TypeAlias
 
-from job.core.entry import Entry
+from job.core.entry import Entry, FileId
 
 CLOCK_GRAIN_NS = 2_000_000_000
 """An entry changed less than this before it was read may change again without its times moving (as git's racy files):
@@ -85,7 +85,10 @@ class RowsDone(NamedTuple):
     rows: str
     """See `core/rows.py`."""
     linked: tuple[tuple[int, bytes], ...] = ()
-    """Those that share their file in the source with other names: inode and name."""
+    """Those that share their file in the source with other names: inode and name.
+
+    A hint where other names may be: device numbers change, so that each is looked at before it is believed.
+    """
     unheld: str = ""
     """What the mirror cannot hold of them; see `core/unheld.py`."""
 
@@ -93,7 +96,7 @@ class RowsDone(NamedTuple):
 class Member(NamedTuple):
     """One of the names of a file, or of a symlink or special file, that has several."""
 
-    inode: int
+    file: FileId
     """Of the source."""
     path: bytes
     """Of the folder."""
@@ -101,11 +104,22 @@ class Member(NamedTuple):
     """Of the folder, if that is huge."""
     name: bytes
     size: int
-    mirror: int | None
-    """Inode of what the mirror has under that name."""
+    mirror: FileId | None
+    """Of what the mirror has under that name, if it is of the right kind."""
     record: Record | None
     counted: bool = False
     """Whether the look counted it already, since its folder did not change."""
+    names: int = 0
+    """How many names the file has, in the source or the mirror, whichever has more; 0 if that is not known."""
+
+
+class Outcome(NamedTuple):
+    """What became of a name that was seen to with the others of its file."""
+
+    device: int
+    """Where the file was, of which all this is true."""
+    record: Record | None
+    """What is to be remembered; None if it failed, which is told."""
 
 
 class Linked(NamedTuple):

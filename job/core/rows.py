@@ -6,7 +6,7 @@ are left. In hostile text the worst is a ValueError.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,17 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
     if made_under == policy:
         return records
     return {name: record._replace(racy=True) for name, record in records.items()}
+
+
+def without(text: str, names: Collection[bytes]) -> str:
+    """Leave records out, so that their entries are compared again; all of them if the text makes no sense."""
+    try:
+        stored = json.loads(text)
+        *fields, policy = stored if len(stored) > _FIELDS else (*stored, "")
+        records = _decoded(fields)
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return ""
+    return encoded([record for name, record in records.items() if name not in names], policy)
 
 
 def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say

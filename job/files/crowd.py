@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX
-from job.files.listing import AT_ONCE, CHUNK, Row, Unreadable, read_rows, row_of, scan
+from job.files.listing import AT_ONCE, CHUNK, Row, Shared, Unreadable, read_rows, row_of, scan
 
 _MARSHAL_VERSION = 2
 
@@ -48,7 +48,7 @@ def count_in(folder: int) -> int:
 
 
 def rows_named(
-    folder: int, names: Iterable[bytes], unreadable: Unreadable, linked: list[bytes] | None = None
+    folder: int, names: Iterable[bytes], unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> list[Row]:
     """Examine names of an open folder by lstat, as a listing does; those that are not there are left out.
 
@@ -61,7 +61,7 @@ def rows_named(
             row = row_of(name, seen)
             rows.append(row)
             if linked is not None and seen.st_nlink > 1 and row[1]:
-                linked.append(name)
+                linked[name] = Shared(seen.st_dev, seen.st_nlink)
         except FileNotFoundError:
             continue
         except OSError as error:

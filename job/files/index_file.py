@@ -7,12 +7,15 @@ import stat
 from collections.abc import Iterator
 
 from job.core.outcome import reason_text
+from job.core.rows import without
 from job.errors import IndexUnusable
 from job.files import sqlite_file
 from job.files.trail import open_name, open_root
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 3  # "TRUC"
+APPLICATION_ID, FORMAT = 0x54525543, 4  # "TRUC"
+_OF_INODES_ALONE = 3
+"""The format when hard links were put together by inode without the device: what had links may hold other content."""
 
 _SCHEMA = f"""
 BEGIN;
@@ -34,6 +37,7 @@ CREATE TABLE unheld (
 CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
+_NAMES = "SELECT name FROM hard_link WHERE path = ? AND part = ?"
 _VERSIONS = slice(18, 20)
 """Where SQLite's header says how a file is written and read: 1 means with a rollback journal.
 
@@ -110,20 +114,21 @@ def set_aside(folder: str) -> None:
 def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
     with contextlib.ExitStack() as undo:
         try:
-            connection = sqlite_file.connect(FILE_NAME, home, mode, timeout=10)
+            connection: sqlite3.Connection = sqlite_file.connect(FILE_NAME, home, mode, timeout=10)
             undo.callback(connection.close)
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 if not make:
                     return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
-            _check(connection)
+            version = _version(connection)
             if make:
                 _check_versions(home)
+                _add_sizes(connection)
+            if version == _OF_INODES_ALONE:
+                connection = _migrated(connection if make else _copied(connection, undo))
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = EXTRA"):
                 connection.execute(f"PRAGMA {pragma}")
-            if make:
-                _add_sizes(connection)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
         except sqlite_file.HostileJournalError as error:
@@ -132,18 +137,50 @@ def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
         return connection
 
 
-def _check(connection: sqlite3.Connection) -> None:
+def _version(connection: sqlite3.Connection) -> int:
+    """Give the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-    if version < FORMAT:
+    if version < _OF_INODES_ALONE:
         raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
     if version > FORMAT:
         raise IndexUnusable(
             f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
             hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
         )
+    return int(version)
+
+
+def _copied(connection: sqlite3.Connection, undo: contextlib.ExitStack) -> sqlite3.Connection:
+    """Give a copy that lies nowhere of an index that must not be changed."""
+    copy = sqlite3.connect("", isolation_level=None)
+    undo.callback(copy.close)
+    connection.backup(copy)
+    connection.close()
+    return copy
+
+
+def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Forget the records of names that had hard links, so that they are read again, and only they; all at once.
+
+    Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
+            names = {name for (name,) in connection.execute(_NAMES, place)}
+            row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()
+            kept = without(row[0], names) if row and isinstance(row[0], str) else ""
+            connection.execute("UPDATE records SET rows = ? WHERE path = ? AND part = ?", (kept, *place))
+        connection.execute("UPDATE folder SET fingerprint = x'' WHERE path IN (SELECT path FROM hard_link)")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        refusal = IndexTorn if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else IndexUnusable
+        raise refusal(f"{FILE_NAME} cannot be brought to format {FORMAT}: {error}", hint=_LOOK_AT_IT) from None
+    return connection
 
 
 def _add_sizes(connection: sqlite3.Connection) -> None:

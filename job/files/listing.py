@@ -11,13 +11,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry
+from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId
 from job.core.left_out import LeftOut
 from job.core.outcome import Failure
 from job.core.record import Stamp
-from job.files.trail import Folder
+from job.files.trail import Folder, single
 
 CHUNK = 16_384
 """Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
@@ -71,6 +72,15 @@ class MountMissingError(OSError):
         return MountMissingError, (self.kind,)
 
 
+class Shared(NamedTuple):
+    """What else there is to know of a name that shares its file with others."""
+
+    device: int
+    """Of the file: that of its folder nearly always, but an overlay's layers each have one of their own."""
+    names: int
+    """How many names the file has."""
+
+
 class Listing(NamedTuple):
     """One folder of a source: everything in scope in it, sorted by name."""
 
@@ -83,7 +93,7 @@ class Listing(NamedTuple):
     fingerprint: bytes
     """Equal only if nothing in the listing and nothing of the folder itself moved, under the same rules."""
     unreadable: Unreadable
-    linked: Sequence[bytes] = ()
+    linked: Mapping[bytes, Shared] = MappingProxyType({})
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
     left_out: Sequence[LeftOut] = ()
     """Itself, or what is in it, if that is left out for another reason than a pattern."""
@@ -95,7 +105,7 @@ class Found(NamedTuple):
     entries: list[Entry]
     """Sorted by name."""
     unreadable: Unreadable
-    linked: list[bytes]
+    linked: dict[bytes, Shared]
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
 
 
@@ -169,7 +179,7 @@ def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
 
 
 def read_rows(
-    found: Iterable["os.DirEntry[str]"], unreadable: Unreadable, linked: list[bytes] | None = None
+    found: Iterable["os.DirEntry[str]"], unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> list[Row]:
     """Examine listed names by lstat; subfolders only by name and type (see `Entry`)."""
     rows: list[Row] = []
@@ -189,7 +199,7 @@ def read_rows(
             uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
             rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
             if linked is not None and seen.st_nlink > 1:
-                linked.append(name)
+                linked[name] = Shared(seen.st_dev, seen.st_nlink)
     return rows
 
 
@@ -202,7 +212,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
 def list_entries(folder: int, scope: Scope | None = None) -> Found:
     """List an open folder, what is in scope of it. Raises `Huge` or another `OSError`."""
     unreadable: Unreadable = []
-    linked: list[bytes] = []
+    linked: dict[bytes, Shared] = {}
     with scan(folder) as found:
         rows, huge = _first_rows(found, unreadable, linked)
     if huge:
@@ -243,6 +253,18 @@ def row_of(name: bytes, seen: os.stat_result) -> Row:
 def entry_of(name: bytes, seen: os.stat_result) -> Entry:
     """Make an entry of an lstat."""
     return tuple.__new__(Entry, row_of(name, seen))
+
+
+def file_at(name: bytes, folder: int) -> FileId | None:
+    """Tell what a name in an open folder stands for at this moment; None if there is no such name.
+
+    Raises `OSError`, and `ValueError` if it is no single name.
+    """
+    try:
+        seen = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return FileId(seen.st_dev, seen.st_ino)
 
 
 def stamp_of(folder: os.stat_result) -> Stamp:
@@ -290,7 +312,7 @@ def _folders(rows: list[Row]) -> list[bytes]:
 
 
 def _first_rows(
-    found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable, linked: list[bytes] | None = None
+    found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> tuple[list[Row], bool]:
     """Examine all of a folder, or as much as there may be of one; True if that is where it was left."""
     items = list(islice(found, AT_ONCE))

@@ -99,7 +99,7 @@ def probe(mirror: int) -> Capabilities:
                 file_system=kind,
                 symlinks=_works(lambda: os.symlink("text", b"link", dir_fd=folder)),
                 symlink_metadata=_keeps_symlink_metadata(folder),
-                hard_links=_works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)),
+                hard_links=_keeps_hard_links(folder),
                 fifos=_works(lambda: os.mkfifo(b"pipe", dir_fd=folder)),
                 devices=_works(lambda: os.mknod(b"device", stat.S_IFCHR | 0o600, os.makedev(1, 3), dir_fd=folder)),
                 modes=_keeps_modes(file),
@@ -210,6 +210,14 @@ def _keeps(file: int, name: str, value: bytes) -> bool:
         return os.getxattr(file, name) == value
     except OSError:
         return False
+
+
+def _keeps_hard_links(folder: int) -> bool:
+    """Tell whether two names of a file look like that: with sshfs and mergerfs each may have an inode of its own."""
+    if not _works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)):
+        return False
+    one, other = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (b"file", b"other"))
+    return os.path.samestat(one, other) and other.st_nlink > 1
 
 
 def _keeps_owners(file: int) -> bool:

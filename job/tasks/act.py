@@ -16,7 +16,7 @@ from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
-from job.tasks.hardlinks import HardLinks
+from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.look import Looked
 from job.tasks.meter import Meter
 from job.tasks.recall import Recall
@@ -46,10 +46,10 @@ class Act:
     def run(self, found: Looked, team: Team | None = None) -> None:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
         bench = self._bench
-        with closing(bench.linkbook()) as book:
+        roots = bench.source_root, bench.mirror_root
+        with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
             known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
-            hard_links = HardLinks(book, known, self._assignment.pair.policy)
-            roots = bench.source_root, bench.mirror_root
+            hard_links = HardLinks(book, known, self._assignment.pair.policy, whereabouts)
             self._go(found, Rounds(found, known, hard_links, roots), team)
 
     def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:

@@ -7,13 +7,24 @@ from typing import NamedTuple, Protocol
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import Entry
+from job.core.entry import Entry, FileId
 from job.core.events import Listener
 from job.core.left_out import KnownMounts
 from job.core.mounted import Abilities, ByMount
 from job.core.outcome import Result
 from job.core.plan import Means
-from job.core.record import Compared, Copied, FolderDone, FolderSummary, Linked, Member, Record, RowsDone, Stamp
+from job.core.record import (
+    Compared,
+    Copied,
+    FolderDone,
+    FolderSummary,
+    Linked,
+    Member,
+    Outcome,
+    Record,
+    RowsDone,
+    Stamp,
+)
 from job.core.spelling import Spelling
 from job.files.listing import Glance, Listing, Unlisted
 from job.files.metadata import Keeper
@@ -68,7 +79,10 @@ class Memory(Protocol):
         """Give what the mirror cannot hold of a folder's entries, one part of it; empty if it is nothing."""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        """Give the names that a file of the source had when it was last copied, if several: folder, part, name."""
+        """Give names that files of such an inode number had when they were last copied: folder, part, name.
+
+        They are hints: a name may be gone, or another file's by now, and the number may be that of several files.
+        """
 
     def looking(self) -> AbstractContextManager[None]:
         """Have many summaries at less cost each; nothing can be committed meanwhile."""
@@ -158,17 +172,17 @@ class Book(Protocol):
     def settle(self, linked: Iterable[Linked]) -> None:
         """Note what is to be remembered of names."""
 
-    def inodes(self) -> Iterator[int]:
+    def files(self) -> Iterator[FileId]:
         """Give every file once."""
 
-    def of_file(self, inode: int) -> list[Member]:
+    def of_file(self, file: FileId) -> list[Member]:
         """Give the names of a file."""
 
-    def owner_of(self, mirror: int) -> int | None:
-        """Tell which file of the source an inode of the mirror is to stand for, if it stands for names of several."""
+    def owner_of(self, mirror: FileId) -> FileId | None:
+        """Tell which file of the source one of the mirror is to stand for, if it stands for names of several."""
 
-    def of_folder(self, path: bytes, part: int) -> dict[bytes, Record | None]:
-        """Give what became of the names in a folder; None for those that failed."""
+    def of_folder(self, path: bytes, part: int) -> dict[bytes, Outcome]:
+        """Give what became of the names in a folder."""
 
     def has_name(self, path: bytes, name: bytes) -> bool:
         """Tell whether a name in a folder is noted."""

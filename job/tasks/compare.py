@@ -6,7 +6,8 @@ held against each other. What the mirror's file system cannot hold is named by i
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
 from job.files.attributes import PartlyRead, Target, place_of
 from job.files.crowd import has_name, names_in, rows_named
-from job.files.listing import Huge, Listing, NameNotHeldError, entries_of
+from job.files.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.files.metadata import Keeper
 from job.files.trail import Trail, single
 from job.tasks.bench import Book, Copyist, Source
@@ -155,17 +156,15 @@ class _Comparison:
             for entry in listing.entries:
                 yield Difference(join(path, entry.name), entry.kind, "missing", reason_text(error))
             return
-        shared: list[bytes] = []
+        shared: dict[bytes, Shared] = {}
         rows = rows_named(mirror, [entry.name for entry in listing.entries], [], shared)
         present = {entry.name: entry for entry in entries_of(rows)}
-        members, several = [], {*listing.linked, *shared}
         for entry in listing.entries:
             there = present.get(entry.name)
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
-            if entry.name in several and there is not None and entry.kind is not Kind.FOLDER:
-                members.append(Member(entry.inode, path, 0, entry.name, 0, there.inode, None))
-        if members and self._at.able.hard_links:
-            self._view.book.add(members)
+        if self._at.able.hard_links and (shared or listing.linked):
+            names = (each for each in present if each in shared or each in listing.linked)
+            self._view.book.add(_members(path, names, source, mirror))
 
     # One entry --------------------------------------------------------------------------------------------------------
 
@@ -279,15 +278,24 @@ class _Comparison:
 
     def _links(self) -> Iterator[Difference]:
         book = self._view.book
-        for inode in book.inodes():
-            members = book.of_file(inode)
-            # Names on different file systems of the mirror cannot share a file there.
-            theirs: dict[Sight, set[int | None]] = {}
-            for each in members:
-                theirs.setdefault(self._view.by.at(each.path), set()).add(each.mirror)
+        for file in book.files():
+            members = [each for each in book.of_file(file) if each.mirror is not None]
+            # No link leads from one file system of a mirror to another.
+            of_device = Counter(device for device, _ in {each.mirror for each in members if each.mirror is not None})
             for each in members:
                 path = join(each.path, each.name)
-                if len(theirs[self._view.by.at(each.path)]) > 1:
+                if each.mirror is None:
+                    continue
+                if of_device[each.mirror.device] > 1:
                     yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
-                elif each.mirror is not None and book.owner_of(each.mirror) != inode:
+                elif book.owner_of(each.mirror) != file:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
+
+
+def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[Member]:
+    """Give names in a folder with the files that they stand for on both sides."""
+    for name in names:
+        with suppress(OSError):  # it is told already that it cannot be looked at
+            file, held = file_at(name, source), file_at(name, mirror)
+            if file is not None:
+                yield Member(file, path, 0, name, 0, held, None)

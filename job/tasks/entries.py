@@ -3,7 +3,7 @@
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import failure_of, reason_text
 from job.core.plan import decide, is_as_known
-from job.core.record import Record
+from job.core.record import Outcome, Record
 from job.errors import Stopped
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench
@@ -49,11 +49,9 @@ class Entries:
         self._batch.close(place.work)
 
     @staticmethod
-    def _is_seen_to(
-        place: Place, entry: Entry, mirror: Entry | None, outcome: Record | None, record: Record | None
-    ) -> bool:
+    def _is_seen_to(place: Place, entry: Entry, mirror: Entry | None, found: Outcome, record: Record | None) -> bool:
         """Take over what became of a name that was seen to with others; False if it changed since."""
-        work, name = place.work, entry.name
+        work, name, outcome = place.work, entry.name, found.record
         if outcome is None:
             work.sure = False  # it failed, and was told
             if record is not None:
@@ -62,6 +60,7 @@ class Entries:
         # To get another name moves a file's ctime, and nothing else.
         if (
             entry != outcome.source
+            or (name in work.linked and work.linked[name].device != found.device)
             or mirror is None
             or mirror._replace(ctime_ns=0) != outcome.mirror._replace(ctime_ns=0)
         ):

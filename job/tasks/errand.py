@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from job.core.entry import FileId
 from job.core.events import Event
 from job.core.packed import Packed
-from job.core.record import FolderDone, Linked, Member, Record, RowsDone
+from job.core.record import FolderDone, Linked, Member, Outcome, RowsDone
 from job.core.tally import Tally
 from job.files.crowd import Sums
 from job.tasks.look import Care, Item, Looked
@@ -28,8 +29,8 @@ class Seen(NamedTuple):
     """A folder may have a million subfolders."""
 
 
-Links: TypeAlias = Mapping[bytes, Record | None]
-"""Names that were seen to with the other names of the same file: what to remember, or None if that failed."""
+Links: TypeAlias = Mapping[bytes, Outcome]
+"""What became of names that were seen to with the other names of the same file."""
 
 
 class Visit(NamedTuple):
@@ -113,8 +114,8 @@ class Group(NamedTuple):
     """All names of one file of the source."""
 
     members: list[Member]
-    taken: frozenset[int]
-    """Inodes in the mirror that some of them have, but that are another file's."""
+    taken: frozenset[FileId]
+    """Files of the mirror that some of them have, but that are to stand for another file."""
 
 
 class LinkUp(NamedTuple):

@@ -1,6 +1,7 @@
 """Finish: a folder's own metadata, last of all, and what the index is to remember of it."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.core.unheld import Unheld
 from job.files.crowd import fingerprint_of_sums, rows_named, sums_of
-from job.files.listing import Listing, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
+from job.files.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
 from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
@@ -49,7 +50,7 @@ class Work:
     """Whether it is noted that temps may lie in the mirror folder."""
     policy: str = ""
     """Options under which the mirror is made."""
-    linked: set[bytes] = field(default_factory=set)
+    linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
     """Names that have to be looked at again next time, whatever the times say."""

@@ -1,18 +1,24 @@
 """Hard links: files with several names wait until every name is known, then they are seen to one by one, with all.
 
 A visit that meets a name whose file has others, and that something may have to be done about, leaves its folder for
-later. When all other folders are done, the names are put together by file: those that were met, and those in folders
-that did not change, which the index knows. Then each file is copied or compared once, under one of its names, and the
-others are linked to that. Last of all the folders are visited, when nothing moves what is to be remembered of them.
+later. When all other folders are done, the names are put together by file, that is by device and inode: those that were
+met, and those in folders that did not change. The index has hints where these may be. Each hint is looked at in the
+source before it counts: rows may be stale, inode numbers are used again, and devices get other numbers. Then each file
+is copied or compared once, under one of its names, and the others are linked to that. Last of all the folders are
+visited, when nothing moves what is to be remembered of them.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 
+from job.core.entry import FileId, is_reserved, join
 from job.core.packed import Packed
 from job.core.record import Member, Record
 from job.core.rows import decoded
-from job.tasks.bench import Book
+from job.files.listing import file_at
+from job.files.trail import Trail, single
+from job.tasks.bench import Book, Source
 from job.tasks.errand import Group, Links, LinkUp, Onward, Task, Visit
 from job.tasks.recall import Recall
 
@@ -28,12 +34,59 @@ class _Stage(IntEnum):
     ENDING = 2
 
 
+class Whereabouts:
+    """Looks up what names stand for on both sides. Use it with `contextlib.closing`."""
+
+    def __init__(self, source: Source, roots: tuple[int, int]) -> None:
+        """`roots` are the open ones of source and mirror."""
+        self._source = source
+        self._sources, self._mirrors = map(Trail, roots)
+        self._reached: dict[bytes, bool] = {}
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._sources.close()
+        self._mirrors.close()
+
+    def forget(self) -> None:
+        """Look at all folders anew from now on."""
+        self._reached.clear()
+
+    def file_of(self, path: bytes, name: bytes) -> FileId | None:
+        """Tell which file a name in a folder stands for; None if a walk of the source would not meet that name now."""
+        try:
+            if is_reserved(join(path, single(name))) or not self._reaches(path):
+                return None
+            if not self._source.part(path, [name]).entries:
+                return None
+            return file_at(name, self._sources.goto(path))
+        except (OSError, ValueError):  # an index may hold what is no name
+            return None
+
+    def held_at(self, path: bytes, name: bytes) -> FileId | None:
+        """Tell what the mirror has under a name; None if there is no such name. Raises `OSError` without its folder."""
+        return file_at(name, self._mirrors.goto(path))
+
+    def _reaches(self, path: bytes) -> bool:
+        """Tell whether a folder and all above it are there and in scope. Raises as `file_of` may."""
+        above = b""
+        for name in path.split(b"/") if path else ():
+            here = join(above, single(name))
+            if here not in self._reached:
+                self._reached[here] = name in self._source.part(above, [name]).folders
+            if not self._reached[here]:
+                return False
+            above = here
+        return True
+
+
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, known: Recall, policy: str) -> None:
+    def __init__(self, book: Book, known: Recall, policy: str, whereabouts: Whereabouts) -> None:
         self._book = book
         self._known = known
+        self._whereabouts = whereabouts
         self._memory = known.memory
         self._policy = policy
         self._stage = _Stage.MEETING
@@ -67,15 +120,11 @@ class HardLinks:
             return False
         self._stage = _Stage(self._stage + 1)
         if self._stage is _Stage.LINKING:
-            for inode in self._book.inodes():
-                self._look_up(inode)
-                # What a name stood for before may have others, of which the source did not tell that they lost one:
-                # an overlay gives who is written to a file of their own, and leaves the others alone.
-                before = {each.record.source.inode for each in self._book.of_file(inode) if each.record is not None}
-                for other in before - {inode}:
-                    self._look_up(other, known=True)
+            for file in self._book.files():
+                self._complete(file)
             self._read.clear()
-            self._groups = map(self._group, self._book.inodes())
+            self._whereabouts.forget()
+            self._groups = map(self._group, self._book.files())
         return True
 
     def tasks(self) -> list[Task]:
@@ -99,21 +148,33 @@ class HardLinks:
                 break
         return [LinkUp(groups[0].members[0].path, groups)] if groups else []
 
-    def _look_up(self, inode: int, *, known: bool = False) -> None:
-        """Add the names that nobody met, because nothing changed where they are; perhaps only if they still had it."""
-        for path, part, name in self._memory.linked(inode):
-            if self._book.has_name(path, name):
-                continue
-            new = not self._book.has_folder(path)
-            record = self._records(path, part).get(name)
-            if known and (record is None or record.source.inode != inode):
-                continue
-            size, mirror = (record.source.size, record.mirror.inode) if record else (0, None)
-            self._book.add([Member(inode, path, part, name, size, mirror, record, counted=True)])
-            summary = self._memory.summary(path)
-            # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
-            if new and summary is not None and summary.parts == 1:
-                self._folders.append((path, summary.fingerprint, True))
+    def _complete(self, file: FileId) -> None:
+        """Add the names that nobody met, because nothing changed where they are."""
+        met = self._book.of_file(file)
+        if len(met) >= max(each.names for each in met) > 0:
+            return
+        # What a name stood for before may have others, of which the source did not tell that they lost one: an overlay
+        # gives what is written to a file of its own, and leaves the others alone. The mirror has them linked still.
+        shared = {each.mirror for each in met if each.mirror is not None}
+        for inode in {file.inode, *(each.record.source.inode for each in met if each.record is not None)}:
+            for path, part, name in self._memory.linked(inode):
+                now = None if self._book.has_name(path, name) else self._whereabouts.file_of(path, name)
+                if now is None:
+                    continue
+                with suppress(OSError):  # the next look finds that the mirror lacks the folder
+                    held = self._whereabouts.held_at(path, name)
+                    if now == file or held in shared:
+                        self._meet(now, held, path, part, name)
+
+    def _meet(self, file: FileId, mirror: FileId | None, path: bytes, part: int, name: bytes) -> None:
+        new = not self._book.has_folder(path)
+        record = self._records(path, part).get(name)
+        size = record.source.size if record else 0
+        self._book.add([Member(file, path, part, name, size, mirror, record, counted=True)])
+        summary = self._memory.summary(path)
+        # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
+        if new and summary is not None and summary.parts == 1:
+            self._folders.append((path, summary.fingerprint, True))
 
     def _records(self, path: bytes, part: int) -> dict[bytes, Record]:
         # Names of one folder are asked for one by one, each for its own file: its rows are read once for many of them.
@@ -123,7 +184,7 @@ class HardLinks:
             self._read[path, part] = decoded(self._memory.rows(path, part), self._policy)
         return self._read[path, part]
 
-    def _group(self, inode: int) -> Group:
-        members = self._book.of_file(inode)
+    def _group(self, file: FileId) -> Group:
+        members = self._book.of_file(file)
         mirrors = {each.mirror for each in members if each.mirror is not None}
-        return Group(members, frozenset(each for each in mirrors if self._book.owner_of(each) != inode))
+        return Group(members, frozenset(each for each in mirrors if self._book.owner_of(each) != file))

@@ -6,17 +6,18 @@ A name is never without its file: the link is made beside it and put in place by
 import errno
 import os
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
-from job.core.entry import Entry, join, permissions, printable
+from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.events import FileCopied
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.plan import Action, Step, decide
 from job.core.record import Linked, Member, Record
 from job.errors import Stopped
 from job.files.durable import fsync_folder
-from job.files.listing import entry_of
+from job.files.listing import Listing, entry_of, file_at
 from job.files.trail import Trail, single
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, volumes_of
@@ -26,6 +27,8 @@ from job.tasks.finish import Work
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""
+_NOT_TO_THIS = {errno.EMLINK, errno.EXDEV}
+"""The file has as many names as it can have, or lies on another of the mirror's file systems."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class _Name:
     work: Work
     entry: Entry
     mirror: Entry | None
+    usable: FileId | None
+    """The mirror's file, if it is of the right kind."""
     taken: bool = False
     """Whether the mirror's file is to stand for another one of the source."""
 
@@ -44,14 +49,9 @@ class _Name:
         return join(self.member.path, self.member.name)
 
     @property
-    def usable(self) -> int | None:
-        """Inode of the mirror's file, if it is of the right kind."""
-        return self.mirror.inode if self.mirror and self.mirror.kind is self.entry.kind else None
-
-    @property
     def intact(self) -> bool:
         record = self.member.record
-        return record is not None and record.mirror.inode == self.usable
+        return record is not None and self.usable is not None and record.mirror.inode == self.usable.inode
 
 
 @dataclass(slots=True)
@@ -63,6 +63,10 @@ class _File:
     others: list[_Name]
     record: Record | None = None
     """What is to be remembered of the first name, once it has its place; None if it failed."""
+    mirror: FileId | None = None
+    """What the others are to be linked to; None if the first name is not as it was left any more."""
+    apart: list[_Name] = field(default_factory=list)
+    """Names that cannot be linked to the first one, but perhaps to one another."""
 
 
 class Linker:
@@ -88,38 +92,48 @@ class Linker:
         # In the order of their folders, each of which is opened once then: names of one file lie far apart.
         members = sorted((member for group in task.groups for member in group.members), key=_place_of)
         looked = {_place_of(member): self._look(member) for member in members}
-        files = [self._first(group, [looked[_place_of(member)] for member in group.members]) for group in task.groups]
+        waiting = [self._names_of(group, looked) for group in task.groups]
+        while waiting:
+            waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
+
+    def _link_files(self, files: list[_File]) -> list[list[_Name]]:
+        """Link the other names of files to the first; gives those that are to be linked among themselves, by file."""
         # What others are to be linked to must have its name, and be safe under it.
         self._batch.commit()
-        others = [(name, file) for file in files if file is not None for name in file.others]
         for file in files:
-            if file is not None:
-                file.record = self._outcome(file.first, file.action)
-                self._note(file.first, file.record)
+            file.record = self._outcome(file.first, file.action)
+            self._note(file.first, file.record)
+            file.mirror = self._standing(file)
+        others = [(name, file) for file in files for name in file.others]
         alone: list[tuple[_Name, Action]] = []
         for name, file in sorted(others, key=lambda each: _place_of(each[0].member)):
             action = self._see_to(name, file)
             if action is not None:
                 alone.append((name, action))
+            if self._batch.full:
+                self._batch.commit()
         if alone:
             self._batch.commit()
         for name, action in alone:
             self._note(name, self._outcome(name, action))
+        return [file.apart for file in files if file.apart]
 
     # The first name --------------------------------------------------------------------------------------------------
 
-    def _first(self, group: Group, looked: list[_Name | None]) -> _File | None:
-        names = [name for name in looked if name is not None]
+    @staticmethod
+    def _names_of(group: Group, looked: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
+        names = [name for member in group.members if (name := looked[_place_of(member)]) is not None]
         for name in names:
             name.taken = name.usable in group.taken
+        return names
+
+    def _first(self, names: list[_Name]) -> _File | None:
         shares = Counter(name.usable for name in names)
         names.sort(key=lambda each: (each.usable is None or each.taken, not each.intact, -shares[each.usable]))
         for number, name in enumerate(names):
             if self._assignment.stop():
                 raise Stopped("stopped between two files")
-            step = decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
-            if name.taken:
-                step = Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
+            step = self._step(name)
             self._do(name, step, shares[name.usable])
             if name.work.sure:
                 return _File(name, step.action, names[number + 1 :])
@@ -133,7 +147,7 @@ class Linker:
             listing = self._bench.source.part(path, [name])
         except OSError:
             return None
-        if not listing.entries or listing.entries[0].inode != member.inode:
+        if not listing.entries or not self._is_listed(member, listing):
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
@@ -141,12 +155,27 @@ class Linker:
         try:
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
-            return _Name(member, work, entry, None)
+            return _Name(member, work, entry, None, None)
         except OSError as error:
-            found = _Name(member, work, entry, None)
+            found = _Name(member, work, entry, None, None)
             self._fail(found, failure_of(error), f"its mirror: {reason_text(error)}")
             return None
-        return _Name(member, work, entry, entry_of(name, seen))
+        mirror = entry_of(name, seen)
+        usable = FileId(seen.st_dev, seen.st_ino) if mirror.kind is entry.kind else None
+        return _Name(member, work, entry, mirror, usable)
+
+    def _is_listed(self, member: Member, listing: Listing) -> bool:
+        """Tell whether the one entry of a listing is the file that a name is a member of."""
+        shared = listing.linked.get(member.name)
+        if shared is None:
+            return self._is_still(member)
+        return FileId(shared.device, listing.entries[0].inode) == member.file
+
+    def _is_still(self, member: Member) -> bool:
+        """Tell whether a name of the source stands for the file that it is a member of."""
+        with suppress(OSError):
+            return file_at(member.name, self._sources.goto(member.path)) == member.file
+        return False
 
     def _do(self, name: _Name, step: Step, names: int) -> None:
         path = name.member.path
@@ -170,6 +199,19 @@ class Linker:
             return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
         if action is Action.KEEP and name.work.sure:
             return name.member.record
+        return None
+
+    def _standing(self, file: _File) -> FileId | None:
+        """Give what the mirror has under the first name of a file; None if either side is not as it was left."""
+        first, record = file.first.member, file.record
+        if record is None or not file.others or not self._is_still(first):
+            return None
+        found = self._held(first)
+        return found if found is not None and found.inode == record.mirror.inode else None
+
+    def _held(self, member: Member) -> FileId | None:
+        with suppress(OSError):
+            return file_at(member.name, self._beside.goto(member.path))
         return None
 
     def _fail(self, name: _Name, reason: Failure, error: str) -> None:
@@ -197,56 +239,73 @@ class Linker:
             record.checksum,
             record.racy,
         )
+        if file.mirror is None or not self._is_still(name.member):
+            return None  # somebody was at it meanwhile: its folder's visit, and the next cycle, see to it
         try:
-            action = self._other(file.first, name, own)
+            action = self._other(file, name, own)
         except OSError as error:
             self._fail(name, failure_of(error), reason_text(error))
             return None
-        if action is None:
+        if action is None and name not in file.apart:
             self._note(name, own)
         return action
 
-    def _other(self, first: _Name, name: _Name, record: Record) -> Action | None:
+    def _alone(self, name: _Name) -> Action:
+        """Bring a name up to date as if it had no others; inode numbers alone prove no drift."""
+        step = self._step(name)
+        self._do(name, step, 1)
+        return step.action
+
+    def _step(self, name: _Name) -> Step:
+        if name.taken:
+            return Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
+        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
+
+    def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
         """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
-        if name.usable == record.mirror.inode:
+        first = file.first
+        if name.usable == file.mirror:
             self._drift(name)
             if not name.member.counted:
                 self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
             return None
         if self._assignment.stop():
             raise Stopped("stopped between two links")
+        self._batch.turn_to(name.work.volume)
         self._batch.announce(name.work)
         temp, folder = self._deeds.new_temp(), self._writable(name.member.path)
         try:
-            os.link(
-                first.member.name,
-                temp,
-                src_dir_fd=self._beside.goto(first.member.path),
-                dst_dir_fd=folder,
-                follow_symlinks=False,
-            )
+            self._link(file, temp, folder)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # It is compared then, as if it had no other names; inode numbers alone prove no drift.
             name.work.volume.keeper.refused("hard_links", error)
             self._batch.tidings.note_refusals(name.path)
-            step = decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
-            self._do(name, step, 1)
-            return step.action
-        self._put(name, temp, folder, record.mirror)
+            if error.errno not in _NOT_TO_THIS:
+                return self._alone(name)
+            file.apart.append(name)
+            return None
+        self._put(name, temp, folder)
         self._drift(name)
         self._tell(first, name, record)
         return None
 
-    def _put(self, name: _Name, temp: bytes, folder: int, wanted: Entry) -> None:
-        try:
-            _check(temp, folder, wanted)
+    def _link(self, file: _File, temp: bytes, folder: int) -> None:
+        """Make a temp a further name of a file. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
+        first = file.first.member
+        os.link(first.name, temp, src_dir_fd=self._beside.goto(first.path), dst_dir_fd=folder, follow_symlinks=False)
+        with _removed_on_error(temp, folder):
+            seen = os.stat(temp, dir_fd=folder, follow_symlinks=False)
+            if FileId(seen.st_dev, seen.st_ino) == file.mirror and seen.st_nlink > 1:
+                return
+            if self._held(first) != file.mirror:
+                raise OSError(errno.ESTALE, "its first name changed in the mirror while it was being linked")
+            # Seen with sshfs and mergerfs: what cannot be told from a copy is kept as one.
+            raise OSError(errno.EOPNOTSUPP, "a hard link looks like a file of its own there")
+
+    def _put(self, name: _Name, temp: bytes, folder: int) -> None:
+        with _removed_on_error(temp, folder):
             self._batch.put(temp, name.member.name, folder, name.path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=folder)
-            raise
         self._batch.dirty = True
         if name.work.volume.sync.each:
             fsync_folder(folder)
@@ -278,9 +337,14 @@ class Linker:
             self._deeds.drift(place, name.entry, Drift.REPLACED)
 
 
-def _check(temp: bytes, folder: int, wanted: Entry) -> None:
-    if os.stat(temp, dir_fd=folder, follow_symlinks=False).st_ino != wanted.inode:
-        raise OSError(errno.ESTALE, "its first name in the mirror is no longer the file that was copied")
+@contextmanager
+def _removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=folder)
+        raise
 
 
 def _place_of(member: Member) -> tuple[bytes, bytes]:

@@ -1,15 +1,21 @@
 """Members: names of files that have several, as a visit of their folder meets them."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from contextlib import suppress
 
-from job.core.entry import Entry, Kind, is_reserved, join
+from job.core.entry import Entry, FileId, Kind, is_reserved, join
 from job.core.plan import Means, is_as_known, not_held
 from job.core.record import Member, Record
+from job.files.listing import Shared, file_at
 from job.tasks.deeds import Place
 
 
 def members_of(
-    place: Place, present: dict[bytes, Entry], shared: Collection[bytes], records: dict[bytes, Record], means: Means
+    place: Place,
+    present: dict[bytes, Entry],
+    shared: Mapping[bytes, Shared],
+    records: dict[bytes, Record],
+    means: Means,
 ) -> list[Member]:
     """Give the names in a folder whose files have others; none if nothing is to be done about any of them.
 
@@ -19,22 +25,44 @@ def members_of(
     if not means.hard_links:
         return []
     listing = place.work.listing
-    ours, theirs = set(listing.linked), set(shared)
-    part = place.work.portion.number if place.work.portion else 0
-    members, to_do = [], False
+    ours = listing.linked
+    found, to_do = [], False
     for entry in listing.entries:
         name = entry.name
-        if name not in ours and name not in theirs:
+        if name not in ours and name not in shared:
             continue
-        kind = entry.kind
-        left_out = kind is Kind.FOLDER or (kind is Kind.SPECIAL and not means.specials) or not_held(entry, means)
-        if left_out or is_reserved(join(listing.path, name)):
+        left_out = entry.kind is Kind.FOLDER or (entry.kind is Kind.SPECIAL and not means.specials)
+        if left_out or not_held(entry, means) or is_reserved(join(listing.path, name)):
             continue
         record = records.get(name)
         known = record is not None and is_as_known(entry, present.get(name), record, means)
         to_do |= not known
         if name in ours or not known:
-            mirror = present.get(name)
-            inode = None if mirror is None or mirror.kind is not kind else mirror.inode
-            members.append(Member(entry.inode, listing.path, part, name, entry.size, inode, record))
-    return members if to_do else []
+            found.append(entry)
+    if not to_do:
+        return []
+    members = [_member(entry, place, present.get(entry.name), shared, records.get(entry.name)) for entry in found]
+    return [each for each in members if each is not None]
+
+
+def _member(
+    entry: Entry, place: Place, mirror: Entry | None, shared: Mapping[bytes, Shared], record: Record | None
+) -> Member | None:
+    """Make a member of a listed entry; None if its name stands for something else by now."""
+    listing, name = place.work.listing, entry.name
+    ours = listing.linked.get(name)
+    file = FileId(ours.device, entry.inode) if ours else _file_at(name, place.source)
+    if file is None or file.inode != entry.inode:
+        return None
+    theirs, held = shared.get(name), None
+    if mirror is not None and mirror.kind is entry.kind:
+        held = FileId(theirs.device, mirror.inode) if theirs else _file_at(name, place.mirror)
+    names = max(ours.names if ours else 1, theirs.names if theirs else 1)
+    part = place.work.portion.number if place.work.portion else 0
+    return Member(file, listing.path, part, name, entry.size, held, record, names=names)
+
+
+def _file_at(name: bytes, folder: int) -> FileId | None:
+    with suppress(OSError):
+        return file_at(name, folder)
+    return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
-from job.core.entry import Entry, Kind, join
+from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounted import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.plan import Action, Step, decide
@@ -79,12 +79,12 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
     with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
-        met: set[int] = set()
+        met: set[FileId] = set()
         for change in found.changes():
             yield from _folder(view, change, (sources, mirrors), met)
 
 
-def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: set[int]) -> Iterator[Planned]:
+def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: set[FileId]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror.at(path))
     try:
@@ -93,26 +93,27 @@ def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: se
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *trails)
             present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy)
-            linked = set(listing.linked) if means.hard_links else set()
+            linked = listing.linked if means.hard_links else {}
             for entry in listing.entries:
                 where = join(path, entry.name)
                 step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
                 if step.action not in _SILENT:
-                    why = rights.lacking(step)
-                    yield _planned(name, where, step, why, met if entry.name in linked else None)
+                    shared = linked.get(entry.name)
+                    file = FileId(shared.device, entry.inode) if shared else None
+                    yield _planned(name, where, step, rights.lacking(step), file, met)
     except OSError as error:
         yield Planned(name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
 
 
-def _planned(pair: str, where: bytes, step: Step, why_not: str, met: set[int] | None) -> Planned:
-    """Give the line of one step; `met` holds the files with several names that have a line already."""
+def _planned(pair: str, where: bytes, step: Step, why_not: str, file: FileId | None, met: set[FileId]) -> Planned:
+    """Give the line of one step. `file` is set if it has several names; `met` holds those that have a line already."""
     entry = step.entry
     if why_not:
         return Planned(pair, "fail", where, entry.kind, 0, why_not)
-    if step.action is Action.COPY and met is not None:
-        if entry.inode in met:
+    if step.action is Action.COPY and file is not None:
+        if file in met:
             return Planned(pair, "link", where, entry.kind, 0, "another name of a file that is copied")
-        met.add(entry.inode)
+        met.add(file)
     return Planned(pair, str(step.action), where, entry.kind, entry.size, step.reason)
 
 

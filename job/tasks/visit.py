@@ -17,7 +17,7 @@ from job.core.unheld import FOLDER
 from job.core.wording import counted
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
-from job.files.listing import Huge, Listing, Unreadable, entries_of, whole_fingerprint
+from job.files.listing import Huge, Listing, Shared, Unreadable, entries_of, whole_fingerprint
 from job.files.trail import Trail
 from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
@@ -171,12 +171,12 @@ class Visitor:
         task: Visit | Part,
         place: Place,
         present: dict[bytes, Entry],
-        shared: list[bytes],
+        shared: dict[bytes, Shared],
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
         listing, means = place.work.listing, place.work.volume.means
-        place.work.linked = set(listing.linked)
+        place.work.linked = listing.linked
         if listing.linked and not means.hard_links:
             why = "the mirror's file system knows one name of a file only"
             place.work.volume.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
@@ -234,10 +234,12 @@ class Visitor:
         told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
         self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
-    def _mirror_entries(self, place: Place, records: dict[bytes, Record]) -> tuple[dict[bytes, Entry], list[bytes]]:
+    def _mirror_entries(
+        self, place: Place, records: dict[bytes, Record]
+    ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
 
-        Gives its entries by name, and names of those that have others, too. Names in `records` that the listing does
+        Gives its entries by name, and those that have other names, too. Names in `records` that the listing does
         not show are examined: a short listing must not have good copies replaced, and reported as missing.
         """
         self._batch.dirty |= make_writable(place.mirror, place.mode)
@@ -278,7 +280,7 @@ class Visitor:
         place = self._place(task.path, lambda path: self._bench.source.part(path, names))
         if place is None:
             return
-        work, unreadable, shared = place.work, Unreadable(), list[bytes]()
+        work, unreadable, shared = place.work, Unreadable(), dict[bytes, Shared]()
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable

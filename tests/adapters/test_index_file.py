@@ -57,7 +57,7 @@ def test_a_newer_format_is_refused_with_the_next_step(state: Path, raw: sqlite3.
     assert not isinstance(refused.value, IndexTorn)
 
 
-@pytest.mark.parametrize("older", range(-1, FORMAT))
+@pytest.mark.parametrize("older", range(-1, 3))
 def test_an_index_of_an_older_version_is_told_so_that_it_can_be_made_anew(
     state: Path, raw: sqlite3.Connection, older: int
 ) -> None:

@@ -226,6 +226,7 @@ LARGE_BOOK = """
 import os, sys
 from job.adapters.linkbook import LinkBook
 from job.adapters.wall import Wall
+from job.core.entry import FileId
 from job.core.outcome import Result
 from job.core.record import Member
 folder = os.open(sys.argv[1], os.O_RDONLY)
@@ -233,7 +234,8 @@ walled = Wall("required", os.environ, print)
 def work(_):
     walled.put_up(folder, folder, folder)
     book = LinkBook()
-    book.add(Member(n, b"folder", 0, b"a name of some length %d" % n, 1, None, None, True) for n in range(60_000))
+    names = ((FileId(1, n), b"a name of some length %d" % n) for n in range(60_000))
+    book.add(Member(file, b"folder", 0, name, 1, None, None, True) for file, name in names)
     opened = {os.path.dirname(os.readlink(f"/proc/self/fd/{n}")) for n in os.listdir("/proc/self/fd")
               if os.path.lexists(f"/proc/self/fd/{n}") and "etilqs" in os.readlink(f"/proc/self/fd/{n}")}
     print(*opened)

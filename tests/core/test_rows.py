@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.record import Record
-from job.core.rows import decoded, encoded
+from job.core.rows import decoded, encoded, without
 from tests.core import samples
 
 ROW = [1, 2, 3, 4, 5, 6, 7]
@@ -58,6 +58,18 @@ def test_what_was_done_under_other_options_has_to_be_looked_at_again(then: str, 
 
     assert same == record
     assert other == record._replace(racy=True)
+
+
+@given(st.lists(samples.records, max_size=4), st.data(), st.sampled_from(["", "su"]))
+def test_records_that_are_left_out_are_unknown_and_the_others_are_as_they_were(
+    found: list[Record], data: st.DataObject, policy: str
+) -> None:
+    records = by_name(found)
+    left_out = {name for name in records if data.draw(st.booleans())}
+
+    kept = without(encoded(records.values(), policy), left_out)
+
+    assert decoded(kept, policy) == {name: record for name, record in records.items() if name not in left_out}
 
 
 def test_no_records_are_no_text() -> None:
@@ -153,6 +165,7 @@ json_values = st.recursive(
 
 @given(st.one_of(st.text(), json_values.map(json.dumps), st.lists(json_values, min_size=5, max_size=5).map(json.dumps)))
 def test_no_text_is_an_error(text: str) -> None:
+    without(text, {b"name"})
     records = decoded(text)
 
     assert decoded(encoded(records.values())) == records

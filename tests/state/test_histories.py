@@ -42,6 +42,16 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
+def identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def on_one_device(*paths: Path) -> bool:
+    """Tell whether a name can be given to another path's file, which may be missing still."""
+    return len({path.parent.lstat().st_dev for path in paths}) == 1
+
+
 def below(root: Path) -> list[Path]:
     """Give everything below a root but our own state, in order, links not followed."""
     found = sorted(path.relative_to(root) for path in root.rglob("*"))
@@ -102,19 +112,19 @@ class History(RuleBasedStateMachine):
     @rule(number=picks, path=paths)
     def give_another_name(self, number: int, path: str) -> None:
         old, place = self._pick(self.shop.source, number, _is_no_folder), self._free(path)
-        if old and place and os.path.lexists(old):
+        if old and place and os.path.lexists(old) and on_one_device(old, place):
             os.link(old, place, follow_symlinks=False)
 
     @rule(number=picks, other=picks)
     def make_two_files_one(self, number: int, other: int) -> None:
         path, place = (self._pick(self.shop.source, each, _is_no_folder) for each in (number, other))
-        if path and place and path != place:
+        if path and place and path != place and on_one_device(path, place):
             place.unlink()
             os.link(path, place, follow_symlinks=False)
 
     @rule(number=picks)
     def part_a_file_from_its_other_names(self, number: int) -> None:
-        if path := self._pick(self.shop.source, number, _is_file):
+        if path := self._pick(self.shop.source, number, is_file):
             shutil.copy2(path, path.with_name("fresh"))
             path.with_name("fresh").rename(path)
 
@@ -130,12 +140,12 @@ class History(RuleBasedStateMachine):
 
     @rule(number=picks, text=texts)
     def edit(self, number: int, text: str) -> None:
-        if path := self._pick(self.shop.source, number, _is_file):
+        if path := self._pick(self.shop.source, number, is_file):
             path.write_text(text)
 
     @rule(number=picks)
     def edit_keeping_size_and_mtime(self, number: int) -> None:
-        if path := self._pick(self.shop.source, number, _is_file):
+        if path := self._pick(self.shop.source, number, is_file):
             _edit_hidden(path)
 
     @rule(number=picks, when_ns=times_ns)
@@ -145,19 +155,20 @@ class History(RuleBasedStateMachine):
 
     @rule(number=picks, mode=modes)
     def change_mode(self, number: int, mode: int) -> None:
-        if path := self._pick(self.shop.source, number, lambda path: _is_file(path) or is_folder(path)):
+        if path := self._pick(self.shop.source, number, lambda path: is_file(path) or is_folder(path)):
             path.chmod(mode | 0o700 if is_folder(path) else mode)
 
     @rule(number=picks, to=paths)
     def rename(self, number: int, to: str) -> None:
         path, place = self._pick(self.shop.source, number, os.path.lexists), self._free(to)
-        if path and place and path not in place.parents and os.path.lexists(path):
+        fits = path and place and path not in place.parents and os.path.lexists(path)
+        if path and place and fits and on_one_device(path, place):
             path.rename(place)
 
     @rule(number=picks, other=picks)
     def rename_over(self, number: int, other: int) -> None:
-        path, place = (self._pick(self.shop.source, each, _is_file) for each in (number, other))
-        if path and place:
+        path, place = (self._pick(self.shop.source, each, is_file) for each in (number, other))
+        if path and place and on_one_device(path, place):
             path.rename(place)
 
     @rule(number=picks)
@@ -174,7 +185,7 @@ class History(RuleBasedStateMachine):
 
     @rule(number=picks)
     def edit_the_mirror(self, number: int) -> None:
-        self._meddle(number, _is_file, _edit_hidden)
+        self._meddle(number, is_file, _edit_hidden)
 
     @rule(number=picks)
     def delete_from_the_mirror(self, number: int) -> None:
@@ -186,11 +197,11 @@ class History(RuleBasedStateMachine):
             path.with_name("fresh").write_text(text)
             path.with_name("fresh").rename(path)
 
-        self._meddle(number, _is_file, swap)
+        self._meddle(number, is_file, swap)
 
     @rule(number=picks, mode=modes)
     def change_a_mode_in_the_mirror(self, number: int, mode: int) -> None:
-        self._meddle(number, _is_file, lambda path: path.chmod(mode))
+        self._meddle(number, is_file, lambda path: path.chmod(mode))
 
     @rule(number=picks)
     def put_a_folder_into_the_mirror(self, number: int) -> None:
@@ -199,7 +210,7 @@ class History(RuleBasedStateMachine):
             path.mkdir()
             self._put_stranger(path)
 
-        self._meddle(number, _is_file, swap)
+        self._meddle(number, is_file, swap)
 
     @rule(number=picks)
     def put_a_file_into_the_mirror(self, number: int) -> None:
@@ -316,11 +327,11 @@ class History(RuleBasedStateMachine):
         for path in below(self.shop.source):
             source = self.shop.source / path
             if kind(source) in {stat.S_IFREG, stat.S_IFLNK}:
-                pairs.add((source.lstat().st_ino, (self.shop.mirror / path).lstat().st_ino))
+                pairs.add((identity(source), identity(self.shop.mirror / path)))
         assert len(pairs) == len({source for source, _ in pairs}) == len({mirror for _, mirror in pairs})
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 

@@ -8,16 +8,18 @@ import pytest
 
 from job.adapters.index import Index
 from job.adapters.linkbook import LinkBook
+from job.adapters.scanner import Scanner
 from job.core.capabilities import Capabilities
 from job.core.entry import Kind
 from job.core.events import FileFailed
 from job.core.outcome import Failure
+from job.core.rules import Rules
 from job.core.tally import Tally
 from job.files.listing import Unlisted
 from job.files.trail import open_root
 from job.tasks import rounds
 from job.tasks.errand import Errand, Onward, Placed, Visit
-from job.tasks.hardlinks import HardLinks
+from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.recall import Recall
 from job.tasks.rounds import Rounds
 from tests.core import samples
@@ -47,7 +49,9 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            return tidy.enter_context(closing(Rounds(found, known, HardLinks(LinkBook(), known, ""), (source, mirror))))
+            whereabouts = tidy.enter_context(closing(Whereabouts(Scanner(source, Rules(())), (source, mirror))))
+            hard_links = HardLinks(LinkBook(), known, "", whereabouts)
+            return tidy.enter_context(closing(Rounds(found, known, hard_links, (source, mirror))))
 
         yield rounds_after_a_look
 

@@ -1,0 +1,101 @@
+"""An index of the time when hard links were put together by inode alone: names that had links are read again."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from job.adapters.index import Index
+from job.core.outcome import Result
+from job.core.record import RowsDone
+from job.core.rows import decoded, encoded
+from job.files.index_file import FILE_NAME, FORMAT, IndexTorn
+from job.files.listing import entry_of
+from tests.tasks.test_hard_links import give_name, inodes
+from tests.tasks.workshop import Workshop
+
+FOLDER = b"folder"
+BEFORE = 3
+
+
+@pytest.fixture
+def lied_to(shop: Workshop) -> Workshop:
+    """A mirror whose files have wrong contents of the right size, and an index that takes them for right."""
+    shop.options["audit_interval"] = 10**6
+    for name in ("folder/a", "folder/alone", "beside/alone"):
+        shop.write(name, "right")
+    give_name(shop, "folder/a", "folder/b")
+    shop.cycle()
+    for folder, name in (("folder", "a"), ("folder", "alone"), ("beside", "alone")):
+        path = shop.mirror / folder / name
+        before = path.stat()
+        path.write_text("WRONG")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for folder in ("folder", "beside"):
+        believe(shop, folder)
+    told = shop.cycle()
+    assert (told.copied, told.drift, contents(shop)) == ({}, {}, ["WRONG"] * 4)
+    return shop
+
+
+def believe(shop: Workshop, folder: str) -> None:
+    """Have the index take the mirror of a folder for right."""
+    path = folder.encode()
+    with closing(Index.open(str(shop.state))) as index:
+        records = decoded(index.rows(path), shop.pair.policy)
+        for name, record in records.items():
+            seen = (shop.mirror / os.fsdecode(path) / os.fsdecode(name)).lstat()
+            records[name] = record._replace(mirror=entry_of(name, seen))
+        linked = [(record.source.inode, name) for name, record in records.items() if name in {b"a", b"b"}]
+        index.commit([], [RowsDone(path, 0, encoded(records.values(), shop.pair.policy), tuple(linked))])
+
+
+def contents(shop: Workshop) -> list[str]:
+    names = ("folder/a", "folder/b", "folder/alone", "beside/alone")
+    return [(shop.mirror / name).read_text() for name in names]
+
+
+def grow_old(shop: Workshop) -> None:
+    """Give the index the format of before."""
+    with closing(sqlite3.connect(shop.state / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version = {BEFORE}")
+
+
+def version_of(shop: Workshop) -> int:
+    with closing(sqlite3.connect(shop.state / FILE_NAME)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_names_that_had_links_are_compared_again_and_nothing_else(lied_to: Workshop) -> None:
+    grow_old(lied_to)
+
+    told = lied_to.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert contents(lied_to) == ["right", "right", "WRONG", "WRONG"]
+    assert len(inodes(lied_to.mirror, "folder/a", "folder/b")) == 1
+    assert version_of(lied_to) == FORMAT
+    again = lied_to.cycle()
+    assert (again.copied, again.tally.updated, again.drift) == ({}, 0, {})
+
+
+def test_a_plan_with_such_an_index_shows_it_and_leaves_the_index_as_it_is(lied_to: Workshop) -> None:
+    grow_old(lied_to)
+    before = (lied_to.state / FILE_NAME).read_bytes()
+
+    planned = {step.path: step.action for step in lied_to.plan()}
+
+    assert planned == {b"folder/a": "compare_both", b"folder/b": "compare_both"}
+    assert (lied_to.state / FILE_NAME).read_bytes() == before
+
+
+def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path) -> None:
+    Index.open(str(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version = {BEFORE}")
+        connection.execute("DROP TABLE hard_link")
+
+    with pytest.raises(IndexTorn, match=f"format {FORMAT}"):
+        Index.open(str(tmp_path))

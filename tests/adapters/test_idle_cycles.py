@@ -109,9 +109,9 @@ def test_a_cycle_with_anything_to_tell_is_logged_in_full_as_told_when_it_was() -
 
 def test_what_is_told_alike_in_every_cycle_is_nothing_new() -> None:
     book = Book()
-    skipped = MountSkipped(**PAIR, path=b"photos")
+    skipped = MountSkipped(**PAIR, path=b"photos", file_system="tmpfs")
     again = MountSkipped(cycle_id="c2", pair="p", path=b"photos", file_system="tmpfs")
-    other = MountSkipped(**PAIR, path=b"music")
+    other = MountSkipped(**PAIR, path=b"music", file_system="tmpfs")
     book.tell(*cycle(skipped))
 
     assert book.tell(*cycle(again), *cycle()) == []

@@ -7,22 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MEMFS = Path(__file__).parent / "cases" / "memfs.py"
-_SERVES = "\nfd = os.open("
+_SERVES = '\nif __name__ == "__main__":\n'
 """Where memfs begins to serve."""
+_OVERRIDE = """
+_answer_to = answer_to
+
+
+def answer_to(files, kind, inode, data):
+    found = answer(files, kind, files.nodes.get(inode, files.nodes[1]), data)
+    return _answer_to(files, kind, inode, data) if found is None else (0, found)
+"""
 
 
 def variant(place: Path, code: str) -> Path:
-    """Write a server with a nature of the test's own: `code` defines `answer(op, node, data)`, which may give None."""
+    """Write a server with a nature of the test's own: `code` defines `answer(files, kind, node, data)`.
+
+    Its answer may be None, for the usual one.
+    """
     text = MEMFS.read_text()
     assert text.count(_SERVES) == 1
-    own = f"""
-{code}
-_handle = handle
-def handle(op, n, data):
-    found = answer(op, n, data)
-    return _handle(op, n, data) if found is None else found
-"""
-    place.write_text(text.replace(_SERVES, own + _SERVES))
+    place.write_text(text.replace(_SERVES, f"{code}{_OVERRIDE}{_SERVES}"))
     return place
 
 

@@ -15,7 +15,7 @@ from job.core.events import (
     Event,
     FoldersUnchanged,
     IdleCyclesCounted,
-    MountSkipped,
+    KernelFilesSkipped,
     NextCycleDue,
     OutputFailed,
     PairFinished,
@@ -109,9 +109,9 @@ def test_a_cycle_with_anything_to_tell_is_logged_in_full_as_told_when_it_was() -
 
 def test_what_is_told_alike_in_every_cycle_is_nothing_new() -> None:
     book = Book()
-    skipped = MountSkipped(**PAIR, path=b"photos", file_system="tmpfs")
-    again = MountSkipped(cycle_id="c2", pair="p", path=b"photos", file_system="tmpfs")
-    other = MountSkipped(**PAIR, path=b"music", file_system="tmpfs")
+    skipped = KernelFilesSkipped(**PAIR, path=b"photos", file_system="proc")
+    again = KernelFilesSkipped(cycle_id="c2", pair="p", path=b"photos", file_system="proc")
+    other = KernelFilesSkipped(**PAIR, path=b"music", file_system="proc")
     book.tell(*cycle(skipped))
 
     assert book.tell(*cycle(again), *cycle()) == []

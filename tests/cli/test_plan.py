@@ -293,6 +293,7 @@ def test_sizes_are_for_people(rig: Rig) -> None:
 
 
 def test_one_entry_and_none_are_said_as_such(rig: Rig) -> None:
+    rig.configure(allow_empty=True)
     (rig.source / "file").write_text("content")
     one = rig.run("plan").stdout.splitlines()[-1]
     (rig.source / "file").unlink()

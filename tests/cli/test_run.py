@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.rig import ROOT, Rig, environment, temps_in, until
+from tests.faults.trees import remove
 
 WINDOWS: dict[str, Any] = {
     "run_enabled": "N",
@@ -45,7 +46,7 @@ def test_a_failed_entry_is_3(rig: Rig) -> None:
 
 
 def test_a_refused_pair_is_4(rig: Rig) -> None:
-    rig.mirror.rmdir()
+    remove(rig.source)
 
     assert rig.once().code == 4
 

@@ -145,7 +145,7 @@ def test_every_pair_is_told(rig: Rig) -> None:
 
     told = document(rig.run("status", "--json"))
 
-    assert [(pair["pair"], pair["result"]) for pair in told["pairs"]] == [("one", "success"), ("two", None)]
+    assert [(pair["pair"], pair["result"]) for pair in told["pairs"]] == [("one", "success"), ("two", "refused")]
 
 
 def test_a_broken_config_is_2(rig: Rig) -> None:
@@ -324,3 +324,34 @@ def on_a_terminal(rig: Rig, columns: int, **variables: str) -> str:
         os.close(ours)
     assert process.returncode == 0, shown
     return shown.decode()
+
+
+@pytest.mark.needs_root
+def test_it_tells_why_and_which_names_failed_first(rig: Rig) -> None:
+    for number in range(8):
+        (rig.source / f"secret {number}").write_text("secret")
+        (rig.source / f"secret {number}").chmod(0o600)
+        os.chown(rig.source / f"secret {number}", 1, 1)
+    rig.once(prefix=UNPRIVILEGED)
+
+    (pair,) = document(rig.run("status", "--json"))["pairs"]
+    text = rig.run("status").stdout
+
+    assert (pair["verdict"], pair["failed_by"]) == ("partial", {"permission": 8})
+    assert len(pair["failing"]) == 5
+    assert "    8 failed: permission 8\n        secret 0: permission: " in text
+    assert "        and 3 more, see the log\n" in text
+
+
+def test_a_refused_pair_that_never_succeeded_says_why(rig: Rig) -> None:
+    remove(rig.source)
+    rig.once()
+
+    done = rig.run("status", "--check", "--json")
+    (pair,) = json.loads(done.stdout)["pairs"]
+    text = rig.run("status").stdout
+
+    assert (done.code, pair["verdict"], pair["reason"], pair["last_success"]) == (4, "refused", "source_missing", None)
+    assert "source: refused " in text
+    assert "    why: source_missing: " in text
+    assert "no cycle yet" not in text

@@ -124,7 +124,7 @@ def test_counts_that_nothing_changes_do_not_keep_files_out(tmp_path: Path, count
     server = variant(
         tmp_path / "server.py",
         f"""
-def answer(op, n, data):
+def answer(files, op, n, data):
     if op == 17:
         return struct.pack('<5Q4I6I', {blocks}, {free}, {free}, {names}, {names_free}, 4096, 255, 4096, 0, *[0] * 6)
 """,

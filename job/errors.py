@@ -26,7 +26,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
     """Stopped by SIGINT."""
     TERMINATED = 143
-    """Stopped by SIGTERM."""
+    """Stopped by SIGTERM, or by another signal that ends a run, such as SIGHUP."""
 
 
 class JobError(Exception):

@@ -199,7 +199,7 @@ class Application:
             )
         self._metrics.configure(
             pairs=[pair.name for pair in pairs],
-            interval_seconds=_expected_interval(config),
+            interval_seconds=config.longest_interval,
             run_enabled=config.enabled,
         )
         self._publish(config.metrics)
@@ -293,13 +293,3 @@ def _check_outputs(path: str, config: Config) -> None:
         from job.app.outputs import check_outputs  # noqa: PLC0415  # many runs write to standard output only
 
         check_outputs(path, config)
-
-
-def _expected_interval(config: Config) -> float:
-    if config.expected_interval is not None:
-        return config.expected_interval
-    if config.schedule is None:
-        return config.sleep_time
-    from job.core.timing import parse_schedule  # noqa: PLC0415  # only for who has a schedule
-
-    return parse_schedule(config.schedule).longest_gap

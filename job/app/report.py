@@ -77,12 +77,7 @@ def expected_gap(config: Config, durations: list[float]) -> float:
 
     `durations` are those of the last cycle of each pair.
     """
-    interval = config.sleep_time
-    if config.schedule is not None:
-        from job.core.timing import parse_schedule  # noqa: PLC0415  # only for a schedule
-
-        interval = parse_schedule(config.schedule).longest_gap
-    return 2 * (interval + sum(durations)) + _GRACE_SECONDS
+    return 2 * (config.longest_interval + sum(durations)) + _GRACE_SECONDS
 
 
 _GRACE_SECONDS = 900.0

@@ -1,9 +1,10 @@
 """Totals: what a pair has done since its first cycle. Kept by `adapters/history`, shown as metrics. Pure."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
@@ -116,3 +117,18 @@ def tally_of(counts: Counts, *, folders: int = 0) -> Tally:
         failed_by={kind: counts[key] for kind in Failure if (key := ("files_failed_total", str(kind))) in counts},
         drift_by={kind: counts[key] for kind in Drift if (key := ("drift_found_total", str(kind))) in counts},
     )
+
+
+def remarks_of(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the fields of a `PairHistory` of what is kept; what is not as it was written is left out."""
+    fields: dict[str, Any] = {}
+    with contextlib.suppress(TypeError, ValueError):
+        fields["result_since_timestamp_seconds"] = float(kept.get("since", 0.0))
+    with contextlib.suppress(TypeError):
+        fields["trouble"] = Trouble(*map(str, kept["trouble"])) if kept.get("trouble") else None
+    with contextlib.suppress(TypeError, ValueError):
+        fields["failing"] = tuple(
+            Failing(path.encode("utf-8", "surrogateescape"), str(reason), str(error))
+            for path, reason, error in kept.get("failing", ())
+        )
+    return fields

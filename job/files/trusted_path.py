@@ -141,7 +141,8 @@ def _mistrust(link: os.stat_result, folder: os.stat_result) -> str:
     """Say why a link is not followed; empty if it is."""
     user = os.geteuid()
     if link.st_uid not in {0, user}:
-        return f"of user {link.st_uid}, and only links of root are followed" + (f" or of user {user}" if user else "")
+        followed = f"root and of user {user}" if user else "root"
+        return f"of user {link.st_uid}, and only links of {followed} are followed"
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         return "in a folder that everybody may write to, where anybody may exchange it"
     return ""

@@ -296,22 +296,12 @@ class Batch:
     def _read_back(self) -> None:
         good = []
         for staged in self._staged:
-            if not staged.copied.checksum:
-                good.append(staged)
-                continue
-            try:
-                folder = self._trail.goto(staged.work.listing.path)
-                found = staged.work.volume.copyist.cold_checksum(staged.temp, folder)
-            except OSError as error:
-                self._unlink(staged)
-                self._fail_staged(staged, failure_of(error), f"could not be read back: {reason_text(error)}")
-                continue
-            if found == staged.copied.checksum:
+            wrong = staged.misread(self._trail)
+            if wrong is None:
                 good.append(staged)
             else:
                 self._unlink(staged)
-                message = f"read back as {found}, but {staged.copied.checksum} was written"
-                self._fail_staged(staged, Failure.VERIFY_MISMATCH, message)
+                self._fail_staged(staged, *wrong)
         self._staged = good
 
     def _place(self, staged: Staged) -> bool:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from job.core.entry import Entry, Kind
 from job.core.events import FileCopied
+from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.files.listing import entry_of
+from job.files.trail import Trail
 from job.tasks.finish import Work
 
 
@@ -33,6 +35,18 @@ class Staged:
         with suppress(FileNotFoundError):
             os.stat(self.name, dir_fd=folder, follow_symlinks=False)
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
+
+    def misread(self, mirror: Trail) -> tuple[Failure, str] | None:
+        """Read the temp back from the disk; give what is wrong with it, or None."""
+        if not self.copied.checksum:
+            return None
+        try:
+            found = self.work.volume.copyist.cold_checksum(self.temp, mirror.goto(self.work.listing.path))
+        except OSError as error:
+            return failure_of(error), f"could not be read back: {reason_text(error)}"
+        if found == self.copied.checksum:
+            return None
+        return Failure.VERIFY_MISMATCH, f"read back as {found}, but {self.copied.checksum} was written"
 
     def made(self, folder: int) -> Entry | None:
         """Look at what just got its name: what moves it from then on is somebody else. None if it is not ours."""

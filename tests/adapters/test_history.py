@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.adapters.history import FILE_NAME, History
+from job.adapters.history import History
 from job.core.events import PairFinished
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
 from job.core.totals import Failing, PairHistory, Remarks, Trouble, counts_of, tally_of
+from job.files.history_file import FILE_NAME
 
 COPIED = {("files_copied_total", ""): 3, ("files_failed_total", "permission"): 1}
 
@@ -279,7 +280,7 @@ def test_a_lock_that_is_held_too_long_is_told(
     history: History, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history.add(finished(), COPIED)
-    monkeypatch.setattr("job.adapters.history._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("job.files.history_file._BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.rig import ROOT, Done, Rig, environment
+from tests.faults.rig import ROOT, UNPRIVILEGED, Done, Rig, environment
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
 from tests.walls import needs_landlock

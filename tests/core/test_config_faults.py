@@ -128,10 +128,8 @@ def test_a_key_in_the_wrong_table_is_told_its_place() -> None:
 def test_a_missing_key_says_what_to_write() -> None:
     (line,) = lines({"pairs": [{"source": "/a"}]})
 
-    assert (
-        line
-        == "pairs[0].dest: missing; write the folder that becomes its mirror; made at first use, in a folder that exists"
-    )
+    meaning = "the folder that becomes its mirror; made at first use, in a folder that exists"
+    assert line == f"pairs[0].dest: missing; write {meaning}"
 
 
 @pytest.mark.parametrize(

@@ -409,3 +409,24 @@ def test_a_pair_has_one_small_record_whatever_it_goes_through(rig: Rig) -> None:
         rig.once()
 
     assert records_in(rig.base / "xdg") == ["known.json"]
+
+
+def test_a_second_config_onto_a_mirror_leaves_the_history_of_its_owner_alone(rig: Rig) -> None:
+    (rig.source / "file").write_text("content")
+    assert rig.once().code == 0
+    other = rig.base / "other"
+    other.mkdir()
+    (other / "file").write_text("of another source")
+    owner = json.loads(rig.config.read_text())
+
+    rig.configure(source_dirs=[str(other)])
+    refused = rig.once()
+    second = json.loads(rig.run("status", "--json").stdout)["pairs"][0]
+    rig.config.write_text(json.dumps(owner))
+    first = json.loads(rig.run("status", "--json").stdout)["pairs"][0]
+
+    assert refused.code == 4
+    assert (second["result"], second["last_success"]) == ("refused", None)
+    assert first["result"] == "success"
+    assert first["last_success"] is not None
+    assert not [name for name in os.listdir(rig.mirror / ".truecopy") if "earlier" in name]

@@ -117,6 +117,17 @@ class Config:
     metrics: Metrics
 
     @property
+    def longest_interval(self) -> float:
+        """The longest time between the starts of two cycles, in seconds."""
+        if self.expected_interval is not None:
+            return self.expected_interval
+        if self.schedule is None:
+            return self.sleep_time
+        from job.core.timing import parse_schedule  # noqa: PLC0415  # few have a schedule
+
+        return parse_schedule(self.schedule).longest_gap
+
+    @property
     def enabled(self) -> bool:
         """Whether cycles may run."""
         return self.run_enabled == "Y"

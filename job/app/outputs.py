@@ -1,15 +1,13 @@
 """Where logs and metrics are written: what only the disk can tell of these paths, before the first line is written."""
 
 import json
-import os
 from collections.abc import Iterator
 
 from job.core.config.coherence import misplaced
 from job.core.config.effective import Config
-from job.core.config.pairing import relation
 from job.errors import ConfigError
 from job.files.line_file import why_no_log
-from job.tasks.overlap import lies_in
+from job.files.mounts import is_below
 
 _HINT = "Change the paths named above, then run `truecopy config check`."
 
@@ -38,10 +36,8 @@ def _faults(config: Config, *, closely: bool) -> Iterator[str]:
 
 
 def _misplaced(config: Config, output: str) -> str:
-    folder = os.path.dirname(output) or "."
-    real = os.path.join(os.path.realpath(folder), os.path.basename(output))
     for pair in config.effective_pairs:
         for noun, root in (("source", pair.source), ("mirror", pair.dest)):
-            if relation(real, os.path.realpath(root)) in {"same", "inside"} or lies_in(folder, root):
+            if is_below(output, root):
                 return misplaced(noun, root)
     return ""

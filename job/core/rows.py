@@ -15,6 +15,8 @@ from job.core.record import Record
 
 _BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
 """What no name and no checksum holds."""
+_NO_NAMES = frozenset({b"", b".", b".."})
+"""What no entry is called; a name of an index may be examined in the folder it speaks of."""
 _NUMBERS = len(Entry._fields) - 1
 _FIELDS = 5
 _INODES = range(2**64)
@@ -81,6 +83,8 @@ def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say
     text, of_source, of_mirror, checksums, racies = stored
     names = text.encode("utf-8", "surrogateescape").split(_BETWEEN_NAMES)
     count = len(names)
+    if not _NO_NAMES.isdisjoint(names) or "\0" in text:
+        raise ValueError
     ours = [_spread(column, int, count) for column in of_source]
     theirs = [
         mine if column is None else _spread(column, int, count) for mine, column in zip(ours, of_mirror, strict=True)

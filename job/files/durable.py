@@ -11,7 +11,6 @@ import os
 from job.files import mounts
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_NO_SYNCFS = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
 _OF_A_DISK = "fuseblk"
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
@@ -26,13 +25,13 @@ def syncfs(descriptor: int) -> None:
 def syncfs_means_something(descriptor: int) -> bool:
     """Tell whether `syncfs` on this file system is more than a polite no-op."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
-    return not kind.startswith(_NO_SYNCFS)
+    return not kind.startswith(mounts.SERVERS)
 
 
 def others_may_reach(descriptor: int) -> bool:
     """Tell whether another machine may have this file system mounted at the same time."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
-    return kind.startswith(_NO_SYNCFS) and kind != _OF_A_DISK
+    return kind.startswith(mounts.SERVERS) and kind != _OF_A_DISK
 
 
 def fsync_folder(descriptor: int) -> None:

@@ -9,6 +9,7 @@ import os
 from typing import Any, NamedTuple
 
 from job.files.atomic import replace_file
+from job.files.mounts import resolved
 from job.files.private import open_file
 
 FILE_NAME = "identity.json"
@@ -32,7 +33,7 @@ class Paths(NamedTuple):
     @classmethod
     def of(cls, path: str) -> "Paths":
         """Resolve a path, as far as it exists."""
-        return cls(os.path.abspath(path), os.path.realpath(path))
+        return cls(os.path.abspath(path), resolved(path))
 
     def matches(self, other: "Paths") -> bool:
         """Tell whether both are one path."""

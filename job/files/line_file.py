@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from job.core.config.pairing import relation
+from job.files.mounts import resolved
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 # NONBLOCK so that opening a planted FIFO ends at once instead of waiting for a reader.
@@ -136,7 +137,7 @@ class LineFile:
         try:
             real = os.path.join(os.readlink(f"/proc/self/fd/{above}"), os.fsdecode(name))
             for root in self._roots:
-                if relation(real, os.path.realpath(root)):
+                if relation(real, resolved(root)):
                     why = f"the folder {path} is missing and is not made, since it belongs to {root}"
                     raise FileNotFoundError(errno.ENOENT, why) from missing
             with contextlib.suppress(FileExistsError):

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from job.core.left_out import SUBVOLUME
 
+SERVERS = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
+"""How the types of file systems begin that a server or another program provides."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -121,6 +124,59 @@ def kind_at(folder: int) -> str:
     if mount is None:
         return ""
     return mount.type if mount.point == path else mount.type + SUBVOLUME
+
+
+def resolved(path: str) -> str:
+    """Resolve the links in a path, as `os.path.realpath` does, but ask no server, for it may hang.
+
+    Links behind the mount point of a server are not resolved.
+    """
+    return os.fsdecode(_without_links(path, {mount.point for mount in table() if mount.type.startswith(SERVERS)}))
+
+
+def _location(path: str) -> tuple[bytes, tuple[int, int], bytes] | None:
+    """Give a path without links, its device, and the path on that file system; None without a mount table."""
+    mounted = {mount.point: mount for mount in table()}
+    found = _without_links(path, {point for point, mount in mounted.items() if mount.type.startswith(SERVERS)})
+    around = [mount for point, mount in mounted.items() if _lies_in(found, point)]
+    if not around:
+        return None
+    best = max(around, key=lambda mount: len(mount.point))
+    below = found[len(best.point.rstrip(b"/")) :]
+    return found, best.device, (best.root.rstrip(b"/") + below) or b"/"
+
+
+def _without_links(path: str, opaque: set[bytes]) -> bytes:
+    waiting = os.fsencode(os.path.join(os.getcwd(), path)).split(b"/")[::-1]
+    here, left = b"/", 40
+    while waiting:
+        name = waiting.pop()
+        if name in {b"", b"."}:
+            continue
+        if name == b"..":
+            here = os.path.dirname(here)
+            continue
+        there = os.path.join(here, name)
+        try:
+            target = b"" if here in opaque or not left else os.readlink(there)
+        except OSError:
+            target = b""
+        if not target:
+            here = there
+            opaque = opaque | {there} if os.path.dirname(there) in opaque else opaque
+            continue
+        left -= 1
+        here = b"/" if target.startswith(b"/") else here
+        waiting += target.split(b"/")[::-1]
+    return here
+
+
+def is_below(inner: str, outer: str) -> bool:
+    """Tell whether a path lies in a folder or is it, whatever links or bind mounts lead there. No server is asked."""
+    here, there = _location(inner), _location(outer)
+    if here is None or there is None:
+        return False
+    return _lies_in(here[0], there[0]) or (here[1] == there[1] and _lies_in(here[2], there[2]))
 
 
 def others_below(folder: int) -> list[tuple[bytes, str]]:

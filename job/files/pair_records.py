@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from job.core.config.effective import Config
 from job.files.atomic import replace_file
+from job.files.mounts import is_below, resolved
 from job.files.private import open_file, open_ours
 from job.files.trail import single
 from job.files.trusted_path import open_trusted_place
@@ -50,6 +51,8 @@ class PairRecords:
     sources: Sequence[str] = ()
     mirrors: Sequence[str] = ()
     """All that are configured: see `make_folders`."""
+    beside_state: bool = False
+    """Whether they lie in `state_dir`, which must not lie in a source or mirror."""
     _told: bool = field(default=False, init=False)
 
     @classmethod
@@ -58,7 +61,7 @@ class PairRecords:
         sources = [pair.source for pair in config.effective_pairs]
         mirrors = [pair.dest for pair in config.effective_pairs]
         if config.state_dir is not None:
-            return cls(os.path.join(config.state_dir, _IN_STATE_DIR), "", sources, mirrors)
+            return cls(os.path.join(config.state_dir, _IN_STATE_DIR), "", sources, mirrors, beside_state=True)
         home, why = _state_home(environ)
         return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
 
@@ -120,6 +123,8 @@ class PairRecords:
     def _folder(self, key: str, *, make: bool = False) -> Iterator[int]:
         if self.base is None:
             raise PermissionError(errno.EACCES, self.why_none)
+        if make and self.beside_state and any(is_below(self.base, root) for root in (*self.sources, *self.mirrors)):
+            raise PermissionError(errno.EACCES, "state_dir lies in a source or mirror")
         with ExitStack() as doors:
             above = make_folders(self.base, self.sources, self.mirrors) if make else open_trusted_place(self.base)
             doors.callback(os.close, above)
@@ -164,7 +169,7 @@ def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> i
 
 def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
     """Refuse to make one folder; raises PermissionError."""
-    for shape in (os.path.abspath, os.path.realpath):
+    for shape in (os.path.abspath, resolved):
         mine = shape(path)
         for other in (*sources, *mirrors):
             theirs = shape(other)
@@ -186,8 +191,8 @@ def _holds_anything(folder: str) -> bool:
 def _keys(mirror: str) -> list[str]:
     """Name the folders of a mirror, by its path as it is written and with the links on the way to it resolved."""
     written = os.path.abspath(mirror)
-    resolved = os.path.join(os.path.realpath(os.path.dirname(written)), os.path.basename(written))
-    return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, resolved))]
+    real = os.path.join(resolved(os.path.dirname(written)), os.path.basename(written))
+    return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, real))]
 
 
 def _read(folder: int) -> Known | None:

@@ -57,16 +57,18 @@ class Room:
         self._files -= 1
         if self._bytes >= 0 and self._files >= 0 and written.st_dev == self._device:
             return
-        ample = self._look(descriptor, written.st_dev, folder)
+        ample = self._look(descriptor, written, folder)
         self._device = written.st_dev if ample else -1
         self._bytes, self._files = _UNSEEN_BYTES, _UNSEEN_FILES
 
-    def _look(self, descriptor: int, device: int, folder: int) -> bool:
-        found = os.fstatvfs(descriptor)
+    def _look(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
+        found, device = os.fstatvfs(descriptor), written.st_dev
         free, total = self._free(found), found.f_blocks * found.f_frsize
         reserve = min(_LEAST_BYTES, total // _LEAST_SHARE)
         counts_blocks = total > 0 and free <= total and device not in self._no_blocks
-        if counts_blocks and free < reserve and not (free == 0 and self._takes_more(device, folder)):
+        # An empty file takes nothing from the reserve, and may replace one that takes much.
+        short = written.st_size > 0 and counts_blocks and free < reserve
+        if short and not (free == 0 and self._takes_more(device, folder)):
             raise OSError(errno.ENOSPC, "No space left but what is kept for the index")
         counts_names = found.f_files > 0 and found.f_ffree <= found.f_files and device not in self._no_names
         if counts_names and found.f_ffree < _LEAST_NAMES and self._counts(device, folder, found.f_ffree):

@@ -11,6 +11,7 @@ from job.errors import Refused
 from job.files.durable import fsync_folder
 from job.files.identity_file import DamagedIdentityError, Paths
 from job.files.listing import Unreadable, read_rows
+from job.files.mounts import resolved
 from job.files.pair_records import PairRecords
 from job.files.state_place import state_place
 from job.files.trusted_path import open_trusted_parent, open_trusted_place
@@ -194,4 +195,4 @@ def _is_in(inner: str, outer: str) -> bool:
     return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in (_written, _resolved))
 
 
-_written, _resolved = os.path.abspath, os.path.realpath
+_written, _resolved = os.path.abspath, resolved

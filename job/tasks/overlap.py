@@ -107,22 +107,6 @@ def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
             )
 
 
-def lies_in(path: str, root: str) -> bool:
-    """Tell whether a path lies in a folder, whatever links or bind mounts lead there; False if there is no `root`.
-
-    The path need not be there: then the nearest folder above it tells.
-    """
-    with ExitStack() as doors:
-        try:
-            outer = open_trusted_folder(root)
-            doors.callback(os.close, outer)
-            inner = _open_nearest(path)
-            doors.callback(os.close, inner)
-        except OSError:
-            return False
-        return identity(outer) in {identity(inner), *_ancestors(inner)} or mounts.is_within(inner, outer)
-
-
 def _open_nearest(path: str) -> int:
     while True:
         try:

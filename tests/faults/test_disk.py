@@ -77,7 +77,8 @@ def test_a_mirror_filled_to_the_brim_keeps_what_it_has(rig: Rig, tmpfs: Callable
     for number in range(20):
         (rig.source / f"file {number:02}").write_bytes(b"")
         (rig.source / f"file {number + 20}").write_bytes(b"")
-    assert rig.once().code == 0
+    last = rig.once()
+    assert last.code == 0, last.stdout[-1500:]
     assert rig.mirrored == rig.wanted
 
 

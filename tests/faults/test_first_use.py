@@ -281,7 +281,7 @@ def test_a_source_that_lost_everything_is_refused_although_it_may_be_empty(rig: 
     assert rig.once().code == 0
     (rig.source / "file").unlink()
 
-    is_refused(rig.once(), "source_empty", "is empty, but 1 files of it are in the mirror")
+    is_refused(rig.once(), "source_empty", "is empty, but 1 file of it is in the mirror")
 
 
 def test_what_is_on_every_new_disk_is_no_content_of_a_mirror(rig: Rig) -> None:

@@ -150,8 +150,9 @@ class Scanner:
         if path in self._mounts and not mount and not (found.entries or found.folders or found.unreadable):
             raise MountMissingError(self._mounts[path])
         folders = _visited(path, found.folders)
-        if mount or scope.left_out or len(folders) != len(found.folders):
-            return found._replace(folders=folders, mount=mount, left_out=scope.left_out)
+        if mount or scope.left_out or scope.refused or len(folders) != len(found.folders):
+            unreadable = found.unreadable + len(scope.refused)
+            return found._replace(folders=folders, unreadable=unreadable, mount=mount, left_out=scope.left_out)
         return found
 
     def list(self, path: bytes) -> Listing:

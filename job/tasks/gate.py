@@ -277,10 +277,13 @@ def _open_state(
 
 
 def _make_and_open(name: bytes, parent: int) -> int:
-    with suppress(FileExistsError):
-        _make(name, parent)
     try:
-        folder = open_ours(single(name), parent)
+        try:
+            folder = open_ours(single(name), parent)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                _make(name, parent)
+            folder = open_ours(name, parent)
     except NotADirectoryError:
         raise NotADirectoryError(
             errno.ENOTDIR, f"it is {described(name, parent)}, not a folder; move it away"
@@ -369,7 +372,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
             f"the source {pair.source} cannot be listed: {reason_text(error)}",
             hint="Give this user the right to read it; the mirror was left alone.",
         ) from None
-    if seen.entries or not NO_CONTENT.issuperset(seen.folders):
+    if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
         return seen
     if known or first_use.holds_content(mirror):
         files = counted(known, "file of it is", "files of it are") if known else "something is"

@@ -107,7 +107,8 @@ def test_names_in_either_normal_form_are_copied_once_where_the_mirror_knows_one_
         at_rest(rig, 4)
         assert compared(rig) == []
         (rig.mirror / "M\u00fcsli/\u00fcber").write_text("a stranger's")
-        assert [line.split()[0] for line in compared(rig)] == ["extra"]
+        # A stranger's file moves its folder's time, which shows once a second has passed.
+        assert {line.split()[0] for line in compared(rig)} - {"times"} == {"extra"}
         (rig.source / "caf\u00e9").write_text("edited")
         assert rig.once().copied == {"caf\u00e9"}
         assert (rig.mirror / "caf\u00e9").read_text() == "edited"

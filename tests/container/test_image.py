@@ -222,7 +222,7 @@ def test_a_stopped_one_shot_run_says_so_in_its_exit_code(
     checked(run("docker", "stop", "--time", "5", name))
 
     assert end.result().returncode == Exit.TERMINATED
-    assert list((container.folders / "mirror").iterdir()) == []
+    assert [path.name for path in (container.folders / "mirror").iterdir()] == [".truecopy"]
 
 
 def test_a_second_run_at_the_same_time_is_busy_until_the_first_one_is_dead(

@@ -33,9 +33,11 @@ def owned(path: Path, owner: int, mode: int) -> None:
 
 
 def looks(folder: Path) -> dict[str, tuple[int, int, str, int]]:
-    """Give owner, group, mode and whole seconds of the time of everything in a folder."""
+    """Give owner, group, mode and whole seconds of the time of everything in a folder but Truecopy's own."""
     found = {}
     for path in sorted(folder.rglob("*")):
+        if ".truecopy" in path.relative_to(folder).parts:
+            continue
         status = path.lstat()
         owners = status.st_uid, status.st_gid, stat.filemode(status.st_mode), int(status.st_mtime)
         found[str(path.relative_to(folder))] = owners

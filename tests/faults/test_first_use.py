@@ -386,6 +386,7 @@ def test_status_knows_of_a_refusal_of_a_pair_that_never_succeeded(rig: Rig) -> N
     assert pair["last_attempt"]
 
 
+@pytest.mark.needs_root
 def test_nothing_is_kept_through_a_link_in_the_place_of_the_records(rig: Rig) -> None:
     victim = rig.base / "victim"
     victim.mkdir()

@@ -306,8 +306,8 @@ class History:
         except OSError as error:
             self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {reason_text(error)}")
             return False
-        aside = os.path.join(os.path.dirname(self._path), aside)
-        if other and self._emit is not None:
+        aside = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), aside)
+        if other and self._emit is not None and finished.result is not Result.REFUSED:
             reason = f"the history was that of the source {why}; it is now {aside}"
             self._emit(HistoryBegunAnew(cycle_id=finished.cycle_id, pair=finished.pair, reason=reason))
         elif not other:

@@ -81,12 +81,14 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
             shown.print(_as_json(pair, difference) if as_json else _as_text(pair, difference))
     wrong = sum(count for what, count in counts.items() if what not in HARMLESS)
     if not as_json:
-        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what not in HARMLESS)
+        beside = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what in HARMLESS)
         differences = "1 difference" if wrong == 1 else f"{wrong} differences"
         verdict = differences if wrong else "the mirror is as its source"
         if counts["left_out"] and not wrong:
             verdict += ", but for what is left out"
-        click.echo(f"# {pair.name}: {verdict}" + (f" ({told})" if told else ""))
+        verdict += f" ({told})" if told else ""
+        click.echo(f"# {pair.name}: {verdict}" + (f"; no differences: {beside}" if beside else ""))
     return wrong
 
 

@@ -51,7 +51,7 @@ SENTENCES = {
     "metadata_not_kept": "Not kept in the mirror: {what}, first met at {path}: {error}",
     "mirror_probed": "The mirror's file system ({file_system}) lacks {lacking}",
     "mount_skipped": "Left out {path}: {there}, and cross_mounts is off",
-    "mount_missing": "Nothing is mounted at {path} any more ({file_system} was), its mirror is left alone: {hint}",
+    "mount_missing": "Nothing is mounted at {path} any more ({file_system} was), its mirror is left alone",
     "mount_forgotten": "No mount is expected at {path} any more ({file_system} was): it is gone, excluded or not empty",
     "kernel_files_skipped": "Left out {path}: {file_system} shows the kernel and holds no files",
     "own_files_skipped": "Left out {path}: it is Truecopy's own",

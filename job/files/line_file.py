@@ -193,6 +193,11 @@ def why_no_log(path: str) -> str:
         folder, name = open_trusted_parent(path)
     except UntrustedPath as error:
         return f"{error.strerror}. {error.hint}"
+    except FileNotFoundError:
+        above = os.path.dirname(os.path.dirname(path.rstrip("/")))
+        if above and not os.path.isdir(above):
+            return f"the folder {above} does not exist, and only the last folder of a path is made; make it"
+        return ""
     except OSError:
         return ""
     try:

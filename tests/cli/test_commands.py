@@ -157,3 +157,22 @@ def test_a_bug_is_a_sentence_with_its_place(monkeypatch: pytest.MonkeyPatch, cap
     assert "Traceback" not in error
     assert error.startswith("error: an unexpected error ended the command: ZeroDivisionError: a\\nbug\n")
     assert "test_commands.py:" in error
+
+
+def test_a_log_below_folders_that_do_not_exist_is_a_fault(rig: Rig) -> None:
+    rig.configure(log_file=str(rig.base / "none" / "deeper" / "backup.log"))
+
+    done = rig.run("config", "check")
+
+    assert done.code == 2
+    assert f"the folder {rig.base / 'none'} does not exist" in done.stderr
+
+
+def test_a_number_of_thousands_of_digits_is_a_fault_in_plain_words(rig: Rig) -> None:
+    rig.config.write_text('{"sleep_time": ' + "9" * 5000 + "}")
+
+    done = rig.run("config", "check")
+
+    assert done.code == 2
+    assert "too many digits" in done.stderr
+    assert "sys." not in done.stderr

@@ -53,7 +53,9 @@ def _json(text: str) -> Parsed:
     except json.JSONDecodeError as error:
         return _unreadable(*_at(text, error.lineno, error.colno, error.msg, _json_advice(error.msg)))
     except ValueError as error:
-        return _unreadable("the file", str(error))
+        # What Python says of a number of thousands of digits speaks of Python.
+        told = "a number has too many digits; write a shorter one" if "integer string" in str(error) else str(error)
+        return _unreadable("the file", told)
     if not isinstance(mapping, dict):
         return _unreadable("the file", "not a table; begin it with { and write keys with their values")
     faults = tuple(

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from job.adapters.history import Failed, History
 from job.adapters.index import Index
@@ -33,6 +34,8 @@ from job.tasks.bench import Assignment, Bench, Crew
 from job.tasks.gate import Roots
 from job.tasks.meter import Meter
 from job.tasks.preview import Preview
+
+_Answer = TypeVar("_Answer")
 
 
 @contextlib.contextmanager
@@ -237,12 +240,17 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
     """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
+    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state))
+
+
+def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
+    """Ask something of the state folder of a pair; None if it cannot be opened."""
     try:
         folder = open_state(config, pair, mirror)
     except OSError:
         return None
     try:
-        return probe.known(mirror, folder)
+        return ask(folder)
     finally:
         os.close(folder)
 
@@ -278,29 +286,20 @@ def by_mount(able: Abilities) -> ByMount[Capabilities]:
 
 def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
     """Give what is remembered of mounts in the source; nothing if that cannot be read."""
-    try:
-        folder = open_state(config, pair, mirror)
-    except OSError:
-        return NO_MOUNTS
-    try:
-        return known_mounts.load(folder)
-    finally:
-        os.close(folder)
+    return _of_state(config, pair, mirror, known_mounts.load) or NO_MOUNTS
 
 
 def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
     """Give how many entries, and bytes, the index knows of an open mirror; None if there is none that can be read."""
+    return _of_state(config, pair, mirror, _extent)
+
+
+def _extent(state: int) -> tuple[int, int | None] | None:
     try:
-        folder = open_state(config, pair, mirror)
-    except OSError:
-        return None
-    try:
-        with contextlib.closing(index_to_read(f"/proc/self/fd/{folder}")) as index:
+        with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
             return index.extent()
     except (OSError, Refused):
         return None
-    finally:
-        os.close(folder)
 
 
 def state_folder(config: Config, pair: Pair) -> str:

@@ -98,8 +98,12 @@ def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
     except OSError:
         return None
+    return _place_of(path, table())
+
+
+def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes] | None:
     best: Mount | None = None
-    for mount in table():
+    for mount in mounts:
         if _lies_in(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     if best is None:
@@ -131,19 +135,12 @@ def resolved(path: str) -> str:
 
     Links behind the mount point of a server are not resolved.
     """
-    return os.fsdecode(_without_links(path, {mount.point for mount in table() if mount.type.startswith(SERVERS)}))
+    return os.fsdecode(_without_links(path, _servers(table())))
 
 
-def _location(path: str) -> tuple[bytes, tuple[int, int], bytes] | None:
-    """Give a path without links, its device, and the path on that file system; None without a mount table."""
-    mounted = {mount.point: mount for mount in table()}
-    found = _without_links(path, {point for point, mount in mounted.items() if mount.type.startswith(SERVERS)})
-    around = [mount for point, mount in mounted.items() if _lies_in(found, point)]
-    if not around:
-        return None
-    best = max(around, key=lambda mount: len(mount.point))
-    below = found[len(best.point.rstrip(b"/")) :]
-    return found, best.device, (best.root.rstrip(b"/") + below) or b"/"
+def _servers(mounts: list[Mount]) -> set[bytes]:
+    """Give where servers are mounted."""
+    return {mount.point for mount in mounts if mount.type.startswith(SERVERS)}
 
 
 def _without_links(path: str, opaque: set[bytes]) -> bytes:
@@ -173,10 +170,12 @@ def _without_links(path: str, opaque: set[bytes]) -> bytes:
 
 def is_below(inner: str, outer: str) -> bool:
     """Tell whether a path lies in a folder or is it, whatever links or bind mounts lead there. No server is asked."""
-    here, there = _location(inner), _location(outer)
-    if here is None or there is None:
+    mounts = table()
+    here, there = (_without_links(path, _servers(mounts)) for path in (inner, outer))
+    places = _place_of(here, mounts), _place_of(there, mounts)
+    if places[0] is None or places[1] is None:
         return False
-    return _lies_in(here[0], there[0]) or (here[1] == there[1] and _lies_in(here[2], there[2]))
+    return _lies_in(here, there) or (places[0][0] == places[1][0] and _lies_in(places[0][1], places[1][1]))
 
 
 def others_below(folder: int) -> list[tuple[bytes, str]]:

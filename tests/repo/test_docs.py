@@ -71,6 +71,7 @@ def test_the_help_of_run_names_the_exit_codes() -> None:
     assert told == {int(code) for code in Exit}
 
 
+@pytest.mark.needs_tool("git")
 def test_nothing_but_the_layout_lies_at_the_top() -> None:
     assert {name.split("/")[0] for name in tracked()} <= ALLOWED_AT_THE_TOP
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mfusepy import FUSE
 
 from tests.faults.rig import PATIENCE, ROOT
 from tests.fidelity.nature import Nature
@@ -122,6 +121,8 @@ def troubled(at: Path) -> Iterator[Server]:
 
 def main(folder: str, control: str) -> None:
     """Mount and serve. Nothing is cached, so that every call of a client gets here."""
+    from mfusepy import FUSE  # noqa: PLC0415  # who only mounts it need not have libfuse
+
     with suppress(RuntimeError):
         FUSE(
             Troubled(control),

@@ -64,7 +64,7 @@ def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> N
         ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.adapters.publish"}),
         ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "secret"}}, {"pydantic"}),
     ],
-    ids=str,
+    ids=["exclude", "textfile", "password"],
 )
 def test_a_run_with_something_special_imports_what_that_takes(
     tmp_path: Path, options: dict[str, Any], needed: set[str]

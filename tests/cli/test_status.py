@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.crowded import FEW
 from tests.faults.rig import ROOT, UNPRIVILEGED, Done, Rig, environment
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
@@ -204,14 +205,14 @@ def test_it_tells_how_much_the_mirror_holds_and_what_is_free(rig: Rig) -> None:
 def test_a_huge_folder_is_counted_in_all_its_parts(rig: Rig, workers: int) -> None:
     huge = rig.source / "huge"
     huge.mkdir()
-    for number in range(17_000):
+    for number in range(7 * FEW):
         (huge / str(number)).write_text("x")
-    rig.configure(workers=workers, workers_from=0)
+    rig = Rig(rig.base, {"workers": workers, "workers_from": 0}, program="tests.faults.crowded")
     rig.once()
 
     (pair,) = document(rig.run("status", "--json"))["pairs"]
 
-    assert (pair["entries"], pair["bytes"]) == (17_001, 17_007)
+    assert (pair["entries"], pair["bytes"]) == (7 * FEW + 1, 7 * FEW + 7)
 
 
 def test_the_bytes_of_an_index_from_before_they_were_kept_are_not_known(rig: Rig) -> None:

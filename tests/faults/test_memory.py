@@ -45,6 +45,7 @@ def peak(rig: Rig) -> int:
     return memory_of([rig.command("run", "--once")], Surroundings(ROOT, environment(), rig.base / "output"))
 
 
+@pytest.mark.timeout(300)
 def test_six_times_the_files_in_one_folder_take_hardly_more_memory(tmp_path: Path) -> None:
     few, many = (peaks(Rig(tmp_path / str(count), {"workers": 2}), count) for count in (FEW, MANY))
 

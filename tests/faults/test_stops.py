@@ -75,7 +75,7 @@ def test_a_stop_at_a_random_moment_leaves_everything_whole(rig: Rig, workers: in
     generations, seconds = begun(rig, workers)
     chance = random.Random(workers)
 
-    for number in range(5):
+    for number in range(3):
         stopped_after(generations, seconds * chance.random(), begun=number > 0)
 
 

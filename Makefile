@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= config/backup_config.json
+PROCESSES ?= auto
 
 .PHONY: run test test-slow check bench faults faults-full docs data clean
 
@@ -13,8 +14,8 @@ run: $(READY) data ## mirror the sample (data/source) to data/mirror, twice, and
 	$(BIN)/truecopy --config $(CONFIG) run --once
 	$(BIN)/truecopy --config $(CONFIG) status
 
-test: $(READY) ## every test that this machine can run
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY) ## every test that this machine can run, in PROCESSES processes
+	$(BIN)/python -m pytest --numprocesses=$(PROCESSES) $(PYTEST_ARGS)
 
 test-slow: $(READY) ## the whole sweeps, of which `make test` runs a fixed share
 	$(BIN)/python -m pytest -m slow --timeout=7200 $(PYTEST_ARGS)

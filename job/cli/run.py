@@ -128,9 +128,8 @@ def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]]
         render = application.exposition().render
         return Web(render=render, healthy=healthy, ready=started.tell, failed=application.failed)
 
-    port = tidy.enter_context(closing(Port(web, lambda: application.metrics, application.emit)))
-    port.open()
-    application.join(port)
+    port = Port(web, lambda: application.metrics, application.emit)
+    application.use_port(tidy.enter_context(closing(port)))
 
 
 class _Started:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -46,7 +47,7 @@ _SAFE_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosn
 _SECONDS = 10.0
 """From the acceptance of a connection to its end, at most. A Prometheus asks and reads within milliseconds."""
 
-_MOST_PLACES = 64
+_MOST_PLACES = 128
 _PART_PER_CLIENT = 4
 
 _MOST_PIECES = 32
@@ -94,7 +95,7 @@ class Web:
         # Whoever sends garbage must not be able to fill the log; what breaks on our side is told through `failed`.
         logger = logging.getLogger("waitress")
         logger.propagate = False
-        logger.addHandler(logging.NullHandler())
+        logger.handlers = [logging.NullHandler()]
         listening = _listen(address, port)
         self._connections = {}
         # One more connection than there are places is open for a moment, beside the listening socket and a pipe.
@@ -207,6 +208,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         self.opened = time.monotonic()
         for other in _giving_way(list(server.active_channels.values()), self.client, _places()):
             other.handle_close()
+
+    def handle_close(self) -> None:
+        # Where the answering threads hang, for example in a disk, requests of the past must not pile up behind them.
+        dispatcher = self.server.task_dispatcher
+        with dispatcher.lock, suppress(ValueError):
+            dispatcher.queue.remove(self)
+        super().handle_close()
 
     def received(self, data: bytes) -> Any:
         taken = super().received(data)

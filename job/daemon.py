@@ -43,7 +43,12 @@ class Service(Protocol):
 
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when the port is off."""
+        """Where metrics are served, as `host:port`; empty when they are not."""
+        ...
+
+    @property
+    def port_state(self) -> str:
+        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
         ...
 
     def reload(self, *, asked: bool = False) -> Config:
@@ -121,6 +126,7 @@ def serve(
             config=service.config_path,
             pairs=len(config.effective_pairs),
             address=service.address,
+            metrics=service.port_state,
         )
     )
     try:

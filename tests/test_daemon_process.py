@@ -24,6 +24,7 @@ from job.daemon import serve
 class Service:
     config_path = "config/backup_config.json"
     address = ""
+    port_state = "off"
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from job.adapters.exposition import Exposition
     from job.adapters.idle_cycles import IdleCycles
     from job.adapters.publish import Publisher
+    from job.app.port import Port
 
 
 class Application:
@@ -59,6 +60,7 @@ class Application:
         self._idle: IdleCycles | None = None
         self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
+        self._port: Port | None = None
         for listener in (self._log, self._metrics):
             self._bus.join(listener)
 
@@ -108,11 +110,21 @@ class Application:
         chosen = tuple(pair for pair in config.effective_pairs if pair.name in self._only)
         return replace(config, effective_pairs=chosen)
 
+    def use_port(self, port: "Port") -> None:
+        """Open the HTTP port, and let it follow the configuration from now on. The caller closes it."""
+        self._port = port
+        port.open()
+        self._bus.join(port)
+
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when the port is off."""
-        metrics = self._config.metrics
-        return f"{metrics.address}:{metrics.port}" if metrics.enabled else ""
+        """Where metrics are served, as `host:port`; empty when they are not."""
+        return self._port.served if self._port else ""
+
+    @property
+    def port_state(self) -> str:
+        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
+        return self._port.state if self._port else "off"
 
     @property
     def metrics(self) -> MetricsInForce:

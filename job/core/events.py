@@ -86,6 +86,7 @@ __all__ = [
     "PairStarted",
     "PortChanged",
     "PortNotChanged",
+    "PortNotOpened",
     "PriorityNotSet",
     "Progressed",
     "ReplacedByFolder",
@@ -112,7 +113,9 @@ class ServiceStarted(Event):
     config: str
     pairs: int
     address: str
-    """Where metrics are served, as `host:port`; empty when the port is off."""
+    """Where metrics are served, as `host:port`; empty when they are not."""
+    metrics: str
+    """`served`, `off` where the configuration says so, or `unavailable` where the port cannot be had."""
 
 
 class ServiceStopped(Event):
@@ -176,7 +179,7 @@ class ConfigReloaded(Event):
 
 
 class PortChanged(Event):
-    """Metrics are served at another place, since the configuration changed."""
+    """Metrics are served at another place: the configuration changed, or a port could be had at last."""
 
     name = "port_changed"
 
@@ -186,8 +189,21 @@ class PortChanged(Event):
     """Where they were served."""
 
 
+class PortNotOpened(Event):
+    """The metrics port cannot be opened. Backups go on; the port is tried again every 30 s and after each cycle."""
+
+    name = "port_not_opened"
+    level = "warning"
+
+    address: str
+    """What is asked for, as `host:port`."""
+    error: str
+    hint: str
+    """How to find the program that holds the port, and what to do."""
+
+
 class PortNotChanged(Event):
-    """The port that the changed configuration asks for cannot be opened; it is tried again after each cycle."""
+    """The port of the changed configuration cannot be opened; it is tried again every 30 s and after each cycle."""
 
     name = "port_not_changed"
     level = "warning"
@@ -195,8 +211,9 @@ class PortNotChanged(Event):
     address: str
     """What is asked for, as `host:port`."""
     served: str
-    """Where metrics go on being served; `off` for nowhere."""
+    """Where metrics go on being served."""
     error: str
+    hint: str
 
 
 class ConfigRejected(Event):

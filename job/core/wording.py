@@ -18,7 +18,7 @@ from job.core.tally import Tally
 Fields = dict[str, Any]
 
 SENTENCES = {
-    "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
+    "service_started": "Truecopy {version} started with {config}, pairs: {pairs}, metrics: {metrics}",
     "service_stopped": "Truecopy stopped: {reason}",
     "signal_taken": "{signal} was received: {effect}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
@@ -28,7 +28,8 @@ SENTENCES = {
     "config_reloaded": "The changed {config} is in force",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
     "port_changed": "The metrics port is {address} now; before it was {before}",
-    "port_not_changed": "The metrics port stays {served}; {address} is tried again after each cycle: {error}",
+    "port_not_opened": "{error}. Backups go on without it; it is tried again every 30 seconds. {hint}",
+    "port_not_changed": "{error}. Metrics stay at {served}; the new place is tried again every 30 seconds. {hint}",
     "next_cycle_due": "The next cycle starts in {wait}",
     "cycle_crashed": "The cycle ended by an unexpected error, please report it: {error}",
     "output_failed": "Output {output} failed, the cycle goes on: {error}",

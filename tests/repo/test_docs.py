@@ -19,8 +19,9 @@ PAGES = [
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 NAMED = re.compile(r"`((?:job|tests|core|tasks|adapters|files|app|cli|config|k8s)/[\w./-]+\.(?:py|json|toml|md))`")
 ALLOWED_AT_THE_TOP = {
-    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "config",
-    "docker-compose.yml", "job", "k8s", "pyproject.toml", "requirements-dev.lock", "requirements.lock", "tests",
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile",
+    "README.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml", "requirements-dev.lock",
+    "requirements.lock", "tests",
 }  # fmt: skip
 
 

@@ -152,7 +152,7 @@ class MetadataNotKept(PairEvent):
 
     what: str
     """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
-    or `source_xattr` for attributes that cannot be read."""
+    `source_xattr` for attributes that cannot be read, or `source_xattr_size` for more of them than are kept."""
     path: bytes
     error: str
 

@@ -2,7 +2,8 @@
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
 file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
-`symlink_metadata`. So are attributes of the source that cannot be read (`source_xattr`).
+`symlink_metadata`. So are attributes of the source that cannot be read (`source_xattr`) or are too large to be kept
+(`source_xattr_size`).
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from job.files.attributes import (
     ATTRIBUTES,
     DEFAULT_ACL,
     REFUSED,
+    TOO_LARGE,
     PartlyRead,
     Target,
     is_acl,
@@ -88,7 +90,7 @@ class Keeper:
         `FileNotFoundError`.
         """
         try:
-            return read_attributes(target, security=self._security)
+            found = read_attributes(target, security=self._security)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -96,6 +98,14 @@ class Keeper:
             self.refused("source_xattr", OSError(error.errno, text))
             self._unread += 1
             return read_readable(target, security=self._security)
+        if isinstance(found, PartlyRead):
+            self.note_too_large(f"{len(found)} of the source's attributes are kept: {TOO_LARGE}")
+        return found
+
+    def note_too_large(self, text: str) -> None:
+        """Note, and count, an entry of the source with more attributes than are kept."""
+        self.refused("source_xattr_size", OSError(errno.E2BIG, text))
+        self._unread += 1
 
     def take_unread(self) -> int:
         """Give how often attributes of the source could not be read since this was asked last."""

@@ -18,7 +18,7 @@ from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
-from job.tasks.notes import attributes_of, unheld_of
+from job.tasks.notes import attributes_of, note, unheld_of
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
@@ -108,10 +108,10 @@ class Deeds:
         if volume.notes_nothing:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
+            note(place.work, entry.name, attributes_of(entry, place.source, self._bench.keeper))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
-                place.work.unheld[entry.name] = unheld_of(entry, place.source, self._bench.keeper)
+                note(place.work, entry.name, unheld_of(entry, place.source, self._bench.keeper))
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
@@ -130,7 +130,7 @@ class Deeds:
                 what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
                 place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
                 self._batch.tidings.note_refusals(self._path(place, step.entry))
-                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source, self._bench.keeper)
+                note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
                 self._skip(place, step, Skip.NOT_HELD)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")

@@ -58,6 +58,8 @@ class Work:
     """What the index has of what the mirror cannot hold of its entries."""
     unheld: dict[bytes, Unheld | None] = field(default_factory=dict)
     """The same, of entries that were looked at; None of those that the mirror holds whole."""
+    unheld_bytes: int = 0
+    """What the attributes in `unheld` take."""
     again: bool = False
     """Whether what needs nothing is counted already."""
     failure: Failure | None = None
@@ -68,6 +70,11 @@ class Work:
     """What the index has of its entries: it is not written again if it stays so."""
     portion: "Portion | None" = None
     """Set where this is one part of a huge folder."""
+
+    @property
+    def attribute_bytes(self) -> int:
+        """What attributes take that are held in memory until the folder is finished."""
+        return self.unheld_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unheld_bytes
 
 
 class Portion(NamedTuple):

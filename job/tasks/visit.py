@@ -29,7 +29,7 @@ from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed
 from job.tasks.finish import Portion, Work, finish_whole
 from job.tasks.linking import Linker
 from job.tasks.members import members_of
-from job.tasks.notes import folder_of
+from job.tasks.notes import folder_of, note
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.relisting import list_again
 from job.tasks.sweep import sweep_folder
@@ -151,7 +151,7 @@ class Visitor:
         work = place.work
         work.noted = noted
         if part == 0 and not work.volume.mirror.keeps_metadata:
-            work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
+            note(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""

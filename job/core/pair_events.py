@@ -152,6 +152,7 @@ class MetadataNotKept(PairEvent):
 
     what: str
     """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
+    `nodev` and `nosuid` for devices, set-ID bits and capabilities that have no effect in a source mounted so,
     `source_xattr` for attributes that cannot be read, or `source_xattr_size` for more of them than are kept."""
     path: bytes
     error: str

@@ -13,6 +13,7 @@ from job.core.outcome import Drift
 from job.core.record import Record
 
 _DEVICES = {S_IFBLK, S_IFCHR}
+NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect there: none is made in the mirror"
 
 
 class Action(StrEnum):
@@ -63,6 +64,13 @@ class Means(NamedTuple):
     """Whether the mirror can hold symlinks."""
     hard_links: bool = True
     """Whether several names in the mirror can share a file."""
+    nodev: bool = False
+    """Whether devices have no effect where the source's folder lies."""
+
+
+def is_device(entry: Entry) -> bool:
+    """Tell a device from all else."""
+    return entry.mode & TYPE_BITS in _DEVICES
 
 
 def not_held(source: Entry, means: Means) -> str:
@@ -70,6 +78,8 @@ def not_held(source: Entry, means: Means) -> str:
     kind = source.mode & TYPE_BITS
     if kind == S_IFLNK and not means.symlinks:
         return "the mirror's file system holds no symlinks"
+    if kind in _DEVICES and means.nodev:
+        return NODEV_SOURCE
     if kind in _DEVICES and not means.devices:
         return "devices cannot be made in the mirror by this user"
     if source.kind is Kind.SPECIAL and kind not in _DEVICES and not means.fifos:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.plan import Action, Step
+from job.core.plan import NODEV_SOURCE, Action, Step, is_device
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
@@ -127,13 +127,23 @@ class Deeds:
                 place.work.specials += 1
                 self._skip(place, step, Skip.SPECIAL_FILE)
             case Action.NOTE:
-                what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
-                place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
-                self._batch.tidings.note_refusals(self._path(place, step.entry))
-                note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
-                self._skip(place, step, Skip.NOT_HELD)
+                self._note(place, step, mirror)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+
+    def _note(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
+        if step.reason == NODEV_SOURCE:
+            what = "nodev"
+        place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
+        if what == "nodev" and mirror is not None and is_device(mirror):
+            # It has no content that could be lost; what it takes to make it again is noted.
+            os.unlink(mirror.name, dir_fd=place.mirror)
+            self._update(place, step)
+        else:
+            self._skip(place, step, Skip.NOT_HELD)
 
     def _keep(self, place: Place, step: Step) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
@@ -194,7 +204,7 @@ class Deeds:
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(self._bench.keeper.mode_of(copied.source.mode)),
+            permissions=permissions(place.work.volume.keeper.mode_of(copied.source.mode)),
             reason=step.reason,
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
@@ -261,7 +271,7 @@ class Deeds:
                 pair=self._assignment.pair.name,
                 path=self._path(place, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(self._bench.keeper.mode_of(step.entry.mode)),
+                permissions=permissions(place.work.volume.keeper.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )

@@ -9,12 +9,14 @@ from typing import NamedTuple
 from job.core import unheld
 from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
+from job.core.plan import Means
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.core.unheld import Unheld
 from job.files.crowd import fingerprint_of_sums, rows_named, sums_of
 from job.files.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
+from job.files.mount_flags import NODEV, restrictions_of
 from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
 
@@ -49,7 +51,9 @@ class Work:
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
     policy: str = ""
-    """Options under which the mirror is made."""
+    """Options under which the mirror is made, and how the source is mounted if they depend on that."""
+    restrictions: str = ""
+    """What that mount takes from files (`files/mount_flags.py`), if the options depend on it."""
     linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
@@ -72,6 +76,12 @@ class Work:
     """Set where this is one part of a huge folder."""
 
     @property
+    def means(self) -> Means:
+        """What decides about its entries besides themselves."""
+        means = self.volume.means
+        return means._replace(nodev=True) if NODEV in self.restrictions else means
+
+    @property
     def attribute_bytes(self) -> int:
         """What attributes take that are held in memory until the folder is finished."""
         return self.unheld_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unheld_bytes
@@ -83,6 +93,14 @@ class Portion(NamedTuple):
     number: int
     present: dict[bytes, Entry]
     """The mirror's entries, as they were when the part was begun."""
+
+
+def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, policy: str, source: int) -> Work:
+    """Begin the work on a listed folder of the source, which is open."""
+    if not policy:
+        return Work(listing, xattrs, volume)
+    restrictions = restrictions_of(source)
+    return Work(listing, xattrs, volume, policy=f"{policy}-{restrictions}", restrictions=restrictions)
 
 
 def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:

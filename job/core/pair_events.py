@@ -229,7 +229,7 @@ class FileCopied(EntryEvent):
     kind: Kind
     bytes: int
     checksum: str
-    """`algorithm:hex` of the content; empty for a symlink."""
+    """`algorithm:hex` of the content, `sparse-algorithm:hex` of what is nearly all holes; empty for a symlink."""
     permissions: str
     reason: str
     duration_seconds: float

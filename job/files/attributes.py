@@ -25,7 +25,7 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 """What file systems say of metadata that they do not hold, or do not let us have or set."""
 
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 17 << 16
 """Names and values of one entry that are read, in bytes: sixteen of the largest that Linux takes (64 KiB each, such as
 the resource forks of macOS). ext4 and btrfs hold fewer; XFS holds hundreds of megabytes, which would all be in memory.
 """

@@ -266,7 +266,7 @@ class Batch:
 
     def _count(self, staged: Staged) -> None:
         self.tidings.counts.copied += 1
-        self.tidings.counts.bytes_copied += staged.event.bytes
+        self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
         self.tidings.tell(staged.event)
 
     def _sync_or_void(self) -> None:

@@ -14,7 +14,7 @@ from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
 from job.tasks.anchor import PlaceLost
-from job.tasks.batch import Batch
+from job.tasks.batch import MOST_BYTES, Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
@@ -185,6 +185,8 @@ class Deeds:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
+        if entry.size >= MOST_BYTES and self._batch.holding:
+            self._batch.commit()  # what is staged must not wait for a file that takes long
         temp = self.new_temp()
         self._batch.announce(place.work)
         try:

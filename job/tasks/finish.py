@@ -21,6 +21,10 @@ from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
 
 
+_LARGEST = (1 << 63) - 1
+"""What SQLite takes for a number: two files of holes can have more bytes together."""
+
+
 class Settled(NamedTuple):
     """An entry whose mirror holds the right content."""
 
@@ -206,11 +210,11 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
         recheck=total.recheck,
         parts=close.parts,
     )
-    return FolderDone(close.path, summary, total.bytes), stamp != before
+    return FolderDone(close.path, summary, min(_LARGEST, total.bytes)), stamp != before
 
 
 def _size(records: dict[bytes, Record]) -> int:
-    return sum([record.source.size for record in records.values()])
+    return min(_LARGEST, sum([record.source.size for record in records.values()]))
 
 
 def _count(listing: Listing) -> int:

@@ -106,16 +106,16 @@ class Copier:
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, temp: tuple[int, int]) -> Copied:
         """Copy an open file to an open temp, which is given with the folder that it lies in."""
         written, folder = temp
-        sparse = self._sparse and is_sparse(before)
         for _ in range(_TRIES):
+            holey = is_sparse(before)
             # What was cloned is what is read, if nothing moves from before the one until after the other.
             cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
-            taker = (self._pass_by, self._breathe) if cloned else self._writer(written, before, sparse=sparse)
+            taker = (self._pass_by, self._breathe) if cloned else self._writer(written, before, holey=holey)
             checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
             xattrs = self._keeper.of_source(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
-                if sparse:
+                if holey and self._sparse:
                     os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs, folder)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns, holes)
@@ -125,14 +125,10 @@ class Copier:
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _writer(self, written: int, found: os.stat_result, *, sparse: bool) -> tuple[Take, Skip]:
+    def _writer(self, written: int, found: os.stat_result, *, holey: bool) -> tuple[Take, Skip]:
         trickle = Trickle(written) if found.st_size >= _TRICKLE_BYTES else None
-        holes = Holes(written)
-        put = holes.write if sparse else partial(write_all, written)
-        if sparse:
-            os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
-        elif is_sparse(found):
-            insist_on_room(written, found.st_size)  # not when a disk is full of zeros
+        holes = Holes(written) if holey and self._sparse else None
+        put = partial(write_all, written) if holes is None else holes.write
 
         def write(chunk: memoryview | bytes) -> None:
             put(chunk)
@@ -140,13 +136,22 @@ class Copier:
                 trickle.wrote(len(chunk))
             self._pace(len(chunk))
 
+        if not holey:
+            return write, self._breathe
+        if holes is None:
+            insist_on_room(written, found.st_size)  # not when a disk is full of zeros
+            return write, partial(_fill, write)
+        os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
+        return write, self._passing_over(holes, trickle)
+
+    def _passing_over(self, holes: Holes, trickle: Trickle | None) -> Skip:
         def skip(count: int) -> None:
             holes.skip(count)
             if trickle is not None:
                 trickle.passed(count)
             self._pace(0)
 
-        return write, skip if sparse else partial(_fill, write)
+        return skip
 
     def _pass_by(self, chunk: memoryview | bytes) -> None:
         self._pace(len(chunk))

@@ -25,8 +25,10 @@ _SMALL_HOLE = 64 << 10
 """Smaller holes are read like data: that is as fast as a look at their edges."""
 _LONG_BYTES = 64 << 20
 """A caller that has got no piece for so long cannot notice a stop."""
-_RELIABLE = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs"}
-"""Whose maps are right as soon as the file was synced. An overlay has the map of whatever is below it."""
+_RELIABLE = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay"}
+"""Whose maps are right as soon as the file was synced. An overlay passes on what the file system below it says, which
+is one of the others nearly always.
+"""
 _SETTLED_NS = 60_000_000_000
 _READ_WHOLE_BYTES = 1 << 30
 """So much that takes no room is read where the map is not believed."""

@@ -20,7 +20,6 @@ from job.files.mount_flags import NODEV, restrictions_of
 from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
 
-
 _LARGEST = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
 

@@ -1,8 +1,9 @@
 """Where an open sparse file has data and where it has holes, as its file system says, as far as it can be believed.
 
-File systems have told of holes where there was data that was not on the disk yet (ZFS up to 2.2.1, btrfs). So the file
-is synced first, and what is believed of any other file system than the reliable ones is only what it says of a file
-that was left alone for a minute. The first, the middle and the last block of each hole are read all the same.
+File systems have told of holes where there was data that was not on the disk yet (ZFS up to 2.2.1, btrfs). So a file
+that was changed within the last minute is synced first, and on other file systems than the reliable ones it is not
+asked about before it was left alone for a minute. The first, the middle and the last block of each hole are read all
+the same.
 """
 
 import errno
@@ -53,16 +54,6 @@ class TooSparseError(OSError):
     """To read a file would take days, and its file system does not tell which parts of it are holes."""
 
 
-_types: dict[int, str] = {}
-
-
-def _type_of(descriptor: int, device: int) -> str:
-    if device not in _types:
-        mount = mount_of(descriptor)
-        _types[device] = mount.type if mount else ""
-    return _types[device]
-
-
 class Layout:
     """The pieces of a range of one open file. Its descriptor is moved about."""
 
@@ -82,14 +73,12 @@ class Layout:
         saved = found.st_size - room_of(found)
         if saved < _WORTH_BYTES:
             return None
-        synced = True
-        try:
-            os.fdatasync(descriptor)
-        except OSError:
-            synced = False  # what could not be written may be data still; or the file system is read-only
-        kind = _type_of(descriptor, found.st_dev)
-        settled = abs(time.time_ns() - found.st_ctime_ns) >= _SETTLED_NS
-        if ours or settled or (synced and kind in _RELIABLE):
+        if ours or time.time_ns() - found.st_ctime_ns >= _SETTLED_NS:
+            return cls(descriptor, 0, found.st_size)
+        # Not remembered: in the life of a service another file system may get the same device number.
+        mount = mount_of(descriptor)
+        kind = mount.type if mount else ""
+        if kind in _RELIABLE and _is_synced(descriptor):
             return cls(descriptor, 0, found.st_size)
         if saved < _READ_WHOLE_BYTES:
             return None
@@ -159,6 +148,14 @@ class Layout:
             if block != ZERO_BLOCK[: len(block)]:
                 why = f"the file system tells of a hole at byte {place}, where the file has data; look at its version"
                 raise HoleWithDataError(errno.EIO, why)
+
+
+def _is_synced(descriptor: int) -> bool:
+    try:
+        os.fdatasync(descriptor)
+    except OSError:
+        return False  # what could not be written is data still
+    return True
 
 
 def room_of(found: os.stat_result) -> int:

@@ -144,6 +144,7 @@ def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) 
         mounted={point: fits(mirror) for point, mirror in able.others},
         gone=able.gone,
         mounts=mounts.taken,
+        mount_flags=bool(pair.policy),
     )
 
 

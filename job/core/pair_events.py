@@ -152,7 +152,8 @@ class MetadataNotKept(PairEvent):
 
     what: str
     """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
-    or `source_xattr` for attributes that cannot be read."""
+    `nodev` and `nosuid` for devices, set-ID bits and capabilities that have no effect in a source mounted so,
+    `source_xattr` for attributes that cannot be read, or `source_xattr_size` for more of them than are kept."""
     path: bytes
     error: str
 
@@ -228,7 +229,7 @@ class FileCopied(EntryEvent):
     kind: Kind
     bytes: int
     checksum: str
-    """`algorithm:hex` of the content; empty for a symlink."""
+    """`algorithm:hex` of the content, `sparse-algorithm:hex` of what is nearly all holes; empty for a symlink."""
     permissions: str
     reason: str
     duration_seconds: float

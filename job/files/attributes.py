@@ -25,8 +25,19 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 """What file systems say of metadata that they do not hold, or do not let us have or set."""
 
 
+MOST_BYTES = 17 << 16
+"""Names and values of one entry that are read, in bytes: sixteen of the largest that Linux takes (64 KiB each, such as
+the resource forks of macOS). ext4 and btrfs hold fewer; XFS holds hundreds of megabytes, which would all be in memory.
+"""
+TOO_LARGE = f"all of them are more than {MOST_BYTES >> 20} MiB, or have names of more than 64 KiB"
+_UNLISTED = {errno.E2BIG, errno.ERANGE}
+"""What the kernel says if the names alone are more than 64 KiB, the most that a list can have."""
+_BY_NAME = ("system.posix_acl_access", "system.posix_acl_default", "security.capability")
+"""Asked for by name where there is no list: these decide who may do what."""
+
+
 class PartlyRead(dict[bytes, bytes]):
-    """Attributes of which some could not be read: what is not among them is unknown, never gone."""
+    """Attributes of which some were not read: what is not among them is unknown, never gone."""
 
 
 Target: TypeAlias = int | bytes
@@ -44,20 +55,36 @@ def place_of(name: bytes, folder: int) -> bytes:
 
 
 def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
-    """Read the attributes that are carried over; none where they are not supported. Raises `OSError`."""
+    """Read the attributes that are carried over; none where they are not supported. Raises `OSError`.
+
+    Of more than `MOST_BYTES`, or more names than the kernel lists, some are given, as `PartlyRead`: ACLs first.
+    """
+    found: dict[bytes, bytes] = {}
+    size = 0
+    try:
+        for name in _listed(target, security=security):
+            with suppress(FileNotFoundError):
+                value = _value(target, name)
+                size += len(name) + len(value)
+                if size > MOST_BYTES:
+                    return _as_many_as_fit(target, security=security)
+                found[os.fsencode(name)] = value
+    except OSError as error:
+        if error.errno in _UNLISTED:
+            return _as_many_as_fit(target, security=security)
+        raise
+    return found
+
+
+def _listed(target: Target, *, security: bool) -> list[str]:
     try:
         path, how = _how(target)
         names = os.listxattr(path, **how)
     except OSError as error:
         if error.errno in REFUSED:
-            return {}
+            return []
         raise
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        if _is_carried_over(name, security=security):
-            with suppress(FileNotFoundError):
-                found[os.fsencode(name)] = _value(target, name)
-    return found
+    return [name for name in names if _is_carried_over(name, security=security)]
 
 
 def _is_carried_over(name: str, *, security: bool) -> bool:
@@ -65,13 +92,31 @@ def _is_carried_over(name: str, *, security: bool) -> bool:
 
 
 def read_readable(target: Target, *, security: bool) -> PartlyRead:
-    """Read those of the attributes that can be read."""
-    found, (path, how) = PartlyRead(), _how(target)
+    """Read those of the attributes that can be read, as far as `MOST_BYTES` allow."""
+    names: list[str] = []
     with suppress(OSError):
-        for name in os.listxattr(path, **how):
-            if _is_carried_over(name, security=security):
-                with suppress(OSError):
-                    found[os.fsencode(name)] = _value(target, name)
+        names = _listed(target, security=security)
+    return _fitting(target, names)
+
+
+def _as_many_as_fit(target: Target, *, security: bool) -> PartlyRead:
+    try:
+        # In one order on both sides, so that the same ones are left out of a copy that has all of them.
+        names = sorted(_listed(target, security=security), key=lambda name: (name not in _BY_NAME, name))
+    except OSError:
+        names = [name for name in _BY_NAME if _is_carried_over(name, security=security)]
+    return _fitting(target, names)
+
+
+def _fitting(target: Target, names: list[str]) -> PartlyRead:
+    found, size = PartlyRead(), 0
+    for name in names:
+        with suppress(OSError):
+            value = _value(target, name)
+            size += len(name) + len(value)
+            if size > MOST_BYTES:
+                break
+            found[os.fsencode(name)] = value
     return found
 
 

@@ -2,7 +2,8 @@
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
 file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
-`symlink_metadata`. So are attributes of the source that cannot be read (`source_xattr`).
+`symlink_metadata`. So are set-ID bits and capabilities that have no effect in the source (`nosuid`), and attributes of
+the source that cannot be read (`source_xattr`) or are too large to be kept (`source_xattr_size`).
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from job.files.attributes import (
     ATTRIBUTES,
     DEFAULT_ACL,
     REFUSED,
+    TOO_LARGE,
     PartlyRead,
     Target,
     is_acl,
@@ -27,6 +29,7 @@ from job.files.attributes import (
     remove_attribute,
     set_attribute,
 )
+from job.files.mount_flags import NOSUID
 from job.files.rights import why_not
 from job.files.trail import Place
 
@@ -41,6 +44,11 @@ any attribute at all. A disk that fails says so of the content, too.
 
 
 _NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
+_CAPABILITIES = b"security.capability"
+_NO_EFFECT = OSError(
+    errno.ENOTSUP,
+    "the source is mounted nosuid, so that set-ID bits and capabilities have no effect there: they are not kept",
+)
 _NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what the symlink points to")
 
 
@@ -67,6 +75,7 @@ class Keeper:
         self._bare = False
         self._security = security
         self._setuid = setuid
+        self._nosuid = False
         self._untold: list[Refused] = []
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
@@ -88,7 +97,7 @@ class Keeper:
         `FileNotFoundError`.
         """
         try:
-            return read_attributes(target, security=self._security)
+            found = read_attributes(target, security=self._security)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -96,6 +105,16 @@ class Keeper:
             self.refused("source_xattr", OSError(error.errno, text))
             self._unread += 1
             return read_readable(target, security=self._security)
+        if isinstance(found, PartlyRead):
+            self.note_too_large(f"{len(found)} of the source's attributes are kept: {TOO_LARGE}")
+        if self._nosuid and found.pop(_CAPABILITIES, None) is not None:
+            self.refused("nosuid", _NO_EFFECT)
+        return found
+
+    def note_too_large(self, text: str) -> None:
+        """Note, and count, an entry of the source with more attributes than are kept."""
+        self.refused("source_xattr_size", OSError(errno.E2BIG, text))
+        self._unread += 1
 
     def take_unread(self) -> int:
         """Give how often attributes of the source could not be read since this was asked last."""
@@ -105,18 +124,29 @@ class Keeper:
     def mode_of(self, mode: int) -> int:
         """Give the permission bits that the mirror of something with such an st_mode is to have."""
         # Asked twice for each copy, and hardly ever of anything that has such bits.
-        return kept_mode(mode, setuid=self._setuid) if mode & _SPECIAL_BITS else mode & _PERMISSIONS
+        if not mode & _SPECIAL_BITS:
+            return mode & _PERMISSIONS
+        if self._setuid and self._nosuid and stat.S_ISREG(mode):
+            self.refused("nosuid", _NO_EFFECT)
+        return kept_mode(mode, setuid=self._setuid and not self._nosuid)
 
-    def enter(self, folder: int) -> None:
+    def enter(self, folder: int, restrictions: str = "") -> None:
         """Look whether what is made in an open mirror folder has ACLs by that; until the next one is entered.
 
         Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for.
+        `restrictions` are those of the source's folder (`files/mount_flags.py`).
         """
+        self.restrict(restrictions)
         self._bare = not self._security and not self.present(folder).keys() & {DEFAULT_ACL}
 
-    def leave(self) -> None:
-        """Take nothing for granted of what is made from now on."""
+    def leave(self, restrictions: str = "") -> None:
+        """Take nothing for granted of what is made from now on, but for the `restrictions` of the source's folder."""
         self._bare = False
+        self.restrict(restrictions)
+
+    def restrict(self, restrictions: str) -> None:
+        """Carry over what has an effect in the source's folder, and no more, from now on."""
+        self._nosuid = NOSUID in restrictions
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""

@@ -65,9 +65,8 @@ class Batch:
         """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
-        self._bytes = self._entries = 0
+        self._bytes = self._entries = self._errand = self._begun = 0
         self._since_ns = work.now_ns()
-        self._errand = self._begun = 0
         self._ended: list[int] = []
         self._folders: list[FolderDone] = []
 
@@ -148,6 +147,7 @@ class Batch:
         self._open = None
         self._closed.append(work)
         self._entries += 1 + len(work.listing.entries)
+        self._bytes += 16 * work.attribute_bytes  # which are held in memory: up to a megabyte a folder
 
     def close_folder(self, folder: FolderDone) -> None:
         """Take in a huge folder of which all parts are committed before, with the metadata it got."""
@@ -266,7 +266,7 @@ class Batch:
 
     def _count(self, staged: Staged) -> None:
         self.tidings.counts.copied += 1
-        self.tidings.counts.bytes_copied += staged.event.bytes
+        self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
         self.tidings.tell(staged.event)
 
     def _sync_or_void(self) -> None:

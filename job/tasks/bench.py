@@ -115,7 +115,7 @@ class Copyist(Protocol):
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
         """Tell at little cost whether both sides hold the content a record says; False is no answer."""
 
-    def cold_checksum(self, temp: bytes, mirror: int) -> str:
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
         """Hash a synced temp as the disk has it."""
 
     def release(self, temp: bytes, mirror: int, size: int) -> None:

@@ -25,6 +25,7 @@ from job.files.attributes import PartlyRead, Target, place_of
 from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.files.metadata import Keeper
+from job.files.mount_flags import NODEV, restrictions_of
 from job.files.trail import Trail, single
 from job.tasks.bench import Book, Copyist, Source
 from job.tasks.parts import Sorter, names_of, parts_for
@@ -116,6 +117,7 @@ class _Comparison:
             self._keys.clear()
             self._at = self._view.by.at(path)
             try:
+                self._restrict(path)
                 for listing in self._listings(path):
                     for each in listing.left_out:
                         yield Difference(each.path, Kind.FOLDER, "left_out", each.words)
@@ -128,6 +130,13 @@ class _Comparison:
                 continue
             waiting.extend(join(path, name) for name in reversed(below))
         yield from self._links()
+
+    def _restrict(self, path: bytes) -> None:
+        """See how the source's folder is mounted, if what the mirror is to have depends on that."""
+        if self._view.pair.policy:
+            restrictions = restrictions_of(self._sources.goto(path))
+            self._at.keeper.restrict(restrictions)
+            self._at = self._at._replace(means=self._at.means._replace(nodev=NODEV in restrictions))
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
         source, self._names = self._view.source, None
@@ -242,8 +251,9 @@ class _Comparison:
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
         keeper = self._at.keeper
         ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
-        for unread in keeper.news():
-            yield Difference(path, kind, "unread", f"{unread.error}; more of them are not named")
+        for found in keeper.news():
+            what = "unread" if found.what.startswith("source_xattr") else "not_held"
+            yield Difference(path, kind, what, f"{found.error}; more of them are not named")
         if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
             yield Difference(path, kind, "attributes", "")
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.plan import Action, Step
+from job.core.plan import NODEV_SOURCE, Action, Step, is_device
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
 from job.tasks.anchor import PlaceLost
-from job.tasks.batch import Batch
+from job.tasks.batch import MOST_BYTES, Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
-from job.tasks.notes import attributes_of, unheld_of
+from job.tasks.notes import attributes_of, note, unheld_of
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
@@ -108,10 +108,10 @@ class Deeds:
         if volume.notes_nothing:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
+            note(place.work, entry.name, attributes_of(entry, place.source, self._bench.keeper))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
-                place.work.unheld[entry.name] = unheld_of(entry, place.source, self._bench.keeper)
+                note(place.work, entry.name, unheld_of(entry, place.source, self._bench.keeper))
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
@@ -127,13 +127,23 @@ class Deeds:
                 place.work.specials += 1
                 self._skip(place, step, Skip.SPECIAL_FILE)
             case Action.NOTE:
-                what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
-                place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
-                self._batch.tidings.note_refusals(self._path(place, step.entry))
-                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source, self._bench.keeper)
-                self._skip(place, step, Skip.NOT_HELD)
+                self._note(place, step, mirror)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+
+    def _note(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
+        if step.reason == NODEV_SOURCE:
+            what = "nodev"
+        place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
+        if what == "nodev" and mirror is not None and is_device(mirror):
+            # It has no content that could be lost; what it takes to make it again is noted.
+            os.unlink(mirror.name, dir_fd=place.mirror)
+            self._update(place, step)
+        else:
+            self._skip(place, step, Skip.NOT_HELD)
 
     def _keep(self, place: Place, step: Step) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
@@ -175,6 +185,8 @@ class Deeds:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
+        if entry.size >= MOST_BYTES and self._batch.holding:
+            self._batch.commit()  # what is staged must not wait for a file that takes long
         temp = self.new_temp()
         self._batch.announce(place.work)
         try:
@@ -194,7 +206,7 @@ class Deeds:
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(self._bench.keeper.mode_of(copied.source.mode)),
+            permissions=permissions(place.work.volume.keeper.mode_of(copied.source.mode)),
             reason=step.reason,
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
@@ -261,7 +273,7 @@ class Deeds:
                 pair=self._assignment.pair.name,
                 path=self._path(place, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(self._bench.keeper.mode_of(step.entry.mode)),
+                permissions=permissions(place.work.volume.keeper.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )

@@ -21,6 +21,7 @@ from job.files.listing import (
     NameNotHeldError,
     entries_of,
 )
+from job.files.mount_flags import NODEV, restrictions_of
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch, means_of
@@ -88,6 +89,8 @@ def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: se
     path, name = change.path, view.pair.name
     means = means_of(view.pair, view.mirror.at(path))
     try:
+        if view.pair.policy:
+            means = means._replace(nodev=NODEV in restrictions_of(trails[0].goto(path)))
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))

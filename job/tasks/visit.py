@@ -26,10 +26,10 @@ from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.devices import Devices
 from job.tasks.entries import Entries
 from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
-from job.tasks.finish import Portion, Work, finish_whole
+from job.tasks.finish import Portion, finish_whole, work_for
 from job.tasks.linking import Linker
 from job.tasks.members import members_of
-from job.tasks.notes import folder_of
+from job.tasks.notes import folder_of, note
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.relisting import list_again
 from job.tasks.sweep import sweep_folder
@@ -129,6 +129,8 @@ class Visitor:
             return
         if place is None:
             return
+        if place.work.policy:
+            records = decoded(visit.rows, place.work.policy)
         try:
             present, shared = self._mirror_entries(place, records)
         except Huge:
@@ -151,7 +153,7 @@ class Visitor:
         work = place.work
         work.noted = noted
         if part == 0 and not work.volume.mirror.keeps_metadata:
-            work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
+            note(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
@@ -175,7 +177,7 @@ class Visitor:
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
-        listing, means = place.work.listing, place.work.volume.means
+        listing, means = place.work.listing, place.work.means
         place.work.linked = listing.linked
         if listing.linked and not means.hard_links:
             why = "the mirror's file system knows one name of a file only"
@@ -210,7 +212,7 @@ class Visitor:
                 return None
             volume = self._volumes.at(path)
             attributes = self._bench.keeper.of_source(source)
-            work = Work(listing, attributes, volume, policy=self._assignment.pair.policy)
+            work = work_for(listing, attributes, volume, self._assignment.pair.policy, source)
         except Huge:
             raise
         except FileNotFoundError:
@@ -223,7 +225,7 @@ class Visitor:
             seen = os.fstat(mirror)
             self._devices.check(mirror, seen.st_dev, volume.number)
             self._batch.turn_to(volume)
-            volume.keeper.enter(mirror)
+            volume.keeper.enter(mirror, work.restrictions)
             return Place(work, source, mirror, mode=seen.st_mode)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
@@ -284,7 +286,7 @@ class Visitor:
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable
-        records = decoded(task.rows, self._assignment.pair.policy)
+        records = decoded(task.rows, work.policy)
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)

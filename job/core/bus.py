@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from job.core.events import Event, Listener, OutputFailed
+from job.core.events import EntryEvent, Event, Listener, OutputFailed
 from job.core.outcome import reason_text
 from job.core.redaction import redacted
 
@@ -31,7 +31,7 @@ class Bus:
         kind = type(event)
         free = _FREE_TEXTS.get(kind)
         if free is None:
-            free = _FREE_TEXTS[kind] = tuple(name for name in kind.fields if name in _MAY_QUOTE)
+            free = _FREE_TEXTS[kind] = _free_texts(kind)
         if free:
             event = _without_secrets(event, free)
         for listener in self._listeners:
@@ -53,6 +53,12 @@ class Bus:
         self._broken.add(id(listener))
         name = getattr(listener, "output", "listener")
         self.failed(name, f"{type(listener).__name__}: {type(error).__name__}: {reason_text(error)}")
+
+
+def _free_texts(kind: type[Event]) -> tuple[str, ...]:
+    # Of an entry, of which there may be thousands, the reason is always a word of our own.
+    chosen = _MAY_QUOTE - {"reason"} if issubclass(kind, EntryEvent) else _MAY_QUOTE
+    return tuple(name for name in kind.fields if name in chosen)
 
 
 def _without_secrets(event: Event, free: Iterable[str]) -> Event:

@@ -31,7 +31,7 @@ class Redaction:
         self.secrets = tuple(dict.fromkeys(secret for secret in secrets if secret))[-_MOST:]
         spellings = {spelling for secret in self.secrets for spelling in _spellings(secret)}
         # The longest first, so that what holds another is masked as a whole.
-        choices = [re.escape(spelling) for spelling in sorted(spellings, key=lambda each: (-len(each), each))]
+        choices = [_as_pattern(spelling) for spelling in sorted(spellings, key=lambda each: (-len(each), each))]
         self._pattern = re.compile("|".join(choices)) if choices else None
         self._coded = sorted({part for secret in self.secrets for part in _base64_parts(secret)})
 
@@ -95,11 +95,12 @@ def _spellings(secret: str) -> Iterator[str]:
         _percent_encoded(octets, "").replace("%20", "+"),
     }
     plain |= {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), each) for each in plain if "%" in each}
-    for each in plain:
-        if len(each) >= _SHORTEST:
-            yield each
-        elif each:
-            yield from (f'"{each}"', f"'{each}'", f":{each}@")
+    yield from (each for each in plain if each)
+
+
+def _as_pattern(spelling: str) -> str:
+    pattern = re.escape(spelling)
+    return pattern if len(spelling) >= _SHORTEST else rf"""(?<=["':]){pattern}(?=["'@])"""
 
 
 def _percent_encoded(octets: bytes, safe: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,128 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, extension
 
     with pytest.raises(ConfigError):  # since no such small text names folders
         read_settings(path, {})
+
+
+STRANGER = 64003
+
+
+@pytest.fixture
+def in_a_folder_of_another_user(tmp_path: Path) -> Path:
+    """A configuration that lies where another user keeps it: in a folder, by a link, and writable by a group."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    path = Path(config_file(folder, SIX))
+    os.chown(path, STRANGER, STRANGER + 1)
+    path.chmod(0o664)
+    os.chown(folder, STRANGER, STRANGER)
+    return path
+
+
+@pytest.mark.needs_root
+def test_root_is_told_of_everybody_who_may_change_the_file_at_once_with_the_commands(
+    in_a_folder_of_another_user: Path,
+) -> None:
+    path = in_a_folder_of_another_user
+
+    with pytest.raises(ConfigError, match=f"root does not follow {path}") as caught:
+        read_settings(str(path), {})
+
+    assert caught.value.exit is Exit.USAGE
+    assert caught.value.faults == (
+        f"{path.parent} (a folder on the way to it) belongs to user {STRANGER}; run `chown root {path.parent}`",
+        f"{path} belongs to user {STRANGER}; run `chown root {path}`",
+        f"{path} is writable by the group {STRANGER + 1} (mode 664); run `chmod g-w {path}`",
+    )
+    assert f"install -D -o root -g root -m 600 {path} /etc/truecopy/config.json" in caught.value.hint
+    assert f"TRUECOPY_CONFIG_OWNER={STRANGER}" in caught.value.hint
+
+
+@pytest.mark.needs_root
+def test_root_follows_the_user_that_the_environment_names_and_no_group_of_others(
+    in_a_folder_of_another_user: Path,
+) -> None:
+    path = in_a_folder_of_another_user
+    allowed = {"TRUECOPY_CONFIG_OWNER": str(STRANGER)}
+
+    with pytest.raises(ConfigError) as caught:
+        read_settings(str(path), allowed)
+    os.chown(path, STRANGER, STRANGER)
+
+    assert len(caught.value.faults) == 1
+    assert read_settings(str(path), allowed).config.enabled
+
+
+@pytest.mark.parametrize("text", ["me", "-1", "1.5", "9" * 30, "٣"])
+def test_the_user_that_root_follows_is_a_number(tmp_path: Path, text: str) -> None:
+    told = the_fault(tmp_path, SIX, {"TRUECOPY_CONFIG_OWNER": text})
+
+    assert told.startswith("TRUECOPY_CONFIG_OWNER: not the number of a user")
+
+
+@pytest.fixture
+def where_others_come(tmp_path: Path) -> Iterator[Path]:
+    """A folder that everybody may enter, which those of pytest are not."""
+    del tmp_path
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.needs_root
+def test_an_ordinary_user_is_warned_of_what_others_may_write_and_follows_any_owner(where_others_come: Path) -> None:
+    path = config_file(where_others_come, SIX)
+    os.chown(path, STRANGER, STRANGER)
+    os.chmod(path, 0o664)
+    os.seteuid(65534)
+    try:
+        of_its_owner = read_settings(path, {}).doubts
+    finally:
+        os.seteuid(0)
+    os.chown(path, STRANGER, STRANGER + 1)
+    os.seteuid(65534)
+    try:
+        of_a_group = read_settings(path, {}).doubts
+    finally:
+        os.seteuid(0)
+
+    assert of_its_owner == (), "its private group is nobody else"
+    assert [str(doubt) for doubt in of_a_group] == [
+        f"{path} is writable by the group {STRANGER + 1} (mode 664); run `chmod g-w {path}`"
+    ]
+
+
+def test_a_file_with_a_password_that_everybody_may_read_is_told(where_others_come: Path) -> None:
+    login = {"pushgateway_username": "me", "pushgateway_password": "hunter2"}
+    path = config_file(where_others_come, SIX | {"metrics": login})
+
+    (doubt,) = read_settings(path, {}).doubts
+
+    assert str(doubt) == f"{path} is readable by everybody (mode 644); run `chmod o-r {path}`"
+    os.chmod(path, 0o640)
+    assert read_settings(path, {}).doubts == ()
+    assert read(where_others_come, SIX).doubts == (), "without a password in it"
+
+
+def test_so_is_the_file_of_a_password(where_others_come: Path) -> None:
+    secret = where_others_come / "password"
+    secret.write_text("hunter2")
+    secret.chmod(0o644)
+    environ = {
+        "TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me",
+        "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret),
+    }
+
+    (doubt,) = read(where_others_come, SIX, environ).doubts
+
+    assert str(doubt) == f"{secret} is readable by everybody (mode 644); run `chmod o-r {secret}`"
+
+
+@pytest.mark.needs_root
+def test_root_reads_no_secret_from_a_file_that_others_may_exchange(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    os.chown(tmp_path / "link", STRANGER, STRANGER, follow_symlinks=False)
+    environ = {"TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(tmp_path / "link")}
+
+    told = the_fault(tmp_path, SIX, environ)
+
+    assert f"{tmp_path}/link is a link of user {STRANGER}; run `chown -h root {tmp_path}/link`" in told

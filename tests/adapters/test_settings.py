@@ -95,7 +95,6 @@ def test_the_digest_changes_with_the_file(tmp_path: Path) -> None:
         ('{\n  "log_file": "C:\\Users"\n}', "line 2, column 18", "each backslash twice"),
         ("", "line 1, column 1", "bracket"),
         ("{} {}", "line 1, column 4", "closes its first {"),
-        ("{// no\n}", "line 1, column 2", "JSON has no comments"),
     ],
 )
 def test_broken_json_names_line_and_column_and_shows_the_line(tmp_path: Path, text: str, place: str, told: str) -> None:
@@ -104,6 +103,12 @@ def test_broken_json_names_line_and_column_and_shows_the_line(tmp_path: Path, te
     assert fault.startswith(place)
     assert told in fault
     assert text.split("\n")[int(place.split()[1].rstrip(",")) - 1].strip() in fault
+
+
+def test_of_a_broken_line_only_a_known_key_with_its_value_is_shown(tmp_path: Path) -> None:
+    assert "in:" not in the_fault(tmp_path, "{// hunter2\n}")
+    assert "in:" not in the_fault(tmp_path, '{"pushgateway_pasword":\n"hunter2" "}')
+    assert 'in: {"sleep_time": 30;' in the_fault(tmp_path, '{"sleep_time": 30 "ecret": "hunter2"}')
 
 
 def test_broken_toml_names_line_and_column_and_shows_the_line(tmp_path: Path) -> None:

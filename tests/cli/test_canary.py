@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ COMMANDS = [
     "healthcheck",
 ]
 PASSWORD, FILE = "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD", "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE"
+
+
+_numbers = itertools.count()
+
+
+def never_seen() -> Callable[[str], str]:
+    """Give what makes a canary one that this process, which remembers secrets, knows from no earlier example."""
+    number = next(_numbers)
+    return lambda text: text.replace(MARK, f"{MARK}{number}x")
 
 
 def marks() -> list[bytes]:
@@ -225,9 +235,10 @@ def test_no_command_shows_a_secret_wherever_it_was_written(drawn: tuple[Written,
     top, environ, content = drawn
     with stage() as played:
         config = played.base / "config.json"
-        config.write_text(json.dumps(played.document(top)))
+        fresh = never_seen()
+        config.write_text(fresh(json.dumps(played.document(top))))
 
-        played.play(config, environ, content)
+        played.play(config, {name: fresh(value) for name, value in environ.items()}, fresh(content))
 
 
 @pytest.mark.parametrize("misplace", [*SECRETIVE, *ELSEWHERE], ids=lambda each: each.__name__)
@@ -280,7 +291,7 @@ def test_no_syntax_error_quotes_a_secret(drawn: tuple[str, str]) -> None:
     out, err = io.StringIO(), io.StringIO()
     with tempfile.TemporaryDirectory() as base, redirect_stdout(out), redirect_stderr(err):
         config = Path(base, f"config{extension}")
-        config.write_text(text)
+        config.write_text(never_seen()(text))
 
         main(["--config", str(config), "config", "check"])
 

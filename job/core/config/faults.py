@@ -16,7 +16,8 @@ from job.core.redaction import MASK, without_login
 
 _LONGEST = 120
 _WIDEST_NUMBER = 256
-_MAY_HOLD_A_LOGIN = frozenset({"metrics.pushgateway", "metrics.pushgateway_username"})
+MAY_HOLD_A_LOGIN = frozenset({"metrics.pushgateway", "metrics.pushgateway_username"})
+"""Keys whose values may hold a login although none belongs there."""
 _NO_LOGIN = re.compile(r"(https?:/{0,3})?[A-Za-z0-9_.-]*(:\d{0,5})?(/[A-Za-z0-9_./-]*)?")
 """An address, or a name, without anything in it that could be a part of a login."""
 _SECRETS = frozenset(key.name for key in describe.all_keys() if key.is_secret)
@@ -86,7 +87,7 @@ def _key_of(place: Place) -> str:
 
 
 def _value(place: Place, kind: str, value: object) -> str:
-    if _key_of(place) in _SECRETS or (_key_of(place) in _MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
+    if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
         return MASK
     # Whatever was written instead of a table may be a part of it, a secret one too.
     return "" if kind in _TABLES else shown(value)

@@ -6,12 +6,13 @@ from typing import Any
 
 from job.core.config import describe
 from job.core.config.coherence import Place, spell
-from job.core.config.faults import Fault
-from job.core.redaction import Redaction
+from job.core.config.faults import MAY_HOLD_A_LOGIN, Fault
+from job.core.redaction import Redaction, without_login
 
 _SECRET_KEY = re.compile(r"pass|pasw|pwd|psw|secret|token|credential|api_?key", re.IGNORECASE)
 """Keys, known or not, whose values are taken for secrets: a misspelt one too."""
-_TELLING = re.compile(rf"{_SECRET_KEY.pattern}|login|gateway|auth|://|@", re.IGNORECASE)
+_ASSIGNMENT = re.compile(r"""([\s{,\[]*["']?(\w+)["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s,"'{}\[\]]*)""")
+_WORD = re.compile(r"\w")
 _BY_CHANCE = 12
 """A secret with fewer characters may be a word, which stands in another value by chance."""
 _MOST_OCTETS = 4096
@@ -60,9 +61,23 @@ def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
             yield login.partition(":")[2]
 
 
-def tells(text: str) -> bool:
-    """Tell whether a file that cannot be read may hold a secret anywhere, so that no line of it may be quoted."""
-    return _TELLING.search(text) is not None
+def quotable(line: str) -> str:
+    """Give what may be shown of a line of a file that cannot be read: a known key that is no secret, with its value.
+
+    Of other lines nothing is: where the file is torn, a line may be a secret without its key, or with half of it.
+    """
+    line = line.strip()
+    if not _WORD.search(line):
+        return line
+    found = _ASSIGNMENT.match(line)
+    if not found or found[2] not in _harmless_keys():
+        return ""
+    return f"{found[1]}{without_login(found[3])}".strip()
+
+
+def _harmless_keys() -> set[str]:
+    keys = {key.name.rpartition(".")[2]: key for key in (*describe.all_keys(), *describe.pair_keys())}
+    return {name for name, key in keys.items() if not key.is_secret and key.name not in MAY_HOLD_A_LOGIN}
 
 
 def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:

@@ -94,9 +94,8 @@ def _toml(text: str) -> Parsed:
 
 
 def _at(text: str, line: int, column: int, reason: str, advice: str) -> tuple[str, str]:
-    shown = printable(text.split("\n")[line - 1].strip()[:_LONGEST])
-    # A secret may stand in another line than its key.
-    quoted = f" in: {shown}" if shown and not secrecy.tells(text) else ""
+    shown = printable(secrecy.quotable(text.split("\n")[line - 1])[:_LONGEST])
+    quoted = f" in: {shown}" if shown else ""
     return f"line {line}, column {column}", f"{reason}{quoted}; {advice}"
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
@@ -148,6 +147,8 @@ def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
 
 
 def _mended(path: str, doubts: Sequence[Doubt]) -> str:
+    from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
+
     owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
     if not owners:
         return "Run these commands as root, or run Truecopy as another user."

@@ -10,9 +10,7 @@ be written to, whatever its mode says.
 """
 
 import errno
-import grp
 import os
-import pwd
 import stat
 import struct
 from collections.abc import Iterator
@@ -173,6 +171,9 @@ def _is_their_own(group: int, users: frozenset[int]) -> bool:
         return True
     if group not in users:
         return False
+    import grp  # noqa: PLC0415  # two more libraries to load, for the few whose groups may write
+    import pwd  # noqa: PLC0415
+
     try:
         known = grp.getgrgid(group)
         name = pwd.getpwuid(group).pw_name

@@ -162,6 +162,8 @@ class _Loop:
     def _wait(self, slice_seconds: float) -> None:
         self._service.emit(ServiceWaited())
         self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
+        # First: a signal asks to be told of a broken file again, and what was just told need not be.
+        self._heed_signals()
         if self._service.config_changed():
             self._guarded(self._take_changed_config)
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.error import URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from prometheus_client import generate_latest, pushadd_to_gateway
 from prometheus_client.metrics_core import Metric
@@ -40,6 +40,8 @@ class Targets:
     """User for basic authentication; none if not set."""
     password: str | None = None
     """Password for it."""
+    withheld: str = ""
+    """Why nothing is pushed; empty where it is."""
 
 
 class Publisher:
@@ -78,7 +80,9 @@ class Publisher:
                 _replace(path, generate_latest(self._registry))
             except OSError as error:
                 self._failed("textfile", f"{path} cannot be written: {reason_text(error)}")
-        if self._targets.pushgateway and (error_text := self._push_in_time(self._targets.pushgateway)):
+        if self._targets.withheld:
+            self._failed("pushgateway", self._targets.withheld)
+        elif self._targets.pushgateway and (error_text := self._push_in_time(self._targets.pushgateway)):
             self._failed("pushgateway", error_text)
 
     def _push_in_time(self, gateway: str) -> str:
@@ -146,8 +150,11 @@ class _Handler:
         # The scheme is http or https: pushadd_to_gateway puts http in front of everything else.
         request = Request(url, data=data, headers={**dict(headers), **self._headers}, method=method)  # noqa: S310
 
+        # By way of a proxy the password would be sent, over plain http, to another machine than the one allowed.
+        direct = [ProxyHandler({})] if self._headers and request.type == "http" else []
+
         def send() -> None:
-            with build_opener(_Stay).open(request, timeout=timeout):
+            with build_opener(_Stay, *direct).open(request, timeout=timeout):
                 pass
 
         return send

@@ -20,12 +20,13 @@ from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet, WallMissing
+from job.core.events import ConfigDoubted, ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet, WallMissing
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
 from job.files.line_file import Rotation
 from job.files.pair_records import PairRecords
+from job.files.trusted_file import Doubt
 from job.tasks.backup import CycleWork, run_cycle
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Application:
         self._io_priority = "normal"
         self._why_no_wall = ""
         self._settings: InForce | None = None
+        self._doubts: tuple[Doubt, ...] = ()
         self._rejected: ConfigError | None = None
         self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
@@ -93,8 +95,15 @@ class Application:
         settings = read_config(self.config_path, self._environ)
         _check_outputs(self.config_path, settings.config)
         self._settings = settings
-        self._put_in_force(self._settings.config)
-        return self._settings.config
+        self._put_in_force(settings.config)
+        self._tell_doubts(settings)
+        return settings.config
+
+    def _tell_doubts(self, settings: InForce) -> None:
+        if settings.doubts != self._doubts:
+            self._doubts = settings.doubts
+            for doubt in settings.doubts:
+                self.emit(ConfigDoubted(config=self.config_path, error=str(doubt)))
 
     def keep_to(self, pairs: Sequence[str]) -> Config:
         """Leave out every pair but these, from now on, and give the configuration in force with just them.
@@ -168,6 +177,7 @@ class Application:
             self._put_in_force(fresh.config)
             names = tuple(pair.name for pair in fresh.config.effective_pairs)
             self.emit(ConfigReloaded(config=self.config_path, pairs=names))
+        self._tell_doubts(fresh)
         return self._narrowed(fresh.config)
 
     def _read_again(self) -> InForce:
@@ -241,6 +251,7 @@ class Application:
                 instance=wanted.pushgateway_instance or "",
                 username=wanted.pushgateway_username,
                 password=wanted.pushgateway_password,
+                withheld=wanted.pushgateway_withheld,
             )
         )
 

@@ -9,15 +9,16 @@ from job.errors import ConfigError
 from job.files.line_file import why_no_log
 from job.files.mounts import is_below
 
-_HINT = "Change the paths named above, then run `truecopy config check`."
+_HINT = "Mend what is named above, then run `truecopy config check`."
 
 
 def check_outputs(path: str, config: Config, *, closely: bool = False) -> None:
     """Refuse outputs that lie in a source or mirror by way of a link or mount: `coherence` knows their text only.
 
     If `closely`, also what cannot be written to: links and devices in the place of a log, other users' links on the
-    way. A run does not end for these, since anybody may make them where others may write: the output fails, and the
-    backup goes on. `path` is the configuration's. Raises `ConfigError` with every fault.
+    way, and a Pushgateway that may not get the password. A run does not end for these, since anybody may make them
+    where others may write: the output fails, and the backup goes on. `path` is the configuration's. Raises
+    `ConfigError` with every fault.
     """
     faults = tuple(_faults(config, closely=closely))
     if faults:
@@ -33,6 +34,8 @@ def _faults(config: Config, *, closely: bool) -> Iterator[str]:
         why = _misplaced(config, output) or (why_no_log(output) if closely and key in logs else "")
         if why:
             yield f"{key} = {json.dumps(output, ensure_ascii=False)}: {why}"
+    if closely and config.metrics.pushgateway_withheld:
+        yield f"metrics.pushgateway = {json.dumps(config.metrics.pushgateway)}: {config.metrics.pushgateway_withheld}"
 
 
 def _misplaced(config: Config, output: str) -> str:

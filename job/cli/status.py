@@ -16,7 +16,7 @@ from job.cli.streams import tolerate_lost_output
 from job.core.config.effective import Config
 from job.core.entry import base64_of, printable
 from job.core.outcome import Result
-from job.core.wording import ago, clean, moment
+from job.core.wording import ago, moment, told
 from job.errors import ConfigError, Exit
 from job.files.pulse import check, heartbeat_path, next_due
 
@@ -118,7 +118,7 @@ def _document(facts: Facts, broken: ConfigError | None) -> dict[str, Any]:
         "enabled": not facts.disabled,
         "config_error": None
         if broken is None
-        else {"error": clean(broken.message), "faults": [clean(fault) for fault in broken.faults]},
+        else {"error": told(broken.message), "faults": [told(fault) for fault in broken.faults]},
         "wall": {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing},
         "pairs": [_pair(facts, each) for each in facts.pairs],
     }
@@ -149,8 +149,8 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "failing": [_failing(path, reason, error) for path, reason, error in history.failing],
         "bytes_copied": tally.bytes_copied,
         "reason": trouble.reason if trouble else None,
-        "error": clean(trouble.error) if trouble else None,
-        "hint": clean(trouble.hint) if trouble else None,
+        "error": told(trouble.error) if trouble else None,
+        "hint": told(trouble.hint) if trouble else None,
         "entries": entries,
         "bytes": count,
         "free_bytes": each.free,
@@ -161,7 +161,7 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
 
 
 def _failing(path: bytes, reason: str, error: str) -> dict[str, str]:
-    fields = {"path": printable(path), "reason": reason, "error": clean(error)}
+    fields = {"path": printable(path), "reason": reason, "error": told(error)}
     if (code := base64_of(path)) is not None:
         fields["path_base64"] = code
     return fields

@@ -45,6 +45,7 @@ from job.core.tally import Tally
 __all__ = [
     "BatchCommitted",
     "BusySkipped",
+    "ConfigDoubted",
     "ConfigRejected",
     "ConfigReloaded",
     "CrewAwaited",
@@ -214,6 +215,17 @@ class PortNotChanged(Event):
     """Where metrics go on being served."""
     error: str
     hint: str
+
+
+class ConfigDoubted(Event):
+    """Others may change what the configuration is made of, or read a secret in it; told when it comes into force."""
+
+    name = "config_doubted"
+    level = "warning"
+
+    config: str
+    error: str
+    """Who may do what, and the command that ends it."""
 
 
 class ConfigRejected(Event):

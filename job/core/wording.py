@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from job.core.entry import base64_of, printable
 from job.core.events import Event
 from job.core.left_out import file_system_of
+from job.core.redaction import redacted
 from job.core.tally import Tally
 
 Fields = dict[str, Any]
@@ -26,6 +27,7 @@ SENTENCES = {
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
+    "config_doubted": "Others may change {config}, or read a secret that it needs: {error}",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
     "port_changed": "The metrics port is {address} now; before it was {before}",
     "port_not_opened": "{error}. Backups go on without it; it is tried again every 30 seconds. {hint}",
@@ -89,6 +91,11 @@ def clean(text: str) -> str:
         return printable(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         return printable(text.encode("utf-8", "backslashreplace"))
+
+
+def told(text: str) -> str:
+    """Make what went wrong fit to be shown, whoever worded it: printable, and without any secret."""
+    return clean(redacted(text))
 
 
 def fields_of(event: Event) -> Fields:

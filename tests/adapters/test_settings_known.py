@@ -228,9 +228,18 @@ def test_a_password_is_never_kept(tmp_path: Path) -> None:
 def test_what_comes_from_a_file_of_its_own_is_never_kept(tmp_path: Path) -> None:
     place = Place(tmp_path)
     secret = tmp_path / "secret"
-    secret.write_text("debug")
+    secret.write_text("hunter2")
+    given = {"TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me", "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret)}
 
-    assert place.read(TRUECOPY_LOG_LEVEL_FILE=str(secret)).log_level == "debug"
+    assert place.read(**given).metrics.pushgateway_password == "hunter2"
+    assert not place.folder.exists()
+
+
+def test_nothing_is_kept_of_a_configuration_whose_password_is_not_sent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write(WRITTEN | {"metrics": {"pushgateway": "http://127.0.0.1:1", "pushgateway_username": "me"}})
+
+    assert place.read(TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD="hunter2").metrics.pushgateway_withheld
     assert not place.folder.exists()
 
 

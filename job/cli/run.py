@@ -18,6 +18,7 @@ from job.core.events import BusySkipped, Event, RunDisabled, ServiceStarted, Sig
 from job.core.outcome import Result
 from job.core.wording import sentence
 from job.errors import Exit
+from job.files.descriptors import raise_limit
 from job.files.pulse import check, heartbeat_path
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
     tolerate_lost_output()
     if skip_if_busy and not once:
         raise click.UsageError("--skip-if-busy needs --once: the service waits for its next cycle anyway.")
+    raise_limit()
     bars = once and not quiet and sys.stdout.isatty()
     stream = sys.stdout if has_output() and not bars else None
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:

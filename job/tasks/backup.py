@@ -30,7 +30,7 @@ from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.files.pair_records import PairRecords
-from job.tasks import gate, overlap
+from job.tasks import gate, overlap, presence
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
@@ -193,8 +193,8 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
-        seen = gate.check_source(bench.source, known, work.pair, bench.mirror_root)
-        sweep(bench)
+        seen = presence.check_source(bench.source, known, work.pair, bench.mirror_root)
+        sweep(bench, roots.claim)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
             PairStarted(
@@ -207,10 +207,12 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
         )
         with _team(bench, work) as team:
             found = survey(bench, work.pair, meter.looked, care, team, known)
+            if found.changed and roots.claim is not None:
+                roots.claim()
             if found.changed and care is not awake:
                 care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
             if not found.unlisted:
-                gate.check_still_there(seen, found.entries, found.folders, work.pair)
+                presence.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
             settle_mounts(bench, found, work)

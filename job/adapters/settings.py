@@ -19,7 +19,7 @@ from job.core.config.effective import PREFIX, Config
 from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import ConfigError
-from job.files.known import keep, known_path, recall, recall_last
+from job.files.known import keep, recall, recall_last, shelf_of
 
 if TYPE_CHECKING:
     from job.core.config.model import WrittenConfig
@@ -56,13 +56,13 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
     key = _key(path, raw, environ)
     if key is None:
         return _checked(path, raw, environ)
-    place = known_path(path, environ)
-    known = recall(place, key)
+    shelf = shelf_of(path, environ)
+    known = recall(shelf, key)
     if known is not None:
         return InForce(known, hashlib.sha256(raw).hexdigest())
     found = _checked(path, raw, environ)
     if found.config.metrics.pushgateway_password is None:
-        keep(place, key, found.config, (path, time.time()))
+        keep(shelf, key, found.config, (path, time.time()))
     return found
 
 
@@ -71,7 +71,7 @@ def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, flo
 
     None if that is not known: one with secrets is never kept.
     """
-    return recall_last(known_path(path, environ), path)
+    return recall_last(shelf_of(path, environ), path)
 
 
 def _checked(path: str, raw: bytes, environ: Mapping[str, str]) -> InForce:

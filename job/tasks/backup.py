@@ -33,7 +33,7 @@ from job.files.pair_records import PairRecords
 from job.tasks import gate, overlap, presence
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
-from job.tasks.look import Care, care_for
+from job.tasks.look import Care, Looked, care_for
 from job.tasks.meter import Meter
 from job.tasks.mounts import settle_mounts
 from job.tasks.survey import survey
@@ -205,12 +205,14 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 audit=care is Care.AUDIT,
             )
         )
+        found = None if care is awake else _looked_asleep(bench, work, meter, care)
+        if found is None or found.changed:
+            care = awake
+            if roots.claim is not None:
+                roots.claim()  # before there are workers that write
         with _team(bench, work) as team:
-            found = survey(bench, work.pair, meter.looked, care, team, known)
-            if found.changed and roots.claim is not None:
-                roots.claim()
-            if found.changed and care is not awake:
-                care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
+            if found is None or found.changed:
+                found = survey(bench, work.pair, meter.looked, care, team, known)
             if not found.unlisted:
                 presence.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
@@ -221,6 +223,12 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
         bench.check_place()  # a look that found nothing to do found it there, too
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
+
+
+def _looked_asleep(bench: Bench, work: Assignment, meter: Meter, care: Care) -> Looked:
+    """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
+    with _team(bench, work) as team:
+        return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
 
 
 def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:

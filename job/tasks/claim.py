@@ -27,16 +27,17 @@ class Claim:
         """`take` takes the lock and keeps everything open that it gives; it raises `Refused` and `Busy`."""
         self._mirror = mirror
         self._take = take
-        self._held: Held | None = None
+        self.held: Held | None = None
+        """What is open; None before the mirror is claimed."""
 
     def __call__(self) -> Held:
         """Claim the mirror, if that is not done yet. Raises `Refused` and `Busy`, with nothing written but in ours."""
-        if self._held is None:
-            self._held = self._take()
-        return self._held
+        if self.held is None:
+            self.held = self._take()
+        return self.held
 
     def why_lost(self) -> str:
         """Say why the mirror is not ours alone any more; empty if it is, or was not claimed yet."""
-        if self._held is None or lock.is_held(self._held.lock, self._mirror, b"/".join((STATE_FOLDER, lock.NAME))):
+        if self.held is None or lock.is_held(self.held.lock, self._mirror, b"/".join((STATE_FOLDER, lock.NAME))):
             return ""
         return f"{STATE_FOLDER.decode('ascii')}/{lock.NAME.decode('ascii')} was removed or replaced in mid-run"

@@ -1,19 +1,21 @@
 """Who can keep a backup from its mirror: another instance, wherever its state is, and nobody else."""
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.faults.holding import Holding
 from tests.faults.rig import Rig, temps_in, until
 from tests.faults.tampering import injected
 
-pytestmark = pytest.mark.one_process  # about instances, not about workers
+pytestmark = pytest.mark.one_process  # each says itself how many workers there are
 
 STRANGER = ("setpriv", "--reuid=64003", "--regid=64003", "--clear-groups")
 LOCKS_ALL_THAT_OPENS = """
@@ -155,6 +157,40 @@ def test_who_lost_the_lock_in_mid_run_commits_nothing_more(slow: Rig, what: str)
     assert not [line for line in run.lines if line["event"] == "file_copied"]
     slow.configure(state_dir=str(slow.base / "state"))
     assert slow.once().code == 0
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--once")], ids=["fresh interpreters", "forks"])
+@pytest.mark.parametrize("state", [None, "state"])
+def test_workers_hold_the_lock_as_long_as_they_live(
+    rig: Rig, command: Sequence[str], state: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (rig.source / "file").write_text("content")
+    rig.finely = True
+    rig.configure(workers=2, workers_from=0, **({} if state is None else {"state_dir": str(rig.base / state)}))
+    Holding(rig.state).begin(rig.base / "code", monkeypatch)
+    with rig.started(*command) as main:
+        Holding(rig.state).wait()
+        workers = children(main.process.pid)
+        try:
+            for worker in workers:
+                os.kill(worker, signal.SIGSTOP)
+            main.end(signal.SIGKILL)
+            busy = rig.once()
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+    Holding(rig.state).let_go()
+    until(lambda: rig.once().code == 0)
+
+    assert workers
+    assert busy.code == 75, busy.stdout
+    assert rig.mirrored == rig.wanted
+
+
+def children(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for each in found for child in each.read_text().split()]
 
 
 @pytest.mark.needs_tool("strace")

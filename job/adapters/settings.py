@@ -18,7 +18,7 @@ from job.core.config.effective import OWNER, PREFIX, Config, owner_of
 from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import ConfigError
-from job.files.known import keep, known_path, recall, recall_last
+from job.files.known import keep, recall, recall_last, shelf_of
 from job.files.trusted_file import Doubt, TrustedFile, Way, read_trusted
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
     key = _key(path, file.content, environ)
     if key is None:
         return _checked(path, file, environ)
-    place = known_path(path, environ)
-    known = recall(place, key)
+    shelf = shelf_of(path, environ)
+    known = recall(shelf, key)
     if known is not None:
         return InForce(known, hashlib.sha256(file.content).hexdigest(), file.doubts)
     found = _checked(path, file, environ)
     metrics = found.config.metrics
     if metrics.pushgateway_password is None and not metrics.pushgateway_withheld:
-        keep(place, key, found.config, (path, time.time()))
+        keep(shelf, key, found.config, (path, time.time()))
     return found
 
 
@@ -76,7 +76,7 @@ def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, flo
 
     None if that is not known: one with secrets is never kept.
     """
-    return recall_last(known_path(path, environ), path)
+    return recall_last(shelf_of(path, environ), path)
 
 
 def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> InForce:

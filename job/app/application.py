@@ -20,12 +20,24 @@ from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import ConfigDoubted, ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet, WallMissing
+from job.core.events import (
+    ConfigDoubted,
+    ConfigRejected,
+    ConfigReloaded,
+    Event,
+    Listener,
+    PriorityNotSet,
+    PrivateFolderPassedOver,
+    WallMissing,
+)
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
 from job.files.line_file import Rotation
+from job.files.mounts import is_below
 from job.files.pair_records import PairRecords
+from job.files.private_folder import Place, choose
+from job.files.scratch import Scratch
 from job.files.trusted_file import Doubt
 from job.tasks.backup import CycleWork, run_cycle
 
@@ -57,6 +69,7 @@ class Application:
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, Callable[[], History]] = {}
         self._records = PairRecords()
+        self._scratch = Scratch(environ)
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
         self._idle: IdleCycles | None = None
@@ -76,6 +89,7 @@ class Application:
 
     def close(self) -> None:
         """Close the log files, and keep the count of outputs that failed since the last pair finished."""
+        self._scratch.close()
         self._logs.close()
         self._metrics.keep_outputs()
 
@@ -269,7 +283,7 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        wall = Wall(config.landlock, self._environ, self._no_wall)
+        wall = Wall(config.landlock, self._scratch, self._no_wall)
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
@@ -286,6 +300,12 @@ class Application:
             records=self._records,
         )
         return run_cycle(config, work)
+
+    def choose_place(self, places: Sequence[Place]) -> Place | None:
+        """Give the first place for a private folder that changes often, outside of what is backed up; None if none."""
+        roots = [root for pair in self._config.effective_pairs for root in (pair.source, pair.dest)]
+        apart = (each for each in places if not (each.lasting and any(is_below(each.base, root) for root in roots)))
+        return choose(apart, lambda folder, error: self.emit(PrivateFolderPassedOver(folder=folder, error=error)))
 
     def _no_wall(self, reason: str) -> None:
         if reason != self._why_no_wall:

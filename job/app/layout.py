@@ -52,7 +52,7 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
         known = probe.known(roots.mirror, roots.state)
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
         memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
-        root = known or _probed(work, roots.mirror, roots.state)
+        root = known or _probed(work, roots, roots.mirror)
         systems = in_scope(roots.systems, work.pair, roots.source, root)
         gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
         if memory.torn:
@@ -97,7 +97,7 @@ def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
         folder = trail.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
-        return probe.known(folder, roots.state, system.point) or _probed(work, folder, roots.state, system.point)
+        return probe.known(folder, roots.state, system.point) or _probed(work, roots, folder, system.point)
 
 
 def _believe_only_what_is_here(
@@ -152,12 +152,14 @@ def _is_empty_folder(point: bytes, mirror: int) -> bool:
         return False
 
 
-def _probed(work: Assignment, folder: int, state: int, point: bytes = b"") -> Capabilities:
+def _probed(work: Assignment, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
     """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
     able = None
+    if roots.claim is not None:
+        roots.claim()
     try:
         able = probe.probe(folder)
-        probe.remember(able, folder, state, point)
+        probe.remember(able, folder, roots.state, point)
     except OSError:
         # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
         return able or Capabilities()

@@ -91,7 +91,7 @@ def set_up(
             abilities=able,
             known_mounts=mounts,
             remember_mounts=partial(known_mounts.save, state=roots.state),
-            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
+            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )
 
 

@@ -1,7 +1,7 @@
 """A worker process: looks and acts as it is told, with tools of its own, and writes nothing but mirror and notes.
 
 It opens the mirror's root anew: a sync reports a failed write once for each time the root was opened, so that with
-one that is shared another worker might hear of our loss (invariant 2). The lock stays held by what is shared.
+one that is shared another worker might hear of our loss (invariant 2). The lock is shared, and stays held.
 """
 
 import os
@@ -43,6 +43,8 @@ class Orders(NamedTuple):
     """What the file systems of the mirror can hold."""
     verbose: bool
     slot: int
+    lock: Descriptor | None = None
+    """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
 def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
@@ -50,7 +52,9 @@ def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        return Orders(work.cycle_id, work.pair, source, mirror, state, able, work.verbose, slot)
+        held = None if roots.claim is None else roots.claim.held
+        lock = None if held is None else Descriptor(held.lock)
+        return Orders(work.cycle_id, work.pair, source, mirror, state, able, work.verbose, slot, lock)
 
     return Crew(serve, orders, work.workers)
 

@@ -19,7 +19,7 @@ from job.core.outcome import Result
 from job.core.wording import sentence
 from job.errors import Exit
 from job.files.descriptors import raise_limit
-from job.files.pulse import check, heartbeat_path
+from job.files.pulse import Pulse, check
 
 if TYPE_CHECKING:
     from job.adapters.web import Web
@@ -110,9 +110,10 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
     from job.daemon import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
-    path = heartbeat_path(context.config_path, context.environ)
-    application.join(Heartbeat(path, wall=time.time, monotonic=time.monotonic))
-    _open_port(application, lambda: check(path, time.time()), tidy)
+    pulse = Pulse(context.config_path, context.environ)
+    place = application.choose_place(pulse.places)
+    application.join(Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic))
+    _open_port(application, lambda: check(pulse, time.time()), tidy)
     return serve(application, stop)
 
 

@@ -18,7 +18,7 @@ from job.core.entry import base64_of, printable
 from job.core.outcome import Result
 from job.core.wording import ago, moment, told
 from job.errors import ConfigError, Exit
-from job.files.pulse import check, heartbeat_path, next_due
+from job.files.pulse import Pulse, check, next_due
 
 _WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
 
@@ -72,8 +72,8 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
 
 
 def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
-    now, path = time.time(), heartbeat_path(context.config_path, context.environ)
-    alive, sentence = check(path, now)
+    now, pulse = time.time(), Pulse(context.config_path, context.environ)
+    alive, sentence = check(pulse, now)
     pairs = [each for each in pair_statuses(config) if each.name in chosen]
     limit = expected_gap(config, [each.history.duration_seconds for each in pairs])
     late = (each.name for each in pairs if abs(now - each.history.last_success_timestamp_seconds) > limit)
@@ -81,7 +81,7 @@ def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
         now=now,
         alive=alive,
         service=sentence,
-        next_due=next_due(path) if alive else None,
+        next_due=next_due(pulse) if alive else None,
         disabled="" if config.enabled else config.run_enabled or "empty",
         wall=wall_status(config),
         pairs=pairs,

@@ -89,6 +89,7 @@ __all__ = [
     "PortNotChanged",
     "PortNotOpened",
     "PriorityNotSet",
+    "PrivateFolderPassedOver",
     "Progressed",
     "ReplacedByFolder",
     "RunDisabled",
@@ -160,6 +161,16 @@ class PriorityNotSet(Event):
     level = "warning"
 
     io_priority: str
+
+
+class PrivateFolderPassedOver(Event):
+    """Something else has the name of a private folder, or it is not ours; the next place is taken instead."""
+
+    name = "private_folder_passed_over"
+    level = "warning"
+
+    folder: str
+    error: str
 
 
 class WallMissing(Event):

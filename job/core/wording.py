@@ -25,6 +25,7 @@ SENTENCES = {
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
     "busy_skipped": "Pairs that another instance works on were skipped; the exit code is 0 because of --skip-if-busy",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
+    "private_folder_passed_over": "The private folder {folder} is not used, another is: {error}",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
     "config_doubted": "Others may change {config}, or read a secret that it needs: {error}",

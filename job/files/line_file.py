@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from job.core.config.pairing import relation
 from job.files.mounts import resolved
+from job.files.rotation import alone
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 # NONBLOCK so that opening a planted FIFO ends at once instead of waiting for a reader.
@@ -165,23 +165,14 @@ class LineFile:
         folder, name = self._folder()
         try:
             # Two instances may write one log; two shifts at the same time would drop files.
-            _lock(self._descriptor)
-            ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (ours.st_dev, ours.st_ino) == self._identity:
-                _shift(name, folder, self._rotation.kept)
+            with alone(name, folder):
+                ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if (ours.st_dev, ours.st_ino) == self._identity:
+                    _shift(name, folder, self._rotation.kept)
         except (BlockingIOError, FileNotFoundError):
             return  # the other one rotates it now
         finally:
             os.close(folder)
-
-
-def _lock(file: int) -> None:
-    """Lock an open file, where there are locks. Raises `BlockingIOError` if another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
-            raise
 
 
 def why_no_log(path: str) -> str:

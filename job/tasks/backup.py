@@ -30,10 +30,10 @@ from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.files.pair_records import PairRecords
-from job.tasks import gate, overlap
+from job.tasks import gate, overlap, presence
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
-from job.tasks.look import Care, care_for
+from job.tasks.look import Care, Looked, care_for
 from job.tasks.meter import Meter
 from job.tasks.mounts import settle_mounts
 from job.tasks.survey import survey
@@ -193,8 +193,8 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
-        seen = gate.check_source(bench.source, known, work.pair, bench.mirror_root)
-        sweep(bench)
+        seen = presence.check_source(bench.source, known, work.pair, bench.mirror_root)
+        sweep(bench, roots.claim)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
             PairStarted(
@@ -205,12 +205,16 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 audit=care is Care.AUDIT,
             )
         )
+        found = None if care is awake else _looked_asleep(bench, work, meter, care)
+        if found is None or found.changed:
+            care = awake
+            if roots.claim is not None:
+                roots.claim()  # before there are workers that write
         with _team(bench, work) as team:
-            found = survey(bench, work.pair, meter.looked, care, team, known)
-            if found.changed and care is not awake:
-                care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
+            if found is None or found.changed:
+                found = survey(bench, work.pair, meter.looked, care, team, known)
             if not found.unlisted:
-                gate.check_still_there(seen, found.entries, found.folders, work.pair)
+                presence.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
             settle_mounts(bench, found, work)
@@ -219,6 +223,12 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
         bench.check_place()  # a look that found nothing to do found it there, too
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
+
+
+def _looked_asleep(bench: Bench, work: Assignment, meter: Meter, care: Care) -> Looked:
+    """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
+    with _team(bench, work) as team:
+        return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
 
 
 def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:

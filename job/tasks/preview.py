@@ -23,7 +23,7 @@ from job.files.listing import (
 )
 from job.files.mount_flags import NODEV, restrictions_of
 from job.files.trail import Trail
-from job.tasks import gate
+from job.tasks import presence
 from job.tasks.bench import Memory, Source, Watch, means_of
 from job.tasks.look import Changed, Looked, care_for
 from job.tasks.parts import Sorter, names_of, parts_for
@@ -68,13 +68,13 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    seen = gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
+    seen = presence.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
     care, awake = care_for(pair, view.memory.audited, now)
     found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
         found = survey(view, pair, notice, awake)
     if not found.unlisted:
-        gate.check_still_there(seen, found.entries, found.folders, pair)
+        presence.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):

@@ -113,7 +113,7 @@ def test_a_mirror_from_before_there_were_identities_is_taken_without_a_word(shop
     for file in shop.base.rglob("identity.json"):
         file.unlink()
     if place:
-        shop.state.rmdir()
+        shutil.rmtree(shop.state)
 
     told = shop.cycle()
 

@@ -110,6 +110,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
         setuid=pair.keep_setuid,
         grain_ns=mirror.mtime_grain_ns,
         symlinks=mirror.symlink_metadata,
+        owners=mirror.owners,
     )
 
 

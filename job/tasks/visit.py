@@ -29,6 +29,7 @@ from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed
 from job.tasks.finish import Portion, Work, finish_whole
 from job.tasks.linking import Linker
 from job.tasks.members import members_of
+from job.tasks.narrowing import Narrower
 from job.tasks.notes import folder_of
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.relisting import list_again
@@ -48,6 +49,7 @@ class Visitor:
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
+        self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._deeds = Deeds(bench, work, self._batch, tacho)
         self._entries = Entries(bench, work, self._batch, self._deeds)
         self._linker = Linker(bench, work, self._batch, self._deeds)
@@ -219,12 +221,13 @@ class Visitor:
             self._fail(path, error)
             return None
         try:
-            mirror = self._mirrors.goto(path)
+            self._narrower.above(path, volume)
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
             seen = os.fstat(mirror)
             self._devices.check(mirror, seen.st_dev, volume.number)
             self._batch.turn_to(volume)
-            volume.keeper.enter(mirror)
-            return Place(work, source, mirror, mode=seen.st_mode)
+            mode = self._narrower.enter(work, mirror, seen)
+            return Place(work, source, mirror, mode=mode)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None

@@ -63,7 +63,8 @@ def for_others(mode: int) -> int:
 def of_another_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     """Give ACL and mode for something that belongs to another group than it is to; None if the ACL is not understood.
 
-    Rights of users and groups that are named hold whatever the group is.
+    Rights of users and groups that are named hold whatever the group is; but members of the group that has it now may
+    be members of those that are named, too, and get no more than these.
     """
     entries = _entries(acl)
     if entries is None or not mode & _GROUP_BITS:
@@ -71,7 +72,7 @@ def of_another_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     mask = next((rights for tag, rights, _ in entries if tag == _MASK), _ALL)
     both = mode & mask & _ALL
     for tag, rights, _ in entries:
-        if tag == _GROUP_OBJ:
+        if tag in {_GROUP_OBJ, _GROUP}:
             both &= rights
     changed = [(tag, both if tag in {_GROUP_OBJ, _OTHER} else rights, who) for tag, rights, who in entries]
     value = _VERSION.to_bytes(4, "little") + b"".join(_ENTRY.pack(*each) for each in changed)

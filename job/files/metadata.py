@@ -133,6 +133,16 @@ class Keeper:
         """Take nothing for granted of what is made from now on."""
         self._bare = False
 
+    def mode_for(
+        self, wanted: os.stat_result, found: os.stat_result, attributes: dict[bytes, bytes], *, acls: bool
+    ) -> int:
+        """Give the permission bits that the mirror of something has, with the owner and group that it was `found` with.
+
+        `acls` is whether the mirror holds its ACLs.
+        """
+        mode, fitting = self._fitting(wanted, found, attributes)
+        return mode if acls else _limited(mode, fitting or {}, {})
+
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
         if not self._symlinks and stat.S_ISLNK(found.st_mode):

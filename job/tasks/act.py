@@ -12,7 +12,7 @@ from job.core.events import BatchCommitted, FileFailed
 from job.core.outcome import Failure
 from job.core.tally import Tally
 from job.errors import Stopped
-from job.tasks.bench import Assignment, Bench
+from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
@@ -49,7 +49,8 @@ class Act:
         roots = bench.source_root, bench.mirror_root
         with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
             known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
-            hard_links = HardLinks(book, known, self._assignment.pair.policy, whereabouts)
+            volumes = volumes_of(bench, self._assignment.pair)
+            hard_links = HardLinks(book, known, lambda path: volumes.at(path).policy, whereabouts)
             self._go(found, Rounds(found, known, hard_links, roots), team)
 
     def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:

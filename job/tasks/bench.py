@@ -335,6 +335,8 @@ class Volume(NamedTuple):
     keeper: Keeper
     sync: Sync
     means: Means
+    policy: str
+    """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
     spelling: Spelling | None
     """None if it holds every name as it is."""
     notes_nothing: bool
@@ -353,6 +355,7 @@ def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
             keeper=of.keeper,
             sync=of.sync,
             means=means_of(pair, mirror),
+            policy=pair.policy + mirror.policy,
             spelling=None if mirror.exact else Spelling(mirror),
             notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
         )

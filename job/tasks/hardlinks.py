@@ -8,7 +8,7 @@ is copied or compared once, under one of its names, and the others are linked to
 visited, when nothing moves what is to be remembered of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import IntEnum
 
@@ -83,7 +83,8 @@ class Whereabouts:
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, known: Recall, policy: str, whereabouts: Whereabouts) -> None:
+    def __init__(self, book: Book, known: Recall, policy: Callable[[bytes], str], whereabouts: Whereabouts) -> None:
+        """`policy` gives that of the file system that holds the mirror of a path."""
         self._book = book
         self._known = known
         self._whereabouts = whereabouts
@@ -181,7 +182,7 @@ class HardLinks:
         if (path, part) not in self._read:
             if len(self._read) >= _MOST_READ:
                 del self._read[next(iter(self._read))]
-            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy)
+            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy(path))
         return self._read[path, part]
 
     def _group(self, file: FileId) -> Group:

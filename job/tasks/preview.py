@@ -86,13 +86,14 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
 
 def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: set[FileId]) -> Iterator[Planned]:
     path, name = change.path, view.pair.name
-    means = means_of(view.pair, view.mirror.at(path))
+    able = view.mirror.at(path)
+    means = means_of(view.pair, able)
     try:
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *trails)
-            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy)
+            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy + able.policy)
             linked = listing.linked if means.hard_links else {}
             for entry in listing.entries:
                 where = join(path, entry.name)

@@ -122,7 +122,7 @@ class Visitor:
 
     def _visit(self, visit: Visit) -> None:
         path = visit.path
-        records = decoded(visit.rows, self._assignment.pair.policy)
+        records = decoded(visit.rows, self._volumes.at(path).policy)
         source = self._bench.source
         try:
             place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty))
@@ -212,7 +212,7 @@ class Visitor:
                 return None
             volume = self._volumes.at(path)
             attributes = self._bench.keeper.of_source(source)
-            work = Work(listing, attributes, volume, policy=self._assignment.pair.policy)
+            work = Work(listing, attributes, volume, policy=volume.policy)
         except Huge:
             raise
         except FileNotFoundError:
@@ -287,7 +287,7 @@ class Visitor:
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable
-        records = decoded(task.rows, self._assignment.pair.policy)
+        records = decoded(task.rows, work.policy)
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)

@@ -50,7 +50,7 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
             for root in (source, mirror):
                 tidy.callback(os.close, root)
             whereabouts = tidy.enter_context(closing(Whereabouts(Scanner(source, Rules(())), (source, mirror))))
-            hard_links = HardLinks(LinkBook(), known, "", whereabouts)
+            hard_links = HardLinks(LinkBook(), known, lambda _: "", whereabouts)
             return tidy.enter_context(closing(Rounds(found, known, hard_links, (source, mirror))))
 
         yield rounds_after_a_look

@@ -78,6 +78,7 @@ class Keeper:
         self._symlinks = symlinks
         self._grain_ns = grain_ns
         self._bare = False
+        self._user = os.geteuid()
         self._security = security
         self._setuid = setuid
         self._untold: list[Refused] = []
@@ -127,7 +128,7 @@ class Keeper:
         is the `owner` of the folder may have it give something down at any moment: then each copy is looked at. A
         folder that is new in this run belongs to this user until it is complete.
         """
-        self._bare = not self._security and DEFAULT_ACL not in attributes and owner in {0, os.geteuid()}
+        self._bare = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self) -> None:
         """Take nothing for granted of what is made from now on."""
@@ -168,8 +169,8 @@ class Keeper:
         found = before = os.fstat(descriptor)
         if not _is_owned(before, wanted):
             self._close(before, wanted, lambda mode: os.fchmod(descriptor, mode))
-            self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
-            found = os.fstat(descriptor)
+            done = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
+            found = wanted if done and self._owners else os.fstat(descriptor)
         mode, attributes = self._fitting(wanted, found, xattrs)
         changed = False
         if attributes is not None:

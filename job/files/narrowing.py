@@ -49,6 +49,21 @@ def rights_at(target: Target, seen: os.stat_result) -> Rights:
     return Rights(seen.st_uid, seen.st_gid, mode, acl)
 
 
+def close_folder(listed: bytes, source: int, mirror: int) -> bool:
+    """Let an open mirror folder grant nobody more than its source, which is `listed` in an open folder; True if it did.
+
+    For a source that cannot be opened. Raises `OSError`.
+    """
+    seen, held = os.stat(listed, dir_fd=source, follow_symlinks=False), os.fstat(mirror)
+    if not stat.S_ISDIR(seen.st_mode):
+        return False
+    bits = stat.S_IMODE(common(rights_at(mirror, held), rights_at(place_of(listed, source), seen)))
+    if bits == stat.S_IMODE(held.st_mode):
+        return False
+    os.fchmod(mirror, bits)
+    return True
+
+
 def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> Narrowed:
     """Let an open mirror folder grant nobody more than the source's folder grants, too.
 

@@ -36,6 +36,7 @@ from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
 from job.tasks.mounts import settle_mounts
+from job.tasks.narrowing import close_unread
 from job.tasks.survey import survey
 from job.tasks.sweep import sweep
 from job.tasks.team import Team
@@ -213,6 +214,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 gate.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
+            close_unread(bench, found.unlisted)
             settle_mounts(bench, found, work)
             meter.expect(found)
             Act(bench, work, meter).run(found, team)

@@ -4,17 +4,31 @@ Whoever visits a folder sees to those above it, too: with several processes, som
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 
 from job.core.posix_acl import ACCESS_ACL, Rights
-from job.files.narrowing import Narrowed, narrow_folder, rights_at, wanted_rights
+from job.files.listing import Unlisted
+from job.files.narrowing import Narrowed, close_folder, narrow_folder, rights_at, wanted_rights
 from job.files.trail import Trail
 from job.tasks.batch import Batch
-from job.tasks.bench import Volume
+from job.tasks.bench import Bench, Volume
 from job.tasks.finish import Work
 
 _UNKNOWN = (b"/",)
 """No path: nothing was seen to yet."""
+
+
+def close_unread(bench: Bench, unlisted: Iterable[Unlisted]) -> None:
+    """Have rights follow folders of the source that may not be read: what the mirror has of them stays, and closes."""
+    closed = [each.path for each in unlisted if each.path and isinstance(each.error, PermissionError)]
+    if not closed:
+        return
+    with closing(Trail(bench.source_root)) as sources, closing(Trail(bench.mirror_root)) as mirrors:
+        for path in closed:
+            above, _, name = path.rpartition(b"/")
+            with suppress(OSError):  # that it cannot be read is told
+                close_folder(name, sources.goto(above), mirrors.goto(path))
 
 
 class Narrower:
@@ -32,7 +46,7 @@ class Narrower:
 
         Each costs four system calls, and is on the way to the path.
         """
-        if not path:
+        if not path or not volume.mirror.modes:
             return
         *names, last = path.split(b"/")
         known = self._seen_to

@@ -143,9 +143,6 @@ def test_a_folder_above_is_closed_before_what_is_new_below_it(mirrored: Workshop
 
 def test_a_huge_folder_is_closed_before_its_parts_are_begun(mirrored_crowd: Workshop) -> None:
     shop = mirrored_crowd
-    shop.options["workers"] = 1
-    for folder in (shop.base, shop.source, shop.mirror):
-        folder.chmod(0o755)
     (shop.source / "crowd").chmod(0o755)
     shop.cycle()
     (shop.source / "crowd").chmod(0o700)
@@ -155,6 +152,22 @@ def test_a_huge_folder_is_closed_before_its_parts_are_begun(mirrored_crowd: Work
     shop.cycle(with_sync(lambda: modes.append(mode(shop.mirror / "crowd"))))
 
     assert set(modes) == {0o700}
+
+
+def test_a_huge_folder_is_closed_by_workers_too(mirrored_crowd: Workshop) -> None:
+    shop = mirrored_crowd
+    for folder in (shop.base, shop.source, shop.mirror):
+        folder.chmod(0o755)
+    (shop.source / "crowd").chmod(0o755)
+    shop.cycle()
+    before = readers_of(shop.source, PEOPLE)
+    (shop.source / "crowd").chmod(0o700)
+    shop.write("crowd/secret", "secret")
+    made = Change(shop, together(before, readers_of(shop.source, PEOPLE)))
+
+    for steps in (3, 6, 10):
+        shop.killed_cycle(steps)
+        assert not made.exposed()
 
 
 def test_a_new_folder_is_closed_until_it_is_complete(shop: Workshop) -> None:
@@ -211,6 +224,21 @@ def test_an_acl_of_a_file_that_cannot_be_read_is_followed(open_shop: Workshop) -
 
     assert found.failed == {b"file": Failure.PERMISSION}
     assert mode(open_shop.mirror / "file") == 0o600
+
+
+def test_the_mode_of_a_folder_that_cannot_be_read_is_followed(open_shop: Workshop) -> None:
+    for name in ("private/file", "open/file"):
+        open_shop.write(name, "x")
+    as_nobody(open_shop)
+    (open_shop.source / "private").chmod(0o700)
+
+    found = as_nobody(open_shop)
+
+    assert found.failed == {b"private": Failure.PERMISSION}
+    assert [mode(open_shop.mirror / name) for name in ("private", "open")] == [0o700, 0o755]
+    (open_shop.source / "private").chmod(0o755)
+    assert as_nobody(open_shop).result is Result.SUCCESS
+    assert mode(open_shop.mirror / "private") == 0o755
 
 
 def test_a_hard_link_outside_keeps_its_mode_where_a_copy_is_closed(mirrored: Workshop, tmp_path: Path) -> None:

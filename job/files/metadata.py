@@ -44,8 +44,8 @@ any attribute at all. A disk that fails says so of the content, too.
 
 
 _NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
-_OF_ANOTHER_GROUP = OSError(
-    errno.ENOTSUP, "the group could not be kept, and another group does not get the rights of its members"
+_OF_OTHERS = OSError(
+    errno.ENOTSUP, "the owner or group could not be kept, and nobody else gets the rights that were theirs"
 )
 _NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what the symlink points to")
 
@@ -214,19 +214,19 @@ class Keeper:
             return mode, xattrs
         if mode & _SPECIAL_BITS and stat.S_ISREG(wanted.st_mode):
             mode &= ~_SPECIAL_BITS  # it would give the rights of somebody else
+        limited = mode
         if found.st_uid != wanted.st_uid:
-            mode &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
-        if found.st_gid == wanted.st_gid:
-            return mode, xattrs
-        acl, limited = (xattrs or {}).get(ACCESS_ACL), 0
-        changed = None if acl is None else of_another_group(acl, mode)
-        if xattrs is None or changed is None:
-            limited = for_others(without_acl(mode, acl))
-        else:
-            value, limited = changed
-            xattrs = _replaced(xattrs, value)
+            limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
+        if found.st_gid != wanted.st_gid:
+            acl = (xattrs or {}).get(ACCESS_ACL)
+            changed = None if acl is None else of_another_group(acl, limited)
+            if xattrs is None or changed is None:
+                limited = for_others(without_acl(limited, acl))
+            else:
+                value, limited = changed
+                xattrs = _replaced(xattrs, value)
         if limited != mode:
-            self.refused("mode", _OF_ANOTHER_GROUP)
+            self.refused("mode", _OF_OTHERS)
         return limited, xattrs
 
     def dress(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:

@@ -200,7 +200,7 @@ class TestAnOrdinaryUser:
         told = told_by_nobody(lambda keeper: [keeper.apply(target, wanted, {}) for target in targets])
 
         needed = f"this needs root (CAP_CHOWN), and Truecopy runs as user {NOBODY} without it"
-        closed = "the group could not be kept, and another group does not get the rights of its members"
+        closed = "the owner or group could not be kept, and nobody else gets the rights that were theirs"
         assert told == [Refused("owner", needed), Refused("mode", closed)]
         for target in targets:
             assert stat.S_IMODE(os.fstat(target).st_mode) == 0o600

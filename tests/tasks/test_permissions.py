@@ -265,7 +265,7 @@ def test_rights_of_a_group_that_is_not_kept_go_to_no_other_group(open_shop: Work
     found = as_nobody(open_shop)
 
     assert mode(open_shop.mirror / "file") == after
-    closed = "the group could not be kept, and another group does not get the rights of its members"
+    closed = "the owner or group could not be kept, and nobody else gets the rights that were theirs"
     assert not_kept(found).get("mode", "") == ("" if before == after else closed)
     assert found.result is Result.SUCCESS
     assert as_nobody(open_shop).tally.updated == 0

@@ -50,7 +50,7 @@ class Generations:
         self._chunky(number)
         self._metadata(number)
         self._linked(number)
-        self._private(number)
+        self._shared(number)
         (source / "link").unlink(missing_ok=True)
         (source / "link").symlink_to(f"target-{number}")
         (source / f"new-{number}").write_text("new")
@@ -85,9 +85,9 @@ class Generations:
         else:
             names[2].write_text(f"parted {number}")
 
-    def _private(self, number: int) -> None:
+    def _shared(self, number: int) -> None:
         """Change who may read what: every other generation closes a folder; files get other owners and ACLs."""
-        folder = self.rig.source / "private"
+        folder = self.rig.source / "shared"
         (folder / "below").mkdir(parents=True, exist_ok=True)
         for name in ("letter", "below/deep", "of a group", "named"):
             (folder / name).write_text(f"{name} {number}")

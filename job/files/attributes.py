@@ -15,6 +15,7 @@ ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
 
 _ACL = "system.posix_acl_"
+ACCESS_ACL = b"system.posix_acl_access"
 DEFAULT_ACL = b"system.posix_acl_default"
 """What a folder gives to all that is made in it."""
 _ORDINARY = ("user.", _ACL)

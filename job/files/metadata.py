@@ -65,6 +65,8 @@ class Keeper:
         self._symlinks = symlinks
         self._grain_ns = grain_ns
         self._bare = False
+        self.entered: dict[bytes, bytes] = {}
+        """The attributes of the mirror folder that was entered last."""
         self._security = security
         self._setuid = setuid
         self._untold: list[Refused] = []
@@ -112,7 +114,8 @@ class Keeper:
 
         Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for.
         """
-        self._bare = not self._security and not self.present(folder).keys() & {DEFAULT_ACL}
+        self.entered = self.present(folder)
+        self._bare = not self._security and not self.entered.keys() & {DEFAULT_ACL}
 
     def leave(self) -> None:
         """Take nothing for granted of what is made from now on."""

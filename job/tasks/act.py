@@ -16,6 +16,7 @@ from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
+from job.tasks.exchange import Exchange
 from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.look import Looked
 from job.tasks.meter import Meter
@@ -50,7 +51,8 @@ class Act:
         with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
             known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
             hard_links = HardLinks(book, known, self._assignment.pair.policy, whereabouts)
-            self._go(found, Rounds(found, known, hard_links, roots), team)
+            with closing(Exchange(bench, self._assignment, self._commit)) as exchange:
+                self._go(found, Rounds(found, known, hard_links, roots, exchange), team)
 
     def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:
         with closing(rounds):

@@ -301,6 +301,10 @@ class Bench:
     """Other file systems in the mirror."""
     abilities: Abilities = _ABLE
     """What each of them can hold, for workers."""
+    home: FileId | None = None
+    """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
+    entered_ns: int = 0
+    """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 

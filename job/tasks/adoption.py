@@ -7,6 +7,7 @@ can take over a name that another user gave up. What the mirror has under such a
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from job.core.adoption import Left, Standing, Status, why_foreign
 from job.core.capabilities import Capabilities
@@ -86,9 +87,11 @@ class Adoption:
         """Set the mirror's folder aside and make a new one; nothing is told of an empty one. Raises `OSError`."""
         parent, _, name = path.rpartition(b"/")
         folder = self._mirrors.goto(parent)
-        told = None
+        before, told = os.fstat(folder), None
         if not self._versions.removed(name, folder):
             place = self._versions.take(path, folder)
             told = EntrySetAside(**self._about, path=path, kind=Kind.FOLDER, version=printable(place), reason=why)
         make_folder(name, folder)
+        with suppress(OSError):
+            os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
         return told

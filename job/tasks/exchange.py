@@ -13,7 +13,7 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.tally import Tally
 from job.tasks.adoption import Adoption
 from job.tasks.bench import Assignment, Bench
-from job.tasks.errand import Placed
+from job.tasks.errand import Onward, Placed
 
 
 class Exchange:
@@ -87,6 +87,7 @@ class Exchange:
             events=self._events,
             tally=Tally(failed_by=dict(self._failed)),
             retired=self._retired,
+            onward=Onward(moved=[path.rpartition(b"/")[0] for path in self._anew]),
         )
         anew, self._events, self._retired, self._anew, self._failed = self._anew, [], [], [], {}
         return self._commit([batch]), anew

@@ -9,7 +9,7 @@ moved, and what could not be brought up to date, keeps the folder closed.
 import errno
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from job.core.adoption import is_as_made, why_open
@@ -71,7 +71,7 @@ class Opening:
         return 0 < self._entered_ns - _CLOCK_STEP_NS <= seen.st_mtime_ns
 
     @staticmethod
-    def holds_anything(path: bytes, present: Collection[bytes]) -> bool:
+    def holds_anything(path: bytes, present: Iterable[bytes]) -> bool:
         """Tell whether there is anything in a mirror folder but what is Truecopy's own."""
         return any(path or name != STATE_FOLDER for name in present)
 
@@ -87,8 +87,7 @@ class Opening:
 
     def prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
         """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
-        what = f"{printable(path)} is opened" if path else "the mirror is opened"
-        reason = f"it is not in the source, and {what}: {why}"
+        reason = why_left_over(path, why)
         try:
             self._surplus.check_done(path, failed)
             for at, folder, entries in self._surplus.below(path):
@@ -114,3 +113,9 @@ class Opening:
             )
         if error is not None:
             raise error
+
+
+def why_left_over(path: bytes, why: str) -> str:
+    """Say why something has to leave a mirror folder, by what that is opened."""
+    what = printable(path) if path else "the mirror's root"
+    return f"it is not in the source, and {what} lets in more users, as {why}"

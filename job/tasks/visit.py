@@ -132,6 +132,7 @@ class Visitor:
                 told = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
                 self._batch.retired.append(path)
+                self._batch.onward.moved.append(path.rpartition(b"/")[0])
                 if told is not None:
                     self._batch.tidings.tell(told)
         except OSError as error:

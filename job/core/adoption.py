@@ -14,6 +14,7 @@ _SHORT, _LONG = ord("i"), ord("l")
 _HEADER = 5
 """Bytes of a stamp before its first number, and of a short number."""
 _OTHERS = 0o077
+_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Left(IntEnum):
@@ -122,9 +123,11 @@ def why_open(mirror: Status, source: Status, we: Standing, *, acl_differs: bool)
         return f"its group changes from {mirror.st_gid} to {source.st_gid}"
     # Where the group cannot be given, neither are its rights.
     bits = _OTHERS if kept or given else stat.S_IRWXO
+    if after & stat.S_ISVTX:
+        bits &= ~_WRITE  # whoever may write to it may not remove what others have in it
     if after & ~before & bits:
         return f"its mode changes from {stat.S_IMODE(before):03o} to {stat.S_IMODE(after):03o}"
-    if before & stat.S_ISVTX and not after & stat.S_ISVTX and after & (stat.S_IWGRP | stat.S_IWOTH):
+    if before & ~after & stat.S_ISVTX and after & _WRITE:
         return "whoever may write to it may remove what others have in it, too, as it is not sticky any more"
     return ""
 

@@ -12,11 +12,11 @@ from job.core.events import BatchCommitted, FileFailed
 from job.core.outcome import Failure
 from job.core.tally import Tally
 from job.errors import Stopped
+from job.tasks.adoption import Exchange
 from job.tasks.bench import Assignment, Bench
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
-from job.tasks.exchange import Exchange
 from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.look import Looked
 from job.tasks.meter import Meter

@@ -55,6 +55,9 @@ class Watch(Protocol):
     def stamp(self, path: bytes) -> Stamp | None:
         """Give a mirror folder's stamp."""
 
+    def is_bare(self) -> bool:
+        """Tell whether nothing but our own is in the mirror."""
+
     def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
         """Give stamp and fingerprint of everything in a mirror folder that has its records in so many parts."""
 

@@ -61,7 +61,7 @@ class Visit(NamedTuple):
     if_empty: bytes = b""
     """As the look has it."""
     lacking: bool = False
-    """Whether the look found that the mirror has no such folder."""
+    """Whether the look found that the mirror has no such folder; of the root, that nothing is in it."""
     mark: bytes = b""
     """The `inode_mark` of the mirror's folder as it was judged; empty for one that was not."""
     opening: "Clearance | None" = None

@@ -26,12 +26,12 @@ from job.files.state_place import state_place
 from job.files.trail import identity, open_folder, single
 from job.files.trusted_path import UntrustedPath, open_trusted_folder
 from job.tasks import first_use, overlap, ownership
-from job.tasks.readme import explain
 
 if TYPE_CHECKING:
     from job.files.lease import Lease
 
 _OTHERS = 0o077
+_README = b"README.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,10 @@ def _open_state(
             begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)
-    explain(state, pair)
+    if not has_name(state, _README):
+        from job.tasks.readme import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
+
+        explain(state, pair)
     return state, begun_anew
 
 

@@ -71,6 +71,8 @@ class Changed(NamedTuple):
     """How the mirror's folder compares with the recorded one: a `Left`. The mirror's root is taken as it is."""
     mark: bytes
     """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
+    bare: bool
+    """Whether it is the root of a mirror that nothing was copied to yet."""
 
 
 class Share(NamedTuple):
@@ -191,13 +193,14 @@ class Looker:
         stamp = self._watch.stamp(path) if awake else None
         left = Left.AS_LEFT if stamp is None or not path else how_left(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
+        bare = awake and not path and known is None and self._watch.is_bare()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
         if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
         lacking = awake and stamp is None
         found.changed.append(
-            (path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty, int(left), mark)
+            (path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty, int(left), mark, bare)
         )
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from job.core.adoption import is_as_made, why_open
 from job.core.entry import STATE_FOLDER, Kind, join, printable
@@ -22,8 +23,10 @@ from job.tasks.adoption import Adoption
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Volume
 from job.tasks.finish import Work
-from job.tasks.surplus import Surplus
 from job.tasks.versions import Versions
+
+if TYPE_CHECKING:
+    from job.tasks.surplus import Surplus
 
 _CLOCK_STEP_NS = 20_000_000
 """A kernel's clock for files is behind by less."""
@@ -46,13 +49,23 @@ class Opening:
         self._batch = batch
         self._adoption = adoption
         self._versions = Versions(bench, work)
-        self._surplus = Surplus(bench.source, bench.mirror_root, lambda path: volumes.at(path).spelling)
+        self._bench, self._volumes = bench, volumes
+        self._surplus: Surplus | None = None
         self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
         self._entered_ns = bench.entered_ns
 
     def close(self) -> None:
         """Close what was opened."""
-        self._surplus.close()
+        if self._surplus is not None:
+            self._surplus.close()
+
+    def _compared(self) -> "Surplus":
+        from job.tasks.surplus import Surplus  # noqa: PLC0415  # rarely needed, and each start would pay for it
+
+        if self._surplus is None:
+            bench, volumes = self._bench, self._volumes
+            self._surplus = Surplus(bench.source, bench.mirror_root, lambda path: volumes.at(path).spelling)
+        return self._surplus
 
     def why(self, work: Work, seen: os.stat_result) -> str:
         """Say by what a mirror folder lets in more users once it has its metadata; empty if it does not."""
@@ -61,12 +74,14 @@ class Opening:
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_open(seen, work.listing.folder, standing, acl_differs=differs)
 
-    def is_new(self, seen: os.stat_result, *, lacking: bool) -> bool:
-        """Tell whether a mirror folder was made in this cycle, and so all that is in it; the look found it `lacking`.
+    def is_new(self, path: bytes, seen: os.stat_result, *, lacking: bool) -> bool:
+        """Tell whether all that is in a mirror folder was made in this cycle; the look found it `lacking`.
 
         A closed folder of ours that somebody gave that name since is older.
         """
-        if not lacking or not is_as_made(seen, self._adoption.standing(b"").user):
+        if not lacking or not path:
+            return lacking
+        if not is_as_made(seen, self._adoption.standing(b"").user):
             return False
         return 0 < self._entered_ns - _CLOCK_STEP_NS <= seen.st_mtime_ns
 
@@ -89,8 +104,9 @@ class Opening:
         """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
         reason = why_left_over(path, why)
         try:
-            self._surplus.check_done(path, failed)
-            for at, folder, entries in self._surplus.below(path):
+            surplus = self._compared()
+            surplus.check_done(path, failed)
+            for at, folder, entries in surplus.below(path):
                 self._set_aside(at, folder, entries, reason)
         except OSError as error:
             raise StaysClosedError(error) from error

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
@@ -24,12 +25,13 @@ from job.files.listing import (
 from job.files.trail import Trail
 from job.tasks import gate
 from job.tasks.bench import Memory, Source, Watch, means_of
-from job.tasks.forecast import Forecast
 from job.tasks.look import Changed, Looked, care_for
-from job.tasks.opening import StaysClosedError
 from job.tasks.parts import Sorter, names_of, parts_for
 from job.tasks.relisting import list_again
 from job.tasks.survey import survey
+
+if TYPE_CHECKING:
+    from job.tasks.forecast import Forecast
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 _READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
@@ -81,6 +83,8 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
+    from job.tasks.forecast import Forecast  # noqa: PLC0415  # only a dry run needs it, and each start would pay for it
+
     roots, out = (view.source_root, view.mirror_root), {each.path for each in found.left_out}
     with (
         closing(Trail(view.source_root)) as sources,
@@ -96,17 +100,17 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
                 yield from _opened(pair.name, change.path, forecast)
 
 
-def _opened(pair: str, path: bytes, forecast: Forecast) -> Iterator[Planned]:
+def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
     try:
         for each, kind, reason in forecast.left_over(path):
             yield Planned(pair, "set_aside", each, kind, 0, reason)
     except OSError as error:
-        told = f"{failure_of(error)}: {StaysClosedError(error).strerror}"
+        told = f"{failure_of(error)}: its mirror stays as closed as it was: {reason_text(error)}"
         yield Planned(pair, "fail", path, Kind.FOLDER, 0, told)
 
 
 def _folder(
-    view: Preview, change: Changed, trails: tuple[Trail, Trail], known: tuple[set[FileId], Forecast]
+    view: Preview, change: Changed, trails: tuple[Trail, Trail], known: tuple[set[FileId], "Forecast"]
 ) -> Iterator[Planned]:
     path, name, (met, forecast) = change.path, view.pair.name, known
     means = means_of(view.pair, view.mirror.at(path))

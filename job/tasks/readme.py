@@ -1,7 +1,5 @@
 """The note in a state folder, for whoever finds it."""
 
-import os
-
 from job.core.config.effective import Pair
 from job.files.atomic import replace_file
 
@@ -15,9 +13,6 @@ history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is 
 
 
 def explain(state: int, pair: Pair) -> None:
-    """Leave a note for whoever finds the folder; written once, so that a sleeping disk may sleep on."""
-    try:
-        os.stat(b"README.txt", dir_fd=state, follow_symlinks=False)
-    except FileNotFoundError:
-        text = _README.format(source=pair.source, mirror=pair.dest)
-        replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))
+    """Leave a note for whoever finds the folder. Raises `OSError`."""
+    text = _README.format(source=pair.source, mirror=pair.dest)
+    replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))

@@ -14,10 +14,10 @@ from job.core.entry import Kind, is_reserved
 from job.core.events import FileFailed
 from job.core.packed import Packed
 from job.files.trail import Trail
+from job.tasks.adoption import Exchange
 from job.tasks.deeds import make_folder
 from job.tasks.division import Division
 from job.tasks.errand import Errand, Placed, Task, Visit
-from job.tasks.exchange import Exchange
 from job.tasks.hardlinks import HardLinks
 from job.tasks.last import Last
 from job.tasks.look import Changed, Looked
@@ -151,7 +151,7 @@ class Rounds:
             if self._second and change.path in self._failed:
                 continue  # told already, by who was to make it
             if change.huge:
-                self._division.ask(change.path, change.fingerprint, lacking=change.lacking)
+                self._division.ask(change.path, change.fingerprint, lacking=change.lacking or change.bare)
                 continue
             visits.append(self._visit(change))
             entries += change.entries
@@ -171,7 +171,7 @@ class Rounds:
             links,
             noted=noted,
             if_empty=change.if_empty,
-            lacking=change.lacking,
+            lacking=change.lacking or change.bare,
             mark=change.mark,
         )
 

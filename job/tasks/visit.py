@@ -174,7 +174,7 @@ class Visitor:
         """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
         path, opening, seen = place.work.listing.path, self._opening, place.seen
         why = opening.why(place.work, seen)
-        if not why or opening.is_new(seen, lacking=task.lacking) or not opening.holds_anything(path, present):
+        if not why or opening.is_new(path, seen, lacking=task.lacking) or not opening.holds_anything(path, present):
             return True
         if any(each.path == path for each in place.work.listing.left_out):
             # Nothing in it is in scope, so that nobody can tell what of it the source still has.

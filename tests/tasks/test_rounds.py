@@ -19,9 +19,9 @@ from job.core.tally import Tally
 from job.files.listing import Unlisted
 from job.files.trail import open_root
 from job.tasks import rounds
+from job.tasks.adoption import Exchange
 from job.tasks.bench import Assignment
 from job.tasks.errand import Errand, Onward, Placed, Visit
-from job.tasks.exchange import Exchange
 from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.recall import Recall
 from job.tasks.rounds import Rounds

@@ -59,6 +59,7 @@ def hit(generations: Generations, call: str, number: int, name: str) -> Done:
     for path, content in contents(rig.mirrored).items():
         if not path.rpartition(b"/")[2].startswith(b".truecopy-tmp-"):
             assert content in {old.get(path), new.get(path)}, path
+    assert not generations.published
     return done
 
 

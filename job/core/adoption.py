@@ -28,6 +28,8 @@ class Left(IntEnum):
     """It has another inode number."""
     OTHER_OWNER = 3
     """It has the inode number that is recorded, and another owner."""
+    MISSING = 4
+    """It does not exist, and is recorded."""
 
 
 class Standing(NamedTuple):
@@ -59,8 +61,8 @@ class Status(Protocol):
 
 
 def how_left(recorded: Stamp | None, now: Stamp) -> Left:
-    """Compare the stamp of a mirror folder with the recorded one, which may be hostile bytes."""
-    if recorded is None:
+    """Compare the stamp of a mirror folder with the recorded one, which may be hostile bytes, or empty for none."""
+    if not recorded:
         return Left.UNKNOWN
     if recorded == now:
         return Left.AS_LEFT
@@ -104,6 +106,7 @@ def why_foreign(left: Left, mirror: Status, source: Status, we: Standing) -> str
         Left.UNKNOWN: "nothing is recorded of it",
         Left.OTHER_FOLDER: "it is not the folder that was left there",
         Left.OTHER_OWNER: "its owner changed",
+        Left.MISSING: "it was missing",
     }[left]
     return f"{why}: the mirror's folder belongs to user {owner}, the source's to user {source.st_uid}"
 

@@ -88,10 +88,16 @@ class Home:
 
     def _place(self, doors: ExitStack, stamp: bytes, above: bytes) -> int | None:
         """Open the folder for one moment; None if something that is not ours was kept there at that moment."""
-        place = self._opened()
-        doors.callback(os.close, place)
-        place = _made(VERSIONS, place)
-        doors.callback(os.close, place)
+        try:
+            place = self._opened()
+            doors.callback(os.close, place)
+            place = _made(VERSIONS, place)
+            doors.callback(os.close, place)
+        except NotOurs as error:
+            told = f"nothing can be kept in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, since one of"
+            raise PermissionError(
+                errno.EPERM, f"{told} them is not ours ({error.strerror}): move it away, and look who made it"
+            ) from error
         for part in (stamp, *(above.split(b"/") if above else ())):
             try:
                 place = _made(part, place)

@@ -16,6 +16,7 @@ from job.core.entry import STATE_FOLDER, Kind, printable
 from job.core.events import EntrySetAside, Event, FileFailed
 from job.core.mounted import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
+from job.core.record import FolderDone, FolderSummary
 from job.core.tally import Tally
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench
@@ -117,6 +118,7 @@ class Exchange:
         self._events: list[Event] = []
         self._retired: list[bytes] = []
         self._anew: list[bytes] = []
+        self._forgotten: list[FolderDone] = []
         self._failed: dict[Failure, int] = {}
 
     def close(self) -> None:
@@ -148,6 +150,12 @@ class Exchange:
         self._seen_to.add(path)
         return True
 
+    def forget(self, path: bytes, known: FolderSummary | None) -> None:
+        """Have the index forget, with `settle`, which mirror folder it speaks of; what it knows of entries stays."""
+        if known is not None:
+            unknown = known._replace(fingerprint=b"", stamp=b"", mirror_fingerprint=b"")
+            self._forgotten.append(FolderDone(path, unknown))
+
     def _fail(self, path: bytes, error: OSError) -> None:
         reason = failure_of(error)
         self._failed[reason] = self._failed.get(reason, 0) + 1
@@ -167,7 +175,7 @@ class Exchange:
 
         Gives what became of that, and the new folders, which are to be visited with all below them.
         """
-        if not self._events and not self._retired:
+        if not (self._events or self._retired or self._forgotten):
             return [], []
         batch = Placed(
             begun=0,
@@ -176,7 +184,9 @@ class Exchange:
             events=self._events,
             tally=Tally(failed_by=dict(self._failed)),
             retired=self._retired,
+            folders=self._forgotten,
             onward=Onward(moved=[path.rpartition(b"/")[0] for path in self._anew]),
         )
         anew, self._events, self._retired, self._anew, self._failed = self._anew, [], [], [], {}
+        self._forgotten = []
         return self._commit([batch]), anew

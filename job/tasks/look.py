@@ -191,7 +191,11 @@ class Looker:
         # Whoever has to write to a sleeping mirror looks again, with it awake.
         awake = self._care is not Care.ASLEEP
         stamp = self._watch.stamp(path) if awake else None
-        left = Left.AS_LEFT if stamp is None or not path else how_left(known and known.stamp, stamp)
+        left = Left.AS_LEFT
+        if path and awake and stamp is None and known is not None:
+            left = Left.MISSING
+        elif path and stamp is not None:
+            left = how_left(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
         bare = awake and not path and known is None and self._watch.is_bare()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.

@@ -177,6 +177,10 @@ class Rounds:
 
     def _exchanged(self, change: Changed) -> bool:
         """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
+        if change.left == Left.MISSING:
+            # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
+            self._exchange.forget(change.path, self._memory.summary(change.path))
+            return False
         return self._exchange.see_to(change.path, Left(change.left))
 
     def _is_gone(self, path: bytes) -> bool:

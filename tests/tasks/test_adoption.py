@@ -216,6 +216,25 @@ def test_what_cannot_be_set_aside_is_not_given_to_anybody(neighbours: Workshop) 
     assert (shop.mirror / "public/letter").read_text() == SECRET
 
 
+@pytest.mark.one_process
+@pytest.mark.parametrize("begun", ["first copy", "missing in the mirror"])
+def test_what_an_interrupted_cycle_made_is_gone_on_with(shop: Workshop, begun: str) -> None:
+    for name in ("one/file", "one/two/file", "one/two/three/file", "other/file"):
+        shop.write(name)
+    own(shop.source, OWNER)
+    if begun != "first copy":
+        shop.cycle()
+        shutil.rmtree(shop.mirror / "one")
+
+    for steps in range(0, 24, 2):
+        shop.killed_cycle(steps)
+    told = shop.cycle()
+
+    assert (told.result, set_aside(told)) == (Result.SUCCESS, {})
+    assert not (shop.state / "versions").exists()
+    settled(shop)
+
+
 # The state folder -----------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ class Keeper:
         self._grain_ns = grain_ns
         self._bare = False
         self._user = os.geteuid()
+        self.entered: dict[bytes, bytes] = {}
+        """The attributes of the mirror folder that was entered last."""
         self._security = security
         self._setuid = setuid
         self._untold: list[Refused] = []
@@ -128,6 +130,7 @@ class Keeper:
         is the `owner` of the folder may have it give something down at any moment: then each copy is looked at. A
         folder that is new in this run belongs to this user until it is complete.
         """
+        self.entered = attributes
         self._bare = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self) -> None:

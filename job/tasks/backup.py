@@ -24,6 +24,7 @@ from job.core.events import (
     PairFinished,
     PairRefused,
     PairStarted,
+    StateFolderLost,
 )
 from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.core.tally import Tally
@@ -181,6 +182,8 @@ def _tell_entered(roots: gate.Roots, work: Assignment) -> None:
     about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
     if roots.made:
         work.emit(MirrorMade(**about, mirror=work.pair.dest))
+    if roots.lost:
+        work.emit(StateFolderLost(**about, error=roots.lost))
     if roots.begun_anew:
         work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
     if roots.not_remembered:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
@@ -38,8 +38,10 @@ class Place:
     mirror: int
     names: int = 1
     """Names in the mirror that are meant to share what one of them stands for."""
+    seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
+    """The mirror folder, as it was found."""
     mode: int = 0
-    """st_mode of the mirror folder, as it was found."""
+    """Its st_mode now."""
 
 
 _OWNER_MAY_CHANGE = 0o300

@@ -91,7 +91,7 @@ class HardLinks:
         self._memory = known.memory
         self._policy = policy
         self._stage = _Stage.MEETING
-        self._folders: Packed[tuple[bytes, bytes, bool]] = Packed()
+        self._folders: Packed[tuple[bytes, bytes, bool, bool]] = Packed()
         self._groups: Iterator[Group] = iter(())
         self._met = False
         self._read: dict[tuple[bytes, int], dict[bytes, Record]] = {}
@@ -103,11 +103,11 @@ class HardLinks:
 
     def heard(self, onward: Onward) -> None:
         """Take in what somebody met, and what became of it."""
-        for path, fingerprint, part, members in onward.postponed:
+        for path, fingerprint, part, members, lacking in onward.postponed:
             self._met = True
             self._book.add(members)
             if part is None:
-                self._folders.append((path, fingerprint, False))
+                self._folders.append((path, fingerprint, False, lacking))
         if onward.linked:
             self._book.settle(onward.linked)
 
@@ -133,9 +133,9 @@ class HardLinks:
         if self._stage is _Stage.LINKING:
             return self._link_ups()
         if self.ending and self._folders:
-            path, fingerprint, again = self._folders.pop()
+            path, fingerprint, again, lacking = self._folders.pop()
             rows, noted = self._known.rows(path), self._known.noted(path)
-            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted)]
+            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted, lacking=lacking)]
         return []
 
     def _link_ups(self) -> list[Task]:
@@ -175,7 +175,7 @@ class HardLinks:
         summary = self._memory.summary(path)
         # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
         if new and summary is not None and summary.parts == 1:
-            self._folders.append((path, summary.fingerprint, True))
+            self._folders.append((path, summary.fingerprint, True, False))
 
     def _records(self, path: bytes, part: int) -> dict[bytes, Record]:
         # Names of one folder are asked for one by one, each for its own file: its rows are read once for many of them.

@@ -51,6 +51,7 @@ class Generations:
         self._metadata(number)
         self._linked(number)
         self._shared(number)
+        self._private(number)
         (source / "link").unlink(missing_ok=True)
         (source / "link").symlink_to(f"target-{number}")
         (source / f"new-{number}").write_text("new")
@@ -99,6 +100,25 @@ class Generations:
             with suppress(OSError):  # no ACLs here
                 os.setxattr(folder / "named", ACCESS_ACL, GROUP_READS if number % 3 else USER_READS)
         folder.chmod(0o755 if number % 2 else 0o700)
+
+    def _private(self, number: int) -> None:
+        """Put a secret into a closed folder; in every other generation it is removed, and the folder open to all."""
+        folder = self.rig.source / "private"
+        (folder / "below").mkdir(parents=True, exist_ok=True)
+        for secret in (folder / "secret", folder / "below" / "secret"):
+            if number % 2:
+                secret.write_text(f"secret {number}")
+            else:
+                secret.unlink()
+        folder.chmod(0o700 if number % 2 else 0o755)
+
+    @property
+    def published(self) -> bool:
+        """Whether the mirror shows to all what was removed from the source before its folder was opened."""
+        folder = self.rig.mirror / "private"
+        if self.number % 2 or not folder.stat().st_mode & 0o077:
+            return False
+        return (folder / "secret").exists() or (folder / "below" / "secret").exists()
 
     def _chunky(self, number: int) -> None:
         (self.rig.source / "sub").mkdir(exist_ok=True)

@@ -63,6 +63,7 @@ def hit(generations: Generations, call: str, number: int, name: str) -> Done:
         if not path.rpartition(b"/")[2].startswith(b".truecopy-tmp-"):
             assert content in {old.get(path), new.get(path)}, path
     assert not readers.exposed(tried=1)
+    assert not generations.published
     return done
 
 

@@ -5,6 +5,16 @@ import os
 import stat
 
 
+class NotOurs(PermissionError):
+    """A folder that must be ours belongs to another user."""
+
+    def __init__(self, owner: int) -> None:
+        us = os.geteuid()
+        expected = "root" if us == 0 else f"user {us} or root"
+        super().__init__(errno.EPERM, f"it belongs to user {owner}, not to {expected}")
+        self.owner = owner
+
+
 def open_ours(name: bytes, parent: int | None = None) -> int:
     """Open a folder of ours or of root's, by its name in an open folder or by a whole path; the last name is no link.
 
@@ -14,7 +24,7 @@ def open_ours(name: bytes, parent: int | None = None) -> int:
     owner = os.fstat(folder).st_uid
     if owner not in {os.geteuid(), 0}:
         os.close(folder)
-        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+        raise NotOurs(owner)
     return folder
 
 

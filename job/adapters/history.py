@@ -32,6 +32,7 @@ from job.files.history_file import (
 )
 from job.files.identity_file import Paths
 from job.files.private import open_ours
+from job.files.sqlite_file import Connection
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 Failed = Callable[[str, str], None]
@@ -236,7 +237,7 @@ class History:
             database.execute(SET_LAST, last)
             database.execute("COMMIT")
 
-    def _remark(self, database: sqlite3.Connection, finished: PairFinished, remarks: Remarks) -> None:
+    def _remark(self, database: Connection, finished: PairFinished, remarks: Remarks) -> None:
         """Keep what is not a count; to be called before the last cycle is replaced."""
         database.execute(DETAILS)
         kept = details(database)

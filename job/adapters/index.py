@@ -11,6 +11,7 @@ import contextlib
 import errno
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from math import inf, isfinite
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from job.core.mounted import decoded as identity_of
 from job.core.mounted import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.files import index_file
+from job.files.sqlite_bounds import DAMAGED, counted, fetched
+from job.files.sqlite_file import Connection
 
 MOST_PARTS = 1 << 16
 """More is nonsense."""
@@ -35,7 +38,7 @@ _IDENTITY = "identity of "
 class Index:
     """What is known of one mirror. Open it with `Index.open` or `Index.open_read_only`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._db = connection
         self._cursor = connection.cursor()
         self._doubted: ByMount[bool] | None = None
@@ -104,7 +107,7 @@ class Index:
         """
         query = "SELECT path, part, name FROM hard_link WHERE inode = ?"
         try:
-            found = self._cursor.execute(query, (inode_key(inode),)).fetchall()
+            found = self._all(query, inode_key(inode))
         except sqlite3.DatabaseError as error:
             self._note(error)
             return []
@@ -132,6 +135,16 @@ class Index:
             return None
         return row
 
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Give all rows of an answer, of which a hostile file may have no end. Raises `sqlite3.Error`."""
+        size = self._db.size()
+        with counted(self._db, size):
+            return fetched(self._cursor.execute(query, values), size)
+
+    def _counted(self) -> AbstractContextManager[None]:
+        """End what a damaged or hostile file would have go on for ever; what finds one row by its key needs none."""
+        return counted(self._db, self._db.size())
+
     def _note(self, error: sqlite3.DatabaseError) -> None:
         if not _means_damage(error):
             # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
@@ -140,7 +153,8 @@ class Index:
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
-        row = self._row("SELECT total(entries) FROM folder")
+        with self._counted():
+            row = self._row("SELECT total(entries) FROM folder")
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
     def extent(self) -> tuple[int, int | None]:
@@ -149,7 +163,8 @@ class Index:
         Raises `OSError`.
         """
         try:
-            row = self._cursor.execute("SELECT total(bytes), min(bytes) FROM folder").fetchone()
+            with self._counted():
+                row = self._cursor.execute("SELECT total(bytes), min(bytes) FROM folder").fetchone()
         except sqlite3.OperationalError:
             row = None  # the file is older than the column, or cannot be read: `entries_known` says which
         known = row is not None and all(isinstance(value, int | float) and 0 <= value < inf for value in row)
@@ -189,7 +204,7 @@ class Index:
         """
         query = "SELECT name, value FROM fact WHERE name LIKE ?"
         try:
-            rows = self._cursor.execute(query, (_IDENTITY + "%",)).fetchall()
+            rows = self._all(query, _IDENTITY + "%")
         except sqlite3.DatabaseError as error:
             self._note(error)
             return {}
@@ -210,7 +225,8 @@ class Index:
             with self._transaction():
                 if b"" in forgotten:
                     for table in _TABLES:
-                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
+                        # Row by row: all at once, SQLite counts no steps and follows a tree round and round.
+                        self._db.execute(f"DELETE FROM {table} WHERE true")  # noqa: S608  # names of ours
                 else:
                     self._forget(forgotten)
                 for point, identity in identities.items():
@@ -228,7 +244,8 @@ class Index:
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            with self._counted():
+                yield
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -278,7 +295,7 @@ class Index:
 def _means_damage(error: Exception) -> bool:
     """Tell damage from what may pass by itself: a lock, a full disk, an error of reading."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+    return code in {sqlite3.SQLITE_ERROR, *DAMAGED}
 
 
 def _errno_of(error: sqlite3.Error) -> int:

@@ -97,5 +97,5 @@ def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {BEFORE}")
         connection.execute("DROP TABLE hard_link")
 
-    with pytest.raises(IndexTorn, match=f"format {FORMAT}"):
+    with pytest.raises(IndexTorn, match="does not have the table hard_link"):
         Index.open(str(tmp_path))

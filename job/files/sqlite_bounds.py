@@ -2,8 +2,8 @@
 
 A file that comes back from other hands may have the marks of ours and tables that are views without an end, triggers,
 one value of gigabytes, or a tree of pages that leads round and round. So its schema has to be exactly one of those that
-we make, and SQLite counts its steps: a file needs no more of them than it has bytes, for each row takes about ten steps
-and more bytes. Steps and not seconds, because a slow disk takes long over a file without a fault.
+we make, and SQLite counts its steps: no question of ours needs more than four for each byte of the file, for a row has
+some hundred bytes. Steps and not seconds, because a slow disk takes long over a file without a fault.
 """
 
 import contextlib
@@ -26,11 +26,14 @@ _OPENING_STEPS = 20_000
 _MOST_OBJECTS = 50
 _SOME_STEPS = 16 << 20
 """Steps that any statement or transaction may take: about half a second."""
-_MOST_STEPS = 4 << 30
+_STEPS_A_BYTE = 4
+_MOST_STEPS = 8 << 30
 _CHUNK = 1 << 20
 """Steps between two looks at their number."""
-_SOME_BYTES = 16 << 20
+_SOME_BYTES = 4 << 20
 """Bytes of an answer, however small the file is."""
+_ROW_BYTES = 64
+"""What a row is taken to need beside its texts."""
 _SHOWN = 60
 _OBJECTS = "SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master"
 _HEADER_BYTES = 100
@@ -150,7 +153,7 @@ def count(connection: sqlite3.Connection, size: int) -> None:
 
     SQLite says then that it was interrupted, which is one of the codes in `DAMAGED`.
     """
-    looks = iter(range((_SOME_STEPS + min(size, _MOST_STEPS)) // _CHUNK))
+    looks = iter(range((_SOME_STEPS + min(_STEPS_A_BYTE * size, _MOST_STEPS)) // _CHUNK))
     connection.set_progress_handler(lambda: next(looks, None) is None, _CHUNK)
 
 
@@ -168,7 +171,7 @@ def fetched(cursor: sqlite3.Cursor, size: int) -> list[tuple[Any, ...]]:
     """Give all rows of an answer, which cannot be larger than the file of `size` bytes. Raises `TooMuchError`."""
     found, left = [], _SOME_BYTES + size
     for row in cursor:
-        left -= sum(len(value) for value in row if isinstance(value, bytes | str))
+        left -= _ROW_BYTES + sum(len(value) for value in row if isinstance(value, bytes | str))
         if left < 0:
             raise TooMuchError("it answers with more than it can hold")
         found.append(row)

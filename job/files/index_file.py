@@ -7,37 +7,21 @@ import stat
 from collections.abc import Iterator
 
 from job.core.outcome import reason_text
-from job.core.rows import without
 from job.errors import IndexUnusable
-from job.files import sqlite_file
+from job.files import index_schema, sqlite_file
+from job.files.index_schema import FACTS, FORMAT, OLDEST, TABLES
 from job.files.trail import open_name, open_root
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 4  # "TRUC"
-_OF_INODES_ALONE = 3
-"""The format when hard links were put together by inode without the device: what had links may hold other content."""
-
+APPLICATION_ID = 0x54525543  # "TRUC"
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
-CREATE TABLE folder (
-  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL,
-  bytes INTEGER NOT NULL DEFAULT -1
-) WITHOUT ROWID;
-CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
-CREATE TABLE hard_link (
-  inode BLOB NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (inode, path, name)
-) WITHOUT ROWID;
-CREATE INDEX hard_link_by_path ON hard_link (path, part);
-CREATE TABLE unheld (
-  path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
-) WITHOUT ROWID;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+{TABLES}
+{FACTS}
 COMMIT;
 """
-_NAMES = "SELECT name FROM hard_link WHERE path = ? AND part = ?"
 _VERSIONS = slice(18, 20)
 """Where SQLite's header says how a file is written and read: 1 means with a rollback journal.
 
@@ -123,9 +107,8 @@ def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
             version = _version(connection)
             if make:
                 _check_versions(home)
-                _add_sizes(connection)
-            if version == _OF_INODES_ALONE:
-                connection = _migrated(connection if make else _copied(connection, undo))
+            if version < FORMAT:
+                connection = _migrated(connection if make else _copied(connection, undo), version)
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = EXTRA"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -143,7 +126,7 @@ def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-    if version < _OF_INODES_ALONE:
+    if version < OLDEST:
         raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
     if version > FORMAT:
         raise IndexUnusable(
@@ -162,31 +145,17 @@ def _copied(connection: sqlite3.Connection, undo: contextlib.ExitStack) -> sqlit
     return copy
 
 
-def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Forget the records of names that had hard links, so that they are read again, and only they; all at once.
+def _migrated(connection: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """Bring an index of an older format to this one, all at once.
 
     Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
     """
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
-            names = {name for (name,) in connection.execute(_NAMES, place)}
-            row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()
-            kept = without(row[0], names) if row and isinstance(row[0], str) else ""
-            connection.execute("UPDATE records SET rows = ? WHERE path = ? AND part = ?", (kept, *place))
-        connection.execute("UPDATE folder SET fingerprint = x'' WHERE path IN (SELECT path FROM hard_link)")
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
+        index_schema.migrate(connection, version)
     except sqlite3.OperationalError as error:
         refusal = IndexTorn if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else IndexUnusable
         raise refusal(f"{FILE_NAME} cannot be brought to format {FORMAT}: {error}", hint=_LOOK_AT_IT) from None
     return connection
-
-
-def _add_sizes(connection: sqlite3.Connection) -> None:
-    """Add the column that earlier files of this format lack; a folder has its value from its next visit on."""
-    if not connection.execute("SELECT 1 FROM pragma_table_info('folder') WHERE name = 'bytes'").fetchone():
-        connection.execute("ALTER TABLE folder ADD COLUMN bytes INTEGER NOT NULL DEFAULT -1")
 
 
 def _check_versions(home: int) -> None:

@@ -7,43 +7,25 @@ import stat
 from collections.abc import Iterator
 
 from job.core.outcome import reason_text
-from job.core.rows import without
 from job.errors import IndexUnusable
-from job.files import sqlite_file
+from job.files import index_schema, sqlite_file
+from job.files.index_schema import FACTS, FORMAT, OLDEST, TABLES
 from job.files.sqlite_bounds import DAMAGED, HostileFileError, Schema, check_objects, counted, made_by, release
 from job.files.sqlite_file import Connection
 from job.files.trail import open_root
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 4  # "TRUC"
-_OF_INODES_ALONE = 3
-"""The format when hard links were put together by inode without the device: what had links may hold other content."""
-
+APPLICATION_ID = 0x54525543  # "TRUC"
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
-CREATE TABLE folder (
-  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL,
-  bytes INTEGER NOT NULL DEFAULT -1
-) WITHOUT ROWID;
-CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
-CREATE TABLE hard_link (
-  inode BLOB NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (inode, path, name)
-) WITHOUT ROWID;
-CREATE INDEX hard_link_by_path ON hard_link (path, part);
-CREATE TABLE unheld (
-  path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
-) WITHOUT ROWID;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+{TABLES}
+{FACTS}
 COMMIT;
 """
-_NAMES = "SELECT name FROM hard_link WHERE path = ? AND part = ?"
 _KEPT = 3
 """Torn files that stay; they can be large."""
-_WITHOUT_SIZES = _SCHEMA.replace(",\n  bytes INTEGER NOT NULL DEFAULT -1", "")
-_ADD_SIZES = "ALTER TABLE folder ADD COLUMN bytes INTEGER NOT NULL DEFAULT -1"
 _MOST_VALUE = 64 << 20
 """Bytes of one value: twice what the records of a folder take that is not yet huge, with names of the worst kind."""
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
@@ -125,12 +107,10 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
                 connection.executescript(_SCHEMA)
                 found = made_by(_SCHEMA)
             version = _version(connection)
-            check_objects(found, _known())
+            check_objects(found, (made_by(_SCHEMA),) if version == FORMAT else index_schema.older())
             release(connection, _MOST_VALUE)
-            if make and found == made_by(_WITHOUT_SIZES):
-                connection.execute(_ADD_SIZES)  # a folder has its value from its next visit on
-            if version == _OF_INODES_ALONE:
-                connection = _migrated(connection if make else _copied(connection, undo))
+            if version < FORMAT:
+                connection = _migrated(connection if make else _copied(connection, undo), version)
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
             connection.execute("PRAGMA synchronous = EXTRA")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -139,10 +119,6 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
             raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_LOOK_AT_IT) from None
         undo.pop_all()
         return connection
-
-
-def _known() -> tuple[Schema, ...]:
-    return made_by(_SCHEMA), made_by(_WITHOUT_SIZES), made_by(_WITHOUT_SIZES, _ADD_SIZES)
 
 
 def _objects(connection: Connection) -> Schema:
@@ -159,7 +135,7 @@ def _version(connection: Connection) -> int:
     application, version = connection.marks()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-    if version < _OF_INODES_ALONE:
+    if version < OLDEST:
         raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
     if version > FORMAT:
         raise IndexUnusable(
@@ -179,22 +155,14 @@ def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
     return copy
 
 
-def _migrated(connection: Connection) -> Connection:
-    """Forget the records of names that had hard links, so that they are read again, and only they; all at once.
+def _migrated(connection: Connection, version: int) -> Connection:
+    """Bring an index of an older format to this one, all at once.
 
     Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
     """
     try:
         with counted(connection, connection.size()):
-            connection.execute("BEGIN IMMEDIATE")
-            for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
-                names = {name for (name,) in connection.execute(_NAMES, place)}
-                row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()
-                kept = without(row[0], names) if row and isinstance(row[0], str) else ""
-                connection.execute("UPDATE records SET rows = ? WHERE path = ? AND part = ?", (kept, *place))
-            connection.execute("UPDATE folder SET fingerprint = x'' WHERE path IN (SELECT path FROM hard_link)")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute("COMMIT")
+            index_schema.migrate(connection, version)
     except sqlite3.OperationalError as error:
         torn = error.sqlite_errorcode in {sqlite3.SQLITE_ERROR, *DAMAGED}
         refusal = IndexTorn if torn else IndexUnusable

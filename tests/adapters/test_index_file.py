@@ -10,7 +10,8 @@ import pytest
 
 from job.adapters.index import Index
 from job.errors import IndexUnusable
-from job.files.index_file import APPLICATION_ID, FILE_NAME, FORMAT, IndexTorn, set_aside
+from job.files.index_file import APPLICATION_ID, FILE_NAME, IndexTorn, set_aside
+from job.files.index_schema import FORMAT
 from tests.core import samples
 
 
@@ -135,4 +136,4 @@ def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> N
     names = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     assert application == APPLICATION_ID
-    assert names == {"folder", "records", "hard_link", "unheld", "fact"}
+    assert names == {"folder", "records", "hard_link", "way", "unheld", "fact"}

@@ -123,11 +123,12 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
                 if not make:
                     return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
-                found = made_by(_SCHEMA)
             version = _version(connection)
-            check_objects(found, _known())
+            is_older = bool(found) and found != made_by(_SCHEMA)
+            if is_older:
+                check_objects(found, (made_by(_WITHOUT_SIZES), made_by(_WITHOUT_SIZES, _ADD_SIZES), made_by(_SCHEMA)))
             release(connection, _MOST_VALUE)
-            if make and found == made_by(_WITHOUT_SIZES):
+            if make and is_older and found == made_by(_WITHOUT_SIZES):
                 connection.execute(_ADD_SIZES)  # a folder has its value from its next visit on
             if version == _OF_INODES_ALONE:
                 connection = _migrated(connection if make else _copied(connection, undo))
@@ -139,10 +140,6 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
             raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_LOOK_AT_IT) from None
         undo.pop_all()
         return connection
-
-
-def _known() -> tuple[Schema, ...]:
-    return made_by(_SCHEMA), made_by(_WITHOUT_SIZES), made_by(_WITHOUT_SIZES, _ADD_SIZES)
 
 
 def _objects(connection: Connection) -> Schema:

@@ -136,3 +136,24 @@ def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> N
 
     assert application == APPLICATION_ID
     assert names == {"folder", "records", "hard_link", "unheld", "fact"}
+
+
+FOLDER_WITHOUT_SIZES = """CREATE TABLE folder (
+  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
+  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL
+) WITHOUT ROWID"""
+
+
+def test_an_index_from_before_there_were_sizes_is_believed_and_gets_them(state: Path) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as raw:
+        kept = raw.execute("SELECT * FROM folder").fetchall()
+        raw.execute("DROP TABLE folder")
+        raw.execute(FOLDER_WITHOUT_SIZES)
+        raw.executemany("INSERT INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row[:-1] for row in kept])
+
+    for open_ in (Index.open_read_only, Index.open, Index.open_read_only, Index.open):
+        index = open_(str(state))
+        assert index is not None
+        with closing(index):
+            assert index.summary(b"folder") is not None
+            assert index.extent()[0] == 1

@@ -105,9 +105,9 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
                 if not make:
                     return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
-                found = made_by(_SCHEMA)
             version = _version(connection)
-            check_objects(found, (made_by(_SCHEMA),) if version == FORMAT else index_schema.older())
+            if found:
+                check_objects(found, (made_by(_SCHEMA),) if version == FORMAT else index_schema.older())
             release(connection, _MOST_VALUE)
             if version < FORMAT:
                 connection = _migrated(connection if make else _copied(connection, undo), version)

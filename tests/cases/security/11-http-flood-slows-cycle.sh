@@ -4,7 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 port=$(free_port); mkdir -p "$W/s" "$W/m"; echo x >"$W/s/f"
 printf '{"pairs":[{"name":"p","source":"%s","dest":"%s"}],"metrics":{"port":%s},"sleep_time":5}' "$W/s" "$W/m" $port >"$W/c.json"
-"$TC" --config "$W/c.json" run >"$W/out" 2>&1 & S=$!; PIDS=$S; sleep 2
+"$TC" --config "$W/c.json" run >"$W/out" 2>&1 & S=$!; PIDS=$S
+for _ in $(seq 60); do sleep 0.5; grep -q '"event": "pair_finished"' "$W/out" && break; done
 times() { grep '"event": "pair_finished"' "$W/out" | grep -o '"copied": 1500.*"duration_seconds": [0-9.]*' | grep -o '[0-9.]*$'; }
 make() { "$PY" -c "import os,sys
 os.mkdir(sys.argv[1]+'/new'+sys.argv[2])

@@ -65,7 +65,7 @@ SENTENCES = {
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
-    "entries_summed_up": "{entries} more of {of} in {path} {why}: {reasons}",
+    "entries_summed_up": "Not logged one by one: {entries} more {of} in {path}, {why}: {reasons}",
     "folders_unchanged": "Unchanged: {unchanged}",
 }
 """The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
@@ -82,9 +82,9 @@ _NOW_SECONDS = 2
 _WORDS = ("{reasons}", "{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _WHY = {
-    Because.FOLDER: "have no lines of their own, since they are so many in one folder",
-    Because.CYCLE: "have no lines of their own, since they are so many in one cycle",
-    Because.AS_BEFORE: "are as in the cycle before, and were logged then",
+    Because.FOLDER: "so many in one folder",
+    Because.CYCLE: "so many in one cycle",
+    Because.AS_BEFORE: "as in the cycle before",
 }
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 

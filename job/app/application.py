@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
+from job.adapters.brief_log import BriefLog
 from job.adapters.history import History
 from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
@@ -72,6 +73,7 @@ class Application:
         self._scratch = Scratch(environ)
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
+        self._brief = BriefLog(self._logs, monotonic=time.monotonic)
         self._idle: IdleCycles | None = None
         self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
@@ -97,11 +99,11 @@ class Application:
         """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
         from job.adapters.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
 
-        self._idle = IdleCycles(self._logs, clock=time.time, monotonic=time.monotonic)
+        self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
         self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
 
     def _log(self, event: Event) -> None:
-        (self._idle or self._logs)(event)
+        (self._idle or self._brief)(event)
 
     def load(self) -> Config:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
@@ -223,8 +225,9 @@ class Application:
                 roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
             )
         )
-        if self._idle is not None:
-            self._idle.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
+        for log in (self._brief, self._idle):
+            if log is not None:
+                log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
         self._records = self._records.moved_to(PairRecords.of(config, self._environ))

@@ -179,16 +179,20 @@ def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterat
         index = Index.open(folder)
     except IndexTorn as error:
         # What is lost is only time: every content is compared again instead of being believed (invariant 13).
-        set_aside(folder)
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=error.message))
+        _set_aside(work, folder, error.message)
         index = Index.open(folder)
     except IndexUnusable as error:
         raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
     with contextlib.closing(index):
         yield index
     if index.torn:
-        set_aside(folder)
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=index.torn))
+        _set_aside(work, folder, index.torn)
+
+
+def _set_aside(work: Assignment, folder: str, why: str) -> None:
+    aside = set_aside(folder)
+    reason = f"{why}; that file is now {aside}" if aside else why
+    work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
 
 
 @contextlib.contextmanager

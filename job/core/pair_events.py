@@ -2,7 +2,7 @@
 
 from job.core.entry import Kind
 from job.core.event import EntryEvent, PairEvent
-from job.core.outcome import Drift, Failure, Refusal, Result, Skip
+from job.core.outcome import Because, Drift, Failure, Refusal, Result, Skip
 from job.core.tally import Tally
 
 
@@ -313,6 +313,22 @@ class EntrySetAside(EntryEvent):
     version: str
     """Where it is now, below the mirror's root."""
     reason: str
+
+
+class EntriesSummedUp(PairEvent):
+    """So many more entries were told of in the same way, or as in the cycle before, and have no lines of their own."""
+
+    name = "entries_summed_up"
+    level = "warning"
+
+    of: str
+    """The event that each of them would be."""
+    path: bytes
+    """The folder they are in; the root's where they are in several."""
+    entries: int
+    by: dict[str, int]
+    """How many there are for each reason."""
+    because: Because
 
 
 class FoldersUnchanged(PairEvent):

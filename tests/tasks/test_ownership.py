@@ -251,7 +251,7 @@ def test_a_history_of_another_source_is_set_aside_and_never_read(tmp_path: Path)
     [event] = told
     assert isinstance(event, HistoryBegunAnew)
     assert "/one" in event.reason
-    assert (tmp_path / "history.sqlite3.earlier-1").exists()
+    assert len(list(tmp_path.glob("history.sqlite3.earlier-*"))) == 1
 
 
 # What has the name of something of ours ------------------------------------------------------------------------------

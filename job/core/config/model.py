@@ -215,7 +215,7 @@ class WrittenConfig(CopyOptions):
     log_rotate: LogRotateConfig = LogRotateConfig()
     """Rotation of both log files: a table of its own, see below."""
     idle_log_interval: Seconds = 3600.0
-    """The service logs cycles without a change at most this often, with their number; `0` logs every cycle."""
+    """The service logs cycles without a change, and failures that stay the same, at most this often; `0` every time."""
     sleep_time: Seconds = 3600.0
     """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
     schedule: Annotated[str, AfterValidator(values.schedule), Words("schedule")] | None = None

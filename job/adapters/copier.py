@@ -15,6 +15,7 @@ from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
+from job.files.attributes import for_new
 from job.files.cache import MANNERLY_BYTES, Trickle, drop
 from job.files.clone import Cloner
 from job.files.listing import entry_of
@@ -129,7 +130,7 @@ class Copier:
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
         if type(xattrs) is not dict:
-            xattrs = dict(xattrs)  # a new file keeps nothing that its folder gave it
+            xattrs = for_new(xattrs)
         if self._sync_each:
             # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
             self._keeper.apply(written, wanted, xattrs)

@@ -278,6 +278,13 @@ class MirrorWatch:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 
+    def is_bare(self) -> bool:
+        """Tell whether nothing but our own state folder is in the mirror; False if that cannot be told."""
+        try:
+            return all(name == STATE_FOLDER for names in names_in(self._root) for name in names)
+        except OSError:
+            return False
+
     def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
         """Give a mirror folder's stamp and the fingerprint of everything in it; None if it cannot be read.
 

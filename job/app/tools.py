@@ -91,6 +91,8 @@ def set_up(
             abilities=able,
             known_mounts=mounts,
             remember_mounts=partial(known_mounts.save, state=roots.state),
+            home=roots.home,
+            entered_ns=roots.entered_ns,
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
         )
 
@@ -110,6 +112,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
         setuid=pair.keep_setuid,
         grain_ns=mirror.mtime_grain_ns,
         symlinks=mirror.symlink_metadata,
+        owners=mirror.owners,
     )
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from job.adapters.crew import Crew, Descriptor, Post
 from job.app.tools import collect_rarely, index_to_read, set_up
 from job.core.config.effective import Pair
+from job.core.entry import FileId
 from job.core.events import Event
 from job.core.mounted import Abilities
 from job.core.packed import Packed
@@ -41,6 +42,10 @@ class Orders(NamedTuple):
     state: Descriptor
     able: Abilities
     """What the file systems of the mirror can hold."""
+    home: FileId | None
+    """The mirror's own state folder."""
+    entered_ns: int
+    """When the gate was passed."""
     verbose: bool
     slot: int
 
@@ -50,7 +55,8 @@ def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        return Orders(work.cycle_id, work.pair, source, mirror, state, able, work.verbose, slot)
+        about_mirror = able, roots.home, roots.entered_ns
+        return Orders(work.cycle_id, work.pair, source, mirror, state, *about_mirror, work.verbose, slot)
 
     return Crew(serve, orders, work.workers)
 
@@ -74,9 +80,8 @@ def _serve(post: Post, orders: Orders) -> None:
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         memory = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
-        bench = tidy.enter_context(
-            set_up(work, Roots(source, mirror, state), memory, counter, orders.able, orders.slot)
-        )
+        roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
+        bench = tidy.enter_context(set_up(work, roots, memory, counter, orders.able, orders.slot))
         visitor = Visitor(bench, work, counter, post.send)
         post.send(Ready())
         try:

@@ -13,6 +13,7 @@ from job.core.pair_events import (
     CycleResumed,
     CycleStalled,
     DriftFound,
+    EntrySetAside,
     FileCopied,
     FileFailed,
     FileSkipped,
@@ -38,6 +39,7 @@ from job.core.pair_events import (
     PairStarted,
     Progressed,
     ReplacedByFolder,
+    StateFolderLost,
     WorkerLost,
 )
 from job.core.tally import Tally
@@ -55,6 +57,7 @@ __all__ = [
     "CycleStarted",
     "DriftFound",
     "EntryEvent",
+    "EntrySetAside",
     "Event",
     "FileCopied",
     "FileFailed",
@@ -94,6 +97,7 @@ __all__ = [
     "ServiceStopped",
     "ServiceWaited",
     "SignalTaken",
+    "StateFolderLost",
     "WallMissing",
     "WorkerLost",
     "every_event",

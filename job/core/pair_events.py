@@ -84,6 +84,15 @@ class HistoryBegunAnew(PairEvent):
     reason: str
 
 
+class StateFolderLost(PairEvent):
+    """A mirror that was used before has no `.truecopy` any more: what was kept in it is gone, and it is made anew."""
+
+    name = "state_folder_lost"
+    level = "warning"
+
+    error: str
+
+
 class PairFinished(PairEvent):
     """The pair's part of the cycle ended, in whatever way."""
 
@@ -291,6 +300,18 @@ class FolderRetired(EntryEvent):
 
     version: str
     """Where it is now, below the mirror's root."""
+
+
+class EntrySetAside(EntryEvent):
+    """Something in the mirror was moved to the versions, since nobody may get at it under the name that it had."""
+
+    name = "entry_set_aside"
+    level = "warning"
+
+    kind: Kind
+    version: str
+    """Where it is now, below the mirror's root."""
+    reason: str
 
 
 class FoldersUnchanged(PairEvent):

@@ -41,6 +41,7 @@ SENTENCES = {
     "lease_taken_over": "The mirror was left without a word by {left_by}; its lease is taken over",
     "mirror_made": "The mirror {mirror} did not exist and was made",
     "mirror_not_remembered": "Not recorded that {mirror} exists, so that it is made again if it is missing: {error}",
+    "state_folder_lost": "{error}; contents are compared",
     "history_begun_anew": "Counting begins anew: {reason}",
     "pair_failed": "Given up in mid-run: {error}",
     "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
@@ -61,6 +62,7 @@ SENTENCES = {
     "file_failed": "Failed {path}: {error}",
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
+    "entry_set_aside": "The {kind} {path} of the mirror is set aside and kept as {version}: {reason}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
     "folders_unchanged": "Unchanged: {unchanged}",
 }

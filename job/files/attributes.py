@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from typing import TypeAlias
 
+from job.core.posix_acl import ACCESS_ACL
 from job.files.trail import Place, single
 
 ATTRIBUTES = ("acl", "xattr")
@@ -27,6 +28,18 @@ REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
 
 class PartlyRead(dict[bytes, bytes]):
     """Attributes of which some could not be read: what is not among them is unknown, never gone."""
+
+    acl_unknown = False
+    """Whether there may be an access ACL that could not be read."""
+    is_for_new = False
+    """Whether they are for something new, that is to have none but these."""
+
+
+def for_new(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Give attributes that were read for something new, which keeps nothing that its folder gave it."""
+    if isinstance(attributes, PartlyRead):
+        attributes.is_for_new = True
+    return attributes
 
 
 Target: TypeAlias = int | bytes
@@ -72,7 +85,18 @@ def read_readable(target: Target, *, security: bool) -> PartlyRead:
             if _is_carried_over(name, security=security):
                 with suppress(OSError):
                     found[os.fsencode(name)] = _value(target, name)
+    if ACCESS_ACL not in found:
+        # Who cannot list attributes may still say that there is no ACL: then the mode says all about access.
+        try:
+            found[ACCESS_ACL] = _value(target, os.fsdecode(ACCESS_ACL))
+        except OSError as error:
+            found.acl_unknown = not isinstance(error, FileNotFoundError) and error.errno not in REFUSED
     return found
+
+
+def read_attribute(target: Target, name: bytes) -> bytes:
+    """Read one attribute. Raises `FileNotFoundError` if there is none, or another `OSError`."""
+    return _value(target, os.fsdecode(name))
 
 
 def set_attribute(target: Target, name: bytes, value: bytes) -> None:

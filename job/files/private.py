@@ -13,6 +13,16 @@ from contextlib import suppress
 from job.files import trail
 
 
+class NotOurs(PermissionError):
+    """A folder that must be ours belongs to another user."""
+
+    def __init__(self, owner: int) -> None:
+        us = os.geteuid()
+        expected = "root" if us == 0 else f"user {us} or root"
+        super().__init__(errno.EPERM, f"it belongs to user {owner}, not to {expected}")
+        self.owner = owner
+
+
 def private_path(name: str, environ: Mapping[str, str]) -> str:
     """Name a file in the private folder: the same for every process of this user."""
     # Not tempfile.gettempdir(): it tries folders by writing to them, so two processes need not agree.
@@ -28,7 +38,7 @@ def open_ours(name: bytes, parent: int | None = None) -> int:
     owner = os.fstat(folder).st_uid
     if owner not in {os.geteuid(), 0}:
         os.close(folder)
-        raise PermissionError(errno.EPERM, f"it belongs to user {owner}")
+        raise NotOurs(owner)
     return folder
 
 

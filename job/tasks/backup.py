@@ -24,6 +24,7 @@ from job.core.events import (
     PairFinished,
     PairRefused,
     PairStarted,
+    StateFolderLost,
 )
 from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.core.tally import Tally
@@ -36,6 +37,7 @@ from job.tasks.bench import Assignment, Bench, NoWall, Wall
 from job.tasks.look import Care, care_for
 from job.tasks.meter import Meter
 from job.tasks.mounts import settle_mounts
+from job.tasks.narrowing import close_unread
 from job.tasks.survey import survey
 from job.tasks.sweep import sweep
 from job.tasks.team import Team
@@ -180,6 +182,8 @@ def _tell_entered(roots: gate.Roots, work: Assignment) -> None:
     about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
     if roots.made:
         work.emit(MirrorMade(**about, mirror=work.pair.dest))
+    if roots.lost:
+        work.emit(StateFolderLost(**about, error=roots.lost))
     if roots.begun_anew:
         work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
     if roots.not_remembered:
@@ -213,6 +217,7 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 gate.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
+            close_unread(bench, found.unlisted)
             settle_mounts(bench, found, work)
             meter.expect(found)
             Act(bench, work, meter).run(found, team)

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
@@ -13,6 +13,7 @@ from job.core.plan import Action, Step
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
+from job.files.narrowing import narrow_file, needs_narrowing
 from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho
@@ -37,8 +38,10 @@ class Place:
     mirror: int
     names: int = 1
     """Names in the mirror that are meant to share what one of them stands for."""
+    seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
+    """The mirror folder, as it was found."""
     mode: int = 0
-    """st_mode of the mirror folder, as it was found."""
+    """Its st_mode now."""
 
 
 _OWNER_MAY_CHANGE = 0o300
@@ -87,20 +90,40 @@ class Deeds:
             if step.action is not Action.KEEP:
                 self.note_unheld(place, step.entry)
         except ChangedWhileReadError as error:
-            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error))
+            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
         except FileNotFoundError as error:
             if self._is_gone(place, step.entry):
                 self._skip(place, step, Skip.VANISHED)
             else:
-                self._fail(place, step, failure_of(error), reason_text(error))
+                self._fail(place, step, failure_of(error), reason_text(error), mirror)
         except OSError as error:
             reason = failure_of(error)
-            self._fail(place, step, reason, reason_text(error))
+            self._fail(place, step, reason, reason_text(error), mirror)
             if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._assignment.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
+
+    def _closed(self, place: Place, entry: Entry, mirror: Entry) -> Entry:
+        """Let an old copy grant no more than the source does, before its content is read or replaced, or if it is not.
+
+        Gives the copy as it is now.
+        """
+        if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not place.work.volume.mirror.modes:
+            return mirror
+        with suppress(OSError):  # what becomes of the content is told
+            seen = narrow_file(entry, place.source, mirror, place.mirror, place.names)
+            if seen is not None:
+                self._batch.dirty = True
+                return entry_of(mirror.name, seen)
+        return mirror
+
+    def _narrowed(self, place: Place, entry: Entry, mirror: Entry | None) -> Entry | None:
+        """Close an old copy, if there is one and the listings say that it grants more than the source."""
+        if mirror is None or not needs_narrowing(mirror, entry):
+            return mirror
+        return self._closed(place, entry, mirror)
 
     def note_unheld(self, place: Place, entry: Entry) -> None:
         """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
@@ -118,6 +141,7 @@ class Deeds:
             case Action.KEEP:
                 self._keep(place, step)
             case Action.COPY:
+                self._narrowed(place, step.entry, mirror)
                 self._copy(place, step, fresh=mirror is None)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
                 self._compare(place, step, mirror, record)
@@ -221,7 +245,8 @@ class Deeds:
     def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
-        started_ns = self._assignment.now_ns()
+        started_ns, listed = self._assignment.now_ns(), mirror
+        mirror = self._narrowed(place, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
         volume = place.work.volume
         found = Likeness(volume.copyist).judge(step.entry, place.source, mirror, place.mirror if both else None, record)
@@ -230,13 +255,13 @@ class Deeds:
             reason = step.reason if drift or both else f"content changed: {step.reason}"
             self._copy(place, step._replace(drift=drift, reason=reason))
             return
-        made, mended = found.alike, False
+        made, mended = found.alike, mirror is not listed
         if made is None:
             answer = mend(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
-            mended = answer
+            mended |= answer
             self._batch.tidings.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
@@ -247,7 +272,7 @@ class Deeds:
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)
             return
-        if record is not None and record.source == found.source and record.mirror != mirror:
+        if record is not None and record.source == found.source and record.mirror != listed:
             self.drift(place, step.entry, Drift.METADATA)
         self._update(place, step)
 
@@ -281,7 +306,10 @@ class Deeds:
                 )
             )
 
-    def _fail(self, place: Place, step: Step, reason: Failure, error: str) -> None:
+    def _fail(self, place: Place, step: Step, reason: Failure, error: str, old: Entry | None = None) -> None:
+        """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
+        if old is not None:
+            self._closed(place, step.entry, old)
         self._tacho.entry_done(step.entry.size)
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 

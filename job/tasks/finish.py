@@ -66,6 +66,8 @@ class Work:
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
     rows: str = ""
     """What the index has of its entries: it is not written again if it stays so."""
+    held: bool = False
+    """Whether the mirror folder keeps its metadata for now, since it is to be opened to more users."""
     portion: "Portion | None" = None
     """Set where this is one part of a huge folder."""
 
@@ -85,7 +87,8 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     """
     listing = work.listing
     before = stamp_of(os.fstat(folder))
-    work.volume.keeper.apply(folder, listing.folder, work.xattrs)
+    if not work.held:
+        work.volume.keeper.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})

@@ -3,18 +3,18 @@
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from job.core.config.effective import Pair
-from job.core.entry import NO_CONTENT, STATE_FOLDER
+from job.core.entry import NO_CONTENT, STATE_FOLDER, FileId
 from job.core.outcome import Refusal, reason_text
 from job.core.wording import counted
 from job.errors import Refused
 from job.files import lock
-from job.files.atomic import replace_file
 from job.files.crowd import has_name
 from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
@@ -30,16 +30,8 @@ from job.tasks import first_use, overlap, ownership
 if TYPE_CHECKING:
     from job.files.lease import Lease
 
-_README = """\
-This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
-
-The mirror is plain files: to restore, copy them back with `cp -a` or any file manager. Nothing here is needed for that.
-index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
-history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is safe to edit while Truecopy runs.
-"""
-
-
-_OTHERS_MAY_WRITE = 0o022
+_OTHERS = 0o077
+_README = b"README.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +41,10 @@ class Roots:
     source: int
     mirror: int
     state: int
+    home: FileId | None = None
+    """The `.truecopy` of the mirror; None where it was not looked at."""
+    entered_ns: int = 0
+    """When the gate was passed, by the system's clock."""
     lease: "Lease | None" = None
     """Where other machines may reach the mirror."""
     systems: Sequence[FileSystem] = ()
@@ -59,6 +55,8 @@ class Roots:
     """Why it cannot be recorded that the mirror exists; said once in a process."""
     begun_anew: str = ""
     """Why the pair begins with a new state although its name had one."""
+    lost: str = ""
+    """What is known of a `.truecopy` that the mirror had, and has no more."""
 
 
 _NOTHING_KNOWN = PairRecords()
@@ -87,7 +85,7 @@ def _check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) ->
     if state_dir is not None:
         with _state_must_do(pair, state_dir):
             overlap.check_state(pair, state_dir, (source, mirror))
-    if pair.mirror_check == "awake":
+    if pair.mirror_check == "awake" or state_dir is None:
         ownership.check_mirror(pair, mirror)
 
 
@@ -110,13 +108,14 @@ def enter(
         mirror, made = _open_or_make(doors, pair, state_dir, source, records)
         _check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
+        lost = "" if made or pair.mirror_check == "asleep" else ownership.lost_home(pair, mirror, records)
         with _state_must_do(pair, state_dir):
             state, begun_anew = _open_state(doors, pair, state_dir, mirror, records)
             doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
         home = _settle(doors, pair, state_dir, (mirror, state))
         lease = None
         # A mirror that may sleep is not written to just to say that we are here.
-        if pair.mirror_check == "awake" and others_may_reach(mirror):
+        if home is not None and pair.mirror_check == "awake" and others_may_reach(mirror):
             with _state_must_do(pair, None):
                 from job.files.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
@@ -125,7 +124,8 @@ def enter(
                 lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
         not_remembered = records.why_not_remembered(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
-        yield Roots(source, mirror, state, lease, systems, made, not_remembered, begun_anew)
+        own = None if home is None else FileId._make(identity(home))
+        yield Roots(source, mirror, state, own, time.time_ns(), lease, systems, made, not_remembered, begun_anew, lost)
 
 
 def _open_or_make(
@@ -139,8 +139,8 @@ def _open_or_make(
     return mirror, True
 
 
-def _settle(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int]) -> int:
-    """See that a locked mirror is this pair's, and record it; give the open state folder that is in the mirror."""
+def _settle(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int]) -> int | None:
+    """See that a locked mirror is this pair's, and record it; give its open `.truecopy`, unless it may sleep on."""
     mirror, state = opened
     if state_dir is None:
         with _state_must_do(pair, None):
@@ -149,7 +149,7 @@ def _settle(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[i
     with _state_must_do(pair, state_dir):
         recorded = ownership.check_state(pair, state)
     if pair.mirror_check == "asleep" and recorded is not None and recorded.mirror_root == identity(mirror):
-        return state  # it was seen to be this pair's, and may sleep on
+        return None  # it was seen to be this pair's, and may sleep on
     before = os.fstat(mirror)
     with _state_must_do(pair, None):
         home = _make_and_open(STATE_FOLDER, mirror)
@@ -272,7 +272,10 @@ def _open_state(
             begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)
-    _explain(state, pair)
+    if not has_name(state, _README):
+        from job.tasks.readme import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
+
+        explain(state, pair)
     return state, begun_anew
 
 
@@ -289,9 +292,9 @@ def _make_and_open(name: bytes, parent: int) -> int:
             errno.ENOTDIR, f"it is {described(name, parent)}, not a folder; move it away"
         ) from None
     mode = stat.S_IMODE(os.fstat(folder).st_mode)
-    if mode & _OTHERS_MAY_WRITE:
+    if mode & _OTHERS:
         with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
-            os.fchmod(folder, mode & ~_OTHERS_MAY_WRITE)
+            os.fchmod(folder, mode & ~_OTHERS)
     return folder
 
 
@@ -302,15 +305,6 @@ def _make(name: bytes, parent: int) -> None:
         # A mirror of a read-only source is read-only for its owner, too; its mode is put right at the end of the cycle.
         os.fchmod(parent, stat.S_IMODE(os.fstat(parent).st_mode) | 0o700)
         os.mkdir(name, 0o700, dir_fd=parent)
-
-
-def _explain(state: int, pair: Pair) -> None:
-    """Leave a note for whoever finds the folder; written once, so that a sleeping disk may sleep on."""
-    try:
-        os.stat(b"README.txt", dir_fd=state, follow_symlinks=False)
-    except FileNotFoundError:
-        text = _README.format(source=pair.source, mirror=pair.dest)
-        replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))
 
 
 def check_complete(pair: Pair, source: int) -> None:

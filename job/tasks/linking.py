@@ -151,7 +151,7 @@ class Linker:
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
-        work = Work(listing, {}, volume, policy=self._assignment.pair.policy, again=member.counted)
+        work = Work(listing, {}, volume, policy=volume.policy, again=member.counted)
         try:
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:

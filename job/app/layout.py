@@ -246,7 +246,7 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
     """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
-    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state))
+    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state, to_write=False))
 
 
 def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
@@ -274,7 +274,7 @@ def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | Non
 
 
 def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
-    return (state is not None and probe.known(folder, state, point)) or Capabilities()
+    return (state is not None and probe.known(folder, state, point, to_write=False)) or Capabilities()
 
 
 def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:

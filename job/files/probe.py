@@ -56,14 +56,16 @@ _FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
 """What nobody says of a symlink that exists, but of a target that does not."""
 
 
-def known(folder: int, state: int, point: bytes = b"") -> Capabilities | None:
+def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
     """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
 
-    `point` is the path of its mount point below the mirror's root.
+    `point` is the path of its mount point below the mirror's root. Not `to_write`, what holds for who writes is wanted:
+    the service may have other capabilities than the user who asks.
     """
     try:
-        stored = _stored(state)[os.fsdecode(point)]
-        return capabilities_of(stored["capabilities"]) if stored["key"] == _key(folder) else None
+        stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
+        compared = len(key) if to_write else -1
+        return capabilities_of(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -128,7 +130,7 @@ def _key(mirror: int) -> list[object]:
     # An identity of its own is not everybody's; then the device has to do.
     where = system or os.fstat(mirror).st_dev
     kind, options = (mount.type, mount.options) if mount else ("", "")
-    return [_FORMAT, where, kind, options, os.geteuid(), rights_of_metadata()]
+    return [_FORMAT, where, kind, options, os.geteuid(), rights_of_metadata()]  # the capabilities are last: `known`
 
 
 @contextmanager

@@ -29,6 +29,15 @@ def test_owners_and_rights_of_groups_come_with_the_capability(rig: Rig) -> None:
     assert rig.once().counts[:2] == (0, 0)
 
 
+def test_a_plan_by_somebody_with_more_rights_shows_what_the_service_would_do(rig: Rig) -> None:
+    (rig.source / "file").write_text("content")
+    os.chown(rig.source / "file", ALICE, STAFF)
+    rig.configure(audit_interval="1h")
+    assert rig.once(prefix=UNPRIVILEGED).code == 0
+
+    assert rig.run("plan", "--json").stdout == rig.run("plan", "--json", prefix=UNPRIVILEGED).stdout
+
+
 def test_a_mirror_whose_rights_did_not_change_is_not_tried_out_again(rig: Rig) -> None:
     rig.once()
     assert not rig.once().of("mirror_probed")

@@ -173,5 +173,6 @@ def _migrated(connection: Connection, version: int) -> Connection:
 def _unusable(error: Exception) -> IndexUnusable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # SQLite quotes a damaged schema in its complaint, which then is no text.
-    torn = isinstance(error, UnicodeDecodeError) or code in DAMAGED
+    # Rows that no statement of ours could have stored are met when older formats are brought to this one.
+    torn = isinstance(error, UnicodeDecodeError | sqlite3.IntegrityError) or code in DAMAGED
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)

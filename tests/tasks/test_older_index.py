@@ -17,9 +17,11 @@ from job.core.rows import decoded, encoded
 from job.files.index_file import FILE_NAME, IndexTorn
 from job.files.index_schema import FORMAT, migrate
 from job.files.listing import entry_of
+from tests.core import samples
 from tests.index_rows import make_older
 from tests.tasks.test_hard_links import give_name, inodes
 from tests.tasks.workshop import Workshop
+from tests.traps import rows_without_end
 
 FOLDER = b"folder"
 BEFORE, OF_PATHS = 3, 4
@@ -153,4 +155,16 @@ def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path, version: i
         connection.execute("DROP TABLE hard_link")
 
     with pytest.raises(IndexTorn, match="does not have the table hard_link"):
+        Index.open(str(tmp_path))
+
+
+@pytest.mark.parametrize("table", ["folder", "hard_link", "unheld"])
+def test_rows_without_an_end_in_an_index_of_then_are_damage(tmp_path: Path, table: str) -> None:
+    with closing(Index.open(str(tmp_path))) as index:
+        row = RowsDone(b"a", 0, "rows", ((7, b"name"),), "what the mirror cannot hold")
+        index.commit([samples.a_finished_folder(b"a")], [row])
+    make_older(tmp_path / FILE_NAME, OF_PATHS)
+    rows_without_end(tmp_path / FILE_NAME, table)
+
+    with pytest.raises(IndexTorn):
         Index.open(str(tmp_path))

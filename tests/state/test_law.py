@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from job.core.outcome import Result
 from tests import workers
+from tests.faults.rig import Rig
 from tests.state.people import ACCESS, ALICE, BOB, DEFAULT, EVE, PEOPLE, TEAM, acl, attempt, readable
 from tests.tasks.workshop import Workshop
 
@@ -89,6 +90,8 @@ class Law(RuleBasedStateMachine):
         self.base = Path(tempfile.mkdtemp(dir=FAST if FAST.is_dir() else None))
         self.base.chmod(0o755)
         self.shop = Workshop(self.base)
+        pair = {"name": self.shop.pair.name, "source": str(self.shop.source), "dest": str(self.shop.mirror)}
+        self.rig = Rig(self.base, {"pairs": [pair], "log_level": "debug", "audit_interval": 0})
         self.outside = self.base / "outside"
         self.outside.mkdir()
         (self.outside / "file").write_text("untouched")
@@ -297,6 +300,15 @@ class Law(RuleBasedStateMachine):
         self.shop.cycle(stop=look)
 
     @rule()
+    def run_the_command(self) -> None:
+        """Have the job run as its users run it, with logs and metrics in a folder that everybody may look into."""
+        done = self.rig.once()
+
+        assert done.code in {0, 3, 4}, done
+        if done.code:
+            self.have_root_clear_up()
+
+    @rule()
     def lose_the_index(self) -> None:
         (self.shop.state / "index.sqlite3").unlink(missing_ok=True)
 
@@ -316,8 +328,9 @@ class Law(RuleBasedStateMachine):
     @invariant()
     def nobody_reads_what_is_not_theirs(self) -> None:
         self.learn()
+        mine = {self.shop.source, self.outside}
         for user in PEOPLE:
-            leaked = readable(user, [self.shop.mirror, self.base / "state"]) - self.known[user]
+            leaked = readable(user, [path for path in self.base.iterdir() if path not in mine]) - self.known[user]
             assert not leaked, (user, leaked)
 
     @invariant()
@@ -371,10 +384,20 @@ def _remove_all(path: Path) -> None:
         shutil.rmtree(path)
 
 
+class ManyLaws(Law):
+    """The same, much longer."""
+
+
+def _settings(examples: int) -> settings:
+    return settings(
+        deadline=None,
+        max_examples=examples,
+        stateful_step_count=20,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+
+
 TestLaw = pytest.mark.needs_root(pytest.mark.timeout(600)(Law.TestCase))
-TestLaw.settings = settings(
-    deadline=None,
-    max_examples=15 if workers.FORCED else 30,
-    stateful_step_count=30,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+TestLaw.settings = _settings(8 if workers.FORCED else 20)
+TestManyLaws = pytest.mark.slow(pytest.mark.needs_root(pytest.mark.timeout(7200)(ManyLaws.TestCase)))
+TestManyLaws.settings = _settings(400)

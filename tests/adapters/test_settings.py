@@ -1,5 +1,6 @@
 """The configuration file, the environment over it and secrets from files: read together, faults told together."""
 
+import grp  # noqa: F401  # while the interpreter's own folder can be read: a test becomes somebody else
 import json
 import os
 import tempfile

@@ -343,10 +343,11 @@ def test_a_service_shows_no_secret_in_logs_and_metrics_while_pushes_fail_and_edi
 
     with rig.started("run") as service:
         service.wait_for("output_failed", output="pushgateway")
-        for broken in ({"sleep_time": canary}, {"schedule": canary, "metrics": {"pushgateway": f"u:{canary}@gw"}}):
+        edits = {"sleep_time": canary}, {"schedule": canary, "metrics": {"pushgateway": f"u:{canary}@gw"}}
+        for told, broken in enumerate(edits, start=1):
             rig.configure(**good | broken)
             os.kill(service.process.pid, signal.SIGHUP)
-            service.wait_for("config_rejected", count=1)
+            service.wait_for("config_rejected", count=told)
         rig.config.write_text(f'{{"metrics": {{"pushgateway_password": "{canary}"')
         os.kill(service.process.pid, signal.SIGHUP)
         service.wait_for("config_rejected", count=3)

@@ -10,6 +10,7 @@ import yaml
 
 import job
 from job.core.config import describe
+from job.core.config.effective import OWNER
 from job.core.config.model import MetricsConfig
 from job.errors import Exit
 from tests.core.configs import in_force
@@ -63,7 +64,7 @@ def test_everybody_means_the_same_user(dockerfile: str, pods: list[dict[str, Any
 
 
 def test_every_variable_is_a_setting_of_the_job(dockerfile: str, service: dict[str, Any]) -> None:
-    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG"}
+    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG", OWNER}
 
     ours = {name for name in image_variables(dockerfile) if name.startswith("TRUECOPY_")}
     assert ours <= known
@@ -140,10 +141,10 @@ def test_the_version_of_the_image_is_the_version_of_the_job(dockerfile: str) -> 
 
 
 def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
-    """Somebody who exports such a variable must still be able to start the job natively."""
+    """Somebody who exports such a variable must still be able to start the job natively, as with `OWNER`."""
     names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
 
-    assert not {name for name in names if name.startswith("TRUECOPY_")}
+    assert {name for name in names if name.startswith("TRUECOPY_")} == {OWNER}
 
 
 def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:

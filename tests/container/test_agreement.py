@@ -86,7 +86,7 @@ def images_of_others() -> dict[str, str]:
     """Give the tag of every image of somebody else's by its name; fails for one that is not named by digest."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     named = [service["image"] for name, service in compose.items() if name != "truecopy"]
-    named += re.findall(r"^ARG PYTHON_IMAGE=(.*)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    named += re.findall(r"^FROM (.*) AS base$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     found = {}
     for text in named:
         default = text.removesuffix("}").partition(":-")[2] if text.startswith("$") else text
@@ -108,7 +108,21 @@ def test_images_of_others_are_named_by_digest_and_the_recipe_to_renew_them_names
 
 
 def test_every_stage_is_built_on_the_named_base(dockerfile: str) -> None:
-    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    base, *stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+
+    assert base.startswith("python:")
+    assert stages == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert "\nARG PYTHON_IMAGE=base\n" in dockerfile
+
+
+def test_dependabot_renews_the_images_of_each_file_that_names_any() -> None:
+    """It reads FROM lines and `image:`, also as the default of a variable; an ARG it does not read."""
+    settings = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text("utf-8"))
+
+    assert settings["version"] == 2
+    assert {(each["package-ecosystem"], each["directory"]) for each in settings["updates"]} == {
+        ("docker", "/"), ("docker-compose", "/")
+    }  # fmt: skip
 
 
 def test_compose_builds_on_the_base_of_the_dockerfile_unless_a_variable_names_another(service: dict[str, Any]) -> None:

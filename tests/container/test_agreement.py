@@ -10,6 +10,7 @@ import yaml
 
 import job
 from job.core.config import describe
+from job.core.config.effective import OWNER
 from job.core.config.model import MetricsConfig
 from job.errors import Exit
 from tests.core.configs import in_force
@@ -63,7 +64,7 @@ def test_everybody_means_the_same_user(dockerfile: str, pods: list[dict[str, Any
 
 
 def test_every_variable_is_a_setting_of_the_job(dockerfile: str, service: dict[str, Any]) -> None:
-    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG"}
+    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG", OWNER}
 
     ours = {name for name in image_variables(dockerfile) if name.startswith("TRUECOPY_")}
     assert ours <= known
@@ -85,7 +86,7 @@ def images_of_others() -> dict[str, str]:
     """Give the tag of every image of somebody else's by its name; fails for one that is not named by digest."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     named = [service["image"] for name, service in compose.items() if name != "truecopy"]
-    named += re.findall(r"^ARG PYTHON_IMAGE=(.*)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    named += re.findall(r"^FROM (.*) AS base$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     found = {}
     for text in named:
         default = text.removesuffix("}").partition(":-")[2] if text.startswith("$") else text
@@ -107,7 +108,21 @@ def test_images_of_others_are_named_by_digest_and_the_recipe_to_renew_them_names
 
 
 def test_every_stage_is_built_on_the_named_base(dockerfile: str) -> None:
-    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    base, *stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+
+    assert base.startswith("python:")
+    assert stages == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert "\nARG PYTHON_IMAGE=base\n" in dockerfile
+
+
+def test_dependabot_renews_the_images_of_each_file_that_names_any() -> None:
+    """It reads FROM lines and `image:`, also as the default of a variable; an ARG it does not read."""
+    settings = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text("utf-8"))
+
+    assert settings["version"] == 2
+    assert {(each["package-ecosystem"], each["directory"]) for each in settings["updates"]} == {
+        ("docker", "/"), ("docker-compose", "/")
+    }  # fmt: skip
 
 
 def test_compose_builds_on_the_base_of_the_dockerfile_unless_a_variable_names_another(service: dict[str, Any]) -> None:
@@ -140,10 +155,10 @@ def test_the_version_of_the_image_is_the_version_of_the_job(dockerfile: str) -> 
 
 
 def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
-    """Somebody who exports such a variable must still be able to start the job natively."""
+    """Somebody who exports such a variable must still be able to start the job natively, as with `OWNER`."""
     names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
 
-    assert not {name for name in names if name.startswith("TRUECOPY_")}
+    assert {name for name in names if name.startswith("TRUECOPY_")} == {OWNER}
 
 
 def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:

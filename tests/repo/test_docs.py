@@ -19,9 +19,9 @@ PAGES = [
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 NAMED = re.compile(r"`((?:job|tests|core|tasks|adapters|files|app|cli|config|k8s)/[\w./-]+\.(?:py|json|toml|md))`")
 ALLOWED_AT_THE_TOP = {
-    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile",
-    "README.md", "SECURITY.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml", "requirements-dev.lock",
-    "requirements.lock", "tests",
+    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE",
+    "Makefile", "README.md", "SECURITY.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml",
+    "requirements-dev.lock", "requirements.lock", "tests",
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_every_threat_names_what_stops_it_and_tests_of_that(row: list[str]) -> N
     assert all((ROOT / name).is_file() for name in held_by + tests)
     assert all(name.startswith("tests/") for name in tests)
     for name in tests:
-        assert re.search("^def test_|^[.] .*lib.sh", (ROOT / name).read_text("utf-8"), re.MULTILINE), name
+        assert re.search(r"^def test_|^Test\w+ = |^[.] .*lib.sh", (ROOT / name).read_text("utf-8"), re.MULTILINE), name
 
 
 def test_every_case_of_the_users_is_about_a_threat() -> None:

@@ -6,10 +6,11 @@ themselves; both give rights or mean something on this machine only.
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from typing import TypeAlias
 
-from job.core.posix_acl import ACCESS_ACL
+from job.core.posix_acl import ACCESS_ACL, for_others, without_acl
 from job.files.trail import Place, single
 
 ATTRIBUTES = ("acl", "xattr")
@@ -170,3 +171,25 @@ def _value(target: Target, name: str) -> bytes:
         if error.errno == errno.ENODATA:
             raise FileNotFoundError from None
         raise
+
+
+def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> int:
+    """Limit a mode where the mirror does not have the ACL that goes with it: nobody gets a right by that."""
+    acl, there = wanted.get(ACCESS_ACL), held.get(ACCESS_ACL)
+    if acl == there:
+        # What cannot be read of the source may be an ACL, of which the group bits are the mask.
+        unknown = acl is None and isinstance(wanted, PartlyRead) and wanted.acl_unknown
+        return for_others(mode) if unknown else mode
+    if acl is None and isinstance(wanted, PartlyRead) and not wanted.is_for_new:
+        return mode  # an ACL that was left is the one that cannot be read now
+    mode = without_acl(mode, acl)
+    return mode if there is None else mode & ~stat.S_IRWXG  # these are the mask of an ACL that could not be removed
+
+
+def with_acl(attributes: dict[bytes, bytes], acl: bytes) -> dict[bytes, bytes]:
+    """Give attributes with another access ACL."""
+    changed = attributes.copy() if type(attributes) is dict else PartlyRead(attributes)
+    changed[ACCESS_ACL] = acl
+    if isinstance(attributes, PartlyRead) and isinstance(changed, PartlyRead):
+        changed.is_for_new = attributes.is_for_new
+    return changed

@@ -25,10 +25,12 @@ from job.files.attributes import (
     PartlyRead,
     Target,
     is_acl,
+    limited_mode,
     read_attributes,
     read_readable,
     remove_attribute,
     set_attribute,
+    with_acl,
 )
 from job.files.mount_flags import NOSUID
 from job.files.rights import why_not
@@ -37,7 +39,6 @@ from job.files.trail import Place
 _UNCHANGED_ID = -1
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 _PERMISSIONS = 0o7777
-_GROUP_BITS = 0o070
 _OWN_BITS = 0o7700
 
 _NO_ATTRIBUTE = {errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EIO}
@@ -173,7 +174,7 @@ class Keeper:
         `acls` is whether the mirror holds its ACLs.
         """
         mode, fitting = self._fitting(wanted, found, attributes)
-        return mode if acls else _limited(mode, fitting or {}, {})
+        return mode if acls else limited_mode(mode, fitting or {}, {})
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
         """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
@@ -206,7 +207,7 @@ class Keeper:
         changed = False
         if attributes is not None:
             changed, held = self._set_attributes(descriptor, attributes)
-            mode = _limited(mode, attributes, held)
+            mode = limited_mode(mode, attributes, held)
         now = os.fstat(descriptor)
         if stat.S_IMODE(now.st_mode) != mode:
             self._try("mode", 0, lambda: os.fchmod(descriptor, mode))
@@ -255,7 +256,7 @@ class Keeper:
                 limited = for_others(without_acl(limited, acl))
             else:
                 value, limited = changed
-                xattrs = _replaced(xattrs, value)
+                xattrs = with_acl(xattrs, value)
         if limited != mode:
             self.refused("mode", _OF_OTHERS)
         return limited, xattrs
@@ -283,7 +284,7 @@ class Keeper:
         if attributes or not self._bare:
             # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
             changed, held = self._set_attributes(descriptor, attributes)
-            mode = _limited(mode, attributes, held)
+            mode = limited_mode(mode, attributes, held)
         if changed or stat.S_IMODE(made.st_mode) != mode:
             try:
                 os.fchmod(descriptor, mode)
@@ -309,7 +310,7 @@ class Keeper:
         changed = False
         if attributes is not None:
             changed, held = self._set_attributes(place, attributes)
-            mode = _limited(mode, attributes, held)
+            mode = limited_mode(mode, attributes, held)
         # A link has no mode of its own.
         if not is_link and (stat.S_IMODE(found.st_mode) != mode or changed):
             self._try("mode", 0, lambda: os.chmod(place.path, mode))
@@ -338,11 +339,11 @@ class Keeper:
         surplus = () if keeps else present.keys() - wanted.keys()
         if isinstance(target, int) and not isinstance(target, Place):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
-            if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & _GROUP_BITS):
+            if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & stat.S_IRWXG):
                 # Who may not write to their own file may not give it attributes either, and without an ACL its mask
                 # would be what the group may do; its mode is set after this.
                 with contextlib.suppress(OSError):
-                    os.fchmod(target, (mode | stat.S_IWUSR) & ~(_GROUP_BITS if ACCESS_ACL in surplus else 0))
+                    os.fchmod(target, (mode | stat.S_IWUSR) & ~(stat.S_IRWXG if ACCESS_ACL in surplus else 0))
                 present = self.present(target)  # what an ACL grants the owner went with it
         for name in surplus:
             self._try(*_kind(name), partial(remove_attribute, target, name))
@@ -378,28 +379,6 @@ class Keeper:
         self.refused("owner" if what == "group" else what, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
             self._given_up.add((what, which))
-
-
-def _limited(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> int:
-    """Limit a mode where the mirror does not have the ACL that goes with it: nobody gets a right by that."""
-    acl, there = wanted.get(ACCESS_ACL), held.get(ACCESS_ACL)
-    if acl == there:
-        # What cannot be read of the source may be an ACL, of which the group bits are the mask.
-        unknown = acl is None and isinstance(wanted, PartlyRead) and wanted.acl_unknown
-        return for_others(mode) if unknown else mode
-    if acl is None and isinstance(wanted, PartlyRead) and not wanted.is_for_new:
-        return mode  # an ACL that was left is the one that cannot be read now
-    mode = without_acl(mode, acl)
-    return mode if there is None else mode & ~_GROUP_BITS  # these are the mask of an ACL that could not be removed
-
-
-def _replaced(attributes: dict[bytes, bytes], acl: bytes) -> dict[bytes, bytes]:
-    """Give attributes with another access ACL."""
-    changed = attributes.copy() if type(attributes) is dict else PartlyRead(attributes)
-    changed[ACCESS_ACL] = acl
-    if isinstance(attributes, PartlyRead) and isinstance(changed, PartlyRead):
-        changed.is_for_new = attributes.is_for_new
-    return changed
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:

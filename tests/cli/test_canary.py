@@ -343,7 +343,10 @@ def test_a_service_shows_no_secret_in_logs_and_metrics_while_pushes_fail_and_edi
 
     with rig.started("run") as service:
         service.wait_for("output_failed", output="pushgateway")
-        edits = {"sleep_time": canary}, {"schedule": canary, "metrics": {"pushgateway": f"u:{canary}@gw"}}
+        edits: tuple[dict[str, Any], ...] = (
+            {"sleep_time": canary},
+            {"schedule": canary, "metrics": {"pushgateway": f"u:{canary}@gw"}},
+        )
         for told, broken in enumerate(edits, start=1):
             rig.configure(**good | broken)
             os.kill(service.process.pid, signal.SIGHUP)

@@ -64,7 +64,7 @@ class Narrower:
     def _narrow(self, path: bytes, volume: Volume) -> None:
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         wanted, found = (rights_at(each, os.fstat(each)) for each in (source, mirror))
-        self._take_in(narrow_folder(mirror, found, wanted), volume)
+        self._take_in(path, narrow_folder(mirror, found, wanted), volume)
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
         """Narrow an open mirror folder, and have its keeper know it; gives its st_mode then."""
@@ -76,11 +76,12 @@ class Narrower:
             return seen.st_mode
         found = Rights(seen.st_uid, seen.st_gid, seen.st_mode, held.get(ACCESS_ACL))
         narrowed = narrow_folder(mirror, found, wanted_rights(work.listing.folder, work.xattrs))
-        self._take_in(narrowed, work.volume)
+        self._take_in(path, narrowed, work.volume)
         keeper.enter(held, narrowed.owner)
         return narrowed.mode
 
-    def _take_in(self, narrowed: Narrowed, volume: Volume) -> None:
+    def _take_in(self, path: bytes, narrowed: Narrowed, volume: Volume) -> None:
         self._batch.dirty |= narrowed.changed
         if narrowed.error is not None:
             volume.keeper.refused("mode", narrowed.error)
+            self._batch.tidings.note_refusals(path)

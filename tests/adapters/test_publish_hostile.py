@@ -33,7 +33,8 @@ def for_ever(begin: bytes, piece: bytes, pause: float = 0.0) -> Answer:
 
 
 def silent(client: socket.socket) -> None:
-    client.recv(1)  # until the client goes
+    while client.recv(65536):  # the rest of the request, until the client goes
+        pass
 
 
 LONG_HEADERS = b"HTTP/1.1 100 Continue\r\n" + b"".join(b"X-%d: " % n + b"y" * 60_000 + b"\r\n" for n in range(90))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -52,8 +53,19 @@ def _engine_answers() -> bool:
     return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
 
 
+def _forget_foreign_threads() -> None:
+    """Forget threads that are not Python's own, such as xdist's, which `threading` notes once they ask who they are.
+
+    The job forks its workers only where one thread is known of.
+    """
+    for number, thread in list(threading._active.items()):  # type: ignore[attr-defined]
+        if isinstance(thread, threading._DummyThread):
+            del threading._active[number]  # type: ignore[attr-defined]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason printed, what this machine cannot run; `.ci/run` fails on skips it does not expect."""
+    _forget_foreign_threads()
     if item.get_closest_marker("needs_root") and os.geteuid() != 0:
         pytest.skip("has to be root")
     for marker in item.iter_markers("needs_tool"):

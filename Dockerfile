@@ -3,7 +3,13 @@
 # Published images say when and from which commit they were built:
 #   docker build --tag truecopy:0.1.0 --label org.opencontainers.image.created="$(date --utc +%FT%TZ)" \
 #     --label org.opencontainers.image.revision="$(git rev-parse HEAD)" .
-ARG PYTHON_IMAGE=python:3.13-slim
+#
+# The base is named by its digest, so that the same base is built on everywhere. To renew it, see CONTRIBUTING.md:
+#   docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}'
+# It stands in a FROM line, since Dependabot renews no ARG. With another PYTHON_IMAGE this stage is not used, nor pulled.
+ARG PYTHON_IMAGE=base
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
+
 
 FROM ${PYTHON_IMAGE} AS build
 

@@ -43,7 +43,12 @@ class Service(Protocol):
 
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when the port is off."""
+        """Where metrics are served, as `host:port`; empty when they are not."""
+        ...
+
+    @property
+    def port_state(self) -> str:
+        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
         ...
 
     def reload(self, *, asked: bool = False) -> Config:
@@ -121,6 +126,7 @@ def serve(
             config=service.config_path,
             pairs=len(config.effective_pairs),
             address=service.address,
+            metrics=service.port_state,
         )
     )
     try:
@@ -156,6 +162,8 @@ class _Loop:
     def _wait(self, slice_seconds: float) -> None:
         self._service.emit(ServiceWaited())
         self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
+        # First: a signal asks to be told of a broken file again, and what was just told need not be.
+        self._heed_signals()
         if self._service.config_changed():
             self._guarded(self._take_changed_config)
 

@@ -23,6 +23,8 @@ def _no_litter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         # What is known of mirrors: another test run may have had one at the same path.
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("xdg")))
+        for runtime_folder in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
+            patch.delenv(runtime_folder, raising=False)
         yield
 
 

@@ -29,6 +29,7 @@ class World:
 
     config_path = "config/backup_config.json"
     address = "127.0.0.1:9477"
+    port_state = "served"
 
     def __init__(self, first: Config, *, start: float = START, lasts: float = 3600.0, cycle_takes: float = 2.0) -> None:
         self.wall = start

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import Exit
-from job.files.pulse import check, heartbeat_path
+from job.files.pulse import Pulse, check
 
 PROGRAM = """
 import sys, time
@@ -20,15 +20,17 @@ from job.adapters.signals import StopSignal
 from job.core.config.model import WrittenConfig
 from job.core.outcome import Result
 from job.daemon import serve
+from job.files.pulse import Pulse
 
 class Service:
     config_path = "config/backup_config.json"
     address = ""
+    port_state = "off"
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
 
-    def __init__(self, path, busy):
-        self.heartbeat = Heartbeat(path, wall=time.time, monotonic=time.monotonic)
+    def __init__(self, pulse, busy):
+        self.heartbeat = Heartbeat(pulse, wall=time.time, monotonic=time.monotonic)
         self.busy = busy
 
     def reload(self, *, asked=False):
@@ -51,18 +53,18 @@ class Service:
         print(event.name, getattr(event, "reason", ""), flush=True)
 
 with StopSignal(monotonic=time.monotonic) as stop:
-    sys.exit(serve(Service(sys.argv[1], sys.argv[2] == "busy"), stop))
+    sys.exit(serve(Service(Pulse(sys.argv[1], {}), sys.argv[2] == "busy"), stop))
 """
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return heartbeat_path("config/backup_config.json", {"TMPDIR": str(tmp_path)})
+def pulse(tmp_path: Path) -> Pulse:
+    return Pulse(str(tmp_path / "config.json"), {})
 
 
 @pytest.fixture(params=["busy", "waiting"])
-def service(request: pytest.FixtureRequest, path: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", PROGRAM, path, request.param]
+def service(request: pytest.FixtureRequest, pulse: Pulse) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, pulse.config_path, request.param]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         last = "cycle" if request.param == "busy" else "service_waited"
         assert process.stdout is not None
@@ -73,9 +75,9 @@ def service(request: pytest.FixtureRequest, path: str) -> Iterator[subprocess.Po
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_service_within_five_seconds_with_exit_0(
-    service: subprocess.Popen[str], path: str, number: signal.Signals
+    service: subprocess.Popen[str], pulse: Pulse, number: signal.Signals
 ) -> None:
-    alive = check(path, time.time())
+    alive = check(pulse, time.time())
     asked = time.monotonic()
 
     os.kill(service.pid, number)
@@ -85,4 +87,4 @@ def test_a_signal_ends_the_service_within_five_seconds_with_exit_0(
     assert alive[0], alive
     assert service.returncode == Exit.OK
     assert output.splitlines()[-1] == f"service_stopped {number.name}"
-    assert not os.path.exists(path)
+    assert not check(pulse, time.time())[0]

@@ -12,18 +12,21 @@ from contextlib import suppress
 from functools import partial
 
 from job.core.entry import Entry
-from job.core.record import Compared, Copied, Record
+from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.files.atomic import create, write_all
+from job.files.attributes import for_new
 from job.files.cache import MANNERLY_BYTES, Trickle, drop
 from job.files.clone import Cloner
+from job.files.digests import Blocks, Filled, Hash, of_blocks
+from job.files.holes import HoleWithDataError, Layout, insist_on_holes, room_of
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
 from job.files.nodes import copy_link, copy_special
-from job.files.room import Room
+from job.files.room import Room, insist_on_room
 from job.files.sparse import Holes, is_sparse
 from job.files.steady import open_file, unmoved
-from job.files.stream import Hash, Stream, Take
+from job.files.stream import BUFFER_BYTES, Skip, Stream, Take
 from job.files.trail import open_name
 from job.files.twin import Twin
 
@@ -31,10 +34,20 @@ SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
 _TRICKLE_BYTES = 64 << 20
 _TRIES = 3
+_HOLES_TO_DATA = 8
+"""Zeros are hashed as long as they are no more than so many times what a file takes on the disk, """
+_ZERO_BYTES = 16 << 30
+"""and so many besides, by one process in one cycle: seconds. A user can make a file of them for nothing."""
+_ZEROS = bytes(BUFFER_BYTES)
 
 
 def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
-    """Find out how to start a checksum: `sha256`, `blake3` or `md5`. What it gives wants the first of the content."""
+    """Find out how to start a checksum: `sha256`, `blake3` or `md5`. What it gives wants the first of the content.
+
+    After `sparse-` it is one that leaves out blocks of zeros.
+    """
+    if algorithm.startswith(OF_BLOCKS):
+        return of_blocks(new_hash(algorithm.removeprefix(OF_BLOCKS)))
     if algorithm == "blake3":
         from blake3 import blake3  # noqa: PLC0415  # only who asks for it pays its import
 
@@ -68,6 +81,7 @@ class Copier:
         self._stream = Stream()
         self._twin = Twin(keeper)
         self._cloner = Cloner() if reflink else None
+        self._zeros_left = _ZERO_BYTES
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
@@ -93,28 +107,29 @@ class Copier:
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, temp: tuple[int, int]) -> Copied:
         """Copy an open file to an open temp, which is given with the folder that it lies in."""
         written, folder = temp
-        sparse = self._sparse and is_sparse(before)
         for _ in range(_TRIES):
+            holey = is_sparse(before)
             # What was cloned is what is read, if nothing moves from before the one until after the other.
             cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
-            write = self._pass_by if cloned else self._writer(written, before.st_size, sparse=sparse)
-            checksum, size = self._read(descriptor, self._algorithm, before.st_size, write)
+            taker = (self._pass_by, self._breathe) if cloned else self._writer(written, before, holey=holey)
+            checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
             xattrs = self._keeper.of_source(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
-                if sparse:
+                if holey and self._sparse:
                     os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs, folder)
-                return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns)
+                return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns, holes)
             before = after
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.lseek(written, 0, os.SEEK_SET)
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _writer(self, written: int, size: int, *, sparse: bool) -> Take:
-        trickle = Trickle(written) if size >= _TRICKLE_BYTES else None
-        put = Holes(written).write if sparse else partial(write_all, written)
+    def _writer(self, written: int, found: os.stat_result, *, holey: bool) -> tuple[Take, Skip]:
+        trickle = Trickle(written) if found.st_size >= _TRICKLE_BYTES else None
+        holes = Holes(written) if holey and self._sparse else None
+        put = partial(write_all, written) if holes is None else holes.write
 
         def write(chunk: memoryview | bytes) -> None:
             put(chunk)
@@ -122,14 +137,29 @@ class Copier:
                 trickle.wrote(len(chunk))
             self._pace(len(chunk))
 
-        return write
+        if not holey:
+            return write, self._breathe
+        if holes is None:
+            insist_on_room(written, found.st_size)  # not when a disk is full of zeros
+            return write, partial(_fill, write)
+        os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
+        return write, self._passing_over(holes, trickle)
+
+    def _passing_over(self, holes: Holes, trickle: Trickle | None) -> Skip:
+        def skip(count: int) -> None:
+            holes.skip(count)
+            if trickle is not None:
+                trickle.passed(count)
+            self._pace(0)
+
+        return skip
 
     def _pass_by(self, chunk: memoryview | bytes) -> None:
         self._pace(len(chunk))
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
         if type(xattrs) is not dict:
-            xattrs = dict(xattrs)  # a new file keeps nothing that its folder gave it
+            xattrs = for_new(xattrs)
         if self._sync_each:
             # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
             self._keeper.apply(written, wanted, xattrs)
@@ -142,19 +172,60 @@ class Copier:
         self._room.check(written, made, folder)
         return made
 
-    def _read(self, descriptor: int, algorithm: str, size: int, take: Take) -> tuple[str, int]:
-        """Read an open file, believed to be of `size`, to its end, have it taken; gives checksum and size."""
-        start = self._start(algorithm)
+    def _read(
+        self,
+        descriptor: int,
+        algorithm: str,
+        found: os.stat_result,
+        taker: tuple[Take, Skip],
+        *,
+        ours: bool = False,
+    ) -> tuple[str, int, int]:
+        """Read an open file, believed as it was `found`, to its end, have it taken; gives checksum, size, and holes.
+
+        `ours` is what was just written and synced here, and has a checksum of the very algorithm.
+        """
+        start, size, (take, skip) = self._start(algorithm), found.st_size, taker
         if size <= SMALL_BYTES:
             content = os.read(descriptor, size + 1)
             if len(content) == size:
                 digest = start(content)
                 take(content)
-                return f"{algorithm}:{digest.hexdigest()}", size
+                return f"{algorithm}:{digest.hexdigest()}", size, 0
             os.lseek(descriptor, 0, os.SEEK_SET)
+        layout = Layout.of(descriptor, found, ours=ours)
         digest = start(b"")
-        count = self._stream.read(descriptor, size, digest, take)
-        return f"{algorithm}:{digest.hexdigest()}", count
+        if layout is None:
+            count = self._stream.read(descriptor, size, digest, take)
+            return f"{algorithm}:{digest.hexdigest()}", count, 0
+        if not ours and not isinstance(digest, Blocks) and not self._affords(found, layout):
+            algorithm, digest = OF_BLOCKS + algorithm, Blocks(digest)
+        sparse = digest if isinstance(digest, Blocks) else Filled(digest)
+        try:
+            count, holes = self._stream.read_pieces(descriptor, layout.pieces(), size, sparse, take, skip)
+        except HoleWithDataError:
+            if unmoved(found, os.fstat(descriptor)):
+                raise
+            return "", -1, 0  # data came into it just now
+        return f"{algorithm}:{sparse.hexdigest()}", count, holes
+
+    def _affords(self, found: os.stat_result, layout: Layout) -> bool:
+        """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
+        room = room_of(found)
+        holes = found.st_size - room
+        if holes <= _HOLES_TO_DATA * room:
+            return True
+        holes = 0
+        for hole in layout.holes():  # which are fewer where data is compressed
+            self._pace(0)
+            holes += hole
+        insist_on_holes(found, holes)
+        if holes <= _HOLES_TO_DATA * room:
+            return True
+        if holes > self._zeros_left:
+            return False
+        self._zeros_left -= holes
+        return True
 
     def _start(self, algorithm: str) -> Callable[[bytes], Hash]:
         return self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
@@ -175,7 +246,8 @@ class Copier:
         descriptor, before = open_file(listed, folder)
         try:
             for _ in range(_TRIES):
-                checksum, size = self._read(descriptor, algorithm or self._algorithm, before.st_size, self._breathe)
+                taker = self._breathe, self._breathe
+                checksum, size, _ = self._read(descriptor, algorithm or self._algorithm, before, taker)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
                     return checksum, entry_of(listed.name, before)
@@ -195,7 +267,8 @@ class Copier:
         try:
             twin.open(mirror, mirror_folder)
             for _ in range(_TRIES):
-                checksum, size = self._read(descriptor, self._algorithm, before.st_size, self._take_beside)
+                taker = self._take_beside, self._skip_beside
+                checksum, size, _ = self._read(descriptor, self._algorithm, before, taker)
                 xattrs = self._keeper.of_source(descriptor)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
@@ -244,15 +317,20 @@ class Copier:
         self._twin.take(chunk)
         self._pace(0)
 
-    def _breathe(self, _: memoryview | bytes) -> None:
+    def _skip_beside(self, count: int) -> None:
+        self._twin.skip(count, self._pace)
         self._pace(0)
 
-    def cold_checksum(self, temp: bytes, mirror: int) -> str:
+    def _breathe(self, _: memoryview | bytes | int) -> None:
+        self._pace(0)
+
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
         """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
         descriptor = open_name(temp, mirror)
         try:
             drop(descriptor)
-            return self._read(descriptor, self._algorithm, os.fstat(descriptor).st_size, self._breathe)[0]
+            taker = self._breathe, self._breathe
+            return self._read(descriptor, algorithm or self._algorithm, os.fstat(descriptor), taker, ours=True)[0]
         finally:
             os.close(descriptor)
 
@@ -264,3 +342,9 @@ class Copier:
             descriptor = open_name(temp, mirror)
             drop(descriptor)
             os.close(descriptor)
+
+
+def _fill(write: Take, count: int) -> None:
+    """Write a hole to where there can be none."""
+    for start in range(0, count, BUFFER_BYTES):
+        write(_ZEROS[: min(BUFFER_BYTES, count - start)])

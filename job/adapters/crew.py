@@ -9,7 +9,6 @@ import multiprocessing as mp
 import multiprocessing.connection
 import os
 import queue
-import resource
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
+from job.files.descriptors import for_workers
 from job.files.line import cut, limit_waits
 from job.files.signal_numbers import HANDLED
 from job.files.threads import may_fork
@@ -37,9 +37,6 @@ _LEAST_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.1
 _STUCK_SECONDS = 20.0
 """A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
-_OWN_DESCRIPTORS = 100
-_DESCRIPTORS_EACH = 4
-"""Of a worker, in the main process."""
 
 
 class Lost(NamedTuple):
@@ -126,7 +123,7 @@ class Crew:
         """`work` is what a worker does with its `orders`, made by slot; at most so many live at once."""
         self._work = work
         self._orders = orders
-        self.most = min(most, _most_lines())
+        self.most = min(most, for_workers())
         self._slots = 0
         self._lines: dict[int, Connection[Any, Any]] = {}
         self._processes: dict[int, BaseProcess] = {}
@@ -249,13 +246,6 @@ def _is_dead(process: BaseProcess, seconds: float) -> bool:
     # At its exit the interpreter would wait for it for ever.
     vars(mp.process)["_children"].discard(process)
     return False
-
-
-def _most_lines() -> int:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        limit = 1 << 20
-    return max(0, (limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_EACH)
 
 
 def _context() -> BaseContext:

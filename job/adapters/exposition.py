@@ -3,6 +3,8 @@
 Apart from the counting, since most one-shot runs show nothing to anybody and prometheus_client is slow to import.
 """
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,12 +17,20 @@ from job.core.series import Family
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
+_FRESH_SECONDS = 1.0
+"""How long an answer is given again, so that nobody makes the service render more often than this by asking."""
+
 
 class Exposition(Collector):
     """Shows what `families` gives, which is asked anew every time; all of it may be used from any thread."""
 
-    def __init__(self, families: Callable[[], Iterable[Family]]) -> None:
+    def __init__(
+        self, families: Callable[[], Iterable[Family]], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._families = families
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._rendered: dict[bool, tuple[float, tuple[str, bytes]]] = {}
         self.registry = CollectorRegistry(auto_describe=False)
         """Collects everything; what textfile and Pushgateway are made from."""
         self.registry.register(self)
@@ -28,9 +38,18 @@ class Exposition(Collector):
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Give the content type and the text of all metrics, as OpenMetrics where the Accept header asks for it.
 
-        Nothing of the header gets into the answer.
+        Nothing of the header gets into the answer, which is at most `_FRESH_SECONDS` old.
         """
-        if "application/openmetrics-text" in accept:
+        open_metrics = "application/openmetrics-text" in accept
+        with self._lock:
+            moment, answer = self._rendered.get(open_metrics, (0.0, None))
+            if answer is None or self._monotonic() - moment >= _FRESH_SECONDS:
+                answer = self._render(open_metrics=open_metrics)
+                self._rendered[open_metrics] = self._monotonic(), answer
+            return answer
+
+    def _render(self, *, open_metrics: bool) -> tuple[str, bytes]:
+        if open_metrics:
             return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
         return _TEXT, generate_latest(self.registry)
 

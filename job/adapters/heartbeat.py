@@ -17,22 +17,26 @@ from job.core.events import (
     ServiceStopped,
 )
 from job.files.atomic import replace_file
-from job.files.private import open_folder
-from job.files.pulse import boot_id
+from job.files.private_folder import Place, open_place
+from job.files.pulse import Pulse, boot_id
 
 BEAT_EVERY_SECONDS = 10.0
 """Signs of life are written this seldom, since each is a write to a disk; a turn of events is written at once."""
 
 
 class Heartbeat:
-    """Keeps one small file up to date: when the last sign of life was, what is due and what is going on.
+    """Keeps one small record up to date: when the last sign of life was, what is due and what is going on.
 
-    It is not synced: after a power cut there is no service to speak of.
+    It is in memory, and also in a file, for those who may not look into this process. The file is not synced: after a
+    power cut there is no service to speak of.
     """
 
-    def __init__(self, path: str, *, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        """Take the file's `path` (see `files.pulse.heartbeat_path`) and the clocks, both in seconds."""
-        self._path = path
+    def __init__(
+        self, pulse: Pulse, place: Place | None = None, *, wall: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
+        """Take where it is, the folder for the file, if there is one, and the clocks, both in seconds."""
+        self._pulse = pulse
+        self._place = place
         self._wall = wall
         self._monotonic = monotonic
         self._next_due: float | None = None
@@ -44,12 +48,14 @@ class Heartbeat:
     def __call__(self, event: Event) -> None:
         """Take note of an event.
 
-        Raises `OSError` when the file cannot be written, once for every kind of failure until a write succeeds again:
-        a sign of life comes every few seconds, and the log need not repeat one fault that often.
+        Raises `OSError` when it cannot be written, once for every kind of failure until a write succeeds again: a sign
+        of life comes every few seconds, and the log need not repeat one fault that often.
         """
         if isinstance(event, ServiceStopped):
+            self._pulse.memory.close()
             with suppress(OSError), self._folder() as folder:
-                os.unlink(os.path.basename(self._path), dir_fd=folder)
+                if folder is not None:
+                    os.unlink(self._pulse.file, dir_fd=folder)
         elif isinstance(event, CrewAwaited):
             return
         elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
@@ -91,14 +97,18 @@ class Heartbeat:
             "cycle_started_timestamp_seconds": self._cycle_started,
             "stalled_timestamp_seconds": self._stalled,
         }
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(self._path), 0o700)
+        text = json.dumps(content).encode() + b"\n"
+        self._pulse.memory.publish(text)
         with self._folder() as folder:
-            replace_file(folder, os.fsencode(os.path.basename(self._path)), json.dumps(content).encode() + b"\n")
+            if folder is not None:
+                replace_file(folder, os.fsencode(self._pulse.file), text)
 
     @contextmanager
-    def _folder(self) -> Iterator[int]:
-        folder = open_folder(self._path)
+    def _folder(self) -> Iterator[int | None]:
+        if self._place is None:
+            yield None
+            return
+        folder = open_place(self._place, make=True, mend=True)
         try:
             yield folder
         finally:

@@ -32,7 +32,10 @@ from job.files.history_file import (
 )
 from job.files.identity_file import Paths
 from job.files.private import open_ours
+from job.files.sqlite_file import Connection
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
+
+_TOTALS = "SELECT name, label, value FROM totals"
 
 Failed = Callable[[str, str], None]
 
@@ -228,6 +231,7 @@ class History:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {FORMAT}")
+            counts_in(database, _TOTALS)  # what cannot be read is not added to: it would never be readable again
             self._remark(database, finished, remarks)
             database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
             database.execute("DELETE FROM last_counts")
@@ -236,7 +240,7 @@ class History:
             database.execute(SET_LAST, last)
             database.execute("COMMIT")
 
-    def _remark(self, database: sqlite3.Connection, finished: PairFinished, remarks: Remarks) -> None:
+    def _remark(self, database: Connection, finished: PairFinished, remarks: Remarks) -> None:
         """Keep what is not a count; to be called before the last cycle is replaced."""
         database.execute(DETAILS)
         kept = details(database)
@@ -275,7 +279,7 @@ class History:
                 return PairHistory()
             kept = details(database)
             self._check_source(kept)
-            counts = counts_in(database, "SELECT name, label, value FROM totals")
+            counts = counts_in(database, _TOTALS)
             last_counts = counts_in(database, "SELECT name, label, value FROM last_counts")
             row = database.execute(
                 "SELECT result, folders, duration_seconds, last_attempt_timestamp_seconds,"

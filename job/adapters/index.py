@@ -1,8 +1,9 @@
 """The index: one row a folder, in SQLite. What it says is believed only as far as the files agree (invariant 13).
 
-What is in folders has a table of its own, so that the look reads small rows only. Records are text that `core/rows.py`
-reads: no hostile bytes can do more than make no sense. The records of a huge folder are spread over several rows, so
-that no transaction is huge. Two more say which names of the source share a file, and what the mirror cannot hold.
+Folders are found by keys of a fixed size (`files/index_tree.py`). What is in folders has a table of its own, so that
+the look reads small rows only. Records are text that `core/rows.py` reads: no hostile bytes can do more than make no
+sense. The records of a huge folder are spread over several rows, so that no transaction is huge. Two more say which
+names of the source share a file, and what the mirror cannot hold.
 Rollback journal, synced with its folder: a committed row survives a power cut, and is written after the files it
 speaks of.
 """
@@ -11,6 +12,7 @@ import contextlib
 import errno
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from math import inf, isfinite
 from typing import Any, Self
 
@@ -20,12 +22,17 @@ from job.core.mounted import decoded as identity_of
 from job.core.mounted import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.files import index_file
+from job.files.index_tree import Tree, key_of, place_of
+from job.files.sqlite_bounds import DAMAGED, counted, fetched
+from job.files.sqlite_file import Connection
 
 MOST_PARTS = 1 << 16
 """More is nonsense."""
 
-_SUMMARY = "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder WHERE path = ?"
-_TABLES = ("folder", "records", "hard_link", "unheld")
+_SUMMARY = (
+    "SELECT fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts FROM folder "
+    "WHERE parent = ? AND name = ?"
+)
 _TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
 _IDENTITY = "identity of "
@@ -35,9 +42,10 @@ _IDENTITY = "identity of "
 class Index:
     """What is known of one mirror. Open it with `Index.open` or `Index.open_read_only`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._db = connection
         self._cursor = connection.cursor()
+        self._tree = Tree(connection)
         self._doubted: ByMount[bool] | None = None
         self.torn = ""
         """What SQLite said when it met damage in mid-run; the caller sets such an index aside after closing it."""
@@ -77,7 +85,7 @@ class Index:
             return None
         try:
             # sqlite3 looks for a way to adapt bytes each time; it takes a bytearray as it is.
-            row = self._cursor.execute(_SUMMARY, (bytearray(path),)).fetchone()
+            row = self._cursor.execute(_SUMMARY, [*map(bytearray, place_of(path))]).fetchone()
         except sqlite3.DatabaseError as error:
             self._note(error)
             return None
@@ -85,16 +93,16 @@ class Index:
 
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
-        return self._text("SELECT rows FROM records WHERE path = ? AND part = ?", path, part)
+        return self._text("SELECT rows FROM records WHERE folder = ? AND part = ?", path, part)
 
     def unheld(self, path: bytes, part: int = 0) -> str:
         """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
-        return self._text("SELECT rows FROM unheld WHERE path = ? AND part = ?", path, part)
+        return self._text("SELECT rows FROM unheld WHERE folder = ? AND part = ?", path, part)
 
     def _text(self, query: str, path: bytes, part: int) -> str:
         if self._doubted is not None and self._doubted.at(path):
             return ""
-        row = self._row(query, path, part)
+        row = self._row(query, key_of(path), part)
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
@@ -102,13 +110,16 @@ class Index:
 
         They are hints: rows of names that are gone, and of files on other devices, are among them. Raises `OSError`.
         """
-        query = "SELECT path, part, name FROM hard_link WHERE inode = ?"
+        query = "SELECT folder, part, name FROM hard_link WHERE inode = ?"
         try:
-            found = self._cursor.execute(query, (inode_key(inode),)).fetchall()
+            with self._counted():
+                found = fetched(self._cursor.execute(query, (inode_key(inode),)), self._db.size())
+                found = [row for row in found if (*map(type, row),) == (bytes, int, bytes)]
+                paths = self._tree.paths_of({key for key, _, _ in found})
         except sqlite3.DatabaseError as error:
             self._note(error)
             return []
-        return [row for row in found if (*map(type, row),) == (bytes, int, bytes)]
+        return [(paths[key], part, name) for key, part, name in found if key in paths]
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -132,6 +143,16 @@ class Index:
             return None
         return row
 
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Give all rows of an answer, of which a hostile file may have no end. Raises `sqlite3.Error`."""
+        size = self._db.size()
+        with counted(self._db, size):
+            return fetched(self._cursor.execute(query, values), size)
+
+    def _counted(self) -> AbstractContextManager[None]:
+        """End what a damaged or hostile file would have go on for ever; what finds one row by its key needs none."""
+        return counted(self._db, self._db.size())
+
     def _note(self, error: sqlite3.DatabaseError) -> None:
         if not _means_damage(error):
             # Locked or unreadable at the moment: giving up is right, throwing a good index away is not.
@@ -140,7 +161,8 @@ class Index:
 
     def entries_known(self) -> int:
         """Count the entries that are not folders."""
-        row = self._row("SELECT total(entries) FROM folder")
+        with self._counted():
+            row = self._row("SELECT total(entries) FROM folder")
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
     def extent(self) -> tuple[int, int | None]:
@@ -148,12 +170,11 @@ class Index:
 
         Raises `OSError`.
         """
-        try:
-            row = self._cursor.execute("SELECT total(bytes), min(bytes) FROM folder").fetchone()
-        except sqlite3.OperationalError:
-            row = None  # the file is older than the column, or cannot be read: `entries_known` says which
-        known = row is not None and all(isinstance(value, int | float) and 0 <= value < inf for value in row)
-        return self.entries_known(), int(row[0]) if known else None
+        with self._counted():
+            row = self._row("SELECT total(bytes), min(bytes) FROM folder")
+        if row is None or not all(isinstance(value, int | float) and 0 <= value < inf for value in row):
+            return self.entries_known(), None
+        return self.entries_known(), int(row[0])
 
     def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         """Store finished folders and rows of records in one transaction. Raises `OSError` if the disk does not take it.
@@ -163,7 +184,8 @@ class Index:
         """
         try:
             with self._transaction():
-                self._forget(gone)
+                for path in gone:
+                    self._tree.forget(path)
                 self._store(list(folders), rows)
         except sqlite3.Error as error:
             if _means_damage(error):
@@ -189,7 +211,7 @@ class Index:
         """
         query = "SELECT name, value FROM fact WHERE name LIKE ?"
         try:
-            rows = self._cursor.execute(query, (_IDENTITY + "%",)).fetchall()
+            rows = self._all(query, _IDENTITY + "%")
         except sqlite3.DatabaseError as error:
             self._note(error)
             return {}
@@ -208,11 +230,8 @@ class Index:
         """
         try:
             with self._transaction():
-                if b"" in forgotten:
-                    for table in _TABLES:
-                        self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
-                else:
-                    self._forget(forgotten)
+                for path in forgotten:
+                    self._tree.forget(path)
                 for point, identity in identities.items():
                     name = _IDENTITY + point.hex()
                     if identity is None:
@@ -228,39 +247,48 @@ class Index:
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            with self._counted():
+                yield
             self._db.execute("COMMIT")
         except BaseException:
+            self._tree.doubt()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
 
-    def _forget(self, folders: Iterable[bytes]) -> None:
-        # All that begins with the path and a slash lies before what begins with the path and the next character.
-        ranges = [(path, path + b"/", path + b"0") for path in folders]
-        for table in _TABLES:
-            query = f"DELETE FROM {table} WHERE path = ? OR (path > ? AND path < ?)"  # noqa: S608  # names of ours
-            self._db.executemany(query, ranges)
-
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
         rows = list(rows)
-        self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [row[:3] for row in rows])
-        ends = [(path, summary.parts) for path, summary, _ in folders]
-        self._db.executemany("DELETE FROM records WHERE path = ? AND part >= ?", ends)
+        keys = {path: key_of(path) for path in {*(row.path for row in rows), *(folder.path for folder in folders)}}
+        self._make_findable(folders, rows)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [(keys[row.path], row.part, row.rows) for row in rows]
+        )
+        ends = [(keys[path], summary.parts) for path, summary, _ in folders]
+        self._db.executemany("DELETE FROM records WHERE folder = ? AND part >= ?", ends)
+        stale = [(keys[row.path], row.part) for row in rows], ends
         self._store_aside(
             "hard_link",
-            [(inode_key(inode), row.path, row.part, name) for row in rows for inode, name in row.linked],
-            ([row[:2] for row in rows], ends),
+            [(inode_key(inode), keys[row.path], row.part, name) for row in rows for inode, name in row.linked],
+            stale,
         )
-        unheld = [(row.path, row.part, row.unheld) for row in rows if row.unheld]
-        self._store_aside("unheld", unheld, ([row[:2] for row in rows], ends))
+        self._store_aside("unheld", [(keys[row.path], row.part, row.unheld) for row in rows if row.unheld], stale)
         self._db.executemany(
-            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(path, *summary, size) for path, summary, size in folders],
+            "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*place_of(path), *summary, size) for path, summary, size in folders],
         )
 
+    def _make_findable(self, folders: list[FolderDone], rows: list[RowsDone]) -> None:
+        finished = {folder.path for folder in folders}
+        for path in finished:
+            if path:
+                self._tree.make_findable(path.rpartition(b"/")[0], finished)
+        for row in rows:
+            self._tree.make_findable(row.path, finished)
+            if row.linked:
+                self._tree.note_way(row.path)
+
     def _store_aside(
-        self, table: str, values: list[tuple[Any, ...]], stale: tuple[list[tuple[Any, ...]], list[tuple[bytes, int]]]
+        self, table: str, values: list[tuple[Any, ...]], stale: tuple[list[tuple[bytes, int]], list[tuple[bytes, int]]]
     ) -> None:
         """Exchange what a table has of stale parts, and of parts from some number on, for new values.
 
@@ -268,8 +296,8 @@ class Index:
         """
         parts, ends = stale
         if self._row(f"SELECT 1 FROM {table} LIMIT 1"):  # noqa: S608  # names of ours
-            self._db.executemany(f"DELETE FROM {table} WHERE path = ? AND part = ?", parts)  # noqa: S608
-            self._db.executemany(f"DELETE FROM {table} WHERE path = ? AND part >= ?", ends)  # noqa: S608
+            self._db.executemany(f"DELETE FROM {table} WHERE folder = ? AND part = ?", parts)  # noqa: S608
+            self._db.executemany(f"DELETE FROM {table} WHERE folder = ? AND part >= ?", ends)  # noqa: S608
         if values:
             marks = ", ".join("?" * len(values[0]))
             self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608
@@ -278,7 +306,7 @@ class Index:
 def _means_damage(error: Exception) -> bool:
     """Tell damage from what may pass by itself: a lock, a full disk, an error of reading."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+    return code in {sqlite3.SQLITE_ERROR, *DAMAGED}
 
 
 def _errno_of(error: sqlite3.Error) -> int:

@@ -22,9 +22,10 @@ from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal, TextIO
 
+from job.core.brevity import LIMITS, LONGEST_LINE, LONGEST_VALUE
 from job.core.events import EntryEvent, Event, FileCopied
 from job.core.wording import Fields, fields_of, sentence
-from job.files.line_file import NO_ROTATION, LineEnd, LineFile, Rotation
+from job.files.line_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_one_file
 
 Failed = Callable[[str, str], None]
 Render = Callable[[Event, str], str]
@@ -82,7 +83,7 @@ class Logs:
     def configure(self, settings: LogSettings) -> None:
         """Put other settings in force; files that stay the same stay open."""
         wanted = [("log_file", settings.log_file, _SEVERITY["debug"])]
-        if settings.error_log_file != settings.log_file:
+        if not _is_one_file(settings):
             wanted.append(("error_log_file", settings.error_log_file, _SEVERITY["warning"]))
         with self._lock:
             self._write()
@@ -152,6 +153,11 @@ class Logs:
                 self._telling.release()
 
 
+def _is_one_file(settings: LogSettings) -> bool:
+    one, two = settings.log_file, settings.error_log_file
+    return one is not None and two is not None and is_one_file(one, two)
+
+
 class _Sink:
     """Somewhere lines go, with those that wait to be written. Remembers whether it is in an outage."""
 
@@ -219,16 +225,36 @@ def _in_words(error: OSError | ValueError) -> str:
 
 def json_line(event: Event, timestamp: str) -> str:
     """Write an event as a line of JSON: what python-json-logger makes of its head and its fields."""
-    fields = fields_of(event)
+    line = _json_line(event, timestamp, LONGEST_VALUE)
+    return line if len(line) <= LONGEST_LINE else _fitting(_json_line, event, timestamp)
+
+
+def text_line(event: Event, timestamp: str) -> str:
+    """Write an event as one printable line for people: time in UTC, level, pair, message."""
+    line = _text_line(event, timestamp, LONGEST_VALUE)
+    return line if len(line.encode()) <= LONGEST_LINE else _fitting(_text_line, event, timestamp)
+
+
+def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: str) -> str:
+    """Write a line with its values shortened as little as is needed."""
+    line = ""
+    for longest in LIMITS[1:]:
+        line = write(event, timestamp, longest)
+        if len(line.encode()) <= LONGEST_LINE:
+            break
+    return line
+
+
+def _json_line(event: Event, timestamp: str, longest: int) -> str:
+    fields = fields_of(event, longest)
     # A mass copy waits for its lines. This one is put together in a third of the time, byte for byte the same.
     if type(event) is FileCopied and len(fields) == len(FileCopied.fields):  # else a path with its bytes beside it
         return _copied_line(timestamp, sentence(event, fields), fields)
     return _formatted(_SEVERITY[event.level], _headed(event, timestamp, fields))
 
 
-def text_line(event: Event, timestamp: str) -> str:
-    """Write an event as one printable line for people: time in UTC, level, pair, message."""
-    fields = fields_of(event)
+def _text_line(event: Event, timestamp: str, longest: int) -> str:
+    fields = fields_of(event, longest)
     pair = f"{fields['pair']}: " if "pair" in fields else ""
     more = [fields.get("hint", ""), *fields.get("faults", ()), *fields.get("traceback", ())]
     text = " | ".join(part for part in (sentence(event, fields), *more) if part)

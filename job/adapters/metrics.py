@@ -29,6 +29,8 @@ from job.core.events import (
     PairFailed,
     PairFinished,
     PairRefused,
+    PortNotChanged,
+    PortNotOpened,
     RunDisabled,
 )
 from job.core.outcome import Result
@@ -103,9 +105,8 @@ class Metrics:
                 self._trouble(event)
             case PairFinished():
                 self._finish(event)
-            case OutputFailed():
-                with self._lock:
-                    self._outputs[_OUTPUT_FAILURES, event.output if event.output in series.OUTPUTS else "listener"] += 1
+            case OutputFailed() | PortNotOpened() | PortNotChanged():
+                self._output_failed(getattr(event, "output", "http"))
             case _:
                 self._set(_gauges_of(event))
 
@@ -140,6 +141,10 @@ class Metrics:
     def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
             self._pairs.setdefault(pair, _Pair()).pending.update(counts)
+
+    def _output_failed(self, output: str) -> None:
+        with self._lock:
+            self._outputs[_OUTPUT_FAILURES, output if output in series.OUTPUTS else "listener"] += 1
 
     def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
         with self._lock:

@@ -33,7 +33,7 @@ from job.core.events import (
 )
 from job.core.outcome import Result, Skip
 from job.core.tally import Tally
-from job.core.wording import clean, fields_of, sentence, size, spent
+from job.core.wording import clean, fields_of, sentence, size, spent, told
 
 MOST_FAILURES = 20
 """Failed entries shown by name for each pair; the log has them all."""
@@ -140,9 +140,9 @@ class Progress:
 
     def _stop_short(self, event: PairRefused | PairBusy | PairFailed) -> None:
         trouble = self._pairs.setdefault(event.pair, _Pair()).trouble
-        trouble.append(clean(event.error))
+        trouble.append(told(event.error))
         if event.hint:
-            trouble.append(f"hint: {clean(event.hint)}")
+            trouble.append(f"hint: {told(event.hint)}")
 
     def _end(self, event: PairFinished) -> None:
         pair = self._pairs.setdefault(event.pair, _Pair())

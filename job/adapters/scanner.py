@@ -35,6 +35,7 @@ from job.files.listing import (
     mirror_fingerprint_of,
     stamp_of,
 )
+from job.files.mount_flags import restrictions_of
 from job.files.mounts import kind_at
 from job.files.trail import Trail
 
@@ -77,14 +78,16 @@ class Scanner:
         mounted: Mapping[bytes, Fits] = _NONE,
         gone: Iterable[bytes] = (),
         mounts: Mapping[bytes, str] = MappingProxyType({}),
+        mount_flags: bool = False,
     ) -> None:
         """Take an open root, and what `fits` a mirror; another file system may be `mounted` at some paths in that.
 
         Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. Folders whose
         file system in the mirror is `gone` cannot be read: nothing may be copied to where it was. `mounts` are folders
         of the source where file systems were mounted before, and their types: if one of them is empty and has none,
-        listing it is an error.
+        listing it is an error. With `mount_flags` a folder is another one when it is mounted nodev or nosuid.
         """
+        self._mount_flags = mount_flags
         digest = rules.digest
         salted = {point: each.salted(digest) for point, each in mounted.items()}
         self._fits = ByMount(fits.salted(digest), salted, fits.spelling)
@@ -137,11 +140,15 @@ class Scanner:
         inside = [row for row in rows if row[0] != LOST_FOUND or not stat.S_ISDIR(row[2])]
         return rows if len(inside) == len(rows) or self._rules.takes_in(join(path, LOST_FOUND)) else inside
 
+    def _salt(self, path: bytes, folder: int, seen: os.stat_result) -> bytes:
+        salt = self._fits.at(path).policy + stamp_of(seen)
+        return salt + restrictions_of(folder).encode("ascii") if self._mount_flags else salt
+
     def glance(self, path: bytes, share: int = 0) -> Glance:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._opened(path)
         seen = os.fstat(folder)
-        salt = self._fits.at(path).policy + stamp_of(seen)
+        salt = self._salt(path, folder, seen)
         mount = self._mount(path, folder) if seen.st_dev != self._device else ""
         if mount is None:
             return Glance(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
@@ -159,7 +166,7 @@ class Scanner:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
         folder = self._opened(path)
         before = os.fstat(folder)
-        salt = self._fits.at(path).policy + stamp_of(before)
+        salt = self._salt(path, folder, before)
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
         if mount is None:
             out = [self._left_out(path, folder)]
@@ -277,6 +284,13 @@ class MirrorWatch:
         except OSError:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
+
+    def is_bare(self) -> bool:
+        """Tell whether nothing but our own state folder is in the mirror; False if that cannot be told."""
+        try:
+            return all(name == STATE_FOLDER for names in names_in(self._root) for name in names)
+        except OSError:
+            return False
 
     def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
         """Give a mirror folder's stamp and the fingerprint of everything in it; None if it cannot be read.

@@ -4,27 +4,28 @@ Every fault of all three is told in one `ConfigError`. The file is read in one g
 mix two versions of it beyond what the editor itself wrote.
 """
 
-import errno
 import hashlib
 import os
-import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
 from job.core.config import effective
-from job.core.config.effective import PREFIX, Config
+from job.core.config.effective import OWNER, PREFIX, Config, owner_of
 from job.core.outcome import reason_text
 from job.core.wording import clean
 from job.errors import ConfigError
-from job.files.known import keep, known_path, recall, recall_last
+from job.files.known import keep, recall, recall_last, shelf_of
+from job.files.trusted_file import Doubt, TrustedFile, Way, read_trusted
 
 if TYPE_CHECKING:
     from job.core.config.model import WrittenConfig
 
 _MOST_BYTES = 4 * 1024 * 1024
+_MOST_SECRET_BYTES = 4096
 _ELSEWHERE = "Name the file with --config FILE or $TRUECOPY_CONFIG."
 
 
@@ -34,6 +35,8 @@ class InForce(NamedTuple):
     config: Config
     digest: str
     """SHA-256 of the bytes that were read, secrets included, in hex: it changes when they do."""
+    doubts: tuple[Doubt, ...]
+    """Who else may change it, or read the secrets in it. Root does not follow what others may change."""
 
 
 class Settings(NamedTuple):
@@ -41,6 +44,7 @@ class Settings(NamedTuple):
 
     config: Config
     digest: str
+    doubts: tuple[Doubt, ...]
     written: "WrittenConfig"
     """Without what the options of each pair come to."""
     origins: Mapping[str, str]
@@ -52,17 +56,18 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
 
     Raises `ConfigError` with every fault there is.
     """
-    raw = _read_config(path)
-    key = _key(path, raw, environ)
+    file = _read_config(path, environ)
+    key = _key(path, file.content, environ)
     if key is None:
-        return _checked(path, raw, environ)
-    place = known_path(path, environ)
-    known = recall(place, key)
+        return _checked(path, file, environ)
+    shelf = shelf_of(path, environ)
+    known = recall(shelf, key)
     if known is not None:
-        return InForce(known, hashlib.sha256(raw).hexdigest())
-    found = _checked(path, raw, environ)
-    if found.config.metrics.pushgateway_password is None:
-        keep(place, key, found.config, (path, time.time()))
+        return InForce(known, hashlib.sha256(file.content).hexdigest(), file.doubts)
+    found = _checked(path, file, environ)
+    metrics = found.config.metrics
+    if metrics.pushgateway_password is None and not metrics.pushgateway_withheld:
+        keep(shelf, key, found.config, (path, time.time()))
     return found
 
 
@@ -71,31 +76,41 @@ def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, flo
 
     None if that is not known: one with secrets is never kept.
     """
-    return recall_last(known_path(path, environ), path)
+    return recall_last(shelf_of(path, environ), path)
 
 
-def _checked(path: str, raw: bytes, environ: Mapping[str, str]) -> InForce:
-    settings = _validated(path, raw, environ)
-    return InForce(settings.config, settings.digest)
+def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> InForce:
+    settings = _validated(path, file, environ)
+    return InForce(settings.config, settings.digest, settings.doubts)
 
 
 def read_settings(path: str, environ: Mapping[str, str]) -> Settings:
     """Read and validate the configuration, whatever is known of it. Raises `ConfigError` with every fault there is."""
-    return _validated(path, _read_config(path), environ)
+    return _validated(path, _read_config(path, environ), environ)
 
 
-def _validated(path: str, raw: bytes, environ: Mapping[str, str]) -> Settings:
+def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Settings:
     from job.core.config.validation import validated  # noqa: PLC0415  # pydantic is half of a short run's time
 
-    digest = hashlib.sha256(raw)
+    digest = hashlib.sha256(file.content)
+    doubts = list(file.doubts)
 
     def read_secret(secret_path: str) -> bytes:
-        secret = _read_secret(secret_path)
-        digest.update(b"\0" + secret)
-        return secret
+        secret = _read_secret(secret_path, environ)
+        digest.update(b"\0" + secret.content)
+        doubts.extend(secret.doubts)
+        doubts.extend([secret.exposed] if secret.exposed else [])
+        return secret.content
 
-    valid = validated(path, raw, environ, read_secret)
-    return Settings(valid.written.in_force(), digest.hexdigest(), valid.written, valid.origins)
+    valid = validated(path, file.content, environ, read_secret)
+    if file.exposed and "file" in valid.origins_of_secrets():
+        doubts.append(file.exposed)
+    config = valid.written.in_force()
+    if valid.withheld:
+        config = replace(
+            config, metrics=replace(config.metrics, pushgateway_password=None, pushgateway_withheld=valid.withheld)
+        )
+    return Settings(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
 
 
 def _key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
@@ -115,42 +130,49 @@ def _code() -> list[tuple[str, int, int]]:
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
 
 
-def _read_config(path: str) -> bytes:
+def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
     shown = clean(path)
     try:
-        content, status = _read(path)
+        file = _read(path, _MOST_BYTES, environ)
     except FileNotFoundError as error:
         raise ConfigError(f"there is no configuration file at {shown}", hint=f"Create it. {_ELSEWHERE}") from error
     except OSError as error:
         told = f"the configuration file {shown} cannot be read: {reason_text(error)}"
         raise ConfigError(told, hint=f"{_advice(error)} {_ELSEWHERE}") from error
     # Whoever writes this file decides what root reads and where root writes.
-    if os.geteuid() == 0 and status.st_mode & stat.S_IWOTH:
-        told = f"the configuration file {shown} is writable by everybody (mode {status.st_mode & 0o777:o})"
-        told += ", and root does not follow such a file"
-        raise ConfigError(told, hint=f"Run `chmod o-w {shown}`, or run Truecopy as another user.")
-    return content
+    if os.geteuid() == 0 and file.doubts:
+        told = f"root does not follow {shown}, since others may change it"
+        raise ConfigError(told, hint=_mended(path, file.doubts), faults=tuple(str(doubt) for doubt in file.doubts))
+    return file
 
 
-def _read(path: str) -> tuple[bytes, os.stat_result]:
-    """Read a whole regular file. Raises `OSError`, also for what is no file or far too large."""
-    if "\0" in path:
-        raise OSError(errno.EINVAL, "the path holds a NUL character")
-    # Not blocking, so that a named pipe is refused below and not waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(_MOST_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > _MOST_BYTES:
-        raise OSError(errno.EFBIG, f"it is larger than {_MOST_BYTES} bytes")
-    return content, status
+def _mended(path: str, doubts: Sequence[Doubt]) -> str:
+    from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
+
+    owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
+    if not owners:
+        return "Run these commands as root, or run Truecopy as another user."
+    copied = f"/etc/truecopy/{os.path.basename(path)}"
+    copying = f"install -D -o root -g root -m 600 {quote(path)} {quote(copied)}"
+    allowed = f", or, if user {owners[0]} may decide what root reads and writes, set {OWNER}={owners[0]}"
+    return clean(
+        f"Run these commands as root; or `{copying}` and name that file with --config; or run Truecopy as another user"
+        f"{allowed if len(owners) == 1 else ''}."
+    )
+
+
+def _read(path: str, most_bytes: int, environ: Mapping[str, str]) -> TrustedFile:
+    """Read a file, with who else may change it, as far as this is a matter for the user that runs this program.
+
+    An ordinary user may well be given a configuration by another one, as in a container. What it does with it is
+    limited by its own rights. Raises `OSError`, also for what is no file or far too large.
+    """
+    user, owner = os.geteuid(), owner_of(environ)
+    trusted = {user} if owner is None else {user, owner}
+    file = read_trusted(path, most_bytes, frozenset(trusted))
+    if user == 0:
+        return file
+    return file._replace(doubts=tuple(doubt for doubt in file.doubts if doubt.way is not Way.OWN))
 
 
 def _advice(error: OSError) -> str:
@@ -161,11 +183,20 @@ def _advice(error: OSError) -> str:
     return "A regular file is needed."
 
 
-def _read_secret(path: str) -> bytes:
+def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
+    """Read the file that a variable names. Raises `ValueError`, which names the path only if something is there.
+
+    If nothing is, the variable may hold the secret itself.
+    """
+    shown = f"{clean(path)}: " if os.path.lexists(path) else ""
     try:
-        return _read(path)[0]
-    except OSError as error:
-        msg = (
-            f"this file cannot be read: {reason_text(error)}; write the path of a file with nothing but the value in it"
-        )
+        file = _read(path, _MOST_SECRET_BYTES, environ)
+    except (OSError, ValueError) as error:
+        why = reason_text(error)
+        msg = f"{shown}this file cannot be read: {why}; write the path of a file with nothing but the secret in it"
         raise ValueError(msg) from error
+    if os.geteuid() == 0 and file.doubts:
+        told = "; ".join(str(doubt) for doubt in file.doubts)
+        msg = f"root does not read this file, since others may change it: {told}"
+        raise ValueError(msg)
+    return file

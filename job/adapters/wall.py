@@ -10,7 +10,7 @@ import atexit
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from job.core.events import EntryEvent, Event, Listener
 from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
 from job.files import interpreter, landlock
-from job.files.private import scratch_folder
+from job.files.scratch import Scratch
 from job.files.threads import AtWork
 
 _Result = TypeVar("_Result")
@@ -29,10 +29,10 @@ _MOST_EVENTS = 1000
 class Wall:
     """Puts up walls, as far as the system can and as it is wanted."""
 
-    def __init__(self, wanted: Landlock, environ: Mapping[str, str], missing: Callable[[str], None]) -> None:
+    def __init__(self, wanted: Landlock, scratch: Scratch, missing: Callable[[str], None]) -> None:
         """`missing` is told, in the main thread, why there is none although it is wanted."""
         self._wanted = wanted
-        self._environ = environ
+        self._scratch = scratch
         self._missing = missing
         self._never = "" if wanted == "off" else unavailable()
         self._why_not = ""
@@ -41,7 +41,10 @@ class Wall:
     def around(self, work: Callable[[Listener], _Result], emit: Listener) -> _Result:
         """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
         apart = self._begun(work)
-        result: _Result = work(emit) if apart is None else apart.listen(emit)
+        try:
+            result: _Result = work(emit) if apart is None else apart.listen(emit)
+        finally:
+            _have_sqlite_use("")  # the number of the folder may be that of another one from now on
         if self._why_not:
             self._missing(self._why_not)
         return result
@@ -64,9 +67,10 @@ class Wall:
 
         Raises `Refused` where there has to be a wall and cannot be one.
         """
+        scratch = _room_for_sqlite(self._scratch, state)
         if self._walled:
             try:
-                _put_up(source, (mirror, state), self._environ)
+                _put_up(source, (mirror, state, scratch))
             except OSError as error:
                 self._why_not = reason_text(error)
         if self._why_not and self._wanted == "required":
@@ -88,7 +92,7 @@ def unavailable() -> str:
     return ""
 
 
-def _put_up(source: int, ours: tuple[int, int], environ: Mapping[str, str]) -> None:
+def _put_up(source: int, ours: tuple[int, int, int]) -> None:
     granted = [(landlock.READ, source), *((landlock.CHANGE, folder) for folder in ours)]
     with ExitStack() as doors:
 
@@ -102,19 +106,25 @@ def _put_up(source: int, ours: tuple[int, int], environ: Mapping[str, str]) -> N
         with suppress(OSError):
             null_device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
             grant(landlock.READ_FILE | landlock.WRITE_FILE, null_device)
-        with suppress(OSError):
-            path, scratch = scratch_folder(environ)
-            grant(landlock.CHANGE, scratch)
-            _have_sqlite_use(path)
         landlock.restrict(granted)
 
 
+def _room_for_sqlite(scratch: Scratch, state: int) -> int:
+    """Have SQLite put there what does not fit in memory, and nowhere where others have files; give the open folder.
+
+    That is the state folder where there is no folder for temporary files.
+    """
+    folder = state
+    with suppress(OSError):
+        folder = scratch.folder()
+    _have_sqlite_use(f"/proc/self/fd/{folder}")  # not by its path, where others may put another one
+    return folder
+
+
 def _have_sqlite_use(folder: str) -> None:
-    """Have SQLite put there what does not fit in memory; the folder where it would lie has files of others in it."""
-    database = sqlite3.connect(":memory:")
-    with closing(database), suppress(sqlite3.Error):
+    with closing(sqlite3.connect(":memory:")) as database, suppress(sqlite3.Error):
         # For all of this process; a thread has none of its own.
-        database.execute("PRAGMA temp_store_directory = '{}'".format(folder.replace("'", "''")))
+        database.execute(f"PRAGMA temp_store_directory = '{folder}'")
 
 
 class _Apart:

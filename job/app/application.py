@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
+from job.adapters.brief_log import BriefLog
 from job.adapters.history import History
 from job.adapters.logs import Logs, LogSettings
 from job.adapters.metrics import Metrics
@@ -20,18 +21,32 @@ from job.app.tools import collect_rarely
 from job.core.bus import Bus
 from job.core.config.effective import Config
 from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import ConfigRejected, ConfigReloaded, Event, Listener, PriorityNotSet, WallMissing
+from job.core.events import (
+    ConfigDoubted,
+    ConfigRejected,
+    ConfigReloaded,
+    Event,
+    Listener,
+    PriorityNotSet,
+    PrivateFolderPassedOver,
+    WallMissing,
+)
 from job.core.outcome import Result
 from job.errors import ConfigError
 from job.files.cores import default_workers
 from job.files.line_file import Rotation
+from job.files.mounts import is_below
 from job.files.pair_records import PairRecords
+from job.files.private_folder import Place, choose
+from job.files.scratch import Scratch
+from job.files.trusted_file import Doubt
 from job.tasks.backup import CycleWork, run_cycle
 
 if TYPE_CHECKING:
     from job.adapters.exposition import Exposition
     from job.adapters.idle_cycles import IdleCycles
     from job.adapters.publish import Publisher
+    from job.app.port import Port
 
 
 class Application:
@@ -49,16 +64,20 @@ class Application:
         self._io_priority = "normal"
         self._why_no_wall = ""
         self._settings: InForce | None = None
+        self._doubts: tuple[Doubt, ...] = ()
         self._rejected: ConfigError | None = None
         self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, Callable[[], History]] = {}
         self._records = PairRecords()
+        self._scratch = Scratch(environ)
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
+        self._brief = BriefLog(self._logs, monotonic=time.monotonic)
         self._idle: IdleCycles | None = None
         self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
+        self._port: Port | None = None
         for listener in (self._log, self._metrics):
             self._bus.join(listener)
 
@@ -72,6 +91,7 @@ class Application:
 
     def close(self) -> None:
         """Close the log files, and keep the count of outputs that failed since the last pair finished."""
+        self._scratch.close()
         self._logs.close()
         self._metrics.keep_outputs()
 
@@ -79,11 +99,11 @@ class Application:
         """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
         from job.adapters.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
 
-        self._idle = IdleCycles(self._logs, clock=time.time, monotonic=time.monotonic)
+        self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
         self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
 
     def _log(self, event: Event) -> None:
-        (self._idle or self._logs)(event)
+        (self._idle or self._brief)(event)
 
     def load(self) -> Config:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
@@ -91,8 +111,15 @@ class Application:
         settings = read_config(self.config_path, self._environ)
         _check_outputs(self.config_path, settings.config)
         self._settings = settings
-        self._put_in_force(self._settings.config)
-        return self._settings.config
+        self._put_in_force(settings.config)
+        self._tell_doubts(settings)
+        return settings.config
+
+    def _tell_doubts(self, settings: InForce) -> None:
+        if settings.doubts != self._doubts:
+            self._doubts = settings.doubts
+            for doubt in settings.doubts:
+                self.emit(ConfigDoubted(config=self.config_path, error=str(doubt)))
 
     def keep_to(self, pairs: Sequence[str]) -> Config:
         """Leave out every pair but these, from now on, and give the configuration in force with just them.
@@ -108,11 +135,21 @@ class Application:
         chosen = tuple(pair for pair in config.effective_pairs if pair.name in self._only)
         return replace(config, effective_pairs=chosen)
 
+    def use_port(self, port: "Port") -> None:
+        """Open the HTTP port, and let it follow the configuration from now on. The caller closes it."""
+        self._port = port
+        port.open()
+        self._bus.join(port)
+
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when the port is off."""
-        metrics = self._config.metrics
-        return f"{metrics.address}:{metrics.port}" if metrics.enabled else ""
+        """Where metrics are served, as `host:port`; empty when they are not."""
+        return self._port.served if self._port else ""
+
+    @property
+    def port_state(self) -> str:
+        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
+        return self._port.state if self._port else "off"
 
     @property
     def metrics(self) -> MetricsInForce:
@@ -156,6 +193,7 @@ class Application:
             self._put_in_force(fresh.config)
             names = tuple(pair.name for pair in fresh.config.effective_pairs)
             self.emit(ConfigReloaded(config=self.config_path, pairs=names))
+        self._tell_doubts(fresh)
         return self._narrowed(fresh.config)
 
     def _read_again(self) -> InForce:
@@ -187,8 +225,9 @@ class Application:
                 roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
             )
         )
-        if self._idle is not None:
-            self._idle.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
+        for log in (self._brief, self._idle):
+            if log is not None:
+                log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
         self._records = self._records.moved_to(PairRecords.of(config, self._environ))
@@ -229,6 +268,7 @@ class Application:
                 instance=wanted.pushgateway_instance or "",
                 username=wanted.pushgateway_username,
                 password=wanted.pushgateway_password,
+                withheld=wanted.pushgateway_withheld,
             )
         )
 
@@ -246,7 +286,7 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        wall = Wall(config.landlock, self._environ, self._no_wall)
+        wall = Wall(config.landlock, self._scratch, self._no_wall)
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
@@ -263,6 +303,12 @@ class Application:
             records=self._records,
         )
         return run_cycle(config, work)
+
+    def choose_place(self, places: Sequence[Place]) -> Place | None:
+        """Give the first place for a private folder that changes often, outside of what is backed up; None if none."""
+        roots = [root for pair in self._config.effective_pairs for root in (pair.source, pair.dest)]
+        apart = (each for each in places if not (each.lasting and any(is_below(each.base, root) for root in roots)))
+        return choose(apart, lambda folder, error: self.emit(PrivateFolderPassedOver(folder=folder, error=error)))
 
     def _no_wall(self, reason: str) -> None:
         if reason != self._why_no_wall:

@@ -71,6 +71,10 @@ class _Comparer(Copier):
         super()._take_beside(chunk)
         self._notice(0, len(chunk))
 
+    def _skip_beside(self, count: int) -> None:
+        super()._skip_beside(count)
+        self._notice(0, count)
+
 
 def _at_once(count: int) -> None:
     del count

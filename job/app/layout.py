@@ -52,7 +52,7 @@ def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
         known = probe.known(roots.mirror, roots.state)
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
         memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
-        root = known or _probed(work, roots.mirror, roots.state)
+        root = known or _probed(work, roots, roots.mirror)
         systems = in_scope(roots.systems, work.pair, roots.source, root)
         gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
         if memory.torn:
@@ -97,7 +97,7 @@ def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
         folder = trail.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
-        return probe.known(folder, roots.state, system.point) or _probed(work, folder, roots.state, system.point)
+        return probe.known(folder, roots.state, system.point) or _probed(work, roots, folder, system.point)
 
 
 def _believe_only_what_is_here(
@@ -152,12 +152,14 @@ def _is_empty_folder(point: bytes, mirror: int) -> bool:
         return False
 
 
-def _probed(work: Assignment, folder: int, state: int, point: bytes = b"") -> Capabilities:
+def _probed(work: Assignment, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
     """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
     able = None
+    if roots.claim is not None:
+        roots.claim()
     try:
         able = probe.probe(folder)
-        probe.remember(able, folder, state, point)
+        probe.remember(able, folder, roots.state, point)
     except OSError:
         # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
         return able or Capabilities()
@@ -177,16 +179,20 @@ def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterat
         index = Index.open(folder)
     except IndexTorn as error:
         # What is lost is only time: every content is compared again instead of being believed (invariant 13).
-        set_aside(folder)
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=error.message))
+        _set_aside(work, folder, error.message)
         index = Index.open(folder)
     except IndexUnusable as error:
         raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
     with contextlib.closing(index):
         yield index
     if index.torn:
-        set_aside(folder)
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=index.torn))
+        _set_aside(work, folder, index.torn)
+
+
+def _set_aside(work: Assignment, folder: str, why: str) -> None:
+    aside = set_aside(folder)
+    reason = f"{why}; that file is now {aside}" if aside else why
+    work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
 
 
 @contextlib.contextmanager
@@ -240,7 +246,7 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
     """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
-    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state))
+    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state, to_write=False))
 
 
 def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
@@ -268,7 +274,7 @@ def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | Non
 
 
 def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
-    return (state is not None and probe.known(folder, state, point)) or Capabilities()
+    return (state is not None and probe.known(folder, state, point, to_write=False)) or Capabilities()
 
 
 def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from job.core.config.coherence import misplaced
 from job.core.config.effective import Config
 from job.errors import ConfigError
-from job.files.line_file import why_no_log
+from job.files.line_file import is_one_file, why_no_log
 from job.files.mounts import is_below
 
-_HINT = "Change the paths named above, then run `truecopy config check`."
+_HINT = "Mend what is named above, then run `truecopy config check`."
+_ONE_FILE = "it is the file of log_file, which gets these lines anyway; name another one, or leave it out"
 
 
 def check_outputs(path: str, config: Config, *, closely: bool = False) -> None:
     """Refuse outputs that lie in a source or mirror by way of a link or mount: `coherence` knows their text only.
 
-    If `closely`, also what cannot be written to: links and devices in the place of a log, other users' links on the
-    way. A run does not end for these, since anybody may make them where others may write: the output fails, and the
-    backup goes on. `path` is the configuration's. Raises `ConfigError` with every fault.
+    If `closely`, also what is not written to: links, devices and other users' files in the place of a log, other users'
+    links on the way, one file for both logs, and a Pushgateway that may not get the password. A run does not end for
+    these, since anybody may make them where others may write: the output fails, and the backup goes on. `path` is the
+    configuration's. Raises `ConfigError` with every fault.
     """
     faults = tuple(_faults(config, closely=closely))
     if faults:
@@ -32,7 +34,15 @@ def _faults(config: Config, *, closely: bool) -> Iterator[str]:
             continue
         why = _misplaced(config, output) or (why_no_log(output) if closely and key in logs else "")
         if why:
-            yield f"{key} = {json.dumps(output, ensure_ascii=False)}: {why}"
+            yield _fault(key, output, why)
+    if closely and config.log_file and config.error_log_file and is_one_file(config.log_file, config.error_log_file):
+        yield _fault("error_log_file", config.error_log_file, _ONE_FILE)
+    if closely and config.metrics.pushgateway_withheld:
+        yield _fault("metrics.pushgateway", config.metrics.pushgateway, config.metrics.pushgateway_withheld)
+
+
+def _fault(key: str, output: str | None, why: str) -> str:
+    return f"{key} = {json.dumps(output, ensure_ascii=False)}: {why}"
 
 
 def _misplaced(config: Config, output: str) -> str:

@@ -1,16 +1,32 @@
-"""The HTTP port as the configuration in force wants it: moved while the service runs when that changes."""
+"""The HTTP port as the configuration in force wants it: opened, moved and tried again while the service runs.
 
+The work needs no port. Where the port cannot be had, that is a warning, and the service goes on without it.
+"""
+
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from job.core.config.effective import Metrics
-from job.core.events import ConfigReloaded, CycleFinished, Event, PortChanged, PortNotChanged
+from job.core.events import (
+    BatchCommitted,
+    ConfigReloaded,
+    CycleFinished,
+    Event,
+    PortChanged,
+    PortNotChanged,
+    PortNotOpened,
+    ServiceWaited,
+)
 from job.errors import JobError
 
 if TYPE_CHECKING:
     from job.adapters.web import Web
 
 OFF = "off"
+
+RETRY_SECONDS = 30.0
+"""A port that cannot be had is tried again so often, and after each cycle."""
 
 Place = tuple[str, int] | None
 """Address and port; None for no port."""
@@ -22,18 +38,39 @@ class Port:
     `make` gives what serves one port, and `wanted` the metrics of the configuration in force.
     """
 
-    def __init__(self, make: Callable[[], "Web"], wanted: Callable[[], Metrics], emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], "Web"],
+        wanted: Callable[[], Metrics],
+        emit: Callable[[Event], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._make = make
         self._wanted = wanted
         self._emit = emit
+        self._monotonic = monotonic
         self._web: Web | None = None
         self._place: Place = None
         self._refused: Place = None
+        self._why = ""
+        self._tried = 0.0
+
+    @property
+    def served(self) -> str:
+        """Where metrics are served, as `host:port`; empty where they are not."""
+        return "" if self._place is None else _shown(self._place)
+
+    @property
+    def state(self) -> str:
+        """Whether metrics are `served`, `off` by the configuration, or `unavailable`."""
+        if self._place is not None:
+            return "served"
+        return "unavailable" if self._wanted().enabled else OFF
 
     def open(self) -> None:
-        """Begin to serve. Raises `JobError` where the port cannot be had."""
-        place = _place(self._wanted())
-        self._web, self._place = self._served(place), place
+        """Begin to serve, or tell that the port cannot be had; it is tried again then."""
+        self._follow(_place(self._wanted()))
 
     def close(self) -> None:
         """Give the port back."""
@@ -42,24 +79,36 @@ class Port:
         self._web, self._place = None, None
 
     def __call__(self, event: Event) -> None:
-        """Follow a changed configuration; what could not be had then is tried again after each cycle."""
-        if isinstance(event, ConfigReloaded | CycleFinished):
-            self._follow(_place(self._wanted()))
+        """Follow a changed configuration, and try again what could not be had."""
+        if isinstance(event, ConfigReloaded | CycleFinished) or (
+            self._refused is not None
+            and isinstance(event, ServiceWaited | BatchCommitted)
+            and self._monotonic() - self._tried >= RETRY_SECONDS
+        ):
+            before = self._place
+            if self._follow(_place(self._wanted())) and self._place != before:
+                self._emit(PortChanged(address=_shown(self._place), before=_shown(before)))
 
-    def _follow(self, place: Place) -> None:
+    def _follow(self, place: Place) -> bool:
         if place == self._place:
             self._refused = None
-            return
-        before = self._place
+            return True
         try:
             self._move(place)
         except JobError as error:
-            if place != self._refused:
-                self._emit(PortNotChanged(address=_shown(place), served=_shown(self._place), error=error.message))
-            self._refused = place
-        else:
-            self._refused = None
-            self._emit(PortChanged(address=_shown(place), before=_shown(before)))
+            # Once for each place and reason, not every half minute; the alert says all the time that it is still so.
+            if (place, error.message) != (self._refused, self._why):
+                self._emit(self._refusal(place, error))
+            self._refused, self._why = place, error.message
+            self._tried = self._monotonic()
+            return False
+        self._refused = None
+        return True
+
+    def _refusal(self, place: Place, error: JobError) -> Event:
+        if self._place is None:
+            return PortNotOpened(address=_shown(place), error=error.message, hint=error.hint)
+        return PortNotChanged(address=_shown(place), served=_shown(self._place), error=error.message, hint=error.hint)
 
     def _move(self, place: Place) -> None:
         """Serve at another place; the old one is served until the new one is. Raises `JobError`."""
@@ -74,10 +123,17 @@ class Port:
             try:
                 web = self._served(place)
             except JobError:
-                self._web, self._place = self._served(old), old
+                self._reopen(old)
                 raise
         self.close()
         self._web, self._place = web, place
+
+    def _reopen(self, old: Place) -> None:
+        """Serve the old place again; somebody else may have taken it in the meantime."""
+        try:
+            self._web, self._place = self._served(old), old
+        except JobError as error:
+            self._emit(PortNotOpened(address=_shown(old), error=error.message, hint=error.hint))
 
     def _served(self, place: Place) -> "Web | None":
         if place is None:

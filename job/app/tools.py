@@ -91,7 +91,9 @@ def set_up(
             abilities=able,
             known_mounts=mounts,
             remember_mounts=partial(known_mounts.save, state=roots.state),
-            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease),
+            home=roots.home,
+            entered_ns=roots.entered_ns,
+            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )
 
 
@@ -110,6 +112,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
         setuid=pair.keep_setuid,
         grain_ns=mirror.mtime_grain_ns,
         symlinks=mirror.symlink_metadata,
+        owners=mirror.owners,
     )
 
 
@@ -144,6 +147,7 @@ def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) 
         mounted={point: fits(mirror) for point, mirror in able.others},
         gone=able.gone,
         mounts=mounts.taken,
+        mount_flags=bool(pair.policy),
     )
 
 

@@ -1,7 +1,7 @@
 """A worker process: looks and acts as it is told, with tools of its own, and writes nothing but mirror and notes.
 
 It opens the mirror's root anew: a sync reports a failed write once for each time the root was opened, so that with
-one that is shared another worker might hear of our loss (invariant 2). The lock stays held by what is shared.
+one that is shared another worker might hear of our loss (invariant 2). The lock is shared, and stays held.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from job.adapters.crew import Crew, Descriptor, Post
 from job.app.tools import collect_rarely, index_to_read, set_up
 from job.core.config.effective import Pair
+from job.core.entry import FileId
 from job.core.events import Event
 from job.core.mounted import Abilities
 from job.core.packed import Packed
@@ -41,8 +42,14 @@ class Orders(NamedTuple):
     state: Descriptor
     able: Abilities
     """What the file systems of the mirror can hold."""
+    home: FileId | None
+    """The mirror's own state folder."""
+    entered_ns: int
+    """When the gate was passed."""
     verbose: bool
     slot: int
+    lock: Descriptor | None = None
+    """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
 def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
@@ -50,7 +57,10 @@ def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        return Orders(work.cycle_id, work.pair, source, mirror, state, able, work.verbose, slot)
+        about_mirror = able, roots.home, roots.entered_ns
+        held = None if roots.claim is None else roots.claim.held
+        lock = None if held is None else Descriptor(held.lock)
+        return Orders(work.cycle_id, work.pair, source, mirror, state, *about_mirror, work.verbose, slot, lock)
 
     return Crew(serve, orders, work.workers)
 
@@ -74,9 +84,8 @@ def _serve(post: Post, orders: Orders) -> None:
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         memory = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
-        bench = tidy.enter_context(
-            set_up(work, Roots(source, mirror, state), memory, counter, orders.able, orders.slot)
-        )
+        roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
+        bench = tidy.enter_context(set_up(work, roots, memory, counter, orders.able, orders.slot))
         visitor = Visitor(bench, work, counter, post.send)
         post.send(Ready())
         try:

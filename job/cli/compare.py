@@ -15,7 +15,7 @@ from job.app.comparison import expected_extent, lay_out_comparison
 from job.cli.context import Context, chosen_pairs, pair_option
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
-from job.core.wording import clean
+from job.core.wording import clean, told
 from job.errors import Exit, Refused
 from job.files.pair_records import PairRecords
 from job.tasks import first_use
@@ -53,8 +53,8 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
         try:
             found = _compare_pair(config, pair, records, as_json=as_json)
         except Refused as error:
-            click.echo(clean(f"{pair.name}: {error.message}"), err=True)
-            click.echo(clean(f"    {error.hint}"), err=True)
+            click.echo(told(f"{pair.name}: {error.message}"), err=True)
+            click.echo(told(f"    {error.hint}"), err=True)
             worst = Exit.REFUSED
             continue
         if found and worst is Exit.OK:

@@ -29,8 +29,9 @@ Examples:
 def check(context: Context) -> None:
     """Show every fault of the configuration.
 
-    The exit code is 0 if there is none, and 2 if there are some. Of the disk, only the paths of the log files and of
-    the textfile are looked at.
+    The exit code is 0 if there is none, and 2 if there are some. Of the disk, only the paths of the configuration, the
+    log files and the textfile are looked at. Who else may change the configuration, or read a secret in it, is shown
+    as a warning; root does not follow a configuration that others may change.
     """
     settings = _settings(context)
     check_outputs(context.config_path, settings.config, closely=True)
@@ -40,6 +41,8 @@ def check(context: Context) -> None:
     click.echo(f"{printable(context.config_path)}: fine, {count}{disabled}")
     for pair in pairs:
         click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
+    for doubt in settings.doubts:
+        click.echo(f"warning: {doubt}", err=True)
 
 
 @config.command(epilog="Example: truecopy config show --json | jq .keys.sleep_time")

@@ -10,7 +10,7 @@ from job.app.layout import lay_out_preview
 from job.cli.context import Context, chosen_pairs, pair_option
 from job.core.config.effective import Config, Pair
 from job.core.entry import base64_of, printable
-from job.core.wording import clean, size
+from job.core.wording import clean, size, told
 from job.errors import Exit, Refused
 from job.files.pair_records import PairRecords
 from job.tasks import first_use
@@ -121,5 +121,5 @@ def _print_refusal(pair: Pair, error: Refused, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"pair": pair.name, "action": "refuse", "reason": error.reason, "error": error.message}))
     else:
-        click.echo(clean(f"refuse         {pair.name}: {error.message}"))
-        click.echo(clean(f"               {error.hint}"))
+        click.echo(told(f"refuse         {pair.name}: {error.message}"))
+        click.echo(told(f"               {error.hint}"))

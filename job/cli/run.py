@@ -18,7 +18,8 @@ from job.core.events import BusySkipped, Event, RunDisabled, ServiceStarted, Sig
 from job.core.outcome import Result
 from job.core.wording import sentence
 from job.errors import Exit
-from job.files.pulse import check, heartbeat_path
+from job.files.descriptors import raise_limit
+from job.files.pulse import Pulse, check
 
 if TYPE_CHECKING:
     from job.adapters.web import Web
@@ -56,6 +57,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
     tolerate_lost_output()
     if skip_if_busy and not once:
         raise click.UsageError("--skip-if-busy needs --once: the service waits for its next cycle anyway.")
+    raise_limit()
     bars = once and not quiet and sys.stdout.isatty()
     stream = sys.stdout if has_output() and not bars else None
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
@@ -108,9 +110,10 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
     from job.daemon import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
-    path = heartbeat_path(context.config_path, context.environ)
-    application.join(Heartbeat(path, wall=time.time, monotonic=time.monotonic))
-    _open_port(application, lambda: check(path, time.time()), tidy)
+    pulse = Pulse(context.config_path, context.environ)
+    place = application.choose_place(pulse.places)
+    application.join(Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic))
+    _open_port(application, lambda: check(pulse, time.time()), tidy)
     return serve(application, stop)
 
 
@@ -126,9 +129,8 @@ def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]]
         render = application.exposition().render
         return Web(render=render, healthy=healthy, ready=started.tell, failed=application.failed)
 
-    port = tidy.enter_context(closing(Port(web, lambda: application.metrics, application.emit)))
-    port.open()
-    application.join(port)
+    port = Port(web, lambda: application.metrics, application.emit)
+    application.use_port(tidy.enter_context(closing(port)))
 
 
 class _Started:

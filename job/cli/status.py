@@ -16,9 +16,9 @@ from job.cli.streams import tolerate_lost_output
 from job.core.config.effective import Config
 from job.core.entry import base64_of, printable
 from job.core.outcome import Result
-from job.core.wording import ago, clean, moment
+from job.core.wording import ago, moment, told
 from job.errors import ConfigError, Exit
-from job.files.pulse import check, heartbeat_path, next_due
+from job.files.pulse import Pulse, check, next_due
 
 _WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
 
@@ -72,8 +72,8 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
 
 
 def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
-    now, path = time.time(), heartbeat_path(context.config_path, context.environ)
-    alive, sentence = check(path, now)
+    now, pulse = time.time(), Pulse(context.config_path, context.environ)
+    alive, sentence = check(pulse, now)
     pairs = [each for each in pair_statuses(config) if each.name in chosen]
     limit = expected_gap(config, [each.history.duration_seconds for each in pairs])
     late = (each.name for each in pairs if abs(now - each.history.last_success_timestamp_seconds) > limit)
@@ -81,7 +81,7 @@ def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
         now=now,
         alive=alive,
         service=sentence,
-        next_due=next_due(path) if alive else None,
+        next_due=next_due(pulse) if alive else None,
         disabled="" if config.enabled else config.run_enabled or "empty",
         wall=wall_status(config),
         pairs=pairs,
@@ -118,7 +118,7 @@ def _document(facts: Facts, broken: ConfigError | None) -> dict[str, Any]:
         "enabled": not facts.disabled,
         "config_error": None
         if broken is None
-        else {"error": clean(broken.message), "faults": [clean(fault) for fault in broken.faults]},
+        else {"error": told(broken.message), "faults": [told(fault) for fault in broken.faults]},
         "wall": {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing},
         "pairs": [_pair(facts, each) for each in facts.pairs],
     }
@@ -149,8 +149,8 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "failing": [_failing(path, reason, error) for path, reason, error in history.failing],
         "bytes_copied": tally.bytes_copied,
         "reason": trouble.reason if trouble else None,
-        "error": clean(trouble.error) if trouble else None,
-        "hint": clean(trouble.hint) if trouble else None,
+        "error": told(trouble.error) if trouble else None,
+        "hint": told(trouble.hint) if trouble else None,
         "entries": entries,
         "bytes": count,
         "free_bytes": each.free,
@@ -161,7 +161,7 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
 
 
 def _failing(path: bytes, reason: str, error: str) -> dict[str, str]:
-    fields = {"path": printable(path), "reason": reason, "error": clean(error)}
+    fields = {"path": printable(path), "reason": reason, "error": told(error)}
     if (code := base64_of(path)) is not None:
         fields["path_base64"] = code
     return fields

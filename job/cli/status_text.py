@@ -9,7 +9,7 @@ from job.core.capabilities import Capabilities
 from job.core.entry import printable
 from job.core.left_out import file_system_of
 from job.core.outcome import Result
-from job.core.wording import ago, clean, lasting, moment, size
+from job.core.wording import ago, clean, lasting, moment, size, told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -230,5 +230,5 @@ def _capabilities(able: Capabilities) -> str:
 
 
 def _bounded(text: str) -> str:
-    text = clean(text)
+    text = told(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

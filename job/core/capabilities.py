@@ -63,7 +63,17 @@ class Capabilities(NamedTuple):
     @property
     def outlook(self) -> bytes:
         """What makes a difference to how a mirror looks; empty if it holds everything."""
-        return repr(tuple(self)).encode("ascii", "backslashreplace") if self.lacks else b""
+        return (repr(tuple(self)) + self.policy).encode("ascii", "backslashreplace") if self.lacks else b""
+
+    @property
+    def policy(self) -> str:
+        """What makes a difference to who may do what with an entry; what was made under another one is mended.
+
+        Empty if everything is kept, or nothing can be mended.
+        """
+        if not self.modes:
+            return ""
+        return ("" if self.owners else "-o") + ("" if self.acls else "-a")
 
     @property
     def lacks(self) -> list[str]:

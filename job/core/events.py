@@ -13,6 +13,8 @@ from job.core.pair_events import (
     CycleResumed,
     CycleStalled,
     DriftFound,
+    EntriesSummedUp,
+    EntrySetAside,
     FileCopied,
     FileFailed,
     FileSkipped,
@@ -38,6 +40,7 @@ from job.core.pair_events import (
     PairStarted,
     Progressed,
     ReplacedByFolder,
+    StateFolderLost,
     WorkerLost,
 )
 from job.core.tally import Tally
@@ -45,6 +48,7 @@ from job.core.tally import Tally
 __all__ = [
     "BatchCommitted",
     "BusySkipped",
+    "ConfigDoubted",
     "ConfigRejected",
     "ConfigReloaded",
     "CrewAwaited",
@@ -54,7 +58,9 @@ __all__ = [
     "CycleStalled",
     "CycleStarted",
     "DriftFound",
+    "EntriesSummedUp",
     "EntryEvent",
+    "EntrySetAside",
     "Event",
     "FileCopied",
     "FileFailed",
@@ -86,7 +92,9 @@ __all__ = [
     "PairStarted",
     "PortChanged",
     "PortNotChanged",
+    "PortNotOpened",
     "PriorityNotSet",
+    "PrivateFolderPassedOver",
     "Progressed",
     "ReplacedByFolder",
     "RunDisabled",
@@ -94,6 +102,7 @@ __all__ = [
     "ServiceStopped",
     "ServiceWaited",
     "SignalTaken",
+    "StateFolderLost",
     "WallMissing",
     "WorkerLost",
     "every_event",
@@ -112,7 +121,9 @@ class ServiceStarted(Event):
     config: str
     pairs: int
     address: str
-    """Where metrics are served, as `host:port`; empty when the port is off."""
+    """Where metrics are served, as `host:port`; empty when they are not."""
+    metrics: str
+    """`served`, `off` where the configuration says so, or `unavailable` where the port cannot be had."""
 
 
 class ServiceStopped(Event):
@@ -158,6 +169,16 @@ class PriorityNotSet(Event):
     io_priority: str
 
 
+class PrivateFolderPassedOver(Event):
+    """Something else has the name of a private folder, or it is not ours; the next place is taken instead."""
+
+    name = "private_folder_passed_over"
+    level = "warning"
+
+    folder: str
+    error: str
+
+
 class WallMissing(Event):
     """Landlock cannot be used, so that only the program itself keeps to its folders; not told where it is off."""
 
@@ -176,7 +197,7 @@ class ConfigReloaded(Event):
 
 
 class PortChanged(Event):
-    """Metrics are served at another place, since the configuration changed."""
+    """Metrics are served at another place: the configuration changed, or a port could be had at last."""
 
     name = "port_changed"
 
@@ -186,8 +207,21 @@ class PortChanged(Event):
     """Where they were served."""
 
 
+class PortNotOpened(Event):
+    """The metrics port cannot be opened. Backups go on; the port is tried again every 30 s and after each cycle."""
+
+    name = "port_not_opened"
+    level = "warning"
+
+    address: str
+    """What is asked for, as `host:port`."""
+    error: str
+    hint: str
+    """How to find the program that holds the port, and what to do."""
+
+
 class PortNotChanged(Event):
-    """The port that the changed configuration asks for cannot be opened; it is tried again after each cycle."""
+    """The port of the changed configuration cannot be opened; it is tried again every 30 s and after each cycle."""
 
     name = "port_not_changed"
     level = "warning"
@@ -195,8 +229,20 @@ class PortNotChanged(Event):
     address: str
     """What is asked for, as `host:port`."""
     served: str
-    """Where metrics go on being served; `off` for nowhere."""
+    """Where metrics go on being served."""
     error: str
+    hint: str
+
+
+class ConfigDoubted(Event):
+    """Others may change what the configuration is made of, or read a secret in it; told when it comes into force."""
+
+    name = "config_doubted"
+    level = "warning"
+
+    config: str
+    error: str
+    """Who may do what, and the command that ends it."""
 
 
 class ConfigRejected(Event):

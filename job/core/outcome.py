@@ -47,6 +47,17 @@ class Drift(StrEnum):
     METADATA = "metadata"
 
 
+class Because(StrEnum):
+    """Why entries have no log lines of their own."""
+
+    FOLDER = "folder"
+    """The folder has too many."""
+    CYCLE = "cycle"
+    """The pair has too many in this cycle."""
+    AS_BEFORE = "as_before"
+    """They failed in the same way in the cycle before, and were logged then."""
+
+
 class Refusal(StrEnum):
     """Why the gate refused a pair: the label `reason` of `truecopy_pairs_refused_total`."""
 

@@ -2,7 +2,7 @@
 
 from job.core.entry import Kind
 from job.core.event import EntryEvent, PairEvent
-from job.core.outcome import Drift, Failure, Refusal, Result, Skip
+from job.core.outcome import Because, Drift, Failure, Refusal, Result, Skip
 from job.core.tally import Tally
 
 
@@ -84,6 +84,15 @@ class HistoryBegunAnew(PairEvent):
     reason: str
 
 
+class StateFolderLost(PairEvent):
+    """A mirror that was used before has no `.truecopy` any more: what was kept in it is gone, and it is made anew."""
+
+    name = "state_folder_lost"
+    level = "warning"
+
+    error: str
+
+
 class PairFinished(PairEvent):
     """The pair's part of the cycle ended, in whatever way."""
 
@@ -152,7 +161,8 @@ class MetadataNotKept(PairEvent):
 
     what: str
     """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
-    or `source_xattr` for attributes that cannot be read."""
+    `nodev` and `nosuid` for devices, set-ID bits and capabilities that have no effect in a source mounted so,
+    `source_xattr` for attributes that cannot be read, or `source_xattr_size` for more of them than are kept."""
     path: bytes
     error: str
 
@@ -228,7 +238,7 @@ class FileCopied(EntryEvent):
     kind: Kind
     bytes: int
     checksum: str
-    """`algorithm:hex` of the content; empty for a symlink."""
+    """`algorithm:hex` of the content, `sparse-algorithm:hex` of what is nearly all holes; empty for a symlink."""
     permissions: str
     reason: str
     duration_seconds: float
@@ -291,6 +301,34 @@ class FolderRetired(EntryEvent):
 
     version: str
     """Where it is now, below the mirror's root."""
+
+
+class EntrySetAside(EntryEvent):
+    """Something in the mirror was moved to the versions, since nobody may get at it under the name that it had."""
+
+    name = "entry_set_aside"
+    level = "warning"
+
+    kind: Kind
+    version: str
+    """Where it is now, below the mirror's root."""
+    reason: str
+
+
+class EntriesSummedUp(PairEvent):
+    """So many more entries were told of in the same way, or as in the cycle before, and have no lines of their own."""
+
+    name = "entries_summed_up"
+    level = "warning"
+
+    of: str
+    """The event that each of them would be."""
+    path: bytes
+    """The folder they are in; the root's where they are in several."""
+    entries: int
+    by: dict[str, int]
+    """How many there are for each reason."""
+    because: Because
 
 
 class FoldersUnchanged(PairEvent):

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, Kind, is_reserved
 from job.core.outcome import Drift
-from job.core.record import Record
+from job.core.record import Record, is_by
 
 _DEVICES = {S_IFBLK, S_IFCHR}
+NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect there: none is made in the mirror"
 
 
 class Action(StrEnum):
@@ -63,6 +64,13 @@ class Means(NamedTuple):
     """Whether the mirror can hold symlinks."""
     hard_links: bool = True
     """Whether several names in the mirror can share a file."""
+    nodev: bool = False
+    """Whether devices have no effect where the source's folder lies."""
+
+
+def is_device(entry: Entry) -> bool:
+    """Tell a device from all else."""
+    return entry.mode & TYPE_BITS in _DEVICES
 
 
 def not_held(source: Entry, means: Means) -> str:
@@ -70,6 +78,8 @@ def not_held(source: Entry, means: Means) -> str:
     kind = source.mode & TYPE_BITS
     if kind == S_IFLNK and not means.symlinks:
         return "the mirror's file system holds no symlinks"
+    if kind in _DEVICES and means.nodev:
+        return NODEV_SOURCE
     if kind in _DEVICES and not means.devices:
         return "devices cannot be made in the mirror by this user"
     if source.kind is Kind.SPECIAL and kind not in _DEVICES and not means.fifos:
@@ -88,7 +98,10 @@ def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Mean
     kind = source.mode & TYPE_BITS
     if record.mirror.mode & TYPE_BITS != kind:
         return False
-    known = record.checksum.startswith(means.checksum + ":") if kind == S_IFREG else kind == S_IFLNK and means.symlinks
+    if kind == S_IFREG:
+        known = record.checksum.startswith(means.checksum + ":") or is_by(record.checksum, means.checksum)
+    else:
+        known = kind == S_IFLNK and means.symlinks
     return known and not source.name.startswith(STATE_FOLDER)
 
 
@@ -138,14 +151,14 @@ def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
     if means.read_everything:
         return Step(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
     if source == before and not record.racy:
-        if not has_content or record.checksum.startswith(means.checksum + ":"):
+        if not has_content or is_by(record.checksum, means.checksum):
             return Step(Action.KEEP, source, "unchanged")
         return Step(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
     if source.size != before.size:
         return Step(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
         return Step(Action.COPY, source, "modified")
-    both = not has_content or not record.checksum.startswith(means.checksum + ":")
+    both = not has_content or not is_by(record.checksum, means.checksum)
     return Step(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
 

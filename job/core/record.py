@@ -9,13 +9,22 @@ CLOCK_GRAIN_NS = 2_000_000_000
 FAT keeps whole pairs of seconds, the kernel's own clock ticks every few milliseconds."""
 
 
+OF_BLOCKS = "sparse-"
+"""Before the algorithm: a checksum that leaves out blocks of zeros (`files/digests.py`)."""
+
+
+def is_by(checksum: str, algorithm: str) -> bool:
+    """Tell whether a checksum was made by an algorithm, with zeros or without."""
+    return checksum.removeprefix(OF_BLOCKS).startswith(algorithm + ":")
+
+
 class Record(NamedTuple):
     """An entry as it was when its content was last known to be equal on both sides."""
 
     source: Entry
     mirror: Entry
     checksum: str
-    """`algorithm:hex`; empty for a symlink."""
+    """`algorithm:hex`, or `sparse-algorithm:hex`; empty for a symlink."""
     racy: bool
     """Whether the content must be read again next time, whatever the times say."""
 
@@ -31,6 +40,8 @@ class Copied(NamedTuple):
     """Of the temp, by which it is known again after the rename."""
     mtime_ns: int
     """Of the temp, as the mirror kept it."""
+    holes: int = 0
+    """Bytes of the content that were neither read nor written."""
 
 
 class Compared(NamedTuple):

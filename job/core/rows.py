@@ -53,7 +53,8 @@ def encoded(records: Iterable[Record], policy: str = "") -> str:
 def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
     """Give records by name; none if the text makes no sense, so that the entries are compared again.
 
-    Those that were made under another policy have to be looked at again, whatever the times say.
+    Those that were made under another policy have to be looked at again, whatever the times say. A policy may end with
+    a slash and how the source was mounted; where that is not known, it is not compared.
     """
     if not text:
         return {}
@@ -63,7 +64,7 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
         records = _decoded(fields)
     except (TypeError, ValueError, AttributeError, RecursionError):
         return {}
-    if made_under == policy:
+    if made_under == policy or ("/" not in policy and made_under.partition("/")[0] == policy):
         return records
     return {name: record._replace(racy=True) for name, record in records.items()}
 

@@ -9,6 +9,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+MOST_BYTES = 4 << 20
+"""Attributes of the entries of one folder that are written down, in bytes: a row of the index is held as a whole."""
+MOST_BYTES_EACH = 64 << 10
+"""The same, of one entry."""
 FOLDER = b""
 """The folder itself, among the names in it."""
 
@@ -28,12 +32,21 @@ class Unheld(NamedTuple):
     attributes: tuple[tuple[bytes, bytes], ...] = ()
     """Extended attributes, ACLs among them."""
 
+    @property
+    def size(self) -> int:
+        """Bytes that its attributes take."""
+        return sum(len(name) + len(value) for name, value in self.attributes)
+
 
 def encoded(unheld: Mapping[bytes, Unheld]) -> str:
-    """Write it down; empty if there is nothing."""
+    """Write it down, without attributes beyond `MOST_BYTES`; empty if there is nothing."""
     if not unheld:
         return ""
-    return json.dumps({_text(name): _document(each) for name, each in sorted(unheld.items())}, separators=(",", ":"))
+    documents, size = {}, 0
+    for name, each in sorted(unheld.items()):
+        size += each.size
+        documents[_text(name)] = _document(each if size <= MOST_BYTES else each._replace(attributes=()))
+    return json.dumps(documents, separators=(",", ":"))
 
 
 def decoded(text: str) -> dict[bytes, Unheld]:

@@ -1,7 +1,8 @@
 """What an event looks like outside: flat fields for machines and one short sentence for people. Pure.
 
 Every text that leaves here is printable: no name, path or error can forge a line end or a terminal sequence
-(invariant 14). The bytes of a path that is not shown as it is stand beside it in base64.
+(invariant 14). The bytes of a path that is not shown as it is stand beside it in base64. What is very long is shortened
+in its middle (`brevity.py`).
 """
 
 import math
@@ -10,25 +11,31 @@ from datetime import UTC, datetime
 from enum import EnumType
 from typing import Any, NamedTuple
 
-from job.core.entry import base64_of, printable
+from job.core.brevity import LONGEST_VALUE, printable_path, several, shortened
+from job.core.entry import printable
 from job.core.events import Event
 from job.core.left_out import file_system_of
+from job.core.outcome import Because
+from job.core.redaction import redacted
 from job.core.tally import Tally
 
 Fields = dict[str, Any]
 
 SENTENCES = {
-    "service_started": "Truecopy {version} started with {config}, pairs: {pairs}",
+    "service_started": "Truecopy {version} started with {config}, pairs: {pairs}, metrics: {metrics}",
     "service_stopped": "Truecopy stopped: {reason}",
     "signal_taken": "{signal} was received: {effect}",
     "run_disabled": "Nothing was done: run_enabled is '{run_enabled}' in {config}, only 'Y' runs",
     "busy_skipped": "Pairs that another instance works on were skipped; the exit code is 0 because of --skip-if-busy",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here, work goes on without it",
+    "private_folder_passed_over": "The private folder {folder} is not used, another is: {error}",
     "wall_missing": "No wall of the kernel's around the work, it goes on without: {reason}",
     "config_reloaded": "The changed {config} is in force",
+    "config_doubted": "Others may change {config}, or read a secret that it needs: {error}",
     "config_rejected": "{config} cannot be used, the last good configuration stays in force: {error}",
     "port_changed": "The metrics port is {address} now; before it was {before}",
-    "port_not_changed": "The metrics port stays {served}; {address} is tried again after each cycle: {error}",
+    "port_not_opened": "{error}. Backups go on without it; it is tried again every 30 seconds. {hint}",
+    "port_not_changed": "{error}. Metrics stay at {served}; the new place is tried again every 30 seconds. {hint}",
     "next_cycle_due": "The next cycle starts in {wait}",
     "cycle_crashed": "The cycle ended by an unexpected error, please report it: {error}",
     "output_failed": "Output {output} failed, the cycle goes on: {error}",
@@ -41,6 +48,7 @@ SENTENCES = {
     "lease_taken_over": "The mirror was left without a word by {left_by}; its lease is taken over",
     "mirror_made": "The mirror {mirror} did not exist and was made",
     "mirror_not_remembered": "Not recorded that {mirror} exists, so that it is made again if it is missing: {error}",
+    "state_folder_lost": "{error}; contents are compared",
     "history_begun_anew": "Counting begins anew: {reason}",
     "pair_failed": "Given up in mid-run: {error}",
     "pair_finished": "Pair {pair} {result}: {counts} in {spent}",
@@ -61,7 +69,9 @@ SENTENCES = {
     "file_failed": "Failed {path}: {error}",
     "replaced_by_folder": "A folder took the place of the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} gave way to something else and is kept as {version}",
+    "entry_set_aside": "The {kind} {path} of the mirror is set aside and kept as {version}: {reason}",
     "drift_found": "Not as it was left in the mirror: {path}: {kind}",
+    "entries_summed_up": "Not logged one by one: {entries} more {of} in {path}, {why}: {reasons}",
     "folders_unchanged": "Unchanged: {unchanged}",
 }
 """The sentence of each logged event by its name, over its fields and what `_words` makes of them."""
@@ -75,8 +85,13 @@ _SHORT_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 _FROM_UNITS = 1.5
 """So many of a unit are written in it: 90 minutes are 2 hours, and 80 minutes are 80 minutes."""
 _NOW_SECONDS = 2
-_WORDS = ("{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
+_WORDS = ("{reasons}", "{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
+_WHY = {
+    Because.FOLDER: "so many in one folder",
+    Because.CYCLE: "so many in one cycle",
+    Because.AS_BEFORE: "as in the cycle before",
+}
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
 
@@ -90,16 +105,23 @@ def clean(text: str) -> str:
         return printable(text.encode("utf-8", "backslashreplace"))
 
 
-def fields_of(event: Event) -> Fields:
-    """Give an event's fields, flat and ready for JSON, in the order they are declared."""
+def told(text: str) -> str:
+    """Make what went wrong fit to be shown, whoever worded it: printable, and without any secret."""
+    return clean(redacted(text))
+
+
+def fields_of(event: Event, longest: int = LONGEST_VALUE) -> Fields:
+    """Give an event's fields, flat and ready for JSON, in the order they are declared; none much above `longest`."""
     kind = type(event)
     texts, others = _PLANS.get(kind) or _plan(kind)
     fields = vars(event).copy()
     for name in texts:
         if not fields[name].isprintable():
             fields[name] = clean(fields[name])
+        if len(fields[name]) > longest:
+            fields[name] = shortened(fields[name], longest)
     for name, put in others:
-        put(fields, name, fields[name])
+        put(fields, name, fields[name], longest)
     return fields
 
 
@@ -128,23 +150,26 @@ def sentence(event: Event, fields: Fields) -> str:
 
 
 def _words(fields: Fields) -> Fields:
-    words: Fields = {}
-    if "bytes_copied" in fields:
-        words["counts"] = _COUNTS.format_map(fields | {"size": size(fields["bytes_copied"])})
+    words = {word: make(fields) for field, word, make in _MADE if field in fields}
     for field, word in (("duration_seconds", "spent"), ("wait_seconds", "wait"), ("stalled_seconds", "stalled")):
         if field in fields:
             words[word] = spent(fields[field])
-    if "where" in fields:
-        words["at"] = fields["where"] or fields["doing"] or "where is not known"
     if "entries" in fields and "folders" in fields:
         words["unchanged"] = (
             f"{counted(fields['entries'], 'entry', 'entries')} in {counted(fields['folders'], 'folder')}"
         )
-    if "file_system" in fields:
-        words["there"] = file_system_of(fields["file_system"])
-    if "lacks" in fields:
-        words["lacking"] = ", ".join(fields["lacks"]) or "nothing that was looked for"
     return words
+
+
+_MADE: tuple[tuple[str, str, Callable[[Fields], str]], ...] = (
+    ("bytes_copied", "counts", lambda fields: _COUNTS.format_map(fields | {"size": size(fields["bytes_copied"])})),
+    ("where", "at", lambda fields: fields["where"] or fields["doing"] or "where is not known"),
+    ("file_system", "there", lambda fields: file_system_of(fields["file_system"])),
+    ("lacks", "lacking", lambda fields: ", ".join(fields["lacks"]) or "nothing that was looked for"),
+    ("because", "why", lambda fields: _WHY[fields["because"]]),
+    ("by", "reasons", lambda fields: ", ".join(f"{count} {word}" for word, count in fields["by"].items())),
+)
+"""Words that are made where an event has a field."""
 
 
 def counted(number: int, one: str, several: str = "") -> str:
@@ -201,22 +226,30 @@ def moment(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _put_texts(fields: Fields, name: str, texts: Iterable[str]) -> None:
-    fields[name] = [clean(text) for text in texts]
+def _put_texts(fields: Fields, name: str, texts: Iterable[str], longest: int) -> None:
+    fields[name] = several([clean(text) for text in texts], longest)
 
 
-def _put_number(fields: Fields, name: str, number: float) -> None:
+def _put_number(fields: Fields, name: str, number: float, _: int) -> None:
     fields[name] = round(number, 6) if math.isfinite(number) else None
 
 
-def _put_path(fields: Fields, name: str, path: bytes) -> None:
-    shown = fields[name] = printable(path)
-    if shown.encode() != path:
-        _put_several(fields, name, {name: shown, f"{name}_base64": base64_of(path)})
+def _put_path(fields: Fields, name: str, path: bytes, longest: int) -> None:
+    if len(path) <= longest:
+        shown = fields[name] = printable(path)
+        if shown.encode() == path:
+            return
+    fields[name], encoded = printable_path(path, longest)
+    if encoded is not None:
+        _put_several(fields, name, {name: fields[name], f"{name}_base64": encoded})
 
 
-def _put_tally(fields: Fields, name: str, tally: Tally) -> None:
+def _put_tally(fields: Fields, name: str, tally: Tally, _: int) -> None:
     _put_several(fields, name, tally_fields(tally))
+
+
+def _put_counts(fields: Fields, name: str, counts: dict[str, int], _: int) -> None:
+    fields[name] = {clean(word): count for word, count in counts.items()}
 
 
 def _put_several(fields: Fields, name: str, several: Fields) -> None:
@@ -227,11 +260,12 @@ def _put_several(fields: Fields, name: str, several: Fields) -> None:
         fields.update(several if each == name else {each: value})
 
 
-_Put = Callable[[Fields, str, Any], None]
+_Put = Callable[[Fields, str, Any, int], None]
 _PUTS: dict[object, _Put] = {
     float: _put_number,
     bytes: _put_path,
     tuple[str, ...]: _put_texts,
+    dict[str, int]: _put_counts,
     Tally: _put_tally,
 }
 

@@ -68,12 +68,14 @@ def _can_drop(device: int) -> bool:
 
 
 class Guest:
-    """Reads one open file from its start to its end, and leaves the cache as it found it."""
+    """Reads one open file, or a range of it, in order, and leaves the cache as it found it."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, start: int = 0) -> None:
+        """Take an open file, which is read from `start` on."""
         self._descriptor = descriptor
         self._size = size
-        self._seen = 0 if _can_drop(os.fstat(descriptor).st_dev) else size
+        # The cache is asked about whole pages.
+        self._seen = start // _STRETCH * _STRETCH if _can_drop(os.fstat(descriptor).st_dev) else size
         self._ours: deque[tuple[int, int]] = deque()
         """Start and end of what was not cached when we came."""
         self._advise(0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -140,6 +142,12 @@ class Trickle:
                 self._flush(self._sent - _WINDOW, _WAIT_WRITE_WAIT)
                 drop(self._descriptor, self._sent - _WINDOW, _WINDOW)
             self._sent += _WINDOW
+
+    def passed(self, count: int) -> None:
+        """Say that so many bytes were left out."""
+        self._written += count
+        if count >= _WINDOW:  # what was written before is left to the sync
+            self._sent = self._written // _WINDOW * _WINDOW
 
     def _flush(self, offset: int, how: int) -> None:
         place, length = ctypes.c_int64(offset), ctypes.c_int64(_WINDOW)

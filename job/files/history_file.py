@@ -2,19 +2,21 @@
 
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from job.core.outcome import reason_text
 from job.files import sqlite_file
+from job.files.sqlite_bounds import DAMAGED, HostileFileError, check_objects, count, fetched, made_by, release
+from job.files.sqlite_file import Connection
 
 FILE_NAME = "history.sqlite3"
 
 APPLICATION_ID, FORMAT = 0x54436869, 1  # "TChi"
 _BUSY_SECONDS = 5.0
-_MOST_BROKEN = 9
+_KEPT = 9
+"""Files that were set aside and stay."""
 
 SCHEMA = """
 CREATE TABLE totals (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
@@ -43,12 +45,13 @@ ON CONFLICT (id) DO UPDATE SET result = :result, folders = :folders, duration_se
 # What SQLite says of a file whose content is wrong; everything else (busy, full, read-only) may pass by itself.
 _WRONG_CONTENT = {
     sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_SCHEMA,
     sqlite3.SQLITE_FORMAT,
-    sqlite3.SQLITE_NOTADB,
+    *DAMAGED,
 }
+_MOST_VALUE = 4 << 20
+"""Bytes of one value: remarks with the paths of a few files."""
 
 
 DETAILS = "CREATE TABLE IF NOT EXISTS details (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
@@ -59,69 +62,64 @@ class UnusableHistoryError(Exception):
     """The file is torn, foreign or from a newer version."""
 
 
-def details(database: sqlite3.Connection) -> dict[str, Any]:
+def details(database: Connection) -> dict[str, Any]:
     """Read what is kept besides counts; what cannot be read of it is left out."""
     if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'details'").fetchone()[0]:
         return {}
     found = {}
-    for name, value in database.execute("SELECT name, value FROM details"):
+    for name, value in fetched(database.execute("SELECT name, value FROM details"), 0):
         with contextlib.suppress(ValueError, TypeError, RecursionError):
             found[str(name)] = json.loads(value)
     return found
 
 
 @contextlib.contextmanager
-def opened(folder: int, mode: str) -> Iterator[sqlite3.Connection]:
-    """Open the file in an open folder. Raises `UnusableHistoryError`, `OSError` or `sqlite3.Error`."""
-    try:
-        database = sqlite_file.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
-    except sqlite_file.HostileJournalError as error:
-        raise UnusableHistoryError(reason_text(error)) from error
-    try:
-        database.execute("PRAGMA trusted_schema = OFF")
-        yield database
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
+def opened(folder: int, mode: str) -> Iterator[Connection]:
+    """Open the file in an open folder. Raises `UnusableHistoryError`, `OSError` or `sqlite3.Error`.
+
+    Nothing but `has_format` may be asked of it first.
+    """
+    with contextlib.ExitStack() as ending:
+        try:
+            database = sqlite_file.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
+            ending.callback(database.close)  # which rolls back what was not committed
+            yield database
+        except HostileFileError as error:
             raise UnusableHistoryError(reason_text(error)) from error
-        raise
-    finally:
-        # Closing rolls back what was not committed.
-        database.close()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
+                raise UnusableHistoryError(reason_text(error)) from error
+            raise
 
 
 def set_aside(folder: int, ending: str) -> str:
     """Give the file in an open folder another name, and tell which. Raises `OSError`."""
-    taken = set(os.listdir(folder))
-    names = [f"{FILE_NAME}.{ending}-{number}" for number in range(1, _MOST_BROKEN + 1)]
-    aside = next((name for name in names if name not in taken), names[-1])
-    # The journal first: left behind, it would be played into the new file.
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(f"{FILE_NAME}-journal", f"{aside}-journal", src_dir_fd=folder, dst_dir_fd=folder)
-    os.rename(FILE_NAME, aside, src_dir_fd=folder, dst_dir_fd=folder)
-    return aside
+    return sqlite_file.set_aside(FILE_NAME, folder, ending, kept=_KEPT)
 
 
-def has_format(database: sqlite3.Connection) -> bool:
-    """Tell whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else."""
-    if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return False
-    application = database.execute("PRAGMA application_id").fetchone()[0]
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        message = "it is another program's database"
-        raise UnusableHistoryError(message)
-    if version != FORMAT:
-        message = f"its format is {version}, this Truecopy knows {FORMAT}"
-        raise UnusableHistoryError(message)
-    return True
+def has_format(database: Connection) -> bool:
+    """Tell whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else.
+
+    From then on the file can be read and written.
+    """
+    found = database.objects()
+    if found:
+        application, version = database.marks()
+        if application != APPLICATION_ID:
+            raise UnusableHistoryError("it is another program's database")
+        if version != FORMAT:
+            raise UnusableHistoryError(f"its format is {version}, this Truecopy knows {FORMAT}")
+        check_objects(found, (made_by(SCHEMA, DETAILS), made_by(SCHEMA)))
+    release(database, _MOST_VALUE)
+    count(database, 0)
+    return bool(found)
 
 
-def counts_in(database: sqlite3.Connection, query: str) -> dict[tuple[str, str], int]:
+def counts_in(database: Connection, query: str) -> dict[tuple[str, str], int]:
     """Give counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
     counts = {}
-    for name, label, value in database.execute(query):
+    for name, label, value in fetched(database.execute(query), 0):
         if not (isinstance(name, str) and isinstance(label, str) and isinstance(value, int)):
-            message = "a count is no number"
-            raise UnusableHistoryError(message)
+            raise UnusableHistoryError("a count is no number")
         counts[name, label] = value
     return counts

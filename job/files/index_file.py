@@ -7,42 +7,27 @@ import stat
 from collections.abc import Iterator
 
 from job.core.outcome import reason_text
-from job.core.rows import without
 from job.errors import IndexUnusable
-from job.files import sqlite_file
-from job.files.trail import open_name, open_root
+from job.files import index_schema, sqlite_file
+from job.files.index_schema import FACTS, FORMAT, OLDEST, TABLES
+from job.files.sqlite_bounds import DAMAGED, HostileFileError, Schema, check_objects, counted, made_by, release
+from job.files.sqlite_file import Connection
+from job.files.trail import open_root
 
 FILE_NAME = "index.sqlite3"
-APPLICATION_ID, FORMAT = 0x54525543, 4  # "TRUC"
-_OF_INODES_ALONE = 3
-"""The format when hard links were put together by inode without the device: what had links may hold other content."""
-
+APPLICATION_ID = 0x54525543  # "TRUC"
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
-CREATE TABLE folder (
-  path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
-  entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL, parts INTEGER NOT NULL,
-  bytes INTEGER NOT NULL DEFAULT -1
-) WITHOUT ROWID;
-CREATE TABLE records (path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part));
-CREATE TABLE hard_link (
-  inode BLOB NOT NULL, path BLOB NOT NULL, part INTEGER NOT NULL, name BLOB NOT NULL, PRIMARY KEY (inode, path, name)
-) WITHOUT ROWID;
-CREATE INDEX hard_link_by_path ON hard_link (path, part);
-CREATE TABLE unheld (
-  path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
-) WITHOUT ROWID;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+{TABLES}
+{FACTS}
 COMMIT;
 """
-_NAMES = "SELECT name FROM hard_link WHERE path = ? AND part = ?"
-_VERSIONS = slice(18, 20)
-"""Where SQLite's header says how a file is written and read: 1 means with a rollback journal.
-
-Source: https://www.sqlite.org/fileformat2.html#the_database_header
-"""
+_KEPT = 3
+"""Torn files that stay; they can be large."""
+_MOST_VALUE = 64 << 20
+"""Bytes of one value: twice what the records of a folder take that is not yet huge, with names of the worst kind."""
 _LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
 
 
@@ -50,7 +35,7 @@ class IndexTorn(IndexUnusable):
     """The file is damaged, or an older version made it. It can be moved away with `set_aside` and is made anew then."""
 
 
-def connect(folder: str) -> sqlite3.Connection:
+def connect(folder: str) -> Connection:
     """Open the index in a state folder, making a new one where there is none.
 
     Raises `IndexTorn` if the file there is torn or of an older format, `IndexUnusable` if it is of a newer one, not
@@ -61,7 +46,7 @@ def connect(folder: str) -> sqlite3.Connection:
         return _opened(home, "rw", make=True)
 
 
-def connect_read_only(folder: str) -> sqlite3.Connection | None:
+def connect_read_only(folder: str) -> Connection | None:
     """Open the index for looking only; None where there is none. Raises as `connect` does."""
     with _home(folder) as home:
         try:
@@ -84,9 +69,9 @@ def _home(folder: str) -> Iterator[int]:
         raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_LOOK_AT_IT) from None
 
 
-def connect_to_nothing() -> sqlite3.Connection:
+def connect_to_nothing() -> Connection:
     """Give an index that lies nowhere."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite_file.nowhere()
     connection.executescript(_SCHEMA)
     return connection
 
@@ -99,109 +84,95 @@ def holds_anything(folder: str) -> bool:
         return False
 
 
-def set_aside(folder: str) -> None:
-    """Move a torn index out of the way, one old one kept; the next `open` makes a new one."""
-    place = os.path.join(folder, FILE_NAME)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            os.replace(place, place + ".torn")
-        except IsADirectoryError:  # somebody else's; a torn index is worth less
-            os.unlink(place)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(place + "-journal")
+def set_aside(folder: str) -> str:
+    """Move a torn index out of the way, and tell where it is; the next `connect` makes a new one. Raises `OSError`."""
+    home = open_root(folder)
+    try:
+        return sqlite_file.set_aside(FILE_NAME, home, "torn", kept=_KEPT)
+    except FileNotFoundError:
+        return ""
+    finally:
+        os.close(home)
 
 
-def _opened(home: int, mode: str, *, make: bool) -> sqlite3.Connection:
+def _opened(home: int, mode: str, *, make: bool) -> Connection:
     with contextlib.ExitStack() as undo:
         try:
-            connection: sqlite3.Connection = sqlite_file.connect(FILE_NAME, home, mode, timeout=10)
+            connection = sqlite_file.connect(FILE_NAME, home, mode, timeout=10)
             undo.callback(connection.close)
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            found = _objects(connection)
+            if not found:
                 if not make:
                     return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
             version = _version(connection)
-            if make:
-                _check_versions(home)
-                _add_sizes(connection)
-            if version == _OF_INODES_ALONE:
-                connection = _migrated(connection if make else _copied(connection, undo))
+            if found:
+                check_objects(found, (made_by(_SCHEMA),) if version == FORMAT else index_schema.older())
+            release(connection, _MOST_VALUE)
+            if version < FORMAT:
+                connection = _migrated(connection if make else _copied(connection, undo), version)
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
-            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "synchronous = EXTRA"):
-                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("PRAGMA synchronous = EXTRA")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
-        except sqlite_file.HostileJournalError as error:
+        except HostileFileError as error:
             raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_LOOK_AT_IT) from None
         undo.pop_all()
         return connection
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _objects(connection: Connection) -> Schema:
+    """Give the schema; empty if nothing was written yet. Raises `IndexUnusable` for what is not an index of ours."""
+    try:
+        return connection.objects()
+    except (HostileFileError, sqlite3.DataError):
+        _version(connection)  # what belongs to another program is not moved away, whatever it looks like
+        raise
+
+
+def _version(connection: Connection) -> int:
     """Give the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    application, version = connection.marks()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
-    if version < _OF_INODES_ALONE:
+    if version < OLDEST:
         raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
     if version > FORMAT:
         raise IndexUnusable(
             f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
             hint="Use the newer Truecopy, or move the index away to have it rebuilt from the files.",
         )
-    return int(version)
+    return version
 
 
-def _copied(connection: sqlite3.Connection, undo: contextlib.ExitStack) -> sqlite3.Connection:
+def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
     """Give a copy that lies nowhere of an index that must not be changed."""
-    copy = sqlite3.connect("", isolation_level=None)
+    copy = sqlite_file.nowhere("")
     undo.callback(copy.close)
+    copy.copied = connection.size()
     connection.backup(copy)
     connection.close()
     return copy
 
 
-def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Forget the records of names that had hard links, so that they are read again, and only they; all at once.
+def _migrated(connection: Connection, version: int) -> Connection:
+    """Bring an index of an older format to this one, all at once.
 
     Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
     """
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
-            names = {name for (name,) in connection.execute(_NAMES, place)}
-            row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()
-            kept = without(row[0], names) if row and isinstance(row[0], str) else ""
-            connection.execute("UPDATE records SET rows = ? WHERE path = ? AND part = ?", (kept, *place))
-        connection.execute("UPDATE folder SET fingerprint = x'' WHERE path IN (SELECT path FROM hard_link)")
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
+        with counted(connection, connection.size()):
+            index_schema.migrate(connection, version)
     except sqlite3.OperationalError as error:
-        refusal = IndexTorn if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else IndexUnusable
+        torn = error.sqlite_errorcode in {sqlite3.SQLITE_ERROR, *DAMAGED}
+        refusal = IndexTorn if torn else IndexUnusable
         raise refusal(f"{FILE_NAME} cannot be brought to format {FORMAT}: {error}", hint=_LOOK_AT_IT) from None
     return connection
-
-
-def _add_sizes(connection: sqlite3.Connection) -> None:
-    """Add the column that earlier files of this format lack; a folder has its value from its next visit on."""
-    if not connection.execute("SELECT 1 FROM pragma_table_info('folder') WHERE name = 'bytes'").fetchone():
-        connection.execute("ALTER TABLE folder ADD COLUMN bytes INTEGER NOT NULL DEFAULT -1")
-
-
-def _check_versions(home: int) -> None:
-    """See that the header lets the file be written: else SQLite opens it, and refuses each commit of every cycle."""
-    descriptor = open_name(FILE_NAME.encode("ascii"), home)
-    try:
-        header = os.pread(descriptor, 100, 0)
-    finally:
-        os.close(descriptor)
-    if header[_VERSIONS] not in {b"\1\1", b""}:
-        raise IndexTorn(f"{FILE_NAME} says that it must not be written to", hint=_LOOK_AT_IT)
 
 
 def _unusable(error: Exception) -> IndexUnusable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # SQLite quotes a damaged schema in its complaint, which then is no text.
-    torn = isinstance(error, UnicodeDecodeError) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    # Rows that no statement of ours could have stored are met when older formats are brought to this one.
+    torn = isinstance(error, UnicodeDecodeError | sqlite3.IntegrityError) or code in DAMAGED
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)

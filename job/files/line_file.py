@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from job.core.config.pairing import relation
 from job.files.mounts import resolved
+from job.files.rotation import alone
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
 
 # NONBLOCK so that opening a planted FIFO ends at once instead of waiting for a reader.
@@ -71,7 +71,7 @@ class LineFile:
 
     The folder it is in is made if only that is missing, and if it lies apart from every folder in `roots`, neither in
     nor above it: a source or mirror whose disk is not mounted must not exist because of a log. Links on the way are
-    followed as in `trusted_path`; the file itself is never a link.
+    followed as in `trusted_path`; the file itself is never a link, and always ours: see `mistrust`.
     """
 
     def __init__(self, path: str, *, roots: Sequence[str] = (), rotation: Rotation = NO_ROTATION) -> None:
@@ -111,7 +111,7 @@ class LineFile:
         except OSError:
             return True
         self._size = there.st_size
-        return (there.st_dev, there.st_ino) != self._identity
+        return (there.st_dev, there.st_ino) != self._identity or there.st_nlink != 1
 
     def _open(self) -> None:
         folder, name = self._folder()
@@ -165,27 +165,18 @@ class LineFile:
         folder, name = self._folder()
         try:
             # Two instances may write one log; two shifts at the same time would drop files.
-            _lock(self._descriptor)
-            ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (ours.st_dev, ours.st_ino) == self._identity:
-                _shift(name, folder, self._rotation.kept)
+            with alone(name, folder):
+                ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if (ours.st_dev, ours.st_ino) == self._identity:
+                    _shift(name, folder, self._rotation.kept)
         except (BlockingIOError, FileNotFoundError):
             return  # the other one rotates it now
         finally:
             os.close(folder)
 
 
-def _lock(file: int) -> None:
-    """Lock an open file, where there are locks. Raises `BlockingIOError` if another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
-            raise
-
-
 def why_no_log(path: str) -> str:
-    """Say why no log can be written to this path, as a link or a device; empty if it can, or as far as can be told.
+    """Say why no log is written to this path, as a link or another user's file; empty if it is, as far as can be told.
 
     Nothing is opened or made, so that missing folders and missing rights show up with the first line only.
     """
@@ -201,18 +192,62 @@ def why_no_log(path: str) -> str:
     except OSError:
         return ""
     try:
-        kind = _kind(name, folder)
+        return _why_not("it", name, folder)
     finally:
         os.close(folder)
-    return _not_regular("it", kind) if kind else ""
 
 
-def _kind(name: bytes, folder: int) -> str:
+def is_one_file(path: str, other: str) -> bool:
+    """Tell whether two paths mean one file, which need not be there, however they are written."""
+    if path == other:
+        return True
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        one, two = (_place(each) for each in (path, other))
+    except OSError:
+        return False
+    return one == two
+
+
+def _place(path: str) -> tuple[int, int, bytes]:
+    folder, name = open_trusted_parent(path)
+    try:
+        found = os.fstat(folder)
+    finally:
+        os.close(folder)
+    return found.st_dev, found.st_ino, name
+
+
+def _why_not(shown: str, name: bytes, folder: int) -> str:
+    """Say why what has a name in an open folder is no file for a log; empty if it is one, or there is nothing."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return ""
-    return _KINDS.get(stat.S_IFMT(mode), "")
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "")
+    return _not_regular(shown, kind) if kind else mistrust(shown, found, os.fstat(folder))
+
+
+def mistrust(shown: str, file: os.stat_result, folder: os.stat_result) -> str:
+    """Say why a regular file in a folder is not written to, which others than its owner may read then; empty if it is.
+
+    It must be ours or root's and have one name. Where another user may exchange names in the folder, a file of ours may
+    be any that they could move there: so nobody else may have rights for it.
+    """
+    user = os.geteuid()
+    if file.st_uid not in {user, 0}:
+        ours = f"of root and of user {user}" if user else "of root"
+        return f"{shown} belongs to user {file.st_uid}, and a log is written to files {ours} only; move that file away"
+    if file.st_nlink > 1:
+        return f"{shown} has {file.st_nlink} names (hard links), and may be another file; remove this name"
+    open_to_all = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+    if file.st_mode & 0o077 and (open_to_all or folder.st_uid not in {user, 0}):
+        who = "everybody" if open_to_all else f"user {folder.st_uid}"
+        mode = stat.S_IMODE(file.st_mode)
+        return (
+            f"{shown} has mode {mode:04o}, and {who} may exchange the files in its folder; "
+            f"chmod 600 the file, or make the folder's owner root and its mode 0755"
+        )
+    return ""
 
 
 def _open_regular(name: bytes, folder: int, path: str) -> tuple[int, os.stat_result]:
@@ -220,15 +255,19 @@ def _open_regular(name: bytes, folder: int, path: str) -> tuple[int, os.stat_res
     try:
         descriptor = os.open(name, _OPEN_FLAGS, 0o600, dir_fd=folder)
     except OSError as error:
-        if kind := _kind(name, folder):
-            raise OSError(error.errno, _not_regular(path, kind)) from error
+        if why := _why_not(path, name, folder):
+            raise OSError(error.errno, why) from error
         error.filename = path
         raise
     opened = os.fstat(descriptor)
-    if stat.S_ISREG(opened.st_mode):
+    if not stat.S_ISREG(opened.st_mode):
+        why = _not_regular(path, _KINDS.get(stat.S_IFMT(opened.st_mode), "no file"))
+    else:
+        why = mistrust(path, opened, os.fstat(folder))
+    if not why:
         return descriptor, opened
     os.close(descriptor)
-    raise OSError(errno.EINVAL, _not_regular(path, _KINDS.get(stat.S_IFMT(opened.st_mode), "no file")))
+    raise OSError(errno.EPERM, why)
 
 
 def _not_regular(path: str, kind: str) -> str:

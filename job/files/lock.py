@@ -1,62 +1,129 @@
-"""One instance at a time on a mirror, by a kernel lock: a dead process never leaves one behind."""
+"""One instance at a time on a mirror, by a kernel lock: a dead process never leaves one behind.
+
+The lock is on the file `lock` in a folder of ours: in the `.truecopy` of the mirror, where instances with different
+state folders meet, and in the state folder. Only we can open it: whoever can open a file, for reading too, can lock it.
+"""
 
 import contextlib
 import errno
 import fcntl
 import json
 import os
+import stat
 
 from job.errors import Busy
 from job.files import owner
 from job.files.atomic import write_all
-from job.files.private import open_file
+from job.files.private import described, open_file
 
+NAME = b"lock"
+_OTHERS = 0o077
 _TAKEN = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO}
+_TRIES = 5
+_WAIT = "Wait for it to end, or stop it; a lock never outlives its process."
+_WAS_OPEN = f"{_WAIT} Others could open the file until now: if no instance is at work, remove it."
 
 
-def hold(mirror: int, state: int, name: str, started: float) -> int:
-    """Lock a mirror, or raise `Busy` naming who holds it. The lock lasts until the given-back descriptor is closed.
+def hold(folder: int, name: str, started: float) -> int:
+    """Take the lock in an open folder of ours, or raise `Busy` naming who holds it; `name` is the pair's.
 
-    Two locks are taken: one on the mirror's root itself, which also meets an instance that keeps its state elsewhere
-    (where the file system can lock a folder), and one on the file `lock` in the state folder.
+    The lock lasts until the given-back descriptor is closed. Raises `OSError`, in words for what is no lock of ours.
     """
-    descriptor = open_file(b"lock", state, os.O_RDWR | os.O_CREAT)
+    for _ in range(_TRIES):
+        descriptor, writable, was_open = _open(folder)
+        try:
+            _lock(descriptor, name, _WAS_OPEN if was_open else _WAIT)
+            if is_held(descriptor, folder):
+                if writable:
+                    _note(descriptor, started)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was removed or replaced after it was opened
+    raise Busy(f"others come and go at the mirror of {name}", hint="Try again.")
+
+
+def is_held(descriptor: int, folder: int, name: bytes = NAME) -> bool:
+    """Tell whether a lock that was taken is still the file with that name in the open folder; raises nothing."""
     try:
-        _lock(descriptor, descriptor, name)
-        with contextlib.suppress(_Unlockable):
-            _lock(mirror, descriptor, name)
-        with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, json.dumps(owner.owner(started)).encode("ascii"))
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        return error.errno not in {errno.ENOENT, errno.ENOTDIR}
+    return os.path.samestat(there, os.fstat(descriptor))
+
+
+def _open(folder: int) -> tuple[int, bool, bool]:
+    """Open the file of the lock, for us alone; tell whether it can be written to, and whether others could open it."""
+    try:
+        descriptor, writable = _opened(folder)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise OSError(error.errno, f"{described(NAME, folder)} has the name of the lock; remove it") from None
+    try:
+        return descriptor, writable, _check(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
 
 
-class _Unlockable(Exception):  # never shown
-    """The file system cannot lock such a thing."""
-
-
-def _lock(target: int, record: int, name: str) -> None:
+def _opened(folder: int) -> tuple[int, bool]:
     try:
-        fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return open_file(NAME, folder, os.O_RDWR | os.O_CREAT), True
     except OSError as error:
-        if error.errno in _TAKEN:
-            # Who holds the mirror with its state elsewhere has written no note here; ours would name the one before.
-            holder = _holder(record) if target == record else ""
-            raise Busy(
-                f"another instance works on the mirror of {name}{holder}",
-                hint="Wait for it to end, or stop it; a lock never outlives its process.",
-            ) from None
-        if error.errno in _CANNOT and target != record:
-            raise _Unlockable from None
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        # On a file system that turned read-only, and for an immutable file: it can be locked all the same.
+        with contextlib.suppress(OSError):
+            return open_file(NAME, folder, os.O_RDONLY), False
         raise
 
 
-def _holder(record: int) -> str:
+def _check(descriptor: int) -> bool:
+    """Raise `OSError` for a file that others may have put there; take the right to open it from everybody else.
+
+    Tells whether they had that right.
+    """
+    seen = os.fstat(descriptor)
+    if seen.st_uid not in {os.geteuid(), 0}:
+        raise PermissionError(errno.EPERM, f"the lock belongs to user {seen.st_uid}; remove it")
+    if seen.st_nlink > 1:
+        raise OSError(errno.EMLINK, f"the lock is a file with {seen.st_nlink} names; remove it")
+    if seen.st_mode & _OTHERS:
+        with contextlib.suppress(
+            OSError
+        ):  # where there are no modes, it has the one that the mount gives to everything
+            os.fchmod(descriptor, stat.S_IMODE(seen.st_mode) & ~_OTHERS)
+    return bool(seen.st_mode & _OTHERS)
+
+
+def _lock(descriptor: int, name: str, hint: str) -> None:
     try:
-        return owner.described(os.pread(record, owner.MOST_BYTES, 0))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise Busy(
+                f"another instance works on the mirror of {name}{_holder(descriptor)}",
+                hint=hint,
+            ) from None
+        if error.errno in _CANNOT:
+            told = f"its file system cannot lock a file ({error.strerror}), so nothing keeps two instances apart"
+            raise OSError(error.errno, told) from None
+        raise
+
+
+def _note(descriptor: int, started: float) -> None:
+    with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, json.dumps(owner.owner(started)).encode("ascii"))
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        return owner.described(os.pread(descriptor, owner.MOST_BYTES, 0))
     except OSError:
         return ""

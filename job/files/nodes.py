@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from job.core.entry import Entry, kind_of
 from job.core.record import Copied
+from job.files.attributes import for_new
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
 from job.files.steady import at_listed
@@ -20,7 +21,7 @@ def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keep
     """
     with at_listed(listed, source) as (place, seen):
         target = os.readlink(b"", dir_fd=place)
-        attributes = dict(keeper.of_source(place))
+        attributes = for_new(keeper.of_source(place))
     os.symlink(target, single(temp), dir_fd=mirror)
     return _dressed(listed, seen, attributes, temp, mirror, keeper)
 
@@ -28,7 +29,7 @@ def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keep
 def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keeper) -> Copied:
     """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
     with at_listed(listed, source) as (place, seen):
-        attributes = dict(keeper.of_source(place))
+        attributes = for_new(keeper.of_source(place))
     try:
         os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
     except FileExistsError:

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import pwd
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +19,7 @@ from job.core.config.effective import Config
 from job.files.atomic import replace_file
 from job.files.mounts import is_below, resolved
 from job.files.private import open_file, open_ours
+from job.files.private_folder import state_home
 from job.files.trail import single
 from job.files.trusted_path import open_trusted_place
 
@@ -62,7 +62,7 @@ class PairRecords:
         mirrors = [pair.dest for pair in config.effective_pairs]
         if config.state_dir is not None:
             return cls(os.path.join(config.state_dir, _IN_STATE_DIR), "", sources, mirrors, beside_state=True)
-        home, why = _state_home(environ)
+        home, why = state_home(environ)
         return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
 
     def moved_to(self, other: "PairRecords") -> "PairRecords":
@@ -210,22 +210,3 @@ def _read(folder: int) -> Known | None:
         return Known("", "")
     finally:
         os.close(descriptor)
-
-
-def _state_home(environ: Mapping[str, str]) -> tuple[str | None, str]:
-    """Give the folder for state of the user's programs (XDG base directories), or why there is none."""
-    given = environ.get("XDG_STATE_HOME", "")
-    if given.startswith("/"):
-        return given, ""
-    home = environ.get("HOME", "") or _home_by_number()
-    if not home.startswith("/") or not os.path.isdir(home):
-        return None, f"the home folder {home} does not exist" if home else "no home folder is known"
-    return os.path.join(home, ".local", "state"), ""
-
-
-def _home_by_number() -> str:
-    # Services of systemd have no HOME.
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
-        return ""

@@ -1,7 +1,7 @@
 """Probe: find out what a mirror's file system can hold, by trying it in a folder of our own, and remember it.
 
 Nothing is asked that would take room: a hole that is filled with zeros at once is a megabyte long. What was found is
-believed as long as the file system, its mount options and the user are the same.
+believed as long as the file system, its mount options, the user and the user's capabilities are the same.
 """
 
 import errno
@@ -19,11 +19,12 @@ from job.files import mounts
 from job.files.atomic import create, replace_file, write_all
 from job.files.crowd import names_in
 from job.files.durable import fsync_folder, syncfs_means_something
+from job.files.rights import rights_of_metadata
 from job.files.trail import at_place, open_folder, open_name
 
 FILE_NAME = b"mirror.json"
 """In the state folder: what was found."""
-_FORMAT = 3
+_FORMAT = 4
 _FOLDER = TEMP_PREFIX + b"probe"
 _SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
 """Characters that some file system or other refuses."""
@@ -55,14 +56,16 @@ _FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
 """What nobody says of a symlink that exists, but of a target that does not."""
 
 
-def known(folder: int, state: int, point: bytes = b"") -> Capabilities | None:
+def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
     """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
 
-    `point` is the path of its mount point below the mirror's root.
+    `point` is the path of its mount point below the mirror's root. Not `to_write`, what holds for who writes is wanted:
+    the service may have other capabilities than the user who asks.
     """
     try:
-        stored = _stored(state)[os.fsdecode(point)]
-        return capabilities_of(stored["capabilities"]) if stored["key"] == _key(folder) else None
+        stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
+        compared = len(key) if to_write else -1
+        return capabilities_of(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -126,7 +129,8 @@ def _key(mirror: int) -> list[object]:
     system = os.fstatvfs(mirror).f_fsid
     # An identity of its own is not everybody's; then the device has to do.
     where = system or os.fstat(mirror).st_dev
-    return [_FORMAT, where, mount.type if mount else "", mount.options if mount else "", os.geteuid()]
+    kind, options = (mount.type, mount.options) if mount else ("", "")
+    return [_FORMAT, where, kind, options, os.geteuid(), rights_of_metadata()]  # the capabilities are last: `known`
 
 
 @contextmanager

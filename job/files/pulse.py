@@ -1,7 +1,8 @@
-"""The heartbeat file seen from outside: where it lies and whether it speaks of a living service.
+"""The signs of life of a service, seen from outside: where they are, and whether they speak of a living service.
 
-It lies in the private folder, so that it is found although the config is broken at the moment. Health means "the loop
-is alive and not overdue", never "the last backup succeeded": a restart does not mend a full disk.
+They are in memory, among what the service has open, and, for those who may not look there, in a private folder. So they
+are found although the config is broken at the moment, and whatever the folders are like. Health means "the loop is
+alive and not overdue", never "the last backup succeeded": a restart does not mend a full disk.
 
 Every health check of a container imports this file, so it imports nothing heavy: no config, no events.
 """
@@ -9,11 +10,12 @@ Every health check of a container imports this file, so it imports nothing heavy
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from job.core.outcome import reason_text
-from job.files.private import private_path, read_private
+from job.files.memory_file import MemoryFile, find
+from job.files.private_folder import Place, places, read
 
 SILENT_SECONDS = 120.0
 """A waiting loop gives a sign of life every few seconds; two minutes without one mean that it hangs."""
@@ -25,10 +27,30 @@ OVERDUE_SECONDS = 300.0
 _MOST_BYTES = 65536
 
 
-def heartbeat_path(config_path: str, environ: Mapping[str, str]) -> str:
-    """Name the heartbeat file of the service that runs with this config: the same for the service and its checker."""
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()
-    return private_path(f"{digest[:12]}.json", environ)
+class Pulse:
+    """Where the signs of life of the service that runs with one config are: the same for it and for its checkers."""
+
+    def __init__(self, config_path: str, environ: Mapping[str, str]) -> None:
+        self.config_path = os.path.abspath(config_path)
+        digest = hashlib.sha256(os.fsencode(self.config_path)).hexdigest()[:12]
+        self.name = f"truecopy-pulse-{digest}"
+        """Of the file in memory."""
+        self.file = f"{digest}.json"
+        """In a private folder."""
+        self.places: list[Place] = places(environ)
+        """Where that may be."""
+        self.memory = MemoryFile(self.name)
+        """What the service itself writes to."""
+
+
+class _Beat(NamedTuple):
+    """One sign of life."""
+
+    at: float
+    due: float | None
+    in_cycle: bool
+    boot_id: str
+    stalled: float
 
 
 def boot_id() -> str:
@@ -40,27 +62,32 @@ def boot_id() -> str:
         return ""
 
 
-def check(path: str, now: float) -> tuple[bool, str]:
-    """Judge the service behind the heartbeat file: healthy or not, and one sentence why. `now` is the wall clock's."""
-    try:
-        beat = _read(path)
-        # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
-        silent = abs(now - float(beat["beat_timestamp_seconds"]))
-        due = float(beat["next_due_timestamp_seconds"] or now)
-        in_cycle = beat["cycle_started_timestamp_seconds"] is not None
-        booted = str(beat["boot_id"])
-        stalled = float(beat["stalled_timestamp_seconds"] or 0)
-    except FileNotFoundError:
-        return False, f"not running: there is no heartbeat at {path}"
-    except OSError as error:
-        return False, f"unknown: the heartbeat cannot be read: {reason_text(error)}"
-    except (ValueError, KeyError, TypeError):
-        return False, f"unknown: {path} is not a heartbeat"
-    if booted != boot_id():
+def check(pulse: Pulse, now: float) -> tuple[bool, str]:
+    """Judge a service: healthy or not, and one sentence why. `now` is the wall clock's."""
+    own = pulse.memory.read(_MOST_BYTES)
+    if own is not None:  # asked in the service itself, perhaps by anybody over the HTTP port
+        return _verdict(_beats([own]), now, "")
+    trouble, written = _in_folders(pulse)
+    verdict = _verdict(_beats(written), now, trouble)
+    if not verdict[0] and (found := [*_beats(written), *_beats(find(pulse.name, _MOST_BYTES))]):
+        verdict = _verdict(found, now, trouble)
+    if verdict[1]:
+        return verdict
+    return False, f"not running: no service with the configuration {pulse.config_path} gives a sign of life"
+
+
+def _verdict(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, str]:
+    """Judge by the latest sign of life; without any, give the trouble that there was."""
+    if not beats:
+        return False, trouble
+    latest = max(beats, key=lambda beat: beat.at)
+    if latest.boot_id != boot_id():
         return False, "not running: the last sign of life is from before the machine started"
-    if stalled:
-        return False, f"hanging: nothing has moved in the cycle for {abs(now - stalled):.0f} seconds"
-    return _judged(silent, now - due, in_cycle=in_cycle)
+    if latest.stalled:
+        return False, f"hanging: nothing has moved in the cycle for {abs(now - latest.stalled):.0f} seconds"
+    # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
+    late = now - latest.due if latest.due else 0.0
+    return _judged(abs(now - latest.at), late, in_cycle=latest.in_cycle)
 
 
 def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
@@ -73,16 +100,47 @@ def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
     return True, f"healthy: the next cycle is due in {max(0.0, -late):.0f} seconds"
 
 
-def next_due(path: str) -> float | None:
-    """Tell when the service behind the heartbeat file starts its next cycle; None if that is not known."""
-    try:
-        return float(_read(path)["next_due_timestamp_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def next_due(pulse: Pulse) -> float | None:
+    """Tell when a service starts its next cycle; None if that is not known."""
+    beats = _beats([*_in_folders(pulse)[1], *find(pulse.name, _MOST_BYTES)])
+    return max(beats, key=lambda beat: beat.at).due if beats else None
 
 
-def _read(path: str) -> dict[str, Any]:
-    content = json.loads(read_private(path, most_bytes=_MOST_BYTES))
-    if not isinstance(content, dict):
-        raise TypeError("not a table")
-    return content
+def _in_folders(pulse: Pulse) -> tuple[str, list[bytes]]:
+    """Read what is in private folders; also say what cannot be read there, or is no sign of life."""
+    trouble, found = "", []
+    for place in pulse.places:
+        try:
+            content = read(place, pulse.file, most_bytes=_MOST_BYTES, mend=True)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            trouble = f"unknown: the heartbeat cannot be read: {reason_text(error)}"
+        except ValueError:
+            trouble = f"unknown: {place.path}/{pulse.file} is not a heartbeat"
+        else:
+            found.append(content)
+            if not _beats([content]):
+                trouble = f"unknown: {place.path}/{pulse.file} is not a heartbeat"
+    return trouble, found
+
+
+def _beats(contents: Iterable[bytes]) -> list[_Beat]:
+    """Read signs of life; what is none is left out."""
+    found = []
+    for content in contents:
+        try:
+            beat: dict[str, Any] = json.loads(content)
+            due, stalled = beat["next_due_timestamp_seconds"], beat["stalled_timestamp_seconds"]
+            found.append(
+                _Beat(
+                    at=float(beat["beat_timestamp_seconds"]),
+                    due=None if due is None else float(due),
+                    in_cycle=beat["cycle_started_timestamp_seconds"] is not None,
+                    boot_id=str(beat["boot_id"]),
+                    stalled=float(stalled or 0),
+                )
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return found

@@ -9,6 +9,25 @@ _NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_
 """The capability by which each kind of metadata may be set on whatever belongs to somebody else, and its number."""
 
 
+_OF_METADATA = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "DAC_READ_SEARCH": 2,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "SYS_ADMIN": 21,
+    "MKNOD": 27,
+    "SETFCAP": 31,
+}
+"""Capabilities that make a difference to what can be read of a source or kept in a mirror, and their numbers."""
+
+
+def rights_of_metadata() -> list[str]:
+    """Name the capabilities of this process that make a difference to what a mirror is like."""
+    has = _now()
+    return [name for name, number in _OF_METADATA.items() if has >> number & 1]
+
+
 def why_not(what: str, error: OSError) -> str:
     """Say why metadata of a kind was refused: the right that is missing, or the words of the file system."""
     if error.errno not in {errno.EPERM, errno.EACCES}:
@@ -20,8 +39,12 @@ def why_not(what: str, error: OSError) -> str:
 
 
 def _has(capability: int) -> bool:
+    return bool(_now() >> capability & 1)
+
+
+def _now() -> int:
     effective = _effective()
-    return bool((_AT_START if effective is None else effective) >> capability & 1)
+    return _AT_START if effective is None else effective
 
 
 def _effective() -> int | None:

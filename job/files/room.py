@@ -31,6 +31,15 @@ def free_bytes(descriptor: int) -> int | None:
     return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
+def insist_on_room(descriptor: int, size: int) -> None:
+    """Raise `OSError` (ENOSPC) if a file system has less than `size` free, before much is written to it in vain."""
+    found = os.fstatvfs(descriptor)
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    if 0 < free <= total and free < size:
+        why = f"the mirror's file system has no holes, so that it needs {size:,} bytes, and {free:,} are free"
+        raise OSError(errno.ENOSPC, why)
+
+
 class Room:
     """Watches the reserve for one writer.
 

@@ -1,25 +1,22 @@
-"""Write a content with holes where it is nothing but zeros, without asking a file system where its holes are.
+"""Write a content with holes where it is nothing but zeros, for files that take less room than their size says.
 
-File systems have told of holes where there was data not yet on the disk. So everything is read and hashed, and zeros
-are left out in writing only, for files that take less room than their size says. What a hole was is never lost by it:
-zeros read from it are the same zeros.
+Holes of a source that its file system tells of are passed over (`holes.py`), zeros that are read are left out.
 """
 
 import os
 import stat
 
 from job.files.atomic import write_all
+from job.files.holes import room_of
 
 _BLOCK = 4096
 _PIECE = 16 * _BLOCK
 _ZEROS = bytes(_PIECE)
-_UNIT = 512
-"""Of st_blocks, whatever the file system's own blocks are."""
 
 
 def is_sparse(found: os.stat_result) -> bool:
     """Tell whether a file takes less room than its size says."""
-    return stat.S_ISREG(found.st_mode) and found.st_blocks * _UNIT < found.st_size
+    return stat.S_ISREG(found.st_mode) and room_of(found) < found.st_size
 
 
 class Holes:
@@ -27,6 +24,10 @@ class Holes:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def skip(self, count: int) -> None:
+        """Leave a hole. Raises `OSError`."""
+        os.lseek(self._descriptor, count, os.SEEK_CUR)
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Write what comes next. Raises `OSError`."""

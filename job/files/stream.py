@@ -5,13 +5,14 @@ bounded by the ring of buffers, for which the reader waits.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Protocol
 
 from job.files.cache import MANNERLY_BYTES, Guest
+from job.files.digests import Blocks, Filled, Hash
+from job.files.holes import Piece
 
 BUFFER_BYTES = 1 << 20
 OVERLAP_BYTES = 4 << 20
@@ -19,18 +20,10 @@ OVERLAP_BYTES = 4 << 20
 _BUFFERS = 6
 
 
-class Hash(Protocol):
-    """What hashlib and blake3 have in common."""
-
-    def update(self, data: memoryview, /) -> object:
-        """Take in more content."""
-
-    def hexdigest(self) -> str:
-        """Give the digest."""
-
-
 Take = Callable[[memoryview | bytes], object]
 """Is given every chunk in order, for as long as it runs; may raise to break the reading off."""
+Skip = Callable[[int], object]
+"""Is given the lengths of holes, or of parts of them, in order with the chunks; may raise, too."""
 
 
 class Stream:
@@ -66,6 +59,33 @@ class Stream:
         hashing.check()
         return done
 
+    def read_pieces(
+        self, descriptor: int, pieces: Iterable[Piece], size: int, digest: Filled | Blocks, take: Take, skip: Skip
+    ) -> tuple[int, int]:
+        """Read the data of an open file of `size`, and pass over its holes; gives all bytes, and those in holes.
+
+        Raises as `read` does.
+        """
+        hashing = self._hashing(digest, size)
+        done = holes = 0
+        try:
+            for piece in pieces:
+                done = piece.start
+                while piece.hole and done < piece.end:
+                    count = min(digest.step, piece.end - done)
+                    hashing.pass_over(hashing.free(), count, digest.skip)
+                    skip(count)
+                    done += count
+                    holes += count
+                if not piece.hole:
+                    done = _through(descriptor, piece, hashing, take)
+                if done < piece.end:
+                    break
+        finally:
+            hashing.end()
+        hashing.check()
+        return done, holes
+
     def _hashing(self, digest: Hash, size: int) -> "_InLine | _Beside":
         wanted = _BUFFERS if size >= OVERLAP_BYTES else 1
         while len(self._ring) < wanted:
@@ -74,6 +94,27 @@ class Stream:
             with suppress(RuntimeError):  # no thread to be had: a container may be short of them
                 return _Beside(digest, self._ring)
         return _InLine(digest, self._ring[0])
+
+
+def _through(descriptor: int, piece: Piece, hashing: "_InLine | _Beside", take: Take) -> int:
+    """Read one range of data; gives where it ended, which is before its end if the file does."""
+    guest = Guest(descriptor, piece.end, piece.start) if piece.end - piece.start >= MANNERLY_BYTES else None
+    done = piece.start
+    try:
+        while done < piece.end:
+            if guest is not None:
+                guest.arrive(done)
+            buffer = hashing.free()
+            count = os.preadv(descriptor, [buffer[: piece.end - done]], done)
+            if not count:
+                break
+            hashing.feed(buffer, count)
+            take(buffer[:count])
+            done += count
+    finally:
+        if guest is not None:
+            guest.leave()
+    return done
 
 
 class _InLine:
@@ -89,6 +130,10 @@ class _InLine:
     def feed(self, buffer: memoryview, count: int) -> None:
         self._digest.update(buffer[:count])
 
+    def pass_over(self, buffer: memoryview, count: int, skip: Skip) -> None:
+        del buffer
+        skip(count)
+
     def end(self) -> None:
         pass
 
@@ -102,7 +147,7 @@ class _Beside:
     def __init__(self, digest: Hash, ring: list[memoryview]) -> None:
         self._digest = digest
         self._free: SimpleQueue[memoryview] = SimpleQueue()
-        self._full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, int, Skip | None] | None] = SimpleQueue()
         self._faults: list[BaseException] = []
         for buffer in ring:
             self._free.put(buffer)
@@ -116,7 +161,11 @@ class _Beside:
 
     def feed(self, buffer: memoryview, count: int) -> None:
         """Have a buffer hashed. The caller may go on reading from it until it asks for a free one."""
-        self._full.put((buffer, count))
+        self._full.put((buffer, count, None))
+
+    def pass_over(self, buffer: memoryview, count: int, skip: Skip) -> None:
+        """Have a hole hashed by `skip`; the buffer, of which nothing is used, keeps holes from piling up."""
+        self._full.put((buffer, count, skip))
 
     def end(self) -> None:
         """Wait until everything fed was hashed."""
@@ -129,10 +178,14 @@ class _Beside:
 
     def _run(self) -> None:
         while (item := self._full.get()) is not None:
-            buffer, count = item
+            buffer, count, skip = item
             try:
-                if not self._faults:
+                if self._faults:
+                    pass
+                elif skip is None:
                     self._digest.update(buffer[:count])
+                else:
+                    skip(count)
             except BaseException as error:  # noqa: BLE001  # it is the caller's, whatever it is
                 self._faults.append(error)
             self._free.put(buffer)

@@ -69,11 +69,17 @@ def open_trusted_place(path: str) -> int:
     """
     if not path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return _Walk(path).end()
+    return Walk(path).end()
 
 
-class _Walk:
+class Walk:
+    """A way from component to component, each opened by a descriptor of the folder above it."""
+
+    to_file = False
+    """Whether the last component may be no folder."""
+
     def __init__(self, path: str) -> None:
+        """Nothing is opened yet but the root or the working directory."""
         self._names = _components(path)
         """Names that are still to be walked, the next one last."""
         self._links = 0
@@ -82,8 +88,9 @@ class _Walk:
         self._at = os.open("/" if path.startswith("/") else ".", _STEP)
 
     def end(self) -> int:
-        """Walk to the end and give the descriptor of what is there."""
+        """Walk to the end and give the descriptor of what is there. Raises as `open_trusted_place`."""
         try:
+            self.enter(self._at, self._shown or ".")
             while self._names:
                 self._step(self._names.pop())
         except BaseException:
@@ -101,6 +108,15 @@ class _Walk:
         if below is not None:
             os.close(self._at)
             self._at, self._shown = below, f"{shown}/"
+            self.enter(below, shown)
+
+    def enter(self, place: int, shown: str) -> None:
+        """Look at what was opened, which is shown as `shown`; nothing is asked of it here."""
+
+    def pass_link(self, link: os.stat_result, shown: str) -> None:
+        """Look at a link before it is followed, in the folder `_at`. Raises `UntrustedPath` where it is not."""
+        if why := _mistrust(link, os.fstat(self._at)):
+            raise UntrustedPath(shown, why)
 
     def _opened(self, name: str, shown: str) -> int | None:
         """Open the folder `name`; None where it was a link, whose own components are to be walked now."""
@@ -113,6 +129,8 @@ class _Walk:
             return thing  # made between the two calls
         try:
             if not stat.S_ISLNK(status.st_mode):
+                if self.to_file and not self._names:
+                    return os.dup(thing)
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown)
             self._follow(thing, status, shown)
         finally:
@@ -120,8 +138,7 @@ class _Walk:
         return None
 
     def _follow(self, link: int, status: os.stat_result, shown: str) -> None:
-        if why := _mistrust(status, os.fstat(self._at)):
-            raise UntrustedPath(shown, why)
+        self.pass_link(status, shown)
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)

@@ -1,17 +1,20 @@
 """The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from job.core.entry import Entry
 from job.errors import ChangedWhileReadError
 from job.files.cache import MANNERLY_BYTES, Guest
+from job.files.holes import Layout, Piece
 from job.files.listing import entry_of
 from job.files.metadata import Keeper
 from job.files.steady import open_file, unmoved
 from job.files.stream import BUFFER_BYTES
 
 _CLOSED = -1
+_ZEROS = bytes(BUFFER_BYTES)
 
 
 class Twin:
@@ -70,6 +73,31 @@ class Twin:
             self._done += len(chunk)
         except OSError:
             self._same = False
+
+    def skip(self, count: int, breathe: Callable[[int], object]) -> None:
+        """Compare what comes next with so many zeros; `breathe` is called all along."""
+        if not self._same:
+            return
+        start, end = self._done, self._done + count
+        try:
+            # The mirror was synced before its file got the name, so that its holes are believed.
+            pieces = Layout(self._descriptor, start, end).pieces()
+            self._same = all(piece.hole or self._is_zero(piece, breathe) for piece in pieces)
+            os.lseek(self._descriptor, end, os.SEEK_SET)
+            self._done = end
+        except OSError:
+            self._same = False
+        if self._guest is not None:
+            self._guest.leave()
+            self._guest = Guest(self._descriptor, self._before.st_size, end)
+
+    def _is_zero(self, piece: Piece, breathe: Callable[[int], object]) -> bool:
+        for start in range(piece.start, piece.end, BUFFER_BYTES):
+            breathe(0)
+            wanted = min(BUFFER_BYTES, piece.end - start)
+            if os.pread(self._descriptor, wanted, start) != _ZEROS[:wanted]:
+                return False
+        return True
 
     def _matches(self, chunk: memoryview) -> bool:
         if not self._buffer:

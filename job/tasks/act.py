@@ -12,7 +12,8 @@ from job.core.events import BatchCommitted, FileFailed
 from job.core.outcome import Failure
 from job.core.tally import Tally
 from job.errors import Stopped
-from job.tasks.bench import Assignment, Bench
+from job.tasks.adoption import Exchange
+from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.commit import Commit
 from job.tasks.deeds import MirrorLost
 from job.tasks.errand import Broken, Errand, Placed, Progress, Stopping
@@ -49,8 +50,10 @@ class Act:
         roots = bench.source_root, bench.mirror_root
         with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
             known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
-            hard_links = HardLinks(book, known, self._assignment.pair.policy, whereabouts)
-            self._go(found, Rounds(found, known, hard_links, roots), team)
+            volumes = volumes_of(bench, self._assignment.pair)
+            hard_links = HardLinks(book, known, lambda path: volumes.at(path).policy, whereabouts)
+            with closing(Exchange(bench, self._assignment, self._commit)) as exchange:
+                self._go(found, Rounds(found, known, hard_links, roots, exchange), team)
 
     def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:
         with closing(rounds):

@@ -13,10 +13,12 @@ from job.errors import JobError
 
 if TYPE_CHECKING:
     from job.files.lease import Lease
+    from job.tasks.claim import Claim
 
 _SOURCE_HINT = "Look at its mount; nothing in the mirror was removed, and the next cycle looks at everything again."
 _MIRROR_HINT = "Look at its mount; what was committed before stays valid, and the next cycle looks at everything again."
 
+_CLAIM_HINT = "Leave it there while an instance works; what was committed before stays valid."
 _LEASE_HINT = "Look whether another machine backs up to the same mirror; what was committed before stays valid."
 
 
@@ -24,7 +26,9 @@ class PlaceLost(JobError):
     """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
 
 
-def check_place(pair: Pair, source: int, mirror: int, lease: "Lease | None" = None) -> None:
+def check_place(
+    pair: Pair, source: int, mirror: int, lease: "Lease | None" = None, claim: "Claim | None" = None
+) -> None:
     """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `PlaceLost`."""
     for noun, path, opened, hint in (
         ("source", pair.source, source, _SOURCE_HINT),
@@ -37,5 +41,7 @@ def check_place(pair: Pair, source: int, mirror: int, lease: "Lease | None" = No
         if not os.path.samestat(there, os.fstat(opened)):
             message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
             raise PlaceLost(message, hint=hint)
+    if claim is not None and (why := claim.why_lost()):
+        raise PlaceLost(f"the lock on the mirror {pair.dest} is lost: {why}", hint=_CLAIM_HINT)
     if lease is not None and (why := lease.why_lost()):
         raise PlaceLost(f"the lease on the mirror {pair.dest} is lost: {why}", hint=_LEASE_HINT)

@@ -24,18 +24,20 @@ from job.core.events import (
     PairFinished,
     PairRefused,
     PairStarted,
+    StateFolderLost,
 )
 from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.core.tally import Tally
 from job.errors import Busy, JobError, Refused, Stopped
 from job.files.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.files.pair_records import PairRecords
-from job.tasks import gate, overlap
+from job.tasks import gate, overlap, presence
 from job.tasks.act import Act
 from job.tasks.bench import Assignment, Bench, NoWall, Wall
-from job.tasks.look import Care, care_for
+from job.tasks.look import Care, Looked, care_for
 from job.tasks.meter import Meter
 from job.tasks.mounts import settle_mounts
+from job.tasks.narrowing import close_unread
 from job.tasks.survey import survey
 from job.tasks.sweep import sweep
 from job.tasks.team import Team
@@ -180,6 +182,8 @@ def _tell_entered(roots: gate.Roots, work: Assignment) -> None:
     about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
     if roots.made:
         work.emit(MirrorMade(**about, mirror=work.pair.dest))
+    if roots.lost:
+        work.emit(StateFolderLost(**about, error=roots.lost))
     if roots.begun_anew:
         work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
     if roots.not_remembered:
@@ -193,8 +197,8 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
-        seen = gate.check_source(bench.source, known, work.pair, bench.mirror_root)
-        sweep(bench)
+        seen = presence.check_source(bench.source, known, work.pair, bench.mirror_root)
+        sweep(bench, roots.claim)
         care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
         work.emit(
             PairStarted(
@@ -205,20 +209,31 @@ def _mirror(work: Assignment, roots: gate.Roots, lay_out: LayOut) -> None:
                 audit=care is Care.AUDIT,
             )
         )
+        found = None if care is awake else _looked_asleep(bench, work, meter, care)
+        if found is None or found.changed:
+            care = awake
+            if roots.claim is not None:
+                roots.claim()  # before there are workers that write
         with _team(bench, work) as team:
-            found = survey(bench, work.pair, meter.looked, care, team, known)
-            if found.changed and care is not awake:
-                care, found = awake, survey(bench, work.pair, meter.looked, awake, team, known)
+            if found is None or found.changed:
+                found = survey(bench, work.pair, meter.looked, care, team, known)
             if not found.unlisted:
-                gate.check_still_there(seen, found.entries, found.folders, work.pair)
+                presence.check_still_there(seen, found.entries, found.folders, work.pair)
             _tell_settled(found.tally, work)
             _tell_unlisted(found.unlisted, work)
+            close_unread(bench, found.unlisted)
             settle_mounts(bench, found, work)
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
         bench.check_place()  # a look that found nothing to do found it there, too
         if care is Care.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
+
+
+def _looked_asleep(bench: Bench, work: Assignment, meter: Meter, care: Care) -> Looked:
+    """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
+    with _team(bench, work) as team:
+        return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
 
 
 def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:

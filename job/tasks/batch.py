@@ -9,16 +9,14 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 
-from job.core.entry import STATE_FOLDER, Kind, printable
+from job.core.entry import Kind, printable
 from job.core.events import FileCopied, FolderRetired
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.crowd import has_name
 from job.files.durable import fsync_folder
 from job.files.mounts import mount_of
-from job.files.retired import remove_empty, retire
 from job.files.trail import Trail
 from job.tasks.bench import Assignment, Bench, Sync, Volume
 from job.tasks.commit import voided
@@ -26,6 +24,7 @@ from job.tasks.errand import Onward, PartDone, Placed
 from job.tasks.finish import Settled, Work, finish, finish_part
 from job.tasks.staged import Staged
 from job.tasks.tidings import Tidings
+from job.tasks.versions import Versions
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
@@ -33,10 +32,6 @@ _LARGE_BYTES = 1 << 20
 """A synced file of such a size leaves the page cache again: others need the room."""
 MOST_ENTRIES = 8192
 """Of folders that are done with, and these themselves: so many are held at most, changed or not."""
-_MOUNT_IN_THE_WAY = "a file system is mounted in the mirror under this name, or below it; unmount it"
-_VERSIONS_ELSEWHERE = (
-    "the mirror has a folder here, on another file system than the versions in .truecopy; move that folder away"
-)
 LONGEST_NS = 5_000_000_000
 """A batch is given its names after so long, so that a stop throws little away."""
 
@@ -49,6 +44,7 @@ class Batch:
         self._bench = bench
         self._assignment = work
         self._trail = trail
+        self._versions = Versions(bench, work)
         self._deliver = deliver
         self._staged: list[Staged] = []
         self._closed: list[Work] = []
@@ -65,9 +61,8 @@ class Batch:
         """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
-        self._bytes = self._entries = 0
+        self._bytes = self._entries = self._errand = self._begun = 0
         self._since_ns = work.now_ns()
-        self._errand = self._begun = 0
         self._ended: list[int] = []
         self._folders: list[FolderDone] = []
 
@@ -148,6 +143,7 @@ class Batch:
         self._open = None
         self._closed.append(work)
         self._entries += 1 + len(work.listing.entries)
+        self._bytes += 16 * work.attribute_bytes  # which are held in memory: up to a megabyte a folder
 
     def close_folder(self, folder: FolderDone) -> None:
         """Take in a huge folder of which all parts are committed before, with the metadata it got."""
@@ -266,7 +262,7 @@ class Batch:
 
     def _count(self, staged: Staged) -> None:
         self.tidings.counts.copied += 1
-        self.tidings.counts.bytes_copied += staged.event.bytes
+        self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
         self.tidings.tell(staged.event)
 
     def _sync_or_void(self) -> None:
@@ -334,35 +330,12 @@ class Batch:
         try:
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError:
-            if not self._removed(name, folder):
+            if not self._versions.removed(name, folder):
                 self._retire(folder, path)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
 
-    @staticmethod
-    def _removed(name: bytes, folder: int) -> bool:
-        try:
-            return remove_empty(name, folder)
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise OSError(errno.EBUSY, _MOUNT_IN_THE_WAY) from None
-            raise
-
     def _retire(self, folder: int, path: bytes) -> None:
-        moment = datetime.fromtimestamp(self._assignment.now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
-        root = self._bench.mirror_root
-        is_new = not has_name(root, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
-        try:
-            place = retire(path, folder, root, moment.encode("ascii"))
-        except OSError as error:
-            if error.errno in {errno.EXDEV, errno.EBUSY}:
-                told = _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY
-                raise OSError(error.errno, told) from None
-            raise
-        if is_new:
-            # That moved the root's times, and the root may be finished already.
-            source = os.fstat(self._bench.source_root)
-            with suppress(OSError):
-                os.utime(root, ns=(source.st_atime_ns, source.st_mtime_ns))
+        place = self._versions.take(path, folder)
         self.retired.append(path)
         self.tidings.tell(
             FolderRetired(

@@ -55,6 +55,9 @@ class Watch(Protocol):
     def stamp(self, path: bytes) -> Stamp | None:
         """Give a mirror folder's stamp."""
 
+    def is_bare(self) -> bool:
+        """Tell whether nothing but our own is in the mirror."""
+
     def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
         """Give stamp and fingerprint of everything in a mirror folder that has its records in so many parts."""
 
@@ -115,7 +118,7 @@ class Copyist(Protocol):
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
         """Tell at little cost whether both sides hold the content a record says; False is no answer."""
 
-    def cold_checksum(self, temp: bytes, mirror: int) -> str:
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
         """Hash a synced temp as the disk has it."""
 
     def release(self, temp: bytes, mirror: int, size: int) -> None:
@@ -301,6 +304,10 @@ class Bench:
     """Other file systems in the mirror."""
     abilities: Abilities = _ABLE
     """What each of them can hold, for workers."""
+    home: FileId | None = None
+    """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
+    entered_ns: int = 0
+    """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
     recruit: Callable[[], Crew] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 
@@ -335,6 +342,8 @@ class Volume(NamedTuple):
     keeper: Keeper
     sync: Sync
     means: Means
+    policy: str
+    """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
     spelling: Spelling | None
     """None if it holds every name as it is."""
     notes_nothing: bool
@@ -353,6 +362,7 @@ def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
             keeper=of.keeper,
             sync=of.sync,
             means=means_of(pair, mirror),
+            policy=pair.policy + mirror.policy,
             spelling=None if mirror.exact else Spelling(mirror),
             notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
         )

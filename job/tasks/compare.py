@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from job.core.capabilities import Capabilities
@@ -18,13 +19,15 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, i
 from job.core.mounted import ByMount
 from job.core.outcome import failure_of, reason_text
 from job.core.plan import Means, not_held
+from job.core.posix_acl import ACCESS_ACL
 from job.core.record import Member
 from job.core.spelling import Spelling
 from job.errors import ChangedWhileReadError
-from job.files.attributes import PartlyRead, Target, place_of
+from job.files.attributes import PartlyRead, Target, place_of, read_attribute
 from job.files.crowd import has_name, names_in, rows_named
 from job.files.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.files.metadata import Keeper
+from job.files.mount_flags import NODEV, restrictions_of
 from job.files.trail import Trail, single
 from job.tasks.bench import Book, Copyist, Source
 from job.tasks.parts import Sorter, names_of, parts_for
@@ -116,6 +119,7 @@ class _Comparison:
             self._keys.clear()
             self._at = self._view.by.at(path)
             try:
+                self._restrict(path)
                 for listing in self._listings(path):
                     for each in listing.left_out:
                         yield Difference(each.path, Kind.FOLDER, "left_out", each.words)
@@ -128,6 +132,13 @@ class _Comparison:
                 continue
             waiting.extend(join(path, name) for name in reversed(below))
         yield from self._links()
+
+    def _restrict(self, path: bytes) -> None:
+        """See how the source's folder is mounted, if what the mirror is to have depends on that."""
+        if self._view.pair.policy:
+            restrictions = restrictions_of(self._sources.goto(path))
+            self._at.keeper.restrict(restrictions)
+            self._at = self._at._replace(means=self._at.means._replace(nodev=NODEV in restrictions))
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
         source, self._names = self._view.source, None
@@ -212,13 +223,24 @@ class _Comparison:
 
     def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
-        yield from self._metadata(path, entry.kind, ours, theirs)
+        acl = partial(self._acl, place_of(entry.name, at[0]))
+        yield from self._metadata(path, entry.kind, ours, theirs, acl)
         if self._at.able.keeps_attributes:
             yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
 
-    def _metadata(self, path: bytes, kind: Kind, ours: os.stat_result, theirs: os.stat_result) -> Iterator[Difference]:
+    def _metadata(
+        self,
+        path: bytes,
+        kind: Kind,
+        ours: os.stat_result,
+        theirs: os.stat_result,
+        acl: Callable[[], dict[bytes, bytes]],
+    ) -> Iterator[Difference]:
+        """Compare modes, owners and times; `acl` reads the source's ACL, which is needed where modes differ."""
         able, keeper = self._at.able, self._at.keeper
         wanted, found = keeper.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
+        if able.modes and kind is not Kind.SYMLINK and wanted != found:
+            wanted = keeper.mode_for(ours, theirs, acl(), acls=able.acls)
         if able.modes and kind is not Kind.SYMLINK and wanted != found:
             yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
         if kind is Kind.SYMLINK and not able.symlink_metadata:
@@ -235,15 +257,24 @@ class _Comparison:
         except OSError:
             return  # told already
         source = self._sources.goto(path)
-        yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror))
+        yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror), partial(self._acl, source))
         if self._at.able.keeps_attributes:
             yield from self._attributes(path, Kind.FOLDER, source, mirror)
+
+    @staticmethod
+    def _acl(source: Target) -> dict[bytes, bytes]:
+        with suppress(OSError):
+            return {ACCESS_ACL: read_attribute(source, ACCESS_ACL)}
+        return {}
 
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
         keeper = self._at.keeper
         ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
-        for unread in keeper.news():
-            yield Difference(path, kind, "unread", f"{unread.error}; more of them are not named")
+        for found in keeper.news():
+            if found.what.startswith("source_xattr"):
+                yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
+            elif found.what in {"nodev", "nosuid"}:
+                yield Difference(path, kind, "not_held", f"{found.error}; more of them are not named")
         if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
             yield Difference(path, kind, "attributes", "")
 

@@ -4,21 +4,22 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.events import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.plan import Action, Step
+from job.core.plan import NODEV_SOURCE, Action, Step, is_device
 from job.core.record import Copied, Record, is_racy
 from job.errors import ChangedWhileReadError
 from job.files.listing import entry_of
+from job.files.narrowing import narrow_file, needs_narrowing
 from job.tasks.anchor import PlaceLost
-from job.tasks.batch import Batch
+from job.tasks.batch import MOST_BYTES, Batch
 from job.tasks.bench import Assignment, Bench, Tacho
 from job.tasks.finish import Settled, Work
 from job.tasks.likeness import Likeness, mend
-from job.tasks.notes import attributes_of, unheld_of
+from job.tasks.notes import attributes_of, note, unheld_of
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
@@ -37,8 +38,10 @@ class Place:
     mirror: int
     names: int = 1
     """Names in the mirror that are meant to share what one of them stands for."""
+    seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
+    """The mirror folder, as it was found."""
     mode: int = 0
-    """st_mode of the mirror folder, as it was found."""
+    """Its st_mode now."""
 
 
 _OWNER_MAY_CHANGE = 0o300
@@ -87,20 +90,40 @@ class Deeds:
             if step.action is not Action.KEEP:
                 self.note_unheld(place, step.entry)
         except ChangedWhileReadError as error:
-            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error))
+            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
         except FileNotFoundError as error:
             if self._is_gone(place, step.entry):
                 self._skip(place, step, Skip.VANISHED)
             else:
-                self._fail(place, step, failure_of(error), reason_text(error))
+                self._fail(place, step, failure_of(error), reason_text(error), mirror)
         except OSError as error:
             reason = failure_of(error)
-            self._fail(place, step, reason, reason_text(error))
+            self._fail(place, step, reason, reason_text(error), mirror)
             if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._assignment.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
+
+    def _closed(self, place: Place, entry: Entry, mirror: Entry) -> Entry:
+        """Let an old copy grant no more than the source does, before its content is read or replaced, or if it is not.
+
+        Gives the copy as it is now.
+        """
+        if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not place.work.volume.mirror.modes:
+            return mirror
+        with suppress(OSError):  # what becomes of the content is told
+            seen = narrow_file(entry, place.source, mirror, place.mirror, place.names)
+            if seen is not None:
+                self._batch.dirty = True
+                return entry_of(mirror.name, seen)
+        return mirror
+
+    def _narrowed(self, place: Place, entry: Entry, mirror: Entry | None) -> Entry | None:
+        """Close an old copy, if there is one and the listings say that it grants more than the source."""
+        if mirror is None or not needs_narrowing(mirror, entry):
+            return mirror
+        return self._closed(place, entry, mirror)
 
     def note_unheld(self, place: Place, entry: Entry) -> None:
         """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
@@ -108,16 +131,17 @@ class Deeds:
         if volume.notes_nothing:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            place.work.unheld[entry.name] = attributes_of(entry, place.source, self._bench.keeper)
+            note(place.work, entry.name, attributes_of(entry, place.source, self._bench.keeper))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
-                place.work.unheld[entry.name] = unheld_of(entry, place.source, self._bench.keeper)
+                note(place.work, entry.name, unheld_of(entry, place.source, self._bench.keeper))
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
             case Action.KEEP:
                 self._keep(place, step)
             case Action.COPY:
+                self._narrowed(place, step.entry, mirror)
                 self._copy(place, step, fresh=mirror is None)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
                 self._compare(place, step, mirror, record)
@@ -127,13 +151,23 @@ class Deeds:
                 place.work.specials += 1
                 self._skip(place, step, Skip.SPECIAL_FILE)
             case Action.NOTE:
-                what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
-                place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
-                self._batch.tidings.note_refusals(self._path(place, step.entry))
-                place.work.unheld[step.entry.name] = unheld_of(step.entry, place.source, self._bench.keeper)
-                self._skip(place, step, Skip.NOT_HELD)
+                self._note(place, step, mirror)
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+
+    def _note(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
+        if step.reason == NODEV_SOURCE:
+            what = "nodev"
+        place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
+        if what == "nodev" and mirror is not None and is_device(mirror):
+            # It has no content that could be lost; what it takes to make it again is noted.
+            os.unlink(mirror.name, dir_fd=place.mirror)
+            self._update(place, step)
+        else:
+            self._skip(place, step, Skip.NOT_HELD)
 
     def _keep(self, place: Place, step: Step) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
@@ -175,6 +209,8 @@ class Deeds:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
+        if entry.size >= MOST_BYTES and self._batch.holding:
+            self._batch.commit()  # what is staged must not wait for a file that takes long
         temp = self.new_temp()
         self._batch.announce(place.work)
         try:
@@ -194,7 +230,7 @@ class Deeds:
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(self._bench.keeper.mode_of(copied.source.mode)),
+            permissions=permissions(place.work.volume.keeper.mode_of(copied.source.mode)),
             reason=step.reason,
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
@@ -221,7 +257,8 @@ class Deeds:
     def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
-        started_ns = self._assignment.now_ns()
+        started_ns, listed = self._assignment.now_ns(), mirror
+        mirror = self._narrowed(place, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
         volume = place.work.volume
         found = Likeness(volume.copyist).judge(step.entry, place.source, mirror, place.mirror if both else None, record)
@@ -230,13 +267,13 @@ class Deeds:
             reason = step.reason if drift or both else f"content changed: {step.reason}"
             self._copy(place, step._replace(drift=drift, reason=reason))
             return
-        made, mended = found.alike, False
+        made, mended = found.alike, mirror is not listed
         if made is None:
             answer = mend(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
-            mended = answer
+            mended |= answer
             self._batch.tidings.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
@@ -247,7 +284,7 @@ class Deeds:
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)
             return
-        if record is not None and record.source == found.source and record.mirror != mirror:
+        if record is not None and record.source == found.source and record.mirror != listed:
             self.drift(place, step.entry, Drift.METADATA)
         self._update(place, step)
 
@@ -261,7 +298,7 @@ class Deeds:
                 pair=self._assignment.pair.name,
                 path=self._path(place, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(self._bench.keeper.mode_of(step.entry.mode)),
+                permissions=permissions(place.work.volume.keeper.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )
@@ -281,7 +318,10 @@ class Deeds:
                 )
             )
 
-    def _fail(self, place: Place, step: Step, reason: Failure, error: str) -> None:
+    def _fail(self, place: Place, step: Step, reason: Failure, error: str, old: Entry | None = None) -> None:
+        """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
+        if old is not None:
+            self._closed(place, step.entry, old)
         self._tacho.entry_done(step.entry.size)
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 

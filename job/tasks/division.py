@@ -34,14 +34,17 @@ class Division:
     def __init__(self, known: Recall, hard_links: HardLinks) -> None:
         self._known = known
         self._hard_links = hard_links
-        self._asked: Packed[tuple[bytes, bytes]] = Packed()
+        self._asked: Packed[tuple[bytes, bytes, bool]] = Packed()
         self._splitting: Split | None = None
         self._open: dict[bytes, _Folder] = {}
         self._out: dict[int, Task] = {}
 
-    def ask(self, path: bytes, fingerprint: bytes) -> None:
-        """Have a folder brought up to date; `fingerprint` is what the look saw, empty if nobody looked at it."""
-        self._asked.append((path, fingerprint))
+    def ask(self, path: bytes, fingerprint: bytes, *, lacking: bool = False) -> None:
+        """Have a folder brought up to date; `fingerprint` is what the look saw, empty if nobody looked at it.
+
+        `lacking` is whether the look found that the mirror has no such folder.
+        """
+        self._asked.append((path, fingerprint, lacking))
 
     def next(self) -> Task | None:
         """Tell what to do next; None if nothing can be done before somebody is back."""
@@ -52,11 +55,12 @@ class Division:
                 return self._postponed(folder)
             if not folder.left:
                 del self._open[folder.split.path]
-                return Close(folder.split.path, folder.fingerprint, folder.parts, folder.total)
+                split = folder.split
+                return Close(split.path, folder.fingerprint, folder.parts, folder.total, split.lacking)
         if self._splitting is None and self._asked:
-            path, fingerprint = self._asked.pop()
+            path, fingerprint, lacking = self._asked.pop()
             known = self._known.memory.summary(path)
-            self._splitting = Split(path, fingerprint, known.parts if known else 0)
+            self._splitting = Split(path, fingerprint, known.parts if known else 0, lacking)
             return self._splitting
         return None
 

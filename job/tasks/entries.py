@@ -26,7 +26,7 @@ class Entries:
 
         `links` is what became of names that were seen to before; None as long as names of one file may still be met.
         """
-        listing = place.work.listing
+        listing, means = place.work.listing, place.work.means
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
@@ -42,7 +42,7 @@ class Entries:
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, place.work.volume.means)
+            step = decide(join(listing.path, entry.name), entry, mirror, record, means)
             self._deeds.do(place, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
@@ -72,7 +72,7 @@ class Entries:
         self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
     ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
-        work, means = place.work, place.work.volume.means
+        work, means = place.work, place.work.means
         if self._assignment.verbose or not records:
             return work.listing.entries
         to_do, size = [], 0

@@ -33,6 +33,15 @@ Links: TypeAlias = Mapping[bytes, Outcome]
 """What became of names that were seen to with the other names of the same file."""
 
 
+class Clearance(NamedTuple):
+    """All other work is done: a folder may be opened once what its source does not have is set aside."""
+
+    cleared: bool
+    """Whether that was done just now, with a folder above."""
+    failed: tuple[bytes, ...] = ()
+    """What could not be brought up to date in this cycle, in it and below it."""
+
+
 class Visit(NamedTuple):
     """A folder to be brought up to date."""
 
@@ -51,6 +60,12 @@ class Visit(NamedTuple):
     """What the index has of what the mirror cannot hold (`core/unheld.py`)."""
     if_empty: bytes = b""
     """As the look has it."""
+    lacking: bool = False
+    """Whether the look found that the mirror has no such folder; of the root, that nothing is in it."""
+    mark: bytes = b""
+    """The `inode_mark` of the mirror's folder as it was judged; empty for one that was not."""
+    opening: "Clearance | None" = None
+    """Set where the folder may now let in more users than before."""
 
 
 class Split(NamedTuple):
@@ -61,6 +76,8 @@ class Split(NamedTuple):
     """What the look saw; empty for a folder of which nobody knows what is in it."""
     parts: int
     """How many there must be at least."""
+    lacking: bool = False
+    """As a visit's."""
 
 
 class Part(NamedTuple):
@@ -108,6 +125,10 @@ class Close(NamedTuple):
     parts: int
     total: PartDone
     """All parts together."""
+    lacking: bool = False
+    """As a visit's."""
+    opening: Clearance | None = None
+    """As a visit's."""
 
 
 class Group(NamedTuple):
@@ -133,6 +154,17 @@ class Postponed(NamedTuple):
     fingerprint: bytes
     part: Part | None
     members: list[Member]
+    lacking: bool = False
+    """As a visit's."""
+
+
+class Closed(NamedTuple):
+    """A folder that is to let in more users than before, and waits until all other work is done."""
+
+    path: bytes
+    fingerprint: bytes
+    close: Close | None = None
+    """Set for a huge one."""
 
 
 Task: TypeAlias = Visit | Split | Part | Close | LinkUp
@@ -166,6 +198,11 @@ class Onward:
     divided: list[Divided] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
     linked: list[Linked] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
+    opened: list[bytes] = field(default_factory=list)
+    """Folders that were opened, with all below them compared with the source."""
+    moved: list[bytes] = field(default_factory=list)
+    """Folders from which something was set aside: what is remembered of them has to be renewed."""
 
 
 @dataclass(slots=True)

@@ -9,14 +9,19 @@ from typing import NamedTuple
 from job.core import unheld
 from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
+from job.core.plan import Means
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.core.rows import encoded
 from job.core.unheld import Unheld
 from job.files.crowd import fingerprint_of_sums, rows_named, sums_of
 from job.files.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.files.metadata import Keeper
+from job.files.mount_flags import NODEV, restrictions_of
 from job.tasks.bench import Volume
 from job.tasks.errand import Close, PartDone
+
+_LARGEST = (1 << 63) - 1
+"""What SQLite takes for a number: two files of holes can have more bytes together."""
 
 
 class Settled(NamedTuple):
@@ -49,7 +54,9 @@ class Work:
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
     policy: str = ""
-    """Options under which the mirror is made."""
+    """Options under which the mirror is made, and how the source is mounted if they depend on that."""
+    restrictions: str = ""
+    """What that mount takes from files (`files/mount_flags.py`), if the options depend on it."""
     linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
@@ -58,6 +65,8 @@ class Work:
     """What the index has of what the mirror cannot hold of its entries."""
     unheld: dict[bytes, Unheld | None] = field(default_factory=dict)
     """The same, of entries that were looked at; None of those that the mirror holds whole."""
+    unheld_bytes: int = 0
+    """What the attributes in `unheld` take."""
     again: bool = False
     """Whether what needs nothing is counted already."""
     failure: Failure | None = None
@@ -66,8 +75,21 @@ class Work:
     """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
     rows: str = ""
     """What the index has of its entries: it is not written again if it stays so."""
+    held: bool = False
+    """Whether the mirror folder keeps its metadata for now, since it is to be opened to more users."""
     portion: "Portion | None" = None
     """Set where this is one part of a huge folder."""
+
+    @property
+    def means(self) -> Means:
+        """What decides about its entries besides themselves."""
+        means = self.volume.means
+        return means._replace(nodev=True) if NODEV in self.restrictions else means
+
+    @property
+    def attribute_bytes(self) -> int:
+        """What attributes take that are held in memory until the folder is finished."""
+        return self.unheld_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unheld_bytes
 
 
 class Portion(NamedTuple):
@@ -78,6 +100,14 @@ class Portion(NamedTuple):
     """The mirror's entries, as they were when the part was begun."""
 
 
+def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, policy: str, source: int) -> Work:
+    """Begin the work on a listed folder of the source, which is open; `policy` is the pair's."""
+    if not policy:
+        return Work(listing, xattrs, volume, policy=volume.policy)
+    restrictions = restrictions_of(source)
+    return Work(listing, xattrs, volume, policy=f"{volume.policy}/{restrictions}", restrictions=restrictions)
+
+
 def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     """Give an open mirror folder its metadata and look at what is there now; True if the folder itself was changed.
 
@@ -85,7 +115,8 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     """
     listing = work.listing
     before = stamp_of(os.fstat(folder))
-    work.volume.keeper.apply(folder, listing.folder, work.xattrs)
+    if not work.held:
+        work.volume.keeper.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
@@ -181,11 +212,11 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
         recheck=total.recheck,
         parts=close.parts,
     )
-    return FolderDone(close.path, summary, total.bytes), stamp != before
+    return FolderDone(close.path, summary, min(_LARGEST, total.bytes)), stamp != before
 
 
 def _size(records: dict[bytes, Record]) -> int:
-    return sum([record.source.size for record in records.values()])
+    return min(_LARGEST, sum([record.source.size for record in records.values()]))
 
 
 def _count(listing: Listing) -> int:

@@ -3,43 +3,35 @@
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from job.core.config.effective import Pair
-from job.core.entry import NO_CONTENT, STATE_FOLDER
+from job.core.entry import STATE_FOLDER, FileId
 from job.core.outcome import Refusal, reason_text
-from job.core.wording import counted
 from job.errors import Refused
 from job.files import lock
-from job.files.atomic import replace_file
 from job.files.crowd import has_name
 from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
 from job.files.identity_file import DamagedIdentityError
-from job.files.listing import Glance
 from job.files.pair_records import PairRecords, make_folders
 from job.files.private import described, open_ours
 from job.files.state_place import state_place
-from job.files.trail import identity, open_folder, single
+from job.files.trail import identity, single
 from job.files.trusted_path import UntrustedPath, open_trusted_folder
 from job.tasks import first_use, overlap, ownership
+from job.tasks.claim import Claim, Held
+from job.tasks.presence import check_complete
 
 if TYPE_CHECKING:
     from job.files.lease import Lease
 
-_README = """\
-This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
-
-The mirror is plain files: to restore, copy them back with `cp -a` or any file manager. Nothing here is needed for that.
-index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
-history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is safe to edit while Truecopy runs.
-"""
-
-
-_OTHERS_MAY_WRITE = 0o022
+_OTHERS = 0o077
+_README = b"README.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +41,14 @@ class Roots:
     source: int
     mirror: int
     state: int
+    home: FileId | None = None
+    """The `.truecopy` of the mirror; None where it was not looked at."""
+    entered_ns: int = 0
+    """When the gate was passed, by the system's clock."""
     lease: "Lease | None" = None
     """Where other machines may reach the mirror."""
+    claim: Claim | None = None
+    """On the mirror; to be called before the first write to one that may sleep. Workers have none of their own."""
     systems: Sequence[FileSystem] = ()
     """The file systems of the mirror, the root's first; looked up before the wall is put up around the work."""
     made: bool = False
@@ -59,6 +57,8 @@ class Roots:
     """Why it cannot be recorded that the mirror exists; said once in a process."""
     begun_anew: str = ""
     """Why the pair begins with a new state although its name had one."""
+    lost: str = ""
+    """What is known of a `.truecopy` that the mirror had, and has no more."""
 
 
 _NOTHING_KNOWN = PairRecords()
@@ -87,7 +87,7 @@ def _check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) ->
     if state_dir is not None:
         with _state_must_do(pair, state_dir):
             overlap.check_state(pair, state_dir, (source, mirror))
-    if pair.mirror_check == "awake":
+    if pair.mirror_check == "awake" or state_dir is None:
         ownership.check_mirror(pair, mirror)
 
 
@@ -110,22 +110,26 @@ def enter(
         mirror, made = _open_or_make(doors, pair, state_dir, source, records)
         _check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
+        lost = "" if made or pair.mirror_check == "asleep" else ownership.lost_home(pair, mirror, records)
         with _state_must_do(pair, state_dir):
             state, begun_anew = _open_state(doors, pair, state_dir, mirror, records)
-            doors.callback(os.close, lock.hold(mirror, state, pair.name, started))
-        home = _settle(doors, pair, state_dir, (mirror, state))
+            held = lock.hold(state, pair.name, started)
+            doors.callback(os.close, held)
+        claim = _claim(doors, pair, state_dir, (mirror, state, held), started)
         lease = None
         # A mirror that may sleep is not written to just to say that we are here.
         if pair.mirror_check == "awake" and others_may_reach(mirror):
             with _state_must_do(pair, None):
                 from job.files.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
-                if state_dir is not None:
-                    doors.callback(os.close, lock.hold(home, home, pair.name, started))
-                lease = doors.enter_context(closing(take(home, pair.name, started, stop)))
+                lease = doors.enter_context(closing(take(claim().home, pair.name, started, stop)))
         not_remembered = records.why_not_remembered(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
-        yield Roots(source, mirror, state, lease, systems, made, not_remembered, begun_anew)
+        own = None if claim.held is None else FileId._make(identity(claim.held.home))
+        entered_ns = time.time_ns()
+        yield Roots(
+            source, mirror, state, own, entered_ns, lease, claim, systems, made, not_remembered, begun_anew, lost
+        )
 
 
 def _open_or_make(
@@ -139,27 +143,36 @@ def _open_or_make(
     return mirror, True
 
 
-def _settle(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int]) -> int:
-    """See that a locked mirror is this pair's, and record it; give the open state folder that is in the mirror."""
-    mirror, state = opened
+def _claim(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
+    """Claim a mirror, see that it is this pair's, and record it; one that may sleep is claimed later if it was seen."""
+    mirror, state, held = opened
     if state_dir is None:
         with _state_must_do(pair, None):
             ownership.settle_mirror(pair, state)
-        return state
+        claim = Claim(mirror, lambda: Held(state, held))
+        claim()
+        return claim
     with _state_must_do(pair, state_dir):
         recorded = ownership.check_state(pair, state)
-    if pair.mirror_check == "asleep" and recorded is not None and recorded.mirror_root == identity(mirror):
-        return state  # it was seen to be this pair's, and may sleep on
-    before = os.fstat(mirror)
-    with _state_must_do(pair, None):
-        home = _make_and_open(STATE_FOLDER, mirror)
-        doors.callback(os.close, home)
-        found = ownership.settle_mirror(pair, home)
-    if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
-        ownership.keep_times(mirror, before)
-    with _state_must_do(pair, state_dir):
-        ownership.settle_state(state, recorded, mirror, found)
-    return home
+
+    def take() -> Held:
+        before = os.fstat(mirror)
+        with _state_must_do(pair, None):
+            home = _make_and_open(STATE_FOLDER, mirror)
+            doors.callback(os.close, home)
+            ours = lock.hold(home, pair.name, started)
+            doors.callback(os.close, ours)
+            found = ownership.settle_mirror(pair, home)
+        if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
+            ownership.keep_times(mirror, before)
+        with _state_must_do(pair, state_dir):
+            ownership.settle_state(state, recorded, mirror, found)
+        return Held(home, ours)
+
+    claim = Claim(mirror, take)
+    if pair.mirror_check == "awake" or recorded is None or recorded.mirror_root != identity(mirror):
+        claim()
+    return claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +285,10 @@ def _open_state(
             begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)
-    _explain(state, pair)
+    if not has_name(state, _README):
+        from job.tasks.readme import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
+
+        explain(state, pair)
     return state, begun_anew
 
 
@@ -289,9 +305,9 @@ def _make_and_open(name: bytes, parent: int) -> int:
             errno.ENOTDIR, f"it is {described(name, parent)}, not a folder; move it away"
         ) from None
     mode = stat.S_IMODE(os.fstat(folder).st_mode)
-    if mode & _OTHERS_MAY_WRITE:
+    if mode & _OTHERS:
         with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
-            os.fchmod(folder, mode & ~_OTHERS_MAY_WRITE)
+            os.fchmod(folder, mode & ~_OTHERS)
     return folder
 
 
@@ -302,99 +318,3 @@ def _make(name: bytes, parent: int) -> None:
         # A mirror of a read-only source is read-only for its owner, too; its mode is put right at the end of the cycle.
         os.fchmod(parent, stat.S_IMODE(os.fstat(parent).st_mode) | 0o700)
         os.mkdir(name, 0o700, dir_fd=parent)
-
-
-def _explain(state: int, pair: Pair) -> None:
-    """Leave a note for whoever finds the folder; written once, so that a sleeping disk may sleep on."""
-    try:
-        os.stat(b"README.txt", dir_fd=state, follow_symlinks=False)
-    except FileNotFoundError:
-        text = _README.format(source=pair.source, mirror=pair.dest)
-        replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))
-
-
-def check_complete(pair: Pair, source: int) -> None:
-    """Refuse a source that lacks what `must_exist` names; no link is followed on the way. Raises `Refused`."""
-    for path in pair.must_exist:
-        try:
-            lacks = not _exists(os.fsencode(path), source)
-        except OSError as error:
-            raise Refused(
-                Refusal.SOURCE_UNREADABLE,
-                f"{path} in the source {pair.source}, which must exist, cannot be looked at: {error.strerror}",
-                hint="Give this user the right to read it; the mirror was left alone.",
-            ) from None
-        if lacks:
-            raise Refused(
-                Refusal.SOURCE_INCOMPLETE,
-                f"the source {pair.source} lacks {path}, which must exist",
-                hint="Check that its disk is mounted; if that is gone for good, remove it from must_exist.",
-            )
-
-
-def _exists(path: bytes, root: int) -> bool:
-    *above, name = [part for part in path.split(b"/") if part not in {b"", b"."}]
-    with ExitStack() as doors:
-        folder = root
-        try:
-            for part in above:
-                folder = open_folder(part, folder)
-                doors.callback(os.close, folder)
-            os.stat(single(name), dir_fd=folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # a link on the way
-                return False
-            raise
-    return True
-
-
-class Listed(Protocol):
-    """What the check of the source needs."""
-
-    def glance(self, path: bytes) -> Glance:
-        """Look at one folder; raises `OSError`."""
-
-
-def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
-    """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
-
-    Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
-    if anything is in the mirror. A source that never had an entry is refused, too, unless that is allowed.
-    Raises `Refused` (invariant 5).
-    """
-    try:
-        seen = source.glance(b"")
-    except OSError as error:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} cannot be listed: {reason_text(error)}",
-            hint="Give this user the right to read it; the mirror was left alone.",
-        ) from None
-    if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
-        return seen
-    if known or first_use.holds_content(mirror):
-        files = counted(known, "file of it is", "files of it are") if known else "something is"
-        raise Refused(
-            Refusal.SOURCE_EMPTY,
-            f"the source {pair.source} is empty, but {files} in the mirror",
-            hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
-        )
-    if not pair.allow_empty:
-        raise first_use.never_had_entry(pair)
-    return seen
-
-
-def check_still_there(seen: Glance, entries: int, folders: int, pair: Pair) -> None:
-    """Refuse a source of which a look found nothing, if a moment before something was `seen` in it.
-
-    `folders` counts the root, too. Raises `Refused`.
-    """
-    before = seen.entries + len(seen.folders)
-    if before and not entries and folders <= 1:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} was listed with {before} names and a moment later with none",
-            hint="Check its disk or server: it answers with an empty folder. The mirror was left alone.",
-        )

@@ -8,7 +8,7 @@ is copied or compared once, under one of its names, and the others are linked to
 visited, when nothing moves what is to be remembered of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import IntEnum
 
@@ -83,14 +83,15 @@ class Whereabouts:
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, known: Recall, policy: str, whereabouts: Whereabouts) -> None:
+    def __init__(self, book: Book, known: Recall, policy: Callable[[bytes], str], whereabouts: Whereabouts) -> None:
+        """`policy` gives that of the file system that holds the mirror of a path."""
         self._book = book
         self._known = known
         self._whereabouts = whereabouts
         self._memory = known.memory
         self._policy = policy
         self._stage = _Stage.MEETING
-        self._folders: Packed[tuple[bytes, bytes, bool]] = Packed()
+        self._folders: Packed[tuple[bytes, bytes, bool, bool]] = Packed()
         self._groups: Iterator[Group] = iter(())
         self._met = False
         self._read: dict[tuple[bytes, int], dict[bytes, Record]] = {}
@@ -102,11 +103,11 @@ class HardLinks:
 
     def heard(self, onward: Onward) -> None:
         """Take in what somebody met, and what became of it."""
-        for path, fingerprint, part, members in onward.postponed:
+        for path, fingerprint, part, members, lacking in onward.postponed:
             self._met = True
             self._book.add(members)
             if part is None:
-                self._folders.append((path, fingerprint, False))
+                self._folders.append((path, fingerprint, False, lacking))
         if onward.linked:
             self._book.settle(onward.linked)
 
@@ -132,9 +133,9 @@ class HardLinks:
         if self._stage is _Stage.LINKING:
             return self._link_ups()
         if self.ending and self._folders:
-            path, fingerprint, again = self._folders.pop()
+            path, fingerprint, again, lacking = self._folders.pop()
             rows, noted = self._known.rows(path), self._known.noted(path)
-            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted)]
+            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted, lacking=lacking)]
         return []
 
     def _link_ups(self) -> list[Task]:
@@ -174,14 +175,14 @@ class HardLinks:
         summary = self._memory.summary(path)
         # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
         if new and summary is not None and summary.parts == 1:
-            self._folders.append((path, summary.fingerprint, True))
+            self._folders.append((path, summary.fingerprint, True, False))
 
     def _records(self, path: bytes, part: int) -> dict[bytes, Record]:
         # Names of one folder are asked for one by one, each for its own file: its rows are read once for many of them.
         if (path, part) not in self._read:
             if len(self._read) >= _MOST_READ:
                 del self._read[next(iter(self._read))]
-            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy)
+            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy(path))
         return self._read[path, part]
 
     def _group(self, file: FileId) -> Group:

@@ -56,10 +56,10 @@ class Likeness:
         if record is None or _algorithm(record.checksum) != _algorithm(checksum):
             return False
         try:
-            mirrored, _ = self._copyist.checksum(mirror, mirror_folder)
+            mirrored, _ = self._copyist.checksum(mirror, mirror_folder, _algorithm(record.checksum))
         except (OSError, ChangedWhileReadError):
             return True
-        return mirrored != record.checksum
+        return mirrored != record.checksum and _algorithm(mirrored) == _algorithm(record.checksum)
 
     @staticmethod
     def _others(

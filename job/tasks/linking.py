@@ -23,7 +23,7 @@ from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.errand import Group, LinkUp
-from job.tasks.finish import Work
+from job.tasks.finish import Work, work_for
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""
@@ -151,7 +151,8 @@ class Linker:
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
-        work = Work(listing, {}, volume, policy=self._assignment.pair.policy, again=member.counted)
+        work = work_for(listing, {}, volume, self._assignment.pair.policy, self._sources.goto(path))
+        work.again = member.counted
         try:
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
@@ -182,7 +183,7 @@ class Linker:
         try:
             self._batch.turn_to(name.work.volume)
             place = Place(name.work, self._sources.goto(path), self._writable(path), names)
-            name.work.volume.keeper.leave()
+            name.work.volume.keeper.leave(name.work.restrictions)
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
@@ -259,7 +260,7 @@ class Linker:
     def _step(self, name: _Name) -> Step:
         if name.taken:
             return Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
-        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.volume.means)
+        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.means)
 
     def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
         """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
@@ -320,7 +321,7 @@ class Linker:
                 kind=name.entry.kind,
                 bytes=0,
                 checksum=record.checksum,
-                permissions=permissions(self._bench.keeper.mode_of(record.source.mode)),
+                permissions=permissions(name.work.volume.keeper.mode_of(record.source.mode)),
                 reason=f"a hard link to {printable(first.path)}",
                 duration_seconds=0.0,
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from job.core.adoption import Left, how_left, inode_mark
 from job.core.config.effective import Pair
 from job.core.entry import join
 from job.core.left_out import LeftOut
@@ -66,6 +67,12 @@ class Changed(NamedTuple):
     """Whether it has more entries than anybody holds in memory at once."""
     if_empty: bytes
     """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
+    left: int
+    """How the mirror's folder compares with the recorded one: a `Left`. The mirror's root is taken as it is."""
+    mark: bytes
+    """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
+    bare: bool
+    """Whether it is the root of a mirror that nothing was copied to yet."""
 
 
 class Share(NamedTuple):
@@ -182,12 +189,23 @@ class Looker:
             found.specials_unchanged += known.specials
             return
         # Whoever has to write to a sleeping mirror looks again, with it awake.
-        lacking = self._care is not Care.ASLEEP and self._watch.stamp(path) is None
+        awake = self._care is not Care.ASLEEP
+        stamp = self._watch.stamp(path) if awake else None
+        left = Left.AS_LEFT
+        if path and awake and stamp is None and known is not None:
+            left = Left.MISSING
+        elif path and stamp is not None:
+            left = how_left(known and known.stamp, stamp)
+        mark = inode_mark(stamp) if stamp else b""
+        bare = awake and not path and known is None and self._watch.is_bare()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
         if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
-        found.changed.append((path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty))
+        lacking = awake and stamp is None
+        found.changed.append(
+            (path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty, int(left), mark, bare)
+        )
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes
 

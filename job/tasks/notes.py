@@ -4,10 +4,26 @@ import os
 from contextlib import suppress
 
 from job.core.entry import Entry, Kind
-from job.core.unheld import Unheld
+from job.core.unheld import MOST_BYTES, MOST_BYTES_EACH, Unheld
 from job.files.attributes import place_of
 from job.files.metadata import Keeper
 from job.files.steady import at_listed
+from job.tasks.finish import Work
+
+_TOO_LARGE = (
+    f"the mirror's file system cannot hold the attributes, and the index keeps {MOST_BYTES_EACH >> 10} KiB of an entry"
+    f" and {MOST_BYTES >> 20} MiB of a folder: they are not kept"
+)
+
+
+def note(work: Work, name: bytes, unheld: Unheld | None) -> None:
+    """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
+    size = unheld.size if unheld else 0
+    if unheld and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_BYTES):
+        work.volume.keeper.note_too_large(_TOO_LARGE)
+        unheld, size = unheld._replace(attributes=()), 0
+    work.unheld[name] = unheld
+    work.unheld_bytes += size
 
 
 def unheld_of(entry: Entry, source: int, keeper: Keeper) -> Unheld:

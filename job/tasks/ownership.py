@@ -1,32 +1,111 @@
 """Whose mirror, whose state: two configs must not take one mirror for their own (design 2.3, `identity.json`)."""
 
 import os
+import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from job.core.config.effective import Pair
-from job.core.entry import STATE_FOLDER
+from job.core.entry import STATE_FOLDER, printable
 from job.core.outcome import Refusal
 from job.errors import Refused
 from job.files import identity_file
+from job.files.crowd import has_name
 from job.files.identity_file import DamagedIdentityError, Identity, Paths, read_identity, write_identity
-from job.files.private import open_ours
+from job.files.listing import scan
+from job.files.pair_records import PairRecords
+from job.files.private import NotOurs, open_ours
 from job.files.state_place import is_of
 from job.files.trail import identity
 
+_OTHERS = 0o077
+
 
 def check_mirror(pair: Pair, mirror: int) -> None:
-    """Refuse an open mirror that is recorded as that of another source. Nothing is written."""
+    """Refuse an open mirror that is that of another source, or whose `.truecopy` is not ours. Nothing is written."""
     try:
         home = open_ours(STATE_FOLDER, mirror)
+    except FileNotFoundError:
+        _check_not_renamed(pair, mirror)
+        return
+    except NotOurs as error:
+        raise _replaced(pair, mirror, error) from None
     except OSError:
-        return  # it is not there yet, or the gate tells of it
+        return  # the gate tells of it
     try:
         _recorded(pair, home)
     except OSError:
         return
     finally:
         os.close(home)
+
+
+def lost_home(pair: Pair, mirror: int, records: PairRecords) -> str:
+    """Say what is known of the `.truecopy` that an open mirror must have had, if it has none; empty otherwise."""
+    if has_name(mirror, STATE_FOLDER):
+        return ""
+    known = records.known(pair.dest)
+    if known is None:
+        return ""
+    since = f" (known since {known.since})" if known.since else ""
+    return f"{_home_of(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
+
+
+def _check_not_renamed(pair: Pair, mirror: int) -> None:
+    for name in _closed_folders_of_ours(mirror):
+        if _is_home(pair, name, mirror):
+            shown = f"{pair.dest}/{printable(name)}"
+            raise Refused(
+                Refusal.STATE_UNUSABLE,
+                f"{_home_of(pair)} does not exist: it was renamed to {shown}",
+                hint=f"Rename it again (mv {shown} {_home_of(pair)}), and look who may write to {pair.dest}.",
+            )
+
+
+def _closed_folders_of_ours(mirror: int) -> Iterator[bytes]:
+    """Give the names of folders in an open mirror that are ours and closed to others, as `.truecopy` is."""
+    with suppress(OSError), scan(mirror) as found:
+        for item in found:
+            with suppress(OSError):
+                if not item.is_dir(follow_symlinks=False):
+                    continue
+                seen = item.stat(follow_symlinks=False)
+                if seen.st_uid in {os.geteuid(), 0} and not stat.S_IMODE(seen.st_mode) & _OTHERS:
+                    yield os.fsencode(item.name)
+
+
+def _is_home(pair: Pair, name: bytes, mirror: int) -> bool:
+    """Tell whether a folder in an open mirror says that it is the `.truecopy` of just this mirror."""
+    try:
+        folder = open_ours(name, mirror)
+    except OSError:
+        return False
+    try:
+        found = read_identity(folder)
+    except (OSError, DamagedIdentityError):
+        return False
+    finally:
+        os.close(folder)
+    return found is not None and found.source.matches(Paths.of(pair.source))
+
+
+def _replaced(pair: Pair, mirror: int, error: NotOurs) -> Refused:
+    us = os.geteuid()
+    wanted = "root" if us == 0 else f"user {us} or root"
+    where = next((name for name in _closed_folders_of_ours(mirror) if _is_home(pair, name, mirror)), None)
+    move = f"mv {_home_of(pair)} {pair.dest}.found"
+    back = f"move back Truecopy's own (mv {pair.dest}/{printable(where)} {_home_of(pair)})" if where else ""
+    return Refused(
+        Refusal.STATE_UNUSABLE,
+        f"{_home_of(pair)} belongs to user {error.owner}; it must belong to {wanted}",
+        hint=f"Look who made it and who may write to {pair.dest}; move it away ({move})"
+        + (f" and {back}." if back else ", or run Truecopy as its owner."),
+    )
+
+
+def _home_of(pair: Pair) -> str:
+    return f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
 
 
 def settle_mirror(pair: Pair, home: int) -> Identity:
@@ -43,7 +122,7 @@ def settle_mirror(pair: Pair, home: int) -> Identity:
 
 
 def _recorded(pair: Pair, home: int) -> Identity | None:
-    file = f"{pair.dest}/{STATE_FOLDER.decode('ascii')}/{identity_file.FILE_NAME}"
+    file = f"{_home_of(pair)}/{identity_file.FILE_NAME}"
     try:
         found = read_identity(home)
     except DamagedIdentityError as error:

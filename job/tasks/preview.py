@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Pair
@@ -21,13 +22,17 @@ from job.files.listing import (
     NameNotHeldError,
     entries_of,
 )
+from job.files.mount_flags import NODEV, restrictions_of
 from job.files.trail import Trail
-from job.tasks import gate
+from job.tasks import presence
 from job.tasks.bench import Memory, Source, Watch, means_of
 from job.tasks.look import Changed, Looked, care_for
 from job.tasks.parts import Sorter, names_of, parts_for
 from job.tasks.relisting import list_again
 from job.tasks.survey import survey
+
+if TYPE_CHECKING:
+    from job.tasks.forecast import Forecast
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 _READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
@@ -54,8 +59,9 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.plan.Action` that does something; `link` for another name of a copied file, `fail` for what cannot
-    be read or written, `leave_out` for what is out of scope for another reason than a pattern.
+    """A `core.plan.Action` that does something; `set_aside` for what is moved to the versions, `link` for another name
+    of a copied file, `fail` for what cannot be read or written, `leave_out` for what is out of scope for another reason
+    than a pattern.
     """
     path: bytes
     kind: Kind
@@ -67,32 +73,59 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    seen = gate.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
+    seen = presence.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
     care, awake = care_for(pair, view.memory.audited, now)
     found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
         found = survey(view, pair, notice, awake)
     if not found.unlisted:
-        gate.check_still_there(seen, found.entries, found.folders, pair)
+        presence.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
-    with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
+    from job.tasks.forecast import Forecast  # noqa: PLC0415  # only a dry run needs it, and each start would pay for it
+
+    roots, out = (view.source_root, view.mirror_root), {each.path for each in found.left_out}
+    with (
+        closing(Trail(view.source_root)) as sources,
+        closing(Trail(view.mirror_root)) as mirrors,
+        closing(Forecast(view.source, roots, view.mirror)) as forecast,
+    ):
         met: set[FileId] = set()
         for change in found.changes():
-            yield from _folder(view, change, (sources, mirrors), met)
+            for path, kind, reason in forecast.replaced(change):
+                yield Planned(pair.name, "set_aside", path, kind, 0, reason)
+            yield from _folder(view, change, (sources, mirrors), (met, forecast))
+            if change.path not in out:
+                yield from _opened(pair.name, change.path, forecast)
 
 
-def _folder(view: Preview, change: Changed, trails: tuple[Trail, Trail], met: set[FileId]) -> Iterator[Planned]:
-    path, name = change.path, view.pair.name
-    means = means_of(view.pair, view.mirror.at(path))
+def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
     try:
+        for each, kind, reason in forecast.left_over(path):
+            yield Planned(pair, "set_aside", each, kind, 0, reason)
+    except OSError as error:
+        told = f"{failure_of(error)}: its mirror stays as closed as it was: {reason_text(error)}"
+        yield Planned(pair, "fail", path, Kind.FOLDER, 0, told)
+
+
+def _folder(
+    view: Preview, change: Changed, trails: tuple[Trail, Trail], known: tuple[set[FileId], "Forecast"]
+) -> Iterator[Planned]:
+    path, name, (met, forecast) = change.path, view.pair.name, known
+    able = view.mirror.at(path)
+    means = means_of(view.pair, able)
+    try:
+        if view.pair.policy:
+            means = means._replace(nodev=NODEV in restrictions_of(trails[0].goto(path)))
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *trails)
-            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy)
+            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy + able.policy)
+            if forecast.is_made_anew(path):
+                present, records = {}, {}
             linked = listing.linked if means.hard_links else {}
             for entry in listing.entries:
                 where = join(path, entry.name)

@@ -9,14 +9,17 @@ links after everything else (`hardlinks.py`).
 import os
 from collections.abc import Iterable, Iterator
 
+from job.core.adoption import Left
 from job.core.entry import Kind, is_reserved
 from job.core.events import FileFailed
 from job.core.packed import Packed
 from job.files.trail import Trail
+from job.tasks.adoption import Exchange
 from job.tasks.deeds import make_folder
 from job.tasks.division import Division
 from job.tasks.errand import Errand, Placed, Task, Visit
 from job.tasks.hardlinks import HardLinks
+from job.tasks.last import Last
 from job.tasks.look import Changed, Looked
 from job.tasks.recall import Recall
 
@@ -28,8 +31,10 @@ _MOST_FOLDERS = 64
 class Rounds:
     """Gives out errands. Use it with `contextlib.closing`."""
 
-    def __init__(self, found: Looked, known: Recall, hard_links: HardLinks, roots: tuple[int, int]) -> None:
-        """`roots` are the open ones of source and mirror."""
+    def __init__(
+        self, found: Looked, known: Recall, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
+    ) -> None:
+        """`roots` are the open ones of source and mirror; `exchange` sees to folders that are not as they were left."""
         source_root, mirror_root = roots
         self._found = found
         self._known = known
@@ -38,6 +43,8 @@ class Rounds:
         self._sources = Trail(source_root)
         self._mirrors = Trail(mirror_root)
         self._division = Division(known, hard_links)
+        self._exchange = exchange
+        self._last = Last(known, hard_links, [each.path for each in found.unlisted])
         self._changes: Iterator[Changed] = found.changes()
         self._later: Packed[tuple[object, ...]] = Packed()
         self._second = False
@@ -62,6 +69,8 @@ class Rounds:
         tasks = self._tasks()
         while not tasks and not self._out and self._hard_links.go_on():
             tasks = self._tasks()
+        if not tasks and not self._out:
+            tasks = self._last.tasks()
         if not tasks:
             return None
         self._number += 1
@@ -95,8 +104,10 @@ class Rounds:
         self._hard_links.heard(batch.onward)
         self.ended(batch.ended)
         if batch.tally.failed_by:
-            failures = (event for event in batch.events if isinstance(event, FileFailed))
+            failures = [event for event in batch.events if isinstance(event, FileFailed)]
             self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
+            self._last.failed(event.path for event in failures)
+        self._last.heard(batch.onward)
         for path, fingerprint in batch.onward.grown:
             self._division.ask(path, fingerprint)
         self._unseen(batch.onward.unseen)
@@ -119,12 +130,19 @@ class Rounds:
 
     def _next_visits(self) -> list[Task]:
         with self._memory.looking():
-            return self._visits()
+            visits = self._visits()
+        committed, anew = self._exchange.settle()
+        for batch in committed:
+            self.heard(batch)
+        self._late += anew
+        return visits
 
     def _visits(self) -> list[Task]:
         visits: list[Task] = []
         entries = size = 0
         for change in self._changes:
+            if self._exchange.is_seen_to(change.path) or (change.left and self._exchanged(change)):
+                continue
             if change.lacking and self._is_gone(change.path):
                 continue
             if change.lacking and not self._make(change.path) and not self._second:
@@ -133,7 +151,7 @@ class Rounds:
             if self._second and change.path in self._failed:
                 continue  # told already, by who was to make it
             if change.huge:
-                self._division.ask(change.path, change.fingerprint)
+                self._division.ask(change.path, change.fingerprint, lacking=change.lacking or change.bare)
                 continue
             visits.append(self._visit(change))
             entries += change.entries
@@ -146,7 +164,24 @@ class Rounds:
         path, known = change.path, self._known
         links = self._hard_links.links_of(path)
         rows, noted = known.rows(path), known.noted(path)
-        return Visit(path, change.fingerprint, rows, links, noted=noted, if_empty=change.if_empty)
+        return Visit(
+            path,
+            change.fingerprint,
+            rows,
+            links,
+            noted=noted,
+            if_empty=change.if_empty,
+            lacking=change.lacking or change.bare,
+            mark=change.mark,
+        )
+
+    def _exchanged(self, change: Changed) -> bool:
+        """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
+        if change.left == Left.MISSING:
+            # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
+            self._exchange.forget(change.path, self._memory.summary(change.path))
+            return False
+        return self._exchange.see_to(change.path, Left(change.left))
 
     def _is_gone(self, path: bytes) -> bool:
         # The folder above it may be finished: what is made there in vain would move its time, and stay.

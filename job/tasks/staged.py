@@ -41,7 +41,8 @@ class Staged:
         if not self.copied.checksum:
             return None
         try:
-            found = self.work.volume.copyist.cold_checksum(self.temp, mirror.goto(self.work.listing.path))
+            folder, algorithm = mirror.goto(self.work.listing.path), self.copied.checksum.partition(":")[0]
+            found = self.work.volume.copyist.cold_checksum(self.temp, folder, algorithm)
         except OSError as error:
             return failure_of(error), f"could not be read back: {reason_text(error)}"
         if found == self.copied.checksum:

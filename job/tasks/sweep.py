@@ -8,10 +8,11 @@ from job.files.crowd import sweep_temps
 from job.files.listing import Found, list_entries
 from job.files.trail import Trail
 from job.tasks.bench import Bench
+from job.tasks.claim import Claim
 
 
-def sweep(bench: Bench) -> None:
-    """Remove temps from the folders noted as being worked on. We hold the lock, so nobody is writing them.
+def sweep(bench: Bench, claim: Claim | None) -> None:
+    """Remove temps from the folders noted as being worked on, with a claim on the mirror, so that nobody writes them.
 
     What cannot be swept now is no reason to fail: a folder that is still in the source is swept by its next visit, too.
     """
@@ -19,6 +20,8 @@ def sweep(bench: Bench) -> None:
         noted = bench.leftovers.noted()
         if not noted:
             return
+        if claim is not None:
+            claim()
         with closing(Trail(bench.mirror_root)) as trail:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours

@@ -5,9 +5,10 @@ What goes wrong in one place is told and passed over; the next one goes on.
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
+from job.core.adoption import Left, inode_mark
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.plan import decide
@@ -17,19 +18,22 @@ from job.core.unheld import FOLDER
 from job.core.wording import counted
 from job.errors import Stopped
 from job.files.crowd import count_in, rows_named, sweep_temps
-from job.files.listing import Huge, Listing, Shared, Unreadable, entries_of, whole_fingerprint
+from job.files.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
 from job.files.trail import Trail
+from job.tasks.adoption import Adoption
 from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.devices import Devices
 from job.tasks.entries import Entries
-from job.tasks.errand import Close, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
-from job.tasks.finish import Portion, Work, finish_whole
+from job.tasks.errand import Close, Closed, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
+from job.tasks.finish import Portion, finish_whole, work_for
 from job.tasks.linking import Linker
 from job.tasks.members import members_of
-from job.tasks.notes import folder_of
+from job.tasks.narrowing import Narrower
+from job.tasks.notes import folder_of, note
+from job.tasks.opening import Opening
 from job.tasks.parts import Sorter, heaps, names_of, parts_for
 from job.tasks.relisting import list_again
 from job.tasks.sweep import sweep_folder
@@ -48,9 +52,12 @@ class Visitor:
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
         self._placing = Trail(bench.mirror_root)
         self._batch = Batch(bench, work, self._placing, deliver)
+        self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._deeds = Deeds(bench, work, self._batch, tacho)
         self._entries = Entries(bench, work, self._batch, self._deeds)
         self._linker = Linker(bench, work, self._batch, self._deeds)
+        self._adoption = Adoption(bench, work)
+        self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
         self._tacho = tacho
 
     @contextmanager
@@ -71,7 +78,8 @@ class Visitor:
             self._batch.drop()
             for trail in (self._sources, self._mirrors, self._placing):
                 trail.close()
-            self._linker.close()
+            for each in (self._linker, self._adoption, self._opening):
+                each.close()
 
     def go(self, errand: Errand) -> None:
         """Visit the folders of an errand. Raises `Stopped` or `PlaceLost`."""
@@ -115,20 +123,37 @@ class Visitor:
         """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
         for found in self._bench.source.walk(path):
             self._check_stop()
-            self._visit(Visit(found.path, b"", "", links))
+            if self._adopts(found.path):
+                self._visit(Visit(found.path, b"", "", links, lacking=True))
             self._commit_if_full()
+
+    def _adopts(self, path: bytes) -> bool:
+        """See that the mirror's folder, of which nothing is known, may be used; another one is set aside."""
+        try:
+            if why := self._adoption.why_not(path, Left.UNKNOWN):
+                told = self._adoption.make_anew(path, why)
+                self._batch.dirty = True
+                self._batch.retired.append(path)
+                self._batch.onward.moved.append(path.rpartition(b"/")[0])
+                if told is not None:
+                    self._batch.tidings.tell(told)
+        except OSError as error:
+            self._fail(path, error, "its mirror: ")
+            return False
+        return True
 
     def _visit(self, visit: Visit) -> None:
         path = visit.path
-        records = decoded(visit.rows, self._assignment.pair.policy)
+        records = decoded(visit.rows, self._volumes.at(path).policy)
         source = self._bench.source
         try:
-            place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty))
+            place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
         except Huge:
             self._batch.onward.grown.append((path, b""))
             return
         if place is None:
             return
+        records = decoded(visit.rows, place.work.policy) if place.work.policy else records
         try:
             present, shared = self._mirror_entries(place, records)
         except Huge:
@@ -141,17 +166,47 @@ class Visitor:
         listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
         if self._has_to_wait(visit, place, present, shared, records):
             return
+        if not self._may_open(visit, place, present):
+            return
         self._recall(place, 0, visit.noted)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.onward.unseen += [join(path, name) for name in listing.folders]
         self._entries.go(place, present, records, visit.links)
+
+    def _may_open(self, task: Visit | Close, place: Place, present: Collection[bytes]) -> bool:
+        """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
+        path, opening, seen = place.work.listing.path, self._opening, place.seen
+        why = opening.why(place.work, seen)
+        if not why or opening.is_new(path, seen, lacking=task.lacking) or not opening.holds_anything(path, present):
+            return True
+        if any(each.path == path for each in place.work.listing.left_out):
+            # Nothing in it is in scope, so that nobody can tell what of it the source still has.
+            opening.hold(place.work, place.mirror, seen)
+            return True
+        close = task if isinstance(task, Close) else None
+        # What is below a folder that changed since the look was perhaps looked at too early: the next cycle opens it.
+        too_early = close is None and place.work.listing.fingerprint != task.fingerprint
+        if task.opening is None or too_early:
+            opening.hold(place.work, place.mirror, seen)
+            place.work.sure = False
+            if not too_early:
+                self._batch.onward.closed.append(Closed(path, task.fingerprint, close))
+            return True
+        try:
+            if not task.opening.cleared:
+                opening.prepare(path, why, task.opening.failed)
+        except OSError as error:
+            self._fail(path, error)
+            return False
+        self._batch.onward.opened.append(path)
+        return True
 
     def _recall(self, place: Place, part: int, noted: str) -> None:
         """Go on from what was noted of what the mirror cannot hold."""
         work = place.work
         work.noted = noted
         if part == 0 and not work.volume.mirror.keeps_metadata:
-            work.unheld[FOLDER] = folder_of(work.listing.folder, work.xattrs)
+            note(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
@@ -175,7 +230,7 @@ class Visitor:
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
-        listing, means = place.work.listing, place.work.volume.means
+        listing, means = place.work.listing, place.work.means
         place.work.linked = listing.linked
         if listing.linked and not means.hard_links:
             why = "the mirror's file system knows one name of a file only"
@@ -195,10 +250,11 @@ class Visitor:
         if isinstance(task, Part):
             part = task if task.borrowed else task._replace(rows="", noted="")
         fingerprint = task.fingerprint if isinstance(task, Visit) else b""
-        self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members))
+        lacking = isinstance(task, Visit) and task.lacking
+        self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members, lacking))
         return True
 
-    def _place(self, path: bytes, listed: Callable[[bytes], Listing]) -> Place | None:
+    def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: Visit | None = None) -> Place | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
         if path in self._batch.tidings.lost_folders:
             return None
@@ -210,7 +266,7 @@ class Visitor:
                 return None
             volume = self._volumes.at(path)
             attributes = self._bench.keeper.of_source(source)
-            work = Work(listing, attributes, volume, policy=self._assignment.pair.policy)
+            work = work_for(listing, attributes, volume, self._assignment.pair.policy, source)
         except Huge:
             raise
         except FileNotFoundError:
@@ -219,15 +275,29 @@ class Visitor:
             self._fail(path, error)
             return None
         try:
-            mirror = self._mirrors.goto(path)
+            self._narrower.above(path, volume)
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
             seen = os.fstat(mirror)
             self._devices.check(mirror, seen.st_dev, volume.number)
+            self._check_same(path, seen, listing.folder, visit)
             self._batch.turn_to(volume)
-            volume.keeper.enter(mirror)
-            return Place(work, source, mirror, mode=seen.st_mode)
+            volume.keeper.restrict(work.restrictions)
+            mode = self._narrower.enter(work, mirror, seen)
+            return Place(work, source, mirror, seen=seen, mode=mode)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None
+
+    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: Visit | None) -> None:
+        """Insist that a mirror folder is the one that was judged, or may be used as well. Raises `OSError`."""
+        self._adoption.check_not_home(path, seen)
+        if visit is None or not path:
+            return
+        left = Left.UNKNOWN if visit.lacking else Left.AS_LEFT
+        if visit.mark and visit.mark != inode_mark(stamp_of(seen)):
+            left = Left.OTHER_FOLDER
+        if why := self._adoption.why_foreign(path, left, seen, source):
+            raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
 
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         reason = failure_of(error)
@@ -284,7 +354,7 @@ class Visitor:
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.sure = not unreadable
-        records = decoded(task.rows, self._assignment.pair.policy)
+        records = decoded(task.rows, work.policy)
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)
@@ -301,6 +371,8 @@ class Visitor:
             there = count_in(place.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
+            if not self._may_open(task, place, [b""] * there) or place.work.held:
+                return
             folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.keeper)
         except OSError as error:
             self._fail(path, error, "its mirror: ")

@@ -95,7 +95,7 @@ def _entries(path: bytes, text: str, seconds: float) -> list[Event]:
 def _others(text: str, seconds: float) -> list[Event]:
     pair: dict[str, Any] = {"cycle_id": CYCLE, "pair": "music"}
     return [
-        ServiceStarted(version="1.2.3", config=text, pairs=2, address="127.0.0.1:9090"),
+        ServiceStarted(version="1.2.3", config=text, pairs=2, address="127.0.0.1:9090", metrics="served"),
         ServiceStopped(reason="SIGTERM"),
         RunDisabled(config=text, run_enabled="n"),
         ConfigReloaded(config="c.json", pairs=("a", text)),

@@ -14,6 +14,7 @@ import pytest
 
 from job.adapters import crew
 from job.adapters.crew import Crew, Descriptor, Lost, Post
+from job.files.descriptors import OF_A_WORKER, OF_MAIN
 from job.files.signal_numbers import HANDLED
 
 PATIENCE = 60.0
@@ -326,7 +327,7 @@ def limited(which: int, to: int) -> Iterator[None]:
 
 
 def test_no_more_may_be_hired_than_there_are_descriptors_for() -> None:
-    with limited(resource.RLIMIT_NOFILE, crew._OWN_DESCRIPTORS + 3 * crew._DESCRIPTORS_EACH):
+    with limited(resource.RLIMIT_NOFILE, OF_MAIN + 4 * OF_A_WORKER):
         team = Crew(echo, lambda _: "ready", 64)
 
     assert team.most == 3

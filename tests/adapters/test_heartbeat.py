@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ from job.core.events import (
 )
 from job.core.outcome import Result
 from job.core.tally import Tally
-from job.files.pulse import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, check, heartbeat_path
+from job.files.private_folder import Place
+from job.files.pulse import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, Pulse, check
 
 NOW = 1_780_000_000.0
 
@@ -51,13 +52,28 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return heartbeat_path("config/backup_config.json", {"TMPDIR": str(tmp_path)})
+def pulse(tmp_path: Path) -> Iterator[Pulse]:
+    """Where the service writes."""
+    pulse = Pulse(str(tmp_path / "config.json"), {})
+    yield pulse
+    pulse.memory.close()
 
 
 @pytest.fixture
-def heartbeat(path: str, clock: Clock) -> Heartbeat:
-    return Heartbeat(path, wall=clock, monotonic=clock)
+def reader(tmp_path: Path) -> Pulse:
+    """The same for who asks from outside."""
+    return Pulse(str(tmp_path / "config.json"), {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+
+
+@pytest.fixture
+def path(tmp_path: Path, pulse: Pulse) -> str:
+    """The file that the service writes, too."""
+    return str(tmp_path / "truecopy" / pulse.file)
+
+
+@pytest.fixture
+def heartbeat(pulse: Pulse, tmp_path: Path, clock: Clock) -> Heartbeat:
+    return Heartbeat(pulse, Place(str(tmp_path), "truecopy"), wall=clock, monotonic=clock)
 
 
 def written(path: str) -> dict[str, object]:
@@ -67,15 +83,30 @@ def written(path: str) -> dict[str, object]:
     return content
 
 
-def test_the_file_lies_in_a_folder_of_the_user_and_is_named_after_the_config(tmp_path: Path) -> None:
-    path = Path(heartbeat_path("config/backup_config.json", {"TMPDIR": str(tmp_path)}))
+def test_where_it_is_hangs_on_the_path_of_the_config_alone_and_on_no_folder_for_temporary_files(tmp_path: Path) -> None:
+    pulse = Pulse("config/backup_config.json", {"TMPDIR": str(tmp_path), "HOME": "/nonexistent"})
+    same = Pulse(os.path.abspath("config/backup_config.json"), {})
 
-    assert path.parent == tmp_path / f"truecopy-{os.geteuid()}"
-    assert path.suffix == ".json"
-    assert len(path.stem) == 12
-    assert str(path) == heartbeat_path(os.path.abspath("config/backup_config.json"), {"TMPDIR": str(tmp_path)})
-    assert str(path) != heartbeat_path("config/other.json", {"TMPDIR": str(tmp_path)})
-    assert heartbeat_path("x", {}).startswith("/tmp/")
+    assert (pulse.name, pulse.file) == (same.name, same.file)
+    assert pulse.name != Pulse("config/other.json", {}).name
+    assert pulse.places == []
+
+
+def test_without_any_folder_a_service_is_found_healthy(pulse: Pulse, clock: Clock, tmp_path: Path) -> None:
+    Heartbeat(pulse, wall=clock, monotonic=clock)(due_in(60))
+
+    assert check(Pulse(pulse.config_path, {}), NOW) == (True, "healthy: the next cycle is due in 60 seconds")
+    assert check(Pulse(str(tmp_path / "another.json"), {}), NOW)[0] is False
+
+
+def test_who_asks_in_the_service_itself_is_answered_without_a_look_at_any_folder_or_process(
+    pulse: Pulse, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat(due_in(60))
+    monkeypatch.setattr(os, "listdir", None)
+    monkeypatch.setattr(os, "open", None)
+
+    assert check(pulse, NOW)[0]
 
 
 def test_the_file_tells_who_when_and_what_is_due(heartbeat: Heartbeat, path: str) -> None:
@@ -125,20 +156,25 @@ def test_a_cycle_is_in_progress_until_it_ends_in_whatever_way(
     assert written(path)["cycle_started_timestamp_seconds"] is None
 
 
-def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, path: str) -> None:
+def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, path: str, reader: Pulse) -> None:
     heartbeat(due_in(60))
     heartbeat(ServiceStopped(reason="SIGTERM"))
 
-    assert check(path, NOW) == (False, f"not running: there is no heartbeat at {path}")
+    told = f"not running: no service with the configuration {reader.config_path} gives a sign of life"
+    assert check(reader, NOW) == (False, told)
+    assert not os.path.exists(path)
 
 
-def test_a_fault_is_told_once_until_a_write_succeeds_again(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+def test_a_fault_is_told_once_until_a_write_succeeds_again_and_the_service_is_healthy_all_along(
+    heartbeat: Heartbeat, path: str, reader: Pulse
+) -> None:
     folder = Path(path).parent
     folder.write_text("in the way")
 
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         heartbeat(due_in(60))
     heartbeat(due_in(70))
+    during = check(reader, NOW)
     folder.unlink()
     heartbeat(due_in(80))
     Path(path).unlink()
@@ -147,34 +183,36 @@ def test_a_fault_is_told_once_until_a_write_succeeds_again(heartbeat: Heartbeat,
     with pytest.raises(NotADirectoryError):
         heartbeat(due_in(90))
 
-    assert clock.seconds == NOW
+    assert during == (True, "healthy: the next cycle is due in 70 seconds")
 
 
-def test_a_cycle_that_hangs_is_unhealthy_until_it_moves_again(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+def test_a_cycle_that_hangs_is_unhealthy_until_it_moves_again(
+    heartbeat: Heartbeat, reader: Pulse, clock: Clock
+) -> None:
     heartbeat(CYCLE_STARTED)
     heartbeat(stalled("main"))
-    hanging = check(path, clock.seconds)
+    hanging = check(reader, clock.seconds)
     heartbeat(CycleResumed(cycle_id="c", pair="music", stalled_seconds=9.0))
 
     assert hanging == (False, "hanging: nothing has moved in the cycle for 7 seconds")
-    assert check(path, clock.seconds)[0]
+    assert check(reader, clock.seconds)[0]
 
 
 def test_a_worker_that_hangs_makes_nobody_unhealthy_since_the_cycle_goes_on(
-    heartbeat: Heartbeat, path: str, clock: Clock
+    heartbeat: Heartbeat, reader: Pulse, clock: Clock
 ) -> None:
     heartbeat(CYCLE_STARTED)
     heartbeat(stalled("worker 7"))
 
-    assert check(path, clock.seconds)[0]
+    assert check(reader, clock.seconds)[0]
 
 
-def test_to_wait_for_silent_workers_is_no_sign_of_life(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+def test_to_wait_for_silent_workers_is_no_sign_of_life(heartbeat: Heartbeat, reader: Pulse, clock: Clock) -> None:
     heartbeat(CYCLE_STARTED)
     clock.seconds += SILENT_IN_CYCLE_SECONDS + 1
     heartbeat(CrewAwaited(cycle_id="c", pair="music"))
 
-    assert not check(path, clock.seconds)[0]
+    assert not check(reader, clock.seconds)[0]
 
 
 def stalled(process: str) -> CycleStalled:
@@ -185,7 +223,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(heartbeat: Heartbeat,
     (tmp_path / "elsewhere").mkdir()
     os.symlink(tmp_path / "elsewhere", os.path.dirname(path))
 
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="is not a folder"):
         heartbeat(due_in(60))
 
     assert os.listdir(tmp_path / "elsewhere") == []
@@ -203,16 +241,20 @@ def test_a_service_that_stops_takes_nothing_from_behind_a_link(heartbeat: Heartb
 
 
 @pytest.mark.needs_root
-def test_a_folder_of_somebody_else_is_not_used(heartbeat: Heartbeat, path: str) -> None:
+def test_a_folder_of_somebody_else_is_not_used_and_needed_by_nobody(
+    heartbeat: Heartbeat, path: str, reader: Pulse
+) -> None:
     os.mkdir(os.path.dirname(path), 0o777)
     os.chown(os.path.dirname(path), 4321, 4321)
 
-    with pytest.raises(PermissionError, match="belongs to somebody else"):
+    with pytest.raises(PermissionError, match="belongs to user 4321"):
         heartbeat(due_in(60))
 
-    healthy, sentence = check(path, NOW)
+    assert check(reader, NOW)[0]
+    heartbeat(ServiceStopped(reason="SIGTERM"))
+    healthy, sentence = check(reader, NOW)
     assert not healthy
-    assert "belongs to somebody else" in sentence
+    assert "belongs to user 4321" in sentence
 
 
 def test_a_folder_that_others_may_write_to_is_closed(heartbeat: Heartbeat, path: str) -> None:
@@ -235,68 +277,68 @@ def test_a_folder_that_others_may_write_to_is_closed(heartbeat: Heartbeat, path:
     ],
 )
 def test_a_waiting_service_is_healthy_while_it_gives_signs_of_life(
-    heartbeat: Heartbeat, path: str, later: float, verdict: tuple[bool, str]
+    heartbeat: Heartbeat, reader: Pulse, later: float, verdict: tuple[bool, str]
 ) -> None:
     heartbeat(due_in(60))
 
-    assert check(path, NOW + later) == verdict
+    assert check(reader, NOW + later) == verdict
 
 
 def test_a_service_that_lives_but_does_not_start_its_cycle_is_not_healthy(
-    heartbeat: Heartbeat, path: str, clock: Clock
+    heartbeat: Heartbeat, reader: Pulse, clock: Clock
 ) -> None:
     heartbeat(due_in(60))
     clock.seconds += 60 + OVERDUE_SECONDS
     heartbeat(ServiceWaited())
-    in_time = check(path, clock.seconds)
+    in_time = check(reader, clock.seconds)
 
-    late = check(path, clock.seconds + 1)
+    late = check(reader, clock.seconds + 1)
 
     assert in_time == (True, "healthy: the next cycle is due in 0 seconds")
     assert late == (False, "hanging: the next cycle is overdue by 301 seconds")
 
 
-def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(heartbeat: Heartbeat, path: str, clock: Clock) -> None:
+def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(heartbeat: Heartbeat, reader: Pulse, clock: Clock) -> None:
     heartbeat(due_in(0))
     heartbeat(CYCLE_STARTED)
     clock.seconds += 9 * 3600
     heartbeat(PROGRESSED)
 
-    assert check(path, clock.seconds) == (True, "healthy: a cycle is in progress")
-    assert check(path, clock.seconds + SILENT_IN_CYCLE_SECONDS)[0]
-    assert check(path, clock.seconds + SILENT_IN_CYCLE_SECONDS + 1) == (
+    assert check(reader, clock.seconds) == (True, "healthy: a cycle is in progress")
+    assert check(reader, clock.seconds + SILENT_IN_CYCLE_SECONDS)[0]
+    assert check(reader, clock.seconds + SILENT_IN_CYCLE_SECONDS + 1) == (
         False,
         "hanging: the last sign of life is 901 seconds old",
     )
 
 
-def test_a_service_that_has_not_planned_yet_is_healthy(heartbeat: Heartbeat, path: str) -> None:
+def test_a_service_that_has_not_planned_yet_is_healthy(heartbeat: Heartbeat, reader: Pulse) -> None:
     heartbeat(ServiceWaited())
 
-    assert check(path, NOW + 1)[0]
+    assert check(reader, NOW + 1)[0]
 
 
-def test_a_heartbeat_from_before_the_machine_started_is_no_life(heartbeat: Heartbeat, path: str) -> None:
+def test_a_heartbeat_from_before_the_machine_started_is_no_life(heartbeat: Heartbeat, path: str, reader: Pulse) -> None:
     heartbeat(due_in(60))
     Path(path).write_text(json.dumps({**written(path), "boot_id": "another"}))
 
-    assert check(path, NOW) == (False, "not running: the last sign of life is from before the machine started")
+    assert check(reader, NOW) == (False, "not running: the last sign of life is from before the machine started")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"beat_timestamp_seconds": "x"}', "\xff", "1" * 5000])
-def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, content: str) -> None:
+def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, reader: Pulse, content: str) -> None:
     os.mkdir(os.path.dirname(path), 0o700)
     Path(path).write_text(content)
 
-    assert check(path, NOW) == (False, f"unknown: {path} is not a heartbeat")
+    assert check(reader, NOW) == (False, f"unknown: {path} is not a heartbeat")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
-def test_a_heartbeat_that_is_no_file_is_not_read(path: str, make: Callable[[str], None]) -> None:
+def test_a_heartbeat_that_is_no_file_is_not_read(path: str, reader: Pulse, make: Callable[[str], None]) -> None:
     os.mkdir(os.path.dirname(path), 0o700)
     make(path)
 
-    healthy, sentence = check(path, NOW)
+    healthy, sentence = check(reader, NOW)
 
     assert not healthy
     assert sentence.startswith("unknown: ")

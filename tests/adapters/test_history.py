@@ -5,6 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.tally import Tally
 from job.core.totals import Failing, PairHistory, Remarks, Trouble, counts_of, tally_of
 from job.files.history_file import FILE_NAME
+from tests.traps import ENDLESS, changed, patched, rows_without_end
 
 COPIED = {("files_copied_total", ""): 3, ("files_failed_total", "permission"): 1}
 
@@ -233,6 +236,12 @@ def drop_a_table(path: Path) -> None:
     database.close()
 
 
+def aside(folder: Path) -> Path:
+    """Give the one file that was moved aside."""
+    (path,) = folder.glob(f"{FILE_NAME}.broken-*Z")
+    return path
+
+
 @pytest.mark.parametrize("damage", [corrupt, replace_by_text, replace_by_foreign, make_newer, drop_a_table])
 def test_a_file_that_cannot_be_used_is_moved_aside_and_told(
     damage: object, history: History, tmp_path: Path, told: Told
@@ -247,7 +256,7 @@ def test_a_file_that_cannot_be_used_is_moved_aside_and_told(
     assert history.add(finished(), {("files_copied_total", ""): 1})
 
     assert history.read().counts == {("files_copied_total", ""): 1}
-    assert (tmp_path / f"{FILE_NAME}.broken-1").read_bytes() == before
+    assert aside(tmp_path).read_bytes() == before
     assert len(told.sentences) == 2
     assert "counting begins anew" in told.sentences[-1]
 
@@ -300,7 +309,7 @@ def test_a_hostile_trigger_cannot_reach_outside(history: History, tmp_path: Path
 
     history.add(finished(tally=Tally(copied=1)), {("files_copied_total", ""): 1})
 
-    assert (tmp_path / f"{FILE_NAME}.broken-1").exists()
+    assert aside(tmp_path).exists()
 
 
 def counters(kinds: list[Skip] | list[Failure] | list[Drift]) -> st.SearchStrategy[dict[object, int]]:
@@ -400,3 +409,42 @@ def test_what_happens_while_the_state_folder_is_gone_is_kept_elsewhere_and_added
     assert read.counts == {**COPIED, ("pairs_refused_total", "mirror_missing"): 3}
     assert (read.result, read.last_success_timestamp_seconds) == (Result.REFUSED, 20.0)
     assert told.sentences == []
+
+
+# A file that was in other hands ---------------------------------------------------------------------------------------
+
+TRAPPED: dict[str, Callable[[Path], None]] = {
+    "a trigger": lambda path: changed(path, "CREATE TRIGGER t BEFORE INSERT ON totals BEGIN SELECT RAISE(IGNORE); END"),
+    "a view without an end": lambda path: changed(
+        path,
+        "DROP TABLE totals",
+        f"CREATE VIEW totals AS {ENDLESS} SELECT 'a' AS name, x AS label, x AS value FROM c WHERE x < 0",
+    ),
+    "one more table": lambda path: changed(path, "CREATE TABLE more (x)"),
+    "rows without an end": lambda path: rows_without_end(path, "totals"),
+    "remarks without an end": lambda path: rows_without_end(path, "details"),
+    "two hundred thousand counts": lambda path: changed(
+        path, f"INSERT INTO totals {ENDLESS} SELECT 'many' || x, 'of them', x FROM c LIMIT 200000"
+    ),
+    "a huge remark": lambda path: changed(path, "UPDATE details SET value = CAST(zeroblob(5000000) AS TEXT)"),
+    "a log beside it": lambda path: patched(path, 18, b"\2\2"),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPPED)
+def test_a_trap_is_told_when_it_is_read_and_moved_aside_when_it_is_written(
+    trap: str, history: History, tmp_path: Path, told: Told
+) -> None:
+    history.add(finished(), COPIED)
+    TRAPPED[trap](tmp_path / FILE_NAME)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    began = time.monotonic()
+
+    assert history.read() == PairHistory()
+    assert ((tmp_path / FILE_NAME).read_bytes(), os.listdir(tmp_path)) == (before, [FILE_NAME])
+    assert history.add(finished(), {("files_copied_total", ""): 1})
+
+    assert time.monotonic() - began < 20
+    assert history.read().counts == {("files_copied_total", ""): 1}
+    assert aside(tmp_path).exists()
+    assert len(told.sentences) == 2

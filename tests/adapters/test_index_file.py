@@ -1,6 +1,7 @@
 """The file of the index: what cannot be used is refused or set aside, and told apart."""
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from job.adapters.index import Index
 from job.errors import IndexUnusable
-from job.files.index_file import APPLICATION_ID, FILE_NAME, FORMAT, IndexTorn, set_aside
+from job.files.index_file import APPLICATION_ID, FILE_NAME, IndexTorn, set_aside
+from job.files.index_schema import FORMAT
 from tests.core import samples
 
 
@@ -19,10 +21,26 @@ def test_a_torn_file_is_told_apart_so_that_it_can_be_set_aside(tmp_path: Path, c
 
     with pytest.raises(IndexTorn):
         Index.open(str(tmp_path))
-    set_aside(str(tmp_path))
+    aside = set_aside(str(tmp_path))
     Index.open(str(tmp_path)).close()
 
-    assert (tmp_path / (FILE_NAME + ".torn")).read_bytes() == content
+    assert re.fullmatch(rf"{FILE_NAME}\.torn-\d{{8}}T\d{{6}}Z", aside)
+    assert (tmp_path / aside).read_bytes() == content
+
+
+def test_of_files_set_aside_the_newest_are_kept(tmp_path: Path) -> None:
+    (tmp_path / f"{FILE_NAME}.torn").write_bytes(b"of a version that gave no time")
+    asides = []
+    for number in range(5):
+        (tmp_path / FILE_NAME).write_bytes(b"torn %d" % number)
+        (tmp_path / f"{FILE_NAME}-journal").write_bytes(b"its journal %d" % number)
+        asides.append(set_aside(str(tmp_path)))
+
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    newest = {f"{aside}{end}" for aside in asides[2:] for end in ("", "-journal")}
+    assert set(left) == newest
+    assert (left[asides[4]], left[f"{asides[4]}-journal"]) == (b"torn 4", b"its journal 4")
 
 
 def test_a_file_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -118,4 +136,4 @@ def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> N
     names = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     assert application == APPLICATION_ID
-    assert names == {"folder", "records", "hard_link", "unheld", "fact"}
+    assert names == {"folder", "records", "hard_link", "way", "unheld", "fact"}

@@ -62,8 +62,8 @@ def test_a_summary_that_makes_no_sense_is_not_known(
 def test_counts_that_make_no_sense_end_nothing(state: Path, raw: sqlite3.Connection, value: object) -> None:
     raw.execute("UPDATE folder SET entries = ?", (value,))
     same = "fingerprint, stamp, mirror_fingerprint, entries, 0, 0, 1, -1"
-    raw.execute(f"INSERT INTO folder SELECT x'01', {same} FROM folder")
-    raw.execute(f"INSERT INTO folder SELECT x'02', {same} FROM folder LIMIT 1")
+    raw.execute(f"INSERT INTO folder SELECT x'01', name, {same} FROM folder")
+    raw.execute(f"INSERT INTO folder SELECT x'02', name, {same} FROM folder LIMIT 1")
 
     with closing(Index.open(str(state))) as index:
         assert index.entries_known() >= 0

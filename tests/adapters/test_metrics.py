@@ -32,6 +32,8 @@ from job.core.events import (
     PairFailed,
     PairFinished,
     PairRefused,
+    PortNotChanged,
+    PortNotOpened,
     RunDisabled,
 )
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
@@ -496,3 +498,16 @@ def test_promtool_finds_nothing_to_mend(metrics: Metrics) -> None:
     )
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PortNotOpened(address="127.0.0.1:9477", error="taken", hint=""),
+        PortNotChanged(address="127.0.0.1:9477", served="127.0.0.1:9478", error="taken", hint=""),
+    ],
+)
+def test_a_port_that_cannot_be_had_counts_as_a_failure_of_that_output(metrics: Metrics, event: Event) -> None:
+    metrics(event)
+
+    assert value(metrics, "output_failures_total", output="http") == 1

@@ -293,3 +293,28 @@ def wait_until_ready(address: str) -> None:
         except OSError:
             time.sleep(0.05)
     pytest.fail("the Pushgateway did not start")
+
+
+def test_where_the_password_is_withheld_nothing_is_pushed_and_the_reason_is_told_each_time(gateway: Gateway) -> None:
+    job = Job(Targets(pushgateway=gateway.url, username="me", withheld="not sent; do that"))
+
+    job.cycle(Result.SUCCESS)
+    job.cycle(Result.SUCCESS)
+
+    assert gateway.requests == []
+    assert job.failures == [("pushgateway", "not sent; do that")] * 2
+
+
+@pytest.mark.parametrize(("password", "by_proxy"), [("secret", False), (None, True)])
+def test_a_password_takes_no_way_over_a_proxy_that_could_read_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, password: str | None, *, by_proxy: bool
+) -> None:
+    proxy = Gateway()
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    try:
+        Job(Targets(pushgateway=gateway.url, username=password and "me", password=password)).cycle(Result.SUCCESS)
+    finally:
+        proxy.close()
+
+    assert (len(proxy.requests), len(gateway.requests)) == ((1, 0) if by_proxy else (0, 1))

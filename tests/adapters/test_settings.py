@@ -1,7 +1,10 @@
 """The configuration file, the environment over it and secrets from files: read together, faults told together."""
 
+import grp  # noqa: F401  # while the interpreter's own folder can be read: a test becomes somebody else
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +96,6 @@ def test_the_digest_changes_with_the_file(tmp_path: Path) -> None:
         ('{\n  "log_file": "C:\\Users"\n}', "line 2, column 18", "each backslash twice"),
         ("", "line 1, column 1", "bracket"),
         ("{} {}", "line 1, column 4", "closes its first {"),
-        ("{// no\n}", "line 1, column 2", "JSON has no comments"),
     ],
 )
 def test_broken_json_names_line_and_column_and_shows_the_line(tmp_path: Path, text: str, place: str, told: str) -> None:
@@ -102,6 +104,12 @@ def test_broken_json_names_line_and_column_and_shows_the_line(tmp_path: Path, te
     assert fault.startswith(place)
     assert told in fault
     assert text.split("\n")[int(place.split()[1].rstrip(",")) - 1].strip() in fault
+
+
+def test_of_a_broken_line_only_a_known_key_with_its_value_is_shown(tmp_path: Path) -> None:
+    assert "in:" not in the_fault(tmp_path, "{// hunter2\n}")
+    assert "in:" not in the_fault(tmp_path, '{"pushgateway_pasword":\n"hunter2" "}')
+    assert 'in: {"sleep_time": 30;' in the_fault(tmp_path, '{"sleep_time": 30 "ecret": "hunter2"}')
 
 
 def test_broken_toml_names_line_and_column_and_shows_the_line(tmp_path: Path) -> None:
@@ -205,10 +213,10 @@ def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
     path = config_file(tmp_path, SIX)
     os.chmod(path, 0o666)
 
-    with pytest.raises(ConfigError, match="writable by everybody") as caught:
+    with pytest.raises(ConfigError, match="root does not follow") as caught:
         read_settings(path, {})
 
-    assert f"chmod o-w {path}" in caught.value.hint
+    assert caught.value.faults == (f"{path} is writable by everybody (mode 666); run `chmod o-w {path}`",)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -218,3 +226,128 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, extension
 
     with pytest.raises(ConfigError):  # since no such small text names folders
         read_settings(path, {})
+
+
+STRANGER = 64003
+
+
+@pytest.fixture
+def in_a_folder_of_another_user(tmp_path: Path) -> Path:
+    """A configuration that lies where another user keeps it: in a folder, by a link, and writable by a group."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    path = Path(config_file(folder, SIX))
+    os.chown(path, STRANGER, STRANGER + 1)
+    path.chmod(0o664)
+    os.chown(folder, STRANGER, STRANGER)
+    return path
+
+
+@pytest.mark.needs_root
+def test_root_is_told_of_everybody_who_may_change_the_file_at_once_with_the_commands(
+    in_a_folder_of_another_user: Path,
+) -> None:
+    path = in_a_folder_of_another_user
+
+    with pytest.raises(ConfigError, match=f"root does not follow {path}") as caught:
+        read_settings(str(path), {})
+
+    assert caught.value.exit is Exit.USAGE
+    assert caught.value.faults == (
+        f"{path.parent} (a folder on the way to it) belongs to user {STRANGER}; run `chown root {path.parent}`",
+        f"{path} belongs to user {STRANGER}; run `chown root {path}`",
+        f"{path} is writable by the group {STRANGER + 1} (mode 664); run `chmod g-w {path}`",
+    )
+    assert f"install -D -o root -g root -m 600 {path} /etc/truecopy/config.json" in caught.value.hint
+    assert f"TRUECOPY_CONFIG_OWNER={STRANGER}" in caught.value.hint
+
+
+@pytest.mark.needs_root
+def test_root_follows_the_user_that_the_environment_names_and_no_group_of_others(
+    in_a_folder_of_another_user: Path,
+) -> None:
+    path = in_a_folder_of_another_user
+    allowed = {"TRUECOPY_CONFIG_OWNER": str(STRANGER)}
+
+    with pytest.raises(ConfigError) as caught:
+        read_settings(str(path), allowed)
+    os.chown(path, STRANGER, STRANGER)
+
+    assert len(caught.value.faults) == 1
+    assert read_settings(str(path), allowed).config.enabled
+
+
+@pytest.mark.parametrize("text", ["me", "-1", "1.5", "9" * 30, "٣"])
+def test_the_user_that_root_follows_is_a_number(tmp_path: Path, text: str) -> None:
+    told = the_fault(tmp_path, SIX, {"TRUECOPY_CONFIG_OWNER": text})
+
+    assert told.startswith("TRUECOPY_CONFIG_OWNER: not the number of a user")
+
+
+@pytest.fixture
+def where_others_come(tmp_path: Path) -> Iterator[Path]:
+    """A folder that everybody may enter, which those of pytest are not."""
+    del tmp_path
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.needs_root
+def test_an_ordinary_user_is_warned_of_what_others_may_write_and_follows_any_owner(where_others_come: Path) -> None:
+    path = config_file(where_others_come, SIX)
+    os.chown(path, STRANGER, STRANGER)
+    os.chmod(path, 0o664)
+    os.seteuid(65534)
+    try:
+        of_its_owner = read_settings(path, {}).doubts
+    finally:
+        os.seteuid(0)
+    os.chown(path, STRANGER, STRANGER + 1)
+    os.seteuid(65534)
+    try:
+        of_a_group = read_settings(path, {}).doubts
+    finally:
+        os.seteuid(0)
+
+    assert of_its_owner == (), "its private group is nobody else"
+    assert [str(doubt) for doubt in of_a_group] == [
+        f"{path} is writable by the group {STRANGER + 1} (mode 664); run `chmod g-w {path}`"
+    ]
+
+
+def test_a_file_with_a_password_that_everybody_may_read_is_told(where_others_come: Path) -> None:
+    login = {"pushgateway_username": "me", "pushgateway_password": "hunter2"}
+    path = config_file(where_others_come, SIX | {"metrics": login})
+
+    (doubt,) = read_settings(path, {}).doubts
+
+    assert str(doubt) == f"{path} is readable by everybody (mode 644); run `chmod o-r {path}`"
+    os.chmod(path, 0o640)
+    assert read_settings(path, {}).doubts == ()
+    assert read(where_others_come, SIX).doubts == (), "without a password in it"
+
+
+def test_so_is_the_file_of_a_password(where_others_come: Path) -> None:
+    secret = where_others_come / "password"
+    secret.write_text("hunter2")
+    secret.chmod(0o644)
+    environ = {
+        "TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me",
+        "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret),
+    }
+
+    (doubt,) = read(where_others_come, SIX, environ).doubts
+
+    assert str(doubt) == f"{secret} is readable by everybody (mode 644); run `chmod o-r {secret}`"
+
+
+@pytest.mark.needs_root
+def test_root_reads_no_secret_from_a_file_that_others_may_exchange(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    os.chown(tmp_path / "link", STRANGER, STRANGER, follow_symlinks=False)
+    environ = {"TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(tmp_path / "link")}
+
+    told = the_fault(tmp_path, SIX, environ)
+
+    assert f"{tmp_path}/link is a link of user {STRANGER}; run `chown -h root {tmp_path}/link`" in told

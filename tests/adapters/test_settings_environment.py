@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.adapters.settings import Settings, read_settings
+from job.core.config import describe
 from job.errors import ConfigError
 
 SIX: dict[str, Any] = {
@@ -100,15 +101,15 @@ def test_the_variables_kubernetes_adds_for_a_service_are_passed_over(tmp_path: P
     assert read(tmp_path, SIX, environ).config.metrics.port == 9477
 
 
+def login(secret: Path | str) -> dict[str, str]:
+    return {"TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me", "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret)}
+
+
 def test_a_secret_comes_from_its_file_without_the_line_end(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(" hunter2 \n")
-    environ = {
-        "TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me",
-        "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret),
-    }
 
-    found = read(tmp_path, SIX, environ)
+    found = read(tmp_path, SIX, login(secret))
 
     assert found.config.metrics.pushgateway_password == " hunter2 "
     assert found.origins["metrics.pushgateway_password"] == f"secret file {secret}"
@@ -116,28 +117,73 @@ def test_a_secret_comes_from_its_file_without_the_line_end(tmp_path: Path) -> No
 
 
 def test_the_digest_changes_with_a_secret(tmp_path: Path) -> None:
-    secret = tmp_path / "level"
-    environ = {"TRUECOPY_LOG_LEVEL_FILE": str(secret)}
-    secret.write_text("info")
+    secret = tmp_path / "password"
+    environ = login(secret)
+    secret.write_text("hunter2")
     first = read(tmp_path, SIX, environ).digest
-    secret.write_text("debug")
+    secret.write_text("hunter3")
 
     second = read(tmp_path, SIX, environ)
 
-    assert second.config.log_level == "debug"
+    assert second.config.metrics.pushgateway_password == "hunter3"
     assert second.digest != first
 
 
 def test_a_secret_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
-    told = the_fault(tmp_path, SIX, {"TRUECOPY_LOG_LEVEL_FILE": str(tmp_path / "none")})
+    (told, _) = faults(tmp_path, SIX, login(tmp_path))
 
-    assert told.startswith(f'log_level (from TRUECOPY_LOG_LEVEL_FILE) = "{tmp_path}/none": this file cannot be read')
+    place = "metrics.pushgateway_password (from TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE)"
+    assert told.startswith(f"{place}: {tmp_path}: this file cannot be read: it is a folder")
+
+
+def test_a_secret_in_place_of_the_path_of_its_file_is_not_shown(tmp_path: Path) -> None:
+    (told, _) = faults(tmp_path, SIX, login("hunter2"))
+
+    assert "this file cannot be read: No such file or directory" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"hunter2\nhunter3\n", "more than one line"),
+        (b"hunter2\r\nhunter3", "more than one line"),
+        (b"hunter2\0", "more than one line"),
+        (b"hunter2\xff", "not in UTF-8"),
+        (b"hunter2" * 1000, "larger than 4096 bytes"),
+    ],
+)
+def test_a_secret_is_one_line_of_text(tmp_path: Path, content: bytes, told: str) -> None:
+    secret = tmp_path / "password"
+    secret.write_bytes(content)
+
+    (fault, _) = faults(tmp_path, SIX, login(secret))
+
+    assert told in fault
+    assert "hunter" not in fault
+
+
+@pytest.mark.parametrize("key", [key for key in describe.all_keys() if not key.is_secret], ids=lambda key: key.name)
+def test_only_a_secret_may_come_from_a_file_and_no_other_file_is_opened(tmp_path: Path, key: describe.Key) -> None:
+    secret = tmp_path / "shadow"
+    secret.write_text("root:hunter2:19000")
+
+    told = the_fault(tmp_path, SIX, {f"{key.variable}_FILE": str(secret)})
+
+    assert told.startswith(f"{key.variable}_FILE: unknown variable; only secrets are read from files")
+    assert told.endswith(f"give the value in {key.variable}")
+    assert "hunter2" not in told
 
 
 def test_a_variable_and_its_twin_at_once_are_a_fault(tmp_path: Path) -> None:
-    told = the_fault(tmp_path, SIX, {"TRUECOPY_LOG_LEVEL": "info", "TRUECOPY_LOG_LEVEL_FILE": "/x"})
+    both = {**login("/x"), "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD": "hunter2"}
 
-    assert told.startswith("log_level (from TRUECOPY_LOG_LEVEL): TRUECOPY_LOG_LEVEL_FILE is set as well")
+    (told, _) = faults(tmp_path, SIX, both)
+
+    assert "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE is set as well" in told
+    assert "hunter2" not in told
 
 
 def test_faults_of_file_and_environment_are_told_together(tmp_path: Path) -> None:

@@ -25,14 +25,14 @@ WRITTEN: dict[str, Any] = {
 
 
 class Place:
-    """A config file and the folder for temporary files it is read with."""
+    """A config file and the runtime folder it is read with."""
 
     def __init__(self, base: Path) -> None:
         self.path = base / "config.json"
         self.temp = base / "tmp"
         self.temp.mkdir()
         self.write(WRITTEN)
-        self.environ = {"TMPDIR": str(self.temp), "PATH": "/bin"}
+        self.environ = {"XDG_RUNTIME_DIR": str(self.temp), "HOME": "/nonexistent", "PATH": "/bin"}
 
     def write(self, written: dict[str, Any]) -> None:
         self.path.write_text(json.dumps(written))
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        return self.temp / f"truecopy-{os.geteuid()}"
+        return self.temp / "truecopy"
 
     @property
     def kept(self) -> Path:
@@ -209,11 +209,51 @@ def test_a_spoilt_file_is_replaced(place: Place) -> None:
     assert place.believes
 
 
-@pytest.mark.parametrize("temp", ["/proc/none", "/dev/null", "none"])
-def test_without_a_folder_for_temporary_files_nothing_is_kept_and_nothing_said(tmp_path: Path, temp: str) -> None:
+@pytest.mark.parametrize("runtime", ["/proc/none", "/dev/null", "none", ""])
+def test_without_a_private_folder_nothing_is_kept_and_nothing_said(tmp_path: Path, runtime: str) -> None:
     place = Place(tmp_path)
 
-    assert place.read(TMPDIR=temp) == place.read(TMPDIR=temp) == in_force(**WRITTEN)
+    assert place.read(XDG_RUNTIME_DIR=runtime) == place.read(XDG_RUNTIME_DIR=runtime) == in_force(**WRITTEN)
+
+
+def test_a_folder_for_temporary_files_is_not_used(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+
+    place.read(XDG_RUNTIME_DIR="", TMPDIR=str(place.temp))
+
+    assert list(place.temp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        ("RUNTIME_DIRECTORY", "{base}/truecopy"),
+        ("TRUECOPY_STATE_DIR", "{base}/.private"),
+        ("XDG_STATE_HOME", "{base}/truecopy/private"),
+        ("HOME", "{base}/.local/state/truecopy/private"),
+    ],
+)
+def test_where_there_is_no_runtime_folder_of_the_user_the_next_place_is_taken(
+    tmp_path: Path, variable: str, folder: str
+) -> None:
+    place = Place(tmp_path)
+    variables = {"XDG_RUNTIME_DIR": "", variable: str(place.temp)}
+
+    place.read(**variables)
+    (kept,) = Path(folder.format(base=place.temp)).iterdir()
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps(content | {"config": content["config"] | {"workers": 64}}))
+
+    assert place.read(**variables).workers == 64
+
+
+def test_nothing_is_kept_in_a_state_folder_that_lies_in_a_source(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write(WRITTEN | {"pairs": [{"name": "music", "source": str(place.temp), "dest": "/d"}]})
+
+    place.read(XDG_RUNTIME_DIR="", TRUECOPY_STATE_DIR=str(place.temp))
+
+    assert list(place.temp.iterdir()) == []
 
 
 def test_a_password_is_never_kept(tmp_path: Path) -> None:
@@ -228,9 +268,18 @@ def test_a_password_is_never_kept(tmp_path: Path) -> None:
 def test_what_comes_from_a_file_of_its_own_is_never_kept(tmp_path: Path) -> None:
     place = Place(tmp_path)
     secret = tmp_path / "secret"
-    secret.write_text("debug")
+    secret.write_text("hunter2")
+    given = {"TRUECOPY_METRICS_PUSHGATEWAY_USERNAME": "me", "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret)}
 
-    assert place.read(TRUECOPY_LOG_LEVEL_FILE=str(secret)).log_level == "debug"
+    assert place.read(**given).metrics.pushgateway_password == "hunter2"
+    assert not place.folder.exists()
+
+
+def test_nothing_is_kept_of_a_configuration_whose_password_is_not_sent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write(WRITTEN | {"metrics": {"pushgateway": "http://127.0.0.1:1", "pushgateway_username": "me"}})
+
+    assert place.read(TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD="hunter2").metrics.pushgateway_withheld
     assert not place.folder.exists()
 
 

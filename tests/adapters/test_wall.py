@@ -1,12 +1,14 @@
 """The second wall: work in a thread that the kernel walls in, and what is told of it outside."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from job.core.config.effective import Landlock
 from job.core.events import Event, FileSkipped, Listener, MountSkipped, RunDisabled
 from job.core.outcome import Refusal, Result, Skip
 from job.errors import Refused
+from job.files.scratch import Scratch
 from tests.walls import needs_landlock
 
 
@@ -43,8 +46,17 @@ def folders(tmp_path: Path) -> Iterator[tuple[int, int, int]]:
         os.close(each)
 
 
+SCRATCH = Scratch(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def _no_scratch_left() -> Iterator[None]:
+    yield
+    SCRATCH.close()
+
+
 def made(wanted: Landlock, missing: Missing) -> Wall:
-    return Wall(wanted, os.environ, missing)
+    return Wall(wanted, SCRATCH, missing)
 
 
 def skipped(number: int) -> Event:
@@ -226,11 +238,13 @@ LARGE_BOOK = """
 import os, sys
 from job.adapters.linkbook import LinkBook
 from job.adapters.wall import Wall
+from job.files.scratch import Scratch
 from job.core.entry import FileId
 from job.core.outcome import Result
 from job.core.record import Member
 folder = os.open(sys.argv[1], os.O_RDONLY)
-walled = Wall("required", os.environ, print)
+scratch = Scratch(os.environ)
+walled = Wall("required", scratch, print)
 def work(_):
     walled.put_up(folder, folder, folder)
     book = LinkBook()
@@ -242,33 +256,97 @@ def work(_):
     book.close()
     return Result.SUCCESS
 walled.around(work, print)
+scratch.close()
 """
 
 
-@needs_landlock
-def test_a_book_of_hard_links_that_does_not_fit_in_memory_has_room_behind_a_wall(tmp_path: Path) -> None:
+def large_book(base: Path, **variables: str) -> str:
+    """Have a book of hard links need more room than the memory that it may take; give the folder where that is."""
+    (base / "state").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", LARGE_BOOK, str(tmp_path)],
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", LARGE_BOOK, str(base / "state")],
+        env=os.environ | variables,
         check=False,
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
 
-    assert done.stdout.split() == [f"{tmp_path}/truecopy-{os.geteuid()}/scratch"], done.stderr
-    assert os.stat(tmp_path / f"truecopy-{os.geteuid()}").st_mode & 0o777 == 0o700
+
+@needs_landlock
+def test_a_book_of_hard_links_that_does_not_fit_in_memory_has_room_behind_a_wall(tmp_path: Path) -> None:
+    folder = large_book(tmp_path, TMPDIR=str(tmp_path))
+
+    assert re.fullmatch(rf"{tmp_path}/truecopy-scratch-[0-9a-f]{{16}}", folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"], "it is removed at the end"
+
+
+@needs_landlock
+@pytest.mark.needs_root
+def test_a_name_that_others_took_in_the_folder_for_temporary_files_is_not_in_the_way(tmp_path: Path) -> None:
+    for name in (f"truecopy-{os.geteuid()}", "truecopy"):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, 64003, 64003)
+
+    assert large_book(tmp_path, TMPDIR=str(tmp_path)).startswith(f"{tmp_path}/truecopy-scratch-")
+
+
+@needs_landlock
+@pytest.mark.needs_root
+@pytest.mark.needs_tool("unshare")
+def test_where_no_folder_for_temporary_files_can_be_written_to_the_state_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    script = """
+        for folder in /tmp /var/tmp; do mount -t tmpfs -o ro tmpfs $folder || exit 9; done
+        exec "$@"
+    """
+    # Where the test's own folder lies below /tmp it is gone in there, but not for who has it open.
+    with open_folder_of(tmp_path / "state") as state:
+        done = subprocess.run(
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                sys.executable,
+                "-c",
+                LARGE_BOOK,
+                f"/proc/self/fd/{state}",
+            ],
+            env=os.environ | {"TMPDIR": "/nonexistent"},
+            pass_fds=(state,),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.removesuffix("\n").endswith("/state"), done.stdout
+
+
+@contextmanager
+def open_folder_of(path: Path) -> Iterator[int]:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 HANGS = """
 import os, sys, time
 from job.adapters.signals import StopSignal
 from job.adapters.wall import Wall
+from job.files.scratch import Scratch
 def work(_):
     print("hangs", flush=True)
     time.sleep(1000)
 with StopSignal(monotonic=time.monotonic):
     try:
-        Wall("required", os.environ, print).around(work, print)
+        Wall("required", Scratch(os.environ), print).around(work, print)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """

@@ -1,7 +1,7 @@
 """The HTTP port: four pages, nothing reflected, slow and broken clients hold up nobody."""
 
-import http.client
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,51 +12,7 @@ from hypothesis import strategies as st
 
 from job.adapters.web import Web
 from job.errors import JobError
-
-
-class Service:
-    """What the port tells about, and the port."""
-
-    def __init__(self) -> None:
-        self.healthy = (True, "alive")
-        self.ready = (False, "no configuration yet")
-        self.broken = False
-        self.failures: list[tuple[str, str]] = []
-        self.web = Web(
-            render=self.render,
-            healthy=lambda: self.healthy,
-            ready=lambda: self.ready,
-            failed=lambda output, error: self.failures.append((output, error)),
-        )
-        self.host, self.port = self.web.start("127.0.0.1", 0)
-
-    def render(self, accept: str) -> tuple[str, bytes]:
-        if self.broken:
-            message = "secret details"
-            raise RuntimeError(message)
-        return ("application/openmetrics-text" if "openmetrics" in accept else "text/plain"), b"truecopy_up 1\n"
-
-    def ask(
-        self, path: str = "/metrics", method: str = "GET", headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
-        connection.request(method, path, headers=headers or {})
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        return answer.status, dict(answer.getheaders()), body
-
-    def send(self, data: bytes) -> bytes:
-        with socket.create_connection((self.host, self.port), timeout=20) as client:
-            received = b""
-            try:
-                client.sendall(data)
-                client.shutdown(socket.SHUT_WR)
-                while piece := client.recv(65536):
-                    received += piece
-            except OSError:
-                pass  # refused before everything was sent
-            return received
+from tests.adapters.serving import Service
 
 
 @pytest.fixture
@@ -160,43 +116,6 @@ def test_random_bytes_leave_it_serving(data: bytes, lasting: Service) -> None:
     assert lasting.failures == []
 
 
-def test_slow_clients_do_not_hold_up_a_scrape(service: Service) -> None:
-    slow = [socket.create_connection((service.host, service.port), timeout=20) for _ in range(200)]
-    for number, client in enumerate(slow):
-        client.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: "[: number % 30])
-
-    assert [service.ask()[0] for _ in range(5)] == [200] * 5
-    for client in slow:
-        client.close()
-
-
-def test_a_client_that_never_reads_does_not_hold_up_a_scrape(service: Service) -> None:
-    deaf = [socket.create_connection((service.host, service.port), timeout=20) for _ in range(20)]
-    for client in deaf:
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-
-    assert service.ask()[0] == 200
-    for client in deaf:
-        client.close()
-
-
-def test_a_request_that_drips_in_is_cut_off(service: Service) -> None:
-    with socket.create_connection((service.host, service.port), timeout=20) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
-        cut_off = False
-        for _ in range(2000):
-            try:
-                client.sendall(b"x")
-                # Asking somebody else in between makes sure that each byte arrives alone.
-                service.ask("/healthz")
-            except OSError:
-                cut_off = True
-                break
-
-    assert cut_off
-
-
 def test_a_break_inside_is_told_once_and_not_shown(service: Service) -> None:
     service.broken = True
 
@@ -209,17 +128,39 @@ def test_a_break_inside_is_told_once_and_not_shown(service: Service) -> None:
     assert service.ask()[0] == 200
 
 
-def test_a_port_in_use_is_an_error_that_names_the_key(service: Service) -> None:
+def test_a_port_in_use_is_an_error_in_plain_words_that_names_the_next_step(service: Service) -> None:
     other = Web(render=service.render, healthy=lambda: (True, ""), ready=lambda: (True, ""), failed=print)
 
-    with pytest.raises(JobError, match=f"127.0.0.1 port {service.port}") as caught:
+    with pytest.raises(JobError) as caught:
         other.start("127.0.0.1", service.port)
 
+    place = f"127.0.0.1 port {service.port}"
+    assert caught.value.message == f"The metrics port cannot be opened at {place}: Address already in use"
+    assert f"ss -ltnp sport = :{service.port}." in caught.value.hint
     assert "metrics.port" in caught.value.hint
     other.close()
 
 
-@pytest.mark.parametrize("address", ["203.0.113.7", "no.such.host.invalid"])
+def test_without_a_descriptor_it_is_an_error_and_gives_everything_back() -> None:
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    web = Web(render=lambda _: ("", b""), healthy=lambda: (True, ""), ready=lambda: (True, ""), failed=print)
+    for spare in range(3):  # for the socket, and for either end of the pipe
+        free = os.dup(0)
+        os.close(free)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, hard))
+            with pytest.raises(JobError, match="Too many open files") as caught:
+                web.start("127.0.0.1", 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert "open files" in caught.value.hint
+
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "no.such.host.invalid", "a..b", "x" * 70 + ".invalid"])
 def test_an_address_that_is_not_ours_is_an_error_that_names_the_key(address: str, service: Service) -> None:
     other = Web(render=service.render, healthy=lambda: (True, ""), ready=lambda: (True, ""), failed=print)
 

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def rig(tmp_path: Path) -> Rig:
     rig = Rig(tmp_path)
     (rig.source / "file").write_text("content")
     return rig
+
+
+@pytest.mark.parametrize("path", ["C:\\Logs\\backup.log", "C:/Logs/backup.log", "~/backup.log"])
+def test_a_disabled_run_makes_no_file_at_a_path_that_means_nothing_here(rig: Rig, path: str) -> None:
+    folder = rig.base / "working"
+    folder.mkdir()
+    rig.configure(run_enabled="N", log_file=path, error_log_file=path, state_dir=path)
+
+    command = [sys.executable, "-m", "job", "--config", str(rig.config), "run", "--once"]
+    done = subprocess.run(command, cwd=folder, env=environment() | {"PYTHONPATH": str(ROOT)}, check=False)
+
+    assert done.returncode == 0
+    assert list(folder.iterdir()) == []
 
 
 def test_success_is_0(rig: Rig) -> None:

@@ -54,6 +54,9 @@ def test_sighup_names_a_broken_config_each_time_and_the_last_good_one_stays_in_f
         os.kill(service.process.pid, signal.SIGUSR1)
 
         is_waiting(service, count=2)
+        told = [line for line in service.lines if line["event"] == "config_rejected"]
+
+    assert len(told) == 2, "once for each signal, although the file changed, too"
 
 
 def test_sigusr1_starts_a_cycle_now(rig: Rig) -> None:

@@ -22,6 +22,7 @@ from tests.faults.crowded import FEW
 from tests.faults.rig import ROOT, UNPRIVILEGED, Done, Rig, environment
 from tests.faults.tampering import mounted
 from tests.faults.trees import remove
+from tests.index_rows import make_older
 from tests.walls import needs_landlock
 
 
@@ -217,8 +218,7 @@ def test_a_huge_folder_is_counted_in_all_its_parts(rig: Rig, workers: int) -> No
 
 def test_the_bytes_of_an_index_from_before_they_were_kept_are_not_known(rig: Rig) -> None:
     rig.once()
-    with closing(sqlite3.connect(rig.state / "index.sqlite3")) as index:
-        index.execute("ALTER TABLE folder DROP COLUMN bytes")
+    make_older(rig.state / "index.sqlite3", 4, sizes=False)
     (before,) = document(rig.run("status", "--json"))["pairs"]
     (rig.source / "file").write_text("other content")
 

@@ -10,6 +10,7 @@ import yaml
 
 import job
 from job.core.config import describe
+from job.core.config.effective import OWNER
 from job.core.config.model import MetricsConfig
 from job.errors import Exit
 from tests.core.configs import in_force
@@ -63,7 +64,7 @@ def test_everybody_means_the_same_user(dockerfile: str, pods: list[dict[str, Any
 
 
 def test_every_variable_is_a_setting_of_the_job(dockerfile: str, service: dict[str, Any]) -> None:
-    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG"}
+    known = {key.variable for key in describe.all_keys()} | {"TRUECOPY_CONFIG", OWNER}
 
     ours = {name for name in image_variables(dockerfile) if name.startswith("TRUECOPY_")}
     assert ours <= known
@@ -78,16 +79,86 @@ def test_no_password_of_others_is_passed_on_with_the_file_of_variables(service: 
     assert emptied == {name for name in substituted if re.search("PASSWORD|SECRET|TOKEN|KEY", name)}
 
 
+IMAGE_BY_DIGEST = re.compile(r"([\w./-]+):([\w.-]+)@sha256:([0-9a-f]{64})")
+
+
+def images_of_others() -> dict[str, str]:
+    """Give the tag of every image of somebody else's by its name; fails for one that is not named by digest."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    named = [service["image"] for name, service in compose.items() if name != "truecopy"]
+    named += re.findall(r"^FROM (.*) AS base$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    found = {}
+    for text in named:
+        default = text.removesuffix("}").partition(":-")[2] if text.startswith("$") else text
+        parts = IMAGE_BY_DIGEST.fullmatch(default)
+        assert parts, f"{default} is not named by version and digest"
+        found[parts[1]] = parts[2]
+    return found
+
+
+def test_images_of_others_are_named_by_digest_and_the_recipe_to_renew_them_names_them_all() -> None:
+    recipe = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+    images = images_of_others()
+
+    assert images.keys() == {"python", "prom/prometheus", "grafana/grafana"}
+    assert "latest" not in images.values()
+    for name, tag in images.items():
+        assert f"docker buildx imagetools inspect {name}:{tag} " in recipe
+
+
+def test_every_stage_is_built_on_the_named_base(dockerfile: str) -> None:
+    base, *stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+
+    assert base.startswith("python:")
+    assert stages == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert "\nARG PYTHON_IMAGE=base\n" in dockerfile
+
+
+def test_dependabot_renews_the_images_of_each_file_that_names_any() -> None:
+    """It reads FROM lines and `image:`, also as the default of a variable; an ARG it does not read."""
+    settings = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text("utf-8"))
+
+    assert settings["version"] == 2
+    assert {(each["package-ecosystem"], each["directory"]) for each in settings["updates"]} == {
+        ("docker", "/"), ("docker-compose", "/")
+    }  # fmt: skip
+
+
+def test_compose_builds_on_the_base_of_the_dockerfile_unless_a_variable_names_another(service: dict[str, Any]) -> None:
+    assert service["build"]["args"] == ["PYTHON_IMAGE"]
+
+
+def test_whatever_pip_installs_from_a_registry_has_a_hash_and_runs_no_build() -> None:
+    installs = []
+    for name in ("Dockerfile", "Makefile", ".ci/run"):
+        text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
+        installs += [line for line in text.splitlines() if "pip install" in line]
+
+    from_registry = [line for line in installs if "--editable ." not in line]
+    assert len(from_registry) == 3
+    assert all("--require-hashes" in line and "--only-binary :all:" in line for line in from_registry)
+    [own] = [line for line in installs if line not in from_registry]
+    assert "--no-deps" in own
+    assert "--no-build-isolation" in own, "the build would fetch its tools without hashes"
+
+
+def test_no_password_has_a_default() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+
+    assert set(re.findall(r"\$\{(\w*PASSWORD\w*)(.*?)\}", compose)) == {("GRAFANA_PASSWORD", ":-")}
+
+
 def test_the_version_of_the_image_is_the_version_of_the_job(dockerfile: str) -> None:
     assert re.findall(r'image\.version="([^"]*)"', dockerfile) == [job.__version__]
     assert re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE) == ["PYTHON_IMAGE"]
 
 
 def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
-    """Somebody who exports such a variable must still be able to start the job natively."""
+    """Somebody who exports such a variable must still be able to start the job natively, as with `OWNER`."""
     names = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
 
-    assert not {name for name in names if name.startswith("TRUECOPY_")}
+    assert {name for name in names if name.startswith("TRUECOPY_")} == {OWNER}
 
 
 def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:

@@ -196,6 +196,18 @@ def test_down_leaves_the_mirror_and_nothing_else(new_project: Callable[[], Proje
     assert project.name not in checked(run("docker", "volume", "ls", "--quiet"))
 
 
+def test_another_base_is_passed_on_and_none_is_named_otherwise(new_project: Callable[[], Project]) -> None:
+    project = new_project()
+
+    def arguments() -> dict[str, str | None]:
+        config = json.loads(checked(project.compose("config", "--format", "json")))
+        return {name: text for name, text in config["services"]["truecopy"]["build"].get("args", {}).items() if text}
+
+    assert arguments() == {}
+    project.env["PYTHON_IMAGE"] = "mine:1"
+    assert arguments() == {"PYTHON_IMAGE": "mine:1"}
+
+
 def test_the_monitoring_profile_mounts_what_the_repository_ships(service: Project) -> None:
     config = json.loads(checked(service.compose("--profile", "monitoring", "config", "--format", "json")))
 

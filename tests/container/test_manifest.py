@@ -67,6 +67,10 @@ def test_the_pod_of_the_cronjob_backs_up(image: str, claims: Path) -> None:
     assert list((claims / "source").iterdir()) == [claims / "source" / "photo"]
 
 
+def succeeds(container: str, command: list[str]) -> bool:
+    return run("docker", "exec", container, *command).returncode == 0
+
+
 def test_the_pod_of_the_deployment_answers_its_probes(image: str, claims: Path) -> None:
     pod = workload("deployment/deployment.yaml")
     [container] = pod["containers"]
@@ -79,8 +83,8 @@ def test_the_pod_of_the_deployment_answers_its_probes(image: str, claims: Path) 
     try:
         port = int(checked(run("docker", "port", name, f"{inside}/tcp")).strip().rpartition(":")[2])
         for probe in ("livenessProbe", "readinessProbe"):
-            path = container[probe]["httpGet"]["path"]
-            eventually(partial(answers, port, path))
+            eventually(partial(succeeds, name, container[probe]["exec"]["command"]))
+        eventually(partial(answers, port, "/metrics"))
         eventually((claims / "mirror" / "photo").exists)
         # Kubernetes kills what has not stopped within the grace period, here 5 of its 30 seconds.
         checked(run("docker", "stop", "--time", "5", name))

@@ -37,6 +37,15 @@ def prometheus_image(image: str, tmp_path: Path) -> Iterator[str]:
     run("docker", "image", "rm", "--force", tag)
 
 
+# Upstream's entry point is this script.
+GRAFANA = """\
+ARG BASE
+FROM ${BASE}
+RUN printf '#!/bin/sh\\necho "started with $GF_SECURITY_ADMIN_PASSWORD"\\n' >/run.sh && chmod 0755 /run.sh
+ENTRYPOINT ["/run.sh"]
+"""
+
+
 def answer(port: int, path: str) -> Any:
     body = json.loads(page(port, path))
     assert body["status"] == "success"
@@ -62,3 +71,33 @@ def test_prometheus_scrapes_the_job_and_loads_the_rules_of_the_repository(
     groups = answer(port, "/api/v1/rules")["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
     assert groups
+
+
+@pytest.fixture
+def grafana_image(image: str, tmp_path: Path) -> Iterator[str]:
+    """Make an image that starts like Grafana's, and tells the password it would take."""
+    (tmp_path / "Dockerfile").write_text(GRAFANA, "utf-8")
+    tag = f"{image}-grafana"
+    checked(run("docker", "build", "--build-arg", f"BASE={BASE}", "--tag", tag, tmp_path))
+    yield tag
+    run("docker", "image", "rm", "--force", tag)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ({}, 1, "put GRAFANA_PASSWORD=... into the file .env"),
+        ({"GRAFANA_PASSWORD": ""}, 1, "put GRAFANA_PASSWORD=... into the file .env"),
+        ({"GRAFANA_PASSWORD": "of mine"}, 0, "started with of mine"),
+    ],
+)
+def test_grafana_starts_with_a_password_that_was_given_and_with_no_other(
+    new_project: Callable[[], Project], grafana_image: str, given: dict[str, str], code: int, said: str
+) -> None:
+    project = new_project()
+    shutil.copytree(ROOT / "config" / "monitoring", project.folder / "config" / "monitoring")
+    project.env |= {"GRAFANA_IMAGE": grafana_image, **given}
+
+    ended = project.compose("--profile", "monitoring", "run", "--rm", "--no-deps", "grafana")
+
+    assert (ended.returncode, said in ended.stdout + ended.stderr) == (code, True), ended.stdout + ended.stderr

@@ -109,6 +109,22 @@ def test_files_of_other_users_are_mirrored_with_owners_and_modes_and_go_on_being
     assert (mirror / "carol" / "closed").read_text("utf-8") == "carol"
 
 
+def test_root_follows_the_configuration_of_the_user_who_owns_the_compose_file(project: Project, families: Path) -> None:
+    project.override.write_text(OTHERS, "utf-8")
+    owner = int(project.env["PUID"])
+    for path in (project.folder / "config", *(project.folder / "config").rglob("*")):
+        os.chown(path, owner, owner, follow_symlinks=False)
+
+    followed = project.once()
+    os.chown(project.folder / "config" / "backup_config.json", owner + 1, owner + 1)
+    refused = project.once()
+
+    assert followed.returncode == Exit.OK, followed.stdout + followed.stderr
+    assert refused.returncode == Exit.USAGE
+    assert f"TRUECOPY_CONFIG_OWNER={owner + 1}" in refused.stdout + refused.stderr
+    assert looks(project.folder / "data" / "mirror") == looks(families)
+
+
 def test_the_recipe_has_exactly_the_capabilities_that_it_explains(project: Project) -> None:
     project.override.write_text(OTHERS, "utf-8")
 

@@ -16,6 +16,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(),
     int: COUNTS,
     str: st.text(st.characters(), max_size=20),
+    dict[str, int]: st.dictionaries(st.text(max_size=5), COUNTS, max_size=3),
     tuple[str, ...]: st.lists(st.text(max_size=5), max_size=3).map(tuple),
     Tally: st.builds(
         Tally,

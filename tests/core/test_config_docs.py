@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from job.core.config import describe
 from job.core.config.model import WrittenConfig
+from job.core.redaction import MASK
 from tests.core.configs import in_force
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +123,7 @@ def test_no_secret_is_in_what_is_shown() -> None:
 
     shown = describe.values_of(WrittenConfig.model_validate({"run_enabled": "N", "metrics": login}))
 
-    assert shown["metrics.pushgateway_password"] == describe.MASK
+    assert shown["metrics.pushgateway_password"] == MASK
     assert "hunter2" not in str(shown)
 
 

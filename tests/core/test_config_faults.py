@@ -299,3 +299,39 @@ def test_a_standard_stream_as_a_log_file_is_a_fault(key: str, path: str, what: s
 )
 def test_faults_of_log_keys_say_what_is_right(written: dict[str, Any], told: str) -> None:
     assert the_line(written) == told
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://u:hunter2@gw:9091",
+        "u:hunter2@gw:9091",
+        "http:/u:hunter2@gw:9091",
+        "http://u:hunter2/x@gw:9091",
+        "http://u:hun@ter2@gw:9091",
+        "http://u:hunter2 x@gw:9091",
+        "https:u:hunter2@gw",
+        "u:hunter2",
+        "http://u:hunter2",
+        "http://gw:9091/@hunter2",
+        "http://u:123/hunter2@gw",
+        "hunter2@gw",
+        "ftp://u:hunter2@gw",
+        "http://gw?password=hunter2 ",
+    ],
+)
+def test_no_spelling_of_a_login_in_an_address_is_accepted_or_shown(address: str) -> None:
+    for metrics in ({"pushgateway": address}, {"pushgateway_username": address, "pushgateway_password": "other"}):
+        if ":" not in address and "pushgateway_username" in metrics:
+            continue  # a mail address may be a user
+
+        told = " | ".join(lines(FOLDERS | {"metrics": metrics}))
+
+        assert told.count("metrics.pushgateway") >= 1
+        assert "hunter2" not in told
+        assert "ter2" not in told
+
+
+@pytest.mark.parametrize("address", ["gateway:9091", "http:/gateway:9091", "https:gateway"])
+def test_an_address_that_is_only_wrong_is_shown(address: str) -> None:
+    assert f'metrics.pushgateway = "{address}"' in the_line({"metrics": {"pushgateway": address}})

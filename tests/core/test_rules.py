@@ -129,6 +129,17 @@ def test_a_hostile_name_costs_no_more_than_its_length(pattern: str, path: bytes)
     assert time.process_time() - began < 2
 
 
+@pytest.mark.parametrize("pattern", ["**/a*/**/b*/**/*.tmp", "/**/x*/**/x*/**/x*/**/y", "**/*a*/**/*a*/**/*b/c"])
+def test_names_in_a_folder_of_any_depth_cost_no_more_than_the_length_of_its_path(pattern: str) -> None:
+    folder = b"/".join([b"a", b"b", b"x"] * 30_000)
+    entries = [a_file()._replace(name=b"a" * 50 + b"b" * 50 + b"%05d" % number) for number in range(10)]
+    rules = Rules((pattern,))
+    began = time.process_time()
+
+    assert rules.in_scope(folder, entries) == entries
+    assert time.process_time() - began < 3
+
+
 def test_a_pattern_that_cannot_be_read_is_named() -> None:
     with pytest.raises(ValueError, match="!"):
         excluded("!")

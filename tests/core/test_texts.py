@@ -23,6 +23,7 @@ def an_event(kind: type[Event], count: int) -> Event:
         int: count,
         bool: bool(count),
         float: float(count),
+        dict[str, int]: {"word": count},
         tuple[str, ...]: ("word",) * count,
         Tally: Tally(copied=count, bytes_copied=count, folders=count, failed_by={}, skipped_by={}),
     }

@@ -22,6 +22,7 @@ SAMPLES: dict[Any, Any] = {
     bool: True,
     bytes: b"\xff",
     tuple[str, ...]: ("a", "b"),
+    dict[str, int]: {"a": 2},
     Tally: Tally(copied=1, failed_by={Failure.SYNC: 2}),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from job.core.rows import decoded, encoded
+from job.files.index_tree import ROOT
 from tests.faults.rig import Rig
 from tests.faults.trees import LONG_AGO_NS, entries_below
 
@@ -302,11 +303,11 @@ def believe(rig: Rig, name: str) -> None:
     """Write the mirror file's present ctime into the index, as if it had never moved."""
     seen = (rig.mirror / name).stat()
     index = sqlite3.connect(rig.state / "index.sqlite3")
-    (rows,) = index.execute("SELECT rows FROM records WHERE path = ?", (b"",)).fetchone()
+    (rows,) = index.execute("SELECT rows FROM records WHERE folder = ?", (ROOT,)).fetchone()
     records = decoded(rows)
     record = records[name.encode()]
     records[name.encode()] = record._replace(mirror=record.mirror._replace(ctime_ns=seen.st_ctime_ns))
-    index.execute("UPDATE records SET rows = ? WHERE path = ?", (encoded(records.values()), b""))
+    index.execute("UPDATE records SET rows = ? WHERE folder = ?", (encoded(records.values()), ROOT))
     index.commit()
     index.close()
 

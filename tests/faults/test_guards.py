@@ -234,7 +234,7 @@ def test_one_bad_pair_does_not_keep_the_other_from_being_copied(rig: Rig) -> Non
     assert rig.metric("last_success_timestamp_seconds", pair="good") > 0
 
 
-def test_with_a_state_dir_the_mirror_holds_nothing_but_its_identity_besides(rig: Rig) -> None:
+def test_with_a_state_dir_the_mirror_holds_nothing_but_its_identity_and_its_lock_besides(rig: Rig) -> None:
     state = rig.base / "not there yet" / "state"
     rig.configure(state_dir=str(state))
 
@@ -242,7 +242,7 @@ def test_with_a_state_dir_the_mirror_holds_nothing_but_its_identity_besides(rig:
 
     assert done.code == 0
     assert {path.name for path in rig.mirror.iterdir()} == {".truecopy", "file", "folder"}
-    assert {path.name for path in rig.state.iterdir()} == {"identity.json"}
+    assert {path.name for path in rig.state.iterdir()} == {"identity.json", "lock"}
     assert {path.name for path in (state / "source").iterdir()} == {
         "README.txt",
         "identity.json",

@@ -215,7 +215,7 @@ def test_a_service_on_a_server_that_hangs_is_unhealthy_and_goes_on_when_it_answe
     with hanging(tmp_path, side, sleep_time=0.2) as (rig, server):
         with rig.started("run") as service:
             service.wait_for("cycle_finished", result="success")
-            server.hold() if how == "stopped" else server.tell(hang={"readdir": "/"})
+            server.hold() if how == "stopped" else server.tell(hang={"getattr": "folder 5"})
             told(rig, service)
             until(lambda: not healthy(rig))
             server.go_on() if how == "stopped" else server.tell()

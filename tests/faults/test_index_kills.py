@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.rig import Done, Rig
 from tests.faults.tampering import in_state, injected
+from tests.index_rows import make_older
 
 # Only the main process writes the index.
 pytestmark = [pytest.mark.needs_tool("strace"), pytest.mark.one_process]
@@ -74,3 +75,18 @@ def test_a_plan_after_a_run_killed_in_a_commit_tells_what_the_next_cycle_does(ri
     assert planned["file"] in {"compare_both", "copy"}
     assert os.listdir(rig.mirror) == before
     heals(rig)
+
+
+@pytest.mark.parametrize(("call", "number"), [("pwrite64", 2), ("pwrite64", 6), ("fdatasync", 1), ("fdatasync", 3)])
+def test_a_run_killed_while_an_older_index_is_migrated_is_followed_by_one_that_believes_it(
+    rig: Rig, call: str, number: int
+) -> None:
+    rig.once()
+    make_older(rig.state / "index.sqlite3", 4)
+    killed(rig, call, number)
+
+    done = rig.once()
+
+    assert (done.code, done.counts) == (0, (0, 0, 2, 0))
+    assert not done.of("index_rebuilt") + done.of("drift_found")
+    assert rig.mirrored == rig.wanted

@@ -47,10 +47,13 @@ def watched(rig: Rig, call: str) -> tuple[Path, ...]:
 
 
 def hit(generations: Generations, call: str, number: int, name: str) -> Done:
-    """Let a run on the next generation get a signal at the n-th call of a kind, and hold the mirror against both."""
+    """Let a run on the next generation get a signal at the n-th call of a kind, and hold the mirror against both.
+
+    Whatever it was doing, nobody can read in the mirror what they could not read in the source.
+    """
     rig = generations.rig
     old = contents(rig.mirrored)
-    generations.grow()
+    readers = generations.grow_and_watch()
     new = contents(rig.wanted)
     log = rig.base / "strace.log"
     done = rig.once(
@@ -59,6 +62,8 @@ def hit(generations: Generations, call: str, number: int, name: str) -> Done:
     for path, content in contents(rig.mirrored).items():
         if not path.rpartition(b"/")[2].startswith(b".truecopy-tmp-"):
             assert content in {old.get(path), new.get(path)}, path
+    assert not readers.exposed(tried=1)
+    assert not generations.published
     return done
 
 

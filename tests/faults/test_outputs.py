@@ -168,6 +168,78 @@ def test_another_users_link_on_the_way_is_named_by_check_and_run_and_not_followe
     assert not list((rig.base / "victim").iterdir())
 
 
+@NEEDS_ROOT
+@pytest.mark.parametrize("key", ["log_file", "error_log_file"])
+def test_a_log_file_of_another_user_or_with_another_name_is_named_and_not_written_to(rig: Rig, key: str) -> None:
+    path = {"log_file": rig.log, "error_log_file": rig.error_log}[key]
+    path.write_text("theirs\n")
+    os.chown(path, STRANGER, STRANGER)
+    (rig.source / ".truecopy-tmp-x").touch()  # fails, so that there is something for the error log
+
+    checked, done = rig.run("config", "check"), rig.once()
+    os.chown(path, 0, 0)
+    os.link(path, rig.base / "another name")
+    again = rig.once()
+
+    assert checked.code == 2
+    assert f'{key} = "{path}": it belongs to user {STRANGER}' in checked.stderr
+    assert (done.code, again.code, done.copied) == (3, 3, {"file"})
+    assert f"{path} belongs to user {STRANGER}" in done.the("output_failed")["error"]
+    assert "2 names (hard links)" in again.the("output_failed")["error"]
+    assert path.read_text() == "theirs\n"
+
+
+def test_one_file_for_both_logs_is_named_by_check(rig: Rig) -> None:
+    (rig.base / "again").symlink_to(".")
+    rig.configure(log_file=str(rig.base / "x.log"), error_log_file=str(rig.base / "again/x.log"))
+    (rig.source / ".truecopy-tmp-x").touch()
+
+    checked, done = rig.run("config", "check"), rig.once()
+
+    assert checked.code == 2
+    assert "it is the file of log_file" in checked.stderr
+    assert done.code == 3
+    lines = [json.loads(line) for line in (rig.base / "x.log").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("file_failed") == 1
+
+
+@NEEDS_ROOT
+def test_a_textfile_of_another_user_or_with_another_name_is_replaced(rig: Rig) -> None:
+    rig.textfile.write_text("theirs\n")
+    os.chown(rig.textfile, STRANGER, STRANGER)
+    os.link(rig.textfile, rig.base / "another name")
+
+    assert rig.once().code == 0
+
+    assert (rig.base / "another name").read_text() == "theirs\n"
+    assert (rig.textfile.stat().st_uid, rig.textfile.stat().st_nlink) == (0, 1)
+
+
+# Many lines ----------------------------------------------------------------------------------------------------------
+
+
+def test_many_failures_with_long_names_take_little_log_and_none_again_while_they_stay(rig: Rig) -> None:
+    deep = rig.source / "u" / "/".join(["\x01" * 200] * 6)
+    deep.mkdir(parents=True)
+    for number in range(130):
+        (deep / f".truecopy-tmp-{number:0200}").touch()
+    rig.configure(idle_log_interval=3600, sleep_time=0.2)
+
+    with rig.started("run") as service:
+        service.wait_for("cycle_finished", count=3)
+        service.end(signal.SIGTERM)
+    first, second = (part.splitlines() for part in rig.log.read_text().split('"event": "cycle_started"')[1:3])
+
+    assert all(len(line) <= 4096 for line in rig.log.read_text().splitlines())
+    assert sum('"event": "file_failed"' in line for line in first) == 100
+    summed = [json.loads(line) for line in first + second if '"event": "entries_summed_up"' in line]
+    assert [(line["entries"], line["by"], line["because"]) for line in summed[:2]] == [
+        (30, {"reserved_name": 30}, "folder"),
+        (100, {"reserved_name": 100}, "as_before"),
+    ]
+    assert sum('"event": "file_failed"' in line for line in second) == 30, "those that had no line before"
+
+
 # Standard output -----------------------------------------------------------------------------------------------------
 
 

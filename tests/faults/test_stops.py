@@ -7,20 +7,21 @@ from datetime import datetime
 
 import pytest
 
-from tests.faults.generations import Generations, contents
+from tests.faults.generations import Generations, Readers, contents
 from tests.faults.rig import Rig
 
 FILES, SIZE = 60, 250_000
 pytestmark = pytest.mark.timeout(600)
 
 
-def grow(generations: Generations) -> None:
+def grow(generations: Generations) -> Readers:
     """Go to the next generation, which has enough to do for a stop to come in the middle of it."""
-    generations.grow()
+    readers = generations.grow_and_watch()
     for number in range(FILES):
         folder = generations.rig.source / f"many {number % 10}"
         folder.mkdir(exist_ok=True)
         (folder / f"file {number}").write_text(f"generation {generations.number} " * (SIZE // 14))
+    return generations.watched(readers)
 
 
 def begun(rig: Rig, workers: int) -> tuple[Generations, float]:
@@ -44,7 +45,7 @@ def stopped_after(generations: Generations, seconds: float, *, begun: bool) -> N
     """
     rig = generations.rig
     old = contents(rig.mirrored)
-    grow(generations)
+    readers = grow(generations)
     new = contents(rig.wanted)
     with rig.started("run", "--once") as running:
         if begun:
@@ -61,6 +62,7 @@ def stopped_after(generations: Generations, seconds: float, *, begun: bool) -> N
     assert not rig.temps
     for path, content in contents(rig.mirrored).items():
         assert content in {old.get(path), new.get(path)}, path
+    assert not readers.exposed()
     if results == ["success"]:
         assert rig.mirrored == rig.wanted
     again = rig.once()

@@ -85,7 +85,7 @@ def _thing(seen: os.stat_result, content: object, xattrs: dict[str, bytes]) -> T
 
 def _xattrs(descriptor: int) -> dict[str, bytes]:
     try:
-        names = [name for name in os.listxattr(descriptor) if name.startswith("user.")]
+        names = [name for name in os.listxattr(descriptor) if name.startswith(("user.", "system.posix_acl_"))]
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return {}

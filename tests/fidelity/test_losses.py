@@ -33,7 +33,8 @@ NTFS = {
 }
 FAT = {name: flags for name, flags in EXFAT.items() if name not in {".", "colon:name"}}
 """Of a server's folder; its root has its mode from the server."""
-HFS = {"acl": ".......a."}
+HFS = {"acl": "...p...a."}
+"""Without its ACL the group has the rights of its own entry, and the mode no mask."""
 
 
 def nas(nature: str) -> foreign.Mounting:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.files.line_file import LineFile, Rotation, why_no_log
+from job.files.line_file import LineFile, Rotation, is_one_file, why_no_log
 from tests.faults.tampering import mounted
 
 STRANGER = 65534
@@ -263,3 +263,103 @@ def test_own_links_to_the_folder_of_a_log_work(tmp_path: Path) -> None:
     assert (tmp_path / "real/a.log").read_text() == numbered(0)
     assert (tmp_path / "real/new/a.log").read_text() == numbered(1)
     assert why_no_log(str(tmp_path / "logs/a.log")) == ""
+
+
+# Files of others -----------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path) -> str:
+    """Give why nothing was written, which a check without opening anything says, too."""
+    before = path.read_bytes()
+    with pytest.raises(PermissionError) as error:
+        LineFile(str(path)).add(numbered(1))
+    assert path.read_bytes() == before
+    told = str(error.value.strerror)
+    assert why_no_log(str(path)) == told.replace(str(path), "it")
+    return told
+
+
+@pytest.mark.needs_root
+def test_a_file_of_another_user_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("theirs\n")
+    os.chown(path, STRANGER, STRANGER)
+
+    assert f"{path} belongs to user {STRANGER}" in refused(path)
+
+
+@pytest.mark.needs_root
+def test_a_file_of_root_that_a_user_may_write_to_is_a_log_for_that_user(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.touch(mode=0o666)
+    path.chmod(0o666)
+    tmp_path.chmod(0o755)
+    os.seteuid(STRANGER)
+    try:
+        assert why_no_log(str(path)) == ""
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_with_two_names_is_not_written_to_also_if_it_gets_the_second_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    log = LineFile(str(path))
+    log.add(numbered(1))
+    os.link(path, tmp_path / "other")
+
+    with pytest.raises(PermissionError, match="2 names"):
+        log.add(numbered(2))
+    assert "remove this name" in refused(path)
+
+    (tmp_path / "other").unlink()
+    log.add(numbered(3))
+    assert path.read_text() == numbered(1, 3)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("mode", "owner", "who"), [(0o777, 0, "everybody"), (0o755, STRANGER, f"user {STRANGER}"), (0o1777, 0, "")]
+)
+def test_a_file_that_others_read_is_no_log_where_they_may_exchange_names(
+    tmp_path: Path, mode: int, owner: int, who: str
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    os.chown(folder, owner, owner)
+    folder.chmod(mode)
+    path = folder / "a.log"
+    LineFile(str(path)).add(numbered(1))  # made for its owner only, as in an emptyDir of Kubernetes
+    LineFile(str(path)).add(numbered(2))
+    path.chmod(0o644)
+
+    if who:
+        assert f"mode 0644, and {who} may exchange the files in its folder; chmod 600" in refused(path)
+    else:
+        LineFile(str(path)).add(numbered(3))
+    assert path.read_text().startswith(numbered(1, 2))
+
+
+def test_what_lies_where_an_old_file_is_to_be_is_replaced_and_not_written_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "a.log.1").symlink_to(victim)
+    os.link(victim, tmp_path / "a.log.2")
+    log = LineFile(str(tmp_path / "a.log"), rotation=Rotation(LINE, 3))
+
+    for number in range(3):
+        log.add(numbered(number))
+
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "a.log").read_text() == numbered(2)
+
+
+def test_one_file_is_known_however_its_path_is_written(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "link").symlink_to("logs")
+    path = str(tmp_path / "logs/a.log")
+
+    assert is_one_file(path, str(tmp_path / "link/a.log"))
+    assert is_one_file(path, str(tmp_path / "logs/../logs/a.log"))
+    assert is_one_file("/nowhere/a.log", "/nowhere/a.log")
+    assert not is_one_file(path, str(tmp_path / "logs/b.log"))
+    assert not is_one_file(path, "/nowhere/a.log")

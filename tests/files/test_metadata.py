@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from job.files.attributes import PartlyRead, for_new
 from job.files.metadata import Keeper, Refused
 from job.files.trail import at_place
 
@@ -198,9 +200,10 @@ class TestAnOrdinaryUser:
         told = told_by_nobody(lambda keeper: [keeper.apply(target, wanted, {}) for target in targets])
 
         needed = f"this needs root (CAP_CHOWN), and Truecopy runs as user {NOBODY} without it"
-        assert told == [Refused("owner", needed)]
+        closed = "the owner or group could not be kept, and nobody else gets the rights that were theirs"
+        assert told == [Refused("owner", needed), Refused("mode", closed)]
         for target in targets:
-            assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
+            assert stat.S_IMODE(os.fstat(target).st_mode) == 0o600
             assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
 
     def test_is_told_of_each_kind_that_the_mirror_refuses(self, opened: Opened, sample: Path) -> None:
@@ -211,7 +214,7 @@ class TestAnOrdinaryUser:
 
         told = told_by_nobody(lambda keeper: keeper.apply(strange, wanted, {b"user.colour": b"blue"}))
 
-        assert [each.what for each in told] == ["owner", "xattr", "mode", "times"]
+        assert [each.what for each in told] == ["owner", "mode", "xattr", "times"]
 
     def test_can_give_attributes_to_a_file_that_is_to_be_read_only(self, opened: Opened, sample: Path) -> None:
         target = opened("target")
@@ -362,8 +365,8 @@ def test_what_a_mirror_refuses_of_a_temp_is_told_once_for_each_kind(opened: Open
 
     told = told_by_nobody(lambda keeper: [keeper.dress(each, wanted, {}) for each in (mine, mine, strange)])
 
-    assert [each.what for each in told] == ["owner", "times", "mode"]
-    assert stat.S_IMODE(os.fstat(mine).st_mode) == 0o640
+    assert [each.what for each in told] == ["owner", "mode", "times"]
+    assert stat.S_IMODE(os.fstat(mine).st_mode) == 0o600
 
 
 def test_an_error_of_another_kind_is_no_refusal_of_a_temp_either(opened: Opened, sample: Path) -> None:
@@ -372,3 +375,104 @@ def test_an_error_of_another_kind_is_no_refusal_of_a_temp_either(opened: Opened,
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         Keeper().dress(closed, sample.stat(), {})
+
+
+# Rights while metadata change -----------------------------------------------------------------------------------------
+
+ACCESS, GROUP_BITS = b"system.posix_acl_access", 0o070
+_ANYBODY = 0xFFFFFFFF
+
+
+def acl(user: int, group: int, mask: int) -> bytes:
+    """Give an ACL in the kernel's form: the user 1234 may do what `user` says, all others nothing."""
+    entries = [(1, 6, _ANYBODY), (2, user, 1234), (4, group, _ANYBODY), (16, mask, _ANYBODY), (32, 0, _ANYBODY)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+
+
+def test_the_mask_of_an_acl_that_is_removed_is_never_what_the_group_may_do(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, modes = opened("target"), list[int]()
+    os.setxattr(target, ACCESS, acl(6, 0, 6))
+    really = os.removexattr
+
+    def remove(descriptor: int, name: bytes) -> None:
+        really(descriptor, name)
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
+    monkeypatch.setattr(os, "removexattr", remove)
+
+    Keeper().apply(target, sample.stat(), {})
+
+    assert modes == [0o600]
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
+
+
+@pytest.mark.needs_root
+def test_nobody_else_has_a_right_while_owner_and_group_change(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(sample, 1234, 5678)
+    sample.chmod(0o600)
+    target, modes = opened("target"), list[int]()
+    os.fchmod(target, 0o664)
+    really = os.fchown
+
+    def chown(descriptor: int, uid: int, gid: int) -> None:
+        really(descriptor, uid, gid)
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
+    monkeypatch.setattr(os, "fchown", chown)
+
+    Keeper(owners=True).apply(target, sample.stat(), {})
+
+    assert modes == [0o600]
+
+
+@pytest.mark.parametrize("put", [Keeper.apply, Keeper.dress])
+def test_an_acl_that_cannot_be_removed_grants_nothing(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., object]
+) -> None:
+    target = opened("target")
+    os.setxattr(target, ACCESS, acl(6, 0, 0))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "removexattr", refuse)
+    keeper = Keeper()
+
+    put(keeper, target, sample.stat(), {})
+
+    assert os.fstat(target).st_mode & GROUP_BITS == 0
+    assert "acl" in [each.what for each in keeper.news()]
+
+
+@pytest.mark.parametrize("put", [Keeper.apply, Keeper.dress])
+def test_an_acl_that_the_mirror_refuses_leaves_the_group_its_own_rights(
+    opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., object]
+) -> None:
+    target = opened("target")
+    sample.chmod(0o660)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+
+    put(Keeper(), target, sample.stat(), {ACCESS: acl(6, 4, 6)})
+
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
+
+
+def test_where_it_is_unknown_whether_there_is_an_acl_the_group_gets_what_all_others_get(
+    opened: Opened, sample: Path
+) -> None:
+    sample.chmod(0o664)
+    unknown = PartlyRead()
+    unknown.acl_unknown = True
+    target = opened("target")
+
+    Keeper().dress(target, sample.stat(), for_new(unknown))
+
+    assert stat.S_IMODE(os.fstat(target).st_mode) == 0o644

@@ -80,7 +80,7 @@ class SlowHash:
     def __init__(self) -> None:
         self.ours = hashlib.sha256()
 
-    def update(self, data: memoryview) -> None:
+    def update(self, data: memoryview | bytes) -> None:
         time.sleep(0.005)
         self.ours.update(data)
 
@@ -122,7 +122,7 @@ class BrokenHash(SlowHash):
         super().__init__()
         self.calls = 0
 
-    def update(self, data: memoryview) -> None:
+    def update(self, data: memoryview | bytes) -> None:
         self.calls += 1
         if self.calls > 1:
             raise MemoryError

@@ -14,7 +14,9 @@ from tests.k8s.test_policy import longest_wait
 
 pytestmark = pytest.mark.needs_tool("kubectl")
 
-OVERLAY, DEPLOYMENT_PATCH = re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text("utf-8"), re.DOTALL)
+OVERLAY, DEPLOYMENT_PATCH, POLICY_PATCH = re.findall(
+    r"```yaml\n(.*?)```", (K8S / "README.md").read_text("utf-8"), re.DOTALL
+)
 """What the README shows, in this order."""
 BASE, VARIANT = "resources: [../k8s/base]", "resources: [../k8s/deployment]"
 
@@ -81,6 +83,18 @@ def test_the_deployment_with_the_patch_of_the_readme_has_its_claim(overlays: Ove
     assert "CronJob" not in built
     assert claim(built["Deployment"], "source") == {"claimName": "photos", "readOnly": True}
     assert claim(built["Deployment"], "state") == {"claimName": "truecopy-state"}
+
+
+def test_the_patch_of_the_readme_lets_another_namespace_scrape_and_nobody_else(overlays: Overlays) -> None:
+    head, _, _ = OVERLAY.partition("patches:")
+
+    built = overlays.built("my-backup", head.replace(BASE, VARIANT) + DEPLOYMENT_PATCH + POLICY_PATCH)
+
+    [rule] = built["NetworkPolicy"]["spec"]["ingress"]
+    shipped = yaml.safe_load((K8S / "deployment" / "networkpolicy.yaml").read_text("utf-8"))["spec"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}}}]
+    assert rule["ports"] == shipped["ingress"][0]["ports"]
+    assert built["NetworkPolicy"]["spec"]["podSelector"] == shipped["podSelector"]
 
 
 @pytest.mark.parametrize("resources", [BASE, VARIANT])

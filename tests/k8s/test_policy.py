@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 
 import job
 from job.core.config import describe
@@ -183,12 +184,45 @@ def test_the_arguments_are_the_command_lines(container: Manifest) -> None:
     assert run.returncode == Exit.OK, run.stderr
 
 
-def test_the_service_is_probed_for_its_own_health_only(deployment: Manifest) -> None:
+def test_the_probes_run_the_command_and_need_no_port(deployment: Manifest) -> None:
     [container] = deployment["spec"]["template"]["spec"]["containers"]
 
-    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
-    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    for probe in (container["livenessProbe"], container["readinessProbe"]):
+        assert not {"httpGet", "tcpSocket", "grpc"} & probe.keys()
+        assert probe["exec"]["command"] == ["truecopy", "healthcheck"]
+        assert probe["timeoutSeconds"] >= 5, "a Python has to start"
     assert container["ports"] == [{"name": "metrics", "containerPort": MetricsConfig().port}]
+
+
+def manifests_of(kustomization: Path) -> list[Manifest]:
+    """Give what a variant adds of its own."""
+    names = yaml.safe_load(kustomization.read_text("utf-8"))["resources"]
+    files = [path for path in (kustomization.parent / name for name in names) if path.is_file()]
+    return [manifest for path in files for manifest in yaml.safe_load_all(path.read_text("utf-8"))]
+
+
+def test_every_variant_that_opens_a_port_says_who_may_connect_to_it() -> None:
+    opened = []
+    for kustomization in K8S.rglob("kustomization.yaml"):
+        manifests = manifests_of(kustomization)
+        pods = [each["spec"]["template"] for each in manifests if "template" in each.get("spec", {})]
+        ports = [(pod, pod["spec"]["containers"][0].get("ports", [])) for pod in pods]
+        for pod, [port] in ports:
+            opened.append(kustomization.parent.name)
+            [policy] = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+            assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+            assert policy["policyTypes"] == ["Ingress"]
+            [rule] = policy["ingress"]
+            assert rule["ports"] == [{"protocol": "TCP", "port": port["name"]}]
+            assert rule["from"], "an empty list is everybody"
+            assert all(peer["namespaceSelector"].get("matchLabels") for peer in rule["from"])
+    assert opened == ["deployment"]
+
+
+def test_metrics_of_a_pod_that_is_not_ready_are_found() -> None:
+    service = yaml.safe_load((K8S / "deployment" / "service.yaml").read_text("utf-8"))
+
+    assert service["spec"]["publishNotReadyAddresses"] is True
 
 
 @pytest.mark.parametrize("code", [code for code in Exit if code is not Exit.INTERRUPTED])

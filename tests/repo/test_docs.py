@@ -19,9 +19,17 @@ PAGES = [
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 NAMED = re.compile(r"`((?:job|tests|core|tasks|adapters|files|app|cli|config|k8s)/[\w./-]+\.(?:py|json|toml|md))`")
 ALLOWED_AT_THE_TOP = {
-    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "config",
-    "docker-compose.yml", "job", "k8s", "pyproject.toml", "requirements-dev.lock", "requirements.lock", "tests",
+    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE",
+    "Makefile", "README.md", "SECURITY.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml",
+    "requirements-dev.lock", "requirements.lock", "tests",
 }  # fmt: skip
+
+
+def threats() -> list[list[str]]:
+    """Give the rows of the threat model: who, may do what, is stopped by, tested in."""
+    table = (ROOT / "SECURITY.md").read_text("utf-8").partition("<!-- threats")[2].partition("<!-- end of threats")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return rows[1:]
 
 
 def tracked() -> list[str]:
@@ -51,6 +59,26 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     missing = [name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "job", page.parent))]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("row", threats(), ids=lambda row: row[1][:50])
+def test_every_threat_names_what_stops_it_and_tests_of_that(row: list[str]) -> None:
+    who, does, stopped, tested = row
+    held_by, tests = LINK.findall(stopped), LINK.findall(tested)
+
+    assert all((who, does, held_by, tests))
+    assert all((ROOT / name).is_file() for name in held_by + tests)
+    assert all(name.startswith("tests/") for name in tests)
+    for name in tests:
+        assert re.search(r"^def test_|^Test\w+ = |^[.] .*lib.sh", (ROOT / name).read_text("utf-8"), re.MULTILINE), name
+
+
+def test_every_case_of_the_users_is_about_a_threat() -> None:
+    cases = {f"tests/cases/security/{script.name}" for script in (ROOT / "tests/cases/security").glob("[0-9]*.sh")}
+    named = {name for row in threats() for name in LINK.findall(row[3]) if name.startswith("tests/cases/security/")}
+
+    assert len(cases) > 30
+    assert named == cases
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -56,8 +56,8 @@ class MeddledCopyist:
         self.after_checksum(_path(record.mirror, mirror))
         return found
 
-    def cold_checksum(self, temp: bytes, mirror: int) -> str:
-        return self.real.cold_checksum(temp, mirror)
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
+        return self.real.cold_checksum(temp, mirror, algorithm)
 
     def release(self, temp: bytes, mirror: int, size: int) -> None:
         self.real.release(temp, mirror, size)

@@ -42,10 +42,22 @@ NAMES: list[Any] = [
 COLUMNS = [
     (table, column)
     for table, columns in {
-        "folder": ["path", "fingerprint", "stamp", "mirror_fingerprint", "entries", "specials", "recheck", "parts"],
-        "records": ["path", "part", "rows"],
-        "hard_link": ["inode", "path", "part", "name"],
-        "unheld": ["path", "part", "rows"],
+        "folder": [
+            "parent",
+            "name",
+            "fingerprint",
+            "stamp",
+            "mirror_fingerprint",
+            "entries",
+            "specials",
+            "recheck",
+            "parts",
+            "bytes",
+        ],
+        "records": ["folder", "part", "rows"],
+        "hard_link": ["inode", "folder", "part", "name"],
+        "way": ["folder", "parent", "name"],
+        "unheld": ["folder", "part", "rows"],
         "fact": ["name", "value"],
     }.items()
     for column in columns
@@ -107,7 +119,8 @@ def survives(shop: Workshop) -> None:
         assert (told.result, told.failed) == (Result.SUCCESS, {})
         assert_mirrored(shop)
         assert (shop.mirror / "folder/a").samefile(shop.mirror / "folder/below/a too")
-        assert not any(path.is_file() and SECRET in path.read_text() for path in shop.mirror.rglob("[!.]*[!3n]"))
+        copies = [path for path in shop.mirror.rglob("*") if path.is_file() and ".sqlite3" not in path.name]
+        assert not any(SECRET.encode() in path.read_bytes() for path in copies)
         again = shop.cycle()
         assert (again.result, again.copied) == (Result.SUCCESS, {})
 
@@ -147,10 +160,9 @@ def _try(index: sqlite3.Connection, statement: str, value: Any) -> None:
 
 
 def _nth(index: sqlite3.Connection, table: str, which: int, count: int) -> str:
-    """Give the condition that is true for the n-th row of a table only; tables have rowids or a first column as key."""
-    keys = [row[5] and row[1] for row in index.execute(f"PRAGMA table_info({table})")]
-    key = next(name for name in keys if name)
-    return f"{key} = (SELECT {key} FROM {table} LIMIT 1 OFFSET {which % count})" if count else "true"
+    """Give the condition that is true for the n-th row of a table only, by all that its key is made of."""
+    key = ", ".join(row[1] for row in index.execute(f"PRAGMA table_info({table})") if row[5])
+    return f"({key}) = (SELECT {key} FROM {table} LIMIT 1 OFFSET {which % count})" if count else "true"
 
 
 def _with(document: Any, place: int, value: Any) -> Any:

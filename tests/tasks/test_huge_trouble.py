@@ -112,7 +112,7 @@ def test_an_index_that_cannot_be_written_for_a_part_makes_its_files_fail(
 @pytest.mark.parametrize("number", [1, 3, 500])
 def test_an_index_that_is_wrong_about_parts_costs_time_only(mirrored_crowd: Workshop, number: int) -> None:
     with closing(sqlite3.connect(mirrored_crowd.state / "index.sqlite3")) as raw:
-        raw.execute("UPDATE folder SET parts = ? WHERE path = ?", (number, b"crowd"))
+        raw.execute("UPDATE folder SET parts = ? WHERE name = ?", (number, b"crowd"))
         raw.execute("DELETE FROM records WHERE part % 5 = 0")
         raw.commit()
     mirrored_crowd.write("crowd/f-9", "edited")

@@ -125,7 +125,7 @@ def locked(index: Path) -> Iterator[None]:
 
 def assert_kept(shop: Workshop, inode: int) -> None:
     assert index_of(shop).stat().st_ino == inode
-    assert not list(shop.state.glob("*.torn"))
+    assert not list(shop.state.glob("*.torn*"))
     told = shop.cycle()
     assert told.result is Result.SUCCESS
     assert told.of(IndexRebuilt) == []

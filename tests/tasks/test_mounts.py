@@ -194,6 +194,7 @@ class TestMissing:
             (unmounted.source / "media/disk").rmdir()
         elif way == "other content":
             unmounted.write("media/disk/of its own")
+            (unmounted.source / "media/disk").chmod(0o750)  # as the disk's: nobody else gets at what is kept
         else:
             unmounted.options["exclude"] = ["disk/" if way == "excluded" else "media/"]
 
@@ -215,7 +216,7 @@ class TestMissing:
         with disk_at(outer), disk_at(outer / "inner"):
             shop.cycle()
         missing = shop.cycle()
-        with mounted("tmpfs", outer, "-t", "tmpfs"):
+        with mounted("tmpfs", outer, "-t", "tmpfs", "-o", "mode=750"):
             (outer / "inner").mkdir()
             half = shop.cycle()
 

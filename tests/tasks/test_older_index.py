@@ -1,4 +1,7 @@
-"""An index of the time when hard links were put together by inode alone: names that had links are read again."""
+"""An index of an older format: it is migrated, and what is believed of it goes on being believed.
+
+Of format 3, which put hard links together by inode alone, names that had links are read again.
+"""
 
 import os
 import sqlite3
@@ -11,13 +14,17 @@ from job.adapters.index import Index
 from job.core.outcome import Result
 from job.core.record import RowsDone
 from job.core.rows import decoded, encoded
-from job.files.index_file import FILE_NAME, FORMAT, IndexTorn
+from job.files.index_file import FILE_NAME, IndexTorn
+from job.files.index_schema import FORMAT, migrate
 from job.files.listing import entry_of
+from tests.core import samples
+from tests.index_rows import make_older
 from tests.tasks.test_hard_links import give_name, inodes
 from tests.tasks.workshop import Workshop
+from tests.traps import rows_without_end
 
 FOLDER = b"folder"
-BEFORE = 3
+BEFORE, OF_PATHS = 3, 4
 
 
 @pytest.fixture
@@ -57,10 +64,9 @@ def contents(shop: Workshop) -> list[str]:
     return [(shop.mirror / name).read_text() for name in names]
 
 
-def grow_old(shop: Workshop) -> None:
+def grow_old(shop: Workshop, version: int = BEFORE, *, sizes: bool = True) -> None:
     """Give the index the format of before."""
-    with closing(sqlite3.connect(shop.state / FILE_NAME, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA user_version = {BEFORE}")
+    make_older(shop.state / FILE_NAME, version, sizes=sizes)
 
 
 def version_of(shop: Workshop) -> int:
@@ -91,11 +97,74 @@ def test_a_plan_with_such_an_index_shows_it_and_leaves_the_index_as_it_is(lied_t
     assert (lied_to.state / FILE_NAME).read_bytes() == before
 
 
-def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path) -> None:
-    Index.open(str(tmp_path)).close()
+@pytest.mark.parametrize("sizes", [True, False])
+def test_an_index_with_whole_paths_is_migrated_and_believed(lied_to: Workshop, *, sizes: bool) -> None:
+    grow_old(lied_to, OF_PATHS, sizes=sizes)
+
+    told = lied_to.cycle()
+
+    assert (told.result, told.copied, told.tally.updated, told.drift) == (Result.SUCCESS, {}, 0, {})
+    assert contents(lied_to) == ["WRONG"] * 4
+    assert version_of(lied_to) == FORMAT
+    with closing(Index.open(str(lied_to.state))) as index:
+        assert (index.extent()[1] is not None) == sizes
+
+
+def test_a_new_name_is_linked_to_names_that_an_older_index_knows(shop: Workshop) -> None:
+    shop.write("one/a", "content")
+    give_name(shop, "one/a", "deep/er/b")
+    shop.cycle()
+    grow_old(shop, OF_PATHS)
+    give_name(shop, "one/a", "new/c")
+
+    told = shop.cycle()
+
+    assert (told.result, told.drift) == (Result.SUCCESS, {})
+    assert len(inodes(shop.mirror, "one/a", "deep/er/b", "new/c")) == 1
+
+
+def test_a_plan_with_an_index_of_whole_paths_believes_it_and_leaves_it_as_it_is(lied_to: Workshop) -> None:
+    grow_old(lied_to, OF_PATHS)
+    before = (lied_to.state / FILE_NAME).read_bytes()
+
+    assert [step.path for step in lied_to.plan()] == []
+    assert (lied_to.state / FILE_NAME).read_bytes() == before
+
+
+def test_a_migration_without_room_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    with closing(Index.open(str(tmp_path))) as index:
+        index.commit([], [RowsDone(b"a/%d" % number, 0, "rows" * 100) for number in range(300)])
+    make_older(tmp_path / FILE_NAME, OF_PATHS)
+    before = (tmp_path / FILE_NAME).read_bytes()
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA user_version = {BEFORE}")
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            migrate(connection, OF_PATHS)
+
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    with closing(Index.open(str(tmp_path))) as index:
+        assert index.rows(b"a/299") == "rows" * 100
+
+
+@pytest.mark.parametrize("version", [BEFORE, OF_PATHS])
+def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path, version: int) -> None:
+    Index.open(str(tmp_path)).close()
+    make_older(tmp_path / FILE_NAME, version)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
         connection.execute("DROP TABLE hard_link")
 
-    with pytest.raises(IndexTorn, match=f"format {FORMAT}"):
+    with pytest.raises(IndexTorn, match="does not have the table hard_link"):
+        Index.open(str(tmp_path))
+
+
+@pytest.mark.parametrize("table", ["folder", "hard_link", "unheld"])
+def test_rows_without_an_end_in_an_index_of_then_are_damage(tmp_path: Path, table: str) -> None:
+    with closing(Index.open(str(tmp_path))) as index:
+        row = RowsDone(b"a", 0, "rows", ((7, b"name"),), "what the mirror cannot hold")
+        index.commit([samples.a_finished_folder(b"a")], [row])
+    make_older(tmp_path / FILE_NAME, OF_PATHS)
+    rows_without_end(tmp_path / FILE_NAME, table)
+
+    with pytest.raises(IndexTorn):
         Index.open(str(tmp_path))

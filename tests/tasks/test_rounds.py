@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import pytest
 
@@ -18,12 +19,14 @@ from job.core.tally import Tally
 from job.files.listing import Unlisted
 from job.files.trail import open_root
 from job.tasks import rounds
+from job.tasks.adoption import Exchange
+from job.tasks.bench import Assignment
 from job.tasks.errand import Errand, Onward, Placed, Visit
 from job.tasks.hardlinks import HardLinks, Whereabouts
 from job.tasks.recall import Recall
 from job.tasks.rounds import Rounds
 from tests.core import samples
-from tests.tasks.looking import looked
+from tests.tasks.looking import at_work, looked
 from tests.tasks.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
@@ -50,8 +53,12 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
             for root in (source, mirror):
                 tidy.callback(os.close, root)
             whereabouts = tidy.enter_context(closing(Whereabouts(Scanner(source, Rules(())), (source, mirror))))
-            hard_links = HardLinks(LinkBook(), known, "", whereabouts)
-            return tidy.enter_context(closing(Rounds(found, known, hard_links, (source, mirror))))
+            hard_links = HardLinks(LinkBook(), known, lambda _: "", whereabouts)
+            with at_work(shop, [], 1, bool) as (laid_out, _):
+                bench = replace(laid_out, source_root=source, mirror_root=mirror)
+            work = Assignment("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
+            exchange = tidy.enter_context(closing(Exchange(bench, work, list)))
+            return tidy.enter_context(closing(Rounds(found, known, hard_links, (source, mirror), exchange)))
 
         yield rounds_after_a_look
 

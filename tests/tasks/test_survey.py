@@ -189,7 +189,9 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
 
 def test_what_others_found_is_added_to_what_was_found() -> None:
     def a_look(number: int) -> Looked:
-        changed: Packed[tuple[object, ...]] = Packed([(b"folder %d" % number, number, number, b"", False, False, b"")])
+        changed: Packed[tuple[object, ...]] = Packed(
+            [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False)]
+        )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = Share(b"huge", number, listing.Glance(b"", [], 1, 1, 0))
         out, mounts = [LeftOut(b"out %d" % number, Why.MOUNT, "ext4")], {b"%d" % number: "ext4"}

@@ -112,3 +112,21 @@ def test_a_mirror_that_answers_with_errors_gets_the_contents_too(shop: Workshop)
         assert found.result is Result.SUCCESS
         assert (shop.mirror / "file").read_text() == "content"
         assert [event.what for event in found.of(MetadataNotKept)] == ["xattr"]
+
+
+def test_an_entry_with_more_attributes_than_are_kept_is_copied_with_a_warning(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "MOST_BYTES", 1000)
+    for path in (shop.write("file"), shop.write("folder/inner").parent):
+        for name in "abcde":
+            os.setxattr(path, f"user.{name}", name.encode() * 300)
+
+    first, second = shop.cycle(), shop.cycle()
+
+    assert first.result is second.result is Result.SUCCESS
+    assert [event.what for event in first.of(MetadataNotKept)] == ["source_xattr_size"]
+    assert first.tally.attributes_unread >= 2
+    assert os.listxattr(shop.mirror / "file") == ["user.a", "user.b", "user.c"]
+    assert not second.copied
+    assert list(told(shop).values()) == ["unread"]

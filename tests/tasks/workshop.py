@@ -152,9 +152,10 @@ class Workshop:
             finally:
                 os._exit(0)
         os.waitpid(process, 0)
-        root = os.open(self.mirror, os.O_RDONLY)
-        fcntl.flock(root, fcntl.LOCK_EX)
-        os.close(root)
+        for path in (self.mirror / ".truecopy/lock", *self.base.glob("state/*/lock")):
+            if path.exists():  # it was killed before it had made one
+                with path.open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
         return Told()
 
     @contextmanager

@@ -123,7 +123,7 @@ def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Con
         if path and _foreign(path):
             advice = "mount its folder into the container and write the path it has there"
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}")
-        elif path and _is_shorthand(path):
+        elif path and pairing.is_shorthand(path):
             yield Conflict(place, path, _WHOLE_PATH)
 
 
@@ -135,7 +135,7 @@ def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -
             inner = f"{inside}/{name}"
             advice = f'mount that folder into the container, for example `-v "{path}:{inner}{ending}"`'
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
-        elif _is_shorthand(path):
+        elif pairing.is_shorthand(path):
             yield Conflict(place, path, _WHOLE_PATH)
 
 
@@ -216,10 +216,6 @@ def _runs(raw: Mapping[str, Any]) -> bool:
 
 def _foreign(path: str) -> bool:
     return pairing.is_windows_path(path)
-
-
-def _is_shorthand(path: str) -> bool:
-    return path == "~" or path.startswith("~/")
 
 
 def _text(value: object) -> str | None:

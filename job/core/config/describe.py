@@ -12,9 +12,8 @@ from pydantic.fields import FieldInfo
 from job.core.config.effective import PREFIX
 from job.core.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
 from job.core.config.values import Words
+from job.core.redaction import MASK
 
-MASK = "********"
-"""What is shown in place of a secret."""
 TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics": MetricsConfig}
 """The tables that stand once in a configuration, by their key."""
 SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}

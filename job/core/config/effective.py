@@ -4,11 +4,16 @@ What may be written, with every key's default, bounds and meaning, is `model.py`
 has a default. A process that is handed one, such as a worker, imports no pydantic.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 PREFIX = "TRUECOPY_"
 """How the names of all variables begin that say something about the configuration."""
+
+OWNER = PREFIX + "CONFIG_OWNER"
+"""The variable with the number of a user whose configuration root follows, besides its own."""
+_MOST_DIGITS = 10
 
 Checksum = Literal["sha256", "blake3", "md5"]
 Compare = Literal["auto", "checksum"]
@@ -72,6 +77,8 @@ class Metrics:
     pushgateway_instance: str | None
     pushgateway_username: str | None
     pushgateway_password: str | None = field(repr=False)
+    pushgateway_withheld: str
+    """Why nothing is pushed, so that the password stays here, and what to do; empty where it may be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,3 +138,9 @@ class Config:
     def enabled(self) -> bool:
         """Whether cycles may run."""
         return self.run_enabled == "Y"
+
+
+def owner_of(environ: Mapping[str, str]) -> int | None:
+    """Give the user whose configuration root is to follow; None for nobody, also where it is no number."""
+    text = environ.get(OWNER, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None

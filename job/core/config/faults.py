@@ -12,10 +12,14 @@ from pydantic import BaseModel, ValidationError
 from job.core.config import describe
 from job.core.config.coherence import Place, spell
 from job.core.config.model import WrittenConfig
+from job.core.redaction import MASK, without_login
 
 _LONGEST = 120
 _WIDEST_NUMBER = 256
-_LOGIN = re.compile(r"//[^/@\s]*@")
+MAY_HOLD_A_LOGIN = frozenset({"metrics.pushgateway", "metrics.pushgateway_username"})
+"""Keys whose values may hold a login although none belongs there."""
+_NO_LOGIN = re.compile(r"(https?:/{0,3})?[A-Za-z0-9_.-]*(:\d{0,5})?(/[A-Za-z0-9_./-]*)?")
+"""An address, or a name, without anything in it that could be a part of a login."""
 _SECRETS = frozenset(key.name for key in describe.all_keys() if key.is_secret)
 _TABLES = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LISTS = ("tuple_type", "list_type")
@@ -55,8 +59,7 @@ def shown(value: object) -> str:
         return "a table"
     if isinstance(value, int) and value.bit_length() > _WIDEST_NUMBER:
         return "a number with very many digits"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = _LOGIN.sub(f"//{describe.MASK}@", text)
+    text = json.dumps(without_login(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
@@ -84,10 +87,14 @@ def _key_of(place: Place) -> str:
 
 
 def _value(place: Place, kind: str, value: object) -> str:
-    if _key_of(place) in _SECRETS:
-        return describe.MASK
+    if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
+        return MASK
     # Whatever was written instead of a table may be a part of it, a secret one too.
     return "" if kind in _TABLES else shown(value)
+
+
+def _is_free_of_logins(value: object) -> bool:
+    return not isinstance(value, str) or _NO_LOGIN.fullmatch(value) is not None
 
 
 def _unknown(place: Place) -> str:

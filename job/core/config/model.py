@@ -64,6 +64,9 @@ Patterns = tuple[Annotated[str, AfterValidator(values.pattern), Words("gitignore
 PathsInSource = tuple[Annotated[str, AfterValidator(values.path_in_source), Words("path in the source")], ...]
 
 
+_OWN_PATHS = ("log_file", "error_log_file", "state_dir")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
@@ -85,16 +88,24 @@ class MetricsConfig(_Section):
     """The `job` grouping key at the Pushgateway."""
     pushgateway_instance: Annotated[str, Field(min_length=1)] | None = None
     """The `instance` grouping key; left out if not set, since a container's name would leave a new group every time."""
-    pushgateway_username: Annotated[str, Field(min_length=1)] | None = None
+    pushgateway_username: Annotated[str, Field(min_length=1), AfterValidator(values.user_name)] | None = None
     """User for the Pushgateway's basic authentication."""
     pushgateway_password: SecretStr | None = None
-    """Password for it; best given through `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE`."""
+    """Password for it. `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE` names a file with it; give the address so, too."""
+    pushgateway_plain_http: Annotated[str, AfterValidator(values.address), Words("host name or IP address")] | None = (
+        None
+    )
+    """Host that may get the password over `http://`. If not set, only this machine may, and others by `https://`."""
 
     def in_force(self) -> Metrics:
         """Give the plain value."""
         password = self.pushgateway_password
-        plain = {field.name: getattr(self, field.name) for field in fields(Metrics)}
-        return Metrics(**plain | {"pushgateway_password": password.get_secret_value() if password else None})
+        special: dict[str, Any] = {
+            "pushgateway_password": password.get_secret_value() if password else None,
+            "pushgateway_withheld": "",
+        }
+        plain = {field.name: getattr(self, field.name) for field in fields(Metrics) if field.name not in special}
+        return Metrics(**plain, **special)
 
 
 class LogRotateConfig(_Section):
@@ -204,7 +215,7 @@ class WrittenConfig(CopyOptions):
     log_rotate: LogRotateConfig = LogRotateConfig()
     """Rotation of both log files: a table of its own, see below."""
     idle_log_interval: Seconds = 3600.0
-    """The service logs cycles without a change at most this often, with their number; `0` logs every cycle."""
+    """The service logs cycles without a change, and failures that stay the same, at most this often; `0` every time."""
     sleep_time: Seconds = 3600.0
     """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
     schedule: Annotated[str, AfterValidator(values.schedule), Words("schedule")] | None = None
@@ -240,6 +251,9 @@ class WrittenConfig(CopyOptions):
             "metrics": self.metrics.in_force(),
         }
         plain = {field.name: getattr(self, field.name) for field in fields(Config) if field.name not in special}
+        if self.run_enabled != "Y":
+            # A disabled run may keep paths that lead nowhere here, and nothing is to be made at them.
+            plain |= dict.fromkeys((key for key in _OWN_PATHS if pairing.is_elsewhere(plain[key] or "")), None)
         return Config(**plain, **special)
 
     def _pairs_in_force(self) -> tuple[Pair, ...]:

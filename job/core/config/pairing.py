@@ -51,6 +51,16 @@ def is_windows_path(path: str) -> bool:
     return bool(_WINDOWS.fullmatch(path))
 
 
+def is_shorthand(path: str) -> bool:
+    """Tell whether a shell would write another path for `path`: `~` or `~/logs`."""
+    return path == "~" or path.startswith("~/")
+
+
+def is_elsewhere(path: str) -> bool:
+    """Tell whether `path` means something on another machine, or in a shell, but nothing here."""
+    return is_windows_path(path) or is_shorthand(path)
+
+
 def relation(one: str, other: str) -> str:
     """Say how the folder `one` lies to `other` by their text: `same`, `inside`, `around`, or empty for apart."""
     first, second = _normal(one), _normal(other)

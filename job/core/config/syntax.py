@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
+from job.core.config import secrecy
 from job.core.config.faults import Fault, printable
 
 FORMATS = (".json", ".toml")
@@ -93,9 +94,8 @@ def _toml(text: str) -> Parsed:
 
 
 def _at(text: str, line: int, column: int, reason: str, advice: str) -> tuple[str, str]:
-    shown = printable(text.split("\n")[line - 1].strip()[:_LONGEST])
-    # A line with a password in it does not belong in a log.
-    quoted = "" if not shown or "password" in shown.lower() or "://" in shown else f" in: {shown}"
+    shown = printable(secrecy.quotable(text.split("\n")[line - 1])[:_LONGEST])
+    quoted = f" in: {shown}" if shown else ""
     return f"line {line}, column {column}", f"{reason}{quoted}; {advice}"
 
 

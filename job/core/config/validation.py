@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from job.core.config import describe
+from job.core.config import describe, login, secrecy
 from job.core.config.environment import Overrides, overrides
 from job.core.config.faults import Fault, faults_of, printable
 from job.core.config.model import WrittenConfig
 from job.core.config.syntax import parse
+from job.core.redaction import Redaction, remember
 from job.errors import ConfigError
 
 _NEXT = "Mend the file or the variables named above, then run `truecopy config check`."
@@ -24,25 +25,36 @@ class Valid:
     written: WrittenConfig
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
+    withheld: str
+    """Why the password of the Pushgateway may not be sent, and what to do; empty where it may be."""
+
+    def origins_of_secrets(self) -> set[str]:
+        """Tell where the secrets came from that were given."""
+        return {self.origins[key.name] for key in describe.all_keys() if key.is_secret}
 
 
 def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Callable[[str], bytes]) -> Valid:
     """Validate the file `path`, which holds `raw`, with what `environ` overrides.
 
-    `read_secret` gives a file's content or raises `ValueError`. Raises `ConfigError` with every fault there is.
+    `read_secret` gives the content of the file that a variable names, or raises `ValueError`. Raises `ConfigError` with
+    every fault there is, and without any secret. From then on no text of this process shows the secrets.
     """
-    environment = overrides(environ, lambda secret_path: _decoded(read_secret(secret_path)))
+    environment = overrides(environ, lambda secret_path: secrecy.one_line(read_secret(secret_path)))
+    remember(environment.secrets)
     mapping, faults = _parsed(path, raw)
     faults += environment.faults
+    secrets = list(environment.secrets)
     if mapping is None:
-        raise _unusable(path, faults)
+        raise _unusable(path, faults, secrets)
     origins = _origins(mapping, environment)
     _lay_over(mapping, environment)
+    secrets += secrecy.secrets_of(mapping)
     written, more = _modelled(mapping, {override.key: override.origin for override in environment.values})
-    faults += more
+    faults += [*more, *secrecy.copies(mapping, secrets)]
     if written is None or faults:
-        raise _unusable(path, faults)
-    return Valid(written, origins)
+        raise _unusable(path, faults, [*secrets, *secrecy.suspects(mapping)])
+    remember(secrets)
+    return Valid(written, origins, login.withheld(written.metrics, origins))
 
 
 def _decoded(raw: bytes) -> str:
@@ -90,7 +102,8 @@ def _modelled(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[W
         return None, faults_of(error, origins)
 
 
-def _unusable(path: str, faults: list[Fault]) -> ConfigError:
+def _unusable(path: str, faults: list[Fault], secrets: list[str]) -> ConfigError:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = tuple(str(fault) for fault in faults)
+    mask = Redaction(secrets)
+    lines = tuple(mask(str(fault)) for fault in faults)
     return ConfigError(f"{printable(path)} cannot be used: {count}", hint=_NEXT, faults=lines)

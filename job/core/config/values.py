@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from job.core import timing
 from job.core.rules import Rules
 
-_WEB = re.compile(r"https?://(?P<login>[^/?#\s]*@)?(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-~]*)?")
+_WEB = re.compile(r"https?://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-?A-~]*)?")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 
 
@@ -106,11 +106,24 @@ def address(text: str) -> str:
 def web_address(url: str) -> str:
     """Refuse what is no http(s) address, and one with a login in it, since addresses end up in logs."""
     right = "write one such as 'http://pushgateway:9091'"
-    match = _WEB.fullmatch(url)
-    if not match:
-        msg = f"not an http or https address; {right}"
-        raise ValueError(msg)
-    if match["login"]:
+    if "@" in url:
         msg = f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password"
         raise ValueError(msg)
+    if not _WEB.fullmatch(url):
+        msg = f"not an http or https address; {right}"
+        raise ValueError(msg)
     return url
+
+
+def host_of(url: str) -> str:
+    """Give the host of a web address as it is compared: in lower case, and an IPv6 address without its brackets."""
+    match = _WEB.fullmatch(url)
+    return match["host"].strip("[]").lower() if match else ""
+
+
+def user_name(text: str) -> str:
+    """Refuse a user that basic authentication cannot send: the server takes what is behind a colon for the password."""
+    if ":" in text:
+        msg = "holds a colon, which no user of basic authentication can; write the user alone"
+        raise ValueError(msg)
+    return text

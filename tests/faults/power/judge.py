@@ -11,6 +11,7 @@ from job.core.entry import TEMP_PREFIX, join
 from job.core.rows import decoded
 from tests.faults.power.ages import IN_A_FOLDER, Age, History
 from tests.faults.trees import Thing, Tree, tree_of
+from tests.index_rows import paths_of
 
 IN_PLACE = {b"sub/metadata only"}
 """What changes in place, one kind of metadata after the other: only its content is always of one age."""
@@ -140,9 +141,10 @@ class Judge:
 def _records(database: sqlite3.Connection) -> Iterator[tuple[bytes, int]]:
     """Give the paths that an index knows, with the times of their sources."""
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
-        for folder, rows in database.execute("SELECT path, rows FROM records"):
+        paths = paths_of(database)
+        for folder, rows in database.execute("SELECT folder, rows FROM records"):
             for name, record in decoded(rows).items():
-                yield join(folder, name), record.source.ctime_ns
+                yield join(paths[folder], name), record.source.ctime_ns
 
 
 def _alike(path: bytes, known: Thing | None, found: Thing) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 CI = Path(__file__).parents[2] / ".ci"
+LOST_CHECK = 100
 SKIPPED = "import pytest\n\ndef test_one():\n    pytest.skip('no engine')\n\ndef test_two():\n    pass\n"
 
 
@@ -28,7 +29,7 @@ def run_guarded(folder: Path, allowed: str) -> subprocess.CompletedProcess[str]:
 def test_a_skip_that_nobody_allowed_fails_the_run_and_is_named(tmp_path: Path) -> None:
     run = run_guarded(tmp_path, "# nothing\n")
 
-    assert run.returncode == pytest.ExitCode.TESTS_FAILED
+    assert run.returncode == LOST_CHECK
     assert "test_it.py::test_one: Skipped: no engine" in run.stdout
     assert "1 passed, 1 skipped" in run.stdout.splitlines()[-1]
 

@@ -70,7 +70,7 @@ def test_sigusr1_starts_a_cycle_now(rig: Rig) -> None:
 
 
 def test_in_a_cycle_sighup_and_sigusr1_wait_for_its_end_and_say_so_at_once(rig: Rig) -> None:
-    (rig.source / "file").write_bytes(b"x" * 30_000)
+    (rig.source / "file").write_bytes(b"x" * 100_000)
     rig.configure(sleep_time=3600, rate_limit=10_000)
     with rig.started("run") as service:
         until(lambda: temps_in(rig.mirror))
@@ -99,7 +99,7 @@ def test_a_signal_without_a_meaning_is_logged_and_ends_nothing(rig: Rig, number:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=lambda number: number.name)
 def test_with_once_what_the_service_is_asked_for_is_logged_and_ignored(rig: Rig, number: signal.Signals) -> None:
-    (rig.source / "file").write_bytes(b"x" * 20_000)
+    (rig.source / "file").write_bytes(b"x" * 60_000)
     rig.configure(rate_limit=10_000)
     with rig.started("run", "--once") as run:
         until(lambda: temps_in(rig.mirror))
@@ -180,7 +180,7 @@ def test_a_terminal_that_hangs_up_ends_the_service_and_a_sent_sighup_does_not(ri
 
 @pytest.mark.parametrize("arguments", [("run", "--once"), ("run",)], ids=" ".join)
 def test_under_nohup_a_terminal_that_hangs_up_ends_nothing(rig: Rig, arguments: tuple[str, ...]) -> None:
-    (rig.source / "file").write_bytes(b"x" * 20_000)
+    (rig.source / "file").write_bytes(b"x" * 60_000)
     rig.configure(rate_limit=10_000, sleep_time=3600)
     start = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731  # called in the new process
     with on_a_terminal(rig, *arguments, start=start) as (process, hang_up):

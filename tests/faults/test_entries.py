@@ -185,7 +185,7 @@ def test_fifos_sockets_and_devices_are_counted_and_never_opened(rig: Rig) -> Non
 
 @pytest.mark.one_process  # which keep the rate limit
 def test_a_file_that_vanishes_before_its_turn_is_no_failure(rig: Rig) -> None:
-    rig.configure(rate_limit=50_000)
+    rig.configure(rate_limit=20_000)
     (rig.source / "a slow one").write_bytes(bytes(100_000))
     (rig.source / "vanishing").write_text("gone before it is opened")
 

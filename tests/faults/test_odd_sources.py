@@ -28,7 +28,7 @@ def slow(rig: Rig) -> Rig:
     rig.once()
     for name in ("z file", "z folder/file"):
         (rig.source / name).write_text("newer content")
-    (rig.source / "a slow one").write_bytes(bytes(SLOW))
+    (rig.source / "a slow one").write_bytes(bytes(SLOW * 3))
     rig.configure(rate_limit=SLOW)
     return rig
 

@@ -28,7 +28,7 @@ def test_mirror_files_touched_during_a_slow_copy_beside_them_are_healed_by_the_n
     (rig.source / "sub").mkdir()
     for name in ("removed", "rewritten"):
         (rig.source / "sub" / name).write_text(name)
-    (rig.source / "sub" / "slow").write_bytes(bytes(SLOW))
+    (rig.source / "sub" / "slow").write_bytes(bytes(SLOW * 3))
     rig.configure(exclude=["slow"])
     rig.once()
     time.sleep(2.1)  # what is younger would be looked at again in any case

@@ -59,9 +59,7 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
     if not text:
         return {}
     try:
-        stored = json.loads(text)
-        *fields, made_under = stored if len(stored) > _FIELDS else (*stored, "")
-        records = _decoded(fields)
+        records, made_under = _read(text)
     except (TypeError, ValueError, AttributeError, RecursionError):
         return {}
     if made_under == policy or ("/" not in policy and made_under.partition("/")[0] == policy):
@@ -72,12 +70,19 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
 def without(text: str, names: Collection[bytes]) -> str:
     """Leave records out, so that their entries are compared again; all of them if the text makes no sense."""
     try:
-        stored = json.loads(text)
-        *fields, policy = stored if len(stored) > _FIELDS else (*stored, "")
-        records = _decoded(fields)
+        records, policy = _read(text)
     except (TypeError, ValueError, AttributeError, RecursionError):
         return ""
     return encoded([record for name, record in records.items() if name not in names], policy)
+
+
+def _read(text: str) -> tuple[dict[bytes, Record], str]:
+    """Give records and the policy that they were made under."""
+    stored = json.loads(text)
+    *fields, policy = stored if len(stored) > _FIELDS else (*stored, "")
+    if type(policy) is not str:
+        raise ValueError
+    return _decoded(fields), policy
 
 
 def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say

@@ -165,6 +165,17 @@ def test_a_secret_is_one_line_of_text(tmp_path: Path, content: bytes, told: str)
     assert "hunter" not in fault
 
 
+@pytest.mark.parametrize("content", [b"hunter2\nhunter3\n", b"hunter3\0", b"hunter3\xff", b"\n\n hunter3 \n\n"])
+def test_what_a_file_holds_that_is_no_secret_is_not_shown_in_another_fault(tmp_path: Path, content: bytes) -> None:
+    secret = tmp_path / "password"
+    secret.write_bytes(content)
+
+    told = faults(tmp_path, '{"exclude": ["hunter3["], "log_level": "hunter3"}', login(secret))
+
+    assert len(told) >= 3
+    assert "hunter" not in "".join(told)
+
+
 @pytest.mark.parametrize("key", [key for key in describe.all_keys() if not key.is_secret], ids=lambda key: key.name)
 def test_only_a_secret_may_come_from_a_file_and_no_other_file_is_opened(tmp_path: Path, key: describe.Key) -> None:
     secret = tmp_path / "shadow"

@@ -316,7 +316,13 @@ class Listener:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         self.seen: list[bytes] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with self.server:
+            self.server.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
 
     def _serve(self) -> None:
         while True:
@@ -357,7 +363,7 @@ def test_a_service_shows_no_secret_in_logs_and_metrics_while_pushes_fail_and_edi
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             assert_unseen(answer.read(), "/metrics")
         assert_unseen(json.dumps(service.lines).encode(), "standard output")
-    gateway.server.close()
+    gateway.close()
 
     assert any(base64.b64encode(f"me:{canary}".encode()) in request for request in gateway.seen), "it was in use"
     for path in tmp_path.rglob("*"):

@@ -156,6 +156,13 @@ def test_a_row_in_which_one_thing_makes_no_sense_says_nothing(place: int, value:
     assert b"name" not in decoded(json.dumps(row))
 
 
+@pytest.mark.parametrize("policy", [None, 7, ["-o"], {}, True])
+def test_rows_of_which_the_policy_makes_no_sense_say_nothing(policy: Any) -> None:
+    assert decoded(json.dumps([*A_ROW, "-o"]), "-o")
+    assert decoded(json.dumps([*A_ROW, policy]), "-o") == {}
+    assert without(json.dumps([*A_ROW, policy]), ()) == ""
+
+
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=8), st.dictionaries(st.text(max_size=3), inner, max_size=5)),

@@ -15,7 +15,7 @@ from tests.k8s.test_policy import longest_wait
 pytestmark = pytest.mark.needs_tool("kubectl")
 
 OVERLAY, DEPLOYMENT_PATCH, POLICY_PATCH = re.findall(
-    r"```yaml\n(.*?)```", (K8S / "README.md").read_text("utf-8"), re.DOTALL
+    r"^```yaml\n(.*?)^```", (K8S / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
 )
 """What the README shows, in this order."""
 BASE, VARIANT = "resources: [../k8s/base]", "resources: [../k8s/deployment]"

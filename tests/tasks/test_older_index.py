@@ -3,6 +3,7 @@
 Of format 3, which put hard links together by inode alone, names that had links are read again.
 """
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -51,12 +52,20 @@ def believe(shop: Workshop, folder: str) -> None:
     """Have the index take the mirror of a folder for right."""
     path = folder.encode()
     with closing(Index.open(str(shop.state))) as index:
-        records = decoded(index.rows(path), shop.pair.policy)
+        text = index.rows(path)
+        policy = made_under(text)
+        records = decoded(text, policy)
         for name, record in records.items():
             seen = (shop.mirror / os.fsdecode(path) / os.fsdecode(name)).lstat()
             records[name] = record._replace(mirror=entry_of(name, seen))
         linked = [(record.source.inode, name) for name, record in records.items() if name in {b"a", b"b"}]
-        index.commit([], [RowsDone(path, 0, encoded(records.values(), shop.pair.policy), tuple(linked))])
+        index.commit([], [RowsDone(path, 0, encoded(records.values(), policy), tuple(linked))])
+
+
+def made_under(text: str) -> str:
+    """Give the policy that rows were written under; an ordinary user's mirror has one of its own."""
+    *_, last = json.loads(text)
+    return last if isinstance(last, str) else ""
 
 
 def contents(shop: Workshop) -> list[str]:

@@ -38,6 +38,13 @@ def one_line(raw: bytes) -> str:
     return text
 
 
+def parts_of(raw: bytes) -> list[str]:
+    """Give what may be the secret in a file that does not hold one line of text."""
+    text = raw.decode("utf-8-sig", "replace").replace("\N{REPLACEMENT CHARACTER}", "\n")
+    text = "".join(each if each.isprintable() else "\n" for each in text)
+    return [part.strip() for part in text.splitlines() if part.strip()]
+
+
 def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
     """Give the values of the keys that hold secrets, of whatever type they are."""
     found: list[str] = []

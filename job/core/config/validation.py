@@ -39,11 +39,21 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
     `read_secret` gives the content of the file that a variable names, or raises `ValueError`. Raises `ConfigError` with
     every fault there is, and without any secret. From then on no text of this process shows the secrets.
     """
-    environment = overrides(environ, lambda secret_path: secrecy.one_line(read_secret(secret_path)))
+    refused: list[str] = []
+
+    def secret_in(secret_path: str) -> str:
+        raw = read_secret(secret_path)
+        try:
+            return secrecy.one_line(raw)
+        except ValueError:
+            refused.extend(secrecy.parts_of(raw))
+            raise
+
+    environment = overrides(environ, secret_in)
     remember(environment.secrets)
     mapping, faults = _parsed(path, raw)
     faults += environment.faults
-    secrets = list(environment.secrets)
+    secrets = [*environment.secrets, *refused]
     if mapping is None:
         raise _unusable(path, faults, secrets)
     origins = _origins(mapping, environment)

@@ -113,6 +113,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
         grain_ns=mirror.mtime_grain_ns,
         symlinks=mirror.symlink_metadata,
         owners=mirror.owners,
+        modes=mirror.modes,
     )
 
 

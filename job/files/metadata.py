@@ -77,13 +77,14 @@ class Keeper:
         grain_ns: int = 1,
         symlinks: bool = True,
         owners: bool = False,
+        modes: bool = False,
     ) -> None:
         """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel.
 
         `grain_ns` is to how many nanoseconds the mirror keeps times. Without `symlinks` nothing is ever set on one, for
-        it would be set on what the link points to. With `owners` an owner that was set without an error is kept.
+        it would be set on what the link points to. With `owners`, and `modes`, what was set without an error is kept.
         """
-        self._owners = owners
+        self._owners, self._modes = owners, modes
         self._symlinks = symlinks
         self._grain_ns = grain_ns
         self._bare = False
@@ -97,6 +98,8 @@ class Keeper:
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
         self._unread = 0
+        self.denied = 0
+        """How often a mode could not be set where modes are kept; the next cycle tries that again."""
 
     def news(self) -> list[Refused]:
         """Give each kind of refusal once, the first time it was met."""
@@ -376,6 +379,7 @@ class Keeper:
     def _refuse(self, what: str, which: int | bytes, error: OSError) -> None:
         if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _NO_ATTRIBUTE):
             raise error
+        self.denied += what == "mode" and self._modes
         self.refused("owner" if what == "group" else what, error)
         if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
             self._given_up.add((what, which))

@@ -211,7 +211,7 @@ class Deeds:
             )
         if entry.size >= MOST_BYTES and self._batch.holding:
             self._batch.commit()  # what is staged must not wait for a file that takes long
-        temp = self.new_temp()
+        temp, denied = self.new_temp(), place.work.volume.keeper.denied
         self._batch.announce(place.work)
         try:
             copied = self._copied(place, entry, temp)
@@ -235,7 +235,8 @@ class Deeds:
             duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
         )
         self.drift(place, entry, step.drift)
-        self._batch.stage(place.work, temp, copied, event, racy=is_racy(copied.source, started_ns), fresh=fresh)
+        racy = is_racy(copied.source, started_ns) or place.work.volume.keeper.denied != denied
+        self._batch.stage(place.work, temp, copied, event, racy=racy, fresh=fresh)
         self._tacho.entry_done()
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
@@ -257,7 +258,7 @@ class Deeds:
     def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
-        started_ns, listed = self._assignment.now_ns(), mirror
+        started_ns, listed, denied = self._assignment.now_ns(), mirror, place.work.volume.keeper.denied
         mirror = self._narrowed(place, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
         volume = place.work.volume
@@ -277,7 +278,7 @@ class Deeds:
             self._batch.tidings.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
-            racy = is_racy(found.source, started_ns)
+            racy = is_racy(found.source, started_ns) or place.work.volume.keeper.denied != denied
             place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
             place.work.sure = False  # somebody was at it meanwhile: its content is compared next time

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -336,3 +337,23 @@ def test_names_that_are_kept_for_truecopy_are_named_and_the_rest_is_copied(rig: 
     assert again.failed == {name: "reserved_name"}
     assert done.copied == {"a healthy", "z/healthy too"}
     holds_the_healthy(rig)
+
+
+@pytest.mark.needs_tool("strace")
+@pytest.mark.parametrize("updated", [False, True], ids=["copied", "updated"])
+def test_a_mode_that_could_not_be_set_is_told_and_set_by_the_next_run(rig: Rig, *, updated: bool) -> None:
+    (rig.source / "file").write_text("content")
+    if updated:
+        rig.once()
+        (rig.source / "file").chmod(0o604)
+    time.sleep(2.1)  # what is younger would be looked at again in any case
+
+    done = rig.once(prefix=injected("fchmod,fchmodat,chmod", "error=EACCES", log=rig.base / "strace.log"))
+    then = (rig.mirror / "file").stat().st_mode & 0o777
+    again = rig.once()
+
+    assert (done.code, again.code) == (0, 0)
+    assert done.the("metadata_not_kept")["what"] == "mode"
+    assert then == (0o644 if updated else 0o600)
+    assert rig.mirrored == rig.wanted
+    assert rig.once().counts[0] == 0

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from job.core.entry import Kind, printable
 from job.core.events import FileCopied, FolderRetired
-from job.core.outcome import Failure, failure_of, reason_text
+from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.files.crowd import has_name
 from job.files.durable import fsync_folder
@@ -22,6 +22,7 @@ from job.tasks.bench import Assignment, Bench, Sync, Volume
 from job.tasks.commit import voided
 from job.tasks.errand import Onward, PartDone, Placed
 from job.tasks.finish import Settled, Work, finish, finish_part
+from job.tasks.recheck import Recheck
 from job.tasks.staged import Staged
 from job.tasks.tidings import Tidings
 from job.tasks.versions import Versions
@@ -44,6 +45,7 @@ class Batch:
         self._bench = bench
         self._assignment = work
         self._trail = trail
+        self.recheck = Recheck(bench, trail)
         self._versions = Versions(bench, work)
         self._deliver = deliver
         self._staged: list[Staged] = []
@@ -125,6 +127,7 @@ class Batch:
     def _why_read_only(self, path: bytes) -> str:
         root = self._bench.mirror_root
         try:
+            self.recheck.leave()
             folder = self._trail.goto(path)
             is_elsewhere = os.fstat(folder).st_dev != os.fstat(root).st_dev
         except OSError:
@@ -194,6 +197,7 @@ class Batch:
         self._sync_or_void()
         if self._assignment.pair.verify_copies == "readback":
             self._read_back()
+        self._look_again()
         placed = [staged for staged in self._staged if self._place(staged)]
         self._staged.clear()
         self._throw_away()
@@ -235,6 +239,7 @@ class Batch:
         works = [staged.work for staged in placed] + self._closed
         paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
+            self.recheck.leave()
             for path in dict.fromkeys(paths):
                 fsync_folder(self._trail.goto(path))
         except OSError as error:
@@ -246,7 +251,7 @@ class Batch:
         # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
         for work, temp in self._asides:
             try:
-                folder = self._trail.goto(work.listing.path)
+                folder = self.recheck.enter(work)
                 if self._sync.each:
                     fsync_folder(folder)
                 os.unlink(temp, dir_fd=folder)
@@ -264,6 +269,25 @@ class Batch:
         self.tidings.counts.copied += 1
         self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
         self.tidings.tell(staged.event)
+
+    def _look_again(self) -> None:
+        """Give up what was read in folders that are not those any more; what vanished is no failure."""
+        works = {id(work): work for work in (*(staged.work for staged in self._staged), *self._closed)}
+        wrong = self.recheck.look(works.values())
+        self.dirty |= self.recheck.closed
+        self.recheck.closed = False
+        for staged in [each for each in self._staged if id(each.work) in wrong] if wrong else ():
+            error = wrong[id(staged.work)]
+            self._unlink(staged)
+            if isinstance(error, FileNotFoundError):
+                self.tidings.counts.skipped[Skip.VANISHED] += 1
+                staged.work.sure = False
+            else:
+                self._fail_staged(staged, Failure.CHANGED_DURING_COPY, f"its folder: {reason_text(error)}")
+        if wrong:
+            self._staged = [each for each in self._staged if id(each.work) not in wrong]
+            for number in wrong:
+                works[number].held, works[number].sure = True, False
 
     def _sync_or_void(self) -> None:
         if not (self._staged or self._asides) or self._sync.each:
@@ -292,7 +316,7 @@ class Batch:
     def _read_back(self) -> None:
         good = []
         for staged in self._staged:
-            wrong = staged.misread(self._trail)
+            wrong = staged.misread(self.recheck.enter)
             if wrong is None:
                 good.append(staged)
             else:
@@ -302,7 +326,7 @@ class Batch:
 
     def _place(self, staged: Staged) -> bool:
         try:
-            folder = self._trail.goto(staged.work.listing.path)
+            folder = self.recheck.enter(staged.work)
             if staged.event.bytes >= _LARGE_BYTES:
                 staged.work.volume.copyist.release(staged.temp, folder, staged.event.bytes)
             if staged.fresh and staged.work.volume.spelling is not None:
@@ -348,7 +372,7 @@ class Batch:
 
     def _has_temp(self, staged: Staged) -> bool:
         with suppress(OSError):
-            return has_name(self._trail.goto(staged.work.listing.path), staged.temp)
+            return has_name(self.recheck.enter(staged.work), staged.temp)
         return False
 
     def _fail_staged(self, staged: Staged, reason: Failure, error: str) -> None:
@@ -356,14 +380,14 @@ class Batch:
 
     def _unlink(self, staged: Staged) -> None:
         with suppress(OSError):
-            os.unlink(staged.temp, dir_fd=self._trail.goto(staged.work.listing.path))
+            os.unlink(staged.temp, dir_fd=self.recheck.enter(staged.work))
 
     def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
         path = work.listing.path
         try:
             if work.portion is not None:
-                return finish_part(work, work.portion, self._trail.goto(path))
-            folder, rows, changed = finish(work, self._trail.goto(path))
+                return finish_part(work, work.portion, self.recheck.enter(work))
+            folder, rows, changed = finish(work, self.recheck.enter(work))
         except OSError as error:
             self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
             return None

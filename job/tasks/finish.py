@@ -77,6 +77,8 @@ class Work:
     """What the index has of its entries: it is not written again if it stays so."""
     held: bool = False
     """Whether the mirror folder keeps its metadata for now, since it is to be opened to more users."""
+    mirror: os.stat_result | None = None
+    """Its mirror folder as it was entered; None where that was not looked at."""
     portion: "Portion | None" = None
     """Set where this is one part of a huge folder."""
 

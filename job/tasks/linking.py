@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from job.core.adoption import Left
 from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.events import FileCopied
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
@@ -19,11 +20,13 @@ from job.errors import Stopped
 from job.files.durable import fsync_folder
 from job.files.listing import Listing, entry_of, file_at
 from job.files.trail import Trail, single
+from job.tasks.adoption import Adoption
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.errand import Group, LinkUp
 from job.tasks.finish import Work, work_for
+from job.tasks.recheck import has_lasting_numbers
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""
@@ -72,8 +75,9 @@ class _File:
 class Linker:
     """Goes on errands for files with several names, with the tools of a visitor."""
 
-    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds, adoption: Adoption) -> None:
         self._bench = bench
+        self._adoption = adoption
         self._assignment = work
         self._volumes = volumes_of(bench, work.pair)
         self._batch = batch
@@ -81,6 +85,8 @@ class Linker:
         self._sources = Trail(bench.source_root)
         self._mirrors = Trail(bench.mirror_root)
         self._beside = Trail(bench.mirror_root)
+        self._last: tuple[bytes, int, int, int] | None = None
+        """Path, device, inode number and ctime of the mirror folder that was judged last."""
 
     def close(self) -> None:
         """Close what was opened."""
@@ -154,6 +160,7 @@ class Linker:
         work = work_for(listing, {}, volume, self._assignment.pair.policy, self._sources.goto(path))
         work.again = member.counted
         try:
+            work.mirror = self._judged(work)
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
             return _Name(member, work, entry, None, None)
@@ -164,6 +171,23 @@ class Linker:
         mirror = entry_of(name, seen)
         usable = FileId(seen.st_dev, seen.st_ino) if mirror.kind is entry.kind else None
         return _Name(member, work, entry, mirror, usable)
+
+    def _judged(self, work: Work) -> os.stat_result:
+        """Look at a mirror folder, which may be another one than that of its visit, and close it as its source is.
+
+        Raises `OSError` if it must not be used.
+        """
+        path = work.listing.path
+        seen = os.fstat(self._mirrors.goto(path))
+        if self._last != (path, seen.st_dev, seen.st_ino, seen.st_ctime_ns):
+            self._adoption.check_not_home(path, seen)
+            if path and (why := self._adoption.why_foreign(path, Left.UNKNOWN, seen, work.listing.folder)):
+                raise OSError(errno.ESTALE, f"in the mirror, another folder has its name now: {why}")
+            if work.volume.mirror.modes:
+                self._batch.recheck.narrow(work, path)
+            seen = os.fstat(self._mirrors.goto(path))
+            self._last = path, seen.st_dev, seen.st_ino, seen.st_ctime_ns
+        return seen
 
     def _is_listed(self, member: Member, listing: Listing) -> bool:
         """Tell whether the one entry of a listing is the file that a name is a member of."""
@@ -182,16 +206,20 @@ class Linker:
         path = name.member.path
         try:
             self._batch.turn_to(name.work.volume)
-            place = Place(name.work, self._sources.goto(path), self._writable(path), names)
+            place = Place(name.work, self._sources.goto(path), self._writable(name.work), names)
             name.work.volume.keeper.leave(name.work.restrictions)
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
         self._deeds.do(place, step, name.mirror, name.member.record)
 
-    def _writable(self, path: bytes) -> int:
-        folder = self._mirrors.goto(path)
-        self._batch.dirty |= make_writable(folder, os.fstat(folder).st_mode)
+    def _writable(self, work: Work) -> int:
+        """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
+        folder = self._mirrors.goto(work.listing.path)
+        seen = os.fstat(folder)
+        if work.mirror is not None and not os.path.samestat(seen, work.mirror) and has_lasting_numbers(folder):
+            raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+        self._batch.dirty |= make_writable(folder, seen.st_mode)
         return folder
 
     def _outcome(self, name: _Name, action: Action) -> Record | None:
@@ -274,7 +302,7 @@ class Linker:
             raise Stopped("stopped between two links")
         self._batch.turn_to(name.work.volume)
         self._batch.announce(name.work)
-        temp, folder = self._deeds.new_temp(), self._writable(name.member.path)
+        temp, folder = self._deeds.new_temp(), self._writable(name.work)
         try:
             self._link(file, temp, folder)
         except OSError as error:

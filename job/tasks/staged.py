@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from job.core.events import FileCopied
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.files.listing import entry_of
-from job.files.trail import Trail
 from job.tasks.finish import Work
 
 
@@ -36,12 +36,12 @@ class Staged:
             os.stat(self.name, dir_fd=folder, follow_symlinks=False)
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
 
-    def misread(self, mirror: Trail) -> tuple[Failure, str] | None:
-        """Read the temp back from the disk; give what is wrong with it, or None."""
+    def misread(self, enter: Callable[[Work], int]) -> tuple[Failure, str] | None:
+        """Read the temp back from the disk; give what is wrong with it, or None. `enter` opens a mirror folder."""
         if not self.copied.checksum:
             return None
         try:
-            folder, algorithm = mirror.goto(self.work.listing.path), self.copied.checksum.partition(":")[0]
+            folder, algorithm = enter(self.work), self.copied.checksum.partition(":")[0]
             found = self.work.volume.copyist.cold_checksum(self.temp, folder, algorithm)
         except OSError as error:
             return failure_of(error), f"could not be read back: {reason_text(error)}"

@@ -24,7 +24,7 @@ from job.tasks.adoption import Adoption
 from job.tasks.anchor import PlaceLost
 from job.tasks.batch import Batch
 from job.tasks.bench import Assignment, Bench, Tacho, volumes_of
-from job.tasks.deeds import Deeds, Place, make_writable
+from job.tasks.deeds import Deeds, Place, make_folder, make_writable
 from job.tasks.devices import Devices
 from job.tasks.entries import Entries
 from job.tasks.errand import Close, Closed, Divided, Errand, Links, LinkUp, Part, Placed, Postponed, Split, Task, Visit
@@ -55,8 +55,8 @@ class Visitor:
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._deeds = Deeds(bench, work, self._batch, tacho)
         self._entries = Entries(bench, work, self._batch, self._deeds)
-        self._linker = Linker(bench, work, self._batch, self._deeds)
         self._adoption = Adoption(bench, work)
+        self._linker = Linker(bench, work, self._batch, self._deeds, self._adoption)
         self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
         self._tacho = tacho
 
@@ -78,7 +78,7 @@ class Visitor:
             self._batch.drop()
             for trail in (self._sources, self._mirrors, self._placing):
                 trail.close()
-            for each in (self._linker, self._adoption, self._opening):
+            for each in (self._linker, self._adoption, self._opening, self._batch.recheck):
                 each.close()
 
     def go(self, errand: Errand) -> None:
@@ -137,6 +137,10 @@ class Visitor:
                 self._batch.onward.moved.append(path.rpartition(b"/")[0])
                 if told is not None:
                     self._batch.tidings.tell(told)
+            # The visit above it makes no folder while it waits for other names of its files.
+            above, _, name = path.rpartition(b"/")
+            if name:
+                make_folder(name, self._mirrors.goto(above))
         except OSError as error:
             self._fail(path, error, "its mirror: ")
             return False
@@ -280,6 +284,7 @@ class Visitor:
             seen = os.fstat(mirror)
             self._devices.check(mirror, seen.st_dev, volume.number)
             self._check_same(path, seen, listing.folder, visit)
+            work.mirror = seen
             self._batch.turn_to(volume)
             volume.keeper.restrict(work.restrictions)
             mode = self._narrower.enter(work, mirror, seen)
@@ -293,7 +298,7 @@ class Visitor:
         self._adoption.check_not_home(path, seen)
         if visit is None or not path:
             return
-        left = Left.UNKNOWN if visit.lacking else Left.AS_LEFT
+        left = Left.AS_LEFT if visit.mark else Left.UNKNOWN
         if visit.mark and visit.mark != inode_mark(stamp_of(seen)):
             left = Left.OTHER_FOLDER
         if why := self._adoption.why_foreign(path, left, seen, source):

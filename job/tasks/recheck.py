@@ -1,0 +1,109 @@
+"""Recheck: before what was read gets its name, see that folders are those that were visited, and still as open.
+
+A cycle takes long. Meanwhile a folder may be closed by its owner, or exchanged for another one by whoever may write to
+the folder above, in the source and in the mirror. What is written to a folder after it was closed is for those who can
+still enter it. So the source's folders are looked at after the reading, and before anybody gets at what was read: if
+they are as they were listed, what was read was open to all whom the mirror lets in.
+"""
+
+import errno
+import os
+from collections.abc import Collection
+from contextlib import suppress
+
+from job.core.posix_acl import grants_more
+from job.files.mounts import mount_of
+from job.files.narrowing import narrow_folder, rights_at, wanted_rights
+from job.files.trail import Trail
+from job.tasks.bench import Bench
+from job.tasks.finish import Work
+
+
+class Recheck:
+    """Looks at folders of one pair again, for one batch at a time. Use it with `contextlib.closing`."""
+
+    def __init__(self, bench: Bench, mirrors: Trail) -> None:
+        """`mirrors` is the trail by which everything is placed."""
+        self._sources = Trail(bench.source_root)
+        self._mirrors = mirrors
+        self._in: Work | None = None
+        self.closed = False
+        """Whether rights were taken from a mirror folder since this was set to false."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._sources.close()
+
+    def enter(self, work: Work) -> int:
+        """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
+        folder = self._mirrors.goto(work.listing.path)
+        if self._in is not work:
+            seen = work.mirror
+            if seen is not None and not os.path.samestat(os.fstat(folder), seen) and has_lasting_numbers(folder):
+                raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+            self._in = work
+        return folder
+
+    def leave(self) -> None:
+        """Have the next folder that is entered be looked at again."""
+        self._in = None
+
+    def look(self, works: Collection[Work]) -> dict[int, OSError]:
+        """See that sources are as they were listed; the mirror of one that was closed is closed, and kept so for now.
+
+        Gives, by `id`, what is wrong with works whose source is another folder by now, is gone, or cannot be opened.
+        """
+        wrong: dict[int, OSError] = {}
+        paths: set[bytes] = set()
+        for work in works:
+            try:
+                if self._is_as_listed(work):
+                    paths.add(work.listing.path)
+            except OSError as error:
+                wrong[id(work)] = error
+        for work in works:
+            if work.volume.mirror.modes:
+                self._close_above(work, paths)
+        self.leave()
+        return wrong
+
+    def _is_as_listed(self, work: Work) -> bool:
+        path, listed = work.listing.path, work.listing.folder
+        source = self._sources.goto(path)
+        now = os.fstat(source)
+        is_same = os.path.samestat(now, listed)
+        if is_same and now.st_ctime_ns == listed.st_ctime_ns:
+            return True
+        if not is_same and has_lasting_numbers(source):
+            raise OSError(errno.ESTALE, "another folder has its name now")
+        if not (work.volume.mirror.modes and grants_more(wanted_rights(listed, work.xattrs), rights_at(source, now))):
+            return True
+        work.held, work.sure = True, False
+        self.narrow(work, path)
+        return False
+
+    def _close_above(self, work: Work, seen: set[bytes]) -> None:
+        """Close the mirrors of folders above a work as far as their sources are closed, but for those in `seen`."""
+        path = work.listing.path
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in seen:
+                return
+            seen.add(path)
+            with suppress(OSError):  # gone, or exchanged: so is what was read below it
+                self.narrow(work, path)
+
+    def narrow(self, work: Work, path: bytes) -> None:
+        """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
+        source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+        found, wanted = (rights_at(each, os.fstat(each)) for each in (mirror, source))
+        narrowed = narrow_folder(mirror, found, wanted)
+        self.closed |= narrowed.changed
+        if narrowed.error is not None:
+            work.volume.keeper.refused("mode", narrowed.error)
+
+
+def has_lasting_numbers(folder: int) -> bool:
+    """Tell whether an inode number is a folder's for good: a FUSE server may give it another one at any time."""
+    mount = mount_of(folder)
+    return mount is None or not mount.type.startswith("fuse")

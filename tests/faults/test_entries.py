@@ -342,9 +342,11 @@ def test_names_that_are_kept_for_truecopy_are_named_and_the_rest_is_copied(rig: 
 @pytest.mark.needs_tool("strace")
 @pytest.mark.parametrize("updated", [False, True], ids=["copied", "updated"])
 def test_a_mode_that_could_not_be_set_is_told_and_set_by_the_next_run(rig: Rig, *, updated: bool) -> None:
+    if updated:
+        (rig.source / "file").write_text("content")
+    rig.once()  # without a fault: the file system is found to keep modes
     (rig.source / "file").write_text("content")
     if updated:
-        rig.once()
         (rig.source / "file").chmod(0o604)
     time.sleep(2.1)  # what is younger would be looked at again in any case
 
@@ -354,6 +356,6 @@ def test_a_mode_that_could_not_be_set_is_told_and_set_by_the_next_run(rig: Rig, 
 
     assert (done.code, again.code) == (0, 0)
     assert done.the("metadata_not_kept")["what"] == "mode"
-    assert then == (0o644 if updated else 0o600)
+    assert then == 0o600
     assert rig.mirrored == rig.wanted
     assert rig.once().counts[0] == 0

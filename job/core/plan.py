@@ -89,6 +89,13 @@ def not_held(source: Entry, means: Means) -> str:
     return ""
 
 
+def gets(source: Entry, means: Means) -> bool:
+    """Tell whether the mirror is to have an entry, whatever its name is."""
+    return source.kind is Kind.FOLDER or not (
+        (source.kind is Kind.SPECIAL and not means.specials) or not_held(source, means)
+    )
+
+
 def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
     """Tell at little cost what is true of nearly every entry: both sides look as they were left. False is no answer.
 

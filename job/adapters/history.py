@@ -56,8 +56,8 @@ class History:
 
     `failed` is called with "history" and a sentence when something could not be kept or read. Nothing is raised for
     what a disk or another program may do. Given its `source`, a history of another source in the same folder is moved
-    aside, which `emit` is told. What happens while the state folder cannot be reached is kept in the `spare` folder,
-    and both are added up when they are read.
+    aside, which `emit` is told. What happens while the state folder cannot be reached or written is kept in the `spare`
+    folder, and both are added up when they are read.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class History:
     def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
         """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
 
+        What cannot be kept in the state folder is kept in the spare one: status must not show an earlier, better cycle.
         False: nothing was kept, because the state folder is missing or for a reason that was told.
         """
         try:
@@ -90,11 +91,13 @@ class History:
         try:
             # A pair that is refused does not own the mirror: the history of its owner goes on.
             yields = finished.result is Result.REFUSED and self._spare is not None
-            return self._add_in(folder, finished, deltas, remarks, yields=yields)
+            if self._add_in(folder, finished, deltas, remarks, yields=yields):
+                return True
         except _OfAnotherSource:
-            return self._add_to_spare(finished, deltas, remarks)
+            pass
         finally:
             os.close(folder)
+        return self._add_to_spare(finished, deltas, remarks)
 
     def _add_to_spare(
         self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_SECRET_BYTES = 4096
+_ROOTS_OWN = "/etc/truecopy"
 _ELSEWHERE = "Name the file with --config FILE or $TRUECOPY_CONFIG."
 
 
@@ -147,18 +148,27 @@ def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
 
 
 def _mended(path: str, doubts: Sequence[Doubt]) -> str:
+    """Say what helps; nothing is to be taken from a user whose file or folder it is."""
+    if not any(doubt.way is Way.OWN for doubt in doubts):
+        return "Run these commands as root, or run Truecopy as another user."
     from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
 
-    owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
-    if not owners:
-        return "Run these commands as root, or run Truecopy as another user."
-    copied = f"/etc/truecopy/{os.path.basename(path)}"
-    copying = f"install -D -o root -g root -m 600 {quote(path)} {quote(copied)}"
-    allowed = f", or, if user {owners[0]} may decide what root reads and writes, set {OWNER}={owners[0]}"
+    there = os.path.abspath(path)
+    inside = os.path.realpath(there).startswith(_ROOTS_OWN + "/")
+    copied = os.path.join("/root/truecopy" if inside else _ROOTS_OWN, os.path.basename(there))
+    copying = f"install -D -o root -g root -m 600 {quote(there)} {quote(copied)}"
     return clean(
-        f"Run these commands as root; or `{copying}` and name that file with --config; or run Truecopy as another user"
-        f"{allowed if len(owners) == 1 else ''}."
+        f"As root, read it, copy it to where only root may write, `{copying}`, and name that file with --config"
+        f"{_or_allow(doubts)}; or run Truecopy as another user."
     )
+
+
+def _or_allow(doubts: Sequence[Doubt]) -> str:
+    owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
+    if len(owners) != 1:
+        return ""
+    also = " and run the commands above" if any(doubt.mend for doubt in doubts) else ""
+    return f"; or, if user {owners[0]} may decide what root reads and writes, set {OWNER}={owners[0]}{also}"
 
 
 def _read(path: str, most_bytes: int, environ: Mapping[str, str]) -> TrustedFile:
@@ -197,6 +207,8 @@ def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
         raise ValueError(msg) from error
     if os.geteuid() == 0 and file.doubts:
         told = "; ".join(str(doubt) for doubt in file.doubts)
+        if any(doubt.way is Way.OWN for doubt in file.doubts):
+            told += f"; put the secret into a file that only root may change{_or_allow(file.doubts)}"
         msg = f"root does not read this file, since others may change it: {told}"
         raise ValueError(msg)
     return file

@@ -322,7 +322,7 @@ def state_folder(config: Config, pair: Pair) -> str:
 def history_of(
     config: Config, pair: Pair, records: PairRecords, *, failed: Failed, emit: Listener | None = None
 ) -> History:
-    """Give the history of a pair, which is in its state folder and, while that cannot be reached, in the records."""
+    """Give the history of a pair: in its state folder, and in the records while that cannot be reached or written."""
     return History(
         state_folder(config, pair),
         failed=failed,

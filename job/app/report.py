@@ -11,6 +11,7 @@ from job.app.layout import history_of, known_capabilities, known_extent, mounts_
 from job.core.capabilities import Capabilities
 from job.core.config.effective import Config, Pair
 from job.core.left_out import NO_MOUNTS, Why
+from job.core.outcome import Result
 from job.core.totals import PairHistory
 from job.files.landlock import abi
 from job.files.mounts import others_below
@@ -18,6 +19,7 @@ from job.files.pair_records import PairRecords
 from job.files.room import free_bytes
 from job.files.trusted_path import open_trusted_folder
 from job.tasks import first_use
+from job.tasks.gate import is_read_only
 
 _Answer = TypeVar("_Answer")
 
@@ -35,13 +37,22 @@ class PairStatus:
     mounts: list[tuple[bytes, str]]
     """What `cross_mounts` leaves out of the source: path below it, and the type of the file system."""
     mirror_state: str
-    """`present`, `missing`, or `first_use` if it is missing and the next cycle makes it."""
+    """`present`, `read_only`, `missing`, or `first_use` if it is missing and the next cycle makes it."""
     trouble: str
     """Why the history could not be read; empty where it could, or where there is none yet."""
     extent: tuple[int, int | None] | None = None
     """Entries in the mirror that are not folders, and their bytes, as the index knows them; None for unknown."""
     free: int | None = None
     """Bytes that are free on the mirror's disk; None if that is not known."""
+
+    @property
+    def result(self) -> Result | None:
+        """How the last cycle ended, as far as is known; None before the first.
+
+        `REFUSED` on a read-only mirror after a success: a refusal since may have found no place to be noted.
+        """
+        result = self.history.result
+        return Result.REFUSED if self.mirror_state == "read_only" and result is Result.SUCCESS else result
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,7 @@ def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
 
 def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
     if not first_use.is_missing(pair):
-        return "present"
+        return "read_only" if _opened(pair.dest, is_read_only) else "present"
     return "first_use" if first_use.is_due(pair, config.state_dir, records) else "missing"
 
 

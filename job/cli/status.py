@@ -39,9 +39,9 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
     """Show the last result of each pair, and the next cycle.
 
     With --check the exit code is that of the worst pair: 0 its last cycle was a success and the next one is not
-    overdue, 1 it failed, was stopped, never ran or is overdue, 3 some entries failed, 4 it was refused, 75 another
-    instance was at work. A pair is overdue if its last success is longer ago than twice the interval of the
-    configuration, plus 15 minutes.
+    overdue, 1 it failed, was stopped, never ran or is overdue, 3 some entries failed, 4 it was refused, or the mirror
+    is read-only now, 75 another instance was at work. A pair is overdue if its last success is longer ago than twice
+    the interval of the configuration, plus 15 minutes.
 
     With a configuration that cannot be used, its faults are shown and then what is known of the last good one; the
     exit code is 2.
@@ -103,7 +103,7 @@ def _worst(facts: Facts) -> Exit:
 
 
 def _code(facts: Facts, pair: PairStatus) -> Exit:
-    result = pair.history.result
+    result = pair.result
     if pair.trouble or result in {None, Result.STOPPED}:
         return Exit.FAILED
     if result is Result.SUCCESS:
@@ -134,7 +134,7 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "mirror": each.mirror,
         "mirror_state": each.mirror_state,
         "verdict": facts.verdict(each),
-        "result": history.result,
+        "result": each.result,
         "result_since": moment(history.result_since_timestamp_seconds),
         "last_attempt": moment(history.last_attempt_timestamp_seconds),
         "last_success": moment(history.last_success_timestamp_seconds),

@@ -51,11 +51,11 @@ class Facts:
 
     def verdict(self, pair: PairStatus) -> str:
         """Give the one word for a pair: how its last cycle ended, `overdue` or `no cycle yet`."""
-        if pair.history.result is None:
+        if pair.result is None:
             return NEVER
-        if pair.name in self.overdue and pair.history.result is Result.SUCCESS:
+        if pair.name in self.overdue and pair.result is Result.SUCCESS:
             return OVERDUE
-        return str(pair.history.result)
+        return str(pair.result)
 
 
 def plain_lines(facts: Facts) -> Iterator[str]:
@@ -141,6 +141,8 @@ def _headline(facts: Facts, pair: PairStatus) -> str:
         return NEVER
     attempt = history.last_attempt_timestamp_seconds
     told = f"{verdict} {ago(facts.now - attempt)} (at {moment(attempt)})"
+    if pair.result is not history.result:
+        return f"{verdict}: the last success was {ago(facts.now - history.last_success_timestamp_seconds)}"
     if verdict == OVERDUE:
         told = f"{OVERDUE}: the last success was {ago(facts.now - history.last_success_timestamp_seconds)}"
     since = history.result_since_timestamp_seconds
@@ -176,7 +178,11 @@ def _room(pair: PairStatus) -> Iterator[Line]:
 
 def _places(pair: PairStatus) -> Iterator[Line]:
     yield Line(clean(f"{pair.source} -> {pair.mirror}"), 1)
-    if pair.mirror_state == "missing":
+    if pair.mirror_state == "read_only":
+        yield Line(
+            "the mirror is on a read-only file system: the next cycle is refused, until it can be written", 1, "red"
+        )
+    elif pair.mirror_state == "missing":
         yield Line("the mirror is missing", 1, "red")
     elif pair.mirror_state == "first_use":
         yield Line("the mirror does not exist yet; the next cycle makes it", 1)

@@ -66,6 +66,8 @@ class Means(NamedTuple):
     """Whether several names in the mirror can share a file."""
     nodev: bool = False
     """Whether devices have no effect where the source's folder lies."""
+    user: int | None = None
+    """The user that Truecopy runs as, where the mirror keeps owners; None where it does not."""
 
 
 def is_device(entry: Entry) -> bool:
@@ -85,6 +87,13 @@ def not_held(source: Entry, means: Means) -> str:
     if source.kind is Kind.SPECIAL and kind not in _DEVICES and not means.fifos:
         return "the mirror's file system holds no FIFOs or sockets"
     return ""
+
+
+def gets(source: Entry, means: Means) -> bool:
+    """Tell whether the mirror is to have an entry, whatever its name is."""
+    return source.kind is Kind.FOLDER or not (
+        (source.kind is Kind.SPECIAL and not means.specials) or not_held(source, means)
+    )
 
 
 def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
@@ -128,7 +137,7 @@ def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, 
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
         return _decide_as_left(source, record, means)
-    return _decide_unsure(source, mirror, record)
+    return _decide_unsure(source, mirror, record, means)
 
 
 def _decide_folder(source: Entry, mirror: Entry | None) -> Step:
@@ -172,7 +181,10 @@ def _why_compare(source: Entry, before: Entry) -> str:
     return "ctime moved though size and mtime did not"
 
 
-def _decide_unsure(source: Entry, mirror: Entry, record: Record | None) -> Step:
+def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, means: Means) -> Step:
+    if why := why_foreign(source, mirror, record, means):
+        left = record is not None and record.source == source
+        return Step(Action.COPY, source, why, Drift.REPLACED if left else None)
     if record is None:
         if source.kind is Kind.FILE and source.size != mirror.size:
             return Step(Action.COPY, source, "the mirror has another size and the index does not know it")
@@ -184,3 +196,17 @@ def _decide_unsure(source: Entry, mirror: Entry, record: Record | None) -> Step:
     if source.kind is Kind.FILE and source.size != mirror.size:
         return Step(Action.COPY, source, "the mirror was changed", drift)
     return Step(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)
+
+
+def why_foreign(source: Entry, mirror: Entry, record: Record | None, means: Means) -> str:
+    """Say why a mirror entry must not be made the source's, whatever its content; empty if it may be.
+
+    Another user's entry may have been put there by that user, who can hold it open for writing: the next owner would
+    get, and set-ID bits would run, what that user writes later.
+    """
+    owner = mirror.uid
+    if means.user is None or owner in {source.uid, means.user}:
+        return ""
+    if record is not None and (record.mirror.inode, record.mirror.uid) == (mirror.inode, owner):
+        return ""
+    return f"the mirror's {mirror.kind} belongs to user {owner} and is not the one that was left there"

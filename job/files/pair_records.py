@@ -1,4 +1,4 @@
-"""What is kept of pairs outside their mirrors: which mirrors existed, and counts while a mirror is missing.
+"""What is kept of pairs outside their mirrors: which mirrors existed, and cycles that cannot be noted in them.
 
 One private folder a mirror, named by a hash of the mirror's path, in `state_dir/.pairs` or, without a `state_dir`, in
 `$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it says that the mirror existed: from then on a missing one is
@@ -112,7 +112,7 @@ class PairRecords:
         return ""
 
     def open_history(self, mirror: str, *, make: bool) -> int:
-        """Open the folder in which counts of a pair are kept while its state folder cannot be reached.
+        """Open the folder in which cycles of a pair are kept while its state folder cannot be reached or written.
 
         Raises `OSError`, `FileNotFoundError` where it does not exist and is not to be made.
         """

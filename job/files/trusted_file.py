@@ -46,13 +46,13 @@ class Doubt(NamedTuple):
     why: str
     """Who, and by which right."""
     mend: str
-    """The command that mends it."""
+    """The command that mends it; empty where it has another owner: to take it from that user would do harm."""
     user: int
     """The owner, where that is who may change it; -1 if not."""
 
     def __str__(self) -> str:
         """Say it in one line."""
-        return f"{clean(self.path)} {self.why}; run `{self.mend}`"
+        return f"{clean(self.path)} {self.why}" + (f"; run `{self.mend}`" if self.mend else "")
 
 
 class TrustedFile(NamedTuple):
@@ -113,7 +113,7 @@ class _JudgedWay(Walk):
     def pass_link(self, link: os.stat_result, shown: str) -> None:
         """Doubt a link of somebody else; it is followed all the same, to tell what else is wrong."""
         if link.st_uid not in self._owners:
-            self._doubt(shown, Way.OWN, f"is a link of user {link.st_uid}", "chown -h root", link.st_uid)
+            self._doubt(shown, Way.OWN, f"is a link of user {link.st_uid}", user=link.st_uid)
 
     def enter(self, place: int, shown: str) -> None:
         """Doubt what somebody else may change."""
@@ -121,7 +121,7 @@ class _JudgedWay(Walk):
         shown = os.readlink(f"/proc/self/fd/{place}")  # the same, by whatever way it was reached
         what = "(a folder on the way to it) " if stat.S_ISDIR(status.st_mode) else ""
         if status.st_uid not in self._owners:
-            self._doubt(shown, Way.OWN, f"{what}belongs to user {status.st_uid}", "chown root", status.st_uid)
+            self._doubt(shown, Way.OWN, f"{what}belongs to user {status.st_uid}", user=status.st_uid)
         if stat.S_ISDIR(status.st_mode):
             self._closed = self._closed or not status.st_mode & stat.S_IXOTH
             # In a sticky folder only its owner, and whoever owns what is in it, may exchange that.
@@ -134,8 +134,8 @@ class _JudgedWay(Walk):
             why = f"is readable by everybody (mode {stat.S_IMODE(status.st_mode):o})"
             self.exposed = Doubt(shown, Way.READ, why, _command("chmod o-r", shown), -1)
 
-    def _doubt(self, path: str, way: Way, why: str, command: str, user: int = -1) -> None:
-        self.doubts.append(Doubt(path, way, why, _command(command, path), user))
+    def _doubt(self, path: str, way: Way, why: str, command: str = "", *, user: int = -1) -> None:
+        self.doubts.append(Doubt(path, way, why, _command(command, path) if command else "", user))
 
 
 def _command(command: str, path: str) -> str:

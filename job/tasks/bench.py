@@ -1,5 +1,6 @@
 """The bench: everything the work on one pair needs, as ports. `app.py` lays it out; tests lay out their own."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -382,4 +383,5 @@ def means_of(pair: Pair, mirror: Capabilities) -> Means:
         devices=mirror.devices,
         symlinks=mirror.symlinks,
         hard_links=mirror.hard_links,
+        user=os.geteuid() if mirror.owners else None,
     )

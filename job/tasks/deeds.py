@@ -116,7 +116,8 @@ class Deeds:
             seen = narrow_file(entry, place.source, mirror, place.mirror, place.names)
             if seen is not None:
                 self._batch.dirty = True
-                return entry_of(mirror.name, seen)
+                # With the owner by which it was judged: one of another owner that took its place meanwhile differs.
+                return entry_of(mirror.name, seen)._replace(uid=mirror.uid)
         return mirror
 
     def _narrowed(self, place: Place, entry: Entry, mirror: Entry | None) -> Entry | None:

@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from job.core.adoption import Left, why_foreign, why_open
 from job.core.capabilities import Capabilities
+from job.core.config.effective import Pair
 from job.core.entry import Kind, join
 from job.core.mounted import ByMount
 from job.core.posix_acl import ACCESS_ACL
-from job.core.spelling import Spelling
 from job.files.attributes import read_attributes
 from job.files.crowd import names_in
 from job.files.trail import Trail
@@ -26,11 +26,11 @@ Aside = tuple[bytes, Kind, str]
 class Forecast:
     """Goes along with a plan, parents before children. Use it with `contextlib.closing`."""
 
-    def __init__(self, source: Source, roots: tuple[int, int], mirror: ByMount[Capabilities]) -> None:
+    def __init__(self, source: Source, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]) -> None:
         """`roots` are the open ones of source and mirror."""
         self._sources, self._mirrors = map(Trail, roots)
         self._mirror = mirror
-        self._surplus = Surplus(source, roots[1], self._spelling)
+        self._surplus = Surplus(source, roots, pair, mirror.at)
         self._anew: set[bytes] = set()
         self._opened: set[bytes] = set()
 
@@ -38,10 +38,6 @@ class Forecast:
         """Close what was opened."""
         for each in (self._sources, self._mirrors, self._surplus):
             each.close()
-
-    def _spelling(self, path: bytes) -> Spelling | None:
-        mirror = self._mirror.at(path)
-        return None if mirror.exact else Spelling(mirror)
 
     def is_made_anew(self, path: bytes) -> bool:
         """Tell whether a mirror folder, or one above it, is going to be replaced by a new one."""
@@ -68,9 +64,9 @@ class Forecast:
         if not why or not self._holds_anything(path):
             return
         self._opened.add(path)
-        for at, _, entries in self._surplus.below(path):
+        for at, _, entries, left in self._surplus.below(path):
             for name, kind in entries:
-                yield join(at, name), kind, why_left_over(path, why)
+                yield join(at, name), kind, why_left_over(left, path, why)
 
     def _why_open(self, path: bytes) -> str:
         try:

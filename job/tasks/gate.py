@@ -217,9 +217,14 @@ def _open(doors: ExitStack, path: str, side: _Side) -> int:
     return descriptor
 
 
+def is_read_only(mirror: int) -> bool:
+    """Tell whether an open mirror is on a file system that nobody can write to."""
+    return bool(os.fstatvfs(mirror).f_flag & os.ST_RDONLY)
+
+
 def check_writable(pair: Pair, mirror: int) -> None:
     """Refuse a mirror that cannot be written. Raises `Refused`."""
-    if os.fstatvfs(mirror).f_flag & os.ST_RDONLY:
+    if is_read_only(mirror):
         raise Refused(
             Refusal.MIRROR_READ_ONLY,
             f"the mirror {pair.dest} is on a read-only file system",

@@ -17,6 +17,7 @@ from job.core.adoption import is_as_made, why_open
 from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.events import EntrySetAside
 from job.core.mounted import ByMount
+from job.core.outcome import reason_text
 from job.core.posix_acl import ACCESS_ACL
 from job.files.durable import fsync_folder
 from job.tasks.adoption import Adoption
@@ -36,8 +37,7 @@ class StaysClosedError(OSError):
     """A folder of the mirror is not opened."""
 
     def __init__(self, error: OSError) -> None:
-        text = error.strerror or str(error)
-        super().__init__(error.errno or errno.EPERM, f"its mirror stays as closed as it was: {text}")
+        super().__init__(error.errno or errno.EPERM, why_closed(error))
 
 
 class Opening:
@@ -52,6 +52,7 @@ class Opening:
         self._bench, self._volumes = bench, volumes
         self._surplus: Surplus | None = None
         self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+        self._pair = work.pair
         self._entered_ns = bench.entered_ns
 
     def close(self) -> None:
@@ -64,7 +65,8 @@ class Opening:
 
         if self._surplus is None:
             bench, volumes = self._bench, self._volumes
-            self._surplus = Surplus(bench.source, bench.mirror_root, lambda path: volumes.at(path).spelling)
+            roots = (bench.source_root, bench.mirror_root)
+            self._surplus = Surplus(bench.source, roots, self._pair, lambda path: volumes.at(path).mirror)
         return self._surplus
 
     def why(self, work: Work, seen: os.stat_result) -> str:
@@ -102,12 +104,11 @@ class Opening:
 
     def prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
         """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
-        reason = why_left_over(path, why)
         try:
             surplus = self._compared()
             surplus.check_done(path, failed)
-            for at, folder, entries in surplus.below(path):
-                self._set_aside(at, folder, entries, reason)
+            for at, folder, entries, why_left in surplus.below(path):
+                self._set_aside(at, folder, entries, why_left_over(why_left, path, why))
         except OSError as error:
             raise StaysClosedError(error) from error
 
@@ -131,7 +132,13 @@ class Opening:
             raise error
 
 
-def why_left_over(path: bytes, why: str) -> str:
-    """Say why something has to leave a mirror folder, by what that is opened."""
+def why_left_over(left: str, path: bytes, why: str) -> str:
+    """Say why something that is `left` over has to leave a mirror folder, by what that is opened."""
     what = printable(path) if path else "the mirror's root"
-    return f"it is not in the source, and {what} lets in more users, as {why}"
+    return f"{left}, and {what} lets in more users, as {why}"
+
+
+def why_closed(error: OSError) -> str:
+    """Say why a mirror folder is not opened, and the next step."""
+    next_step = getattr(error, "next_step", "mend that, and the next cycle opens the folder")
+    return f"its mirror stays as closed as it was: {reason_text(error)}; {next_step}"

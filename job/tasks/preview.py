@@ -90,7 +90,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
     with (
         closing(Trail(view.source_root)) as sources,
         closing(Trail(view.mirror_root)) as mirrors,
-        closing(Forecast(view.source, roots, view.mirror)) as forecast,
+        closing(Forecast(view.source, roots, pair, view.mirror)) as forecast,
     ):
         met: set[FileId] = set()
         for change in found.changes():
@@ -106,8 +106,9 @@ def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
         for each, kind, reason in forecast.left_over(path):
             yield Planned(pair, "set_aside", each, kind, 0, reason)
     except OSError as error:
-        told = f"{failure_of(error)}: its mirror stays as closed as it was: {reason_text(error)}"
-        yield Planned(pair, "fail", path, Kind.FOLDER, 0, told)
+        from job.tasks.opening import why_closed  # noqa: PLC0415  # only a dry run needs it, where a folder is opened
+
+        yield Planned(pair, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {why_closed(error)}")
 
 
 def _folder(

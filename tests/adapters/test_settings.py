@@ -254,12 +254,32 @@ def test_root_is_told_of_everybody_who_may_change_the_file_at_once_with_the_comm
 
     assert caught.value.exit is Exit.USAGE
     assert caught.value.faults == (
-        f"{path.parent} (a folder on the way to it) belongs to user {STRANGER}; run `chown root {path.parent}`",
-        f"{path} belongs to user {STRANGER}; run `chown root {path}`",
+        f"{path.parent} (a folder on the way to it) belongs to user {STRANGER}",
+        f"{path} belongs to user {STRANGER}",
         f"{path} is writable by the group {STRANGER + 1} (mode 664); run `chmod g-w {path}`",
     )
-    assert f"install -D -o root -g root -m 600 {path} /etc/truecopy/config.json" in caught.value.hint
-    assert f"TRUECOPY_CONFIG_OWNER={STRANGER}" in caught.value.hint
+    assert f"`install -D -o root -g root -m 600 {path} /etc/truecopy/config.json`" in caught.value.hint
+    assert f"set TRUECOPY_CONFIG_OWNER={STRANGER} and run the commands above" in caught.value.hint
+    assert "chown" not in caught.value.hint
+
+
+@pytest.mark.needs_root
+def test_the_command_that_root_is_told_makes_a_configuration_that_root_follows(
+    in_a_folder_of_another_user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = in_a_folder_of_another_user
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(path.name, {})
+    with tempfile.TemporaryDirectory(dir="/root") as folder:
+        command = caught.value.hint.split("`")[1].replace("/etc/truecopy", folder)
+        monkeypatch.chdir("/")
+
+        assert os.waitstatus_to_exitcode(os.system(command)) == 0, command
+
+        assert read_settings(f"{folder}/{path.name}", {}).doubts == ()
+    owners = {each.stat().st_uid for each in (path, path.parent)}
+    assert owners == {STRANGER}, "the user keeps what is theirs"
 
 
 @pytest.mark.needs_root
@@ -350,4 +370,8 @@ def test_root_reads_no_secret_from_a_file_that_others_may_exchange(tmp_path: Pat
 
     told = the_fault(tmp_path, SIX, environ)
 
-    assert f"{tmp_path}/link is a link of user {STRANGER}; run `chown -h root {tmp_path}/link`" in told
+    assert f"{tmp_path}/link is a link of user {STRANGER}; put the secret into a file that only root may change" in told
+    assert (
+        f"; or, if user {STRANGER} may decide what root reads and writes, set TRUECOPY_CONFIG_OWNER={STRANGER}" in told
+    )
+    assert "`" not in told, "what the link leads to may be any file of root's"

@@ -298,10 +298,12 @@ def test_a_name_that_others_took_in_the_folder_for_temporary_files_is_not_in_the
 def test_where_no_folder_for_temporary_files_can_be_written_to_the_state_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     script = """
-        for folder in /tmp /var/tmp; do mount -t tmpfs -o ro tmpfs $folder || exit 9; done
+        for folder in /tmp /var/tmp; do
+          mount --bind $folder $folder && mount -o remount,bind,ro $folder || exit 9
+        done
         exec "$@"
     """
-    # Where the test's own folder lies below /tmp it is gone in there, but not for who has it open.
+    # Where the test's own folder lies below /tmp it is read-only in there, but not for who has it open.
     with open_folder_of(tmp_path / "state") as state:
         done = subprocess.run(
             [

@@ -20,7 +20,7 @@ import pytest
 
 from tests.faults.crowded import FEW
 from tests.faults.rig import ROOT, UNPRIVILEGED, Done, Rig, environment
-from tests.faults.tampering import mounted
+from tests.faults.tampering import mounted, remount
 from tests.faults.trees import remove
 from tests.index_rows import make_older
 from tests.walls import needs_landlock
@@ -356,3 +356,57 @@ def test_a_refused_pair_that_never_succeeded_says_why(rig: Rig) -> None:
     assert "source: refused " in text
     assert "    why: source_missing: " in text
     assert "no cycle yet" not in text
+
+
+# A history that cannot be written -------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("place", ["a place outside", "no place outside"])
+def test_a_mirror_that_is_read_only_by_now_is_told_as_refused(
+    rig: Rig, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place != "a place outside":
+        (rig.base / "taken").write_text("no folder")
+        monkeypatch.setenv("XDG_STATE_HOME", str(rig.base / "taken"))
+    with mounted("tmpfs", rig.mirror, "-t", "tmpfs"):
+        assert rig.once().code == 0
+        assert rig.run("status", "--check").code == 0
+        remount(rig.mirror, "ro")
+        refused = rig.once()
+        checked = rig.run("status", "--check")
+        (pair,) = document(rig.run("status", "--json"))["pairs"]
+        remount(rig.mirror, "rw")
+        again = rig.once()
+        healed = rig.run("status", "--check")
+
+    assert (refused.code, checked.code) == (4, 4)
+    assert "\nsource: refused" in checked.stdout
+    assert "the mirror is on a read-only file system" in checked.stdout
+    assert (pair["verdict"], pair["mirror_state"]) == ("refused", "read_only")
+    if place == "a place outside":
+        assert (pair["result"], pair["reason"]) == ("refused", "mirror_read_only")
+    assert (again.code, healed.code) == (0, 0)
+
+
+@pytest.mark.needs_root
+def test_a_cycle_that_failed_with_its_history_on_a_full_disk_is_not_told_as_a_success(rig: Rig) -> None:
+    with mounted("tmpfs", rig.mirror, "-t", "tmpfs", "-o", "size=4m"):
+        assert rig.once().code == 0
+        fill(rig.mirror / ".truecopy/filling")
+        (rig.source / "large").write_bytes(os.urandom(1 << 20))
+        failed = rig.once()
+        checked = rig.run("status", "--check")
+        (pair,) = document(rig.run("status", "--json"))["pairs"]
+
+    assert any("history" in line["message"] for line in failed.of("output_failed")), "it was written, after all"
+    assert failed.code == checked.code != 0
+    assert (pair["result"] == "success", pair["verdict"] == "success") == (False, False)
+    assert pair["failing"] or pair["error"]
+
+
+def fill(path: Path) -> None:
+    """Take all the room that a file system has."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 12)):
+            pass

@@ -16,6 +16,7 @@ from tests.core.samples import LONG_AGO_NS, SHA256, a_fifo, a_file, a_folder, a_
 
 AUTO = Means("sha256", read_everything=False)
 READ_ALL = Means("sha256", read_everything=True)
+AS_ROOT = Means("sha256", read_everything=False, user=0)
 LATER_NS = LONG_AGO_NS + 1
 VERY_YOUNG = "it was very young when it was last read, or done under other options"
 
@@ -86,6 +87,7 @@ def test_every_reason_leads_to_its_action(reason: str) -> None:
     assert step == Step(action, case.source, reason, drift)
 
 
+FOREIGN = "the mirror's file belongs to user 7 and is not the one that was left there"
 MORE = [
     (Case(a_file(inode=12)), Action.COMPARE_SOURCE, "ctime moved though size and mtime did not", None),
     (Case(a_file(size=6), a_mirror(size=4)), Action.COPY, "modified", None),
@@ -99,6 +101,19 @@ MORE = [
     (a_link_case(a_link(), racy=True), Action.COMPARE_BOTH, VERY_YOUNG, None),
     (a_link_case(a_link(), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
     (a_link_case(a_link(uid=7)), Action.COMPARE_BOTH, "owner changed", None),
+    (Case(mirror=a_mirror(uid=7, ctime_ns=8), means=AS_ROOT), Action.COPY, FOREIGN, Drift.REPLACED),
+    (Case(a_file(ctime_ns=8), a_mirror(inode=98, uid=7), means=AS_ROOT), Action.COPY, FOREIGN, None),
+    (Case(mirror=a_mirror(uid=7), record=None, means=AS_ROOT), Action.COPY, FOREIGN, None),
+    (Case(mirror=a_mirror(uid=7), record=None), Action.COMPARE_BOTH, "the index does not know it", None),
+    (Case(mirror=a_mirror(uid=0), record=None, means=AS_ROOT), Action.COMPARE_BOTH, "the index does not know it", None),
+    (Case(mirror=a_mirror(), record=None, means=AS_ROOT), Action.COMPARE_BOTH, "the index does not know it", None),
+    (Case(a_file(uid=7), means=AS_ROOT), Action.COMPARE_SOURCE, "owner changed", None),
+    (
+        Case(a_file(uid=7), a_mirror(mtime_ns=LATER_NS), means=AS_ROOT),
+        Action.COMPARE_BOTH,
+        "the mirror is not as it was left",
+        Drift.CONTENT,
+    ),
     (a_link_case(a_link(), mirror_inode=98), Action.COMPARE_BOTH, "the mirror is not as it was left", Drift.REPLACED),
 ]
 

@@ -209,11 +209,80 @@ def test_old_content_that_could_not_be_replaced_keeps_its_folder_closed(private:
 
     assert told.failed.keys() == {b"private", b"private/deep/letter"}
     [event] = [each for each in told.of(FileFailed) if each.path == b"private"]
-    assert "stays as closed as it was: private/deep/letter could not be brought up to date" in event.error
+    assert "stays as closed as it was: private/deep/letter could not be brought up to date; mend what" in event.error
+    assert event.error.endswith("that entry failed for, or exclude it, and the next cycle opens the folder")
     assert stat.S_IMODE((shop.mirror / "private").stat().st_mode) == 0o700
     (shop.state / "versions").unlink()
     assert shop.cycle().result is Result.SUCCESS
     settled(shop)
+
+
+def become_fifo(letter: Path) -> None:
+    if letter.is_dir():
+        shutil.rmtree(letter)
+    else:
+        letter.unlink()
+    os.mkfifo(letter)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("before", ["letter", "deep"], ids=["a file", "a folder"])
+def test_what_became_a_special_file_that_is_not_copied_is_set_aside_too(
+    private: Workshop, before: str, count: int
+) -> None:
+    shop = private
+    shop.options |= {"workers": count, "workers_from": 0}
+    become_fifo(shop.source / "private" / before)
+    assert shop.cycle().result is Result.SUCCESS
+    (shop.source / "private").chmod(0o755)
+
+    planned = {each.path: each.action for each in shop.plan()}
+    told = shop.cycle()
+
+    path = b"private/" + before.encode()
+    reason = (
+        "the source has something else of that name, which this mirror does not get, and private lets in more users"
+    )
+    assert told.result is Result.SUCCESS
+    assert (planned, told.failed) == ({path: "set_aside"}, {})
+    assert set_aside(told) == {path: f"{reason}, as its mode changes from 700 to 755"}
+    assert stat.S_IMODE((shop.mirror / "private").stat().st_mode) == 0o755
+    assert not (shop.mirror / "private" / before).exists()
+    assert SECRET in kept(shop).values()
+    assert (shop.plan(), set_aside(shop.cycle())) == ([], {})
+    (shop.source / "private" / before).unlink()
+    shop.cycle()
+    settled(shop)
+
+
+def test_a_special_of_a_mirror_that_gets_none_any_more_is_set_aside_and_one_that_is_got_stays(
+    private: Workshop,
+) -> None:
+    shop = private
+    shop.options["specials"] = "recreate"
+    os.mkfifo(shop.source / "private/pipe")
+    shop.cycle()
+    (shop.source / "private").chmod(0o750)
+    got = shop.cycle()
+    shop.options["specials"] = "skip"
+    (shop.source / "private").chmod(0o755)
+    skipped = shop.cycle()
+
+    assert (got.result, skipped.result) == (Result.SUCCESS, Result.SUCCESS)
+    assert (set_aside(got), [*set_aside(skipped)]) == ({}, [b"private/pipe"])
+    assert not (shop.mirror / "private/pipe").exists()
+
+
+def test_where_a_folder_stays_closed_the_next_step_is_told(private: Workshop) -> None:
+    shop = private
+    (shop.source / "private/letter").unlink()
+    (shop.source / "private").chmod(0o755)
+    (shop.state / "versions").write_text("somebody's")
+
+    told = shop.cycle()
+
+    [event] = told.of(FileFailed)
+    assert event.error.endswith("; mend that, and the next cycle opens the folder")
 
 
 def test_a_folder_loses_rights_at_once_that_it_is_not_to_have(private: Workshop) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from job.core.events import HistoryBegunAnew, Listener, PairFinished
 from job.core.outcome import Result, reason_text
+from job.core.stored import number_of, seconds_of
 from job.core.totals import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
 from job.files import sqlite_file
 from job.files.history_file import (
@@ -290,18 +291,23 @@ class History:
             ).fetchone()
         if row is None:
             return PairHistory(counts=counts)
+        result, folders, *times = row
+        if result not in set(Result):
+            raise UnusableHistoryError("how its last cycle ended is not known to this Truecopy")
         try:
-            return PairHistory(
-                counts=counts,
-                result=Result(row[0]),
-                tally=tally_of(last_counts, folders=int(row[1])),
-                duration_seconds=float(row[2]),
-                last_attempt_timestamp_seconds=float(row[3]),
-                last_success_timestamp_seconds=float(row[4]),
-                **remarks_of(kept),
-            )
-        except (TypeError, ValueError) as error:
-            raise UnusableHistoryError(reason_text(error)) from error
+            duration, attempt, success = map(seconds_of, times)
+            tally = tally_of(last_counts, folders=number_of(folders))
+        except ValueError as error:
+            raise UnusableHistoryError(f"its last cycle has {reason_text(error)}") from error
+        return PairHistory(
+            counts=counts,
+            result=Result(result),
+            tally=tally,
+            duration_seconds=duration,
+            last_attempt_timestamp_seconds=attempt,
+            last_success_timestamp_seconds=success,
+            **remarks_of(kept),
+        )
 
     def _start_anew(self, folder: int, why: UnusableHistoryError, finished: PairFinished, *, again: bool) -> bool:
         if again:

@@ -14,7 +14,7 @@ from job.core.wording import ago, clean, lasting, moment, size, told
 if TYPE_CHECKING:
     from rich.console import Console
 
-NEVER, OVERDUE = "no cycle yet", "overdue"
+NEVER, OVERDUE, UNKNOWN = "no cycle yet", "overdue", "unknown"
 _LONGEST = 300
 """Characters of a message that are shown."""
 _STYLES = {
@@ -50,9 +50,9 @@ class Facts:
     """Names of pairs whose last success is too long ago."""
 
     def verdict(self, pair: PairStatus) -> str:
-        """Give the one word for a pair: how its last cycle ended, `overdue` or `no cycle yet`."""
+        """Give the one word for a pair: how its last cycle ended, `overdue`, `no cycle yet` or `unknown`."""
         if pair.result is None:
-            return NEVER
+            return UNKNOWN if pair.trouble else NEVER
         if pair.name in self.overdue and pair.result is Result.SUCCESS:
             return OVERDUE
         return str(pair.result)
@@ -80,7 +80,7 @@ def show_table(facts: Facts, terminal: TextIO) -> None:
         verdict = facts.verdict(pair)
         lines += [Line(""), Line(f"{clean(pair.name)}: {_headline(facts, pair)}", 0, f"bold {_style(verdict)}")]
         lines += _places(pair)
-        if verdict not in {str(Result.SUCCESS), NEVER}:
+        if verdict not in {str(Result.SUCCESS), NEVER, UNKNOWN}:
             lines += _last_success(facts, pair)
         if console.width < _NARROW:
             lines += _room(pair)
@@ -138,7 +138,7 @@ def _next(facts: Facts, indent: int) -> Iterator[Line]:
 def _headline(facts: Facts, pair: PairStatus) -> str:
     history, verdict = pair.history, facts.verdict(pair)
     if history.result is None:
-        return NEVER
+        return verdict
     attempt = history.last_attempt_timestamp_seconds
     told = f"{verdict} {ago(facts.now - attempt)} (at {moment(attempt)})"
     if pair.result is not history.result:

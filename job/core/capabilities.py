@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+_MOST_NUMBER = 2**63
+
 
 class Capabilities(NamedTuple):
     """What a mirror can hold, for the user that Truecopy runs as. The defaults hold everything."""
@@ -119,6 +121,9 @@ def capabilities_of(document: Any) -> Capabilities:  # whatever JSON can say
         raise ValueError("not the fields of this version")
     if any(type(value) is not type(known[name]) for name, value in document.items()):
         raise ValueError("not of their types")
+    numbers = [document[name] for name in ("longest_name", "largest_file", "mtime_grain_ns")]
+    if not all(0 <= number < _MOST_NUMBER for number in numbers) or not document["mtime_grain_ns"]:
+        raise ValueError("no numbers that a file system can have")
     if not document["file_system"].isprintable():
         raise ValueError("not the name of a file system")
     return Capabilities(**document)

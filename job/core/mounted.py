@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from job.core.capabilities import Capabilities
 from job.core.spelling import Spelling
+from job.core.stored import UNUSABLE
 
 T = TypeVar("T")
 
@@ -91,6 +92,6 @@ def decoded(text: object) -> Identity | None:
         return None
     try:
         proof, place = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+    except UNUSABLE:
         return None
     return Identity(proof, place) if isinstance(proof, str) and isinstance(place, str) else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from job.core.entry import Entry
 from job.core.record import Record
+from job.core.stored import UNUSABLE
 
 _BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
 """What no name and no checksum holds."""
@@ -60,7 +61,7 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
         return {}
     try:
         records, made_under = _read(text)
-    except (TypeError, ValueError, AttributeError, RecursionError):
+    except UNUSABLE:
         return {}
     if made_under == policy or ("/" not in policy and made_under.partition("/")[0] == policy):
         return records
@@ -71,7 +72,7 @@ def without(text: str, names: Collection[bytes]) -> str:
     """Leave records out, so that their entries are compared again; all of them if the text makes no sense."""
     try:
         records, policy = _read(text)
-    except (TypeError, ValueError, AttributeError, RecursionError):
+    except UNUSABLE:
         return ""
     return encoded([record for name, record in records.items() if name not in names], policy)
 

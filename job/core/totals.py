@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from job.core.outcome import Drift, Failure, Result, Skip
+from job.core.stored import UNUSABLE, seconds_of, text_of
 from job.core.tally import Tally
 
 Counts = Mapping[tuple[str, str], int]
@@ -122,13 +123,13 @@ def tally_of(counts: Counts, *, folders: int = 0) -> Tally:
 def remarks_of(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Make the fields of a `PairHistory` of what is kept; what is not as it was written is left out."""
     fields: dict[str, Any] = {}
-    with contextlib.suppress(TypeError, ValueError):
-        fields["result_since_timestamp_seconds"] = float(kept.get("since", 0.0))
-    with contextlib.suppress(TypeError):
-        fields["trouble"] = Trouble(*map(str, kept["trouble"])) if kept.get("trouble") else None
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(*UNUSABLE):
+        fields["result_since_timestamp_seconds"] = seconds_of(kept.get("since", 0.0))
+    with contextlib.suppress(*UNUSABLE):
+        fields["trouble"] = Trouble(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
+    with contextlib.suppress(*UNUSABLE):
         fields["failing"] = tuple(
-            Failing(path.encode("utf-8", "surrogateescape"), str(reason), str(error))
+            Failing(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
             for path, reason, error in kept.get("failing", ())
         )
     return fields

@@ -9,6 +9,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from job.core.stored import UNUSABLE
+
 MOST_BYTES = 4 << 20
 """Attributes of the entries of one folder that are written down, in bytes: a row of the index is held as a whole."""
 MOST_BYTES_EACH = 64 << 10
@@ -55,7 +57,7 @@ def decoded(text: str) -> dict[bytes, Unheld]:
         return {}
     try:
         return {_bytes(name): _unheld(each) for name, each in json.loads(text).items()}
-    except (TypeError, ValueError, AttributeError, RecursionError):
+    except UNUSABLE:
         return {}
 
 

@@ -17,6 +17,7 @@ from job.core.events import Event
 from job.core.left_out import file_system_of
 from job.core.outcome import Because
 from job.core.redaction import redacted
+from job.core.stored import is_possible
 from job.core.tally import Tally
 
 Fields = dict[str, Any]
@@ -220,8 +221,8 @@ def ago(seconds: float, *, short: bool = False) -> str:
 
 
 def moment(seconds: float | None) -> str | None:
-    """Write a moment as RFC 3339 in UTC; None for never."""
-    if not seconds:
+    """Write a moment as RFC 3339 in UTC; None for never, and for what no date is."""
+    if not seconds or not is_possible(seconds):
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 

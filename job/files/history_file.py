@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from job.core.outcome import reason_text
+from job.core.stored import UNUSABLE
 from job.files import sqlite_file
 from job.files.sqlite_bounds import DAMAGED, HostileFileError, check_objects, count, fetched, made_by, release
 from job.files.sqlite_file import Connection
@@ -68,7 +69,7 @@ def details(database: Connection) -> dict[str, Any]:
         return {}
     found = {}
     for name, value in fetched(database.execute("SELECT name, value FROM details"), 0):
-        with contextlib.suppress(ValueError, TypeError, RecursionError):
+        with contextlib.suppress(*UNUSABLE):
             found[str(name)] = json.loads(value)
     return found
 

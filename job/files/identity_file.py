@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any, NamedTuple
 
+from job.core.stored import UNUSABLE, number_of, text_of
 from job.files.atomic import replace_file
 from job.files.mounts import resolved
 from job.files.private import open_file
@@ -67,18 +68,19 @@ def read_identity(folder: int) -> Identity | None:
         os.close(descriptor)
     try:
         return _identity_of(json.loads(content))
-    except (TypeError, LookupError, RecursionError, UnicodeError, json.JSONDecodeError) as error:
+    except DamagedIdentityError:
+        raise
+    except UNUSABLE as error:
         raise DamagedIdentityError("it is damaged") from error
 
 
 def _identity_of(found: dict[str, Any]) -> Identity:
-    if found["format"] != FORMAT:
-        raise DamagedIdentityError(f"its format is {found['format']!r}, this Truecopy knows {FORMAT}")
-    source, mirror = (Paths(str(found[side]), str(found[f"{side}_resolved"])) for side in ("source", "mirror"))
-    device, inode = found.get("mirror_root", (0, 0))
-    return Identity(
-        str(found["mirror_id"]), str(found["pair"]), source, mirror, str(found["made"]), (int(device), int(inode))
-    )
+    if number_of(found["format"]) != FORMAT:
+        raise DamagedIdentityError(f"its format is {found['format']}, this Truecopy knows {FORMAT}")
+    source, mirror = (Paths(text_of(found[side]), text_of(found[f"{side}_resolved"])) for side in ("source", "mirror"))
+    device, inode = map(number_of, found.get("mirror_root", (0, 0)))
+    mirror_id, pair, made = (text_of(found[key]) for key in ("mirror_id", "pair", "made"))
+    return Identity(mirror_id, pair, source, mirror, made, (device, inode))
 
 
 def write_identity(folder: int, identity: Identity) -> None:

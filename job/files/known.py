@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from job.core.config.effective import Config
 from job.core.config.plain import rebuilt, to_plain
+from job.core.stored import UNUSABLE, seconds_of
 from job.files.atomic import replace_file
 from job.files.mounts import is_below
 from job.files.pair_records import make_folders
@@ -39,7 +40,7 @@ def shelf_of(config_path: str, environ: Mapping[str, str]) -> Shelf:
 def recall(shelf: Shelf, key: str) -> Config | None:
     """Give the configuration kept under `key`; None if there is none that can be believed. Never raises."""
     for content in _contents(shelf):
-        with suppress(ValueError, TypeError, LookupError, RecursionError):
+        with suppress(*UNUSABLE):
             if content["key"] == key:
                 return rebuilt(Config, content["config"])
     return None
@@ -52,15 +53,15 @@ def recall_last(shelf: Shelf, config_path: str) -> tuple[Config, float] | None:
     """
     path, found = os.path.abspath(config_path), []
     for content in _contents(shelf):
-        with suppress(ValueError, TypeError, LookupError, RecursionError):
+        with suppress(*UNUSABLE):
             if content["path"] == path:  # else it is of another configuration, whose name has the same slot
-                found.append((rebuilt(Config, content["config"]), float(content["kept_timestamp_seconds"])))
+                found.append((rebuilt(Config, content["config"]), seconds_of(content["kept_timestamp_seconds"])))
     return max(found, key=lambda each: each[1], default=None)
 
 
 def _contents(shelf: Shelf) -> Iterator[Any]:
     for place in shelf.places:
-        with suppress(OSError, ValueError, RecursionError):
+        with suppress(OSError, *UNUSABLE):
             # Not mended: whoever could enter the folder until now may have left something there.
             yield json.loads(read(place, shelf.file, most_bytes=_MOST_BYTES))
 

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 
 from job.core.left_out import NO_MOUNTS, KnownMounts, LeftOut, Why
+from job.core.stored import UNUSABLE
 from job.files.atomic import replace_file
 from job.files.durable import fsync_folder
 from job.files.trail import open_name
@@ -32,7 +33,7 @@ def load(state: int) -> KnownMounts:
         taken = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
         left_out = [LeftOut(_bytes(path), Why(why), _word(kind)) for path, why, kind in document["left_out"]]
         missing = [_bytes(path) for path in document["missing"]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, *UNUSABLE):
         return NO_MOUNTS
     finally:
         os.close(descriptor)

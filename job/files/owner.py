@@ -5,6 +5,7 @@ import os
 import time
 from typing import Any
 
+from job.core.stored import UNUSABLE, number_of, seconds_of
 from job.files.pulse import boot_id
 
 MOST_BYTES = 1000
@@ -33,7 +34,7 @@ def read(record: bytes) -> dict[str, Any]:
     """Read a record; empty if it is none, whatever it is."""
     try:
         found = json.loads(record)
-    except (ValueError, RecursionError):
+    except UNUSABLE:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -42,9 +43,9 @@ def described(record: bytes) -> str:
     """Say who is meant, to be put behind a sentence; empty for a record that does not tell."""
     found = read(record)
     try:
-        who = f"process {int(found['pid'])} on {str(found['host'])[:200]!r}"
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(float(found["since_timestamp_seconds"])))
-    except (KeyError, ValueError, TypeError, OverflowError, OSError):
+        who = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds_of(found["since_timestamp_seconds"])))
+    except UNUSABLE:
         return ""
     return f" ({who}{_whereabouts(found)}, since {since})"
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from job.core.config.effective import Config
+from job.core.stored import UNUSABLE, text_of
 from job.files.atomic import replace_file
 from job.files.mounts import is_below, resolved
 from job.files.private import open_file, open_ours
@@ -205,8 +206,8 @@ def _read(folder: int) -> Known | None:
         return Known("", "")
     try:
         found = json.loads(os.read(descriptor, _MOST_BYTES))
-        return Known(str(found["source"]), str(found["since"]))
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return Known(text_of(found["source"]), text_of(found["since"]))
+    except (OSError, *UNUSABLE):
         return Known("", "")
     finally:
         os.close(descriptor)

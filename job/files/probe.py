@@ -15,6 +15,7 @@ from typing import Any
 
 from job.core.capabilities import Capabilities, capabilities_of
 from job.core.entry import TEMP_PREFIX
+from job.core.stored import UNUSABLE
 from job.files import mounts
 from job.files.atomic import create, replace_file, write_all
 from job.files.crowd import names_in
@@ -66,7 +67,7 @@ def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True)
         stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
         compared = len(key) if to_write else -1
         return capabilities_of(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, *UNUSABLE):
         return None
 
 
@@ -74,7 +75,7 @@ def remember(found: Capabilities, folder: int, state: int, point: bytes = b"") -
     """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
     fsync_folder(folder)  # only the next probe would sweep the folder of this one
     document: dict[str, object] = {}
-    with suppress(OSError, ValueError, TypeError, RecursionError):
+    with suppress(OSError, *UNUSABLE):
         document = dict(_stored(state))
     document[os.fsdecode(point)] = {"key": _key(folder), "capabilities": found._asdict()}
     replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")

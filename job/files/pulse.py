@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from job.core.outcome import reason_text
+from job.core.stored import UNUSABLE, seconds_of, text_of
 from job.files.memory_file import MemoryFile, find
 from job.files.private_folder import Place, places, read
 
@@ -134,13 +135,13 @@ def _beats(contents: Iterable[bytes]) -> list[_Beat]:
             due, stalled = beat["next_due_timestamp_seconds"], beat["stalled_timestamp_seconds"]
             found.append(
                 _Beat(
-                    at=float(beat["beat_timestamp_seconds"]),
-                    due=None if due is None else float(due),
+                    at=seconds_of(beat["beat_timestamp_seconds"]),
+                    due=None if due is None else seconds_of(due),
                     in_cycle=beat["cycle_started_timestamp_seconds"] is not None,
-                    boot_id=str(beat["boot_id"]),
-                    stalled=float(stalled or 0),
+                    boot_id=text_of(beat["boot_id"]),
+                    stalled=seconds_of(stalled or 0),
                 )
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except UNUSABLE:
             continue
     return found

@@ -1,6 +1,7 @@
 """The configuration in force as plain values, and back: exactly of the types that `effective.py` says. Pure."""
 
 from dataclasses import asdict, fields, is_dataclass
+from math import isfinite
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -30,6 +31,8 @@ def _fitting(wanted: Any, value: object) -> Any:
         return None if value is None else _fitting(parts[0], value)
     if origin is tuple and isinstance(value, list):
         return tuple(_fitting(parts[0], each) for each in value)
+    if type(value) is float and not isfinite(value):
+        raise TypeError("a number that no configuration has")
     if value in parts if origin is Literal else type(value) is wanted:
         return value
     raise TypeError("not of the type it should have")

@@ -13,6 +13,11 @@ FORMATS = (".json", ".toml")
 
 _TOML_PLACE = re.compile(r"\s*\(at line (\d+), column (\d+)\)|\s*\(at end of document\)")
 _LONGEST = 120
+_DEEPEST = 32
+"""Tables and lists in one another that are looked at, in `_DEEP_KEY` too; a configuration has three."""
+_DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A dotted key of TOML for more levels than these: reading it would take time with the square of their number."""
+_TOO_DEEP = "nested too deeply; a configuration has at most three levels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,18 @@ def parse(text: str, extension: str) -> Parsed:
         told = f"{extension} is not a known extension" if extension else "the file has no extension"
         return _unreadable("the file's name", f"{told}; name it .json or .toml after what is in it")
     try:
-        return _json(text) if extension.lower() == ".json" else _toml(text)
+        parsed = _json(text) if extension.lower() == ".json" else _toml(text)
     except RecursionError:
-        return _unreadable("the file", "nested too deeply; a configuration has at most three levels")
+        return _unreadable("the file", _TOO_DEEP)
+    return _unreadable("the file", _TOO_DEEP) if _is_too_deep(parsed.mapping) else parsed
+
+
+def _is_too_deep(mapping: dict[str, Any] | None) -> bool:
+    level: list[Any] = [mapping or {}]
+    for _ in range(_DEEPEST):
+        within = (value for each in level for value in (each.values() if isinstance(each, dict) else each))
+        level = [value for value in within if isinstance(value, dict | list)]
+    return bool(level)
 
 
 @dataclass(slots=True)
@@ -54,9 +68,7 @@ def _json(text: str) -> Parsed:
     except json.JSONDecodeError as error:
         return _unreadable(*_at(text, error.lineno, error.colno, error.msg, _json_advice(error.msg)))
     except ValueError as error:
-        # What Python says of a number of thousands of digits speaks of Python.
-        told = "a number has too many digits; write a shorter one" if "integer string" in str(error) else str(error)
-        return _unreadable("the file", told)
+        return _unreadable("the file", _in_words(error))
     if not isinstance(mapping, dict):
         return _unreadable("the file", "not a table; begin it with { and write keys with their values")
     faults = tuple(
@@ -80,6 +92,8 @@ def _json_advice(message: str) -> str:
 
 
 def _toml(text: str) -> Parsed:
+    if deep := _DEEP_KEY.search(text):
+        return _unreadable(f"line {text.count(chr(10), 0, deep.start()) + 1}", _TOO_DEEP)
     try:
         return Parsed(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -90,7 +104,12 @@ def _toml(text: str) -> Parsed:
         line, column = (int(match[1]), int(match[2])) if match and match[1] else (len(lines), len(lines[-1]) + 1)
         return _unreadable(*_at(text, line, column, reason, "text needs quotes, a list [ and ], a table a [name]"))
     except ValueError as error:
-        return _unreadable("the file", str(error))
+        return _unreadable("the file", _in_words(error))
+
+
+def _in_words(error: ValueError) -> str:
+    """Word what Python says of a number of thousands of digits, which speaks of Python."""
+    return "a number has too many digits; write a shorter one" if "integer string" in str(error) else str(error)
 
 
 def _at(text: str, line: int, column: int, reason: str, advice: str) -> tuple[str, str]:

@@ -144,7 +144,9 @@ def _servers(mounts: list[Mount]) -> set[bytes]:
 
 
 def _without_links(path: str, opaque: set[bytes]) -> bytes:
-    waiting = os.fsencode(os.path.join(os.getcwd(), path)).split(b"/")[::-1]
+    # The working directory may be gone, and an absolute path does not need it.
+    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    waiting = os.fsencode(absolute).split(b"/")[::-1]
     here, left = b"/", 40
     while waiting:
         name = waiting.pop()

@@ -74,7 +74,7 @@ def read_trusted(path: str, most_bytes: int, owners: frozenset[int]) -> TrustedF
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if "\0" in path:
         raise OSError(errno.EINVAL, "the path holds a NUL character")
-    way = _JudgedWay(os.path.join(os.getcwd(), path), owners | {0})
+    way = _JudgedWay(path if os.path.isabs(path) else os.path.join(os.getcwd(), path), owners | {0})
     place = way.end()
     try:
         content = _read(place, most_bytes)
@@ -164,8 +164,8 @@ def _writers(place: int, status: os.stat_result, owners: frozenset[int]) -> Iter
 def _is_their_own(group: int, users: frozenset[int]) -> bool:
     """Tell whether nobody but these users is in a group: root's, or a user's private one.
 
-    A private group has the number and the name of its user (as for pam_umask(8)) and no other member. Where neither is
-    known to the machine, as in a container, the number says so.
+    A private group has the number and the name of its user (as for pam_umask(8)) and no other member, and is no other
+    user's primary group. Where neither is known to the machine, as in a container, the number says so.
     """
     if group == 0:
         return True
@@ -174,6 +174,8 @@ def _is_their_own(group: int, users: frozenset[int]) -> bool:
     import grp  # noqa: PLC0415  # two more libraries to load, for the few whose groups may write
     import pwd  # noqa: PLC0415
 
+    if any(each.pw_gid == group and each.pw_uid not in {0, group} for each in pwd.getpwall()):
+        return False
     try:
         known = grp.getgrgid(group)
         name = pwd.getpwuid(group).pw_name

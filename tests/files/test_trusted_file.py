@@ -4,12 +4,14 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from job.files.mounts import resolved
 from job.files.trusted_file import TrustedFile, Way, read_trusted
 
 STRANGER = 64003
@@ -152,6 +154,44 @@ def test_the_private_group_of_a_user_who_is_trusted_is_trusted(base: Path) -> No
     assert read(base / "folder/file", STRANGER).doubts == ()
     os.chown(base / "folder/file", STRANGER, STRANGER + 1)
     assert doubted(base / "folder/file", STRANGER) == [("file", Way.WRITE)]
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("groups", ["", f"ann:x:{STRANGER}:\n"])
+@pytest.mark.parametrize(("other", "trusted"), [(STRANGER, False), (STRANGER + 1, True)])
+def test_a_group_that_another_user_has_as_primary_group_is_not_private(
+    base: Path, groups: str, other: int, *, trusted: bool
+) -> None:
+    for path in (base / "folder", base / "folder/file"):
+        os.chown(path, STRANGER, STRANGER)
+        path.chmod(0o775)
+    users = f"ann:x:{STRANGER}:{STRANGER}::/:/bin/sh\ncarl:x:{STRANGER + 5}:{other}::/:/bin/sh\n"
+    for name, more in (("passwd", users), ("group", groups)):
+        (base / name).write_text(Path(f"/etc/{name}").read_text("utf-8") + more, "utf-8")
+    mounts = " && ".join(f"mount --bind {base}/{name} /etc/{name}" for name in ("passwd", "group"))
+    asked = (
+        "from job.files.trusted_file import read_trusted;"
+        f"print(len(read_trusted('{base}/folder/file', 100, frozenset({{0, {STRANGER}}})).doubts))"
+    )
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-c", asked],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout.strip() == "0") is trusted
+
+
+def test_an_absolute_path_needs_no_working_folder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = base / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert read(base / "folder/file").content == b"content"
+    assert resolved(str(base / "folder/../folder/file")) == str(base / "folder/file")
 
 
 @pytest.mark.needs_root

@@ -8,12 +8,20 @@ import errno
 import io
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    InvalidURL,
+    RemoteDisconnected,
+)
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
@@ -102,7 +110,7 @@ class Publisher:
     def _push_in_time(self, gateway: str) -> str:
         # In a thread of its own because no socket time-out bounds a name look-up or an answer that drips.
         if self._push is not None and self._push.is_alive():
-            return "the last push still hangs, this one was left out"
+            return f"the last push to {_named(gateway)} still hangs, this one was left out"
         errors: list[str] = []
         line = _Line()
         self._push = threading.Thread(target=self._send, args=(gateway, line, errors), name="pushgateway", daemon=True)
@@ -111,7 +119,7 @@ class Publisher:
         if self._push.is_alive():
             line.cut()
             self._push.join(_LAST_WORD_SECONDS)
-            return f"no answer within {self._timeout_seconds:g} seconds"
+            return f"{_named(gateway)} gave no answer within {self._timeout_seconds:g} seconds"
         return "".join(errors)
 
     def _send(self, gateway: str, line: "_Line", errors: list[str]) -> None:
@@ -128,18 +136,48 @@ class Publisher:
                 handler=_Handler(targets, line),
             )
         except Exception as error:  # noqa: BLE001 - whatever a URL or an answer breaks must not end the cycle
-            errors.append(clean(_told(error))[:_MOST_TOLD])
+            errors.append(clean(f"{_named(gateway)} {_told(error)}")[:_MOST_TOLD])
         finally:
             line.close()
 
 
+def _named(gateway: str) -> str:
+    """Name a Pushgateway by its address, without a login that may be in it."""
+    scheme, _, rest = gateway.rpartition("://")
+    return f"the Pushgateway at {scheme or 'http'}://{rest.partition('/')[0].rpartition('@')[2]}"
+
+
 def _told(error: Exception) -> str:
+    """Say what came of a push, as the end of a sentence."""
     if isinstance(error, HTTPError):
         error.close()  # what else the gateway has to say is not read
-        return str(error)
+        return f"answered with the status {error.code} {error.reason}".rstrip()
     if isinstance(error, URLError):
-        return reason_text(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
-    return f"{type(error).__name__}: {reason_text(error)}"
+        return _told(error.reason) if isinstance(error.reason, Exception) else f"cannot be reached: {error.reason}"
+    for kind, words in _IN_WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, OSError) and error.errno == errno.EMSGSIZE:
+        return f"gave no usable answer: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"cannot be reached: {reason_text(error)}"
+    if isinstance(error, HTTPException):
+        return "answered with what is no HTTP"
+    # Nothing of its text: it may show a part of the login.
+    return f"cannot be used: the push ended with {type(error).__name__}"
+
+
+_IN_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (RemoteDisconnected, "closed the connection without an answer"),
+    (ConnectionRefusedError, "refused the connection"),
+    (ConnectionError, "broke the connection"),
+    (socket.gaierror, "is not known by this name"),
+    (ssl.SSLCertVerificationError, "has a certificate that is not trusted here"),
+    (ssl.SSLError, "does not speak TLS that can be used here"),
+    (TimeoutError, "did not answer in time"),
+    (InvalidURL, "has an address that cannot be used"),
+)
+"""From the narrow to the wide."""
 
 
 class _Without(Collector):

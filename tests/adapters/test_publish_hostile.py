@@ -42,12 +42,12 @@ TOO_LONG = "the answer is longer than 65536 bytes"
 ANSWERS: dict[str, tuple[Answer, str]] = {
     "interim answers": (for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000), TOO_LONG),
     "interim answers with headers": (for_ever(b"", LONG_HEADERS + b"\r\n"), TOO_LONG),
-    "headers": (for_ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000), "got more than 100 headers"),
+    "headers": (for_ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000), "answered with what is no HTTP"),
     "one header": (for_ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 10_000), TOO_LONG),
     "one line": (for_ever(b"HTTP/1.1 500 ", b"\x1b[2J" * 10_000), TOO_LONG),
-    "a body after an error": (for_ever(b"HTTP/1.1 500 no\r\n\r\n", b"x" * 100_000), "HTTP Error 500: no"),
-    "a line in drops": (for_ever(b"HTTP/1.1 200 OK\r\n", b"X", 0.05), "no answer within 0.5 seconds"),
-    "nothing": (silent, "no answer within 0.5 seconds"),
+    "a body after an error": (for_ever(b"HTTP/1.1 500 no\r\n\r\n", b"x" * 100_000), "answered with the status 500 no"),
+    "a line in drops": (for_ever(b"HTTP/1.1 200 OK\r\n", b"X", 0.05), "gave no answer within 0.5 seconds"),
+    "nothing": (silent, "gave no answer within 0.5 seconds"),
 }
 
 
@@ -115,6 +115,30 @@ def test_an_answer_that_never_ends_ends_with_the_time_limit_or_with_what_may_be_
     assert len(requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"HTTP/1.1 abc x\r\n\r\n", "answered with what is no HTTP"),
+        (b"HTTP/9.9 200 x\r\n\r\n", "answered with what is no HTTP"),
+        (b"HTTP/1.1 200 " + b"A" * 70_000, "gave no usable answer: the answer is longer than 65536 bytes"),
+        (b"HTTP/1.1 404 x\r\n\r\n", "answered with the status 404 x"),
+    ],
+)
+def test_what_came_of_a_push_is_told_with_the_address_and_in_words(answer: bytes, words: str) -> None:
+    with gateway(lambda client: client.sendall(answer)) as (port, _):
+        assert pushed(f"http://127.0.0.1:{port}/path", 10) == [f"the Pushgateway at http://127.0.0.1:{port} {words}"]
+
+
+def test_so_are_a_refused_connection_an_unknown_name_and_tls_that_is_none() -> None:
+    assert pushed("http://127.0.0.1:1", 10) == ["the Pushgateway at http://127.0.0.1:1 refused the connection"]
+    (told,) = pushed("http://no-such-host.invalid:9091", 10)
+    assert told == "the Pushgateway at http://no-such-host.invalid:9091 is not known by this name"
+    with gateway(lambda client: client.sendall(b"HTTP/1.1 400 no\r\n\r\n")) as (port, _):
+        (told,) = pushed(f"https://127.0.0.1:{port}", 10)
+    assert told == f"the Pushgateway at https://127.0.0.1:{port} does not speak TLS that can be used here"
+
+
 def test_a_body_of_a_success_is_not_read() -> None:
     with gateway(for_ever(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 100_000)) as (port, _):
         assert pushed(f"http://127.0.0.1:{port}") == []
@@ -127,7 +151,7 @@ def test_a_long_reason_is_told_in_part_and_without_control_characters() -> None:
     with gateway(answer) as (port, _):
         (told,) = pushed(f"http://127.0.0.1:{port}", 10)
 
-    assert told.startswith("HTTP Error 500: ")
+    assert told.startswith(f"the Pushgateway at http://127.0.0.1:{port} answered with the status 500 ")
     assert len(told) == 200
     assert told.isprintable()
 
@@ -137,7 +161,9 @@ def test_a_handshake_that_never_ends_is_cut(drip: float | None) -> None:
     # A record of 16 KiB is announced, and comes byte by byte.
     answer = silent if drip is None else for_ever(b"\x16\x03\x03\x40\x00", b"\x02", drip)
     with gateway(answer) as (port, _):
-        assert pushed(f"https://127.0.0.1:{port}") == ["no answer within 0.5 seconds"]
+        told = pushed(f"https://127.0.0.1:{port}")
+
+    assert told == [f"the Pushgateway at https://127.0.0.1:{port} gave no answer within 0.5 seconds"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -148,6 +174,6 @@ def test_a_redirect_to_another_place_is_not_followed(status: int) -> None:
     with gateway(silent) as (thief, stolen), gateway(redirect) as (port, requests):
         (told,) = pushed(f"http://127.0.0.1:{port}", 10)
 
-    assert f"HTTP Error {status}" in told
+    assert f"answered with the status {status}" in told
     assert len(requests) == 1
     assert stolen == []

@@ -163,6 +163,11 @@ def test_a_fault_shows_the_value_and_what_would_be_right(raw: dict[str, Any], to
         ({"metrics": {"textfile": "/x/metrics.txt"}}, ".prom"),
         ({"metrics": {"pushgateway": "gateway:9091"}}, "http://pushgateway:9091"),
         ({"metrics": {"address": "http://localhost"}}, "neither an IP address nor a host name"),
+        ({"metrics": {"pushgateway": "http://gateway:99999"}}, "with a port from 1 to 65535"),
+        ({"metrics": {"pushgateway": "http://gateway:0"}}, "with a port from 1 to 65535"),
+        ({"metrics": {"pushgateway": "http://gateway/?token=abc"}}, "holds a query"),
+        ({"metrics": {"pushgateway": "http://gateway/#part"}}, "holds a query"),
+        ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "ab\ud800cd"}}, "not valid Unicode"),
         ({"metrics": {"pushgateway_username": "me"}}, "metrics.pushgateway_password"),
     ],
 )

@@ -90,7 +90,7 @@ class MetricsConfig(_Section):
     """The `instance` grouping key; left out if not set, since a container's name would leave a new group every time."""
     pushgateway_username: Annotated[str, Field(min_length=1), AfterValidator(values.user_name)] | None = None
     """User for the Pushgateway's basic authentication."""
-    pushgateway_password: SecretStr | None = None
+    pushgateway_password: Annotated[SecretStr, AfterValidator(values.password)] | None = None
     """Password for it. `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE` names a file with it; give the address so, too."""
     pushgateway_plain_http: Annotated[str, AfterValidator(values.address), Words("host name or IP address")] | None = (
         None

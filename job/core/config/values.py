@@ -3,12 +3,17 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from job.core import timing
 from job.core.rules import Rules
 
-_WEB = re.compile(r"https?://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-?A-~]*)?")
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+_WEB = re.compile(r"https?://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?(/[!-\"$->A-~]*)?")
+_LAST_PORT = 65535
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 
 
@@ -109,8 +114,15 @@ def web_address(url: str) -> str:
     if "@" in url:
         msg = f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password"
         raise ValueError(msg)
-    if not _WEB.fullmatch(url):
+    if "?" in url or "#" in url:
+        msg = f"holds a query, to which no path can be added; {right}"
+        raise ValueError(msg)
+    found = _WEB.fullmatch(url)
+    if not found:
         msg = f"not an http or https address; {right}"
+        raise ValueError(msg)
+    if found["port"] and not 0 < int(found["port"]) <= _LAST_PORT:
+        msg = f"no port has this number; {right}, with a port from 1 to {_LAST_PORT}"
         raise ValueError(msg)
     return url
 
@@ -119,6 +131,16 @@ def host_of(url: str) -> str:
     """Give the host of a web address as it is compared: in lower case, and an IPv6 address without its brackets."""
     match = _WEB.fullmatch(url)
     return match["host"].strip("[]").lower() if match else ""
+
+
+def password(secret: "SecretStr") -> "SecretStr":
+    """Refuse a password that cannot be sent, as one with half a character; nothing of it is told."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        msg = "not valid Unicode; write it in UTF-8, without lone surrogates"
+        raise ValueError(msg) from None
+    return secret
 
 
 def user_name(text: str) -> str:

@@ -109,7 +109,7 @@ class Application:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
         self._seen = self._signature()
         settings = read_config(self.config_path, self._environ)
-        _check_outputs(self.config_path, settings.config)
+        _check_outputs(self.config_path, settings.config, self._environ)
         self._settings = settings
         self._put_in_force(settings.config)
         self._tell_doubts(settings)
@@ -175,7 +175,7 @@ class Application:
         try:
             fresh = self._read_again()
             if fresh.digest != self._settings.digest:
-                _check_outputs(self.config_path, fresh.config)
+                _check_outputs(self.config_path, fresh.config, self._environ)
         except ConfigError as error:
             # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
             if (
@@ -334,8 +334,8 @@ class Application:
         return time.monotonic()
 
 
-def _check_outputs(path: str, config: Config) -> None:
+def _check_outputs(path: str, config: Config, environ: Mapping[str, str]) -> None:
     if config.log_file or config.error_log_file or config.metrics.textfile:
         from job.app.outputs import check_outputs  # noqa: PLC0415  # many runs write to standard output only
 
-        check_outputs(path, config)
+        check_outputs(path, config, environ)

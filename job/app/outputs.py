@@ -1,53 +1,134 @@
 """Where logs and metrics are written: what only the disk can tell of these paths, before the first line is written."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 from job.core.config.coherence import misplaced
-from job.core.config.effective import Config
+from job.core.config.effective import PREFIX, Config
 from job.errors import ConfigError
 from job.files.line_file import is_one_file, why_no_log
-from job.files.mounts import is_below
+from job.files.mounts import is_below, resolved
+from job.files.trusted_path import why_no_place
 
 _HINT = "Mend what is named above, then run `truecopy config check`."
 _ONE_FILE = "it is the file of log_file, which gets these lines anyway; name another one, or leave it out"
+_LOGS = ("log_file", "error_log_file")
+_TEXTFILE = "metrics.textfile"
 
 
-def check_outputs(path: str, config: Config, *, closely: bool = False) -> None:
-    """Refuse outputs that lie in a source or mirror by way of a link or mount: `coherence` knows their text only.
+def check_outputs(path: str, config: Config, environ: Mapping[str, str], *, closely: bool = False) -> None:
+    """Refuse outputs that would overwrite what is not theirs, by way of a link or mount, too.
+
+    They must not lie in a source, a mirror or `state_dir`, nor be the configuration, the file of a secret, or one
+    another. `coherence` knows only their text.
 
     If `closely`, also what is not written to: links, devices and other users' files in the place of a log, other users'
     links on the way, one file for both logs, and a Pushgateway that may not get the password. A run does not end for
     these, since anybody may make them where others may write: the output fails, and the backup goes on. `path` is the
     configuration's. Raises `ConfigError` with every fault.
     """
-    faults = tuple(_faults(config, closely=closely))
+    faults = tuple(_faults(path, config, environ, closely=closely))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{path} cannot be used: {count}", hint=_HINT, faults=faults)
 
 
-def _faults(config: Config, *, closely: bool) -> Iterator[str]:
-    logs = {"log_file": config.log_file, "error_log_file": config.error_log_file}
-    for key, output in {**logs, "metrics.textfile": config.metrics.textfile}.items():
-        if output is None:
-            continue
-        why = _misplaced(config, output) or (why_no_log(output) if closely and key in logs else "")
-        if why:
+def _faults(path: str, config: Config, environ: Mapping[str, str], *, closely: bool) -> Iterator[str]:
+    outputs = _outputs(config)
+    read = {f"the file of {name}": text for name, text in environ.items() if _names_a_secret(name) and text}
+    inputs = {"the configuration": path, **read}
+    for key, output in outputs.items():
+        why = _misplaced(config, output) or _overwritten(inputs, output)
+        if why := why or (_unwritable(key, output) if closely else ""):
             yield _fault(key, output, why)
-    if closely and config.log_file and config.error_log_file and is_one_file(config.log_file, config.error_log_file):
-        yield _fault("error_log_file", config.error_log_file, _ONE_FILE)
+    for one, other in combinations(outputs, 2):
+        yield from _between(config, one, other, closely=closely)
+    if closely:
+        yield from _of_state(config)
     if closely and config.metrics.pushgateway_withheld:
         yield _fault("metrics.pushgateway", config.metrics.pushgateway, config.metrics.pushgateway_withheld)
+
+
+def _between(config: Config, one: str, other: str, *, closely: bool) -> Iterator[str]:
+    """Compare two outputs, named by their keys."""
+    outputs = _outputs(config)
+    first, second = outputs[one], outputs[other]
+    if other == _TEXTFILE:
+        if _is_same(first, second):
+            yield _fault(one, first, _taken(f"the file of {other}"))
+    elif _is_rotated(config, first, second):
+        yield _fault(other, second, _taken(f"where log_rotate puts an old file of {one}, or the reverse"))
+    elif closely and is_one_file(first, second):
+        yield _fault(other, second, _ONE_FILE)
+
+
+def _overwritten(inputs: Mapping[str, str], output: str) -> str:
+    return next((_taken(what) for what, path in inputs.items() if _is_same(output, path)), "")
+
+
+def _outputs(config: Config) -> dict[str, str]:
+    found = {"log_file": config.log_file, "error_log_file": config.error_log_file, _TEXTFILE: config.metrics.textfile}
+    return {key: output for key, output in found.items() if output is not None}
+
+
+def _names_a_secret(variable: str) -> bool:
+    return variable.startswith(PREFIX) and variable.endswith("_FILE")
+
+
+def _unwritable(key: str, output: str) -> str:
+    return why_no_log(output) if key in _LOGS else why_no_place(output)
+
+
+def _of_state(config: Config) -> Iterator[str]:
+    """Tell what the gate would refuse in every cycle."""
+    state = config.state_dir
+    where = next((place for place in _roots(config) if state and is_below(state, place[1])), None)
+    if where:
+        noun, root = where
+        yield _fault("state_dir", state, f"lies in the {noun} {root}; write a path outside of every source and mirror")
 
 
 def _fault(key: str, output: str | None, why: str) -> str:
     return f"{key} = {json.dumps(output, ensure_ascii=False)}: {why}"
 
 
+def _taken(other: str) -> str:
+    return f"it is {other}, which would be overwritten; name another file"
+
+
 def _misplaced(config: Config, output: str) -> str:
-    for pair in config.effective_pairs:
-        for noun, root in (("source", pair.source), ("mirror", pair.dest)):
-            if is_below(output, root):
-                return misplaced(noun, root)
+    for noun, root in _roots(config):
+        if is_below(output, root):
+            return misplaced(noun, root)
+    if config.state_dir is not None and is_below(output, config.state_dir):
+        own = "which holds nothing but Truecopy's own files"
+        return f"lies in state_dir, {config.state_dir}, {own}; write a path outside of it"
     return ""
+
+
+def _roots(config: Config) -> Iterator[tuple[str, str]]:
+    for pair in config.effective_pairs:
+        yield "source", pair.source
+        yield "mirror", pair.dest
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Tell whether two paths lead to one file, by whatever links or mounts of a single file."""
+    if resolved(one) == resolved(other):
+        return True
+    try:
+        return os.path.samestat(os.stat(one, follow_symlinks=False), os.stat(other, follow_symlinks=False))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_rotated(config: Config, one: str, other: str) -> bool:
+    """Tell whether one log is called as an old file of the other will be."""
+    numbers = range(1, config.log_rotate.count + 1) if config.log_rotate.size else range(0)
+    for log, old in ((one, other), (other, one)):
+        base, _, number = resolved(old).rpartition(".")
+        if base == resolved(log) and number in map(str, numbers):
+            return True
+    return False

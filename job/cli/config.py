@@ -34,7 +34,7 @@ def check(context: Context) -> None:
     as a warning; root does not follow a configuration that others may change.
     """
     settings = _settings(context)
-    check_outputs(context.config_path, settings.config, closely=True)
+    check_outputs(context.config_path, settings.config, context.environ, closely=True)
     pairs = settings.config.effective_pairs
     count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     disabled = "" if settings.config.enabled else ', disabled (run_enabled is not "Y")'

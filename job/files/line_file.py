@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from job.core.config.pairing import relation
+from job.core.outcome import reason_text
 from job.files.mounts import resolved
 from job.files.rotation import alone
 from job.files.trusted_path import UntrustedPath, open_trusted_parent
@@ -93,7 +94,10 @@ class LineFile:
             self.close()
             self._open()
         trouble = self._make_room(lines) if self._rotation.size else None
-        self._end.add(self._descriptor, lines)
+        try:
+            self._end.add(self._descriptor, lines)
+        except OSError as error:
+            raise OSError(error.errno, f"{self.path} cannot be written: {reason_text(error)}") from error
         if trouble is not None:
             raise OSError(trouble.errno, f"{self.path} cannot be rotated: {trouble.strerror}")
 
@@ -192,6 +196,8 @@ def why_no_log(path: str) -> str:
     except OSError:
         return ""
     try:
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            return "it lies on a file system that is read-only here; write another path"
         return _why_not("it", name, folder)
     finally:
         os.close(folder)
@@ -221,8 +227,9 @@ def _why_not(shown: str, name: bytes, folder: int) -> str:
     """Say why what has a name in an open folder is no file for a log; empty if it is one, or there is nothing."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return ""
+    except OSError as error:
+        long = error.errno == errno.ENAMETOOLONG
+        return f"{shown} has a longer name than its file system can hold; write a shorter one" if long else ""
     kind = _KINDS.get(stat.S_IFMT(found.st_mode), "")
     return _not_regular(shown, kind) if kind else mistrust(shown, found, os.fstat(folder))
 
@@ -257,8 +264,7 @@ def _open_regular(name: bytes, folder: int, path: str) -> tuple[int, os.stat_res
     except OSError as error:
         if why := _why_not(path, name, folder):
             raise OSError(error.errno, why) from error
-        error.filename = path
-        raise
+        raise OSError(error.errno, f"{path} cannot be opened: {reason_text(error)}") from error
     opened = os.fstat(descriptor)
     if not stat.S_ISREG(opened.st_mode):
         why = _not_regular(path, _KINDS.get(stat.S_IFMT(opened.st_mode), "no file"))

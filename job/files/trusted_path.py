@@ -62,6 +62,28 @@ def open_trusted_parent(path: str) -> tuple[int, bytes]:
     return open_trusted_place(above), os.fsencode(name)
 
 
+def why_no_place(path: str) -> str:
+    """Say why no file can be put at a path; empty if one can, as far as can be told. Nothing is made."""
+    try:
+        folder, name = open_trusted_parent(path)
+    except UntrustedPath as error:
+        return f"{error.strerror}. {error.hint}"
+    except OSError as error:
+        return f"{error.filename or path} cannot be opened: {error.strerror}; make this folder, or write another path"
+    try:
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            return "lies on a file system that is read-only here; write another path"
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return "is a folder; write the path of a file"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"no file can have this path: {error.strerror}; write another one"
+    finally:
+        os.close(folder)
+    return ""
+
+
 def open_trusted_place(path: str) -> int:
     """Open a folder as O_PATH, for which no right to list it is needed: good for `dir_fd`, not for listing or syncing.
 

@@ -114,6 +114,20 @@ def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Sett
     return Settings(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
 
 
+def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
+    """Give the paths that stand at `keys` in a configuration that cannot be used, as far as they can be read.
+
+    What may hold a secret is left out. Never raises.
+    """
+    from job.core.config.validation import texts_at  # noqa: PLC0415  # as in `_validated`
+
+    try:
+        content = _read_config(path, environ).content
+    except ConfigError:
+        return {}
+    return texts_at(keys, path, content, environ)
+
+
 def _key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
     """Give a name for all that decides what the configuration comes to; None where secrets have a part in it."""
     ours = sorted((name, text) for name, text in environ.items() if name.startswith(PREFIX) and text)
@@ -133,6 +147,8 @@ def _code() -> list[tuple[str, int, int]]:
 
 def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
     shown = clean(path)
+    if not path:
+        raise ConfigError("the path of the configuration file is empty", hint=_ELSEWHERE)
     try:
         file = _read(path, _MOST_BYTES, environ)
     except FileNotFoundError as error:
@@ -143,23 +159,27 @@ def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
     # Whoever writes this file decides what root reads and where root writes.
     if os.geteuid() == 0 and file.doubts:
         told = f"root does not follow {shown}, since others may change it"
-        raise ConfigError(told, hint=_mended(path, file.doubts), faults=tuple(str(doubt) for doubt in file.doubts))
+        raise ConfigError(
+            told, hint=_mended(path, file.doubts, environ), faults=tuple(str(doubt) for doubt in file.doubts)
+        )
     return file
 
 
-def _mended(path: str, doubts: Sequence[Doubt]) -> str:
+def _mended(path: str, doubts: Sequence[Doubt], environ: Mapping[str, str]) -> str:
     """Say what helps; nothing is to be taken from a user whose file or folder it is."""
     if not any(doubt.way is Way.OWN for doubt in doubts):
-        return "Run these commands as root, or run Truecopy as another user."
+        return "Run these commands as root, or run Truecopy as another user.{wrong}"
     from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
 
     there = os.path.abspath(path)
     inside = os.path.realpath(there).startswith(_ROOTS_OWN + "/")
     copied = os.path.join("/root/truecopy" if inside else _ROOTS_OWN, os.path.basename(there))
     copying = f"install -D -o root -g root -m 600 {quote(there)} {quote(copied)}"
+    told = environ.get(OWNER, "")
+    wrong = f" {OWNER} is '{told}', which is not the number of a user." if told and owner_of(environ) is None else ""
     return clean(
         f"As root, read it, copy it to where only root may write, `{copying}`, and name that file with --config"
-        f"{_or_allow(doubts)}; or run Truecopy as another user."
+        f"{_or_allow(doubts)}; or run Truecopy as another user.{wrong}"
     )
 
 

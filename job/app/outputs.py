@@ -16,6 +16,7 @@ _HINT = "Mend what is named above, then run `truecopy config check`."
 _ONE_FILE = "it is the file of log_file, which gets these lines anyway; name another one, or leave it out"
 _LOGS = ("log_file", "error_log_file")
 _TEXTFILE = "metrics.textfile"
+OUTPUTS = (*_LOGS, _TEXTFILE)
 
 
 def check_outputs(path: str, config: Config, environ: Mapping[str, str], *, closely: bool = False) -> None:
@@ -66,6 +67,12 @@ def _between(config: Config, one: str, other: str, *, closely: bool) -> Iterator
 
 def _overwritten(inputs: Mapping[str, str], output: str) -> str:
     return next((_taken(what) for what, path in inputs.items() if _is_same(output, path)), "")
+
+
+def unwritable(outputs: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the faults of outputs by their keys, as far as the disk alone tells them."""
+    found = ((key, output, _unwritable(key, output)) for key, output in outputs.items() if "\0" not in output)
+    return tuple(_fault(key, output, why) for key, output, why in found if why)
 
 
 def _outputs(config: Config) -> dict[str, str]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from job.adapters.settings import Settings, read_settings
-from job.app.outputs import check_outputs
+from job.adapters.settings import Settings, read_settings, written_paths
+from job.app.outputs import OUTPUTS, check_outputs, unwritable
 from job.cli.context import Context, NamingGroup
 from job.core.config import describe
 from job.core.config.faults import printable
+from job.errors import ConfigError
 
 
 @click.group(cls=NamingGroup)
@@ -33,7 +34,10 @@ def check(context: Context) -> None:
     log files and the textfile are looked at. Who else may change the configuration, or read a secret in it, is shown
     as a warning; root does not follow a configuration that others may change.
     """
-    settings = _settings(context)
+    try:
+        settings = _settings(context)
+    except ConfigError as error:
+        raise _with_outputs(context, error) from error
     check_outputs(context.config_path, settings.config, context.environ, closely=True)
     pairs = settings.config.effective_pairs
     count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
@@ -72,6 +76,17 @@ def schema() -> None:
 
 def _settings(context: Context) -> Settings:
     return read_settings(context.config_path, context.environ)
+
+
+def _with_outputs(context: Context, error: ConfigError) -> ConfigError:
+    """Add what is wrong with the files that are written to, so that all is told in one go."""
+    paths = written_paths(context.config_path, context.environ, OUTPUTS)
+    known = [key for key in paths if not any(fault.startswith(key) for fault in error.faults)]
+    faults = (*error.faults, *unwritable({key: paths[key] for key in known}))
+    if len(faults) == len(error.faults):
+        return error
+    told = f"{printable(context.config_path)} cannot be used: {len(faults)} faults"
+    return ConfigError(told, hint=error.hint, faults=faults)
 
 
 def _plain(value: Any) -> str:

@@ -160,3 +160,30 @@ def test_a_log_with_too_long_a_name_is_named_by_check(rig: Rig) -> None:
     configured(rig, "log_file", rig.base / ("a" * 256))
 
     assert "it has a longer name than its file system can hold" in faults(rig.run("config", "check"))
+
+
+def test_wrong_values_and_outputs_that_cannot_be_written_are_told_in_one_go(rig: Rig) -> None:
+    (rig.base / "link.log").symlink_to("nowhere")
+    (rig.base / "folder.prom").mkdir()
+    rig.configure(
+        log_file=str(rig.base / "link.log"),
+        sleep_time="3 parsecs",
+        metrics={"enabled": False, "textfile": str(rig.base / "folder.prom")},
+    )
+
+    told = faults(rig.run("config", "check"))
+
+    assert "cannot be used: 3 faults" in told
+    for part in ("unknown unit 'parsecs'", "it is a link; a log is written to a regular file", "is a folder; write"):
+        assert part in told
+
+
+def test_a_secret_in_the_place_of_an_output_is_not_shown_with_other_faults(rig: Rig) -> None:
+    secret = "hunter2-hunter2-hunter2"
+    rig.configure(
+        log_file=f"/none/such/{secret}/x",
+        sleep_time="3 parsecs",
+        metrics={"pushgateway": "http://127.0.0.1:1", "pushgateway_username": "me", "pushgateway_password": secret},
+    )
+
+    assert secret not in faults(rig.run("config", "check"))

@@ -1,7 +1,7 @@
 """From the bytes of a configuration file and the environment to a valid configuration, or to every fault. Pure."""
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,24 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
         raise _unusable(path, faults, [*secrets, *secrecy.suspects(mapping)])
     remember(secrets)
     return Valid(written, origins, login.withheld(written.metrics, origins))
+
+
+def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the texts that stand at `keys`, whatever else is wrong; those that may hold a secret are left out."""
+    mapping, _ = _parsed(path, raw)
+    if mapping is None:
+        return {}
+    environment = overrides(environ, lambda _: "")
+    _lay_over(mapping, environment)
+    secrets = {*environment.secrets, *secrecy.secrets_of(mapping), *secrecy.suspects(mapping)} - {""}
+    found = {}
+    for key in keys:
+        section, _, name = key.rpartition(".")
+        table = mapping.get(section) if section else mapping
+        text = table.get(name) if isinstance(table, dict) else None
+        if isinstance(text, str) and text and not any(secret in text for secret in secrets):
+            found[key] = text
+    return found
 
 
 def _decoded(raw: bytes) -> str:

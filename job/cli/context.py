@@ -60,11 +60,15 @@ def chosen_pairs(config: "Config", only: Sequence[str]) -> "tuple[Pair, ...]":
 
 def check_names(only: Sequence[str], known: Sequence[str]) -> None:
     """Raise `click.UsageError` for a name of a pair that is not known."""
+    from job.core.wording import clean  # noqa: PLC0415  # only for a mistake
+
     for name in only:
         if name not in known:
             near = nearest(name, known)
-            meant = f" Did you mean {near!r}?" if near else ""
-            raise click.UsageError(f"There is no pair {name!r}.{meant} The pairs are: {', '.join(known) or 'none'}.")
+            meant = f" Did you mean '{near}'?" if near else ""
+            raise click.UsageError(
+                f"There is no pair '{clean(name)}'.{meant} The pairs are: {', '.join(known) or 'none'}."
+            )
 
 
 def nearest(wanted: str, known: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from job.core.stored import UNUSABLE, number_of, text_of
 from job.files.atomic import replace_file
 from job.files.mounts import resolved
-from job.files.private import open_file
+from job.files.private import NO_FILE, REMOVE_IT, described, open_file
 
 FILE_NAME = "identity.json"
 FORMAT = 1
@@ -62,6 +62,11 @@ def read_identity(folder: int) -> Identity | None:
         descriptor = open_file(FILE_NAME, folder, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        what = described(FILE_NAME.encode("ascii"), folder)
+        raise OSError(error.errno, f"{what} has the name of {FILE_NAME}{REMOVE_IT}") from None
     try:
         content = os.read(descriptor, _MOST_BYTES)
     finally:

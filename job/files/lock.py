@@ -14,14 +14,13 @@ import stat
 from job.errors import Busy
 from job.files import owner
 from job.files.atomic import write_all
-from job.files.private import described, open_file
+from job.files.private import NO_FILE, REMOVE_IT, described, open_file
 
 NAME = b"lock"
 _OTHERS = 0o077
 _TAKEN = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO}
 _TRIES = 5
 _WAIT = "Wait for it to end, or stop it; a lock never outlives its process."
 _WAS_OPEN = f"{_WAIT} Others could open the file until now: if no instance is at work, remove it."
@@ -61,9 +60,9 @@ def _open(folder: int) -> tuple[int, bool, bool]:
     try:
         descriptor, writable = _opened(folder)
     except OSError as error:
-        if error.errno not in _NO_FILE:
+        if error.errno not in NO_FILE:
             raise
-        raise OSError(error.errno, f"{described(NAME, folder)} has the name of the lock; remove it") from None
+        raise OSError(error.errno, f"{described(NAME, folder)} has the name of the lock{REMOVE_IT}") from None
     try:
         return descriptor, writable, _check(descriptor)
     except BaseException:
@@ -90,9 +89,9 @@ def _check(descriptor: int) -> bool:
     """
     seen = os.fstat(descriptor)
     if seen.st_uid not in {os.geteuid(), 0}:
-        raise PermissionError(errno.EPERM, f"the lock belongs to user {seen.st_uid}; remove it")
+        raise PermissionError(errno.EPERM, f"the lock belongs to user {seen.st_uid}{REMOVE_IT}")
     if seen.st_nlink > 1:
-        raise OSError(errno.EMLINK, f"the lock is a file with {seen.st_nlink} names; remove it")
+        raise OSError(errno.EMLINK, f"the lock is a file with {seen.st_nlink} names{REMOVE_IT}")
     if seen.st_mode & _OTHERS:
         with contextlib.suppress(
             OSError

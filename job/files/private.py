@@ -4,6 +4,11 @@ import errno
 import os
 import stat
 
+REMOVE_IT = "; remove it"
+"""How the text of an error ends that goes away with what is in the place of a file of ours."""
+NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
+"""What `open_file` raises for something that is no regular file."""
+
 
 class NotOurs(PermissionError):
     """A folder that must be ours belongs to another user."""

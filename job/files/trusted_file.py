@@ -26,6 +26,10 @@ _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0x02
 """Of acl(5), as the kernel's posix_acl_xattr.h lays them out."""
 
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._- ")
+"""What needs no escape between quotes of a shell."""
+
+
 class Way(Enum):
     """What somebody else may do."""
 
@@ -141,7 +145,11 @@ class _JudgedWay(Walk):
 def _command(command: str, path: str) -> str:
     from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
 
-    return f"{command} {clean(quote(path))}"
+    if path.isprintable():
+        return f"{command} {quote(path)}"
+    # As bash and zsh read it: nothing else gives the very bytes back.
+    shown = (chr(byte) if chr(byte) in _PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f"{command} $'{''.join(shown)}'"
 
 
 def _read_only(place: int) -> bool:

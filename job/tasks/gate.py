@@ -19,7 +19,7 @@ from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
 from job.files.identity_file import DamagedIdentityError
 from job.files.pair_records import PairRecords, make_folders
-from job.files.private import described, open_ours
+from job.files.private import REMOVE_IT, described, open_ours
 from job.files.state_place import state_place
 from job.files.trail import identity, single
 from job.files.trusted_path import UntrustedPath, open_trusted_folder
@@ -119,7 +119,7 @@ def enter(
         lease = None
         # A mirror that may sleep is not written to just to say that we are here.
         if pair.mirror_check == "awake" and others_may_reach(mirror):
-            with _state_must_do(pair, None):
+            with _state_must_do(pair, None, always_there=True):
                 from job.files.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
                 lease = doors.enter_context(closing(take(claim().home, pair.name, started, stop)))
@@ -157,7 +157,7 @@ def _claim(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
 
     def take() -> Held:
         before = os.fstat(mirror)
-        with _state_must_do(pair, None):
+        with _state_must_do(pair, None, always_there=True):
             home = _make_and_open(STATE_FOLDER, mirror)
             doors.callback(os.close, home)
             ours = lock.hold(home, pair.name, started)
@@ -254,8 +254,11 @@ def _looks_unmounted(mirror: int) -> bool:
 
 
 @contextmanager
-def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
-    """Refuse the pair for what goes wrong with its state folder; without a `state_dir`, with that in the mirror."""
+def _state_must_do(pair: Pair, state_dir: str | None, *, always_there: bool = False) -> Iterator[None]:
+    """Refuse the pair for what goes wrong with its state folder; without a `state_dir`, with that in the mirror.
+
+    What is `always_there`, in the mirror, no `state_dir` puts elsewhere.
+    """
     place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
     try:
         yield
@@ -266,8 +269,16 @@ def _state_must_do(pair: Pair, state_dir: str | None) -> Iterator[None]:
         raise Refused(
             Refusal.STATE_UNUSABLE,
             f"the state folder {place} cannot be used: {reason_text(error)}",
-            hint="Make it writable for this user, or set state_dir to a folder that is.",
+            hint=_next_step(error, place, always_there=always_there),
         ) from error
+
+
+def _next_step(error: OSError, place: str, *, always_there: bool) -> str:
+    if (error.strerror or "").endswith(REMOVE_IT):
+        return f"Remove what is named from {place}; Truecopy makes it anew."
+    if always_there:
+        return "Make it writable for this user."
+    return "Make it writable for this user, or set state_dir to a folder that is."
 
 
 def _open_state(

@@ -85,6 +85,7 @@ def test_a_full_disk_under_a_log_or_textfile_is_told_and_the_copy_goes_on(rig: R
     assert (rig.mirror / "file").read_text() == "ours: file"
     assert {line["output"] for line in done.of("output_failed")} == {output}
     assert {line["output"] for line in again.of("output_failed")} == {output}
+    assert all(str(path) in line["error"] for line in (*done.of("output_failed"), *again.of("output_failed")))
     assert not healed.of("output_failed")
     assert told.startswith(held[: held.rfind("\n") + 1])
     if output != "textfile":

@@ -1,7 +1,7 @@
 """Walk a tree by directory descriptors: no path string is ever resolved twice, no symlink ever followed (invariant 12).
 
 A `Trail` holds the descriptors from the root to the folder it stands in and moves to another folder over their common
-ancestor, so visiting folders in walk order costs about one open each. Only the nearest `_KEPT_OPEN` descriptors stay
+ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay
 open, whatever the depth; the way back up goes through `..` and is believed only if device and inode are those of the
 folder that was left.
 """
@@ -91,9 +91,13 @@ class _Step:
 class Trail:
     """A cursor over the folders below one root; use it with `contextlib.closing`."""
 
-    def __init__(self, root: int) -> None:
-        """Stand in the root. The descriptor stays the caller's; it is not closed here."""
+    def __init__(self, root: int, kept: int = _KEPT_OPEN) -> None:
+        """Stand in the root. The descriptor stays the caller's; it is not closed here.
+
+        So many descriptors below it are `kept` open, two at least.
+        """
         self._root = root
+        self._kept = kept
         self._steps: list[_Step] = []
         self._at: bytes | None = b""
         self._above = b""
@@ -138,8 +142,8 @@ class Trail:
 
     def _descend(self, name: bytes) -> None:
         parent = self._steps[-1].descriptor if self._steps else self._root
-        if len(self._steps) >= _KEPT_OPEN:
-            far = self._steps[-_KEPT_OPEN]
+        if len(self._steps) >= self._kept:
+            far = self._steps[-self._kept]
             if far.descriptor != _CLOSED:
                 far.identity = identity(far.descriptor)
                 self._close(far)

@@ -46,10 +46,11 @@ class HomeMovedError(OSError):
 class Adoption:
     """Judges folders of one mirror. Use it with `contextlib.closing`."""
 
-    def __init__(self, bench: Bench, work: Assignment) -> None:
+    def __init__(self, bench: Bench, work: Assignment, sources: Trail | None = None) -> None:
+        """Take `sources`, a trail that something else moves, too, instead of one of its own."""
         self._home = bench.home
         self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
-        self._sources, self._mirrors = Trail(bench.source_root), Trail(bench.mirror_root)
+        self._sources, self._mirrors = sources or Trail(bench.source_root), Trail(bench.mirror_root)
         self._versions = Versions(bench, work)
         others = {each.point: standing_of(each.mirror) for each in bench.mounted}
         self._standing = ByMount(standing_of(bench.mirror), others)

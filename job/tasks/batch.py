@@ -40,12 +40,14 @@ LONGEST_NS = 5_000_000_000
 class Batch:
     """Collects staged files and finished folders, and places them together."""
 
-    def __init__(self, bench: Bench, work: Assignment, trail: Trail, deliver: Callable[[Placed], None]) -> None:
-        """`deliver` takes what is placed."""
+    def __init__(
+        self, bench: Bench, work: Assignment, trail: Trail, sources: Trail, deliver: Callable[[Placed], None]
+    ) -> None:
+        """`deliver` takes what is placed; `trail` and `sources` are moved by a commit."""
         self._bench = bench
         self._assignment = work
         self._trail = trail
-        self.recheck = Recheck(bench, trail)
+        self.recheck = Recheck(sources, trail)
         self._versions = Versions(bench, work)
         self._deliver = deliver
         self._staged: list[Staged] = []

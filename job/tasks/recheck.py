@@ -15,24 +15,19 @@ from job.core.posix_acl import grants_more
 from job.files.mounts import mount_of
 from job.files.narrowing import narrow_folder, rights_at, wanted_rights
 from job.files.trail import Trail
-from job.tasks.bench import Bench
 from job.tasks.finish import Work
 
 
 class Recheck:
-    """Looks at folders of one pair again, for one batch at a time. Use it with `contextlib.closing`."""
+    """Looks at folders of one pair again, for one batch at a time."""
 
-    def __init__(self, bench: Bench, mirrors: Trail) -> None:
-        """`mirrors` is the trail by which everything is placed."""
-        self._sources = Trail(bench.source_root)
+    def __init__(self, sources: Trail, mirrors: Trail) -> None:
+        """`mirrors` is the trail by which everything is placed; the one of `sources` is moved, too."""
+        self._sources = sources
         self._mirrors = mirrors
         self._in: Work | None = None
         self.closed = False
         """Whether rights were taken from a mirror folder since this was set to false."""
-
-    def close(self) -> None:
-        """Close what was opened."""
-        self._sources.close()
 
     def enter(self, work: Work) -> int:
         """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""

@@ -40,7 +40,7 @@ class Rounds:
         self._known = known
         self._memory = known.memory
         self._hard_links = hard_links
-        self._sources = Trail(source_root)
+        self._sources = Trail(source_root, kept=2)
         self._mirrors = Trail(mirror_root)
         self._division = Division(known, hard_links)
         self._exchange = exchange

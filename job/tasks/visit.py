@@ -50,12 +50,12 @@ class Visitor:
         self._sources = Trail(bench.source_root)
         self._mirrors = Trail(bench.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
-        self._placing = Trail(bench.mirror_root)
-        self._batch = Batch(bench, work, self._placing, deliver)
+        self._placing, self._judging = Trail(bench.mirror_root), Trail(bench.source_root, kept=2)
+        self._batch = Batch(bench, work, self._placing, self._judging, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._deeds = Deeds(bench, work, self._batch, tacho)
         self._entries = Entries(bench, work, self._batch, self._deeds)
-        self._adoption = Adoption(bench, work)
+        self._adoption = Adoption(bench, work, self._judging)
         self._linker = Linker(bench, work, self._batch, self._deeds, self._adoption)
         self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
         self._tacho = tacho
@@ -76,9 +76,9 @@ class Visitor:
             raise
         finally:
             self._batch.drop()
-            for trail in (self._sources, self._mirrors, self._placing):
+            for trail in (self._sources, self._mirrors, self._placing, self._judging):
                 trail.close()
-            for each in (self._linker, self._adoption, self._opening, self._batch.recheck):
+            for each in (self._linker, self._adoption, self._opening):
                 each.close()
 
     def go(self, errand: Errand) -> None:

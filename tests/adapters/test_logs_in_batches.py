@@ -221,7 +221,7 @@ def test_what_fits_of_a_batch_is_written_and_a_line_that_was_begun_is_ended_late
         [sys.executable, "-c", FULL_DISK, str(path), str(limit)], capture_output=True, text=True, check=True
     )
 
-    assert ran.stdout == "('log_file', 'File too large')\n"
+    assert ran.stdout == f"('log_file', '{path} cannot be written: File too large')\n"
     found = [line["path"] for line in read(path)]
     assert found[:-100] == [f"first/{number:03}" for number in range(kept)]
     assert found[-100:] == [f"later/{number:03}" for number in range(100)]

@@ -68,7 +68,6 @@ def test_an_owner_of_the_configuration_that_is_no_number_is_told_where_it_would_
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs_tool("bash")
 @pytest.mark.parametrize("name", [b"a b'c", b"n\xff\n", "ä€\x7f'\\$x".encode()])
 def test_the_command_that_mends_a_path_of_any_bytes_can_be_pasted(rig: Rig, name: bytes) -> None:
     folder = rig.base / os.fsdecode(name)

@@ -73,7 +73,7 @@ class Batch:
     def turn_to(self, volume: Volume) -> None:
         """Have what follows go to a file system; what went to another one is committed first.
 
-        So each is synced by itself, and what fails on the one does not void what is on the other.
+        So each is synced, and fails, by itself.
         """
         if volume is self._volume:
             return
@@ -276,20 +276,22 @@ class Batch:
         """Give up what was read in folders that are not those any more; what vanished is no failure."""
         works = {id(work): work for work in (*(staged.work for staged in self._staged), *self._closed)}
         wrong = self.recheck.look(works.values())
-        self.dirty |= self.recheck.closed
-        self.recheck.closed = False
-        for staged in [each for each in self._staged if id(each.work) in wrong] if wrong else ():
-            error = wrong[id(staged.work)]
+        self.dirty |= self.recheck.take_closed()
+        lost = [staged for staged in self._staged if id(staged.work) in wrong]
+        self._staged = [staged for staged in self._staged if id(staged.work) not in wrong] if lost else self._staged
+        for staged in lost:
             self._unlink(staged)
-            if isinstance(error, FileNotFoundError):
-                self.tidings.counts.skipped[Skip.VANISHED] += 1
-                staged.work.sure = False
-            else:
-                self._fail_staged(staged, Failure.CHANGED_DURING_COPY, f"its folder: {reason_text(error)}")
-        if wrong:
-            self._staged = [each for each in self._staged if id(each.work) not in wrong]
-            for number in wrong:
-                works[number].held, works[number].sure = True, False
+            self._lose(staged.work, staged.event.path, staged.event.kind, wrong[id(staged.work)])
+        for number in wrong.keys() - {id(staged.work) for staged in lost}:
+            self._lose(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
+
+    def _lose(self, work: Work, path: bytes, kind: Kind, error: OSError) -> None:
+        work.held, work.sure = True, False
+        if not isinstance(error, FileNotFoundError):
+            reason = Failure.CHANGED_DURING_COPY if error.errno == errno.ESTALE else failure_of(error)
+            self.fail(work, path, kind, reason, f"its folder: {reason_text(error)}")
+        elif kind is not Kind.FOLDER:
+            self.tidings.counts.skipped[Skip.VANISHED] += 1
 
     def _sync_or_void(self) -> None:
         if not (self._staged or self._asides) or self._sync.each:
@@ -312,8 +314,8 @@ class Batch:
     def _wait_with(self, asides: list[tuple[Work, bytes]]) -> None:
         """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
         paths = {work.listing.path for work, _ in asides}
-        kept = [each for each in self.onward.postponed if each.part is not None or each.path not in paths]
-        self.onward.postponed[:] = kept
+        waiting = self.onward.postponed
+        waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
 
     def _read_back(self) -> None:
         good = []

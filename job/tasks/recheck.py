@@ -26,8 +26,7 @@ class Recheck:
         self._sources = sources
         self._mirrors = mirrors
         self._in: Work | None = None
-        self.closed = False
-        """Whether rights were taken from a mirror folder since this was set to false."""
+        self._closed = False
 
     def enter(self, work: Work) -> int:
         """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
@@ -38,6 +37,11 @@ class Recheck:
                 raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
             self._in = work
         return folder
+
+    def take_closed(self) -> bool:
+        """Tell whether rights were taken from a mirror folder since this was asked last."""
+        closed, self._closed = self._closed, False
+        return closed
 
     def leave(self) -> None:
         """Have the next folder that is entered be looked at again."""
@@ -71,9 +75,14 @@ class Recheck:
             return True
         if not is_same and has_lasting_numbers(source):
             raise OSError(errno.ESTALE, "another folder has its name now")
-        if not (work.volume.mirror.modes and grants_more(wanted_rights(listed, work.xattrs), rights_at(source, now))):
+        before, rights = wanted_rights(listed, work.xattrs), rights_at(source, now)
+        if not (work.volume.mirror.modes and grants_more(before, rights)):
             return True
-        work.held, work.sure = True, False
+        work.sure = False
+        if grants_more(rights, before):
+            work.held = True
+        else:
+            work.listing = work.listing._replace(folder=now)  # it was closed, and nothing else
         self.narrow(work, path)
         return False
 
@@ -93,7 +102,7 @@ class Recheck:
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         found, wanted = (rights_at(each, os.fstat(each)) for each in (mirror, source))
         narrowed = narrow_folder(mirror, found, wanted)
-        self.closed |= narrowed.changed
+        self._closed |= narrowed.changed
         if narrowed.error is not None:
             work.volume.keeper.refused("mode", narrowed.error)
 

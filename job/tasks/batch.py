@@ -71,10 +71,7 @@ class Batch:
         self._folders: list[FolderDone] = []
 
     def turn_to(self, volume: Volume) -> None:
-        """Have what follows go to a file system; what went to another one is committed first.
-
-        So each is synced, and fails, by itself.
-        """
+        """Have what follows go to a file system; what went to another one is committed, and fails, by itself."""
         if volume is self._volume:
             return
         if self._staged or self._closed or self._asides or self._folders or self.dirty:

@@ -23,6 +23,7 @@ from job.files.scratch import Scratch
 from job.files.threads import AtWork
 
 _Result = TypeVar("_Result")
+_LOOK_SECONDS = 0.5
 _MOST_EVENTS = 1000
 
 
@@ -194,13 +195,21 @@ class _Apart:
 
 
 class _Turn:
-    """Somebody's turn: waited for by one, given by the other. A signal is handled while the main thread waits."""
+    """Somebody's turn: waited for by one, given by the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.wait = self._lock.acquire
         self.give = self._lock.release
+
+    def wait(self) -> None:
+        """Wait for it. In the main thread signals are handled meanwhile.
+
+        A signal that comes between the interpreter's last look and the wait would be handled after it, so it is no
+        long one: the main thread of a busy machine may stand there for some time.
+        """
+        while not self._lock.acquire(timeout=_LOOK_SECONDS):
+            pass
 
 
 def _leave() -> None:

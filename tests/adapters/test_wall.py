@@ -368,3 +368,24 @@ def test_nobody_waits_for_work_that_hangs_after_a_second_ctrl_c() -> None:
             assert process.wait(60) == 130
         finally:
             process.kill()
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_handled_while_that_waits_for_its_turn() -> None:
+    turn, handled, in_time = wall._Turn(), threading.Event(), list[bool]()
+    before = signal.signal(signal.SIGUSR2, lambda *_: handled.set())
+
+    def take_it() -> None:
+        time.sleep(0.3)  # the main thread waits by now
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
+        in_time.append(handled.wait(20))
+        turn.give()
+
+    thread = threading.Thread(target=take_it)
+    try:
+        thread.start()
+        turn.wait()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        thread.join()
+
+    assert in_time == [True]

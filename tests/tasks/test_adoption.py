@@ -309,11 +309,10 @@ def test_nothing_is_kept_in_a_state_folder_that_is_exchanged_in_mid_run(shop: Wo
     assert list((shop.mirror / ".truecopy/versions").iterdir()) == []
 
 
-@pytest.mark.one_process
+@pytest.mark.one_process  # which has the bench of a test
+@pytest.mark.parametrize("neighbours", [1], indirect=True)
 def test_the_state_folder_is_no_ordinary_folder_even_if_it_is_renamed_in_mid_run(neighbours: Workshop) -> None:
     shop = neighbours
-    if shop.options["workers"] != 1:
-        pytest.skip("the bench of a test is one process's")
     (shop.source / "public/new").write_text("new")
 
     def rename(bench: Bench) -> Bench:

@@ -84,6 +84,12 @@ def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> Narrowed:
     return Narrowed(mode, owner, changed, grants_more(wanted, found), error)
 
 
+def narrow_as(source: int, mirror: int) -> Narrowed:
+    """Let an open mirror folder grant nobody more than its open source grants now. Raises `OSError`."""
+    wanted, found = (rights_at(each, os.fstat(each)) for each in (source, mirror))
+    return narrow_folder(mirror, found, wanted)
+
+
 def needs_narrowing(found: Entry, wanted: Entry) -> bool:
     """Tell by the listings alone whether a mirror file grants more than its source does; ACLs are not in them."""
     bits = found.mode & _SHARED_BITS

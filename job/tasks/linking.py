@@ -26,7 +26,7 @@ from job.tasks.bench import Assignment, Bench, volumes_of
 from job.tasks.deeds import Deeds, Place, make_writable
 from job.tasks.errand import Group, LinkUp
 from job.tasks.finish import Work, work_for
-from job.tasks.recheck import has_lasting_numbers
+from job.tasks.recheck import check_visited
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""
@@ -217,8 +217,7 @@ class Linker:
         """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
         folder = self._mirrors.goto(work.listing.path)
         seen = os.fstat(folder)
-        if work.mirror is not None and not os.path.samestat(seen, work.mirror) and has_lasting_numbers(folder):
-            raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+        check_visited(work, folder, seen)
         self._batch.dirty |= make_writable(folder, seen.st_mode)
         return folder
 

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 from job.core.posix_acl import ACCESS_ACL, Rights
 from job.files.listing import Unlisted
-from job.files.narrowing import Narrowed, close_folder, narrow_folder, rights_at, wanted_rights
+from job.files.narrowing import Narrowed, close_folder, narrow_as, narrow_folder, wanted_rights
 from job.files.trail import Trail
 from job.tasks.batch import Batch
 from job.tasks.bench import Bench, Volume
@@ -63,8 +63,7 @@ class Narrower:
 
     def _narrow(self, path: bytes, volume: Volume) -> None:
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
-        wanted, found = (rights_at(each, os.fstat(each)) for each in (source, mirror))
-        self._take_in(path, narrow_folder(mirror, found, wanted), volume)
+        self._take_in(path, narrow_as(source, mirror), volume)
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
         """Narrow an open mirror folder, and have its keeper know it; gives its st_mode then."""

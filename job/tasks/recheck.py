@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from job.core.posix_acl import grants_more
 from job.files.mounts import mount_of
-from job.files.narrowing import narrow_folder, rights_at, wanted_rights
+from job.files.narrowing import narrow_as, rights_at, wanted_rights
 from job.files.trail import Trail
 from job.tasks.finish import Work
 
@@ -32,9 +32,7 @@ class Recheck:
         """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
         folder = self._mirrors.goto(work.listing.path)
         if self._in is not work:
-            seen = work.mirror
-            if seen is not None and not os.path.samestat(os.fstat(folder), seen) and has_lasting_numbers(folder):
-                raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+            check_visited(work, folder, os.fstat(folder))
             self._in = work
         return folder
 
@@ -73,7 +71,7 @@ class Recheck:
         is_same = os.path.samestat(now, listed)
         if is_same and now.st_ctime_ns == listed.st_ctime_ns:
             return True
-        if not is_same and has_lasting_numbers(source):
+        if not is_same and _has_lasting_numbers(source):
             raise OSError(errno.ESTALE, "another folder has its name now")
         before, rights = wanted_rights(listed, work.xattrs), rights_at(source, now)
         if not (work.volume.mirror.modes and grants_more(before, rights)):
@@ -100,14 +98,19 @@ class Recheck:
     def narrow(self, work: Work, path: bytes) -> None:
         """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
-        found, wanted = (rights_at(each, os.fstat(each)) for each in (mirror, source))
-        narrowed = narrow_folder(mirror, found, wanted)
+        narrowed = narrow_as(source, mirror)
         self._closed |= narrowed.changed
         if narrowed.error is not None:
             work.volume.keeper.refused("mode", narrowed.error)
 
 
-def has_lasting_numbers(folder: int) -> bool:
+def check_visited(work: Work, folder: int, now: os.stat_result) -> None:
+    """Insist that an open mirror folder, which is as it is `now`, is the one that was visited. Raises `OSError`."""
+    if work.mirror is not None and not os.path.samestat(now, work.mirror) and _has_lasting_numbers(folder):
+        raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+
+
+def _has_lasting_numbers(folder: int) -> bool:
     """Tell whether an inode number is a folder's for good: a FUSE server may give it another one at any time."""
     mount = mount_of(folder)
     return mount is None or not mount.type.startswith("fuse")

@@ -16,8 +16,8 @@ from job.core.config.plain import rebuilt, to_plain
 from job.core.stored import UNUSABLE, seconds_of
 from job.files.atomic import replace_file
 from job.files.mounts import is_below
-from job.files.pair_records import make_folders
 from job.files.private_folder import Place, open_place, places, read
+from job.files.trusted_path import make_folders
 
 _MOST_BYTES = 1 << 20
 

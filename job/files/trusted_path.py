@@ -12,6 +12,11 @@ names in between changes nothing.
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
+
+from job.files.mounts import resolved
+from job.files.trail import single
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """O_DIRECTORY makes the kernel mount what an automounter has to mount there; O_PATH alone does not."""
@@ -185,3 +190,54 @@ def _mistrust(link: os.stat_result, folder: os.stat_result) -> str:
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         return "in a folder that everybody may write to, where anybody may exchange it"
     return ""
+
+
+def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> int:
+    """Open a folder as a place for `dir_fd`; what is missing of its path is made, for us alone.
+
+    Nothing is made that is, or lies in or above, a mirror, or is or lies above a source: a disk that is not mounted
+    must not seem to exist. In a source, such as a home folder, only if it is not empty. Raises `OSError`.
+    """
+    missing: list[str] = []
+    at = os.path.abspath(path)
+    folder = None
+    while folder is None:
+        try:
+            folder = open_trusted_place(at)
+        except FileNotFoundError:
+            missing.append(at)
+            at = os.path.dirname(at)
+    try:
+        for each in reversed(missing):
+            _check_apart(each, sources, mirrors)
+            name = single(os.fsencode(os.path.basename(each)))
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = below
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
+    """Refuse to make one folder; raises PermissionError."""
+    for shape in (os.path.abspath, resolved):
+        mine = shape(path)
+        for other in (*sources, *mirrors):
+            theirs = shape(other)
+            common = os.path.commonpath((mine, theirs))
+            inside_a_source = other in sources and common == theirs != mine and _holds_anything(theirs)
+            if common in {mine, theirs} and not inside_a_source:
+                why = f"{path} does not exist, and is not made, since the disk of {other} may not be mounted there"
+                raise PermissionError(errno.EPERM, why)
+
+
+def _holds_anything(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as found:
+            return any(True for _ in found)
+    except OSError:
+        return False

@@ -18,11 +18,11 @@ from job.files.crowd import has_name
 from job.files.durable import others_may_reach
 from job.files.file_systems import FileSystem, file_systems
 from job.files.identity_file import DamagedIdentityError
-from job.files.pair_records import PairRecords, make_folders
+from job.files.pair_records import PairRecords
 from job.files.private import REMOVE_IT, described, open_ours
 from job.files.state_place import state_place
 from job.files.trail import identity, single
-from job.files.trusted_path import UntrustedPath, open_trusted_folder
+from job.files.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.tasks import first_use, overlap, ownership
 from job.tasks.claim import Claim, Held
 from job.tasks.presence import check_complete

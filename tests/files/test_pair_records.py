@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.files.pair_records import Known, PairRecords, make_folders
+from job.files.pair_records import Known, PairRecords
+from job.files.trusted_path import make_folders
 from tests.core.configs import in_force
 
 

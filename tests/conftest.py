@@ -5,11 +5,14 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests import workers
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 # What is timed goes to the benchmark; a busy machine must not fail a property.
 settings.register_profile("calm", deadline=None)
@@ -73,3 +76,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"{marker.args[0]} is not on PATH")
     if item.get_closest_marker("needs_docker") and not _engine_answers():
         pytest.skip("no Docker engine answers")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    """The open temp folder of the test."""
+    descriptor = os.open(tmp_path, FOLDER)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def no_leak() -> Iterator[None]:
+    """Fail a test that leaves a descriptor open. Ask for it before anything that opens one."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    after = {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
+    left = after - before
+    assert not left, [os.readlink(f"/proc/self/fd/{number}") for number in left]

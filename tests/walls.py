@@ -2,6 +2,6 @@
 
 import pytest
 
-from job.adapters.wall import unavailable
+from job.system.sandbox import unavailable
 
 needs_landlock = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "it does")

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from job.cli.main import main
-from job.tasks import rounds, survey
+from job.engine.dispatch import parallel_scan, queue
 
 FORCED: dict[str, Any] = {}
 """Config keys that every job under test gets; filled by `tests/conftest.py`."""
@@ -28,7 +28,7 @@ def force(count: int) -> None:
 
 def cut_finely() -> None:
     """Let no errand have more than one folder, and no look of the main process either."""
-    vars(rounds)["_MOST_FOLDERS"] = vars(survey)["_FOLDERS_AT_ONCE"] = 1
+    vars(queue)["_MOST_FOLDERS"] = vars(parallel_scan)["_FOLDERS_AT_ONCE"] = 1
 
 
 def command(*, finely: bool) -> list[str]:

@@ -10,18 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
-from job.adapters.brief_log import BriefLog
-from job.adapters.history import History
-from job.adapters.logs import Logs, LogSettings
-from job.adapters.metrics import Metrics
-from job.adapters.settings import InForce, read_config
-from job.adapters.wall import Wall
-from job.app.layout import history_of, lay_out
-from job.app.tools import collect_rarely
-from job.core.bus import Bus
-from job.core.config.effective import Config
-from job.core.config.effective import Metrics as MetricsInForce
-from job.core.events import (
+from job.app.pair_setup import history_of, lay_out
+from job.app.process_setup import collect_rarely
+from job.config.load import InForce, read_config
+from job.config.settings import Config
+from job.config.settings import Metrics as MetricsInForce
+from job.core.outcome import Result
+from job.engine.cycle import CycleWork, run_cycle
+from job.errors import ConfigError
+from job.events.bus import Bus
+from job.events.service import (
     ConfigDoubted,
     ConfigRejected,
     ConfigReloaded,
@@ -31,22 +29,24 @@ from job.core.events import (
     PrivateFolderPassedOver,
     WallMissing,
 )
-from job.core.outcome import Result
-from job.errors import ConfigError
-from job.files.cores import default_workers
-from job.files.line_file import Rotation
-from job.files.mounts import is_below
-from job.files.pair_records import PairRecords
-from job.files.private_folder import Place, choose
-from job.files.scratch import Scratch
-from job.files.trusted_file import Doubt
-from job.tasks.backup import CycleWork, run_cycle
+from job.fs.mounts import is_below
+from job.fs.private_folders import Place, choose
+from job.fs.scratch import Scratch
+from job.fs.trusted_file import Doubt
+from job.outputs.log import Logs, LogSettings
+from job.outputs.log_file import Rotation
+from job.outputs.log_limits import BriefLog
+from job.outputs.metrics import Metrics
+from job.store.history import History
+from job.store.pair_records import PairRecords
+from job.system.cpus import default_workers
+from job.system.sandbox import Wall
 
 if TYPE_CHECKING:
-    from job.adapters.exposition import Exposition
-    from job.adapters.idle_cycles import IdleCycles
-    from job.adapters.publish import Publisher
     from job.app.port import Port
+    from job.outputs.exposition import Exposition
+    from job.outputs.idle_cycles import IdleCycles
+    from job.outputs.prometheus import Publisher
 
 
 class Application:
@@ -97,7 +97,7 @@ class Application:
 
     def sum_up_idle_cycles(self) -> None:
         """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
-        from job.adapters.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
+        from job.outputs.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
 
         self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
         self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
@@ -246,7 +246,7 @@ class Application:
     def _prioritise(self, level: str) -> None:
         if level == self._io_priority:
             return
-        from job.files.priority import set_io_priority  # noqa: PLC0415  # few ask for it
+        from job.system.ioprio import set_io_priority  # noqa: PLC0415  # few ask for it
 
         self._io_priority = level
         if not set_io_priority(level):
@@ -255,7 +255,7 @@ class Application:
     def _publish(self, wanted: MetricsInForce) -> None:
         if self._publisher is None and not (wanted.textfile or wanted.pushgateway):
             return
-        from job.adapters.publish import Publisher, Targets  # noqa: PLC0415  # slow, and most runs publish nothing
+        from job.outputs.prometheus import Publisher, Targets  # noqa: PLC0415  # slow, and most runs publish nothing
 
         if self._publisher is None:
             self._publisher = Publisher(self.exposition().registry, failed=self._bus.failed)
@@ -274,7 +274,7 @@ class Application:
 
     def exposition(self) -> "Exposition":
         """Give what shows the metrics to others."""
-        from job.adapters.exposition import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
+        from job.outputs.exposition import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
 
         return Exposition(self._metrics.families)
 

@@ -4,19 +4,19 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from job.adapters.copier import Copier
-from job.adapters.linkbook import LinkBook
-from job.app.layout import known_abilities, known_extent, open_state, systems_of
-from job.app.tools import keeper_for, source_scanner
+from job.app.pair_setup import known_abilities, known_extent, open_state, systems_of
+from job.app.process_setup import keeper_for, source_scanner
+from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities
-from job.core.config.effective import Config, Pair
+from job.core.filenames import Spelling
 from job.core.left_out import NO_MOUNTS
-from job.core.mounted import ByMount
-from job.core.spelling import Spelling
-from job.files import known_mounts
-from job.files.metadata import Keeper
-from job.tasks.bench import means_of
-from job.tasks.compare import Sight, View
+from job.core.mounts import ByMount
+from job.engine.compare import Sight, View
+from job.engine.context import means_of
+from job.fs.copier import Copier
+from job.fs.metadata import Keeper
+from job.store import known_mounts
+from job.store.hardlinks import LinkBook
 
 Notice = Callable[[int, int], None]
 """Called with entries that were compared, and bytes that were read, since the last call."""

@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from job.core.config.coherence import misplaced
-from job.core.config.effective import PREFIX, Config
+from job.config.consistency import misplaced
+from job.config.settings import PREFIX, Config
 from job.errors import ConfigError
-from job.files.line_file import is_one_file, why_no_log
-from job.files.mounts import is_below, resolved
-from job.files.trusted_path import why_no_place
+from job.fs.mounts import is_below, resolved
+from job.fs.trusted_path import why_no_place
+from job.outputs.log_file import is_one_file, why_no_log
 
 _HINT = "Mend what is named above, then run `truecopy config check`."
 _ONE_FILE = "it is the file of log_file, which gets these lines anyway; name another one, or leave it out"

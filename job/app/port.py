@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from job.core.config.effective import Metrics
-from job.core.events import (
+from job.config.settings import Metrics
+from job.errors import JobError
+from job.events.service import (
     BatchCommitted,
     ConfigReloaded,
     CycleFinished,
@@ -18,10 +19,9 @@ from job.core.events import (
     PortNotOpened,
     ServiceWaited,
 )
-from job.errors import JobError
 
 if TYPE_CHECKING:
-    from job.adapters.web import Web
+    from job.outputs.http import Web
 
 OFF = "off"
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job.adapters.settings import read_config
 from job.app.comparison import expected_extent, lay_out_comparison
 from job.cli.context import Context, chosen_pairs, pair_option
-from job.core.config.effective import Config, Pair
+from job.config.load import read_config
+from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
-from job.core.wording import clean, told
+from job.engine.compare import HARMLESS, Difference, compare
+from job.engine.preflight import first_use
+from job.engine.preflight.guards import open_roots
 from job.errors import Exit, Refused
-from job.files.pair_records import PairRecords
-from job.tasks import first_use
-from job.tasks.compare import HARMLESS, Difference, compare
-from job.tasks.gate import open_roots
+from job.events.text import clean, told
+from job.store.pair_records import PairRecords
 
 if TYPE_CHECKING:
-    from job.adapters.progress import ComparisonBars
+    from job.outputs.progress import ComparisonBars
 
 
 @click.command(
@@ -109,7 +109,7 @@ def _shown(name: str, expected: tuple[int, int]) -> "Iterator[_Plain | Compariso
     if terminal is None:
         yield _Plain()
         return
-    from job.adapters.progress import ComparisonBars  # noqa: PLC0415  # rich is for terminals only, and slow to import
+    from job.outputs.progress import ComparisonBars  # noqa: PLC0415  # rich is for terminals only, and slow to import
 
     with closing(ComparisonBars(terminal, name, expected, sys.stdout, monotonic=time.monotonic)) as bars:
         yield bars

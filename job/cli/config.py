@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from job.adapters.settings import Settings, read_settings, written_paths
 from job.app.outputs import OUTPUTS, check_outputs, unwritable
 from job.cli.context import Context, NamingGroup
-from job.core.config import describe
-from job.core.config.faults import printable
+from job.config import describe
+from job.config.faults import printable
+from job.config.load import Settings, read_settings, written_paths
 from job.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import click
 from job.errors import ConfigError, JobError
 
 if TYPE_CHECKING:
-    from job.core.config.effective import Config, Pair
+    from job.config.settings import Config, Pair
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -60,7 +60,7 @@ def chosen_pairs(config: "Config", only: Sequence[str]) -> "tuple[Pair, ...]":
 
 def check_names(only: Sequence[str], known: Sequence[str]) -> None:
     """Raise `click.UsageError` for a name of a pair that is not known."""
-    from job.core.wording import clean  # noqa: PLC0415  # only for a mistake
+    from job.events.text import clean  # noqa: PLC0415  # only for a mistake
 
     for name in only:
         if name not in known:
@@ -80,7 +80,7 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
 
 def show_error(error: JobError) -> None:
     """Print an error with all its faults, and the next step, on standard error. One without a message is not shown."""
-    from job.core.wording import told  # noqa: PLC0415  # a health check has nothing to say with it
+    from job.events.text import told  # noqa: PLC0415  # a health check has nothing to say with it
 
     if not error.message:
         return
@@ -93,7 +93,7 @@ def show_error(error: JobError) -> None:
 
 def _names_of_pairs(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Complete the name of a pair in a shell; nothing where the configuration cannot be used."""
-    from job.adapters.settings import read_config  # noqa: PLC0415  # not every command reads the configuration
+    from job.config.load import read_config  # noqa: PLC0415  # not every command reads the configuration
 
     path = context.params.get("config_path") or context.find_root().params["config_path"]
     try:

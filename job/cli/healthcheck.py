@@ -8,7 +8,7 @@ from job.cli.context import Context
 from job.cli.streams import tolerate_lost_output
 from job.core.entry import printable
 from job.errors import Exit
-from job.files.pulse import Pulse, check
+from job.health import Pulse, check
 
 
 @click.command(epilog="Example: truecopy healthcheck || echo 'the service hangs'")

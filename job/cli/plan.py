@@ -5,19 +5,19 @@ import time
 
 import click
 
-from job.adapters.settings import read_config
-from job.app.layout import lay_out_preview
+from job.app.pair_setup import lay_out_preview
 from job.cli.context import Context, chosen_pairs, pair_option
-from job.core.config.effective import Config, Pair
+from job.config.load import read_config
+from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
-from job.core.wording import clean, size, told
+from job.engine.dry_run import Planned, preview
+from job.engine.preflight import first_use
+from job.engine.preflight.guards import check_writable, open_roots
+from job.engine.preflight.overlap import mirror_conflicts
+from job.engine.scan import Looked
 from job.errors import Exit, Refused
-from job.files.pair_records import PairRecords
-from job.tasks import first_use
-from job.tasks.gate import check_writable, open_roots
-from job.tasks.look import Looked
-from job.tasks.overlap import mirror_conflicts
-from job.tasks.preview import Planned, preview
+from job.events.text import clean, size, told
+from job.store.pair_records import PairRecords
 
 _FAILING = {"fail", "refuse_name"}
 

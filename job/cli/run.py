@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job.adapters.signals import StopSignal
-from job.adapters.watch import Watch
 from job.app.application import Application
 from job.cli.context import Context, check_names, pair_option
 from job.cli.streams import has_output, tolerate_lost_output
-from job.core.config.effective import Config
-from job.core.events import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
+from job.config.settings import Config
 from job.core.outcome import Result
-from job.core.wording import sentence
 from job.errors import Exit
-from job.files.descriptors import raise_limit
-from job.files.pulse import Pulse, check
+from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
+from job.events.text import sentence
+from job.health import Pulse, check
+from job.outputs.watchdog import Watch
+from job.system.descriptors import raise_limit
+from job.system.signals import StopSignal
 
 if TYPE_CHECKING:
-    from job.adapters.web import Web
+    from job.outputs.http import Web
 
 
 @click.command(
@@ -100,14 +100,14 @@ def _once(
 
 
 def _show_bars(application: Application, bars: ExitStack) -> None:
-    from job.adapters.progress import Progress  # noqa: PLC0415  # rich is for terminals only, and slow to import
+    from job.outputs.progress import Progress  # noqa: PLC0415  # rich is for terminals only, and slow to import
 
     application.join(bars.enter_context(closing(Progress(sys.stdout))))
 
 
 def _serve(application: Application, stop: StopSignal, context: Context, tidy: ExitStack) -> int:
-    from job.adapters.heartbeat import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
-    from job.daemon import serve  # noqa: PLC0415
+    from job.outputs.heartbeat import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
+    from job.service import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
     pulse = Pulse(context.config_path, context.environ)
@@ -124,7 +124,7 @@ def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]]
     application.join(started)
 
     def web() -> "Web":
-        from job.adapters.web import Web  # noqa: PLC0415  # slow, and some services serve nothing
+        from job.outputs.http import Web  # noqa: PLC0415  # slow, and some services serve nothing
 
         render = application.exposition().render
         return Web(render=render, healthy=healthy, ready=started.tell, failed=application.failed)

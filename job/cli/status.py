@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from job.adapters.settings import last_good_config, read_config
-from job.app.report import PairStatus, expected_gap, pair_statuses, wall_status
+from job.app.status import PairStatus, expected_gap, pair_statuses, wall_status
 from job.cli.context import Context, chosen_pairs, pair_option, show_error
 from job.cli.status_text import Facts, plain_lines, show_table
 from job.cli.streams import tolerate_lost_output
-from job.core.config.effective import Config
+from job.config.load import last_good_config, read_config
+from job.config.settings import Config
 from job.core.entry import base64_of, printable
 from job.core.outcome import Result
-from job.core.wording import ago, moment, told
 from job.errors import ConfigError, Exit
-from job.files.pulse import Pulse, check, next_due
+from job.events.text import ago, moment, told
+from job.health import Pulse, check, next_due
 
 _WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
 

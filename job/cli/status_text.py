@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from job.app.report import PairStatus, WallStatus
+from job.app.status import PairStatus, WallStatus
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
 from job.core.left_out import file_system_of
 from job.core.outcome import Result
-from job.core.wording import ago, clean, lasting, moment, size, told
+from job.events.text import ago, clean, lasting, moment, size, told
 
 if TYPE_CHECKING:
     from rich.console import Console

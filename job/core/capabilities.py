@@ -1,4 +1,4 @@
-"""What a mirror's file system can hold, as `files/probe.py` found it out. Pure."""
+"""What a mirror's file system can hold, as `fs/probe.py` found it out. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What the index knows of an entry and of a folder. Plain values; `adapters/index.py` stores them."""
+"""What the index knows of an entry and of a folder. Plain values; `store/index.py` stores them."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -10,7 +10,7 @@ FAT keeps whole pairs of seconds, the kernel's own clock ticks every few millise
 
 
 OF_BLOCKS = "sparse-"
-"""Before the algorithm: a checksum that leaves out blocks of zeros (`files/digests.py`)."""
+"""Before the algorithm: a checksum that leaves out blocks of zeros (`fs/digests.py`)."""
 
 
 def is_by(checksum: str, algorithm: str) -> bool:
@@ -94,14 +94,14 @@ class RowsDone(NamedTuple):
     part: int
     """From 0 on."""
     rows: str
-    """See `core/rows.py`."""
+    """See `store/codec.py`."""
     linked: tuple[tuple[int, bytes], ...] = ()
     """Those that share their file in the source with other names: inode and name.
 
     A hint where other names may be: device numbers change, so that each is looked at before it is believed.
     """
     unheld: str = ""
-    """What the mirror cannot hold of them; see `core/unheld.py`."""
+    """What the mirror cannot hold of them; see `store/unheld.py`."""
 
 
 class Member(NamedTuple):

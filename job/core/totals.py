@@ -1,4 +1,4 @@
-"""Totals: what a pair has done since its first cycle. Kept by `adapters/history`, shown as metrics. Pure."""
+"""Totals: what a pair has done since its first cycle. Kept by `store/history`, shown as metrics. Pure."""
 
 import contextlib
 from collections import Counter
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.core.stored import UNUSABLE, seconds_of, text_of
-from job.core.tally import Tally
 
 Counts = Mapping[tuple[str, str], int]
 """Counts by metric name (without its prefix) and the value of its second label, empty where it has none."""

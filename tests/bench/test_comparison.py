@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.config.model import WrittenConfig
+from job.config.model import WrittenConfig
 from tests.bench import machine, stages, trees
 from tests.bench.comparison import Comparison
 from tests.bench.errors import BenchError

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.heartbeat import Heartbeat
-from job.core.events import NextCycleDue
 from job.errors import Exit
-from job.files.private_folder import Place
-from job.files.pulse import Pulse, check
+from job.events.service import NextCycleDue
+from job.fs.private_folders import Place
+from job.health import Pulse, check
+from job.outputs.heartbeat import Heartbeat
 
 COMMAND = [sys.executable, "-X", "importtime", "-m", "job", "healthcheck"]
 
@@ -124,7 +124,7 @@ def test_what_was_left_by_a_killed_service_does_not_hide_a_living_one(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "heavy", ["pydantic", "job.core.config", "job.core.events", "sqlite3", "rich", "prometheus_client"]
+    "heavy", ["pydantic", "job.config", "job.events.service", "sqlite3", "rich", "prometheus_client"]
 )
 def test_it_loads_nothing_heavy(broken_config: str, heavy: str) -> None:
     answer = ask(broken_config)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.web import Web
 from job.app.port import Port
-from job.core.events import BatchCommitted, ConfigReloaded, Event, PortChanged, PortNotOpened, ServiceWaited
-from job.core.tally import Tally
+from job.core.counts import Tally
 from job.errors import Exit
-from tests.core.configs import in_force
+from job.events.service import BatchCommitted, ConfigReloaded, Event, PortChanged, PortNotOpened, ServiceWaited
+from job.outputs.http import Web
+from tests.config.configs import in_force
 from tests.faults.rig import Rig
 
 

@@ -6,16 +6,16 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.app.report import PairStatus, WallStatus
+from job.app.status import PairStatus, WallStatus
 from job.cli import compare, plan
 from job.cli.status_text import Facts, plain_lines
+from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
-from job.core.tally import Tally
 from job.core.totals import Failing, PairHistory, Trouble
-from job.tasks.compare import WHATS, Difference
-from job.tasks.preview import Planned
-from tests.core.configs import in_force
+from job.engine.compare import WHATS, Difference
+from job.engine.dry_run import Planned
+from tests.config.configs import in_force
 
 names = st.binary(max_size=300) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))
 texts = st.text(st.characters(), max_size=80)

@@ -14,12 +14,12 @@ HEAVY = {
     "http.client",
     "importlib.metadata",
     "ipaddress",
-    "job.adapters.exposition",
-    "job.adapters.publish",
-    "job.adapters.web",
-    "job.core.config.describe",
+    "job.outputs.exposition",
+    "job.outputs.prometheus",
+    "job.outputs.http",
+    "job.config.describe",
     "job.core.patterns",
-    "job.daemon",
+    "job.service",
     "multiprocessing",
     "prometheus_client",
     "pydantic",
@@ -53,7 +53,7 @@ def loaded_by_a_run(base: Path, **options: Any) -> set[str]:
 def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> None:
     loaded = loaded_by_a_run(tmp_path)
 
-    assert "job.tasks.backup" in loaded
+    assert "job.engine.cycle" in loaded
     assert loaded & HEAVY == set()
 
 
@@ -61,7 +61,7 @@ def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> N
     ("options", "needed"),
     [
         ({"exclude": ["*.tmp"]}, {"job.core.patterns"}),
-        ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.adapters.publish"}),
+        ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.outputs.prometheus"}),
         ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "secret"}}, {"pydantic"}),
     ],
     ids=["exclude", "textfile", "password"],

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 import job
-from job.core.config import describe
-from job.core.config.effective import OWNER
-from job.core.config.model import MetricsConfig
+from job.config import describe
+from job.config.model import MetricsConfig
+from job.config.settings import OWNER
 from job.errors import Exit
-from tests.core.configs import in_force
+from tests.config.configs import in_force
 
 ROOT = Path(__file__).parents[2]
 PORT = MetricsConfig().port

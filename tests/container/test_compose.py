@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.config import describe
+from job.config import describe
 from job.errors import Exit
 from tests.container.engine import ROOT, USER, Project, checked, run
 from tests.container.waiting import answers, eventually, page, value

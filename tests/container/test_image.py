@@ -248,7 +248,7 @@ def test_a_second_run_at_the_same_time_is_busy_until_the_first_one_is_dead(
 
 MISBEHAVING = """
 import os
-from job.adapters.copier import Copier
+from job.fs.copier import Copier
 
 def copy(self, *_):
     told = []

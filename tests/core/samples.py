@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from job.core.entry import Entry
 from job.core.record import CLOCK_GRAIN_NS, FolderDone, FolderSummary, Record, RowsDone
-from job.core.rows import encoded
+from job.store.codec import encoded
 
 LONG_AGO_NS = 1_000 * CLOCK_GRAIN_NS
 SHA256 = "sha256:" + "ab" * 32

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from job.core.bus import Bus
 from job.core.entry import Kind
-from job.core.events import Event, FileCopied, OutputFailed, PairStarted
 from job.core.redaction import MASK, Redaction, redacted, remember, without_login
+from job.events.bus import Bus
+from job.events.service import Event, FileCopied, OutputFailed, PairStarted
 
 SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=8, max_size=40)
 SPELLINGS: dict[str, Callable[[str], str]] = {

@@ -3,8 +3,8 @@
 import sys
 
 from job.cli.main import main
-from job.files import crowd, listing
-from job.tasks import look, parts
+from job.engine import scan
+from job.fs import large_dir, listing, partition
 from tests import workers
 
 FEW = 16
@@ -13,9 +13,9 @@ FEW = 16
 
 def make_huge_small() -> None:
     """Have folders of `FEW` entries go in parts."""
-    for module in (listing, crowd, look, parts):
+    for module in (listing, large_dir, scan, partition):
         vars(module)["CHUNK"] = FEW
-    for module in (listing, crowd):
+    for module in (listing, large_dir):
         vars(module)["AT_ONCE"] = FEW // 4
     vars(listing)["SHARE"] = 3 * FEW
 

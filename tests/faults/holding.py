@@ -10,7 +10,7 @@ from tests.faults.rig import until
 
 _CODE = """
     import os, time
-    from job.adapters.copier import Copier
+    from job.fs.copier import Copier
 
     place, real = {place!r}, Copier.copy
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from job.core.rows import decoded, encoded
-from job.files.index_tree import ROOT
+from job.store.codec import decoded, encoded
+from job.store.index_tree import ROOT
 from tests.faults.rig import Rig
 from tests.faults.trees import LONG_AGO_NS, entries_below
 

@@ -202,7 +202,7 @@ def test_a_new_mirror_is_not_made_in_its_source_nor_in_another_mirror(rig: Rig) 
 
 
 def made_in(folder: Path) -> list[Path]:
-    """Give what is in a folder, but for the configurations that were checked before (`files/known.py`)."""
+    """Give what is in a folder, but for the configurations that were checked before (`config/cache.py`)."""
     kept = {"xdg", "xdg/truecopy", "xdg/truecopy/private"}
     found = sorted(path for path in folder.rglob("*") if path.parent.name != "private")
     return [path for path in found if str(path.relative_to(folder)) not in kept]

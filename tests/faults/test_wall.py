@@ -26,7 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 MISBEHAVING = """
     import json, os
-    from job.adapters.copier import Copier
+    from job.fs.copier import Copier
 
     TOP = os.environ["MISBEHAVE_IN"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from job.adapters.index import Index
-from job.core import rows, unheld
 from job.core.entry import Entry, join, printable
-from job.core.unheld import FOLDER, Unheld
+from job.store import codec, unheld
+from job.store.index import Index
+from job.store.unheld import FOLDER, Unheld
 
 KEPT, RECORDED, REFUSED, LOST = "kept", "recorded", "refused", "lost"
 _BEST_FIRST = (KEPT, RECORDED, REFUSED, LOST)
@@ -54,7 +54,7 @@ class Sight:
         if stat.S_ISDIR(self.here(name).lstat().st_mode):
             found: Note | None = unheld.decoded(self.index.unheld(join(self.path, name))).get(FOLDER)
             return [found] if found else []
-        record = rows.decoded(self.index.rows(self.path)).get(name)
+        record = codec.decoded(self.index.rows(self.path)).get(name)
         noted = unheld.decoded(self.index.unheld(self.path)).get(name)
         return [*([record.source] if record else []), *([noted] if noted else [])]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.index import Index
+from job.store.index import Index
 from tests.faults.images import NO_SUCH_DISK
 from tests.faults.rig import UNPRIVILEGED, Rig
 from tests.faults.tampering import mounted, run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.index import Index
+from job.store.index import Index
 from tests.faults.rig import Rig
 from tests.fidelity import foreign
 from tests.fidelity.kinds import ROWS

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 import job
-from job.core.config import describe
-from job.core.config.model import MetricsConfig
+from job.config import describe
+from job.config.model import MetricsConfig
 from job.errors import Exit
-from tests.core.configs import in_force
+from tests.config.configs import in_force
 
 K8S = Path(__file__).parents[2] / "k8s"
 Manifest = dict[str, Any]

@@ -5,10 +5,10 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from job.core.catalogue import metric_catalogue
 from job.core.outcome import Result
 from tests.monitoring.stack import Stack
 from tests.monitoring.texts import DASHBOARD, README, Expression, of_alerts, of_dashboard
+from tests.repo.catalogue import metric_catalogue
 
 PANELS = of_dashboard()
 ALERTS = of_alerts()

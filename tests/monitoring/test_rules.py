@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from job.core.metric_names import OUTPUTS
 from job.core.outcome import Drift, Failure, Refusal
-from job.core.series import OUTPUTS
-from job.core.wording import SENTENCES
+from job.events.text import SENTENCES
 from tests.monitoring.texts import ALERTS, PROMETHEUS, README, RULES, sections, strings
 
 CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))

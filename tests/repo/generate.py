@@ -11,12 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from job.core import catalogue  # noqa: E402  (only now found, where the project is not installed)
-from job.core.config import describe  # noqa: E402
+from job.config import describe  # noqa: E402  (only now found, where the project is not installed)
 from job.errors import Exit  # noqa: E402
 from tests.bench import chart, readme, results  # noqa: E402
 from tests.faults.matrix import measured as matrix  # noqa: E402
 from tests.faults.matrix import report  # noqa: E402
+from tests.repo import catalogue  # noqa: E402
 
 
 def between(text: str, marker: str, content: str) -> str:

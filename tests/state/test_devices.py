@@ -17,9 +17,9 @@ from hypothesis.stateful import rule
 
 from job.core.outcome import Result
 from tests import workers
+from tests.engine.workshop import seen
 from tests.faults.tampering import run
 from tests.state.test_histories import NAMES, History, below, identity, is_file, is_folder, picks
-from tests.tasks.workshop import seen
 
 DEVICES = ("one", "two")
 PLACES = dict(zip(NAMES, (*DEVICES, "one", "."), strict=True))

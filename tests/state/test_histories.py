@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from job.core.outcome import Result
 from tests import workers
-from tests.tasks.workshop import HOUR_NS, Told, Workshop, seen, with_sync
+from tests.engine.workshop import HOUR_NS, Told, Workshop, seen, with_sync
 
 TEN_YEARS_NS = 10 * 365 * 24 * HOUR_NS
 

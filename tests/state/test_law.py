@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from job.core.outcome import Result
 from tests import workers
+from tests.engine.workshop import Workshop
 from tests.faults.rig import Rig
 from tests.state.people import ACCESS, ALICE, BOB, DEFAULT, EVE, PEOPLE, TEAM, acl, attempt, readable
-from tests.tasks.workshop import Workshop
 
 FAST = Path("/dev/shm")
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from job.core.entry import TEMP_PREFIX, join
-from job.core.rows import decoded
+from job.store.codec import decoded
 from tests.faults.generations import ACCESS_ACL
 from tests.faults.power.ages import IN_A_FOLDER, Age, History
 from tests.faults.trees import Thing, Tree, tree_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.adapters.index import Index
 from job.core.record import FolderDone, FolderSummary
+from job.store.index import Index
 from tests.faults.generations import contents
 from tests.faults.power.ages import Growth
 from tests.faults.power.disk_rig import DiskRig

@@ -1,0 +1,333 @@
+"""Lay out the bench of a pair: the adapters that the tasks work with."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from job.app.process_setup import index_to_read, set_up, source_scanner
+from job.config.settings import Config, Pair
+from job.core.capabilities import Capabilities
+from job.core.entry import STATE_FOLDER, join, printable
+from job.core.filenames import Spelling
+from job.core.left_out import NO_MOUNTS, KnownMounts
+from job.core.mounts import Abilities, ByMount, Identity, Verdict, judge
+from job.core.outcome import Refusal, reason_text
+from job.engine.context import Assignment, Bench, Crew
+from job.engine.dry_run import Preview
+from job.engine.preflight.guards import Roots
+from job.engine.progress import Meter
+from job.errors import IndexUnusable, Refused
+from job.events.service import IndexRebuilt, Listener, MirrorProbed
+from job.fs import probe
+from job.fs.dircursor import Trail
+from job.fs.file_systems import FileSystem, file_systems
+from job.fs.large_dir import names_in
+from job.fs.private import open_ours
+from job.fs.trees import MirrorWatch, Scanner
+from job.fs.trusted_path import open_trusted_parent
+from job.store import known_mounts, schema
+from job.store.history import Failed, History
+from job.store.identity import DamagedIdentityError, Paths
+from job.store.index import Index
+from job.store.pair_records import PairRecords
+from job.store.schema import IndexTorn, set_aside
+from job.store.state_place import state_place
+
+_Answer = TypeVar("_Answer")
+
+
+@contextlib.contextmanager
+def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+    """Make everything that the work on one pair needs; gone when the pair is done."""
+
+    def recruit() -> Crew:
+        from job.app.worker_main import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
+
+        return crew(work, roots, able)
+
+    with contextlib.ExitStack() as tidy:
+        # What the mirror can hold is found out after the index was made: where it is known, there was one.
+        known = probe.known(roots.mirror, roots.state)
+        folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
+        memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
+        root = known or _probed(work, roots, roots.mirror)
+        systems = in_scope(roots.systems, work.pair, roots.source, root)
+        gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
+        if memory.torn:
+            opened.close()  # which sets it aside
+            memory = opened.enter_context(_open_index(work, folder, there_was_one=False))
+            gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
+        others = tuple((each.point, _able(work, roots, each)) for each in systems[1:])
+        able = Abilities(root, others, gone)
+        bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
+        yield replace(bench, recruit=recruit)
+
+
+def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
+    """Leave out file systems that are mounted in a mirror where nothing of its source goes, for they are not ours."""
+    if len(systems) <= 1:
+        return list(systems)
+    with contextlib.closing(source_scanner(pair, source, Abilities(root), NO_MOUNTS)) as scanner:
+        return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
+
+
+def _leads_to_folder(point: bytes, source: Scanner, root: Capabilities) -> bool:
+    *above, name = point.split(b"/")
+    if name == STATE_FOLDER or STATE_FOLDER in above:
+        return False
+    if not root.exact:
+        return True  # the source may spell it in another way
+    path = b""
+    for each in (*above, name):
+        try:
+            found = source.part(path, [each]).folders
+        except OSError:
+            return False
+        if not found:
+            return False
+        path = join(path, each)
+    return True
+
+
+def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
+    """Give what a file system below the mirror's root can hold."""
+    with contextlib.closing(Trail(roots.mirror)) as trail:
+        folder = trail.goto(system.point)
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
+        return probe.known(folder, roots.state, system.point) or _probed(work, roots, folder, system.point)
+
+
+def _believe_only_what_is_here(
+    memory: Index, systems: Sequence[FileSystem], work: Assignment, mirror: int
+) -> tuple[bytes, ...]:
+    """Forget what the index knows of other file systems than are mounted in the mirror now.
+
+    Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
+    for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
+    """
+    known, found = memory.identities, {each.point: each.identity for each in systems}
+    verdicts = {point: judge(known.get(point), identity) for point, identity in found.items()}
+    gone = _unmounted(memory, systems, mirror)
+    ended = [point for point in known if point not in found]
+    forgotten = [point for point, verdict in verdicts.items() if verdict is Verdict.OTHER]
+    forgotten += [point for point in ended if point not in gone]
+    fresh: dict[bytes, Identity | None] = {
+        point: found[point] for point, verdict in verdicts.items() if verdict is not Verdict.SAME
+    }
+    fresh |= {point: None for point in ended if point not in gone}
+    if not fresh:
+        return gone
+    surprising = [point for point in forgotten if memory.summary(point) is not None]
+    try:
+        memory.speak_of(fresh, forgotten)
+    except OSError:
+        if not memory.torn:
+            raise
+        return gone
+    for point in surprising:
+        where = f" at {printable(point)}" if point else ""
+        reason = f"another file system is mounted{where} than the one that it was made for"
+        if not known:
+            reason = "it does not say which file system it was made for"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+    if Verdict.MOVED in verdicts.values():
+        memory.set_audited(0.0)
+    return gone
+
+
+def _unmounted(memory: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
+    """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
+    here = {each.point for each in systems}
+    return tuple(point for point in memory.identities if point not in here and _is_empty_folder(point, mirror))
+
+
+def _is_empty_folder(point: bytes, mirror: int) -> bool:
+    try:
+        with contextlib.closing(Trail(mirror)) as trail:
+            return not any(names_in(trail.goto(point)))
+    except OSError:
+        return False
+
+
+def _probed(work: Assignment, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
+    """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
+    able = None
+    if roots.claim is not None:
+        roots.claim()
+    try:
+        able = probe.probe(folder)
+        probe.remember(able, folder, roots.state, point)
+    except OSError:
+        # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
+        return able or Capabilities()
+    pair = work.pair.name
+    lacks = tuple(able.lacks)
+    system = f"{able.file_system} mounted at {printable(point)}" if point else able.file_system
+    work.emit(MirrorProbed(cycle_id=work.cycle_id, pair=pair, file_system=system, lacks=lacks))
+    return able
+
+
+@contextlib.contextmanager
+def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterator[Index]:
+    if there_was_one and not schema.holds_anything(folder):
+        reason = f"{schema.FILE_NAME} is gone or empty"
+        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+    try:
+        index = Index.open(folder)
+    except IndexTorn as error:
+        # What is lost is only time: every content is compared again instead of being believed (invariant 13).
+        _set_aside(work, folder, error.message)
+        index = Index.open(folder)
+    except IndexUnusable as error:
+        raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
+    with contextlib.closing(index):
+        yield index
+    if index.torn:
+        _set_aside(work, folder, index.torn)
+
+
+def _set_aside(work: Assignment, folder: str, why: str) -> None:
+    aside = set_aside(folder)
+    reason = f"{why}; that file is now {aside}" if aside else why
+    work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+
+
+@contextlib.contextmanager
+def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
+    """Make what a dry run needs; nothing is created or changed."""
+    with contextlib.ExitStack() as tidy:
+        state = _state_to_read(tidy, config, pair, mirror)
+        index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
+        tidy.callback(index.close)
+        systems = systems_of(pair, source, mirror, state)
+        index.doubt(_others_than_known(index, systems))
+        able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
+        scanner = source_scanner(pair, source, able, NO_MOUNTS if state is None else known_mounts.load(state))
+        tidy.callback(scanner.close)
+        watch = MirrorWatch(mirror)
+        tidy.callback(watch.close)
+        yield Preview(
+            pair=pair,
+            source=scanner,
+            source_root=source,
+            watch=watch,
+            mirror_root=mirror,
+            memory=index,
+            mirror=by_mount(able),
+        )
+
+
+def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
+    try:
+        state = open_state(config, pair, mirror)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
+        hint = "Look at what has its name; a cycle would be refused, too."
+        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
+    tidy.callback(os.close, state)
+    return state
+
+
+def open_state(config: Config, pair: Pair, mirror: int) -> int:
+    """Open the folder of a pair's state, which may lie in its open mirror, as it is. Raises `OSError`."""
+    if config.state_dir is None:
+        return open_ours(STATE_FOLDER, mirror)
+    above, name = open_trusted_parent(state_folder(config, pair))
+    try:
+        return open_ours(name, above)
+    finally:
+        os.close(above)
+
+
+def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
+    """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
+    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state, to_write=False))
+
+
+def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
+    """Ask something of the state folder of a pair; None if it cannot be opened."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return None
+    try:
+        return ask(folder)
+    finally:
+        os.close(folder)
+
+
+def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
+    """List the file systems of an open mirror that anything of its source goes to."""
+    return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
+
+
+def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> Abilities:
+    """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
+    with contextlib.closing(Trail(mirror)) as trail:
+        others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
+        return Abilities(_known(mirror, state), others)
+
+
+def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
+    return (state is not None and probe.known(folder, state, point, to_write=False)) or Capabilities()
+
+
+def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+    """Give the mount points of file systems that the index does not speak of."""
+    known = memory.identities
+    here = {each.point for each in systems}
+    others = [each.point for each in systems if judge(known.get(each.point), each.identity) is Verdict.OTHER]
+    return others + [point for point in known if point not in here]
+
+
+def by_mount(able: Abilities) -> ByMount[Capabilities]:
+    """Give what the file systems of a mirror can hold by the paths of folders in it."""
+    return ByMount(able.root, dict(able.others), None if able.root.exact else Spelling(able.root))
+
+
+def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
+    """Give what is remembered of mounts in the source; nothing if that cannot be read."""
+    return _of_state(config, pair, mirror, known_mounts.load) or NO_MOUNTS
+
+
+def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
+    """Give how many entries, and bytes, the index knows of an open mirror; None if there is none that can be read."""
+    return _of_state(config, pair, mirror, _extent)
+
+
+def _extent(state: int) -> tuple[int, int | None] | None:
+    try:
+        with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
+            return index.extent()
+    except (OSError, Refused):
+        return None
+
+
+def state_folder(config: Config, pair: Pair) -> str:
+    """Name the folder of a pair's state, as it is now."""
+    if config.state_dir is None:
+        return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
+    try:
+        name = state_place(config.state_dir, pair).name
+    except (OSError, DamagedIdentityError):
+        name = pair.name  # the gate refuses it
+    return os.path.join(config.state_dir, name)
+
+
+def history_of(
+    config: Config, pair: Pair, records: PairRecords, *, failed: Failed, emit: Listener | None = None
+) -> History:
+    """Give the history of a pair: in its state folder, and in the records while that cannot be reached or written."""
+    return History(
+        state_folder(config, pair),
+        failed=failed,
+        source=Paths.of(pair.source),
+        spare=partial(records.open_history, pair.dest),
+        emit=emit,
+    )

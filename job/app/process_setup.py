@@ -1,0 +1,162 @@
+"""The tools of one process, main or worker: the adapters that the tasks work with."""
+
+import contextlib
+import errno
+import gc
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from job.config.settings import Pair
+from job.core.capabilities import Capabilities
+from job.core.entry import printable
+from job.core.exclude import Rules
+from job.core.filenames import Spelling
+from job.core.left_out import KnownMounts
+from job.core.mounts import Abilities
+from job.core.outcome import Refusal
+from job.engine.context import Assignment, Bench, Mounted, Tacho
+from job.engine.pace import Pace
+from job.engine.preflight.guards import Roots
+from job.engine.preflight.roots import check_place
+from job.errors import IndexUnusable, Refused
+from job.fs.copier import Copier
+from job.fs.dircursor import Trail, open_root
+from job.fs.metadata import Keeper
+from job.fs.sync import syncfs, syncfs_means_something
+from job.fs.trees import Fits, MirrorWatch, Scanner
+from job.store import known_mounts
+from job.store.hardlinks import LinkBook
+from job.store.index import Index
+from job.store.schema import IndexTorn
+from job.store.temp_journal import Leftovers
+
+
+def collect_rarely() -> None:
+    """Look for garbage cycles now and then only: what a batch holds is many objects and no cycles (4 % of a copy)."""
+    if not gc.get_freeze_count():  # once in a process: what is garbage at that moment is kept for ever
+        gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+class MirrorSync:
+    """Syncs one file system of a mirror, by a descriptor that was open before the first write."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self.each = not syncfs_means_something(root)
+
+    def all(self) -> None:
+        """Sync everything; raises `OSError` if any of it was not written since the root was opened."""
+        syncfs(self._root)
+
+
+@contextlib.contextmanager
+def set_up(
+    work: Assignment, roots: Roots, memory: Index, tacho: Tacho, able: Abilities, slot: int = 0
+) -> Iterator[Bench]:
+    """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
+    pair = work.pair
+    with contextlib.ExitStack() as tidy:
+        mounts = known_mounts.load(roots.state)
+        source = source_scanner(pair, roots.source, able, mounts)
+        tidy.callback(source.close)
+        watch = MirrorWatch(roots.mirror)
+        tidy.callback(watch.close)
+        leftovers = Leftovers(roots.state, slot)
+        tidy.callback(leftovers.close)
+        pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
+
+        def mounted(point: bytes, mirror: Capabilities, root: int) -> Mounted:
+            tidy.callback(os.close, root)
+            check = partial(_check_mounted, point, root, roots.mirror)
+            return Mounted(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
+
+        others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
+        copyist, keeper, sync = _tools_for(pair, able.root, roots.mirror, pace)
+        yield Bench(
+            source_root=roots.source,
+            mirror_root=roots.mirror,
+            source=source,
+            watch=watch,
+            memory=memory,
+            leftovers=leftovers,
+            copyist=copyist,
+            keeper=keeper,
+            sync=sync,
+            linkbook=LinkBook,
+            mirror=able.root,
+            mounted=others,
+            abilities=able,
+            known_mounts=mounts,
+            remember_mounts=partial(known_mounts.save, state=roots.state),
+            home=roots.home,
+            entered_ns=roots.entered_ns,
+            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),
+        )
+
+
+def _tools_for(pair: Pair, mirror: Capabilities, root: int, pace: Pace) -> tuple[Copier, Keeper, MirrorSync]:
+    """Make the tools for one file system of a mirror, of which a folder is open."""
+    keeper = keeper_for(pair, mirror)
+    sync = MirrorSync(root)
+    copier = Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse)
+    return copier, keeper, sync
+
+
+def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
+    """Give what carries metadata over to a file system that can hold so much."""
+    return Keeper(
+        security=pair.keep_security,
+        setuid=pair.keep_setuid,
+        grain_ns=mirror.mtime_grain_ns,
+        symlinks=mirror.symlink_metadata,
+        owners=mirror.owners,
+        modes=mirror.modes,
+    )
+
+
+def _opened(point: bytes, mirror: int) -> int:
+    """Open what is mounted in the open mirror, for this process alone."""
+    with contextlib.closing(Trail(mirror)) as trail:
+        return open_root(f"/proc/self/fd/{trail.goto(point)}")
+
+
+def _check_mounted(point: bytes, root: int, mirror: int) -> None:
+    try:
+        there = os.stat(point, dir_fd=mirror, follow_symlinks=False)
+    except OSError as error:
+        raise OSError(
+            errno.ESTALE, f"the file system in the mirror at {printable(point)} went away in mid-run"
+        ) from error
+    if not os.path.samestat(there, os.fstat(root)):
+        raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")
+
+
+def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) -> Scanner:
+    """Give what lists the open root of a source, for a mirror that is able to so much."""
+
+    def fits(mirror: Capabilities) -> Fits:
+        return Fits(pair.outlook + mirror.outlook, None if mirror.exact else Spelling(mirror))
+
+    return Scanner(
+        root,
+        Rules(pair.exclude),
+        cross_mounts=pair.cross_mounts,
+        fits=fits(able.root),
+        mounted={point: fits(mirror) for point, mirror in able.others},
+        gone=able.gone,
+        mounts=mounts.taken,
+        mount_flags=bool(pair.policy),
+    )
+
+
+def index_to_read(folder: str) -> Index:
+    """Open an index for looking only; one that knows nothing where there is none, or a torn one."""
+    try:
+        return Index.open_read_only(folder) or Index.empty()
+    except IndexTorn:
+        return Index.empty()  # as the next cycle would do
+    except IndexUnusable as error:
+        raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None

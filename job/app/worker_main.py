@@ -1,0 +1,179 @@
+"""A worker process: looks and acts as it is told, with tools of its own, and writes nothing but mirror and notes.
+
+It opens the mirror's root anew: a sync reports a failed write once for each time the root was opened, so that with
+one that is shared another worker might hear of our loss (invariant 2). The lock is shared, and stays held.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import NamedTuple
+
+from job.app.process_setup import collect_rarely, index_to_read, set_up
+from job.config.settings import Pair
+from job.core.compressed_list import Packed
+from job.core.entry import FileId
+from job.core.mounts import Abilities
+from job.engine.context import Assignment, Bench
+from job.engine.copy.folder import Visitor
+from job.engine.messages import Broken, Errand, LookHere, Progress, Ready, Seen, Stopping
+from job.engine.preflight.guards import Roots
+from job.engine.preflight.roots import PlaceLost
+from job.engine.scan import Care, Looker
+from job.errors import Stopped
+from job.events.service import Event
+from job.fs.dircursor import open_root
+from job.system.processes import Crew, Descriptor, Post
+
+_SLICE_SECONDS = 0.03
+"""How long a worker looks before it gives back what is left."""
+_TELL_EVERY_SECONDS = 0.2
+
+
+class Orders(NamedTuple):
+    """What a worker is told once, at its start. Only plain values and open files: it may be another interpreter."""
+
+    cycle_id: str
+    pair: Pair
+    source: Descriptor
+    mirror: Descriptor
+    state: Descriptor
+    able: Abilities
+    """What the file systems of the mirror can hold."""
+    home: FileId | None
+    """The mirror's own state folder."""
+    entered_ns: int
+    """When the gate was passed."""
+    verbose: bool
+    slot: int
+    lock: Descriptor | None = None
+    """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
+
+
+def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
+    """Give the crew of a pair, with nobody in it yet."""
+
+    def orders(slot: int) -> Orders:
+        source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
+        about_mirror = able, roots.home, roots.entered_ns
+        held = None if roots.claim is None else roots.claim.held
+        lock = None if held is None else Descriptor(held.lock)
+        return Orders(work.cycle_id, work.pair, source, mirror, state, *about_mirror, work.verbose, slot, lock)
+
+    return Crew(serve, orders, work.workers)
+
+
+def serve(post: Post, orders: Orders) -> None:
+    """Do what comes by post until there is no more."""
+    collect_rarely()
+    try:
+        _serve(post, orders)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
+        told = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
+        post.send(Broken(told, "", fatal=False))
+        raise SystemExit(1) from None
+
+
+def _serve(post: Post, orders: Orders) -> None:
+    work = Assignment(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
+    state = orders.state.number
+    with ExitStack() as tidy:
+        source = tidy.enter_context(_opened(orders.source.number))
+        mirror = tidy.enter_context(_opened(orders.mirror.number))
+        memory = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
+        counter = _Counter(post)
+        roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
+        bench = tidy.enter_context(set_up(work, roots, memory, counter, orders.able, orders.slot))
+        visitor = Visitor(bench, work, counter, post.send)
+        post.send(Ready())
+        try:
+            with visitor.at_work():
+                _Desk(post, work, bench).serve(visitor, counter)
+        except Stopped:
+            post.send(Stopping())
+        except PlaceLost as error:
+            post.send(Broken(error.message, error.hint, fatal=True))
+        else:
+            return
+        while post.next() is not None:
+            pass  # what was given before it was known that nothing more will be done
+
+
+def _unheard(event: Event) -> None:
+    raise AssertionError(event)
+
+
+@contextmanager
+def _opened(folder: int) -> Iterator[int]:
+    own = open_root(f"/proc/self/fd/{folder}")
+    try:
+        yield own
+    finally:
+        os.close(own)
+
+
+class _Desk:
+    """Takes tasks one after the other."""
+
+    def __init__(self, post: Post, work: Assignment, bench: Bench) -> None:
+        self._post = post
+        self._work = work
+        self._bench = bench
+        self._lookers: dict[Care, Looker] = {}
+
+    def serve(self, visitor: Visitor, counter: "_Counter") -> None:
+        while (task := self._post.next()) is not None:
+            match task:
+                case LookHere():
+                    self._look(task)
+                case Errand():
+                    visitor.go(task)
+                    counter.visited(task.number)
+                    if self._post.idle:
+                        visitor.finish()
+                case _:
+                    raise AssertionError(task)
+
+    def _look(self, task: LookHere) -> None:
+        looker = self._lookers.get(task.care)
+        if looker is None:
+            looker = self._lookers[task.care] = Looker(self._bench, self._work.pair, task.care)
+        end = time.monotonic() + _SLICE_SECONDS
+        waiting = Packed(task.items)
+        found = looker.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
+        self._post.send(Seen(found, waiting))
+
+
+class _Counter:
+    """Tells the main process now and then how much was done."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._entries = self._bytes = 0
+        self._told = time.monotonic()
+
+    def bytes_copied(self, count: int) -> None:
+        """Note bytes that were copied; 0 is a sign of life."""
+        self._bytes += count
+        self._now_and_then()
+
+    def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
+        """Note entries that need nothing more."""
+        self._entries += entries
+        self._bytes += bytes_passed_over
+        self._now_and_then()
+
+    def visited(self, errand: int) -> None:
+        """Tell that all of an errand is done but its commit."""
+        self._tell(errand)
+
+    def _now_and_then(self) -> None:
+        if time.monotonic() - self._told >= _TELL_EVERY_SECONDS:
+            self._tell()
+
+    def _tell(self, visited: int = 0) -> None:
+        self._post.send(Progress(self._entries, self._bytes, visited))
+        self._entries = self._bytes = 0
+        self._told = time.monotonic()

@@ -1,0 +1,96 @@
+"""The configuration that was found valid last, so that a run with the same one need not find that out again.
+
+One small file in a private folder. It is believed only if nobody else can have written it and its key says that it
+was made of the same bytes by the same program; whatever else it is, the answer is just that nothing is known.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from job.config.plain import rebuilt, to_plain
+from job.config.settings import Config
+from job.core.stored import UNUSABLE, seconds_of
+from job.fs.mounts import is_below
+from job.fs.private_folders import Place, open_place, places, read
+from job.fs.small_files import replace_file
+from job.fs.trusted_path import make_folders
+
+_MOST_BYTES = 1 << 20
+
+
+class Shelf(NamedTuple):
+    """Where what is known of the config at one path lies."""
+
+    places: list[Place]
+    """The private folders that it may be in."""
+    file: str
+    """Its name there."""
+
+
+def shelf_of(config_path: str, environ: Mapping[str, str]) -> Shelf:
+    """Name the file for this config. Few names, so that configs that come and go leave no heap of files behind."""
+    slot = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()[:2]
+    return Shelf(places(environ), f"known-{slot}.json")
+
+
+def recall(shelf: Shelf, key: str) -> Config | None:
+    """Give the configuration kept under `key`; None if there is none that can be believed. Never raises."""
+    for content in _contents(shelf):
+        with suppress(*UNUSABLE):
+            if content["key"] == key:
+                return rebuilt(Config, content["config"])
+    return None
+
+
+def recall_last(shelf: Shelf, config_path: str) -> tuple[Config, float] | None:
+    """Give the configuration that was kept last for `config_path`, whatever that holds now, and when it was kept.
+
+    In seconds since the epoch; None if there is none that can be believed. Never raises.
+    """
+    path, found = os.path.abspath(config_path), []
+    for content in _contents(shelf):
+        with suppress(*UNUSABLE):
+            if content["path"] == path:  # else it is of another configuration, whose name has the same slot
+                found.append((rebuilt(Config, content["config"]), seconds_of(content["kept_timestamp_seconds"])))
+    return max(found, key=lambda each: each[1], default=None)
+
+
+def _contents(shelf: Shelf) -> Iterator[Any]:
+    for place in shelf.places:
+        with suppress(OSError, *UNUSABLE):
+            # Not mended: whoever could enter the folder until now may have left something there.
+            yield json.loads(read(place, shelf.file, most_bytes=_MOST_BYTES))
+
+
+def keep(shelf: Shelf, key: str, config: Config, of: tuple[str, float]) -> None:
+    """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower.
+
+    `of` is the path of its file, and the time, in seconds since the epoch.
+    """
+    config_path, now = of
+    known = {"key": key, "path": os.path.abspath(config_path), "kept_timestamp_seconds": now}
+    content = json.dumps({**known, "config": to_plain(config)}).encode() + b"\n"
+    if len(content) > _MOST_BYTES:
+        return
+    sources = [pair.source for pair in config.effective_pairs]
+    mirrors = [pair.dest for pair in config.effective_pairs]
+    for place in shelf.places:
+        if place.apart and any(is_below(place.base, root) for root in (*sources, *mirrors)):
+            continue  # the gate refuses it
+        with suppress(OSError):
+            if place.lasting and not place.apart:
+                os.close(make_folders(place.base, sources, mirrors))
+            _keep(place, shelf.file, content)
+            return
+
+
+def _keep(place: Place, name: str, content: bytes) -> None:
+    folder = open_place(place, make=True)
+    try:
+        replace_file(folder, os.fsencode(name), content)
+    finally:
+        os.close(folder)

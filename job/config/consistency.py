@@ -1,0 +1,235 @@
+"""What no key can know alone: do the keys of a configuration fit together? Pure.
+
+It looks at the raw mapping, of which any part may be missing or of the wrong type, so that these faults are told
+in one go with those of single keys. What does not have the right type is passed over here: that is its own fault.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from job.config import pairing
+
+Place = tuple[str | int, ...]
+
+_NOT_HERE = "is a Windows path, but Truecopy runs on Linux"
+_WHOLE_PATH = "~ is not expanded here; write the whole path"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Keys that do not fit together: told at `place`, whose value is `value`."""
+
+    place: Place
+    value: Any
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """One pair as written, with the places its two folders were written at."""
+
+    source_place: Place
+    source: str | None
+    dest_place: Place
+    dest: str | None
+
+
+def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Yield every conflict between keys of `raw`, in the order a reader would meet them."""
+    pairs = list(_ends(raw))
+    yield from _ways_to_write(raw)
+    yield from _names(raw)
+    for pair in pairs:
+        yield from _within_a_pair(pair)
+    yield from _between_mirrors(pairs)
+    yield from _unreachable(raw, pairs)
+    yield from _misplaced_outputs(raw, pairs)
+    yield from _asleep_without_state(raw)
+    yield from _half_of_a_login(_table(raw.get("metrics")))
+
+
+def _ends(raw: Mapping[str, Any]) -> Iterator[_Ends]:
+    sources, dests = _list(raw, "source_dirs") or [], _list(raw, "dest_dirs") or []
+    for number in range(max(len(sources), len(dests))):
+        source = _text(sources[number]) if number < len(sources) else None
+        dest = _text(dests[number]) if number < len(dests) else None
+        yield _Ends(("source_dirs", number), source, ("dest_dirs", number), dest)
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        pair, place = _table(item), ("pairs", number)
+        yield _Ends((*place, "source"), _text(pair.get("source")), (*place, "dest"), _text(pair.get("dest")))
+
+
+def _ways_to_write(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    sources, dests, pairs = (_list(raw, key) for key in ("source_dirs", "dest_dirs", "pairs"))
+    if sources is not None and dests is not None and len(sources) != len(dests):
+        message = (
+            f"source_dirs has {len(sources)} and dest_dirs has {len(dests)}; "
+            "the n-th source goes to the n-th dest, so write as many of the one as of the other"
+        )
+        yield Conflict(("dest_dirs",), dests, message)
+    if pairs and (sources or dests):
+        message = "pairs and source_dirs with dest_dirs are both given; keep one of the two ways to name folders"
+        yield Conflict(("pairs",), pairs, message)
+    if _runs(raw) and [sources, dests, pairs] == [[], [], []]:
+        message = "nothing to back up; write source_dirs and dest_dirs, or pairs"
+        yield Conflict(("source_dirs",), sources, message)
+
+
+def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    first: dict[str, int] = {}
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        name = _text(_table(item).get("name"))
+        if name is None:
+            continue
+        if name.casefold() in first:
+            message = f"pairs[{first[name.casefold()]}] has this name already; write another"
+            yield Conflict(("pairs", number, "name"), name, message)
+        first.setdefault(name.casefold(), number)
+
+
+def _within_a_pair(pair: _Ends) -> Iterator[Conflict]:
+    if not pair.source or not pair.dest or _foreign(pair.source) or _foreign(pair.dest):
+        return
+    relation = pairing.relation(pair.dest, pair.source)
+    told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+    if told:
+        message = f"{told} its source {pair.source}; write a folder that lies apart from it"
+        yield Conflict(pair.dest_place, pair.dest, message)
+
+
+def _between_mirrors(pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    for one, other in combinations(pairs, 2):
+        if not one.dest or not other.dest or _foreign(one.dest) or _foreign(other.dest):
+            continue
+        relation = pairing.relation(other.dest, one.dest)
+        told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+        if told:
+            message = f"{told} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
+            yield Conflict(other.dest_place, other.dest, message)
+
+
+def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    # A disabled run touches no folder, so the original's sample, which ships disabled, may keep its Windows paths.
+    if not _runs(raw):
+        return
+    yield from _unmounted([(pair.source_place, pair.source) for pair in pairs if pair.source], "/source", ":ro")
+    yield from _unmounted([(pair.dest_place, pair.dest) for pair in pairs if pair.dest], "/backup", "")
+    files = [((key,), _text(raw.get(key))) for key in ("log_file", "error_log_file", "state_dir")]
+    for place, path in [*files, (("metrics", "textfile"), _text(_table(raw.get("metrics")).get("textfile")))]:
+        if path and _foreign(path):
+            advice = "mount its folder into the container and write the path it has there"
+            yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}")
+        elif path and pairing.is_shorthand(path):
+            yield Conflict(place, path, _WHOLE_PATH)
+
+
+def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -> Iterator[Conflict]:
+    # Numbered where two end alike, so that whoever follows every advice gets as many mounts as folders.
+    names = pairing.unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
+    for (place, path), name in zip(folders, names, strict=True):
+        if _foreign(path):
+            inner = f"{inside}/{name}"
+            advice = f'mount that folder into the container, for example `-v "{path}:{inner}{ending}"`'
+            yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
+        elif pairing.is_shorthand(path):
+            yield Conflict(place, path, _WHOLE_PATH)
+
+
+def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+    outputs: list[tuple[Place, str]] = []
+    for key in ("log_file", "error_log_file"):
+        if path := _text(raw.get(key)):
+            outputs.append(((key,), path))
+            if what := _STREAMS.get(_stream_of(path)):
+                yield Conflict((key,), path, f"{what}; leave {key} out")
+    if path := _text(_table(raw.get("metrics")).get("textfile")):
+        outputs.append((("metrics", "textfile"), path))
+    roots = [(noun, end) for pair in pairs for noun, end in (("source", pair.source), ("mirror", pair.dest)) if end]
+    for place, path in outputs:
+        inside = [(noun, root) for noun, root in roots if _holds(root, path)]
+        for noun, root in inside[:1]:
+            yield Conflict(place, path, misplaced(noun, root))
+
+
+def misplaced(noun: str, root: str) -> str:
+    """Say why no output may be written into a `source` or `mirror`, and what to do."""
+    in_source = "where every cycle would find it changed and copy it"
+    why = in_source if noun == "source" else "which holds nothing but copies of its source"
+    return f"lies in the {noun} {root}, {why}; write a path outside of every source and mirror"
+
+
+def _holds(root: str, path: str) -> bool:
+    return not (_foreign(root) or _foreign(path)) and pairing.relation(path, root) in {"same", "inside"}
+
+
+_STREAMS = {
+    "null": "keeps nothing",
+    "0": "is standard input, which is not written to",
+    "1": "is standard output, which gets every line anyway",
+    "2": "is standard error; standard output gets every line anyway",
+}
+
+
+def _stream_of(path: str) -> str:
+    """Give the number of the standard stream that a path means, or `null`; empty for every other path."""
+    normal = re.sub(r"^(/dev|/proc/self|/proc/thread-self|/proc/1)/fd/", "/dev/", posixpath.normpath(path))
+    if not normal.startswith("/dev/"):
+        return ""
+    name = normal.removeprefix("/dev/")
+    return {"stdin": "0", "stdout": "1", "stderr": "2"}.get(name, name)
+
+
+def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+    if raw.get("state_dir") is not None:
+        return
+    message = "needs state_dir, since without it the index lies in the mirror and wakes it; set state_dir too"
+    if raw.get("mirror_check") == "asleep":
+        yield Conflict(("mirror_check",), "asleep", message)
+    for number, item in enumerate(_list(raw, "pairs") or []):
+        if _table(item).get("mirror_check") == "asleep":
+            yield Conflict(("pairs", number, "mirror_check"), "asleep", message)
+
+
+def _half_of_a_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
+    user, password = (metrics.get(f"pushgateway_{key}") is not None for key in ("username", "password"))
+    if user and not password:
+        message = "a user without a password; set metrics.pushgateway_password too"
+        yield Conflict(("metrics", "pushgateway_username"), metrics.get("pushgateway_username"), message)
+    if password and not user:
+        message = "a password without a user; set metrics.pushgateway_username too"
+        yield Conflict(("metrics", "pushgateway_password"), metrics.get("pushgateway_password"), message)
+
+
+def spell(place: Place) -> str:
+    """Write a place as people do: `pairs[1].dest`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def _runs(raw: Mapping[str, Any]) -> bool:
+    return bool(raw.get("run_enabled", "Y") == "Y")
+
+
+def _foreign(path: str) -> bool:
+    return pairing.is_windows_path(path)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _list(raw: Mapping[str, Any], key: str) -> list[Any] | None:
+    """Give the list at `key`, empty if the key is not there, None if it is no list."""
+    value = raw.get(key, ())
+    return list(value) if isinstance(value, list | tuple) else None
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    # Code that builds a configuration may hand over sections that are built already.
+    return vars(value) if hasattr(value, "__pydantic_fields__") else {}

@@ -1,0 +1,162 @@
+"""The keys of the configuration, described from the model: for the docs, `config show`, the schema and the faults."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from job.config.fields import Words
+from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
+from job.config.settings import PREFIX
+from job.core.redaction import MASK
+
+TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics": MetricsConfig}
+"""The tables that stand once in a configuration, by their key."""
+SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}
+"""The tables inside a configuration, by the key they stand under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its dotted name, the environment variable that overrides it, and what people should know of it."""
+
+    name: str
+    variable: str
+    words: str
+    default: str
+    meaning: str
+    is_list: bool
+    """Given as JSON where only text can be given."""
+    is_secret: bool
+
+
+def all_keys() -> tuple[Key, ...]:
+    """Describe every key that has a value of its own: the job's, what holds for every pair, then those of tables."""
+    top = sorted(_keys(WrittenConfig, ""), key=lambda key: key.name in CopyOptions.model_fields)
+    return (*top, *(key for name, table in TABLES.items() for key in _keys(table, f"{name}.")))
+
+
+def pair_keys() -> tuple[Key, ...]:
+    """Describe the keys of one table in `pairs`; no environment variable reaches them one by one."""
+    return tuple(_keys(PairConfig, ""))
+
+
+def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
+    """List the keys that may stand in the table at `place`."""
+    section = SECTIONS.get(str(place[0]), WrittenConfig) if place else WrittenConfig
+    return tuple(section.model_fields)
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema of a configuration file."""
+    described = WrittenConfig.model_json_schema()
+    # An editor finds the schema by this key, so a file may hold it; config/load.py drops it.
+    described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Truecopy configuration",
+        **_untitled(described),
+    }
+
+
+def schema_text() -> str:
+    """Give the schema as it is committed and printed."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def values_of(written: WrittenConfig) -> dict[str, Any]:
+    """Give every key's value, given or default, as JSON has it, secrets masked, by dotted name."""
+    plain = written.model_dump(mode="json")
+    found: dict[str, Any] = {}
+    for key in all_keys():
+        value: Any = plain
+        for part in key.name.split("."):
+            value = value[part]
+        found[key.name] = MASK if key.is_secret and value is not None else _plain(value)
+    found["pairs"] = [pair.model_dump(mode="json", exclude_unset=True) for pair in written.pairs]
+    return found
+
+
+def key_table() -> str:
+    """Give all keys as a Markdown table."""
+    head = ("key", "value", "default", "environment variable", "meaning")
+    return _markdown(head, [(f"`{k.name}`", k.words, k.default, f"`{k.variable}`", k.meaning) for k in all_keys()])
+
+
+def pair_table() -> str:
+    """Give the keys of one pair as a Markdown table."""
+    head = ("key", "value", "default", "meaning")
+    return _markdown(head, [(f"`{k.name}`", k.words, k.default, k.meaning) for k in pair_keys()])
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
+    for name, field in section.model_fields.items():
+        kinds = tuple(_kinds(field.annotation))
+        if any(table in kinds for table in TABLES.values()):
+            continue
+        yield Key(
+            name=prefix + name,
+            variable=PREFIX + (prefix + name).replace(".", "_").upper(),
+            words=_words(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation),
+            default=_default(field),
+            meaning=field.description or "",
+            is_list=tuple in kinds,
+            is_secret=SecretStr in kinds,
+        )
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    yield get_origin(annotation) or annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _words(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotated_words(parts[0], parts[1:])
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in parts)
+    if origin is tuple:
+        return "list of tables" if parts[0] is PairConfig else f"list: {_words(parts[0])}"
+    if parts:
+        return " or ".join(_words(part) for part in parts if part is not NoneType)
+    return {bool: "true or false", int: "whole number", str: "text", SecretStr: "text, secret"}[annotation]
+
+
+def _annotated_words(annotation: Any, metadata: tuple[Any, ...]) -> str:
+    marked = [mark.text for mark in metadata if isinstance(mark, Words)]
+    least = [mark.ge for mark in metadata if hasattr(mark, "ge")]
+    most = [mark.le for mark in metadata if hasattr(mark, "le")]
+    if marked:
+        return str(marked[-1])
+    return f"{least[0]} to {most[0]}" if least and most else _words(annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "not set"
+    return f"`{json.dumps(_plain(field.default))}`"
+
+
+def _plain(value: Any) -> Any:
+    """Write whole seconds without a point, as people do."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _untitled(node: Any) -> Any:
+    """Drop the titles pydantic makes of the keys: they repeat them."""
+    if isinstance(node, Mapping):
+        return {name: _untitled(part) for name, part in node.items() if not (name == "title" and isinstance(part, str))}
+    return [_untitled(part) for part in node] if isinstance(node, list) else node

@@ -1,0 +1,109 @@
+"""What is secret in a configuration as it is written, right or wrong, so that no fault shows it. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from job.config import describe
+from job.config.consistency import Place, spell
+from job.config.faults import MAY_HOLD_A_LOGIN, Fault
+from job.core.redaction import Redaction, without_login
+
+_SECRET_KEY = re.compile(r"pass|pasw|pwd|psw|secret|token|credential|api_?key", re.IGNORECASE)
+"""Keys, known or not, whose values are taken for secrets: a misspelt one too."""
+_ASSIGNMENT = re.compile(r"""([\s{,\[]*["']?(\w+)["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s,"'{}\[\]]*)""")
+_WORD = re.compile(r"\w")
+_BY_CHANCE = 12
+"""A secret with fewer characters may be a word, which stands in another value by chance."""
+_MOST_OCTETS = 4096
+
+
+def one_line(raw: bytes) -> str:
+    """Give the secret that a file holds: its one line, whose end does not count.
+
+    Raises `ValueError` for anything else, without a word of what is in it.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        msg = "this file is not in UTF-8; save it so"
+        raise ValueError(msg) from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        msg = "this file is empty; write the secret into it"
+        raise ValueError(msg)
+    if not text.replace("\u00a0", " ").isprintable():
+        msg = "this file holds more than one line of text; leave nothing but the secret in it"
+        raise ValueError(msg)
+    return text
+
+
+def parts_of(raw: bytes) -> list[str]:
+    """Give what may be the secret in a file that does not hold one line of text."""
+    text = raw.decode("utf-8-sig", "replace").replace("\N{REPLACEMENT CHARACTER}", "\n")
+    text = "".join(each if each.isprintable() else "\n" for each in text)
+    return [part.strip() for part in text.splitlines() if part.strip()]
+
+
+def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
+    """Give the values of the keys that hold secrets, of whatever type they are."""
+    found: list[str] = []
+    for key in describe.all_keys():
+        table, _, name = key.name.rpartition(".")
+        section = mapping.get(table) if table else mapping
+        if key.is_secret and isinstance(section, Mapping) and name in section:
+            found += (text for _, text in _texts(section[name], ()))
+    return found
+
+
+def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
+    """Give what may be a secret in a wrong place: under a key whose name says so, and the login of an address."""
+    for place, text in _texts(mapping, ()):
+        if any(_SECRET_KEY.search(str(part)) for part in place):
+            yield text
+        login, at, _ = text.rpartition("@")
+        if at and ":" in login:
+            login = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/+", "", login)
+            yield login
+            yield login.partition(":")[2]
+
+
+def quotable(line: str) -> str:
+    """Give what may be shown of a line of a file that cannot be read: a known key that is no secret, with its value.
+
+    Of other lines nothing is: where the file is torn, a line may be a secret without its key, or with half of it.
+    """
+    line = line.strip()
+    if not _WORD.search(line):
+        return line
+    found = _ASSIGNMENT.match(line)
+    if not found or found[2] not in _harmless_keys():
+        return ""
+    return f"{found[1]}{without_login(found[3])}".strip()
+
+
+def _harmless_keys() -> set[str]:
+    keys = {key.name.rpartition(".")[2]: key for key in (*describe.all_keys(), *describe.pair_keys())}
+    return {name for name, key in keys.items() if not key.is_secret and key.name not in MAY_HOLD_A_LOGIN}
+
+
+def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:
+    """Find secrets that stand in other values as well, where they would be shown."""
+    known = Redaction(secret for secret in secrets if len(secret) >= _BY_CHANCE)
+    holders = {key.name for key in describe.all_keys() if key.is_secret}
+    for place, text in _texts(mapping, ()):
+        if known.secrets and spell(place) not in holders and known.holds(text):
+            told = "holds a value that is a secret elsewhere, and would be shown in logs; write something else"
+            yield Fault(spell(place), "", told)
+
+
+def _texts(value: object, place: Place) -> Iterator[tuple[Place, str]]:
+    """Give every single value as text, with its place."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _texts(part, (*place, name))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _texts(part, (*place, number))
+    elif value is not None and not isinstance(value, bool):
+        yield place, str(value)

@@ -1,0 +1,332 @@
+"""Compare: our own statement of what differs between a source and its mirror, every byte read. Changes nothing.
+
+It believes neither the index nor any time: both sides are listed, contents read side by side, metadata and hard links
+held against each other. What the mirror's file system cannot hold is named by it, but is no difference.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from job.config.settings import Pair
+from job.core.acl import ACCESS_ACL
+from job.core.capabilities import Capabilities
+from job.core.decide import Means, not_held
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
+from job.core.filenames import Spelling
+from job.core.mounts import ByMount
+from job.core.outcome import failure_of, reason_text
+from job.core.record import Member
+from job.engine.context import Book, Copyist, Source
+from job.errors import ChangedWhileReadError
+from job.fs.dircursor import Trail, single
+from job.fs.large_dir import has_name, names_in, rows_named
+from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
+from job.fs.metadata import Keeper
+from job.fs.mount_flags import NODEV, restrictions_of
+from job.fs.partition import Sorter, names_of, parts_for
+from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
+
+
+class Difference(NamedTuple):
+    """One entry that is not in the mirror as it is in the source."""
+
+    path: bytes
+    kind: Kind
+    what: str
+    """What differs: one of `WHATS`."""
+    detail: str
+    """In words; empty where there is nothing to add."""
+
+
+WHATS = (
+    "missing",
+    "extra",
+    "kind",
+    "content",
+    "target",
+    "device",
+    "mode",
+    "owner",
+    "times",
+    "attributes",
+    "links",
+    "not_held",
+    "left_out",
+    "unread",
+    "unreadable",
+)
+"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold, `left_out` what is out of scope
+for another reason than a pattern, `unread` attributes that the source does not let us read; none of them makes a mirror
+wrong.
+"""
+HARMLESS = {"extra", "not_held", "left_out", "unread"}
+
+
+class Sight(NamedTuple):
+    """What a comparison needs for one file system of the mirror."""
+
+    able: Capabilities
+    copyist: Copyist
+    keeper: Keeper
+    means: Means
+    spelling: Spelling | None
+    """None if it holds every name as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a comparison of one pair needs."""
+
+    pair: Pair
+    source: Source
+    source_root: int
+    mirror_root: int
+    by: ByMount[Sight]
+    book: Book
+    notice: Callable[[int, int], None] = lambda _entries, _bytes: None
+    """Called with the entries that were compared and the bytes that were read since the last call."""
+
+
+def compare(view: View) -> Iterator[Difference]:
+    """Compare one pair; raises what the copyist's pace raises, and `OSError` where there is no room for temporaries."""
+    with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
+        yield from _Comparison(view, sources, mirrors).run()
+
+
+class _Comparison:
+    def __init__(self, view: View, sources: Trail, mirrors: Trail) -> None:
+        self._view = view
+        self._sources = sources
+        self._mirrors = mirrors
+        self._at = view.by.root
+        """What there is to know of the file system that the folder under comparison lies on in the mirror."""
+        self._keys: set[bytes] = set()
+        """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
+        self._names: set[bytes] | None = None
+        """Names that the listing of one source folder shows; None of a huge one."""
+
+    def run(self) -> Iterator[Difference]:
+        waiting = [b""]
+        while waiting:
+            path = waiting.pop()
+            below: list[bytes] = []
+            self._keys.clear()
+            self._at = self._view.by.at(path)
+            try:
+                self._restrict(path)
+                for listing in self._listings(path):
+                    for each in listing.left_out:
+                        yield Difference(each.path, Kind.FOLDER, "left_out", each.words)
+                    yield from self._listed(listing)
+                    below += listing.folders
+                yield from self._folder(path)
+                yield from self._extras(path)
+            except OSError as error:
+                yield Difference(path, Kind.FOLDER, "unreadable", f"{failure_of(error)}: {reason_text(error)}")
+                continue
+            waiting.extend(join(path, name) for name in reversed(below))
+        yield from self._links()
+
+    def _restrict(self, path: bytes) -> None:
+        """See how the source's folder is mounted, if what the mirror is to have depends on that."""
+        if self._view.pair.policy:
+            restrictions = restrictions_of(self._sources.goto(path))
+            self._at.keeper.restrict(restrictions)
+            self._at = self._at._replace(means=self._at.means._replace(nodev=NODEV in restrictions))
+
+    def _listings(self, path: bytes) -> Iterator[Listing]:
+        source, self._names = self._view.source, None
+        with suppress(Huge):
+            listing = source.list(path)
+            self._names = {entry.name for entry in listing.entries} | {name for name, _ in listing.unreadable}
+            yield listing
+            return
+        key = None if self._at.spelling is None else self._at.spelling.key
+        sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
+        for names in source.names(path):
+            sorter.add(names)
+        for part in sorter.parts():
+            yield source.part(path, names_of(part))
+
+    def _listed(self, listing: Listing) -> Iterator[Difference]:
+        path = listing.path
+        if self._at.spelling is not None:
+            self._keys.update(self._at.spelling.key(entry.name) for entry in listing.entries)
+        for name, error in listing.unreadable:
+            what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
+            yield Difference(join(path, name), Kind.FILE, what, reason_text(error))
+        try:
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+        except OSError as error:
+            for entry in listing.entries:
+                yield Difference(join(path, entry.name), entry.kind, "missing", reason_text(error))
+            return
+        shared: dict[bytes, Shared] = {}
+        rows = rows_named(mirror, [entry.name for entry in listing.entries], [], shared)
+        present = {entry.name: entry for entry in entries_of(rows)}
+        for entry in listing.entries:
+            there = present.get(entry.name)
+            yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
+        if self._at.able.hard_links and (shared or listing.linked):
+            names = (each for each in present if each in shared or each in listing.linked)
+            self._view.book.add(_members(path, names, source, mirror))
+
+    # One entry --------------------------------------------------------------------------------------------------------
+
+    def _entry(self, path: bytes, entry: Entry, there: Entry | None, at: tuple[int, int]) -> Iterator[Difference]:
+        kind = entry.kind
+        self._view.notice(int(kind is not Kind.FOLDER), 0)
+        if is_reserved(path):
+            yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
+        elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
+            return
+        elif why := not_held(entry, self._at.means):
+            yield Difference(path, kind, "not_held", why)
+        elif there is None:
+            yield Difference(path, kind, "missing", "")
+        elif there.kind is not kind:
+            yield Difference(path, kind, "kind", f"the mirror has a {there.kind}")
+        elif kind is not Kind.FOLDER:  # a folder has its own turn
+            yield from self._content(path, entry, there, at)
+
+    def _content(self, path: bytes, entry: Entry, there: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        source, mirror = at
+        try:
+            if entry.kind is Kind.FILE:
+                found = self._at.copyist.compare(entry, source, there, mirror)
+                if not found.same:
+                    yield Difference(path, entry.kind, "content", f"the source's checksum is {found.checksum}")
+            else:
+                yield from self._meaning(path, entry, at)
+            yield from self._by_name(path, entry, at)
+        except (OSError, ChangedWhileReadError) as error:
+            yield Difference(path, entry.kind, "unreadable", reason_text(error))
+
+    @staticmethod
+    def _meaning(path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        if entry.kind is Kind.SYMLINK:
+            ours, theirs = (os.readlink(single(entry.name), dir_fd=folder) for folder in at)
+            if ours != theirs:
+                yield Difference(path, entry.kind, "target", f"{printable(theirs)} instead of {printable(ours)}")
+            return
+        seen = [os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at]
+        if len({(stat.S_IFMT(each.st_mode), each.st_rdev) for each in seen}) > 1:
+            yield Difference(path, entry.kind, "device", "")
+
+    # Metadata ---------------------------------------------------------------------------------------------------------
+
+    def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
+        ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
+        acl = partial(self._acl, place_of(entry.name, at[0]))
+        yield from self._metadata(path, entry.kind, ours, theirs, acl)
+        if self._at.able.keeps_attributes:
+            yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
+
+    def _metadata(
+        self,
+        path: bytes,
+        kind: Kind,
+        ours: os.stat_result,
+        theirs: os.stat_result,
+        acl: Callable[[], dict[bytes, bytes]],
+    ) -> Iterator[Difference]:
+        """Compare modes, owners and times; `acl` reads the source's ACL, which is needed where modes differ."""
+        able, keeper = self._at.able, self._at.keeper
+        wanted, found = keeper.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
+        if able.modes and kind is not Kind.SYMLINK and wanted != found:
+            wanted = keeper.mode_for(ours, theirs, acl(), acls=able.acls)
+        if able.modes and kind is not Kind.SYMLINK and wanted != found:
+            yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
+        if kind is Kind.SYMLINK and not able.symlink_metadata:
+            return
+        if able.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
+            detail = f"{theirs.st_uid}:{theirs.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
+            yield Difference(path, kind, "owner", detail)
+        if abs(ours.st_mtime_ns - theirs.st_mtime_ns) >= able.mtime_grain_ns:
+            yield Difference(path, kind, "times", f"{theirs.st_mtime_ns} ns instead of {ours.st_mtime_ns}")
+
+    def _folder(self, path: bytes) -> Iterator[Difference]:
+        try:
+            mirror = self._mirrors.goto(path)
+        except OSError:
+            return  # told already
+        source = self._sources.goto(path)
+        yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror), partial(self._acl, source))
+        if self._at.able.keeps_attributes:
+            yield from self._attributes(path, Kind.FOLDER, source, mirror)
+
+    @staticmethod
+    def _acl(source: Target) -> dict[bytes, bytes]:
+        with suppress(OSError):
+            return {ACCESS_ACL: read_attribute(source, ACCESS_ACL)}
+        return {}
+
+    def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
+        keeper = self._at.keeper
+        ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
+        for found in keeper.news():
+            if found.what.startswith("source_xattr"):
+                yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
+            elif found.what in {"nodev", "nosuid"}:
+                yield Difference(path, kind, "not_held", f"{found.error}; more of them are not named")
+        if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
+            yield Difference(path, kind, "attributes", "")
+
+    # The rest ---------------------------------------------------------------------------------------------------------
+
+    def _extras(self, path: bytes) -> Iterator[Difference]:
+        try:
+            mirror = self._mirrors.goto(path)
+        except OSError:
+            return
+        source = self._sources.goto(path)
+        hidden: list[bytes] = []
+        for names in names_in(mirror):
+            for name in sorted(names):
+                ours = name.startswith(TEMP_PREFIX) or (not path and name in {STATE_FOLDER, LOST_FOUND})
+                if ours or self._respelled(name):
+                    continue
+                if has_name(source, name):
+                    if self._names is not None and name not in self._names:
+                        hidden.append(name)
+                    continue
+                with suppress(OSError):
+                    [row] = entries_of(rows_named(mirror, [name], []))
+                    yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
+        for entry in self._view.source.part(path, hidden).entries if hidden else ():
+            why = "the source's listing does not show it, though it can be examined"
+            yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
+
+    def _respelled(self, name: bytes) -> bool:
+        """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""
+        return self._at.spelling is not None and self._at.spelling.key(name) in self._keys
+
+    def _links(self) -> Iterator[Difference]:
+        book = self._view.book
+        for file in book.files():
+            members = [each for each in book.of_file(file) if each.mirror is not None]
+            # No link leads from one file system of a mirror to another.
+            of_device = Counter(device for device, _ in {each.mirror for each in members if each.mirror is not None})
+            for each in members:
+                path = join(each.path, each.name)
+                if each.mirror is None:
+                    continue
+                if of_device[each.mirror.device] > 1:
+                    yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
+                elif book.owner_of(each.mirror) != file:
+                    yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
+
+
+def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[Member]:
+    """Give names in a folder with the files that they stand for on both sides."""
+    for name in names:
+        with suppress(OSError):  # it is told already that it cannot be looked at
+            file, held = file_at(name, source), file_at(name, mirror)
+            if file is not None:
+                yield Member(file, path, 0, name, 0, held, None)

@@ -1,0 +1,352 @@
+"""Deeds: do to one entry what was decided. Everything an entry may suffer is caught here, and told as its failure."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from job.core.decide import NODEV_SOURCE, Action, Step, is_device
+from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
+from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
+from job.core.record import Copied, Record, is_racy
+from job.engine.context import Assignment, Bench, Tacho
+from job.engine.copy.batch import MOST_BYTES, Batch
+from job.engine.copy.content import Likeness, mend
+from job.engine.copy.finish import Settled, Work
+from job.engine.copy.unsupported import attributes_of, note, unheld_of
+from job.engine.preflight.roots import PlaceLost
+from job.errors import ChangedWhileReadError
+from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
+from job.fs.listing import entry_of
+from job.fs.narrowing import narrow_file, needs_narrowing
+
+_LISTINGS = 3
+"""How often a name that is being replaced under us is looked up again."""
+
+
+class MirrorLost(PlaceLost):
+    """The mirror turned read-only in mid-run: nothing more can be done for the pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder being worked on, with the open descriptors of both sides."""
+
+    work: Work
+    source: int
+    mirror: int
+    names: int = 1
+    """Names in the mirror that are meant to share what one of them stands for."""
+    seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
+    """The mirror folder, as it was found."""
+    mode: int = 0
+    """Its st_mode now."""
+
+
+_OWNER_MAY_CHANGE = 0o300
+
+
+def make_writable(mirror: int, mode: int) -> bool:
+    """Make an open mirror folder writable for its owner, if its st_mode says it is not, where possible; True if so."""
+    if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
+        return False
+    with suppress(OSError):  # then the entries fail one by one, each with its own words
+        os.fchmod(mirror, (mode & 0o7777) | 0o700)
+    return True
+
+
+def make_folder(name: bytes, parent: int) -> None:
+    """Make a mirror folder, unless who visits what is below it was first; what stands there must be a folder."""
+    try:
+        # Nobody else may enter before the folder has its own owner and mode.
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise
+
+
+class Deeds:
+    """Carries out steps for one pair."""
+
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, tacho: Tacho) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._batch = batch
+        self._tacho = tacho
+        self._run = os.urandom(4).hex().encode("ascii")
+        self._temps = 0
+
+    def pass_over(self, work: Work, size: int) -> None:
+        """Count untouched entries, with their bytes, of which nobody has to be told that they are unchanged."""
+        entries = 0 if work.again else len(work.untouched)
+        self._batch.tidings.counts.skipped[Skip.UNCHANGED] += entries
+        self._tacho.entry_done(size, entries)
+
+    def do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
+        try:
+            self._do(place, step, mirror, record)
+            if step.action is not Action.KEEP:
+                self.note_unheld(place, step.entry)
+        except ChangedWhileReadError as error:
+            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
+        except FileNotFoundError as error:
+            if self._is_gone(place, step.entry):
+                self._skip(place, step, Skip.VANISHED)
+            else:
+                self._fail(place, step, failure_of(error), reason_text(error), mirror)
+        except OSError as error:
+            reason = failure_of(error)
+            self._fail(place, step, reason, reason_text(error), mirror)
+            if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
+                raise MirrorLost(
+                    f"the mirror {self._assignment.pair.dest} turned read-only",
+                    hint="Look at the kernel's log: file systems do that after a disk error.",
+                ) from error
+
+    def _closed(self, place: Place, entry: Entry, mirror: Entry) -> Entry:
+        """Let an old copy grant no more than the source does, before its content is read or replaced, or if it is not.
+
+        Gives the copy as it is now.
+        """
+        if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not place.work.volume.mirror.modes:
+            return mirror
+        with suppress(OSError):  # what becomes of the content is told
+            seen = narrow_file(entry, place.source, mirror, place.mirror, place.names)
+            if seen is not None:
+                self._batch.dirty = True
+                # With the owner by which it was judged: one of another owner that took its place meanwhile differs.
+                return entry_of(mirror.name, seen)._replace(uid=mirror.uid)
+        return mirror
+
+    def _narrowed(self, place: Place, entry: Entry, mirror: Entry | None) -> Entry | None:
+        """Close an old copy, if there is one and the listings say that it grants more than the source."""
+        if mirror is None or not needs_narrowing(mirror, entry):
+            return mirror
+        return self._closed(place, entry, mirror)
+
+    def note_unheld(self, place: Place, entry: Entry) -> None:
+        """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
+        volume = place.work.volume
+        if volume.notes_nothing:
+            return
+        if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
+            note(place.work, entry.name, attributes_of(entry, place.source, self._bench.keeper))
+        elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
+            with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
+                note(place.work, entry.name, unheld_of(entry, place.source, self._bench.keeper))
+
+    def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        match step.action:
+            case Action.KEEP:
+                self._keep(place, step)
+            case Action.COPY:
+                self._narrowed(place, step.entry, mirror)
+                self._copy(place, step, fresh=mirror is None)
+            case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
+                self._compare(place, step, mirror, record)
+            case Action.MAKE_FOLDER:
+                self._make_folder(place, step, mirror)
+            case Action.SKIP_SPECIAL:
+                place.work.specials += 1
+                self._skip(place, step, Skip.SPECIAL_FILE)
+            case Action.NOTE:
+                self._note(place, step, mirror)
+            case Action.REFUSE_NAME:
+                self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+
+    def _note(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
+        if step.reason == NODEV_SOURCE:
+            what = "nodev"
+        place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
+        if what == "nodev" and mirror is not None and is_device(mirror):
+            # It has no content that could be lost; what it takes to make it again is noted.
+            os.unlink(mirror.name, dir_fd=place.mirror)
+            self._update(place, step)
+        else:
+            self._skip(place, step, Skip.NOT_HELD)
+
+    def _keep(self, place: Place, step: Step) -> None:
+        if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
+            self._skip(place, step, Skip.UNCHANGED)
+
+    def _make_folder(self, place: Place, step: Step, mirror: Entry | None) -> None:
+        name = step.entry.name
+        self._batch.dirty = True
+        if mirror is None:
+            make_folder(name, place.mirror)
+            return
+        # The old content goes only when the folder that takes its place is safe.
+        self._batch.announce(place.work)
+        aside = self.new_temp()
+        os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+        try:
+            # Who sends others below it may have made it in this moment, in which it has no name.
+            make_folder(name, place.mirror)
+        except OSError:
+            os.rename(aside, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+            raise
+        self._batch.set_aside(place.work, aside)
+        path = self._path(place, step.entry)
+        self._batch.tidings.tell(
+            ReplacedByFolder(
+                cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=mirror.kind
+            )
+        )
+
+    def new_temp(self) -> bytes:
+        """Give a name for a temp."""
+        self._temps += 1
+        return b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
+
+    def _copy(self, place: Place, step: Step, *, fresh: bool = False) -> None:
+        entry, started_ns = step.entry, self._assignment.now_ns()
+        most = place.work.volume.mirror.largest_file
+        if most and entry.size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
+            )
+        if entry.size >= MOST_BYTES and self._batch.holding:
+            self._batch.commit()  # what is staged must not wait for a file that takes long
+        temp, denied = self.new_temp(), place.work.volume.keeper.denied
+        self._batch.announce(place.work)
+        try:
+            copied = self._copied(place, entry, temp)
+        except OSError as error:
+            if failure_of(error) is not Failure.NO_SPACE or not self._batch.holding:
+                raise
+            self._batch.commit()  # which gives back what the staged files replace
+            self._batch.announce(place.work)
+            copied = self._copied(place, entry, temp)
+        path = self._path(place, entry)
+        self._batch.tidings.note_refusals(path)
+        event = FileCopied(
+            cycle_id=self._assignment.cycle_id,
+            pair=self._assignment.pair.name,
+            path=path,
+            kind=entry.kind,
+            bytes=copied.source.size if copied.checksum else 0,
+            checksum=copied.checksum,
+            permissions=permissions(place.work.volume.keeper.mode_of(copied.source.mode)),
+            reason=step.reason,
+            duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
+        )
+        self.drift(place, entry, step.drift)
+        racy = is_racy(copied.source, started_ns) or place.work.volume.keeper.denied != denied
+        self._batch.stage(place.work, temp, copied, event, racy=racy, fresh=fresh)
+        self._tacho.entry_done()
+
+    def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
+        for left in reversed(range(_LISTINGS)):
+            try:
+                copyist = place.work.volume.copyist
+                if entry.kind is Kind.FILE:
+                    return copyist.copy(entry, place.source, place.mirror, temp)
+                make = copyist.copy_link if entry.kind is Kind.SYMLINK else copyist.copy_special
+                return make(entry, place.source, place.mirror, temp)
+            except ChangedWhileReadError:
+                # Editors save by renaming a new file over the old one: then the new one is what is wanted.
+                seen = entry_of(entry.name, os.stat(entry.name, dir_fd=place.source, follow_symlinks=False))
+                if not left or seen.kind is not entry.kind or seen.inode == entry.inode:
+                    raise
+                entry = seen
+        raise AssertionError
+
+    def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+        if mirror is None:
+            raise AssertionError
+        started_ns, listed, denied = self._assignment.now_ns(), mirror, place.work.volume.keeper.denied
+        mirror = self._narrowed(place, step.entry, listed) or listed
+        both = step.action is Action.COMPARE_BOTH
+        volume = place.work.volume
+        found = Likeness(volume.copyist).judge(step.entry, place.source, mirror, place.mirror if both else None, record)
+        if not found.same:
+            drift = step.drift if found.drifted else None
+            reason = step.reason if drift or both else f"content changed: {step.reason}"
+            self._copy(place, step._replace(drift=drift, reason=reason))
+            return
+        made, mended = found.alike, mirror is not listed
+        if made is None:
+            answer = mend(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
+            if answer is None:
+                self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
+                return
+            mended |= answer
+            self._batch.tidings.note_refusals(self._path(place, step.entry))
+            made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
+        if (made.inode, made.size) == (mirror.inode, mirror.size):
+            racy = is_racy(found.source, started_ns) or place.work.volume.keeper.denied != denied
+            place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
+        else:
+            place.work.sure = False  # somebody was at it meanwhile: its content is compared next time
+        if not mended:
+            self._skip(place, step, Skip.UNCHANGED)
+            return
+        if record is not None and record.source == found.source and record.mirror != listed:
+            self.drift(place, step.entry, Drift.METADATA)
+        self._update(place, step)
+
+    def _update(self, place: Place, step: Step) -> None:
+        self._batch.dirty = True
+        self._batch.tidings.counts.updated += 1
+        self._tacho.entry_done(step.entry.size)
+        self._batch.tidings.tell(
+            FileUpdated(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=self._path(place, step.entry),
+                kind=step.entry.kind,
+                permissions=permissions(place.work.volume.keeper.mode_of(step.entry.mode)),
+                reason=step.reason,
+            )
+        )
+
+    def _skip(self, place: Place, step: Step, reason: Skip) -> None:
+        if place.work.again and reason is Skip.UNCHANGED:
+            return
+        self._batch.tidings.counts.skipped[reason] += 1
+        self._tacho.entry_done(step.entry.size)
+        if reason is Skip.VANISHED:
+            place.work.sure = False
+        if self._assignment.verbose or reason is not Skip.UNCHANGED:
+            path = self._path(place, step.entry)
+            self._batch.tidings.tell(
+                FileSkipped(
+                    cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, reason=reason
+                )
+            )
+
+    def _fail(self, place: Place, step: Step, reason: Failure, error: str, old: Entry | None = None) -> None:
+        """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
+        if old is not None:
+            self._closed(place, step.entry, old)
+        self._tacho.entry_done(step.entry.size)
+        self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
+
+    def drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
+        """Tell, and count, that the mirror of an entry is not as it was left, if so."""
+        if kind is None:
+            return
+        self._batch.tidings.counts.drift[kind] += 1
+        path = self._path(place, entry)
+        self._batch.tidings.tell(
+            DriftFound(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=kind)
+        )
+
+    @staticmethod
+    def _is_gone(place: Place, entry: Entry) -> bool:
+        try:
+            os.stat(entry.name, dir_fd=place.source, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    @staticmethod
+    def _path(place: Place, entry: Entry) -> bytes:
+        return join(place.work.listing.path, entry.name)

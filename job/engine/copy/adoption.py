@@ -1,0 +1,193 @@
+"""Adoption: see that a mirror folder may be used before anything is done in it; another one is set aside, whole.
+
+Whoever may write to a mirror folder can give a name in it to another folder, and whoever may write to a source folder
+can take over a name that another user gave up. What the mirror has under such a name is not theirs.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from job.core.adoption import Left, Standing, Status, why_foreign
+from job.core.capabilities import Capabilities
+from job.core.counts import Tally
+from job.core.entry import STATE_FOLDER, Kind, printable
+from job.core.mounts import ByMount
+from job.core.outcome import Failure, failure_of, reason_text
+from job.core.record import FolderDone, FolderSummary
+from job.engine.context import Assignment, Bench
+from job.engine.copy.actions import make_folder
+from job.engine.copy.versions import Versions
+from job.engine.messages import Onward, Placed
+from job.events.service import EntrySetAside, Event, FileFailed
+from job.fs.dircursor import Trail
+
+
+def standing_of(mirror: Capabilities) -> Standing:
+    """Give what this process can do to folders on a file system."""
+    groups = frozenset((os.getegid(), *os.getgroups()))
+    return Standing(os.geteuid(), groups, owners=mirror.owners, modes=mirror.modes)
+
+
+class HomeMovedError(OSError):
+    """A folder of the mirror is Truecopy's own, under an ordinary name."""
+
+    def __init__(self, path: bytes) -> None:
+        name, home = printable(path), printable(STATE_FOLDER)
+        super().__init__(
+            errno.EEXIST,
+            f"the mirror's {name} is Truecopy's own folder {home}, which somebody renamed: rename it to {home} again, "
+            f"and look who may write to the mirror's root",
+        )
+
+
+class Adoption:
+    """Judges folders of one mirror. Use it with `contextlib.closing`."""
+
+    def __init__(self, bench: Bench, work: Assignment, sources: Trail | None = None) -> None:
+        """Take `sources`, a trail that something else moves, too, instead of one of its own."""
+        self._home = bench.home
+        self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+        self._sources, self._mirrors = sources or Trail(bench.source_root), Trail(bench.mirror_root)
+        self._versions = Versions(bench, work)
+        others = {each.point: standing_of(each.mirror) for each in bench.mounted}
+        self._standing = ByMount(standing_of(bench.mirror), others)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._sources.close()
+        self._mirrors.close()
+
+    def standing(self, path: bytes) -> Standing:
+        """Give what can be done to a folder of the mirror."""
+        return self._standing.at(path)
+
+    def check_not_home(self, path: bytes, seen: os.stat_result) -> None:
+        """Insist that a mirror folder is not the one in which Truecopy keeps its own. Raises `OSError`."""
+        if (seen.st_dev, seen.st_ino) == self._home and path != STATE_FOLDER:
+            raise HomeMovedError(path)
+
+    def why_not(self, path: bytes, left: Left) -> str:
+        """Say why the mirror's folder at a path must not be used; empty if it may be, or is no folder.
+
+        Raises `OSError` if it is none that may be moved either.
+        """
+        parent, _, name = path.rpartition(b"/")
+        try:
+            mirror = os.stat(name, dir_fd=self._mirrors.goto(parent), follow_symlinks=False)
+            source = os.stat(name, dir_fd=self._sources.goto(parent), follow_symlinks=False)
+        except OSError:
+            return ""  # gone since, or it cannot be reached: its visit tells
+        if not stat.S_ISDIR(mirror.st_mode):
+            return ""
+        self.check_not_home(path, mirror)
+        return self.why_foreign(path, left, mirror, source)
+
+    def why_foreign(self, path: bytes, left: Left, mirror: Status, source: Status) -> str:
+        """Say the same of a folder whose stats are known."""
+        return why_foreign(left, mirror, source, self.standing(path))
+
+    def make_anew(self, path: bytes, why: str) -> EntrySetAside | None:
+        """Set the mirror's folder aside and make a new one; nothing is told of an empty one. Raises `OSError`."""
+        parent, _, name = path.rpartition(b"/")
+        folder = self._mirrors.goto(parent)
+        before, told = os.fstat(folder), None
+        if not self._versions.removed(name, folder):
+            place = self._versions.take(path, folder)
+            told = EntrySetAside(**self._about, path=path, kind=Kind.FOLDER, version=printable(place), reason=why)
+        make_folder(name, folder)
+        with suppress(OSError):
+            os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return told
+
+
+class Exchange:
+    """Judges mirror folders before anybody is sent there, and replaces some. Use it with `contextlib.closing`.
+
+    The main process does this, before it gives out any errand below such a folder: whoever worked there would go on in
+    what was moved away.
+    """
+
+    def __init__(self, bench: Bench, work: Assignment, commit: Callable[[list[Placed]], list[Placed]]) -> None:
+        """`commit` has the index forget what was moved away, and tells it."""
+        self._adoption = Adoption(bench, work)
+        self._work = work
+        self._commit = commit
+        self._seen_to: set[bytes] = set()
+        self._events: list[Event] = []
+        self._retired: list[bytes] = []
+        self._anew: list[bytes] = []
+        self._forgotten: list[FolderDone] = []
+        self._failed: dict[Failure, int] = {}
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._adoption.close()
+
+    def is_seen_to(self, path: bytes) -> bool:
+        """Tell whether a folder lies in one that was replaced, or could not be: nobody is sent there by itself."""
+        if not self._seen_to:
+            return False
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self._seen_to:
+                return True
+        return False
+
+    def see_to(self, path: bytes, left: Left) -> bool:
+        """Judge a folder; True if it was replaced, or could not be. It is told with `settle`."""
+        try:
+            why = self._adoption.why_not(path, left)
+            if not why:
+                return False
+            told = self._adoption.make_anew(path, why)
+            self._retired.append(path)
+            self._anew.append(path)
+            self._events += [told] if told is not None else []
+        except OSError as error:
+            self._fail(path, error)
+        self._seen_to.add(path)
+        return True
+
+    def forget(self, path: bytes, known: FolderSummary | None) -> None:
+        """Have the index forget, with `settle`, which mirror folder it speaks of; what it knows of entries stays."""
+        if known is not None:
+            unknown = known._replace(fingerprint=b"", stamp=b"", mirror_fingerprint=b"")
+            self._forgotten.append(FolderDone(path, unknown))
+
+    def _fail(self, path: bytes, error: OSError) -> None:
+        reason = failure_of(error)
+        self._failed[reason] = self._failed.get(reason, 0) + 1
+        self._events.append(
+            FileFailed(
+                cycle_id=self._work.cycle_id,
+                pair=self._work.pair.name,
+                path=path,
+                kind=Kind.FOLDER,
+                reason=reason,
+                error=f"its mirror: {reason_text(error)}",
+            )
+        )
+
+    def settle(self) -> tuple[list[Placed], list[bytes]]:
+        """Have what was replaced forgotten and told.
+
+        Gives what became of that, and the new folders, which are to be visited with all below them.
+        """
+        if not (self._events or self._retired or self._forgotten):
+            return [], []
+        batch = Placed(
+            begun=0,
+            since_ns=self._work.now_ns(),
+            ended=[],
+            events=self._events,
+            tally=Tally(failed_by=dict(self._failed)),
+            retired=self._retired,
+            folders=self._forgotten,
+            onward=Onward(moved=[path.rpartition(b"/")[0] for path in self._anew]),
+        )
+        anew, self._events, self._retired, self._anew, self._failed = self._anew, [], [], [], {}
+        self._forgotten = []
+        return self._commit([batch]), anew

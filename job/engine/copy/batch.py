@@ -1,0 +1,398 @@
+"""Batch: give staged temps their names so that nothing is torn and nothing acknowledged is lost (design 3.3).
+
+The order is the point. Temps are complete, then synced; only then renamed, so that a name never stands for half a
+content (invariant 1). Folder metadata comes after the renames, which move folder times. What is placed then is handed
+on: `commit.py` makes the renames durable before the index believes them, and the index before anybody is told.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from job.core.entry import Kind, printable
+from job.core.outcome import Failure, Skip, failure_of, reason_text
+from job.core.record import Copied, FolderDone, RowsDone
+from job.engine.context import Assignment, Bench, Sync, Volume
+from job.engine.copy.commit import voided
+from job.engine.copy.finish import Settled, Work, finish, finish_part
+from job.engine.copy.pending import Tidings
+from job.engine.copy.recheck import Recheck
+from job.engine.copy.staged import Staged
+from job.engine.copy.versions import Versions
+from job.engine.messages import Onward, PartDone, Placed
+from job.events.service import FileCopied, FolderRetired
+from job.fs.dircursor import Trail
+from job.fs.large_dir import has_name
+from job.fs.mounts import mount_of
+from job.fs.sync import fsync_folder
+
+MOST_FILES = 1000
+MOST_BYTES = 256 << 20
+_LARGE_BYTES = 1 << 20
+"""A synced file of such a size leaves the page cache again: others need the room."""
+MOST_ENTRIES = 8192
+"""Of folders that are done with, and these themselves: so many are held at most, changed or not."""
+LONGEST_NS = 5_000_000_000
+"""A batch is given its names after so long, so that a stop throws little away."""
+
+
+class Batch:
+    """Collects staged files and finished folders, and places them together."""
+
+    def __init__(
+        self, bench: Bench, work: Assignment, trail: Trail, sources: Trail, deliver: Callable[[Placed], None]
+    ) -> None:
+        """`deliver` takes what is placed; `trail` and `sources` are moved by a commit."""
+        self._bench = bench
+        self._assignment = work
+        self._trail = trail
+        self.recheck = Recheck(sources, trail)
+        self._versions = Versions(bench, work)
+        self._deliver = deliver
+        self._staged: list[Staged] = []
+        self._closed: list[Work] = []
+        self._open: Work | None = None
+        self.tidings = Tidings(work, bench)
+        self._volume: Volume | None = None
+        self._read_only: tuple[bytes | None, str] = (None, "")
+        """The folder that was asked for last, and why nothing can be written to it."""
+        self.dirty = False
+        """Whether anything was written that has to be synced."""
+        self.onward = Onward()
+        """What the main process is to go on with."""
+        self.retired: list[bytes] = []
+        """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
+        self._asides: list[tuple[Work, bytes]] = []
+        self._announced: list[Work] = []
+        self._bytes = self._entries = self._errand = self._begun = 0
+        self._since_ns = work.now_ns()
+        self._ended: list[int] = []
+        self._folders: list[FolderDone] = []
+
+    def turn_to(self, volume: Volume) -> None:
+        """Have what follows go to a file system; what went to another one is committed, and fails, by itself."""
+        if volume is self._volume:
+            return
+        if self._staged or self._closed or self._asides or self._folders or self.dirty:
+            self.commit()
+        self._volume = volume
+
+    @property
+    def _sync(self) -> Sync:
+        return self._bench.sync if self._volume is None else self._volume.sync
+
+    def begin(self, errand: int) -> None:
+        """Note for which errand everything is done from now on."""
+        self._errand = errand
+        self._begun = self._begun or errand
+
+    def end(self) -> None:
+        """Note that the errand is done with, once this batch is."""
+        self._ended.append(self._errand)
+        self._errand = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to commit."""
+        if len(self._staged) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
+            return True
+        return self._assignment.now_ns() - self._since_ns >= LONGEST_NS
+
+    @property
+    def holding(self) -> bool:
+        """Whether staged files wait for their names, and the contents they replace still take up room."""
+        return bool(self._staged)
+
+    def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
+        """Take a complete temp in; `event` is told once the file has its name for good."""
+        self._staged.append(Staged(work, copied.source.name, temp, copied, racy, fresh, event))
+        self._bytes += event.bytes
+        self.dirty = True
+
+    def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
+        """Count and tell a failed entry; its folder is looked at again next time."""
+        work.sure, work.failure = False, reason
+        if reason is Failure.READ_ONLY and (told := self.why_read_only(work.listing.path)):
+            error = told
+        self.tidings.fail(path, kind, reason, error)
+
+    def why_read_only(self, path: bytes) -> str:
+        """Say what in the mirror is read-only; empty if a folder was not reached by another mount than the root was."""
+        if self._read_only[0] != path:
+            self._read_only = path, self._why_read_only(path)
+        return self._read_only[1]
+
+    def _why_read_only(self, path: bytes) -> str:
+        root = self._bench.mirror_root
+        try:
+            self.recheck.leave()
+            folder = self._trail.goto(path)
+            is_elsewhere = os.fstat(folder).st_dev != os.fstat(root).st_dev
+        except OSError:
+            return ""
+        mount, own = mount_of(folder), mount_of(root)
+        if mount is not None and own is not None and mount.number != own.number:
+            return f"the file system mounted at {printable(mount.point)} ({mount.type}) is read-only; mount it writable"
+        return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
+
+    def open(self, work: Work) -> None:
+        """Note the folder that is being worked on."""
+        self._open = work
+
+    def close(self, work: Work) -> None:
+        """Take in a folder of which everything was staged or settled."""
+        self._open = None
+        self._closed.append(work)
+        self._entries += 1 + len(work.listing.entries)
+        self._bytes += 16 * work.attribute_bytes  # which are held in memory: up to a megabyte a folder
+
+    def close_folder(self, folder: FolderDone) -> None:
+        """Take in a huge folder of which all parts are committed before, with the metadata it got."""
+        self._folders.append(folder)
+        self.tidings.note_refusals(folder.path)
+        self.tidings.counts.folders += 1
+
+    def announce(self, work: Work) -> None:
+        """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
+        self.turn_to(work.volume)
+        if work.announced:
+            return
+        with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
+            self._bench.leftovers.note(work.listing.path)
+        work.announced = True
+        self._announced.append(work)
+
+    def _retract(self) -> None:
+        """Forget the notes: no temp of ours is left."""
+        if self._announced:
+            with suppress(OSError):
+                self._bench.leftovers.clear()
+        for work in self._announced:
+            work.announced = False
+        self._announced.clear()
+
+    def set_aside(self, work: Work, temp: bytes) -> None:
+        """Have what was renamed to `temp` thrown away, once what took its place is safe."""
+        self._asides.append((work, temp))
+
+    def drop(self) -> None:
+        """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
+        for staged in self._staged:
+            staged.work.sure = False
+            self._unlink(staged)
+        self._staged.clear()
+        self._retract()
+
+    def give_up(self) -> None:
+        """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
+        self.tidings.keep_failures()
+        self._folders.clear()
+        self.dirty = False
+        self._deliver(self._packed([]))
+
+    def commit(self) -> None:
+        """Sync, rename, finish folders, hand on. What goes wrong is told there."""
+        self._sync_or_void()
+        if self._assignment.pair.verify_copies == "readback":
+            self._read_back()
+        self._look_again()
+        placed = [staged for staged in self._staged if self._place(staged)]
+        self._staged.clear()
+        self._throw_away()
+        done = [each for each in map(self._finish, self._closed) if each is not None]
+        for staged in placed:
+            if staged.name in staged.work.lost:
+                self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
+            else:
+                self._count(staged)
+        batch = self._packed(done)
+        if self.dirty and self._sync.each:
+            batch = self._folders_synced(batch, placed)
+        self._closed.clear()
+        self._retract()
+        self._bytes, self._entries, self.dirty = 0, 0, False
+        self._deliver(batch)
+        self._since_ns = self._assignment.now_ns()
+
+    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> Placed:
+        events, tally = self.tidings.take()
+        batch = Placed(
+            begun=self._begun,
+            since_ns=self._since_ns,
+            ended=self._ended,
+            folders=[*self._folders, *(folder for folder, _ in done if isinstance(folder, FolderDone))],
+            parts=[part for part, _ in done if isinstance(part, PartDone)],
+            rows=[rows for _, rows in done if rows is not None],
+            events=events,
+            tally=tally,
+            dirty=self.dirty and not self._sync.each,
+            volume=self._volume.number if self._volume else 0,
+            retired=self.retired,
+            onward=self.onward,
+        )
+        self._begun, self._ended, self._folders, self.onward, self.retired = self._errand, [], [], Onward(), []
+        return batch
+
+    def _folders_synced(self, batch: Placed, placed: list[Staged]) -> Placed:
+        works = [staged.work for staged in placed] + self._closed
+        paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
+        try:
+            self.recheck.leave()
+            for path in dict.fromkeys(paths):
+                fsync_folder(self._trail.goto(path))
+        except OSError as error:
+            self._doubt([])
+            return voided(batch, Failure.SYNC, reason_text(error), self._assignment)
+        return batch
+
+    def _throw_away(self) -> None:
+        # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
+        for work, temp in self._asides:
+            try:
+                folder = self.recheck.enter(work)
+                if self._sync.each:
+                    fsync_folder(folder)
+                os.unlink(temp, dir_fd=folder)
+            except OSError:
+                work.sure = False  # its next visit sweeps
+        self._asides.clear()
+
+    def _doubt(self, works: list[Work]) -> None:
+        # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
+        for work in works if self._open is None else [*works, self._open]:
+            work.sure = False
+            work.settled.clear()
+
+    def _count(self, staged: Staged) -> None:
+        self.tidings.counts.copied += 1
+        self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
+        self.tidings.tell(staged.event)
+
+    def _look_again(self) -> None:
+        """Give up what was read in folders that are not those any more; what vanished is no failure."""
+        works = {id(work): work for work in (*(staged.work for staged in self._staged), *self._closed)}
+        wrong = self.recheck.look(works.values())
+        self.dirty |= self.recheck.take_closed()
+        lost = [staged for staged in self._staged if id(staged.work) in wrong]
+        self._staged = [staged for staged in self._staged if id(staged.work) not in wrong] if lost else self._staged
+        for staged in lost:
+            self._unlink(staged)
+            self._lose(staged.work, staged.event.path, staged.event.kind, wrong[id(staged.work)])
+        for number in wrong.keys() - {id(staged.work) for staged in lost}:
+            self._lose(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
+
+    def _lose(self, work: Work, path: bytes, kind: Kind, error: OSError) -> None:
+        work.held, work.sure = True, False
+        if not isinstance(error, FileNotFoundError):
+            reason = Failure.CHANGED_DURING_COPY if error.errno == errno.ESTALE else failure_of(error)
+            self.fail(work, path, kind, reason, f"its folder: {reason_text(error)}")
+        elif kind is not Kind.FOLDER:
+            self.tidings.counts.skipped[Skip.VANISHED] += 1
+
+    def _sync_or_void(self) -> None:
+        if not (self._staged or self._asides) or self._sync.each:
+            return
+        try:
+            self._sync.all()
+        except OSError as error:
+            # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
+            message = f"the disk did not take it: {reason_text(error)}"
+            for staged in self._staged:
+                self._unlink(staged)
+                self._fail_staged(staged, Failure.SYNC, message)
+            if not self._staged:
+                self.tidings.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
+            self._staged.clear()
+            self._wait_with(self._asides)
+            self._asides.clear()  # the next visit sweeps them
+            self._doubt(self._closed)
+
+    def _wait_with(self, asides: list[tuple[Work, bytes]]) -> None:
+        """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
+        paths = {work.listing.path for work, _ in asides}
+        waiting = self.onward.postponed
+        waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
+
+    def _read_back(self) -> None:
+        good = []
+        for staged in self._staged:
+            wrong = staged.misread(self.recheck.enter)
+            if wrong is None:
+                good.append(staged)
+            else:
+                self._unlink(staged)
+                self._fail_staged(staged, *wrong)
+        self._staged = good
+
+    def _place(self, staged: Staged) -> bool:
+        try:
+            folder = self.recheck.enter(staged.work)
+            if staged.event.bytes >= _LARGE_BYTES:
+                staged.work.volume.copyist.release(staged.temp, folder, staged.event.bytes)
+            if staged.fresh and staged.work.volume.spelling is not None:
+                staged.insist_on_none(folder)
+            self.put(staged.temp, staged.name, folder, staged.event.path)
+            made = staged.made(folder)
+        except OSError as error:
+            no_name = error.errno == errno.ENOENT and self._has_temp(staged)
+            self._unlink(staged)
+            # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
+            self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), reason_text(error))
+            return False
+        if made is None:
+            staged.work.lost.add(staged.name)
+        else:
+            copied = staged.copied
+            staged.work.settled[staged.name] = Settled(copied.source, copied.checksum, made, staged.racy)
+        return True
+
+    def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
+        """Give a temp in an open folder its name, which is last in `path`. A folder that has it makes way first.
+
+        Raises `OSError`.
+        """
+        try:
+            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError:
+            if not self._versions.removed(name, folder):
+                self._retire(folder, path)
+            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _retire(self, folder: int, path: bytes) -> None:
+        place = self._versions.take(path, folder)
+        self.retired.append(path)
+        self.tidings.tell(
+            FolderRetired(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=path,
+                version=printable(place),
+            )
+        )
+
+    def _has_temp(self, staged: Staged) -> bool:
+        with suppress(OSError):
+            return has_name(self.recheck.enter(staged.work), staged.temp)
+        return False
+
+    def _fail_staged(self, staged: Staged, reason: Failure, error: str) -> None:
+        self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)
+
+    def _unlink(self, staged: Staged) -> None:
+        with suppress(OSError):
+            os.unlink(staged.temp, dir_fd=self.recheck.enter(staged.work))
+
+    def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
+        path = work.listing.path
+        try:
+            if work.portion is not None:
+                return finish_part(work, work.portion, self.recheck.enter(work))
+            folder, rows, changed = finish(work, self.recheck.enter(work))
+        except OSError as error:
+            self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
+            return None
+        self.dirty |= changed
+        self.tidings.note_refusals(path)
+        self.tidings.counts.folders += not work.again
+        return folder, rows

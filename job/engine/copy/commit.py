@@ -1,0 +1,155 @@
+"""Commit: make placed batches durable, have the index remember them, and only then tell (invariants 2 and 13).
+
+One sync and one transaction serve all batches that came meanwhile. Only the main process does this, so the index has
+one writer and the events one order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from job.core.entry import Kind
+from job.core.outcome import Failure, failure_of, reason_text
+from job.core.record import FolderDone
+from job.engine.context import Assignment, Memory, Mounted, Sync
+from job.engine.messages import Placed
+from job.engine.preflight.roots import PlaceLost
+from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
+from job.events.text import counted
+
+
+class Commit:
+    """Commits the batches of one pair."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        sync: Sync,
+        work: Assignment,
+        check_place: Callable[[], None] = lambda: None,
+        mounted: Sequence[Mounted] = (),
+    ) -> None:
+        """`check_place` raises `PlaceLost` where nothing can be believed any more.
+
+        `sync` is for the file system of the mirror's root, and `mounted` are others in it.
+        """
+        self._mounted = mounted
+        self._check_place = check_place
+        self._memory = memory
+        self._sync = sync
+        self._work = work
+        self._not_kept: set[str] = set()
+        self._unsafe: dict[int, tuple[int, int]] = {}
+        """By file system where a sync failed: the latest errand then, and when that was, in nanoseconds."""
+        self.given = 0
+        """The latest errand that somebody was sent on."""
+
+    def __call__(self, batches: list[Placed]) -> list[Placed]:
+        """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures.
+
+        Raises `PlaceLost`, with everything told as failed.
+        """
+        try:
+            self._check_place()
+        except PlaceLost as error:
+            for batch in batches:
+                self._tell(self._voided(batch, Failure.SYNC, error.message))
+            raise
+        batches = self._synced([self._trusted(batch) for batch in batches])
+        rows = [each for batch in batches for each in batch.rows]
+        try:
+            folders = self._changed([folder for batch in batches for folder in batch.folders])
+            retired = [path for batch in batches for path in batch.retired]
+            if folders or rows or retired:
+                self._memory.commit(folders, rows, retired)
+        except OSError as error:
+            reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
+            batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
+        for batch in batches:
+            self._tell(batch)
+        return batches
+
+    def _synced(self, batches: list[Placed]) -> list[Placed]:
+        for volume in {batch.volume for batch in batches}:
+            try:
+                if volume:
+                    self._mounted[volume - 1].check()
+                if any(batch.dirty for batch in batches if batch.volume == volume):
+                    (self._mounted[volume - 1].sync if volume else self._sync).all()
+            except OSError as error:
+                self._unsafe[volume] = self.given, self._work.now_ns()
+                batches = [
+                    self._voided(batch, Failure.SYNC, reason_text(error)) if batch.volume == volume else batch
+                    for batch in batches
+                ]
+        return batches
+
+    def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
+        # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
+        with self._memory.looking():
+            return [folder for folder in folders if self._memory.summary(folder.path) != folder.summary]
+
+    def _trusted(self, batch: Placed) -> Placed:
+        # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
+        for volume, (errand, until_ns) in self._unsafe.items():
+            is_under_way = batch.since_ns < until_ns
+            if not is_under_way and batch.begun > errand:
+                continue
+            if batch.volume == volume and is_under_way:
+                return self._voided(batch, Failure.SYNC, "an earlier sync failed")
+            if batch.volume == volume:
+                return _unremembered(batch)
+            # Names that were linked are told with whatever batch comes next.
+            batch = replace(batch, onward=replace(batch.onward, linked=[]))
+        return batch
+
+    def _voided(self, batch: Placed, reason: Failure, error: str) -> Placed:
+        return voided(batch, reason, error, self._work)
+
+    def _tell(self, batch: Placed) -> None:
+        for event in batch.events:
+            if isinstance(event, MetadataNotKept):
+                if event.what in self._not_kept:
+                    continue  # another worker met the same refusal
+                self._not_kept.add(event.what)
+            self._work.emit(event)
+        if batch.tally.entries or batch.tally.folders:
+            self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=batch.tally))
+
+
+def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Placed:
+    """Turn what was placed into failures: nothing of it is remembered, so the next cycle compares it all again."""
+    if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
+        return batch
+    events = [_failed(event, reason, error) if isinstance(event, FileCopied) else event for event in batch.events]
+    failures = batch.tally.copied
+    if not failures:
+        failures = 1
+        path = batch.folders[0].path if batch.folders else b""
+        told = f"{counted(len(batch.folders), 'folder')} could not be committed: {error}"
+        events.append(
+            FileFailed(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                path=path,
+                kind=Kind.FOLDER,
+                reason=reason,
+                error=told,
+            )
+        )
+    failed_by = dict(batch.tally.failed_by)
+    failed_by[reason] = failed_by.get(reason, 0) + failures
+    tally = replace(batch.tally, copied=0, bytes_copied=0, failed_by=failed_by)
+    return replace(_unremembered(batch), events=events, tally=tally)
+
+
+def _unremembered(batch: Placed) -> Placed:
+    onward = replace(batch.onward, linked=[])
+    parts = [part._replace(sure=False) for part in batch.parts]
+    return replace(batch, folders=[], rows=[], parts=parts, onward=onward)
+
+
+def _failed(event: FileCopied, reason: Failure, error: str) -> Event:
+    told = f"copied, but not known to be safe: {error}"
+    return FileFailed(
+        cycle_id=event.cycle_id, pair=event.pair, path=event.path, kind=event.kind, reason=reason, error=told
+    )

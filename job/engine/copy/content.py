@@ -1,0 +1,129 @@
+"""Likeness: whether the content is the same on both sides, and mending metadata in place where it is."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+from job.core.entry import Entry, Kind
+from job.core.record import Record
+from job.engine.context import Copyist
+from job.errors import ChangedWhileReadError
+from job.fs.dircursor import open_name
+from job.fs.listing import entry_of
+from job.fs.metadata import Keeper
+from job.fs.stable_read import at_listed, open_file
+
+
+class Judgement(NamedTuple):
+    """What a comparison of contents found."""
+
+    same: bool
+    source: Entry
+    """The source as it was read."""
+    checksum: str
+    """Of the source; empty for a symlink."""
+    drifted: bool
+    """Whether the mirror's content is not what Truecopy left there."""
+    alike: Entry | None = None
+    """The mirror as it was read, if it is known that there is nothing to mend either."""
+
+
+class Likeness:
+    """Compares contents by checksum, links by their text, special files by what they are."""
+
+    def __init__(self, copyist: Copyist) -> None:
+        self._copyist = copyist
+
+    def judge(
+        self, entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
+    ) -> Judgement:
+        """Compare the source with the mirror, or, where `mirror_folder` is None, with what the index says of it.
+
+        Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
+        """
+        if entry.kind is not Kind.FILE:
+            return self._others(entry, source, mirror, mirror_folder, record)
+        if mirror_folder is None:
+            algorithm = None if record is None else _algorithm(record.checksum)
+            checksum, seen = self._copyist.checksum(entry, source, algorithm)
+            return Judgement(record is not None and checksum == record.checksum, seen, checksum, drifted=False)
+        found = self._copyist.compare(entry, source, mirror, mirror_folder)
+        drifted = not found.same and self._drifted(found.checksum, mirror, mirror_folder, record)
+        return Judgement(found.same, found.source, found.checksum, drifted, found.alike)
+
+    def _drifted(self, checksum: str, mirror: Entry, mirror_folder: int, record: Record | None) -> bool:
+        if record is None or _algorithm(record.checksum) != _algorithm(checksum):
+            return False
+        try:
+            mirrored, _ = self._copyist.checksum(mirror, mirror_folder, _algorithm(record.checksum))
+        except (OSError, ChangedWhileReadError):
+            return True
+        return mirrored != record.checksum and _algorithm(mirrored) == _algorithm(record.checksum)
+
+    @staticmethod
+    def _others(
+        entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
+    ) -> Judgement:
+        meant, found = _meaning(entry, source)
+        seen = entry_of(entry.name, found)
+        mirrored: object = None
+        if mirror_folder is not None:
+            with suppress(OSError, ChangedWhileReadError):
+                mirrored, _ = _meaning(mirror, mirror_folder)
+        return Judgement(meant == mirrored, seen, "", record is not None and record.source == seen)
+
+
+def _meaning(entry: Entry, folder: int) -> tuple[object, os.stat_result]:
+    """Give the text of a symlink, or what a special file is and which device it stands for; and its lstat."""
+    with at_listed(entry, folder) as (place, seen):
+        if entry.kind is Kind.SYMLINK:
+            return os.readlink(b"", dir_fd=place), seen
+        return (stat.S_IFMT(seen.st_mode), seen.st_rdev), seen
+
+
+def _algorithm(checksum: str) -> str:
+    return checksum.partition(":")[0]
+
+
+def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int) -> bool | None:
+    """Give a mirror entry of the right content the source's metadata; True if anything changed.
+
+    None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
+    `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` or
+    `ChangedWhileReadError` for the source's sake: another file's mode must not open this one's content to others.
+    """
+    if entry.kind is not Kind.FILE:
+        return _mend_unopened(keeper, entry, source, mirror, mirror_folder, names)
+    descriptor, wanted = open_file(entry, source)
+    try:
+        xattrs = keeper.of_source(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        descriptor = open_name(mirror.name, mirror_folder)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if entry_of(mirror.name, found) != mirror or not stat.S_ISREG(found.st_mode):
+            return None
+        if found.st_nlink > names and not (keeper.suits(found, wanted) and keeper.present(descriptor) == xattrs):
+            return None
+        return keeper.apply(descriptor, wanted, xattrs)
+    finally:
+        os.close(descriptor)
+
+
+def _mend_unopened(
+    keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+) -> bool | None:
+    with at_listed(entry, source) as (place, wanted):
+        attributes = keeper.of_source(place)
+    try:
+        with at_listed(mirror, mirror_folder) as (place, found):
+            if found.st_nlink > names and not keeper.suits(found, wanted):
+                return None
+            return keeper.apply_at(place, wanted, attributes)
+    except (FileNotFoundError, ChangedWhileReadError):
+        return None

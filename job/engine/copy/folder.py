@@ -1,0 +1,413 @@
+"""Visit: bring the mirror of a folder up to its source (design 3.1), in whatever process.
+
+What goes wrong in one place is told and passed over; the next one goes on.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+
+from job.core.adoption import Left, inode_mark
+from job.core.decide import decide
+from job.core.entry import Entry, Kind, join
+from job.core.outcome import Failure, failure_of, reason_text
+from job.core.record import Record
+from job.engine.context import Assignment, Bench, Tacho, volumes_of
+from job.engine.copy.actions import Deeds, Place, make_folder, make_writable
+from job.engine.copy.adoption import Adoption
+from job.engine.copy.batch import Batch
+from job.engine.copy.cleanup import sweep_folder
+from job.engine.copy.entries import Entries
+from job.engine.copy.finish import Portion, finish_whole, work_for
+from job.engine.copy.hardlinks import Linker
+from job.engine.copy.link_names import members_of
+from job.engine.copy.permissions import Narrower
+from job.engine.copy.unsupported import folder_of, note
+from job.engine.copy.widening import Opening
+from job.engine.messages import (
+    Close,
+    Closed,
+    Divided,
+    Errand,
+    Links,
+    LinkUp,
+    Part,
+    Placed,
+    Postponed,
+    Split,
+    Task,
+    Visit,
+)
+from job.engine.preflight.devices import Devices
+from job.engine.preflight.roots import PlaceLost
+from job.engine.relisting import list_again
+from job.errors import Stopped
+from job.events.text import counted
+from job.fs.dircursor import Trail
+from job.fs.large_dir import count_in, rows_named, sweep_temps
+from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
+from job.fs.partition import Sorter, heaps, names_of, parts_for
+from job.store.codec import decoded
+from job.store.unheld import FOLDER
+
+
+class Visitor:
+    """Goes on errands, one process's worth of them. Use `at_work` around everything else."""
+
+    def __init__(self, bench: Bench, work: Assignment, tacho: Tacho, deliver: Callable[[Placed], None]) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._volumes = volumes_of(bench, work.pair)
+        self._devices = Devices(bench)
+        self._sources = Trail(bench.source_root)
+        self._mirrors = Trail(bench.mirror_root)
+        # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
+        self._placing, self._judging = Trail(bench.mirror_root), Trail(bench.source_root, kept=2)
+        self._batch = Batch(bench, work, self._placing, self._judging, deliver)
+        self._narrower = Narrower(self._sources, self._mirrors, self._batch)
+        self._deeds = Deeds(bench, work, self._batch, tacho)
+        self._entries = Entries(bench, work, self._batch, self._deeds)
+        self._adoption = Adoption(bench, work, self._judging)
+        self._linker = Linker(bench, work, self._batch, self._deeds, self._adoption)
+        self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
+        self._tacho = tacho
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Do no more than is safe when it ends by an error: staged temps are thrown away."""
+        try:
+            yield
+        except Stopped:
+            # What needed no temp, such as a mended mode, is done: it is made safe, remembered and told.
+            self._batch.drop()
+            self._batch.commit()
+            raise
+        except PlaceLost:
+            self._batch.drop()
+            self._batch.give_up()
+            raise
+        finally:
+            self._batch.drop()
+            for trail in (self._sources, self._mirrors, self._placing, self._judging):
+                trail.close()
+            for each in (self._linker, self._adoption, self._opening):
+                each.close()
+
+    def go(self, errand: Errand) -> None:
+        """Visit the folders of an errand. Raises `Stopped` or `PlaceLost`."""
+        self._batch.begin(errand.number)
+        for task in errand.tasks:
+            self._check_stop()
+            self._commit_if_full()
+            self._see_to(task)
+        self._batch.end()
+        # Not sooner: what a task found is committed with the word that its errand is done with.
+        self._commit_if_full()
+
+    def finish(self) -> None:
+        """Commit what waits."""
+        self._batch.commit()
+
+    def _check_stop(self) -> None:
+        if self._assignment.stop():
+            raise Stopped("stopped between two entries")
+
+    def _commit_if_full(self) -> None:
+        if self._batch.full:
+            self._batch.commit()
+
+    def _see_to(self, task: Task) -> None:
+        match task:
+            case Visit(whole=True):
+                self._visit_whole(task.path, task.links)
+            case Visit():
+                self._visit(task)
+            case Split():
+                self._split(task)
+            case Part():
+                self._part(task)
+            case Close():
+                self._close(task)
+            case LinkUp():
+                self._linker.link_up(task)
+
+    def _visit_whole(self, path: bytes, links: Links | None) -> None:
+        """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
+        for found in self._bench.source.walk(path):
+            self._check_stop()
+            if self._adopts(found.path):
+                self._visit(Visit(found.path, b"", "", links, lacking=True))
+            self._commit_if_full()
+
+    def _adopts(self, path: bytes) -> bool:
+        """See that the mirror's folder, of which nothing is known, may be used; another one is set aside."""
+        try:
+            if why := self._adoption.why_not(path, Left.UNKNOWN):
+                told = self._adoption.make_anew(path, why)
+                self._batch.dirty = True
+                self._batch.retired.append(path)
+                self._batch.onward.moved.append(path.rpartition(b"/")[0])
+                if told is not None:
+                    self._batch.tidings.tell(told)
+            # The visit above it makes no folder while it waits for other names of its files.
+            above, _, name = path.rpartition(b"/")
+            if name:
+                make_folder(name, self._mirrors.goto(above))
+        except OSError as error:
+            self._fail(path, error, "its mirror: ")
+            return False
+        return True
+
+    def _visit(self, visit: Visit) -> None:
+        path = visit.path
+        records = decoded(visit.rows, self._volumes.at(path).policy)
+        source = self._bench.source
+        try:
+            place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
+        except Huge:
+            self._batch.onward.grown.append((path, b""))
+            return
+        if place is None:
+            return
+        records = decoded(visit.rows, place.work.policy) if place.work.policy else records
+        try:
+            present, shared = self._mirror_entries(place, records)
+        except Huge:
+            self._batch.onward.grown.append((path, visit.fingerprint))
+            return
+        except OSError as error:
+            self._fail(path, error, "its mirror cannot be listed: ")
+            return
+        present = self._spelled(place, present)
+        listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
+        if self._has_to_wait(visit, place, present, shared, records):
+            return
+        if not self._may_open(visit, place, present):
+            return
+        self._recall(place, 0, visit.noted)
+        if visit.fingerprint and listing.fingerprint != visit.fingerprint:
+            self._batch.onward.unseen += [join(path, name) for name in listing.folders]
+        self._entries.go(place, present, records, visit.links)
+
+    def _may_open(self, task: Visit | Close, place: Place, present: Collection[bytes]) -> bool:
+        """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
+        path, opening, seen = place.work.listing.path, self._opening, place.seen
+        why = opening.why(place.work, seen)
+        if not why or opening.is_new(path, seen, lacking=task.lacking) or not opening.holds_anything(path, present):
+            return True
+        if any(each.path == path for each in place.work.listing.left_out):
+            # Nothing in it is in scope, so that nobody can tell what of it the source still has.
+            opening.hold(place.work, place.mirror, seen)
+            return True
+        close = task if isinstance(task, Close) else None
+        # What is below a folder that changed since the look was perhaps looked at too early: the next cycle opens it.
+        too_early = close is None and place.work.listing.fingerprint != task.fingerprint
+        if task.opening is None or too_early:
+            opening.hold(place.work, place.mirror, seen)
+            place.work.sure = False
+            if not too_early:
+                self._batch.onward.closed.append(Closed(path, task.fingerprint, close))
+            return True
+        try:
+            if not task.opening.cleared:
+                opening.prepare(path, why, task.opening.failed)
+        except OSError as error:
+            self._fail(path, error)
+            return False
+        self._batch.onward.opened.append(path)
+        return True
+
+    def _recall(self, place: Place, part: int, noted: str) -> None:
+        """Go on from what was noted of what the mirror cannot hold."""
+        work = place.work
+        work.noted = noted
+        if part == 0 and not work.volume.mirror.keeps_metadata:
+            note(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
+
+    def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
+        """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
+        spelling = place.work.volume.spelling
+        if spelling is None:
+            return present
+        found = spelling.matched([entry.name for entry in place.work.listing.entries], present)
+        for name, held in zip(found, present, strict=True):
+            if name != held and spelling.respelled(name, held):
+                with suppress(OSError):  # it goes on under its old spelling
+                    os.rename(held, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+                    self._batch.dirty = True
+        return found
+
+    def _has_to_wait(
+        self,
+        task: Visit | Part,
+        place: Place,
+        present: dict[bytes, Entry],
+        shared: dict[bytes, Shared],
+        records: dict[bytes, Record],
+    ) -> bool:
+        """Tell whether other names of files in a folder have to be met first; that is handed on then."""
+        listing, means = place.work.listing, place.work.means
+        place.work.linked = listing.linked
+        if listing.linked and not means.hard_links:
+            why = "the mirror's file system knows one name of a file only"
+            place.work.volume.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
+        if task.links is not None or not (listing.linked or shared):
+            return False
+        members = members_of(place, present, shared, records, means)
+        if not members:
+            return False
+        for entry in listing.entries:
+            # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
+            mirror = present.get(entry.name)
+            if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
+                step = decide(join(listing.path, entry.name), entry, mirror, None, means)
+                self._deeds.do(place, step, mirror, None)
+        part = None
+        if isinstance(task, Part):
+            part = task if task.borrowed else task._replace(rows="", noted="")
+        fingerprint = task.fingerprint if isinstance(task, Visit) else b""
+        lacking = isinstance(task, Visit) and task.lacking
+        self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members, lacking))
+        return True
+
+    def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: Visit | None = None) -> Place | None:
+        """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
+        if path in self._batch.tidings.lost_folders:
+            return None
+        try:
+            listing = listed(path)
+            source = self._sources.goto(path)
+            if not os.path.samestat(os.fstat(source), listing.folder):
+                self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
+                return None
+            volume = self._volumes.at(path)
+            attributes = self._bench.keeper.of_source(source)
+            work = work_for(listing, attributes, volume, self._assignment.pair.policy, source)
+        except Huge:
+            raise
+        except FileNotFoundError:
+            return None  # gone since the look; what is in the mirror stays there
+        except OSError as error:
+            self._fail(path, error)
+            return None
+        try:
+            self._narrower.above(path, volume)
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+            seen = os.fstat(mirror)
+            self._devices.check(mirror, seen.st_dev, volume.number)
+            self._check_same(path, seen, listing.folder, visit)
+            work.mirror = seen
+            self._batch.turn_to(volume)
+            volume.keeper.restrict(work.restrictions)
+            mode = self._narrower.enter(work, mirror, seen)
+            return Place(work, source, mirror, seen=seen, mode=mode)
+        except OSError as error:
+            self._fail(path, error, "its mirror cannot be opened: ")
+            return None
+
+    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: Visit | None) -> None:
+        """Insist that a mirror folder is the one that was judged, or may be used as well. Raises `OSError`."""
+        self._adoption.check_not_home(path, seen)
+        if visit is None or not path:
+            return
+        left = Left.AS_LEFT if visit.mark else Left.UNKNOWN
+        if visit.mark and visit.mark != inode_mark(stamp_of(seen)):
+            left = Left.OTHER_FOLDER
+        if why := self._adoption.why_foreign(path, left, seen, source):
+            raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
+
+    def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
+        reason = failure_of(error)
+        told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
+        self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
+
+    def _mirror_entries(
+        self, place: Place, records: dict[bytes, Record]
+    ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
+        """List a mirror folder, made writable for us; temps that a killed run left are swept.
+
+        Gives its entries by name, and those that have other names, too. Names in `records` that the listing does
+        not show are examined: a short listing must not have good copies replaced, and reported as missing.
+        """
+        self._batch.dirty |= make_writable(place.mirror, place.mode)
+        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
+        present, swept = sweep_folder(place.mirror)
+        self._batch.dirty |= swept
+        entries = {entry.name: entry for entry in present.entries}
+        if place.work.volume.spelling is None and (missing := records.keys() - entries.keys()):
+            rows = rows_named(place.mirror, sorted(missing), [], present.linked)
+            entries |= {entry.name: entry for entry in entries_of(rows)}
+        return entries, present.linked
+
+    # Huge folders ----------------------------------------------------------------------------------------------------
+
+    def _split(self, task: Split) -> None:
+        path = task.path
+        place = self._place(path, self._nothing_of)
+        if place is None:
+            return
+        self._batch.dirty |= make_writable(place.mirror, place.mode)
+        spelling = place.work.volume.spelling
+        try:
+            # All of it before the first part is begun: no part may take another's temps for left ones.
+            self._batch.dirty |= sweep_temps(place.mirror)
+            fingerprint = task.fingerprint or self._fingerprint(path)
+            key = None if spelling is None else spelling.key
+            expected = count_in(place.source)
+            parts = parts_for(max(expected, count_in(place.mirror)), task.parts)
+            names = heaps(place.source, place.mirror, Sorter(parts, key), self._breathe, expected)
+        except OSError as error:
+            self._fail(path, error)
+            return
+        self._batch.onward.divided.append(Divided(path, fingerprint, names))
+
+    def _part(self, task: Part) -> None:
+        names = names_of(task.names)
+        # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
+        place = self._place(task.path, lambda path: self._bench.source.part(path, names))
+        if place is None:
+            return
+        work, unreadable, shared = place.work, Unreadable(), dict[bytes, Shared]()
+        present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
+        work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
+        work.sure = not unreadable
+        records = decoded(task.rows, work.policy)
+        if self._has_to_wait(task, place, present, shared, records):
+            return
+        self._recall(place, task.number, task.noted)
+        if task.unseen:
+            self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
+        self._entries.go(place, present, records, task.links)
+
+    def _close(self, task: Close) -> None:
+        path, held = task.path, task.total.held
+        place = self._place(path, self._nothing_of)
+        if place is None:
+            return
+        try:
+            there = count_in(place.mirror)
+            if there < held:
+                raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
+            if not self._may_open(task, place, [b""] * there) or place.work.held:
+                return
+            folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.keeper)
+        except OSError as error:
+            self._fail(path, error, "its mirror: ")
+            return
+        self._batch.dirty |= changed
+        self._batch.close_folder(folder)
+
+    def _nothing_of(self, path: bytes) -> Listing:
+        return self._bench.source.part(path, [])
+
+    def _fingerprint(self, path: bytes) -> bytes:
+        shares = [self._bench.source.glance(path)]
+        for share in range(1, shares[0].shares):
+            self._breathe()
+            shares.append(self._bench.source.glance(path, share))
+        return whole_fingerprint([each.fingerprint for each in shares])
+
+    def _breathe(self) -> None:
+        self._check_stop()
+        self._tacho.bytes_copied(0)

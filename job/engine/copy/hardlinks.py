@@ -1,0 +1,379 @@
+"""Linking: bring a file with several names up to date, in whatever process: one name as ever, the others linked to it.
+
+A name is never without its file: the link is made beside it and put in place by rename, as a copy is.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from job.core.adoption import Left
+from job.core.decide import Action, Step, decide
+from job.core.entry import Entry, FileId, join, permissions, printable
+from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
+from job.core.record import Linked, Member, Record
+from job.engine.context import Assignment, Bench, volumes_of
+from job.engine.copy.actions import Deeds, Place, make_writable
+from job.engine.copy.adoption import Adoption
+from job.engine.copy.batch import Batch
+from job.engine.copy.finish import Work, work_for
+from job.engine.copy.recheck import check_visited
+from job.engine.messages import Group, LinkUp
+from job.errors import Stopped
+from job.events.service import FileCopied
+from job.fs.dircursor import Trail, single
+from job.fs.listing import Listing, entry_of, file_at
+from job.fs.sync import fsync_folder
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+"""What file systems say that have no hard links, or no more for this file."""
+_NOT_TO_THIS = {errno.EMLINK, errno.EXDEV}
+"""The file has as many names as it can have, or lies on another of the mirror's file systems."""
+
+
+@dataclass(slots=True)
+class _Name:
+    """One name, as it is found when its file has its turn."""
+
+    member: Member
+    work: Work
+    entry: Entry
+    mirror: Entry | None
+    usable: FileId | None
+    """The mirror's file, if it is of the right kind."""
+    taken: bool = False
+    """Whether the mirror's file is to stand for another one of the source."""
+
+    @property
+    def path(self) -> bytes:
+        return join(self.member.path, self.member.name)
+
+    @property
+    def intact(self) -> bool:
+        record = self.member.record
+        return record is not None and self.usable is not None and record.mirror.inode == self.usable.inode
+
+
+@dataclass(slots=True)
+class _File:
+    """A file, with the name it was brought up to date under, and the others."""
+
+    first: _Name
+    action: Action
+    others: list[_Name]
+    record: Record | None = None
+    """What is to be remembered of the first name, once it has its place; None if it failed."""
+    mirror: FileId | None = None
+    """What the others are to be linked to; None if the first name is not as it was left any more."""
+    apart: list[_Name] = field(default_factory=list)
+    """Names that cannot be linked to the first one, but perhaps to one another."""
+
+
+class Linker:
+    """Goes on errands for files with several names, with the tools of a visitor."""
+
+    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds, adoption: Adoption) -> None:
+        self._bench = bench
+        self._adoption = adoption
+        self._assignment = work
+        self._volumes = volumes_of(bench, work.pair)
+        self._batch = batch
+        self._deeds = deeds
+        self._sources = Trail(bench.source_root)
+        self._mirrors = Trail(bench.mirror_root)
+        self._beside = Trail(bench.mirror_root)
+        self._last: tuple[bytes, int, int, int] | None = None
+        """Path, device, inode number and ctime of the mirror folder that was judged last."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for trail in (self._sources, self._mirrors, self._beside):
+            trail.close()
+
+    def link_up(self, task: LinkUp) -> None:
+        """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
+        # In the order of their folders, each of which is opened once then: names of one file lie far apart.
+        members = sorted((member for group in task.groups for member in group.members), key=_place_of)
+        looked = {_place_of(member): self._look(member) for member in members}
+        waiting = [self._names_of(group, looked) for group in task.groups]
+        while waiting:
+            waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
+
+    def _link_files(self, files: list[_File]) -> list[list[_Name]]:
+        """Link the other names of files to the first; gives those that are to be linked among themselves, by file."""
+        # What others are to be linked to must have its name, and be safe under it.
+        self._batch.commit()
+        for file in files:
+            file.record = self._outcome(file.first, file.action)
+            self._note(file.first, file.record)
+            file.mirror = self._standing(file)
+        others = [(name, file) for file in files for name in file.others]
+        alone: list[tuple[_Name, Action]] = []
+        for name, file in sorted(others, key=lambda each: _place_of(each[0].member)):
+            action = self._see_to(name, file)
+            if action is not None:
+                alone.append((name, action))
+            if self._batch.full:
+                self._batch.commit()
+        if alone:
+            self._batch.commit()
+        for name, action in alone:
+            self._note(name, self._outcome(name, action))
+        return [file.apart for file in files if file.apart]
+
+    # The first name --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _names_of(group: Group, looked: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
+        names = [name for member in group.members if (name := looked[_place_of(member)]) is not None]
+        for name in names:
+            name.taken = name.usable in group.taken
+        return names
+
+    def _first(self, names: list[_Name]) -> _File | None:
+        shares = Counter(name.usable for name in names)
+        names.sort(key=lambda each: (each.usable is None or each.taken, not each.intact, -shares[each.usable]))
+        for number, name in enumerate(names):
+            if self._assignment.stop():
+                raise Stopped("stopped between two files")
+            step = self._step(name)
+            self._do(name, step, shares[name.usable])
+            if name.work.sure:
+                return _File(name, step.action, names[number + 1 :])
+            # It failed, which is told, or went away just now; the file has other names still.
+            self._note(name, None)
+        return None
+
+    def _look(self, member: Member) -> _Name | None:
+        path, name = member.path, member.name
+        try:
+            listing = self._bench.source.part(path, [name])
+        except OSError:
+            return None
+        if not listing.entries or not self._is_listed(member, listing):
+            return None  # its folder is visited after this, and sees to what has the name now
+        entry = listing.entries[0]
+        volume = self._volumes.at(path)
+        work = work_for(listing, {}, volume, self._assignment.pair.policy, self._sources.goto(path))
+        work.again = member.counted
+        try:
+            work.mirror = self._judged(work)
+            seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
+        except FileNotFoundError:
+            return _Name(member, work, entry, None, None)
+        except OSError as error:
+            found = _Name(member, work, entry, None, None)
+            self._fail(found, failure_of(error), f"its mirror: {reason_text(error)}")
+            return None
+        mirror = entry_of(name, seen)
+        usable = FileId(seen.st_dev, seen.st_ino) if mirror.kind is entry.kind else None
+        return _Name(member, work, entry, mirror, usable)
+
+    def _judged(self, work: Work) -> os.stat_result:
+        """Look at a mirror folder, which may be another one than that of its visit, and close it as its source is.
+
+        Raises `OSError` if it must not be used.
+        """
+        path = work.listing.path
+        seen = os.fstat(self._mirrors.goto(path))
+        if self._last != (path, seen.st_dev, seen.st_ino, seen.st_ctime_ns):
+            self._adoption.check_not_home(path, seen)
+            if path and (why := self._adoption.why_foreign(path, Left.UNKNOWN, seen, work.listing.folder)):
+                raise OSError(errno.ESTALE, f"in the mirror, another folder has its name now: {why}")
+            if work.volume.mirror.modes:
+                self._batch.recheck.narrow(work, path)
+            seen = os.fstat(self._mirrors.goto(path))
+            self._last = path, seen.st_dev, seen.st_ino, seen.st_ctime_ns
+        return seen
+
+    def _is_listed(self, member: Member, listing: Listing) -> bool:
+        """Tell whether the one entry of a listing is the file that a name is a member of."""
+        shared = listing.linked.get(member.name)
+        if shared is None:
+            return self._is_still(member)
+        return FileId(shared.device, listing.entries[0].inode) == member.file
+
+    def _is_still(self, member: Member) -> bool:
+        """Tell whether a name of the source stands for the file that it is a member of."""
+        with suppress(OSError):
+            return file_at(member.name, self._sources.goto(member.path)) == member.file
+        return False
+
+    def _do(self, name: _Name, step: Step, names: int) -> None:
+        path = name.member.path
+        try:
+            self._batch.turn_to(name.work.volume)
+            place = Place(name.work, self._sources.goto(path), self._writable(name.work), names)
+            name.work.volume.keeper.leave(name.work.restrictions)
+        except OSError as error:
+            self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
+            return
+        self._deeds.do(place, step, name.mirror, name.member.record)
+
+    def _writable(self, work: Work) -> int:
+        """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
+        folder = self._mirrors.goto(work.listing.path)
+        seen = os.fstat(folder)
+        check_visited(work, folder, seen)
+        self._batch.dirty |= make_writable(folder, seen.st_mode)
+        return folder
+
+    def _outcome(self, name: _Name, action: Action) -> Record | None:
+        settled = name.work.settled.get(name.member.name)
+        if settled is not None:
+            return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
+        if action is Action.KEEP and name.work.sure:
+            return name.member.record
+        return None
+
+    def _standing(self, file: _File) -> FileId | None:
+        """Give what the mirror has under the first name of a file; None if either side is not as it was left."""
+        first, record = file.first.member, file.record
+        if record is None or not file.others or not self._is_still(first):
+            return None
+        found = self._held(first)
+        return found if found is not None and found.inode == record.mirror.inode else None
+
+    def _held(self, member: Member) -> FileId | None:
+        with suppress(OSError):
+            return file_at(member.name, self._beside.goto(member.path))
+        return None
+
+    def _fail(self, name: _Name, reason: Failure, error: str) -> None:
+        self._batch.fail(name.work, name.path, name.entry.kind, reason, error)
+        self._note(name, None)
+
+    def _note(self, name: _Name, record: Record | None) -> None:
+        # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
+        if record is not None or name.work.failure is not None:
+            self._batch.onward.linked.append(Linked(name.member.path, name.member.name, record))
+
+    # The other names -------------------------------------------------------------------------------------------------
+
+    def _see_to(self, name: _Name, file: _File) -> Action | None:
+        """Have a name stand for its file; gives what is done about it alone, if that cannot be."""
+        record = file.record
+        if record is None:
+            reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
+            told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
+            self._fail(name, reason, told)
+            return None
+        own = Record(
+            record.source._replace(name=name.member.name),
+            record.mirror._replace(name=name.member.name),
+            record.checksum,
+            record.racy,
+        )
+        if file.mirror is None or not self._is_still(name.member):
+            return None  # somebody was at it meanwhile: its folder's visit, and the next cycle, see to it
+        try:
+            action = self._other(file, name, own)
+        except OSError as error:
+            self._fail(name, failure_of(error), reason_text(error))
+            return None
+        if action is None and name not in file.apart:
+            self._note(name, own)
+        return action
+
+    def _alone(self, name: _Name) -> Action:
+        """Bring a name up to date as if it had no others; inode numbers alone prove no drift."""
+        step = self._step(name)
+        self._do(name, step, 1)
+        return step.action
+
+    def _step(self, name: _Name) -> Step:
+        if name.taken:
+            return Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
+        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.means)
+
+    def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
+        """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
+        first = file.first
+        if name.usable == file.mirror:
+            self._drift(name)
+            if not name.member.counted:
+                self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
+            return None
+        if self._assignment.stop():
+            raise Stopped("stopped between two links")
+        self._batch.turn_to(name.work.volume)
+        self._batch.announce(name.work)
+        temp, folder = self._deeds.new_temp(), self._writable(name.work)
+        try:
+            self._link(file, temp, folder)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            name.work.volume.keeper.refused("hard_links", error)
+            self._batch.tidings.note_refusals(name.path)
+            if error.errno not in _NOT_TO_THIS:
+                return self._alone(name)
+            file.apart.append(name)
+            return None
+        self._put(name, temp, folder)
+        self._drift(name)
+        self._tell(first, name, record)
+        return None
+
+    def _link(self, file: _File, temp: bytes, folder: int) -> None:
+        """Make a temp a further name of a file. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
+        first = file.first.member
+        os.link(first.name, temp, src_dir_fd=self._beside.goto(first.path), dst_dir_fd=folder, follow_symlinks=False)
+        with _removed_on_error(temp, folder):
+            seen = os.stat(temp, dir_fd=folder, follow_symlinks=False)
+            if FileId(seen.st_dev, seen.st_ino) == file.mirror and seen.st_nlink > 1:
+                return
+            if self._held(first) != file.mirror:
+                raise OSError(errno.ESTALE, "its first name changed in the mirror while it was being linked")
+            # Seen with sshfs and mergerfs: what cannot be told from a copy is kept as one.
+            raise OSError(errno.EOPNOTSUPP, "a hard link looks like a file of its own there")
+
+    def _put(self, name: _Name, temp: bytes, folder: int) -> None:
+        with _removed_on_error(temp, folder):
+            self._batch.put(temp, name.member.name, folder, name.path)
+        self._batch.dirty = True
+        if name.work.volume.sync.each:
+            fsync_folder(folder)
+
+    def _tell(self, first: _Name, name: _Name, record: Record) -> None:
+        self._batch.tidings.counts.copied += 1
+        self._batch.tidings.tell(
+            FileCopied(
+                cycle_id=self._assignment.cycle_id,
+                pair=self._assignment.pair.name,
+                path=name.path,
+                kind=name.entry.kind,
+                bytes=0,
+                checksum=record.checksum,
+                permissions=permissions(name.work.volume.keeper.mode_of(record.source.mode)),
+                reason=f"a hard link to {printable(first.path)}",
+                duration_seconds=0.0,
+            )
+        )
+
+    def _drift(self, name: _Name) -> None:
+        record = name.member.record
+        if record is None or record.source != name.entry:
+            return
+        place = Place(name.work, -1, -1)
+        if name.mirror is None:
+            self._deeds.drift(place, name.entry, Drift.MISSING)
+        elif not name.intact:
+            self._deeds.drift(place, name.entry, Drift.REPLACED)
+
+
+@contextmanager
+def _removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=folder)
+        raise
+
+
+def _place_of(member: Member) -> tuple[bytes, bytes]:
+    return member.path, member.name

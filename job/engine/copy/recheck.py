@@ -1,0 +1,116 @@
+"""Recheck: before what was read gets its name, see that folders are those that were visited, and still as open.
+
+A cycle takes long. Meanwhile a folder may be closed by its owner, or exchanged for another one by whoever may write to
+the folder above, in the source and in the mirror. What is written to a folder after it was closed is for those who can
+still enter it. So the source's folders are looked at after the reading, and before anybody gets at what was read: if
+they are as they were listed, what was read was open to all whom the mirror lets in.
+"""
+
+import errno
+import os
+from collections.abc import Collection
+from contextlib import suppress
+
+from job.core.acl import grants_more
+from job.engine.copy.finish import Work
+from job.fs.dircursor import Trail
+from job.fs.mounts import mount_of
+from job.fs.narrowing import narrow_as, rights_at, wanted_rights
+
+
+class Recheck:
+    """Looks at folders of one pair again, for one batch at a time."""
+
+    def __init__(self, sources: Trail, mirrors: Trail) -> None:
+        """`mirrors` is the trail by which everything is placed; the one of `sources` is moved, too."""
+        self._sources = sources
+        self._mirrors = mirrors
+        self._in: Work | None = None
+        self._closed = False
+
+    def enter(self, work: Work) -> int:
+        """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
+        folder = self._mirrors.goto(work.listing.path)
+        if self._in is not work:
+            check_visited(work, folder, os.fstat(folder))
+            self._in = work
+        return folder
+
+    def take_closed(self) -> bool:
+        """Tell whether rights were taken from a mirror folder since this was asked last."""
+        closed, self._closed = self._closed, False
+        return closed
+
+    def leave(self) -> None:
+        """Have the next folder that is entered be looked at again."""
+        self._in = None
+
+    def look(self, works: Collection[Work]) -> dict[int, OSError]:
+        """See that sources are as they were listed; the mirror of one that was closed is closed, and kept so for now.
+
+        Gives, by `id`, what is wrong with works whose source is another folder by now, is gone, or cannot be opened.
+        """
+        wrong: dict[int, OSError] = {}
+        paths: set[bytes] = set()
+        for work in works:
+            try:
+                if self._is_as_listed(work):
+                    paths.add(work.listing.path)
+            except OSError as error:
+                wrong[id(work)] = error
+        for work in works:
+            if work.volume.mirror.modes:
+                self._close_above(work, paths)
+        self.leave()
+        return wrong
+
+    def _is_as_listed(self, work: Work) -> bool:
+        path, listed = work.listing.path, work.listing.folder
+        source = self._sources.goto(path)
+        now = os.fstat(source)
+        is_same = os.path.samestat(now, listed)
+        if is_same and now.st_ctime_ns == listed.st_ctime_ns:
+            return True
+        if not is_same and _has_lasting_numbers(source):
+            raise OSError(errno.ESTALE, "another folder has its name now")
+        before, rights = wanted_rights(listed, work.xattrs), rights_at(source, now)
+        if not (work.volume.mirror.modes and grants_more(before, rights)):
+            return True
+        work.sure = False
+        if grants_more(rights, before):
+            work.held = True
+        else:
+            work.listing = work.listing._replace(folder=now)  # it was closed, and nothing else
+        self.narrow(work, path)
+        return False
+
+    def _close_above(self, work: Work, seen: set[bytes]) -> None:
+        """Close the mirrors of folders above a work as far as their sources are closed, but for those in `seen`."""
+        path = work.listing.path
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in seen:
+                return
+            seen.add(path)
+            with suppress(OSError):  # gone, or exchanged: so is what was read below it
+                self.narrow(work, path)
+
+    def narrow(self, work: Work, path: bytes) -> None:
+        """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
+        source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+        narrowed = narrow_as(source, mirror)
+        self._closed |= narrowed.changed
+        if narrowed.error is not None:
+            work.volume.keeper.refused("mode", narrowed.error)
+
+
+def check_visited(work: Work, folder: int, now: os.stat_result) -> None:
+    """Insist that an open mirror folder, which is as it is `now`, is the one that was visited. Raises `OSError`."""
+    if work.mirror is not None and not os.path.samestat(now, work.mirror) and _has_lasting_numbers(folder):
+        raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
+
+
+def _has_lasting_numbers(folder: int) -> bool:
+    """Tell whether an inode number is a folder's for good: a FUSE server may give it another one at any time."""
+    mount = mount_of(folder)
+    return mount is None or not mount.type.startswith("fuse")

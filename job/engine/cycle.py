@@ -1,0 +1,275 @@
+"""Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here."""
+
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from job.config.settings import Config, Pair
+from job.core.counts import Tally
+from job.core.entry import Kind
+from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
+from job.engine.context import Assignment, Bench, NoWall, Wall
+from job.engine.copy.cleanup import sweep
+from job.engine.copy.permissions import close_unread
+from job.engine.dispatch.dispatcher import Act
+from job.engine.dispatch.parallel_scan import survey
+from job.engine.dispatch.pool import Team
+from job.engine.mounts import settle_mounts
+from job.engine.preflight import guards, overlap, presence
+from job.engine.progress import Meter
+from job.engine.scan import Care, Looked, care_for
+from job.errors import Busy, JobError, Refused, Stopped
+from job.events.service import (
+    BatchCommitted,
+    CycleFinished,
+    CycleStarted,
+    Event,
+    FileFailed,
+    FoldersUnchanged,
+    HistoryBegunAnew,
+    LeaseTakenOver,
+    MirrorMade,
+    MirrorNotRemembered,
+    PairBusy,
+    PairFailed,
+    PairFinished,
+    PairRefused,
+    PairStarted,
+    StateFolderLost,
+)
+from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
+from job.store.pair_records import PairRecords
+
+LayOut = Callable[[Assignment, guards.Roots, Meter], AbstractContextManager[Bench]]
+"""Makes the bench for a pair that passed the gate."""
+
+
+def run_cycle(config: Config, work: "CycleWork") -> Result:
+    """Back up every pair, one after the other. A pair that cannot be done never keeps the others from it."""
+    pairs = config.effective_pairs
+    started_ns = work.now_ns()
+    work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
+    results, total = [], Tally()
+    conflicts = overlap.mirror_conflicts((*pairs, *work.left_out))
+    for pair in pairs:
+        result, tally = back_up(pair, config, work, conflicts.get(pair.name))
+        results.append(result)
+        total += tally
+        if result is Result.STOPPED:
+            break
+    result = worst(results)
+    seconds = max(0.0, (work.now_ns() - started_ns) / 1e9)
+    work.emit(CycleFinished(cycle_id=work.cycle_id, result=result, tally=total, duration_seconds=seconds))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class CycleWork:
+    """What a cycle is given from outside."""
+
+    cycle_id: str
+    emit: Callable[[Event], None]
+    stop: Callable[[], bool]
+    now_ns: Callable[[], int]
+    lay_out: LayOut
+    verbose: bool = False
+    wall: Wall = field(default_factory=NoWall)
+    cores: int = 1
+    """How many processes may work where the configuration does not say."""
+    left_out: tuple[Pair, ...] = ()
+    """Pairs of the configuration that are not backed up in this cycle; a mirror shared with one of them is refused."""
+    records: PairRecords = field(default_factory=PairRecords)
+    """What is known of pairs outside their mirrors."""
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Adds up what is told of a pair, so that the summary cannot differ from the counters."""
+
+    emit: Callable[[Event], None]
+    tally: Tally = field(default_factory=Tally)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, BatchCommitted):
+            self.tally += event.tally
+        self.emit(event)
+
+
+def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | None = None) -> tuple[Result, Tally]:
+    """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
+    started_ns = cycle.now_ns()
+    ledger = _Ledger(cycle.emit)
+    work = Assignment(
+        cycle.cycle_id,
+        pair,
+        ledger,
+        cycle.stop,
+        cycle.now_ns,
+        verbose=cycle.verbose,
+        # A limit is kept by one; to share it out would leave some of it unused.
+        workers=1 if pair.rate_limit else config.workers or cycle.cores,
+        workers_from=config.workers_from,
+        stall_seconds=config.stall_timeout,
+    )
+    means = _Means(config.state_dir, cycle.lay_out, cycle.wall, cycle.records)
+    result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), means, refusal), ledger)
+    if result is Result.SUCCESS and ledger.tally.failed:
+        result = Result.PARTIAL
+    now_ns = cycle.now_ns()
+    work.emit(
+        PairFinished(
+            cycle_id=cycle.cycle_id,
+            pair=pair.name,
+            result=result,
+            tally=ledger.tally,
+            duration_seconds=max(0.0, (now_ns - started_ns) / 1e9),
+            finished_timestamp_seconds=now_ns / 1e9,
+        )
+    )
+    return result, ledger.tally
+
+
+class _Means(NamedTuple):
+    state_dir: str | None
+    lay_out: LayOut
+    wall: Wall
+    records: PairRecords
+
+
+def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result:
+    try:
+        _work(work, means, refusal)
+    except Stopped:
+        return Result.STOPPED
+    except Refused as error:
+        reason = Refusal(error.reason)
+        work.emit(
+            PairRefused(
+                cycle_id=work.cycle_id, pair=work.pair.name, reason=reason, error=error.message, hint=error.hint
+            )
+        )
+        return Result.REFUSED
+    except Busy as error:
+        work.emit(PairBusy(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        return Result.BUSY
+    except JobError as error:
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        return Result.FAILED
+    except OSError as error:
+        hint = "Look at the disks of the source and the mirror; what was committed stays valid."
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=reason_text(error), hint=hint))
+        return Result.FAILED
+    except Exception as error:  # noqa: BLE001  # a bug that one pair brings out must not keep the others from their backup
+        text = f"{type(error).__name__}: {error}"
+        hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
+        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=text, hint=hint))
+        return Result.FAILED
+    return Result.SUCCESS
+
+
+def _work(work: Assignment, means: _Means, refusal: Refused | None) -> None:
+    if refusal is not None:
+        raise refusal
+    with guards.enter(work.pair, means.state_dir, work.now_ns() / 1e9, work.stop, means.records) as roots:
+        _tell_entered(roots, work)
+        means.wall.put_up(roots.source, roots.mirror, roots.state)
+        _mirror(work, roots, means.lay_out)
+
+
+def _tell_entered(roots: guards.Roots, work: Assignment) -> None:
+    about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+    if roots.made:
+        work.emit(MirrorMade(**about, mirror=work.pair.dest))
+    if roots.lost:
+        work.emit(StateFolderLost(**about, error=roots.lost))
+    if roots.begun_anew:
+        work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
+    if roots.not_remembered:
+        work.emit(MirrorNotRemembered(**about, mirror=work.pair.dest, error=roots.not_remembered))
+    if roots.lease is not None and roots.lease.left_by:
+        work.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
+
+
+def _mirror(work: Assignment, roots: guards.Roots, lay_out: LayOut) -> None:
+    meter = Meter(work)
+    now_ns = work.now_ns()
+    with lay_out(work, roots, meter) as bench:
+        known = bench.memory.entries_known()
+        seen = presence.check_source(bench.source, known, work.pair, bench.mirror_root)
+        sweep(bench, roots.claim)
+        care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
+        work.emit(
+            PairStarted(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                source=work.pair.source,
+                mirror=work.pair.dest,
+                audit=care is Care.AUDIT,
+            )
+        )
+        found = None if care is awake else _looked_asleep(bench, work, meter, care)
+        if found is None or found.changed:
+            care = awake
+            if roots.claim is not None:
+                roots.claim()  # before there are workers that write
+        with _team(bench, work) as team:
+            if found is None or found.changed:
+                found = survey(bench, work.pair, meter.looked, care, team, known)
+            if not found.unlisted:
+                presence.check_still_there(seen, found.entries, found.folders, work.pair)
+            _tell_settled(found.tally, work)
+            _tell_unlisted(found.unlisted, work)
+            close_unread(bench, found.unlisted)
+            settle_mounts(bench, found, work)
+            meter.expect(found)
+            Act(bench, work, meter).run(found, team)
+        bench.check_place()  # a look that found nothing to do found it there, too
+        if care is Care.AUDIT:
+            bench.memory.set_audited(now_ns / 1e9)
+
+
+def _looked_asleep(bench: Bench, work: Assignment, meter: Meter, care: Care) -> Looked:
+    """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
+    with _team(bench, work) as team:
+        return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
+
+
+def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:
+    if bench.recruit is None or work.workers == 1:
+        return nullcontext()
+    return closing(Team(bench.recruit, work))
+
+
+def _tell_settled(tally: Tally, work: Assignment) -> None:
+    entries = tally.entries
+    if not entries and not tally.folders:
+        return
+    work.emit(FoldersUnchanged(cycle_id=work.cycle_id, pair=work.pair.name, folders=tally.folders, entries=entries))
+    work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+
+
+def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
+    """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
+    failed: dict[Failure, int] = {}
+    for path, error in folders:
+        if isinstance(error, FileNotFoundError):
+            continue  # gone between its parent's listing and its own; decided by the next cycle
+        reason = failure_of(error)
+        failed[reason] = failed.get(reason, 0) + 1
+        own = isinstance(error, (MirrorUnmountedError, MountMissingError))
+        what = "" if own else "the folder cannot be read: "
+        work.emit(
+            FileFailed(
+                cycle_id=work.cycle_id,
+                pair=work.pair.name,
+                path=path,
+                kind=Kind.FOLDER,
+                reason=reason,
+                error=f"{what}{reason_text(error)}",
+            )
+        )
+    if failed:
+        tally = Tally(failed_by=failed)
+        work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))

@@ -1,0 +1,178 @@
+"""Act: send somebody to every changed folder, and commit what they bring back (design 3.1).
+
+A small job is done by this process itself. A large one is done by workers, and this process only sends, commits and
+tells; whoever is lost on an errand loses that errand, and nothing else.
+"""
+
+from collections.abc import Iterable
+from contextlib import closing
+
+from job.core.counts import Tally
+from job.core.entry import Kind
+from job.core.outcome import Failure
+from job.engine.context import Assignment, Bench, volumes_of
+from job.engine.copy.actions import MirrorLost
+from job.engine.copy.adoption import Exchange
+from job.engine.copy.commit import Commit
+from job.engine.copy.folder import Visitor
+from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
+from job.engine.dispatch.pool import Gone, Team
+from job.engine.dispatch.queue import Rounds
+from job.engine.messages import Broken, Errand, Placed, Progress, Stopping
+from job.engine.progress import Meter
+from job.engine.recall import Recall
+from job.engine.scan import Looked
+from job.errors import Stopped
+from job.events.service import BatchCommitted, FileFailed
+
+_AHEAD = 4
+"""Errands a worker has before it, so that it neither waits nor commits before its batch is full."""
+_WORTH_BYTES = 256 << 20
+"""Content that is worth workers, however few files it is in."""
+_PATIENCE_NS = 3_500_000_000
+"""How long a stop waits for what workers have to say; the service has five seconds."""
+
+
+class Act:
+    """Acts on what a look found for one pair. Not to be used again after `run`."""
+
+    def __init__(self, bench: Bench, work: Assignment, meter: Meter) -> None:
+        self._bench = bench
+        self._assignment = work
+        self._meter = meter
+        self._commit = Commit(bench.memory, bench.sync, work, bench.check_place, bench.mounted)
+        self._out: dict[int, dict[int, set[bytes]]] = {}
+        self._unvisited: dict[int, int] = {}
+
+    def run(self, found: Looked, team: Team | None = None) -> None:
+        """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
+        bench = self._bench
+        roots = bench.source_root, bench.mirror_root
+        with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
+            known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
+            volumes = volumes_of(bench, self._assignment.pair)
+            hard_links = HardLinks(book, known, lambda path: volumes.at(path).policy, whereabouts)
+            with closing(Exchange(bench, self._assignment, self._commit)) as exchange:
+                self._go(found, Rounds(found, known, hard_links, roots, exchange), team)
+
+    def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:
+        with closing(rounds):
+            if team is not None and self._is_worth(found, team):
+                self._send_out(rounds, team)
+            self._do(rounds)
+
+    @staticmethod
+    def _is_worth(found: Looked, team: Team) -> bool:
+        entries = found.entries_to_visit + len(found.changed)
+        return entries >= team.work_from or found.bytes_to_visit >= _WORTH_BYTES
+
+    def _do(self, rounds: Rounds) -> None:
+        def deliver(batch: Placed) -> None:
+            self._take_in([batch], rounds)
+
+        visitor = Visitor(self._bench, self._assignment, self._meter, deliver)
+        with visitor.at_work():
+            while True:
+                errand = self._next(rounds)
+                if errand is not None:
+                    visitor.go(errand)
+                elif rounds.out:
+                    visitor.finish()  # which may bring more to do
+                else:
+                    return
+
+    def _next(self, rounds: Rounds) -> Errand | None:
+        errand = rounds.take()
+        if errand is not None:
+            self._commit.given = errand.number
+        return errand
+
+    def _take_in(self, batches: list[Placed], rounds: Rounds) -> None:
+        for batch in self._commit(batches) if batches else []:
+            rounds.heard(batch)
+
+    # With workers ----------------------------------------------------------------------------------------------------
+
+    def _send_out(self, rounds: Rounds, team: Team) -> None:
+        team.hire(team.most)
+        while not team.hopeless:
+            if self._assignment.stop():
+                self._stop(rounds, team)
+            for ahead in range(1, _AHEAD + 1):
+                for slot in team.ready:
+                    self._supply(slot, rounds, team, ahead)
+            if not rounds.out and (team.ready or not team.awaited):
+                return
+            self._hear(rounds, team)
+
+    def _supply(self, slot: int, rounds: Rounds, team: Team, ahead: int) -> None:
+        out = self._out.setdefault(slot, {})
+        if self._unvisited.setdefault(slot, 0) < ahead and (errand := self._next(rounds)):
+            out[errand.number] = {task.path for task in errand.tasks}
+            self._unvisited[slot] += 1
+            team.give(slot, errand)
+
+    def _hear(self, rounds: Rounds, team: Team) -> None:
+        batches: list[Placed] = []
+        broken: Broken | None = None
+        for slot, answer in team.hear():
+            self._meter.bytes_copied(0)  # only who is heard gives a sign of life
+            match answer:
+                case Placed():
+                    batches.append(answer)
+                    self._note(slot, answer)
+                case Progress():
+                    self._meter.told(answer.entries, answer.bytes)
+                    self._unvisited[slot] -= bool(answer.visited)
+                case Gone():
+                    self._lose(slot, answer.how, rounds)
+                case Stopping():
+                    self._out.pop(slot, None)
+                case Broken():
+                    broken = answer
+                case _:
+                    raise AssertionError(answer)
+        self._take_in(batches, rounds)
+        if broken is not None:
+            raise MirrorLost(broken.error, hint=broken.hint)
+
+    def _note(self, slot: int, batch: Placed) -> None:
+        out = self._out.get(slot, {})
+        for number in batch.ended:
+            out.pop(number, None)
+        done = {folder.path for folder in batch.folders}
+        for paths in out.values():
+            paths.difference_update(done)
+
+    def _lose(self, slot: int, how: str, rounds: Rounds) -> None:
+        lost = self._out.pop(slot, {})
+        self._unvisited.pop(slot, None)
+        self._fail(dict.fromkeys(path for paths in lost.values() for path in sorted(paths)), how)
+        rounds.ended(lost)
+
+    def _fail(self, paths: Iterable[bytes], how: str) -> None:
+        cycle_id, pair = self._assignment.cycle_id, self._assignment.pair.name
+        failed = 0
+        for path in paths:
+            failed += 1
+            told = f"the worker that was sent there is lost: {how}; the next cycle does it again"
+            self._assignment.emit(
+                FileFailed(
+                    cycle_id=cycle_id,
+                    pair=pair,
+                    path=path,
+                    kind=Kind.FOLDER,
+                    reason=Failure.WORKER_LOST,
+                    error=told,
+                )
+            )
+        if failed:
+            tally = Tally(failed_by={Failure.WORKER_LOST: failed})
+            self._assignment.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
+
+    def _stop(self, rounds: Rounds, team: Team) -> None:
+        team.stop()
+        began_ns = self._assignment.now_ns()
+        while any(self._out.values()) and abs(self._assignment.now_ns() - began_ns) < _PATIENCE_NS:
+            self._hear(rounds, team)
+        raise Stopped("stopped while workers were out")

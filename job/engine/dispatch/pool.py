@@ -1,0 +1,179 @@
+"""The team: the worker processes of a pair as the tasks see them. Who is lost is told, and replaced a few times."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from job.engine.context import Assignment, Crew
+from job.engine.messages import Broken, Placed, Ready, Seen
+from job.errors import JobError
+from job.events.service import CrewAwaited, CycleStalled, WorkerLost
+
+_MOST_REPLACED = 16
+"""Losses after which nobody is hired any more: what kills so many kills all."""
+WAIT_SECONDS = 0.2
+"""Longest wait for an answer: how soon a stop is noticed."""
+
+
+class Gone(NamedTuple):
+    """Instead of an answer: the worker is lost, with everything it was given and had not answered."""
+
+    how: str
+    stuck: bool = False
+    """Whether it hung: whoever does the same will hang, too."""
+
+
+class AllStuckError(JobError):
+    """Every worker hung at its work: the main process must not go where they went."""
+
+
+class Team:
+    """Hires, listens, and tells of losses. Use it with `contextlib.closing`."""
+
+    def __init__(self, recruit: Callable[[], Crew], work: Assignment) -> None:
+        """`recruit` gives the crew, with nobody in it yet; it is asked when somebody is needed."""
+        self._recruit = recruit
+        self._work = work
+        self._crew: Crew | None = None
+        self._ready: set[int] = set()
+        self._bugs: dict[int, str] = {}
+        self._wanted = 0
+        self._lost = 0
+        self._owed: dict[int, int] = {}
+        self._silent: dict[int, float] = {}
+        self._stuck = ""
+        self.most = work.workers
+        """How many workers there may be."""
+
+    @property
+    def _members(self) -> list[int]:
+        return self._crew.members if self._crew else []
+
+    @property
+    def work_from(self) -> int:
+        """Entries of a job from which workers pay."""
+        return self._work.workers_from
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody hired is not ready yet."""
+        return len(self._ready) < len(self._members)
+
+    @property
+    def ready(self) -> list[int]:
+        """Those who can be given something."""
+        return [slot for slot in self._members if slot in self._ready]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether workers are wanted and there will be none. Raises `AllStuckError` if the last one hung."""
+        gone = self._wanted > 0 and not self._members
+        if gone and self._stuck:
+            raise AllStuckError(
+                f"no worker came back: {self._stuck}",
+                hint="Look at the disks and servers of the source and the mirror; what was committed stays valid.",
+            )
+        return gone
+
+    def hire(self, count: int) -> None:
+        """Have so many workers, as far as possible."""
+        self._wanted = count
+        if self._crew is None:
+            self._crew = self._recruit()
+        if self._lost < _MOST_REPLACED:
+            self._crew.hire(count)
+        for slot in self._crew.members:
+            self._owed.setdefault(slot, 1)  # to be ready
+
+    def give(self, slot: int, task: object) -> None:
+        """Give a ready worker a task."""
+        if self._crew is not None:
+            self._owed[slot] += 1
+            self._crew.give(slot, task)
+
+    def stop(self) -> None:
+        """Ask all to end what they do soon; nobody is replaced any more."""
+        self._lost = _MOST_REPLACED
+        if self._crew is not None:
+            self._crew.stop()
+
+    def close(self) -> None:
+        """Let all go."""
+        if self._crew is not None:
+            self._crew.close()
+
+    def hear(self, seconds: float = WAIT_SECONDS) -> list[tuple[int, object]]:
+        """Wait, at most so long, for answers; a lost worker's is `Gone`, told and replaced already."""
+        if self._crew is None:
+            return []
+        began = time.monotonic()
+        answers = self._crew.hear(seconds)
+        # No more than that: this process itself may have been stopped meanwhile.
+        waited = min(time.monotonic() - began, 2 * seconds)
+        heard: list[tuple[int, object]] = []
+        for slot, answer in answers:
+            self._note(slot, answer)
+            how = getattr(answer, "how", None)
+            if isinstance(answer, Ready):
+                self._ready.add(slot)
+            elif isinstance(answer, Broken) and not answer.fatal:
+                self._bugs[slot] = answer.error
+            elif isinstance(how, str):
+                heard.append((slot, self._gone(slot, how)))
+            else:
+                heard.append((slot, answer))
+        if not answers and waited:
+            self._work.emit(CrewAwaited(cycle_id=self._work.cycle_id, pair=self._work.pair.name))
+        return heard + self._stuck_after(waited)
+
+    def _note(self, slot: int, answer: object) -> None:
+        self._silent[slot] = 0.0
+        match answer:
+            case Ready() | Seen():
+                self._owed[slot] -= 1
+            case Placed():
+                self._owed[slot] -= len(answer.ended)
+            case _:
+                pass
+
+    def _stuck_after(self, waited: float) -> list[tuple[int, object]]:
+        """Give up on those who have something to do, and have let us wait for too long."""
+        stuck: list[tuple[int, object]] = []
+        limit = self._work.stall_seconds
+        for slot in self._members if limit else ():
+            if self._owed[slot] <= 0:
+                self._silent[slot] = 0.0
+                continue
+            self._silent[slot] = self._silent.get(slot, 0.0) + waited
+            if self._silent[slot] >= limit:
+                stuck.append((slot, self._dismiss(slot)))
+        return stuck
+
+    def _dismiss(self, slot: int) -> Gone:
+        if self._crew is None:
+            raise AssertionError
+        left = self._crew.dismiss(slot)
+        self._lost = _MOST_REPLACED  # who takes its place would hang at the same
+        self._work.emit(
+            CycleStalled(
+                cycle_id=self._work.cycle_id,
+                pair=self._work.pair.name,
+                process=f"worker {left.process}",
+                stalled_seconds=self._silent[slot],
+                where=left.where,
+                doing=left.doing,
+            )
+        )
+        end = "it was killed" if left.dead else "it cannot be killed, and holds the mirror's lock until it ends"
+        self._stuck = f"it hung for {self._silent[slot]:.0f} seconds{left.where and ' at '}{left.where}; {end}"
+        return self._gone(slot, self._stuck)._replace(stuck=True)
+
+    def _gone(self, slot: int, how: str) -> Gone:
+        self._lost += 1
+        if slot not in self._ready:
+            self._lost = _MOST_REPLACED  # it died of itself, not of its work, and so would the next one
+        self._ready.discard(slot)
+        told = self._bugs.pop(slot, how)
+        self._work.emit(WorkerLost(cycle_id=self._work.cycle_id, pair=self._work.pair.name, error=told))
+        self.hire(self._wanted)
+        return Gone(told.rstrip().rpartition("\n")[2])

@@ -1,0 +1,203 @@
+"""Rounds: which folder may be visited when, cut into errands of a fair size.
+
+Folders are independent of each other once the mirror has them: so they are made here, parents first, just before
+somebody is sent to them. Where something else still has the name, they wait until everybody else is back; the visit of
+the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`), and what holds hard
+links after everything else (`hardlinks.py`).
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+
+from job.core.adoption import Left
+from job.core.compressed_list import Packed
+from job.core.entry import Kind, is_reserved
+from job.engine.copy.actions import make_folder
+from job.engine.copy.adoption import Exchange
+from job.engine.dispatch.hardlinks import HardLinks
+from job.engine.dispatch.huge_folders import Division
+from job.engine.dispatch.last import Last
+from job.engine.messages import Errand, Placed, Task, Visit
+from job.engine.recall import Recall
+from job.engine.scan import Changed, Looked
+from job.events.service import FileFailed
+from job.fs.dircursor import Trail
+
+_MOST_ENTRIES = 256
+_MOST_BYTES = 32 << 20
+_MOST_FOLDERS = 64
+
+
+class Rounds:
+    """Gives out errands. Use it with `contextlib.closing`."""
+
+    def __init__(
+        self, found: Looked, known: Recall, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
+    ) -> None:
+        """`roots` are the open ones of source and mirror; `exchange` sees to folders that are not as they were left."""
+        source_root, mirror_root = roots
+        self._found = found
+        self._known = known
+        self._memory = known.memory
+        self._hard_links = hard_links
+        self._sources = Trail(source_root, kept=2)
+        self._mirrors = Trail(mirror_root)
+        self._division = Division(known, hard_links)
+        self._exchange = exchange
+        self._last = Last(known, hard_links, [each.path for each in found.unlisted])
+        self._changes: Iterator[Changed] = found.changes()
+        self._later: Packed[tuple[object, ...]] = Packed()
+        self._second = False
+        self._late: list[bytes] = []
+        self._met: set[bytes] = set()
+        self._failed: set[bytes] = set()
+        self._out: set[int] = set()
+        self._number = 0
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._sources.close()
+        self._mirrors.close()
+
+    @property
+    def out(self) -> bool:
+        """Whether somebody is still out on an errand."""
+        return bool(self._out)
+
+    def take(self) -> Errand | None:
+        """Give the next errand; None if there is none, or none before somebody else is back."""
+        tasks = self._tasks()
+        while not tasks and not self._out and self._hard_links.go_on():
+            tasks = self._tasks()
+        if not tasks and not self._out:
+            tasks = self._last.tasks()
+        if not tasks:
+            return None
+        self._number += 1
+        self._out.add(self._number)
+        return Errand(self._number, tasks)
+
+    def _tasks(self) -> list[Task]:
+        tasks = self._part() or self._next_visits() or self._part()
+        if not tasks and self._late:
+            path = self._late.pop()
+            tasks = [Visit(path, b"", "", self._hard_links.links_of(path), whole=True)]
+        if not tasks and self._later and not self._out:
+            self._changes = map(Changed._make, self._later)
+            self._later, self._second = Packed(), True
+            tasks = self._next_visits() or self._part()
+        return tasks or self._hard_links.tasks()
+
+    def _part(self) -> list[Task]:
+        task = self._division.next()
+        if task is None:
+            return []
+        self._division.sent(self._number + 1, task)
+        return [task]
+
+    def heard(self, batch: Placed) -> None:
+        """Take in what was committed, and what there is to do because of it."""
+        self._division.heard(batch.onward.divided, batch.parts)
+        for postponed in batch.onward.postponed:
+            if postponed.part is not None:
+                self._division.postpone(postponed.part)
+        self._hard_links.heard(batch.onward)
+        self.ended(batch.ended)
+        if batch.tally.failed_by:
+            failures = [event for event in batch.events if isinstance(event, FileFailed)]
+            self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
+            self._last.failed(event.path for event in failures)
+        self._last.heard(batch.onward)
+        for path, fingerprint in batch.onward.grown:
+            self._division.ask(path, fingerprint)
+        self._unseen(batch.onward.unseen)
+
+    def ended(self, numbers: Iterable[int]) -> None:
+        """Note errands that are done with, or lost."""
+        self._out.difference_update(numbers)
+        self._division.ended(numbers)
+
+    def _unseen(self, folders: Iterable[bytes]) -> None:
+        """Have folders visited that came since the look; those it knew are left out."""
+        for path in folders:
+            if not self._met:
+                # Rarely asked for, so that it is not kept at hand.
+                self._met = {change.path for change in self._found.changes()}
+                self._met.update(each.path for each in self._found.unlisted)
+            if path not in self._met and not is_reserved(path) and self._memory.summary(path) is None:
+                self._met.add(path)
+                self._late.append(path)
+
+    def _next_visits(self) -> list[Task]:
+        with self._memory.looking():
+            visits = self._visits()
+        committed, anew = self._exchange.settle()
+        for batch in committed:
+            self.heard(batch)
+        self._late += anew
+        return visits
+
+    def _visits(self) -> list[Task]:
+        visits: list[Task] = []
+        entries = size = 0
+        for change in self._changes:
+            if self._exchange.is_seen_to(change.path) or (change.left and self._exchanged(change)):
+                continue
+            if change.lacking and self._is_gone(change.path):
+                continue
+            if change.lacking and not self._make(change.path) and not self._second:
+                self._later.append(tuple(change))
+                continue
+            if self._second and change.path in self._failed:
+                continue  # told already, by who was to make it
+            if change.huge:
+                self._division.ask(change.path, change.fingerprint, lacking=change.lacking or change.bare)
+                continue
+            visits.append(self._visit(change))
+            entries += change.entries
+            size += change.size
+            if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(visits) >= _MOST_FOLDERS:
+                break
+        return visits
+
+    def _visit(self, change: Changed) -> Visit:
+        path, known = change.path, self._known
+        links = self._hard_links.links_of(path)
+        rows, noted = known.rows(path), known.noted(path)
+        return Visit(
+            path,
+            change.fingerprint,
+            rows,
+            links,
+            noted=noted,
+            if_empty=change.if_empty,
+            lacking=change.lacking or change.bare,
+            mark=change.mark,
+        )
+
+    def _exchanged(self, change: Changed) -> bool:
+        """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
+        if change.left == Left.MISSING:
+            # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
+            self._exchange.forget(change.path, self._memory.summary(change.path))
+            return False
+        return self._exchange.see_to(change.path, Left(change.left))
+
+    def _is_gone(self, path: bytes) -> bool:
+        # The folder above it may be finished: what is made there in vain would move its time, and stay.
+        parent, _, name = path.rpartition(b"/")
+        try:
+            os.stat(name, dir_fd=self._sources.goto(parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _make(self, path: bytes) -> bool:
+        parent, _, name = path.rpartition(b"/")
+        try:
+            make_folder(name, self._mirrors.goto(parent))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,171 @@
+"""Overlap: folders that are one, or lie in one another by any path, link or bind mount, must not be used together."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from job.config.settings import Pair
+from job.core.entry import STATE_FOLDER
+from job.core.outcome import Refusal
+from job.errors import Refused
+from job.fs import mounts
+from job.fs.dircursor import Identity, identity
+from job.fs.private import open_ours
+from job.fs.trusted_path import open_trusted_folder, open_trusted_parent
+from job.store.identity import DamagedIdentityError, read_identity
+
+_HINT = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
+
+
+def check_roots(pair: Pair, source: int, mirror: int) -> None:
+    """Refuse roots that are one folder, or lie in one another by any path, bind mounts included."""
+    if identity(source) == identity(mirror):
+        raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=_HINT)
+    if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
+    if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=_HINT)
+    if mounts.shows(source, mirror):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=_HINT)
+    if mounts.shows(mirror, source):
+        raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=_HINT)
+
+
+def check_new_mirror(pair: Pair, source: int, above: int) -> None:
+    """Refuse to make a mirror in a folder that is, or lies in, the source or another mirror."""
+    if identity(source) in {identity(above), *_ancestors(above)} or mounts.is_within(above, source):
+        raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
+    if other := _mirror_around(above):
+        raise Refused(
+            Refusal.OVERLAP,
+            f"the mirror {pair.dest} lies in a folder that is the mirror of {other}",
+            hint=f"Write another path. If that folder is no mirror any more, move its {STATE_FOLDER.decode()} away.",
+        )
+
+
+def _mirror_around(folder: int) -> str:
+    """Give the source of the mirror that an open folder is, or lies in; empty if there is none."""
+    seen: set[Identity] = set()
+    current = os.dup(folder)
+    try:
+        while identity(current) not in seen:
+            seen.add(identity(current))
+            try:
+                state = open_ours(STATE_FOLDER, current)
+                try:
+                    found = read_identity(state)
+                finally:
+                    os.close(state)
+            except (OSError, DamagedIdentityError):
+                found = None
+            if found is not None:
+                return found.source.written
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = above
+    except PermissionError:
+        return ""
+    finally:
+        os.close(current)
+    return ""
+
+
+def _ancestors(folder: int) -> set[Identity]:
+    found: set[Identity] = set()
+    current = os.dup(folder)
+    try:
+        while True:
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = above
+            if identity(current) in found:
+                return found
+            found.add(identity(current))
+    except PermissionError:
+        return found  # what lies above a folder we may not open is told by the mount table
+    finally:
+        os.close(current)
+
+
+def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
+    """Refuse a state folder inside the source or the mirror: it changes while it is copied, or is overwritten.
+
+    It need not be there yet, and is not made: then the nearest folder above it tells.
+    """
+    state = _open_nearest(os.path.join(state_dir, pair.name))
+    try:
+        around = {identity(state), *_ancestors(state)}
+        inside = [identity(root) in around or mounts.is_within(state, root) for root in roots]
+    finally:
+        os.close(state)
+    for path, is_inside in zip((pair.source, pair.dest), inside, strict=True):
+        if is_inside:
+            raise Refused(
+                Refusal.STATE_UNUSABLE,
+                f"the state folder {state_dir} lies in {path}",
+                hint="Set state_dir to a folder outside every source and mirror.",
+            )
+
+
+def _open_nearest(path: str) -> int:
+    while True:
+        try:
+            return open_trusted_folder(path or ".")
+        except OSError:
+            above = os.path.dirname(path)
+            if above == path:
+                raise
+            path = above
+
+
+def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
+    """Find pairs whose mirrors are one folder, or lie in one another, though their paths do not say so.
+
+    Both are refused: nobody can tell which of them is meant. Mirrors that cannot be opened are left to the gate.
+    """
+    found: dict[str, Refused] = {}
+    with ExitStack() as doors:
+        opened: list[tuple[Pair, int]] = []
+        missing: list[Pair] = []
+        for pair in pairs:
+            try:
+                mirror = open_trusted_folder(pair.dest)
+            except FileNotFoundError:
+                missing.append(pair)
+                continue
+            except (OSError, ValueError):
+                continue
+            doors.callback(os.close, mirror)
+            for other, theirs in opened:
+                if identity(mirror) == identity(theirs) or _nested(mirror, theirs):
+                    _note_conflict(found, pair, other)
+            opened.append((pair, mirror))
+        for pair in missing:
+            for other in _mirrors_above(pair, opened):
+                _note_conflict(found, pair, other)
+    return found
+
+
+def _note_conflict(found: dict[str, Refused], pair: Pair, other: Pair) -> None:
+    for one, two in ((pair, other), (other, pair)):
+        message = f"the mirrors of {one.name} and {two.name} overlap: {one.dest} and {two.dest}"
+        found[one.name] = Refused(Refusal.OVERLAP, message, hint="Give each pair a mirror of its own.")
+
+
+def _mirrors_above(missing: Pair, opened: Sequence[tuple[Pair, int]]) -> list[Pair]:
+    """Find the pairs in whose mirrors a missing mirror would be made."""
+    try:
+        above, _ = open_trusted_parent(missing.dest)
+    except (OSError, ValueError):
+        return []
+    try:
+        around = {identity(above), *_ancestors(above)}
+        return [pair for pair, mirror in opened if identity(mirror) in around or mounts.is_within(above, mirror)]
+    finally:
+        os.close(above)
+
+
+def _nested(one: int, two: int) -> bool:
+    if identity(one) in _ancestors(two) or identity(two) in _ancestors(one):
+        return True
+    return mounts.is_within(one, two) or mounts.is_within(two, one)

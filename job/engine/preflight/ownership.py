@@ -1,0 +1,178 @@
+"""Whose mirror, whose state: two configs must not take one mirror for their own (design 2.3, `identity.json`)."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from job.config.settings import Pair
+from job.core.entry import STATE_FOLDER, printable
+from job.core.outcome import Refusal
+from job.errors import Refused
+from job.fs.dircursor import identity
+from job.fs.large_dir import has_name
+from job.fs.listing import scan
+from job.fs.private import NotOurs, open_ours
+from job.store.identity import FILE_NAME, DamagedIdentityError, Identity, Paths, read_identity, write_identity
+from job.store.pair_records import PairRecords
+from job.store.state_place import is_of
+
+_OTHERS = 0o077
+
+
+def check_mirror(pair: Pair, mirror: int) -> None:
+    """Refuse an open mirror that is that of another source, or whose `.truecopy` is not ours. Nothing is written."""
+    try:
+        home = open_ours(STATE_FOLDER, mirror)
+    except FileNotFoundError:
+        _check_not_renamed(pair, mirror)
+        return
+    except NotOurs as error:
+        raise _replaced(pair, mirror, error) from None
+    except OSError:
+        return  # the gate tells of it
+    try:
+        _recorded(pair, home)
+    except OSError:
+        return
+    finally:
+        os.close(home)
+
+
+def lost_home(pair: Pair, mirror: int, records: PairRecords) -> str:
+    """Say what is known of the `.truecopy` that an open mirror must have had, if it has none; empty otherwise."""
+    if has_name(mirror, STATE_FOLDER):
+        return ""
+    known = records.known(pair.dest)
+    if known is None:
+        return ""
+    since = f" (known since {known.since})" if known.since else ""
+    return f"{_home_of(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
+
+
+def _check_not_renamed(pair: Pair, mirror: int) -> None:
+    for name in _closed_folders_of_ours(mirror):
+        if _is_home(pair, name, mirror):
+            shown = f"{pair.dest}/{printable(name)}"
+            raise Refused(
+                Refusal.STATE_UNUSABLE,
+                f"{_home_of(pair)} does not exist: it was renamed to {shown}",
+                hint=f"Rename it again (mv {shown} {_home_of(pair)}), and look who may write to {pair.dest}.",
+            )
+
+
+def _closed_folders_of_ours(mirror: int) -> Iterator[bytes]:
+    """Give the names of folders in an open mirror that are ours and closed to others, as `.truecopy` is."""
+    with suppress(OSError), scan(mirror) as found:
+        for item in found:
+            with suppress(OSError):
+                if not item.is_dir(follow_symlinks=False):
+                    continue
+                seen = item.stat(follow_symlinks=False)
+                if seen.st_uid in {os.geteuid(), 0} and not stat.S_IMODE(seen.st_mode) & _OTHERS:
+                    yield os.fsencode(item.name)
+
+
+def _is_home(pair: Pair, name: bytes, mirror: int) -> bool:
+    """Tell whether a folder in an open mirror says that it is the `.truecopy` of just this mirror."""
+    try:
+        folder = open_ours(name, mirror)
+    except OSError:
+        return False
+    try:
+        found = read_identity(folder)
+    except (OSError, DamagedIdentityError):
+        return False
+    finally:
+        os.close(folder)
+    return found is not None and found.source.matches(Paths.of(pair.source))
+
+
+def _replaced(pair: Pair, mirror: int, error: NotOurs) -> Refused:
+    us = os.geteuid()
+    wanted = "root" if us == 0 else f"user {us} or root"
+    where = next((name for name in _closed_folders_of_ours(mirror) if _is_home(pair, name, mirror)), None)
+    move = f"mv {_home_of(pair)} {pair.dest}.found"
+    back = f"move back Truecopy's own (mv {pair.dest}/{printable(where)} {_home_of(pair)})" if where else ""
+    return Refused(
+        Refusal.STATE_UNUSABLE,
+        f"{_home_of(pair)} belongs to user {error.owner}; it must belong to {wanted}",
+        hint=f"Look who made it and who may write to {pair.dest}; move it away ({move})"
+        + (f" and {back}." if back else ", or run Truecopy as its owner."),
+    )
+
+
+def _home_of(pair: Pair) -> str:
+    return f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
+
+
+def settle_mirror(pair: Pair, home: int) -> Identity:
+    """Give the identity of a locked mirror by its open `.truecopy`; one without any is this pair's from now on.
+
+    Raises `Refused` and `OSError`.
+    """
+    found = _recorded(pair, home)
+    if found is None:
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        found = Identity(os.urandom(16).hex(), pair.name, Paths.of(pair.source), Paths.of(pair.dest), made)
+        write_identity(home, found)
+    return found
+
+
+def _recorded(pair: Pair, home: int) -> Identity | None:
+    file = f"{_home_of(pair)}/{FILE_NAME}"
+    try:
+        found = read_identity(home)
+    except DamagedIdentityError as error:
+        raise Refused(
+            Refusal.STATE_UNUSABLE,
+            f"{file} cannot be used: {error}",
+            hint=f"If {pair.dest} is the mirror of {pair.source}, delete this file; it is written again.",
+        ) from None
+    if found is not None and not found.source.matches(Paths.of(pair.source)):
+        raise Refused(
+            Refusal.MIRROR_OTHER_SOURCE,
+            f"{pair.dest} is the mirror of {found.source.written} (pair {found.pair}, since {found.made}), "
+            f"not of {pair.source}",
+            hint=f"Give this pair another mirror. If the source was moved, or {pair.dest} is to be the mirror of "
+            f"{pair.source} from now on, delete {file}.",
+        )
+    return found
+
+
+def check_state(pair: Pair, state: int) -> Identity | None:
+    """Give the identity of an open, locked state folder below a `state_dir`. Raises `Refused` and `OSError`."""
+    try:
+        found = read_identity(state)
+    except DamagedIdentityError as error:
+        raise unusable_state(pair, error) from None
+    if found is not None and not is_of(found, pair):
+        raise Refused(
+            Refusal.STATE_UNUSABLE,
+            f"another instance just took the state folder for {found.source.written}",
+            hint="Run it again: this pair then gets a state folder of its own.",
+        )
+    return found
+
+
+def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
+    """Refuse a state folder of which nobody can tell whose it is."""
+    return Refused(
+        Refusal.STATE_UNUSABLE,
+        f"{FILE_NAME} in the state folder of {pair.name} cannot be used: {error}",
+        hint="Delete that file if the folder is this pair's; it is written again.",
+    )
+
+
+def settle_state(state: int, found: Identity | None, mirror: int, mirror_identity: Identity) -> None:
+    """Record whose a state folder below a `state_dir` is, and of which mirror, where that is not recorded yet."""
+    wanted = mirror_identity._replace(mirror_root=identity(mirror))
+    if found is None or (found.mirror_id, found.mirror_root) != (wanted.mirror_id, wanted.mirror_root):
+        write_identity(state, wanted)
+
+
+def keep_times(mirror: int, before: os.stat_result) -> None:
+    """Give a mirror's root the times back that it had before our own folder was made in it."""
+    with suppress(OSError):
+        os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,0 +1,233 @@
+"""Look: find the folders that need work. A folder whose fingerprint and mirror stamp did not move is done (design 3.1).
+
+What could not be read is unknown, never gone. Folders still to be looked at are handed out as whole subtrees: whoever
+takes one goes on into it, and gives back what is left after a slice of time, so that nobody waits for long.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from job.config.settings import Pair
+from job.core.adoption import Left, how_left, inode_mark
+from job.core.compressed_list import Packed
+from job.core.counts import Tally
+from job.core.entry import join
+from job.core.left_out import LeftOut
+from job.core.outcome import Skip
+from job.core.record import FolderSummary
+from job.engine.context import Memory, Source, Watch
+from job.fs.listing import CHUNK, Glance, Unlisted, fingerprint_of
+
+Item = tuple[bytes, int]
+"""A folder to be looked at, by its path, or one share of a huge one."""
+
+
+class Eyes(Protocol):
+    """What a look needs: a bench has it, and so has a preview."""
+
+    @property
+    def source(self) -> Source:
+        """Lists the source."""
+
+    @property
+    def watch(self) -> Watch:
+        """Looks at the mirror."""
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered."""
+
+
+class Care(IntEnum):
+    """How closely the mirror is looked at."""
+
+    ASLEEP = 0
+    """Only its root, which is open anyway."""
+    FOLDERS = 1
+    """A stat of every folder."""
+    AUDIT = 2
+    """A stat of every file, too."""
+
+
+class Changed(NamedTuple):
+    """A folder that has to be visited."""
+
+    path: bytes
+    entries: int
+    """Entries in scope, as the look found them, folders not counted."""
+    size: int
+    """Their bytes summed up."""
+    fingerprint: bytes
+    """What the look saw: a visit that sees something else tells which folders it found."""
+    lacking: bool
+    """Whether the mirror has no such folder."""
+    huge: bool
+    """Whether it has more entries than anybody holds in memory at once."""
+    if_empty: bytes
+    """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
+    left: int
+    """How the mirror's folder compares with the recorded one: a `Left`. The mirror's root is taken as it is."""
+    mark: bytes
+    """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
+    bare: bool
+    """Whether it is the root of a mirror that nothing was copied to yet."""
+
+
+class Share(NamedTuple):
+    """One share of a huge folder, which is judged when all of them are there."""
+
+    path: bytes
+    number: int
+    glance: Glance
+
+
+@dataclass(slots=True)
+class Looked:
+    """What a look found. Plain values; `changed` holds parents before children."""
+
+    changed: Packed[tuple[object, ...]] = field(default_factory=Packed)
+    unlisted: list[Unlisted] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What is left out for another reason than a pattern."""
+    mounts: dict[bytes, str] = field(default_factory=dict)
+    """Folders where another file system begins that is taken in, and its type."""
+    shares: list[Share] = field(default_factory=list)
+    folders_unchanged: int = 0
+    entries_unchanged: int = 0
+    specials_unchanged: int = 0
+    entries_to_visit: int = 0
+    bytes_to_visit: int = 0
+
+    @property
+    def tally(self) -> Tally:
+        """What is settled without a closer look."""
+        skipped = {
+            Skip.UNCHANGED: self.entries_unchanged - self.specials_unchanged,
+            Skip.SPECIAL_FILE: self.specials_unchanged,
+        }
+        return Tally(folders=self.folders_unchanged, skipped_by={why: n for why, n in skipped.items() if n})
+
+    @property
+    def entries(self) -> int:
+        """Entries seen so far."""
+        return self.entries_unchanged + self.entries_to_visit + sum(share.glance.entries for share in self.shares)
+
+    @property
+    def folders(self) -> int:
+        """Folders seen so far."""
+        return self.folders_unchanged + len(self.changed)
+
+    def changes(self) -> Iterator[Changed]:
+        """Go through the folders that have to be visited."""
+        return map(Changed._make, self.changed)
+
+    def absorb(self, other: "Looked") -> None:
+        """Take in what somebody else found."""
+        self.changed.extend(other.changed)
+        self.unlisted += other.unlisted
+        self.left_out += other.left_out
+        self.mounts |= other.mounts
+        self.shares += other.shares
+        self.folders_unchanged += other.folders_unchanged
+        self.entries_unchanged += other.entries_unchanged
+        self.specials_unchanged += other.specials_unchanged
+        self.entries_to_visit += other.entries_to_visit
+        self.bytes_to_visit += other.bytes_to_visit
+
+
+class Looker:
+    """Looks at folders, one process's worth of it."""
+
+    def __init__(self, eyes: Eyes, pair: Pair, care: Care) -> None:
+        self._glance = eyes.source.glance
+        self._watch = eyes.watch
+        self._memory = eyes.memory
+        self._believe = pair.compare != "checksum"
+        self._care = care
+
+    def go(self, waiting: Packed[Item], is_over: Callable[[], bool]) -> Looked:
+        """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
+
+        Raises what `is_over` raises.
+        """
+        found = Looked()
+        with self._memory.looking():
+            while waiting:
+                self._look_at(waiting.pop(), found, waiting)
+                # One share of a huge folder is work enough: who has the others is decided anew.
+                if is_over() or found.shares:
+                    break
+        return found
+
+    def _look_at(self, item: Item, found: Looked, waiting: Packed[Item]) -> None:
+        path, share = item
+        try:
+            seen = self._glance(path, share)
+        except OSError as error:
+            found.unlisted.append(Unlisted(path, error))
+            return
+        if seen.mount:
+            found.mounts[path] = seen.mount
+        if seen.left_out:
+            found.left_out += seen.left_out
+        if seen.folders:
+            waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
+        if share or seen.shares > 1:
+            waiting.extend([(path, number) for number in range(1, seen.shares)])
+            found.shares.append(Share(path, share, seen._replace(folders=[])))
+        else:
+            self.judge(path, seen, found)
+
+    def judge(self, path: bytes, seen: Glance, found: Looked) -> None:
+        """Count a folder as unchanged, or among those to be visited."""
+        known = self._memory.summary(path)
+        if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
+            found.folders_unchanged += 1
+            found.entries_unchanged += known.entries
+            found.specials_unchanged += known.specials
+            return
+        # Whoever has to write to a sleeping mirror looks again, with it awake.
+        awake = self._care is not Care.ASLEEP
+        stamp = self._watch.stamp(path) if awake else None
+        left = Left.AS_LEFT
+        if path and awake and stamp is None and known is not None:
+            left = Left.MISSING
+        elif path and stamp is not None:
+            left = how_left(known and known.stamp, stamp)
+        mark = inode_mark(stamp) if stamp else b""
+        bare = awake and not path and known is None and self._watch.is_bare()
+        # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
+        in_parts = known is not None and known.parts > 1
+        huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
+        if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
+        lacking = awake and stamp is None
+        found.changed.append(
+            (path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty, int(left), mark, bare)
+        )
+        found.entries_to_visit += seen.entries
+        found.bytes_to_visit += seen.bytes
+
+    def _source_unmoved(self, seen: Glance, known: FolderSummary) -> bool:
+        if not self._believe or known.recheck or seen.unreadable:
+            return False
+        return seen.fingerprint == known.fingerprint
+
+    def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
+        if self._care is Care.ASLEEP and path:
+            return True
+        if self._care is Care.AUDIT:
+            return self._watch.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
+        return self._watch.stamp(path) == known.stamp
+
+
+def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:
+    """Tell how closely to look at a mirror last audited at `audited`: at first, and once there is work for it.
+
+    A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
+    """
+    # A clock that was ahead once must not put the next audit off for years.
+    due = not 0 <= now - audited < pair.audit_interval
+    awake = Care.AUDIT if due else Care.FOLDERS
+    return (Care.ASLEEP if pair.mirror_check == "asleep" else awake), awake

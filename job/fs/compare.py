@@ -1,0 +1,134 @@
+"""The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from job.core.entry import Entry
+from job.errors import ChangedWhileReadError
+from job.fs.holes import Layout, Piece
+from job.fs.listing import entry_of
+from job.fs.metadata import Keeper
+from job.fs.page_cache import MANNERLY_BYTES, Guest
+from job.fs.stable_read import open_file, unmoved
+from job.fs.stream import BUFFER_BYTES
+
+_CLOSED = -1
+_ZEROS = bytes(BUFFER_BYTES)
+
+
+class Twin:
+    """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._buffer = bytearray()
+        self._descriptor = _CLOSED
+        self._guest: Guest | None = None
+        self._same = False
+
+    def open(self, listed: Entry, folder: int) -> None:
+        """Begin with a mirror file."""
+        self._name, self._guest, self._same = listed.name, None, False
+        with suppress(OSError, ChangedWhileReadError):
+            self._descriptor, self._before = open_file(listed, folder)
+            self._begin()
+
+    def _begin(self) -> None:
+        size = self._before.st_size
+        if size >= MANNERLY_BYTES:
+            self._guest = Guest(self._descriptor, size)
+        self._same, self._done = True, 0
+
+    def rewind(self) -> None:
+        """Begin again with the same file."""
+        if self._descriptor == _CLOSED:
+            return
+        if self._guest is not None:
+            self._guest.leave()
+        self._same = False
+        with suppress(OSError):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            self._before = os.fstat(self._descriptor)
+            self._begin()
+
+    def close(self) -> None:
+        """End with it."""
+        if self._descriptor == _CLOSED:
+            return
+        if self._guest is not None:
+            self._guest.leave()
+        os.close(self._descriptor)
+        self._descriptor = _CLOSED
+
+    def take(self, chunk: memoryview | bytes) -> None:
+        """Compare what comes next in the source; `bytes` are all there is."""
+        if not self._same:
+            return
+        try:
+            if isinstance(chunk, bytes):
+                self._same = os.read(self._descriptor, len(chunk) + 1) == chunk
+            else:
+                self._same = self._matches(chunk)
+            self._done += len(chunk)
+        except OSError:
+            self._same = False
+
+    def skip(self, count: int, breathe: Callable[[int], object]) -> None:
+        """Compare what comes next with so many zeros; `breathe` is called all along."""
+        if not self._same:
+            return
+        start, end = self._done, self._done + count
+        try:
+            # The mirror was synced before its file got the name, so that its holes are believed.
+            pieces = Layout(self._descriptor, start, end).pieces()
+            self._same = all(piece.hole or self._is_zero(piece, breathe) for piece in pieces)
+            os.lseek(self._descriptor, end, os.SEEK_SET)
+            self._done = end
+        except OSError:
+            self._same = False
+        if self._guest is not None:
+            self._guest.leave()
+            self._guest = Guest(self._descriptor, self._before.st_size, end)
+
+    def _is_zero(self, piece: Piece, breathe: Callable[[int], object]) -> bool:
+        for start in range(piece.start, piece.end, BUFFER_BYTES):
+            breathe(0)
+            wanted = min(BUFFER_BYTES, piece.end - start)
+            if os.pread(self._descriptor, wanted, start) != _ZEROS[:wanted]:
+                return False
+        return True
+
+    def _matches(self, chunk: memoryview) -> bool:
+        if not self._buffer:
+            self._buffer = bytearray(BUFFER_BYTES)
+        if self._guest is not None:
+            self._guest.arrive(self._done)
+        wanted, got = memoryview(self._buffer)[: len(chunk)], 0
+        while got < len(chunk):
+            count = os.readv(self._descriptor, [wanted[got:]])
+            if not count:
+                return False
+            got += count
+        # A bytearray compares as fast as memory goes, a memoryview item by item.
+        return self._buffer == chunk if got == BUFFER_BYTES else self._buffer[:got] == chunk
+
+    def same(self) -> bool:
+        """Tell, once everything was taken, whether the contents are equal and the mirror's was left alone meanwhile."""
+        if not self._same:
+            return False
+        try:
+            after = os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return self._done == after.st_size and unmoved(self._before, after)
+
+    def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
+        """Give the mirror file as it was read, if its metadata are those of the source as well."""
+        found = self._before
+        if not self._keeper.suits(found, wanted):
+            return None
+        try:
+            return entry_of(self._name, found) if self._keeper.attributes_of(self._descriptor) == xattrs else None
+        except OSError:
+            return None

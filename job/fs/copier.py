@@ -1,0 +1,350 @@
+"""Copy one file by descriptors: read once, hash while reading, write to a temp beside the final name (invariants 1, 7).
+
+The temp gets its metadata on the open descriptor and is not renamed here: the batch is synced first. A source that
+changes while it is read is read again, and given up after `_TRIES` times; the old copy stays (invariant 10).
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from job.core.entry import Entry
+from job.core.record import OF_BLOCKS, Compared, Copied, Record
+from job.errors import ChangedWhileReadError
+from job.fs.clone import Cloner
+from job.fs.compare import Twin
+from job.fs.digests import Blocks, Filled, Hash, of_blocks
+from job.fs.dircursor import open_name
+from job.fs.free_space import Room, insist_on_room
+from job.fs.holes import HoleWithDataError, Layout, insist_on_holes, room_of
+from job.fs.listing import entry_of
+from job.fs.metadata import Keeper
+from job.fs.nonregular import copy_link, copy_special
+from job.fs.page_cache import MANNERLY_BYTES, Trickle, drop
+from job.fs.small_files import create, write_all
+from job.fs.sparse import Holes, is_sparse
+from job.fs.stable_read import open_file, unmoved
+from job.fs.stream import BUFFER_BYTES, Skip, Stream, Take
+from job.fs.xattrs import for_new
+
+SMALL_BYTES = 256 << 10
+"""Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
+_TRICKLE_BYTES = 64 << 20
+_TRIES = 3
+_HOLES_TO_DATA = 8
+"""Zeros are hashed as long as they are no more than so many times what a file takes on the disk, """
+_ZERO_BYTES = 16 << 30
+"""and so many besides, by one process in one cycle: seconds. A user can make a file of them for nothing."""
+_ZEROS = bytes(BUFFER_BYTES)
+
+
+def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
+    """Find out how to start a checksum: `sha256`, `blake3` or `md5`. What it gives wants the first of the content.
+
+    After `sparse-` it is one that leaves out blocks of zeros.
+    """
+    if algorithm.startswith(OF_BLOCKS):
+        return of_blocks(new_hash(algorithm.removeprefix(OF_BLOCKS)))
+    if algorithm == "blake3":
+        from blake3 import blake3  # noqa: PLC0415  # only who asks for it pays its import
+
+        return blake3
+    return partial(getattr(hashlib, algorithm), usedforsecurity=False)
+
+
+class Copier:
+    """Copies and hashes for one pair."""
+
+    def __init__(
+        self,
+        algorithm: str,
+        keeper: Keeper,
+        pace: Callable[[int], None],
+        *,
+        sync_each: bool,
+        reflink: bool = False,
+        sparse: bool = True,
+    ) -> None:
+        """`pace` is told of every chunk of bytes, and may wait or raise to stop; `sync_each` where syncfs is void.
+
+        With `reflink` contents are cloned where that can be done; `sparse` leaves holes where the source has some.
+        """
+        self._sparse = sparse
+        self._algorithm = algorithm
+        self._keeper = keeper
+        self._pace = pace
+        self._sync_each = sync_each
+        self._room = Room()
+        self._stream = Stream()
+        self._twin = Twin(keeper)
+        self._cloner = Cloner() if reflink else None
+        self._zeros_left = _ZERO_BYTES
+        self._hashes: dict[str, Callable[[bytes], Hash]] = {}
+
+    def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        """Copy the file `listed` of the open folder `source` to `temp` in the open folder `mirror`.
+
+        Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
+        """
+        descriptor, found = open_file(listed, source)
+        try:
+            written = create(temp, mirror)
+            try:
+                try:
+                    return self._copy(listed.name, descriptor, found, (written, mirror))
+                finally:
+                    os.close(written)  # which may be the first to hear of a full disk
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp, dir_fd=mirror)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _copy(self, name: bytes, descriptor: int, before: os.stat_result, temp: tuple[int, int]) -> Copied:
+        """Copy an open file to an open temp, which is given with the folder that it lies in."""
+        written, folder = temp
+        for _ in range(_TRIES):
+            holey = is_sparse(before)
+            # What was cloned is what is read, if nothing moves from before the one until after the other.
+            cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
+            taker = (self._pass_by, self._breathe) if cloned else self._writer(written, before, holey=holey)
+            checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
+            xattrs = self._keeper.of_source(descriptor)
+            after = os.fstat(descriptor)
+            if size == before.st_size and unmoved(before, after):
+                if holey and self._sparse:
+                    os.ftruncate(written, size)  # it may end with a hole
+                made = self._finish(written, before, xattrs, folder)
+                return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns, holes)
+            before = after
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.lseek(written, 0, os.SEEK_SET)
+            os.ftruncate(written, 0)
+        raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
+
+    def _writer(self, written: int, found: os.stat_result, *, holey: bool) -> tuple[Take, Skip]:
+        trickle = Trickle(written) if found.st_size >= _TRICKLE_BYTES else None
+        holes = Holes(written) if holey and self._sparse else None
+        put = partial(write_all, written) if holes is None else holes.write
+
+        def write(chunk: memoryview | bytes) -> None:
+            put(chunk)
+            if trickle is not None:
+                trickle.wrote(len(chunk))
+            self._pace(len(chunk))
+
+        if not holey:
+            return write, self._breathe
+        if holes is None:
+            insist_on_room(written, found.st_size)  # not when a disk is full of zeros
+            return write, partial(_fill, write)
+        os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
+        return write, self._passing_over(holes, trickle)
+
+    def _passing_over(self, holes: Holes, trickle: Trickle | None) -> Skip:
+        def skip(count: int) -> None:
+            holes.skip(count)
+            if trickle is not None:
+                trickle.passed(count)
+            self._pace(0)
+
+        return skip
+
+    def _pass_by(self, chunk: memoryview | bytes) -> None:
+        self._pace(len(chunk))
+
+    def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
+        if type(xattrs) is not dict:
+            xattrs = for_new(xattrs)
+        if self._sync_each:
+            # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
+            self._keeper.apply(written, wanted, xattrs)
+            os.fsync(written)
+            made = os.fstat(written)
+        else:
+            made = self._keeper.dress(written, wanted, xattrs)
+        if made.st_size != wanted.st_size:
+            raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
+        self._room.check(written, made, folder)
+        return made
+
+    def _read(
+        self,
+        descriptor: int,
+        algorithm: str,
+        found: os.stat_result,
+        taker: tuple[Take, Skip],
+        *,
+        ours: bool = False,
+    ) -> tuple[str, int, int]:
+        """Read an open file, believed as it was `found`, to its end, have it taken; gives checksum, size, and holes.
+
+        `ours` is what was just written and synced here, and has a checksum of the very algorithm.
+        """
+        start, size, (take, skip) = self._start(algorithm), found.st_size, taker
+        if size <= SMALL_BYTES:
+            content = os.read(descriptor, size + 1)
+            if len(content) == size:
+                digest = start(content)
+                take(content)
+                return f"{algorithm}:{digest.hexdigest()}", size, 0
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        layout = Layout.of(descriptor, found, ours=ours)
+        digest = start(b"")
+        if layout is None:
+            count = self._stream.read(descriptor, size, digest, take)
+            return f"{algorithm}:{digest.hexdigest()}", count, 0
+        if not ours and not isinstance(digest, Blocks) and not self._affords(found, layout):
+            algorithm, digest = OF_BLOCKS + algorithm, Blocks(digest)
+        sparse = digest if isinstance(digest, Blocks) else Filled(digest)
+        try:
+            count, holes = self._stream.read_pieces(descriptor, layout.pieces(), size, sparse, take, skip)
+        except HoleWithDataError:
+            if unmoved(found, os.fstat(descriptor)):
+                raise
+            return "", -1, 0  # data came into it just now
+        return f"{algorithm}:{sparse.hexdigest()}", count, holes
+
+    def _affords(self, found: os.stat_result, layout: Layout) -> bool:
+        """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
+        room = room_of(found)
+        holes = found.st_size - room
+        if holes <= _HOLES_TO_DATA * room:
+            return True
+        holes = 0
+        for hole in layout.holes():  # which are fewer where data is compressed
+            self._pace(0)
+            holes += hole
+        insist_on_holes(found, holes)
+        if holes <= _HOLES_TO_DATA * room:
+            return True
+        if holes > self._zeros_left:
+            return False
+        self._zeros_left -= holes
+        return True
+
+    def _start(self, algorithm: str) -> Callable[[bytes], Hash]:
+        return self._hashes.get(algorithm) or self._hashes.setdefault(algorithm, new_hash(algorithm))
+
+    def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        """Make a symlink with the same text at `temp`. Raises as `copy` does."""
+        return copy_link(listed, source, mirror, temp, self._keeper)
+
+    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy` does."""
+        return copy_special(listed, source, mirror, temp, self._keeper)
+
+    def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
+        """Hash a file where it lies; gives `algorithm:hex` and the file as it was before and after.
+
+        Raises `OSError`, or `ChangedWhileReadError`.
+        """
+        descriptor, before = open_file(listed, folder)
+        try:
+            for _ in range(_TRIES):
+                taker = self._breathe, self._breathe
+                checksum, size, _ = self._read(descriptor, algorithm or self._algorithm, before, taker)
+                after = os.fstat(descriptor)
+                if size == before.st_size and unmoved(before, after):
+                    return checksum, entry_of(listed.name, before)
+                before = after
+                os.lseek(descriptor, 0, os.SEEK_SET)
+        finally:
+            os.close(descriptor)
+        raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
+
+    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
+        """Read a source file and its mirror side by side; the source is hashed, and the mirror held against its bytes.
+
+        Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
+        """
+        descriptor, before = open_file(listed, source)
+        twin = self._twin
+        try:
+            twin.open(mirror, mirror_folder)
+            for _ in range(_TRIES):
+                taker = self._take_beside, self._skip_beside
+                checksum, size, _ = self._read(descriptor, self._algorithm, before, taker)
+                xattrs = self._keeper.of_source(descriptor)
+                after = os.fstat(descriptor)
+                if size == before.st_size and unmoved(before, after):
+                    same = twin.same()
+                    alike = twin.alike(before, xattrs) if same else None
+                    return Compared(entry_of(listed.name, before), checksum, same, alike)
+                before = after
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                twin.rewind()
+        finally:
+            twin.close()
+            os.close(descriptor)
+        raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
+
+    def confirms(self, record: Record, source: int, mirror: int) -> bool:
+        """Read a small file and its mirror; tell whether both are, whole and to the byte, what a record says of them.
+
+        False is no answer: then `compare` finds out what it is. Raises what `pace` raises.
+        """
+        if record.source.size > SMALL_BYTES or not record.checksum:
+            return False
+        self._pace(0)
+        try:
+            ours = self._whole(record.source, source)
+            if ours is None or ours != self._whole(record.mirror, mirror):
+                return False
+        except OSError:
+            return False
+        algorithm = record.checksum.partition(":")[0]
+        return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
+
+    def _whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
+        """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
+        descriptor = open_name(entry.name, folder)
+        try:
+            before = os.fstat(descriptor)
+            if entry_of(entry.name, before) != entry:
+                return None
+            content = os.read(descriptor, entry.size + 1)
+            whole = content, self._keeper.attributes_of(descriptor)
+            return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
+        finally:
+            os.close(descriptor)
+
+    def _take_beside(self, chunk: memoryview | bytes) -> None:
+        self._twin.take(chunk)
+        self._pace(0)
+
+    def _skip_beside(self, count: int) -> None:
+        self._twin.skip(count, self._pace)
+        self._pace(0)
+
+    def _breathe(self, _: memoryview | bytes | int) -> None:
+        self._pace(0)
+
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
+        """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
+        descriptor = open_name(temp, mirror)
+        try:
+            drop(descriptor)
+            taker = self._breathe, self._breathe
+            return self._read(descriptor, algorithm or self._algorithm, os.fstat(descriptor), taker, ours=True)[0]
+        finally:
+            os.close(descriptor)
+
+    def release(self, temp: bytes, mirror: int, size: int) -> None:
+        """Let go of the cached pages of a large file of ours that was synced. Nothing can go wrong that matters."""
+        if size < MANNERLY_BYTES:
+            return
+        with suppress(OSError):
+            descriptor = open_name(temp, mirror)
+            drop(descriptor)
+            os.close(descriptor)
+
+
+def _fill(write: Take, count: int) -> None:
+    """Write a hole to where there can be none."""
+    for start in range(0, count, BUFFER_BYTES):
+        write(_ZEROS[: min(BUFFER_BYTES, count - start)])

@@ -1,0 +1,123 @@
+"""Keep a little of the mirror's disk free: an index that cannot be written would make good copies count as failed.
+
+Counts that make no sense are not believed: there are file systems that have nothing free and take everything.
+"""
+
+import errno
+import os
+from contextlib import suppress
+
+from job.core.entry import TEMP_PREFIX
+from job.fs.small_files import create, write_all
+
+_LEAST_BYTES = 8 << 20
+_LEAST_SHARE = 8
+"""On small disks the reserve is only such a part of the whole."""
+_LEAST_NAMES = 8
+
+_AMPLE_BYTES = 64 << 20
+_AMPLE_NAMES = 4096
+"""With so much above the reserve not every file is worth a look."""
+_UNSEEN_BYTES = 128 << 10
+_UNSEEN_FILES = 32
+_BLOCK_BYTES = 4096
+_TRIAL_BYTES = 64 << 10
+_TRIAL = TEMP_PREFIX + b"room-"
+
+
+def free_bytes(descriptor: int) -> int | None:
+    """Tell how many bytes are free on the file system of an open file, as `df` does; None if it does not say."""
+    found = os.fstatvfs(descriptor)
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+def insist_on_room(descriptor: int, size: int) -> None:
+    """Raise `OSError` (ENOSPC) if a file system has less than `size` free, before much is written to it in vain."""
+    found = os.fstatvfs(descriptor)
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    if 0 < free <= total and free < size:
+        why = f"the mirror's file system has no holes, so that it needs {size:,} bytes, and {free:,} are free"
+        raise OSError(errno.ENOSPC, why)
+
+
+class Room:
+    """Watches the reserve for one writer.
+
+    While there is ample room, at most `_UNSEEN_BYTES` in `_UNSEEN_FILES` files are written between two looks: even 64
+    workers, each with its looks behind it, cannot use up more than the reserve without noticing.
+    """
+
+    def __init__(self) -> None:
+        # Root may use the blocks that the file system keeps for it.
+        self._root = os.geteuid() == 0
+        self._device = -1
+        self._bytes = 0
+        self._files = 0
+        self._no_names: set[int] = set()
+        """Devices of file systems whose count of names was found to be nonsense."""
+        self._no_blocks: set[int] = set()
+
+    def check(self, descriptor: int, written: os.stat_result, folder: int) -> None:
+        """Raise `OSError` (ENOSPC) if a file just written to an open folder leaves less than the reserve.
+
+        Quotas are not seen.
+        """
+        self._bytes -= written.st_size + _BLOCK_BYTES
+        self._files -= 1
+        if self._bytes >= 0 and self._files >= 0 and written.st_dev == self._device:
+            return
+        ample = self._look(descriptor, written, folder)
+        self._device = written.st_dev if ample else -1
+        self._bytes, self._files = _UNSEEN_BYTES, _UNSEEN_FILES
+
+    def _look(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
+        found, device = os.fstatvfs(descriptor), written.st_dev
+        free, total = self._free(found), found.f_blocks * found.f_frsize
+        reserve = min(_LEAST_BYTES, total // _LEAST_SHARE)
+        counts_blocks = total > 0 and free <= total and device not in self._no_blocks
+        # An empty file takes nothing from the reserve, and may replace one that takes much.
+        short = written.st_size > 0 and counts_blocks and free < reserve
+        if short and not (free == 0 and self._takes_more(device, folder)):
+            raise OSError(errno.ENOSPC, "No space left but what is kept for the index")
+        counts_names = found.f_files > 0 and found.f_ffree <= found.f_files and device not in self._no_names
+        if counts_names and found.f_ffree < _LEAST_NAMES and self._counts(device, folder, found.f_ffree):
+            raise OSError(errno.ENOSPC, "No file names left but what is kept for the index")
+        enough = not counts_blocks or free >= reserve + _AMPLE_BYTES
+        return enough and (not counts_names or found.f_ffree >= _AMPLE_NAMES)
+
+    def _free(self, found: os.statvfs_result) -> int:
+        return (found.f_bfree if self._root else found.f_bavail) * found.f_frsize
+
+    def _takes_more(self, device: int, folder: int) -> bool:
+        """Tell whether a file system that has no block left takes more content all the same."""
+        after = _tried(folder, os.urandom(_TRIAL_BYTES))
+        if after is None or self._free(after) > 0:
+            return False
+        self._no_blocks.add(device)
+        return True
+
+    def _counts(self, device: int, folder: int, before: int) -> bool:
+        """Tell whether a new file makes a difference to how many names are left, or cannot be made."""
+        after = _tried(folder, b"")
+        if after is None or after.f_ffree != before:
+            return True
+        self._no_names.add(device)
+        return False
+
+
+def _tried(folder: int, content: bytes) -> os.statvfs_result | None:
+    """Give the counts of a file system while one more file is in an open folder; None if it cannot be made."""
+    name = _TRIAL + os.urandom(4).hex().encode("ascii")
+    try:
+        file = create(name, folder)
+        try:
+            write_all(file, content)
+            os.fsync(file)
+            return os.fstatvfs(file)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+    finally:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)

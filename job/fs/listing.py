@@ -1,0 +1,369 @@
+"""List one open folder as plain values, by lstat through the descriptor, and fingerprint the listing.
+
+The look needs no object for an entry: a `Row` is a plain tuple with the fields of an `Entry`, in its order.
+"""
+
+import errno
+import hashlib
+import marshal
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId
+from job.core.left_out import LeftOut
+from job.core.outcome import Failure
+from job.core.record import Stamp
+from job.fs.dircursor import Folder, single
+
+CHUNK = 16_384
+"""Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
+AT_ONCE = 1024
+"""Entries that are examined between two looks at them: more of them leave the processor's cache (0.6 of the time)."""
+SHARE = 262_144
+"""Entries of a huge folder that are looked at in one go; several processes may take shares of one folder."""
+
+_MARSHAL_VERSION = 2
+"""From version 3 on the bytes depend on reference counts."""
+_FOLDER = stat.S_IFDIR
+_ANEW = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+Row = tuple[bytes, int, int, int, int, int, int, int]
+"""Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
+Unreadable = list[tuple[bytes, OSError]]
+"""Names that could be listed but not examined: unknown, never gone."""
+Scope = Callable[[list[Row], list[bytes]], list[Row]]
+"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing.
+
+The rows of a folder that is not huge come sorted by name.
+"""
+
+
+class Huge(OSError):
+    """A folder that nobody is to hold whole: it is gone through in parts (`crowd.py`)."""
+
+
+class NameNotHeldError(OSError):
+    """The mirror cannot hold such a name, or takes it for another one."""
+
+
+class MirrorUnmountedError(OSError):
+    """The file system that a folder's mirror lies on is not mounted."""
+
+
+class MountMissingError(OSError):
+    """A folder where a file system was mounted is an empty one of the file system above: what was there is unknown."""
+
+    failure = Failure.MOUNT_MISSING
+
+    def __init__(self, kind: str) -> None:
+        """Take the type of the file system that was there."""
+        was = f" ({kind} was)" if kind else ""
+        text = f"nothing is mounted there any more{was} and it is empty: its mirror is left alone"
+        super().__init__(errno.ENODEV, text)
+        self.kind = kind
+
+    def __reduce__(self) -> "tuple[type[MountMissingError], tuple[str]]":
+        """Be sent to another process."""
+        return MountMissingError, (self.kind,)
+
+
+class Shared(NamedTuple):
+    """What else there is to know of a name that shares its file with others."""
+
+    device: int
+    """Of the file: that of its folder nearly always, but an overlay's layers each have one of their own."""
+    names: int
+    """How many names the file has."""
+
+
+class Listing(NamedTuple):
+    """One folder of a source: everything in scope in it, sorted by name."""
+
+    path: bytes
+    entries: list[Entry]
+    folders: list[bytes]
+    """Names of the subfolders to go on with."""
+    folder: os.stat_result
+    """The folder itself."""
+    fingerprint: bytes
+    """Equal only if nothing in the listing and nothing of the folder itself moved, under the same rules."""
+    unreadable: Unreadable
+    linked: Mapping[bytes, Shared] = MappingProxyType({})
+    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
+
+
+class Found(NamedTuple):
+    """What is in a folder."""
+
+    entries: list[Entry]
+    """Sorted by name."""
+    unreadable: Unreadable
+    linked: dict[bytes, Shared]
+    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+
+
+class Glance(NamedTuple):
+    """What the look needs of a folder, or of one share of a huge one."""
+
+    fingerprint: bytes
+    """As a `Listing`'s, if there is one share only."""
+    folders: list[bytes]
+    """Names of the subfolders in scope."""
+    entries: int
+    """Those in scope that are no folders."""
+    bytes_before: int
+    """Their sizes summed up, but for those of `rows`."""
+    unreadable: int
+    shares: int = 1
+    """How many shares the whole folder has; counted with the first."""
+    huge: bool = False
+    """Whether the folder has more entries, in scope or not, than are held at once."""
+    mount: str = ""
+    """The type of the file system that begins with it and is taken in; empty for an ordinary folder."""
+    left_out: Sequence[LeftOut] = ()
+    """Itself, or what is in it, if that is left out for another reason than a pattern."""
+    rows: Sequence[Row] = ()
+    """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
+    salt: bytes = b""
+    """What was hashed before its entries: the rules, and the folder's own stat."""
+
+    @property
+    def bytes(self) -> int:
+        """Their sizes summed up."""
+        return self.bytes_before + sum([row[5] for row in self.rows])
+
+
+class Unlisted(NamedTuple):
+    """A folder that could not be read; what is below it is unknown, never gone."""
+
+    path: bytes
+    error: OSError
+
+
+def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
+    """List an open folder as it is now. Raises `OSError`.
+
+    Some file systems (sshfs without its folder cache) list a folder once for each time it was opened, and show nothing
+    after a rewind: so it is opened anew, unless this is the first listing by a descriptor of a `Trail`.
+    """
+    if isinstance(folder, Folder) and not folder.listed:
+        folder.listed = True
+        # Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+        os.lseek(folder, 0, os.SEEK_SET)
+        return os.scandir(folder)
+    return _scan_anew(folder)
+
+
+@contextmanager
+def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
+    try:
+        opened = os.open(".", _ANEW, dir_fd=folder)
+    except PermissionError:
+        # To open it by a name takes more rights than to read it: the mirror of such a folder has its mode already.
+        os.lseek(folder, 0, os.SEEK_SET)
+        with os.scandir(folder) as found:
+            yield found
+        return
+    try:
+        with os.scandir(opened) as found:
+            yield found
+    finally:
+        os.close(opened)  # only now: entries are examined by it
+
+
+def read_rows(
+    found: Iterable["os.DirEntry[str]"], unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
+) -> list[Row]:
+    """Examine listed names by lstat; subfolders only by name and type (see `Entry`)."""
+    rows: list[Row] = []
+    for item in found:
+        name = item.name.encode("utf-8", "surrogateescape")
+        try:
+            # The listing itself says what is a folder: no lstat for one.
+            seen = None if item.is_dir(follow_symlinks=False) else item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable.append((name, error))
+            continue
+        if seen is None or (mode := seen.st_mode) & TYPE_BITS == _FOLDER:
+            rows.append((name, 0, _FOLDER, 0, 0, 0, 0, 0))
+        else:
+            uid, gid, size = seen.st_uid, seen.st_gid, seen.st_size
+            rows.append((name, seen.st_ino, mode, uid, gid, size, seen.st_mtime_ns, seen.st_ctime_ns))
+            if linked is not None and seen.st_nlink > 1:
+                linked[name] = Shared(seen.st_dev, seen.st_nlink)
+    return rows
+
+
+def entries_of(rows: Iterable[Row]) -> list[Entry]:
+    """Make entries of rows."""
+    make = tuple.__new__
+    return [make(Entry, row) for row in rows]
+
+
+def list_entries(folder: int, scope: Scope | None = None) -> Found:
+    """List an open folder, what is in scope of it. Raises `Huge` or another `OSError`."""
+    unreadable: Unreadable = []
+    linked: dict[bytes, Shared] = {}
+    with scan(folder) as found:
+        rows, huge = _first_rows(found, unreadable, linked)
+    if huge:
+        raise Huge(errno.EFBIG, f"it has {CHUNK} entries or more")
+    rows.sort()
+    if scope:
+        rows = scope(rows, _folders(rows))
+    return Found(entries_of(rows), unreadable, linked)
+
+
+def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
+    """List an open folder, sorted by name; what is `known` of it, and still is there, is believed without a look.
+
+    What somebody changes in it meanwhile is not seen here, and so differs from what is remembered.
+    """
+    entries: list[Entry] = []
+    others: list[os.DirEntry[str]] = []
+    with scan(folder) as found:
+        for item in found:
+            entry = known.get(item.name.encode("utf-8", "surrogateescape"))
+            if entry is not None and entry[1] == item.inode():
+                entries.append(entry)
+            else:
+                others.append(item)
+        entries += entries_of(read_rows(others, []))
+    entries.sort()
+    return entries
+
+
+def row_of(name: bytes, seen: os.stat_result) -> Row:
+    """Make a row of an lstat."""
+    mode = seen.st_mode
+    if mode & TYPE_BITS == _FOLDER:
+        return name, 0, _FOLDER, 0, 0, 0, 0, 0
+    return name, seen.st_ino, mode, seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def entry_of(name: bytes, seen: os.stat_result) -> Entry:
+    """Make an entry of an lstat."""
+    return tuple.__new__(Entry, row_of(name, seen))
+
+
+def file_at(name: bytes, folder: int) -> FileId | None:
+    """Tell what a name in an open folder stands for at this moment; None if there is no such name.
+
+    Raises `OSError`, and `ValueError` if it is no single name.
+    """
+    try:
+        seen = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return FileId(seen.st_dev, seen.st_ino)
+
+
+def stamp_of(folder: os.stat_result) -> Stamp:
+    """Make the stamp of a folder's own stat."""
+    kept = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
+    return marshal.dumps(kept, _MARSHAL_VERSION)
+
+
+def fingerprint_of(rows: Sequence[Row | Entry], salt: bytes = b"") -> bytes:
+    """Hash the rows or entries of a folder that is not huge, sorted; 16 bytes."""
+    plain = [row if type(row) is tuple else tuple(row) for row in rows]
+    return _hash(plain, salt)
+
+
+def _hash(rows: Any, salt: bytes) -> bytes:
+    return hashlib.blake2b(salt + marshal.dumps(rows, _MARSHAL_VERSION), digest_size=16).digest()
+
+
+def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
+    """Look at an open folder, or at one share of a huge one, without keeping anything of it. Raises `OSError`.
+
+    A huge folder is hashed in the order in which it is listed, which no file system changes while the folder stays as
+    it is; sorting it would need all of it in memory.
+    """
+    unreadable: Unreadable = []
+    with scan(folder) as found:
+        if share:
+            next(islice(found, share * SHARE - 1, None), None)
+            return _glance_on([], islice(found, SHARE), (salt, scope), unreadable)
+        rows, huge = _first_rows(found, unreadable)
+        if huge:
+            first = scope(rows, _folders(rows))
+            seen = _glance_on(first, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
+            return seen._replace(shares=1 + -(-sum(1 for _ in found) // SHARE))
+    rows.sort()
+    folders = _folders(rows)
+    inside = scope(rows, folders)
+    if inside is not rows:
+        rows, folders = inside, _folders(inside)
+    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
+
+
+def _folders(rows: list[Row]) -> list[bytes]:
+    return [row[0] for row in rows if row[2] == _FOLDER]
+
+
+def _first_rows(
+    found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
+) -> tuple[list[Row], bool]:
+    """Examine all of a folder, or as much as there may be of one; True if that is where it was left."""
+    items = list(islice(found, AT_ONCE))
+    rows, read = read_rows(items, unreadable, linked), len(items)
+    while len(items) == AT_ONCE and read < CHUNK:
+        items = list(islice(found, AT_ONCE))
+        rows += read_rows(items, unreadable, linked)
+        read += len(items)
+    return rows, read >= CHUNK
+
+
+def _glance_on(
+    rows: list[Row], found: "Iterator[os.DirEntry[str]]", hashing: tuple[bytes, Scope], unreadable: Unreadable
+) -> Glance:
+    """Go on after `rows`."""
+    salt, scope = hashing
+    digest = hashlib.blake2b(salt, digest_size=16)
+    folders: list[bytes] = []
+    entries = size = 0
+    more = True
+    while more:
+        digest.update(marshal.dumps(rows, _MARSHAL_VERSION))
+        below = _folders(rows)
+        folders += below
+        entries += len(rows) - len(below)
+        size += sum([row[5] for row in rows])
+        items = list(islice(found, AT_ONCE))
+        read = read_rows(items, unreadable)
+        more, rows = bool(items), scope(read, _folders(read))
+    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True, salt=salt)
+
+
+def whole_fingerprint(shares: Sequence[bytes]) -> bytes:
+    """Join the fingerprints of all shares of a folder, in order."""
+    return shares[0] if len(shares) == 1 else _hash(list(shares), b"")
+
+
+def _without_state(rows: list[Row], _: list[bytes]) -> list[Row]:
+    return [row for row in rows if row[0] != STATE_FOLDER]
+
+
+def mirror_fingerprint_of(folder: int) -> bytes | None:
+    """Hash the whole listing of an open mirror folder, but for our own state folder: it changes with every cycle.
+
+    None if a name in it could not be examined. Raises `OSError`.
+    """
+    shares = [glance(folder, b"", _without_state)]
+    shares += [glance(folder, b"", _without_state, share) for share in range(1, shares[0].shares)]
+    return None if any(each.unreadable for each in shares) else whole_fingerprint([each.fingerprint for each in shares])
+
+
+def mirror_fingerprint(entries: Sequence[Entry]) -> bytes:
+    """Hash the whole listing of a mirror folder that is not huge, as a glance without our state folder does."""
+    return fingerprint_of([entry for entry in entries if entry.name != STATE_FOLDER])

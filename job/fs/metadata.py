@@ -1,0 +1,398 @@
+"""Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
+
+A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
+file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
+`symlink_metadata`. So are set-ID bits and capabilities that have no effect in the source (`nosuid`), and attributes of
+the source that cannot be read (`source_xattr`) or are too large to be kept (`source_xattr_size`).
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from job.core.acl import ACCESS_ACL, for_others, of_another_group, without_acl
+from job.core.entry import kept_mode
+from job.core.record import CLOCK_GRAIN_NS
+from job.fs.dircursor import Place
+from job.fs.mount_flags import NOSUID
+from job.fs.rights import why_not
+from job.fs.xattrs import (
+    ATTRIBUTES,
+    DEFAULT_ACL,
+    REFUSED,
+    TOO_LARGE,
+    PartlyRead,
+    Target,
+    is_acl,
+    limited_mode,
+    read_attributes,
+    read_readable,
+    remove_attribute,
+    set_attribute,
+    with_acl,
+)
+
+_UNCHANGED_ID = -1
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
+_PERMISSIONS = 0o7777
+_OWN_BITS = 0o7700
+
+_NO_ATTRIBUTE = {errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EIO}
+"""What file systems say of an attribute that does not fit beside the file, which may well fit itself; and, with EIO, of
+any attribute at all. A disk that fails says so of the content, too.
+"""
+
+
+_NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
+_CAPABILITIES = b"security.capability"
+_NO_EFFECT = OSError(
+    errno.ENOTSUP,
+    "the source is mounted nosuid, so that set-ID bits and capabilities have no effect there: they are not kept",
+)
+_OF_OTHERS = OSError(
+    errno.ENOTSUP, "the owner or group could not be kept, and nobody else gets the rights that were theirs"
+)
+_NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what the symlink points to")
+
+
+class Refused(NamedTuple):
+    """What a mirror would not take, and the words of the operating system."""
+
+    what: str
+    error: str
+
+
+class Keeper:
+    """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
+
+    def __init__(
+        self,
+        *,
+        security: bool = False,
+        setuid: bool = False,
+        grain_ns: int = 1,
+        symlinks: bool = True,
+        owners: bool = False,
+        modes: bool = False,
+    ) -> None:
+        """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel.
+
+        `grain_ns` is to how many nanoseconds the mirror keeps times. Without `symlinks` nothing is ever set on one, for
+        it would be set on what the link points to. With `owners`, and `modes`, what was set without an error is kept.
+        """
+        self._owners, self._modes = owners, modes
+        self._symlinks = symlinks
+        self._grain_ns = grain_ns
+        self._bare = False
+        self._user = os.geteuid()
+        self.entered: dict[bytes, bytes] = {}
+        """The attributes of the mirror folder that was entered last."""
+        self._security = security
+        self._setuid = setuid
+        self._nosuid = False
+        self._untold: list[Refused] = []
+        self._told: set[str] = set()
+        self._given_up: set[tuple[str, int | bytes]] = set()
+        self._unread = 0
+        self.denied = 0
+        """How often a mode could not be set where modes are kept; the next cycle tries that again."""
+
+    def news(self) -> list[Refused]:
+        """Give each kind of refusal once, the first time it was met."""
+        news, self._untold = self._untold, []
+        return news
+
+    def attributes_of(self, target: Target) -> dict[bytes, bytes]:
+        """Read the extended attributes of something that are carried over, ACLs among them. Raises `OSError`."""
+        return read_attributes(target, security=self._security)
+
+    def of_source(self, target: Target) -> dict[bytes, bytes]:
+        """Read the attributes of an entry of the source; `PartlyRead` if that fails, which is noted and counted.
+
+        Content must not stay away for their sake: rclone's mounts have answered with I/O errors. Raises
+        `FileNotFoundError`.
+        """
+        try:
+            found = read_attributes(target, security=self._security)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            text = f"the source's attributes cannot be read: {error.strerror}"
+            self.refused("source_xattr", OSError(error.errno, text))
+            self._unread += 1
+            return read_readable(target, security=self._security)
+        if isinstance(found, PartlyRead):
+            self.note_too_large(f"{len(found)} of the source's attributes are kept: {TOO_LARGE}")
+        if self._nosuid and found.pop(_CAPABILITIES, None) is not None:
+            self.refused("nosuid", _NO_EFFECT)
+        return found
+
+    def note_too_large(self, text: str) -> None:
+        """Note, and count, an entry of the source with more attributes than are kept."""
+        self.refused("source_xattr_size", OSError(errno.E2BIG, text))
+        self._unread += 1
+
+    def take_unread(self) -> int:
+        """Give how often attributes of the source could not be read since this was asked last."""
+        unread, self._unread = self._unread, 0
+        return unread
+
+    def mode_of(self, mode: int) -> int:
+        """Give the permission bits that the mirror of something with such an st_mode is to have."""
+        # Asked twice for each copy, and hardly ever of anything that has such bits.
+        if not mode & _SPECIAL_BITS:
+            return mode & _PERMISSIONS
+        if self._setuid and self._nosuid and stat.S_ISREG(mode):
+            self.refused("nosuid", _NO_EFFECT)
+        return kept_mode(mode, setuid=self._setuid and not self._nosuid)
+
+    def enter(self, attributes: dict[bytes, bytes], owner: int) -> None:
+        """Take in what an open mirror folder has: by that, what is made in it may get an ACL. Holds until the next one.
+
+        Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for. But who
+        is the `owner` of the folder may have it give something down at any moment: then each copy is looked at. A
+        folder that is new in this run belongs to this user until it is complete.
+        """
+        self.entered = attributes
+        self._bare = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
+
+    def leave(self, restrictions: str = "") -> None:
+        """Take nothing for granted of what is made from now on, but for the `restrictions` of the source's folder."""
+        self._bare = False
+        self.restrict(restrictions)
+
+    def restrict(self, restrictions: str) -> None:
+        """Carry over what has an effect in the source's folder, and no more, from now on."""
+        self._nosuid = NOSUID in restrictions
+
+    def mode_for(
+        self, wanted: os.stat_result, found: os.stat_result, attributes: dict[bytes, bytes], *, acls: bool
+    ) -> int:
+        """Give the permission bits that the mirror of something has, with the owner and group that it was `found` with.
+
+        `acls` is whether the mirror holds its ACLs.
+        """
+        mode, fitting = self._fitting(wanted, found, attributes)
+        return mode if acls else limited_mode(mode, fitting or {}, {})
+
+    def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
+        """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
+        if not self._symlinks and stat.S_ISLNK(found.st_mode):
+            return True  # it cannot be given others
+        return (
+            abs(found.st_mtime_ns - wanted.st_mtime_ns) < self._grain_ns
+            and _is_owned(found, wanted)
+            and stat.S_IMODE(found.st_mode) == self.mode_of(wanted.st_mode)
+        )
+
+    def refused(self, what: str, error: OSError) -> None:
+        """Note that the mirror does not keep something, to be told once."""
+        if what not in self._told:
+            self._told.add(what)
+            self._untold.append(Refused(what, why_not(what, error)))
+
+    def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
+        """Give an open mirror file or folder the wanted metadata; True if anything really changed.
+
+        The owner goes first because chown clears mode bits, times go last because everything else may move them. Rights
+        are taken away before an owner or ACL changes, and given after. `xattrs` None leaves them alone.
+        """
+        found = before = os.fstat(descriptor)
+        if not _is_owned(before, wanted):
+            self._close(before, wanted, lambda mode: os.fchmod(descriptor, mode))
+            done = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
+            found = wanted if done and self._owners else os.fstat(descriptor)
+        mode, attributes = self._fitting(wanted, found, xattrs)
+        changed = False
+        if attributes is not None:
+            changed, held = self._set_attributes(descriptor, attributes)
+            mode = limited_mode(mode, attributes, held)
+        now = os.fstat(descriptor)
+        if stat.S_IMODE(now.st_mode) != mode:
+            self._try("mode", 0, lambda: os.fchmod(descriptor, mode))
+        times = (wanted.st_atime_ns, wanted.st_mtime_ns)
+        if before.st_mtime_ns != wanted.st_mtime_ns:
+            self._try("times", 0, lambda: os.utime(descriptor, ns=times))
+        after = os.fstat(descriptor)
+        self._tell_lost(after, wanted, mode)
+        return changed or _visible(after) != _visible(before)
+
+    def _tell_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
+        """Note what the mirror took without a word and did not keep, as NTFS, exFAT and servers for Windows do."""
+        if not _is_owned(after, wanted):
+            self.refused("owner", _NOT_KEPT)
+        if stat.S_IMODE(after.st_mode) != mode:
+            self.refused("mode", _NOT_KEPT)
+        if abs(after.st_mtime_ns - wanted.st_mtime_ns) > CLOCK_GRAIN_NS:
+            self.refused("times", _NOT_KEPT)
+
+    def _close(self, before: os.stat_result, wanted: os.stat_result, chmod: Callable[[int], None]) -> None:
+        """Leave rights to the owner alone before the owner or group changes; not where that was refused before."""
+        mode = stat.S_IMODE(before.st_mode)
+        if mode & ~_OWN_BITS and not {("owner", wanted.st_uid), ("group", wanted.st_gid)} & self._given_up:
+            with contextlib.suppress(OSError):  # then the owner cannot be changed either
+                chmod(mode & _OWN_BITS)
+
+    def _fitting(
+        self, wanted: os.stat_result, found: os.stat_result, xattrs: dict[bytes, bytes] | None
+    ) -> tuple[int, dict[bytes, bytes] | None]:
+        """Give mode and attributes for something that has the owner and group that it was `found` with.
+
+        If these are others than wanted, nobody gets a right by that.
+        """
+        mode = self.mode_of(wanted.st_mode)
+        if _is_owned(found, wanted):
+            return mode, xattrs
+        if mode & _SPECIAL_BITS and stat.S_ISREG(wanted.st_mode):
+            mode &= ~_SPECIAL_BITS  # it would give the rights of somebody else
+        limited = mode
+        if found.st_uid != wanted.st_uid:
+            limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
+        if found.st_gid != wanted.st_gid:
+            acl = (xattrs or {}).get(ACCESS_ACL)
+            changed = None if acl is None else of_another_group(acl, limited)
+            if xattrs is None or changed is None:
+                limited = for_others(without_acl(limited, acl))
+            else:
+                value, limited = changed
+                xattrs = with_acl(xattrs, value)
+        if limited != mode:
+            self.refused("mode", _OF_OTHERS)
+        return limited, xattrs
+
+    def dress(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
+        """Give a temp of ours, new and complete, the wanted metadata; gives its size, inode and times as they are kept.
+
+        Only for local file systems, where neither chown nor chmod moves a time: there one stat, after the times, tells
+        what a folder's default group or ACL made of the temp, and what the mirror keeps. The mode goes last: until the
+        owner is right, and an inherited ACL removed, nobody else may read it.
+        """
+        try:
+            os.utime(descriptor, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
+        except OSError as error:
+            self._refuse("times", 0, error)
+        found = made = os.fstat(descriptor)
+        if not _is_owned(made, wanted):
+            done = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
+            found = wanted if done and self._owners else os.fstat(descriptor)
+        mode, attributes = self.mode_of(wanted.st_mode), xattrs
+        if found is not wanted and not _is_owned(found, wanted):
+            mode, fitting = self._fitting(wanted, found, xattrs)
+            attributes = fitting or xattrs
+        changed = False
+        if attributes or not self._bare:
+            # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
+            changed, held = self._set_attributes(descriptor, attributes)
+            mode = limited_mode(mode, attributes, held)
+        if changed or stat.S_IMODE(made.st_mode) != mode:
+            try:
+                os.fchmod(descriptor, mode)
+            except OSError as error:
+                self._refuse("mode", 0, error)
+        return made
+
+    def apply_at(self, place: Place, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None) -> bool:
+        """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
+        found = before = os.fstat(place)
+        is_link = stat.S_ISLNK(before.st_mode)
+        if not self._symlinks and is_link:
+            self.refused("symlink_metadata", _NOT_OF_ITS_OWN)
+            return False
+        if not _is_owned(before, wanted):
+            if not is_link:
+                self._close(before, wanted, lambda mode: os.chmod(place.path, mode))
+            self._own(lambda uid, gid: os.chown(place.path, uid, gid), before, wanted)
+            found = os.fstat(place)
+        mode = self.mode_of(wanted.st_mode)
+        if not is_link:
+            mode, attributes = self._fitting(wanted, found, attributes)
+        changed = False
+        if attributes is not None:
+            changed, held = self._set_attributes(place, attributes)
+            mode = limited_mode(mode, attributes, held)
+        # A link has no mode of its own.
+        if not is_link and (stat.S_IMODE(found.st_mode) != mode or changed):
+            self._try("mode", 0, lambda: os.chmod(place.path, mode))
+        times = (wanted.st_atime_ns, wanted.st_mtime_ns)
+        if before.st_mtime_ns != wanted.st_mtime_ns:
+            # That a link or device takes no times says nothing about files.
+            self._try("times", 1, lambda: os.utime(place.path, ns=times))
+        return changed or _visible(os.fstat(place)) != _visible(before)
+
+    def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> bool:
+        """Give owner and group; False if one of them was refused."""
+        uid, gid = wanted.st_uid, wanted.st_gid
+        if (before.st_uid, before.st_gid) == (uid, gid) or self._try("owner", uid, lambda: chown(uid, gid)):
+            return True
+        # Who may not give a file away may still give it to another of their groups.
+        if before.st_gid != gid:
+            self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
+        return False
+
+    def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> tuple[bool, dict[bytes, bytes]]:
+        """Give the wanted attributes and no others; tells whether any changed, and which it has now."""
+        before = present = self.present(target)
+        if before == wanted:
+            return False, before
+        keeps = isinstance(wanted, PartlyRead) and not wanted.is_for_new
+        surplus = () if keeps else present.keys() - wanted.keys()
+        if isinstance(target, int) and not isinstance(target, Place):
+            mode = stat.S_IMODE(os.fstat(target).st_mode)
+            if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & stat.S_IRWXG):
+                # Who may not write to their own file may not give it attributes either, and without an ACL its mask
+                # would be what the group may do; its mode is set after this.
+                with contextlib.suppress(OSError):
+                    os.fchmod(target, (mode | stat.S_IWUSR) & ~(stat.S_IRWXG if ACCESS_ACL in surplus else 0))
+                present = self.present(target)  # what an ACL grants the owner went with it
+        for name in surplus:
+            self._try(*_kind(name), partial(remove_attribute, target, name))
+        # ACLs go last: they may take from the owner what the others need.
+        for name in sorted(wanted, key=is_acl):
+            if present.get(name) != wanted[name]:
+                self._try(*_kind(name), partial(set_attribute, target, name, wanted[name]))
+        now = self.present(target)
+        for name, _ in wanted.items() - now.items():
+            self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
+        return now != before, now
+
+    def present(self, target: Target) -> dict[bytes, bytes]:
+        """Give the attributes of a mirror entry; none if they cannot be read."""
+        try:
+            return self.attributes_of(target)
+        except OSError:
+            return {}
+
+    def _try(self, what: str, which: int | bytes, action: Callable[[], None]) -> bool:
+        if (what, which) in self._given_up:
+            return False
+        try:
+            action()
+        except OSError as error:
+            self._refuse(what, which, error)
+            return False
+        return True
+
+    def _refuse(self, what: str, which: int | bytes, error: OSError) -> None:
+        if error.errno not in REFUSED and not (what in ATTRIBUTES and error.errno in _NO_ATTRIBUTE):
+            raise error
+        self.denied += what == "mode" and self._modes
+        self.refused("owner" if what == "group" else what, error)
+        if what in {"owner", "group"} or error.errno == errno.ENOTSUP:
+            self._given_up.add((what, which))
+
+
+def _kind(name: bytes) -> tuple[str, bytes]:
+    # A file system may hold the attributes of users, and none of the kernel's: each family is given up by itself.
+    return "acl" if is_acl(name) else "xattr", name.partition(b".")[0]
+
+
+def _is_owned(found: os.stat_result, wanted: os.stat_result) -> bool:
+    return found.st_uid == wanted.st_uid and found.st_gid == wanted.st_gid
+
+
+def _visible(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns

@@ -1,0 +1,61 @@
+"""Make what has no content: symlinks with the same text, special files of the same kind; nothing is opened for it."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from job.core.entry import Entry, kind_of
+from job.core.record import Copied
+from job.fs.dircursor import at_place, single
+from job.fs.listing import entry_of
+from job.fs.metadata import Keeper
+from job.fs.stable_read import at_listed
+from job.fs.xattrs import for_new
+
+
+def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keeper) -> Copied:
+    """Make a symlink with the same text at `temp` in the open folder `mirror`, with its metadata.
+
+    Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
+    """
+    with at_listed(listed, source) as (place, seen):
+        target = os.readlink(b"", dir_fd=place)
+        attributes = for_new(keeper.of_source(place))
+    os.symlink(target, single(temp), dir_fd=mirror)
+    return _dressed(listed, seen, attributes, temp, mirror, keeper)
+
+
+def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keeper) -> Copied:
+    """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
+    with at_listed(listed, source) as (place, seen):
+        attributes = for_new(keeper.of_source(place))
+    try:
+        os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
+            os.unlink(temp, dir_fd=mirror)
+        raise
+    return _dressed(listed, seen, attributes, temp, mirror, keeper)
+
+
+def _dressed(
+    listed: Entry, seen: os.stat_result, attributes: dict[bytes, bytes], temp: bytes, mirror: int, keeper: Keeper
+) -> Copied:
+    try:
+        with at_place(temp, mirror) as place:
+            _check(os.fstat(place), seen)
+            keeper.apply_at(place, seen, attributes)
+            made = os.fstat(place)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=mirror)
+        raise
+    return Copied(entry_of(listed.name, seen), "", made.st_ino, made.st_mtime_ns)
+
+
+def _check(made: os.stat_result, wanted: os.stat_result) -> None:
+    if kind_of(made.st_mode) is not kind_of(wanted.st_mode) or made.st_nlink > 1:
+        raise OSError(errno.ESTALE, "it is no longer in the mirror as it was just made")

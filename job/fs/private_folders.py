@@ -1,0 +1,166 @@
+"""Private folders: where small files of ours lie that are not worth a place of their own, or that others look for.
+
+Never below /tmp or another folder in which every user may make names: there anybody could take ours first. They are in
+`$XDG_RUNTIME_DIR`, `$RUNTIME_DIRECTORY`, the state folder of the environment and that of the user, in this order, as
+far as these exist. Nothing that the work needs is here: where none can be had, a start is slower, and that is all.
+
+Every health check of a container imports this file, so it imports nothing heavy.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from job.fs.private import open_file
+
+_OTHERS = 0o077
+
+
+class Place(NamedTuple):
+    """Where a private folder may be."""
+
+    base: str
+    """A folder that has to exist, and to be ours or root's."""
+    name: str
+    """Of the private folder in it."""
+    lasting: bool = False
+    """Whether it outlasts a restart of the machine, and may lie in what is backed up."""
+    apart: bool = False
+    """Whether it must not lie in a source or mirror at all."""
+
+    @property
+    def path(self) -> str:
+        """The whole path, to be shown."""
+        return os.path.join(self.base, self.name)
+
+
+def places(environ: Mapping[str, str]) -> list[Place]:
+    """Give the places that an environment names, the first to be taken first. Nothing is looked at."""
+    found = [Place(base, "truecopy") for base in _runtime_folders(environ) if base.startswith("/")]
+    state = environ.get("TRUECOPY_STATE_DIR", "")
+    if state.startswith("/"):
+        found.append(Place(state, ".private", lasting=True, apart=True))
+    home, _ = state_home(environ)
+    if home is not None:
+        found.append(Place(os.path.join(home, "truecopy"), "private", lasting=True))
+    return found
+
+
+def _runtime_folders(environ: Mapping[str, str]) -> tuple[str, str]:
+    # systemd separates several by colons; the first is the one of the unit's name.
+    return environ.get("XDG_RUNTIME_DIR", ""), environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+
+
+def state_home(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Give the folder for state of the user's programs (XDG base directories), or why there is none."""
+    given = environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):
+        return given, ""
+    home = environ.get("HOME", "") or _home_by_number()
+    if not home.startswith("/") or not os.path.isdir(home):
+        return None, f"the home folder {home} does not exist" if home else "no home folder is known"
+    return os.path.join(home, ".local", "state"), ""
+
+
+def _home_by_number() -> str:
+    # Services of systemd have no HOME.
+    import pwd  # noqa: PLC0415  # hardly ever needed
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""
+
+
+def open_place(place: Place, *, make: bool = False, mend: bool = False) -> int:
+    """Open a private folder; `make` makes it if only that is missing, and `mend` closes one that was open to others.
+
+    Raises `FileNotFoundError` where it is not to be had, and another `OSError`, in words, where something else has its
+    name, or, unless it is to be mended, where others may enter it.
+    """
+    base = _opened_base(place.base)
+    try:
+        if make:
+            _make(place, base)
+        return _opened(place, base, mend=mend)
+    finally:
+        os.close(base)
+
+
+def _make(place: Place, base: int) -> None:
+    try:
+        os.mkdir(place.name, 0o700, dir_fd=base)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise FileNotFoundError(errno.ENOENT, error.strerror, place.path) from None
+
+
+def _opened_base(path: str) -> int:
+    try:
+        base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileNotFoundError(errno.ENOENT, error.strerror, path) from None
+    owner = os.fstat(base).st_uid
+    if owner in {os.geteuid(), 0}:
+        return base
+    os.close(base)  # as where one user's variables are handed on to another, by su or sudo
+    raise FileNotFoundError(errno.ENOENT, f"it belongs to user {owner}", path)
+
+
+def _opened(place: Place, base: int, *, mend: bool) -> int:
+    try:
+        folder = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise OSError(error.errno, f"{place.path} is not a folder") from None
+        raise
+    try:
+        _keep_others_out(folder, place.path, mend=mend)
+    except OSError:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _keep_others_out(folder: int, path: str, *, mend: bool) -> None:
+    seen = os.fstat(folder)
+    if seen.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{path} belongs to user {seen.st_uid}")
+    if seen.st_mode & _OTHERS:
+        if not mend:
+            raise PermissionError(errno.EPERM, f"{path} is open to others")
+        os.fchmod(folder, 0o700)
+
+
+def choose(found: Iterable[Place], passed_over: Callable[[str, str], None]) -> Place | None:
+    """Give the first place where a private folder is or can be made, for us alone; None if there is none.
+
+    `passed_over` is told the path, and why, where something else has the name.
+    """
+    for place in found:
+        try:
+            os.close(open_place(place, make=True, mend=True))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            passed_over(place.path, error.strerror or str(error))
+        else:
+            return place
+    return None
+
+
+def read(place: Place, name: str, *, most_bytes: int, mend: bool = False) -> bytes:
+    """Read a file in a private folder; raises `OSError`, and `ValueError` for what is no file of ours."""
+    folder = open_place(place, mend=mend)
+    try:
+        descriptor = open_file(name, folder, os.O_RDONLY)
+    finally:
+        os.close(folder)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise ValueError("not a file of ours")
+        return os.read(descriptor, most_bytes)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,293 @@
+"""Probe: find out what a mirror's file system can hold, by trying it in a folder of our own, and remember it.
+
+Nothing is asked that would take room: a hole that is filled with zeros at once is a megabyte long. What was found is
+believed as long as the file system, its mount options, the user and the user's capabilities are the same.
+"""
+
+import errno
+import json
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from job.core.capabilities import Capabilities, capabilities_of
+from job.core.entry import TEMP_PREFIX
+from job.core.stored import UNUSABLE
+from job.fs import mounts
+from job.fs.dircursor import at_place, open_folder, open_name
+from job.fs.large_dir import names_in
+from job.fs.rights import rights_of_metadata
+from job.fs.small_files import create, replace_file, write_all
+from job.fs.sync import fsync_folder, syncfs_means_something
+
+FILE_NAME = b"mirror.json"
+"""In the state folder: what was found."""
+_FORMAT = 4
+_FOLDER = TEMP_PREFIX + b"probe"
+_SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
+"""Characters that some file system or other refuses."""
+_FINE_NS = 1_234_567_891_123_456_789
+"""An odd second with all nine digits."""
+_COMPOSED, _DECOMPOSED = b"na\xc3\xafve", b"nai\xcc\x88ve"
+"""One word in two forms of Unicode, NFC and NFD."""
+_GRAINS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+_SIZES = (1 << 31, 1 << 32, 1 << 40)
+_HOLE_BYTES = 1 << 20
+_SOMEBODY = 12_345
+_NOBODY_ID = 0xFFFFFFFF
+_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, rights, who)
+    for tag, rights, who in (
+        (1, 6, _NOBODY_ID),
+        (2, 4, _SOMEBODY),
+        (4, 4, _NOBODY_ID),
+        (16, 4, _NOBODY_ID),
+        (32, 0, _NOBODY_ID),
+    )
+)
+"""Of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
+_MOST_BYTES = 1 << 20
+_LINK_SECONDS = 1_234_567_890
+_TARGET_SECONDS = 1_000_000_000
+"""Even numbers, which FAT keeps, too."""
+_FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
+"""What nobody says of a symlink that exists, but of a target that does not."""
+
+
+def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
+    """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
+
+    `point` is the path of its mount point below the mirror's root. Not `to_write`, what holds for who writes is wanted:
+    the service may have other capabilities than the user who asks.
+    """
+    try:
+        stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
+        compared = len(key) if to_write else -1
+        return capabilities_of(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
+    except (OSError, *UNUSABLE):
+        return None
+
+
+def remember(found: Capabilities, folder: int, state: int, point: bytes = b"") -> None:
+    """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
+    fsync_folder(folder)  # only the next probe would sweep the folder of this one
+    document: dict[str, object] = {}
+    with suppress(OSError, *UNUSABLE):
+        document = dict(_stored(state))
+    document[os.fsdecode(point)] = {"key": _key(folder), "capabilities": found._asdict()}
+    replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
+
+
+def _stored(state: int) -> Any:  # whatever JSON can say
+    descriptor = open_name(FILE_NAME, state)
+    try:
+        return json.loads(os.read(descriptor, _MOST_BYTES))
+    finally:
+        os.close(descriptor)
+
+
+def probe(mirror: int) -> Capabilities:
+    """Try out an open mirror folder. Raises `OSError` if nothing can be made in it."""
+    mount = mounts.mount_of(mirror)
+    kind = mount.type if mount else mounts.file_system_type(os.fstat(mirror).st_dev)
+    with _room(mirror) as folder:
+        forbidden = _forbidden(folder)
+        file = create(b"file", folder)
+        try:
+            write_all(file, b"content")
+            sparse = _is_sparse(file)
+            return Capabilities(
+                file_system=kind,
+                symlinks=_works(lambda: os.symlink("text", b"link", dir_fd=folder)),
+                symlink_metadata=_keeps_symlink_metadata(folder),
+                hard_links=_keeps_hard_links(folder),
+                fifos=_works(lambda: os.mkfifo(b"pipe", dir_fd=folder)),
+                devices=_works(lambda: os.mknod(b"device", stat.S_IFCHR | 0o600, os.makedev(1, 3), dir_fd=folder)),
+                modes=_keeps_modes(file),
+                xattrs=_keeps(file, "user.truecopy", b"\0odd\xff"),
+                acls=_keeps(file, "system.posix_acl_access", _ACL),
+                owners=_keeps_owners(file),
+                sparse=sparse,
+                syncfs=syncfs_means_something(mirror),
+                longest_name=os.fstatvfs(mirror).f_namemax,
+                largest_file=_largest(file) if sparse else 0,
+                mtime_grain_ns=_grain(file),
+                forbidden=forbidden,
+                case_sensitive=not (_makes(b"Case", folder) and _exists(b"cASE", folder)),
+                normalises=not _makes(_COMPOSED, folder) or _exists(_DECOMPOSED, folder) or _lacks(_COMPOSED, folder),
+                any_bytes=_makes(b"bytes\xff", folder) and not _lacks(b"bytes\xff", folder),
+                trailing=all(_makes(name, folder) and not _lacks(name, folder) for name in (b"dot.", b"space ")),
+            )
+        finally:
+            os.close(file)
+
+
+def _key(mirror: int) -> list[object]:
+    mount = mounts.mount_of(mirror)
+    system = os.fstatvfs(mirror).f_fsid
+    # An identity of its own is not everybody's; then the device has to do.
+    where = system or os.fstat(mirror).st_dev
+    kind, options = (mount.type, mount.options) if mount else ("", "")
+    return [_FORMAT, where, kind, options, os.geteuid(), rights_of_metadata()]  # the capabilities are last: `known`
+
+
+@contextmanager
+def _room(mirror: int) -> Iterator[int]:
+    """Give an open folder of our own in the mirror, gone in the end; one that a killed run left is used again."""
+    name = _FOLDER
+    try:
+        folder = _empty(name, mirror)
+    except OSError:  # somebody planted something there that is not to be emptied
+        name = _FOLDER + b"-" + os.urandom(4).hex().encode("ascii")
+        folder = _empty(name, mirror)
+    try:
+        yield folder
+    finally:
+        try:
+            _clear(folder)
+        finally:
+            os.close(folder)
+        os.rmdir(name, dir_fd=mirror)
+
+
+def _empty(name: bytes, mirror: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=mirror)
+    folder = open_folder(name, mirror)
+    try:
+        _clear(folder)
+    except OSError:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _clear(folder: int) -> None:
+    for name in _names(folder):
+        os.unlink(name, dir_fd=folder)
+
+
+def _names(folder: int) -> list[bytes]:
+    return [name for some in names_in(folder) for name in some]
+
+
+def _works(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except OSError:
+        return False
+    return True
+
+
+def _forbidden(folder: int) -> str:
+    names = {each: f"a{each}b".encode() for each in _SUSPECTS}
+    made = [each for each, name in names.items() if _makes(name, folder)]
+    held = set(_names(folder))
+    return "".join(each for each in _SUSPECTS if each not in made or names[each] not in held)
+
+
+def _makes(name: bytes, folder: int) -> bool:
+    return _works(lambda: os.close(create(name, folder)))
+
+
+def _exists(name: bytes, folder: int) -> bool:
+    return _works(lambda: os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+
+def _lacks(name: bytes, folder: int) -> bool:
+    """Tell whether the listing does not show just this name, whatever can be opened by it."""
+    return name not in _names(folder)
+
+
+def _keeps_modes(file: int) -> bool:
+    def keeps(mode: int) -> bool:
+        return _works(lambda: os.fchmod(file, mode)) and stat.S_IMODE(os.fstat(file).st_mode) == mode
+
+    return keeps(0o640) and keeps(0o751) and keeps(0o600)
+
+
+def _keeps(file: int, name: str, value: bytes) -> bool:
+    try:
+        os.setxattr(file, name, value)
+        return os.getxattr(file, name) == value
+    except OSError:
+        return False
+
+
+def _keeps_hard_links(folder: int) -> bool:
+    """Tell whether two names of a file look like that: with sshfs and mergerfs each may have an inode of its own."""
+    if not _works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)):
+        return False
+    one, other = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (b"file", b"other"))
+    return os.path.samestat(one, other) and other.st_nlink > 1
+
+
+def _keeps_owners(file: int) -> bool:
+    if not _works(lambda: os.fchown(file, _SOMEBODY, _SOMEBODY)):
+        return False
+    seen = os.fstat(file)
+    return (seen.st_uid, seen.st_gid) == (_SOMEBODY, _SOMEBODY)
+
+
+def _grain(file: int) -> int:
+    """Find the smallest grain that explains what became of a time."""
+    with suppress(OSError):
+        os.utime(file, ns=(_FINE_NS, _FINE_NS))
+    kept = os.fstat(file).st_mtime_ns
+    return next((grain for grain in _GRAINS_NS if abs(kept - _FINE_NS) < grain and kept % grain == 0), _GRAINS_NS[-1])
+
+
+def _keeps_symlink_metadata(folder: int) -> bool:
+    """Find out whether owner and times of a symlink are its own, without a risk for anything outside of our folder.
+
+    A server that follows the link finds a file of ours, or nothing: the other two targets do not exist anywhere.
+    """
+    nowhere = b"truecopy-" + os.urandom(8).hex().encode("ascii")
+    try:
+        os.close(create(b"target", folder))
+        os.utime(b"target", (_TARGET_SECONDS, _TARGET_SECONDS), dir_fd=folder)
+        before = os.stat(b"target", dir_fd=folder)
+        links = {b"to-nothing": nowhere, b"to-nothing-else": b"/" + nowhere, b"to-target": b"target"}
+        for name, text in links.items():
+            os.symlink(text, name, dir_fd=folder)
+            if not _keeps_its_own(name, folder):
+                return False
+        after = os.stat(b"target", dir_fd=folder)
+    except OSError:
+        return True  # it has no symlinks, and nothing is ever set on one
+    return (before.st_mtime_ns, before.st_uid, before.st_gid) == (after.st_mtime_ns, after.st_uid, after.st_gid)
+
+
+def _keeps_its_own(link: bytes, folder: int) -> bool:
+    with at_place(link, folder) as place:
+        for uid in (os.geteuid(), _SOMEBODY):
+            try:
+                os.chown(place.path, uid, -1)
+            except OSError as error:
+                if error.errno in _FOLLOWED:
+                    return False
+        try:
+            os.utime(place.path, (_LINK_SECONDS, _LINK_SECONDS))
+        except OSError as error:
+            return error.errno not in _FOLLOWED
+    seen = os.stat(link, dir_fd=folder, follow_symlinks=False)
+    return abs(seen.st_mtime - _LINK_SECONDS) < 2  # noqa: PLR2004  # the coarsest grain there is
+
+
+def _is_sparse(file: int) -> bool:
+    if not _works(lambda: os.ftruncate(file, _HOLE_BYTES)):
+        return False
+    with suppress(OSError):
+        os.fsync(file)
+    return os.fstat(file).st_blocks * 512 < _HOLE_BYTES // 2
+
+
+def _largest(file: int) -> int:
+    """Find out how long a file may be, if that is little; only where holes take no room."""
+    for size in _SIZES:
+        if not _works(lambda size=size: os.ftruncate(file, size)):  # type: ignore[misc]
+            return size - 1
+    return 0

@@ -1,0 +1,174 @@
+"""Retire what is in a mirror: move it, with all that is in it, to where older versions are kept (design 2.3).
+
+Nobody but us gets into what is kept: `.truecopy`, `versions` and each folder that is made there are ours, and closed.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import count
+
+from job.core.entry import STATE_FOLDER, FileId, printable
+from job.fs.dircursor import open_folder, single
+from job.fs.private import NotOurs, described, open_ours
+from job.fs.sync import fsync_folder
+
+VERSIONS = b"versions"
+_PRIVATE = 0o700
+_CLOSED = 0o077
+
+
+class InTheWayError(NotADirectoryError):
+    """Something else has the name of a folder of ours."""
+
+    def __init__(self, name: bytes, parent: int) -> None:
+        what = described(name, parent)
+        shown = printable(name)
+        super().__init__(
+            errno.ENOTDIR,
+            f"Truecopy keeps older contents in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, "
+            f"but {shown} there is {what}, not a folder: move it away",
+        )
+
+    def __str__(self) -> str:
+        """Give the sentence alone."""
+        return self.strerror or ""
+
+
+def remove_empty(name: bytes, folder: int) -> bool:
+    """Remove a folder, if there is nothing in it; False if there is. Raises `OSError`."""
+    try:
+        os.rmdir(single(name), dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True
+
+
+class Home:
+    """The `.truecopy` of an open mirror, by which what left the mirror is kept."""
+
+    def __init__(self, mirror: int, known: FileId | None) -> None:
+        """`known` is the folder that it has to be; None if any folder of ours will do, or a new one."""
+        self._mirror = mirror
+        self._known = known
+
+    def retire(
+        self, names: Sequence[bytes], folder: int, above: bytes, moment: bytes
+    ) -> tuple[dict[bytes, bytes], OSError | None]:
+        """Move names of an open folder, whose path is `above`, out of the tree of the mirror.
+
+        `moment` is a name for now. Gives the new path of each below the root, and the first error if some could not be
+        moved. What was moved is synced, and so is the folder. Raises `OSError` if nothing can be kept.
+        """
+        moved: dict[bytes, bytes] = {}
+        failed: dict[bytes, OSError] = {}
+        for stamp in _moments(moment):
+            with ExitStack() as doors:
+                place = self._place(doors, stamp, above)
+                if place is None:
+                    continue
+                for name in [each for each in names if each not in moved and each not in failed]:
+                    if _is_there(name, place):
+                        continue
+                    try:
+                        os.rename(single(name), name, src_dir_fd=folder, dst_dir_fd=place)
+                    except OSError as error:
+                        failed[name] = error
+                        continue
+                    moved[name] = b"/".join((STATE_FOLDER, VERSIONS, stamp, *([above] if above else []), name))
+                fsync_folder(place)
+            if len(moved) + len(failed) == len(names):
+                fsync_folder(folder)
+                return moved, next(iter(failed.values()), None)
+        raise AssertionError
+
+    def _place(self, doors: ExitStack, stamp: bytes, above: bytes) -> int | None:
+        """Open the folder for one moment; None if something that is not ours was kept there at that moment."""
+        try:
+            place = self._opened()
+            doors.callback(os.close, place)
+            place = _made(VERSIONS, place)
+            doors.callback(os.close, place)
+        except NotOurs as error:
+            told = f"nothing can be kept in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, since one of"
+            raise PermissionError(
+                errno.EPERM, f"{told} them is not ours ({error.strerror}): move it away, and look who made it"
+            ) from error
+        for part in (stamp, *(above.split(b"/") if above else ())):
+            try:
+                place = _made(part, place)
+            except NotOurs:
+                return None
+            except InTheWayError:
+                if part is stamp:
+                    raise
+                return None
+            doors.callback(os.close, place)
+        return place
+
+    def _opened(self) -> int:
+        if self._known is None:
+            return _made(STATE_FOLDER, self._mirror)
+        try:
+            home = open_ours(STATE_FOLDER, self._mirror)
+        except OSError:
+            raise _home_lost(self._mirror) from None
+        seen = os.fstat(home)
+        if (seen.st_dev, seen.st_ino) == self._known:
+            _close_to_others(home, seen)
+            return home
+        os.close(home)
+        raise _home_lost(self._mirror)
+
+
+def _home_lost(mirror: int) -> OSError:
+    there = described(STATE_FOLDER, mirror)
+    name = printable(STATE_FOLDER)
+    return OSError(
+        errno.ESTALE,
+        f"{name} of the mirror was moved or exchanged since the cycle began (there is now {there}), so that nothing "
+        f"can be kept in it: move it back to {name}, and look who may write to the mirror's root",
+    )
+
+
+def _moments(moment: bytes) -> Iterator[bytes]:
+    yield moment
+    for number in count(2):
+        yield b"%s-%d" % (moment, number)
+
+
+def _made(name: bytes, parent: int) -> int:
+    """Open a folder of ours, which is made if it does not exist. Raises `NotOurs` or another `OSError`."""
+    with suppress(FileExistsError):
+        os.mkdir(single(name), _PRIVATE, dir_fd=parent)
+        fsync_folder(parent)
+    try:
+        folder = open_folder(name, parent)
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise InTheWayError(name, parent) from error
+        raise
+    seen = os.fstat(folder)
+    if seen.st_uid not in {os.geteuid(), 0}:
+        os.close(folder)
+        raise NotOurs(seen.st_uid)
+    _close_to_others(folder, seen)
+    return folder
+
+
+def _close_to_others(folder: int, seen: os.stat_result) -> None:
+    if stat.S_IMODE(seen.st_mode) & _CLOSED:
+        with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
+            os.fchmod(folder, _PRIVATE)
+
+
+def _is_there(name: bytes, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

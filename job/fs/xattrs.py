@@ -1,0 +1,195 @@
+"""Extended attributes that are carried over: the user's own and POSIX ACLs; what the kernel acts upon only if asked.
+
+`security.*` holds the capabilities of programs and the labels of SELinux, `trusted.*` what other file systems note for
+themselves; both give rights or mean something on this machine only.
+"""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import TypeAlias
+
+from job.core.acl import ACCESS_ACL, for_others, without_acl
+from job.fs.dircursor import Place, single
+
+ATTRIBUTES = ("acl", "xattr")
+"""Kinds of metadata that are kept as extended attributes."""
+
+_ACL = "system.posix_acl_"
+DEFAULT_ACL = b"system.posix_acl_default"
+"""What a folder gives to all that is made in it."""
+_ORDINARY = ("user.", _ACL)
+_ALL = (*_ORDINARY, "security.", "trusted.")
+_ACL_OF_XFS = "trusted.SGI_ACL_"
+"""XFS shows ACLs by a second name, too: what goes with the one is not there to be removed by the other."""
+REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
+"""What file systems say of metadata that they do not hold, or do not let us have or set."""
+
+
+MOST_BYTES = 17 << 16
+"""Names and values of one entry that are read, in bytes: sixteen of the largest that Linux takes (64 KiB each, such as
+the resource forks of macOS). ext4 and btrfs hold fewer; XFS holds hundreds of megabytes, which would all be in memory.
+"""
+TOO_LARGE = f"all of them are more than {MOST_BYTES >> 20} MiB, or have names of more than 64 KiB"
+_UNLISTED = {errno.E2BIG, errno.ERANGE}
+"""What the kernel says if the names alone are more than 64 KiB, the most that a list can have."""
+_BY_NAME = ("system.posix_acl_access", "system.posix_acl_default", "security.capability")
+"""Asked for by name where there is no list: these decide who may do what."""
+
+
+class PartlyRead(dict[bytes, bytes]):
+    """Attributes of which some were not read: what is not among them is unknown, never gone."""
+
+    acl_unknown = False
+    """Whether there may be an access ACL that could not be read."""
+    is_for_new = False
+    """Whether they are for something new, that is to have none but these."""
+
+
+def for_new(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Give attributes that were read for something new, which keeps nothing that its folder gave it."""
+    if isinstance(attributes, PartlyRead):
+        attributes.is_for_new = True
+    return attributes
+
+
+Target: TypeAlias = int | bytes
+"""An open file or folder, a `Place`, or a path as `place_of` gives it, whose last name is never followed."""
+
+
+def is_acl(name: bytes) -> bool:
+    """Tell an access or default ACL from other attributes."""
+    return name.startswith(_ACL.encode("ascii"))
+
+
+def place_of(name: bytes, folder: int) -> bytes:
+    """Give a path by which what has a name in an open folder can have attributes without being opened."""
+    return b"/proc/self/fd/%d/%s" % (folder, single(name))
+
+
+def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
+    """Read the attributes that are carried over; none where they are not supported. Raises `OSError`.
+
+    Of more than `MOST_BYTES`, or more names than the kernel lists, some are given, as `PartlyRead`: ACLs first.
+    """
+    found: dict[bytes, bytes] = {}
+    size = 0
+    try:
+        for name in _listed(target, security=security):
+            with suppress(FileNotFoundError):
+                value = _value(target, name)
+                size += len(name) + len(value)
+                if size > MOST_BYTES:
+                    return _as_many_as_fit(target, security=security)
+                found[os.fsencode(name)] = value
+    except OSError as error:
+        if error.errno in _UNLISTED:
+            return _as_many_as_fit(target, security=security)
+        raise
+    return found
+
+
+def _listed(target: Target, *, security: bool) -> list[str]:
+    try:
+        path, how = _how(target)
+        names = os.listxattr(path, **how)
+    except OSError as error:
+        if error.errno in REFUSED:
+            return []
+        raise
+    return [name for name in names if _is_carried_over(name, security=security)]
+
+
+def _is_carried_over(name: str, *, security: bool) -> bool:
+    return name.startswith(_ALL if security else _ORDINARY) and not name.startswith(_ACL_OF_XFS)
+
+
+def read_readable(target: Target, *, security: bool) -> PartlyRead:
+    """Read those of the attributes that can be read, as far as `MOST_BYTES` allow."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = _listed(target, security=security)
+    return _fitting(target, names)
+
+
+def _as_many_as_fit(target: Target, *, security: bool) -> PartlyRead:
+    try:
+        # In one order on both sides, so that the same ones are left out of a copy that has all of them.
+        names = sorted(_listed(target, security=security), key=lambda name: (name not in _BY_NAME, name))
+    except OSError:
+        names = [name for name in _BY_NAME if _is_carried_over(name, security=security)]
+    return _fitting(target, names)
+
+
+def _fitting(target: Target, names: list[str]) -> PartlyRead:
+    found, size = PartlyRead(), 0
+    for name in names:
+        with suppress(OSError):
+            value = _value(target, name)
+            size += len(name) + len(value)
+            if size > MOST_BYTES:
+                break
+            found[os.fsencode(name)] = value
+    if ACCESS_ACL not in found:
+        # Who cannot list attributes may still say that there is no ACL: then the mode says all about access.
+        try:
+            found[ACCESS_ACL] = _value(target, os.fsdecode(ACCESS_ACL))
+        except OSError as error:
+            found.acl_unknown = not isinstance(error, FileNotFoundError) and error.errno not in REFUSED
+    return found
+
+
+def read_attribute(target: Target, name: bytes) -> bytes:
+    """Read one attribute. Raises `FileNotFoundError` if there is none, or another `OSError`."""
+    return _value(target, os.fsdecode(name))
+
+
+def set_attribute(target: Target, name: bytes, value: bytes) -> None:
+    """Set one attribute. Raises `OSError`."""
+    path, how = _how(target)
+    os.setxattr(path, name, value, **how)
+
+
+def remove_attribute(target: Target, name: bytes) -> None:
+    """Remove one attribute. Raises `OSError`."""
+    path, how = _how(target)
+    os.removexattr(path, name, **how)
+
+
+def _how(target: Target) -> tuple[Target, dict[str, bool]]:
+    if isinstance(target, bytes):
+        return target, {"follow_symlinks": False}
+    return target.path if isinstance(target, Place) else target, {}
+
+
+def _value(target: Target, name: str) -> bytes:
+    try:
+        path, how = _how(target)
+        return os.getxattr(path, name, **how)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise FileNotFoundError from None
+        raise
+
+
+def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> int:
+    """Limit a mode where the mirror does not have the ACL that goes with it: nobody gets a right by that."""
+    acl, there = wanted.get(ACCESS_ACL), held.get(ACCESS_ACL)
+    if acl == there:
+        # What cannot be read of the source may be an ACL, of which the group bits are the mask.
+        unknown = acl is None and isinstance(wanted, PartlyRead) and wanted.acl_unknown
+        return for_others(mode) if unknown else mode
+    if acl is None and isinstance(wanted, PartlyRead) and not wanted.is_for_new:
+        return mode  # an ACL that was left is the one that cannot be read now
+    mode = without_acl(mode, acl)
+    return mode if there is None else mode & ~stat.S_IRWXG  # these are the mask of an ACL that could not be removed
+
+
+def with_acl(attributes: dict[bytes, bytes], acl: bytes) -> dict[bytes, bytes]:
+    """Give attributes with another access ACL."""
+    changed = attributes.copy() if type(attributes) is dict else PartlyRead(attributes)
+    changed[ACCESS_ACL] = acl
+    if isinstance(attributes, PartlyRead) and isinstance(changed, PartlyRead):
+        changed.is_for_new = attributes.is_for_new
+    return changed

@@ -1,0 +1,215 @@
+"""A lease on a mirror that other machines may reach: there the kernel's lock keeps nobody out but ourselves.
+
+It is a file that its owner renews every few seconds while it works, and takes away at the end. One that is renewed is
+never broken. Whether it is renewed is seen by watching it, and by the times that the file system itself gave it and a
+file made now: no two clocks are held against each other. Only what was left for minutes, and stays as it is while it is
+watched, is taken over.
+"""
+
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+from job.core.outcome import reason_text
+from job.errors import Busy, Stopped
+from job.fs.private import open_file
+from job.fs.small_files import create, replace_file, write_all
+from job.locking import holder
+from job.system.threads import Resting
+
+NAME = b"lease"
+_HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minutes is taken over by itself."
+_TRIES = 10
+_LOOK_EVERY_SECONDS = 0.1
+_TIMES_ASTRAY_SECONDS = 60.0
+"""A lease from further in the future than this has a time that says nothing."""
+
+
+class Timing(NamedTuple):
+    """How a lease is kept and judged, in seconds."""
+
+    renewed_every: float = 2.0
+    left_after: float = 300.0
+    """One that is younger belongs to somebody, without a further look."""
+    watched_for: float = 6.0
+    """How long one that seems to be left is watched before it is taken over, and afterwards, for a rival."""
+
+
+class _Seen(NamedTuple):
+    record: bytes
+    mtime_ns: int
+
+
+class Lease:
+    """A lease that is ours. Use it with `contextlib.closing`."""
+
+    def __init__(self, folder: int, record: dict[str, str | int | float], timing: Timing, left_by: str) -> None:
+        """Keep renewing the one that lies in the open `folder`, which has to stay open until `close`."""
+        self.left_by = left_by
+        """Who left the one that was taken over, in words; empty if there was none of anybody else."""
+        self._folder = folder
+        self._record = record
+        self._timing = timing
+        self._beats = 0
+        self._renewed = time.monotonic()
+        self._lost = ""
+        self._ended = threading.Event()
+        self._thread = Resting(target=self._renew_always, name="truecopy-lease", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._give_back()
+            raise OSError(errno.EAGAIN, reason_text(error)) from error
+
+    def why_lost(self) -> str:
+        """Say why it is not ours any more; empty if it is."""
+        silent = time.monotonic() - self._renewed
+        if not self._lost and silent > self._timing.left_after / 2:
+            return f"it could not be renewed for {silent:.0f} seconds"
+        if not self._lost and not self._is_ours():
+            self._lost = "it was taken over or removed"
+        return self._lost
+
+    def _is_ours(self) -> bool:
+        try:
+            return holder.read(_look(self._folder).record).get("token") == self._record["token"]
+        except OSError as error:
+            return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # told by the work itself, if it lasts
+
+    def _renew_always(self) -> None:
+        while not self._ended.wait(self._timing.renewed_every):
+            with suppress(OSError):  # tried again, and `why_lost` says if it was for too long
+                self._renew()
+
+    def _renew(self) -> None:
+        descriptor = _opened(self._folder, os.O_RDWR)
+        try:
+            # Renamed over in this moment, it is the old one that is written to.
+            if holder.read(os.pread(descriptor, holder.MOST_BYTES, 0)).get("token") != self._record["token"]:
+                self._lost = "somebody else took it over"
+                return
+            self._beats += 1
+            os.pwrite(descriptor, _content(self._record, self._beats), 0)
+            os.fsync(descriptor)
+            self._renewed = time.monotonic()
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go, so that nobody has to wait for it to grow old."""
+        self._ended.set()
+        self._thread.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        with suppress(OSError):
+            if not self._lost and holder.read(_look(self._folder).record).get("token") == self._record["token"]:
+                os.unlink(NAME, dir_fd=self._folder)
+
+
+def take(folder: int, name: str, started: float, stop: Callable[[], bool], timing: Timing | None = None) -> Lease:
+    """Take the lease in an open folder, or raise `Busy` naming who has it. The kernel's lock there has to be ours.
+
+    May take some seconds, where one was left. Raises `OSError`, and `Stopped`.
+    """
+    timing = timing or Timing()
+    device = os.fstat(folder).st_dev
+    record = holder.owner(started) | {"device": device, "token": os.urandom(8).hex()}
+    for _ in range(_TRIES):
+        try:
+            _make(folder, _content(record, 0))
+        except FileExistsError:
+            pass
+        else:
+            return Lease(folder, record, timing, "")
+        with suppress(FileNotFoundError):  # its owner just ended
+            seen = _look(folder)
+            left_by = ""
+            theirs = holder.read(seen.record)
+            # Whoever reaches it by the same mount as we do had to have the kernel's lock, and that is ours now.
+            if (theirs.get("boot_id"), theirs.get("device")) != (record["boot_id"], device):
+                left_by = holder.described(seen.record).strip(" ()") or "somebody who left no name"
+                _insist_that_it_was_left(folder, seen, name, stop, timing)
+            replace_file(folder, NAME, _content(record, 0))
+            lease = Lease(folder, record, timing, left_by)
+            with ExitStack() as undo:
+                undo.callback(lease.close)
+                if left_by:
+                    _outlast_rivals(lease, name, stop, timing)
+                undo.pop_all()
+            return lease
+    raise Busy(f"others come and go at the mirror of {name}", hint="Try again.")
+
+
+def _insist_that_it_was_left(folder: int, seen: _Seen, name: str, stop: Callable[[], bool], timing: Timing) -> None:
+    age = (_file_system_now_ns(folder) - seen.mtime_ns) / 1e9
+    busy = Busy(
+        f"another instance has a lease on the mirror of {name}{holder.described(seen.record)}",
+        hint=_HINT.format(minutes=timing.left_after / 60),
+    )
+    if -_TIMES_ASTRAY_SECONDS < age < timing.left_after:
+        raise busy
+    end = time.monotonic() + timing.watched_for
+    while time.monotonic() < end:
+        _rest(stop)
+        if _look(folder) != seen:
+            raise busy
+
+
+def _outlast_rivals(lease: Lease, name: str, stop: Callable[[], bool], timing: Timing) -> None:
+    """Wait until whoever judged the old lease as we did has seen ours, or we have seen theirs."""
+    end = time.monotonic() + timing.watched_for
+    while time.monotonic() < end:
+        _rest(stop)
+        if lease.why_lost():
+            raise Busy(f"another instance took the mirror of {name} over, too, and was later", hint="Try again.")
+
+
+def _rest(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise Stopped("stopped while a lease was watched")
+    time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _content(record: dict[str, str | int | float], beats: int) -> bytes:
+    # Always as long, so that a record that is read while it is written is one all the same.
+    return json.dumps(record | {"beat": beats}).encode("ascii").ljust(holder.MOST_BYTES - 1) + b"\n"
+
+
+def _make(folder: int, content: bytes) -> None:
+    descriptor = create(NAME, folder)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(folder: int, flags: int) -> int:
+    # By its name each time: that is when a network file system asks its server how the file is.
+    return open_file(NAME, folder, flags)
+
+
+def _look(folder: int) -> _Seen:
+    descriptor = _opened(folder, os.O_RDONLY)
+    try:
+        return _Seen(os.pread(descriptor, holder.MOST_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
+    finally:
+        os.close(descriptor)
+
+
+def _file_system_now_ns(folder: int) -> int:
+    name = b".lease-" + os.urandom(4).hex().encode()
+    descriptor = create(name, folder)
+    try:
+        os.write(descriptor, b"now")
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
+        os.unlink(name, dir_fd=folder)

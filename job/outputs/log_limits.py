@@ -1,0 +1,174 @@
+"""Logs so many lines of one kind for a folder and a cycle only, and counts the rest. A listener before the logs.
+
+Whoever may write to a source could otherwise fill the log's disk: 100,000 empty files of a name that is kept for
+Truecopy fail in every cycle. What is capped are lines about what did not happen; every copy has its line (design 2.4).
+Entries that fail as in the cycle before are counted, too, until they are logged once more. Metrics and history count
+every one, and at log level debug each has its line.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from job.core.outcome import Because
+from job.events.service import (
+    CycleFinished,
+    CycleStarted,
+    DriftFound,
+    EntriesSummedUp,
+    Event,
+    FileFailed,
+    OwnFilesSkipped,
+    PairFinished,
+)
+
+MOST_A_FOLDER = 100
+"""Lines of one kind: more tell nobody more about a folder. They are 400 kB at most, whatever is in it."""
+MOST_A_CYCLE = 1000
+"""Lines of one kind and pair: 4 MB at most, and some 500 kB of ordinary paths."""
+MOST_FOLDERS = 1024
+"""Folders that are counted for at a time; workers are in a few only."""
+MOST_STANDING = 100_000
+"""Failures that are remembered from cycle to cycle, by eight bytes each."""
+
+_Capped = FileFailed | DriftFound | OwnFilesSkipped
+_CAPPED = frozenset({FileFailed, DriftFound, OwnFilesSkipped})
+
+
+class Log(Protocol):
+    """Logs an event as told at `moment`, in seconds since the epoch, or now."""
+
+    def __call__(self, event: Event, moment: float | None = None) -> None:
+        """Log one event."""
+
+
+class _Rest:
+    """Entries of a kind that have no lines of their own."""
+
+    def __init__(self, event: _Capped, path: bytes, because: Because) -> None:
+        self._like = event
+        self._path = path
+        self._because = because
+        self._by: Counter[str] = Counter()
+
+    def add(self, event: _Capped) -> None:
+        self._by[_reason(event)] += 1
+
+    def summed_up(self) -> EntriesSummedUp:
+        return EntriesSummedUp(
+            cycle_id=self._like.cycle_id,
+            pair=self._like.pair,
+            of=self._like.name,
+            path=self._path,
+            entries=self._by.total(),
+            by=dict(self._by),
+            because=self._because,
+        )
+
+
+class BriefLog:
+    """Hands events on to `log`; call it with each event. `monotonic` gives seconds that nobody can set.
+
+    Safe to call from several threads.
+    """
+
+    def __init__(self, log: Log, *, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._lock = threading.RLock()
+        self._whole = False
+        self._interval = 0.0
+        self._told_at: float | None = None
+        self._before: set[int] = set()
+        """Failures of the cycle before, as hashes."""
+        self._standing: set[int] = set()
+        """Failures of this cycle that have, or had, a line."""
+        self._of_folder: dict[tuple[type[Event], str, bytes], int] = {}
+        self._of_pair: Counter[tuple[type[Event], str]] = Counter()
+        self._rests: dict[tuple[object, ...], _Rest] = {}
+
+    def configure(self, *, level: str, interval_seconds: float) -> None:
+        """Log failures that stay as they are this often, in each cycle if it is 0; with `debug`, log all of all."""
+        with self._lock:
+            self._whole = level == "debug"
+            self._interval = interval_seconds
+
+    def __call__(self, event: Event, moment: float | None = None) -> None:
+        """Log an event, or count it."""
+        kind = type(event)
+        if kind not in _CAPPED and kind is not CycleStarted and kind is not PairFinished and kind is not CycleFinished:
+            self._log(event, moment)
+            return
+        with self._lock:
+            if isinstance(event, _Capped):
+                if not self._whole and not self._has_line(event, moment):
+                    return
+            else:
+                self._sum_up(moment)
+                if isinstance(event, CycleStarted):
+                    self._begin()
+            self._log(event, moment)
+
+    def _begin(self) -> None:
+        now = self._monotonic()
+        if self._told_at is None or now - self._told_at >= self._interval:
+            self._told_at = now
+            self._standing.clear()
+        self._before, self._standing = self._standing, set()
+
+    def _has_line(self, event: _Capped, moment: float | None) -> bool:
+        """Tell whether an entry is to have a line of its own; else it is counted."""
+        kind, pair = type(event), event.pair
+        fact = hash((kind, pair, event.path, _reason(event), getattr(event, "error", "")))
+        if isinstance(event, FileFailed) and fact in self._before:
+            self._stands(fact)
+            self._count(event, b"", Because.AS_BEFORE)
+            return False
+        folder = event.path.rpartition(b"/")[0]
+        place = kind, pair, folder
+        told = self._of_folder.pop(place, 0)
+        if told >= MOST_A_FOLDER:
+            self._of_folder[place] = told
+            self._count(event, folder, Because.FOLDER)
+            return False
+        if self._of_pair[kind, pair] >= MOST_A_CYCLE:
+            self._count(event, b"", Because.CYCLE)
+            return False
+        while len(self._of_folder) >= MOST_FOLDERS:
+            self._leave(next(iter(self._of_folder)), moment)
+        self._of_folder[place] = told + 1
+        self._of_pair[kind, pair] += 1
+        self._stands(fact)
+        return True
+
+    def _stands(self, fact: int) -> None:
+        if len(self._standing) < MOST_STANDING:
+            self._standing.add(fact)
+
+    def _count(self, event: _Capped, path: bytes, because: Because) -> None:
+        key = type(event), event.pair, path, because
+        rest = self._rests.get(key)
+        if rest is None:
+            rest = self._rests[key] = _Rest(event, path, because)
+        rest.add(event)
+
+    def _leave(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
+        """Sum up a folder that nothing was told of for the longest time."""
+        del self._of_folder[place]
+        rest = self._rests.pop((*place, Because.FOLDER), None)
+        if rest is not None:
+            self._log(rest.summed_up(), moment)
+
+    def _sum_up(self, moment: float | None) -> None:
+        rests, self._rests = self._rests, {}
+        for rest in rests.values():
+            self._log(rest.summed_up(), moment)
+        self._of_folder.clear()
+        self._of_pair.clear()
+
+
+def _reason(event: _Capped) -> str:
+    if isinstance(event, FileFailed):
+        return str(event.reason)
+    return str(event.kind) if isinstance(event, DriftFound) else "own"

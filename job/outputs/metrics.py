@@ -1,0 +1,249 @@
+"""Metrics: counts every event into the series of `core/metric_names`.
+
+Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. The samples
+are built when `exposition.py` asks: an event costs an addition, and no series exists that is not in the catalogue.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from job.core import metric_names
+from job.core.counts import Tally
+from job.core.metric_names import Family, Series
+from job.core.outcome import Result
+from job.core.totals import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Trouble, counts_of
+from job.events.service import (
+    BatchCommitted,
+    ConfigRejected,
+    ConfigReloaded,
+    CycleCrashed,
+    CycleFinished,
+    CycleResumed,
+    CycleStalled,
+    CycleStarted,
+    EntryEvent,
+    Event,
+    FileFailed,
+    NextCycleDue,
+    OutputFailed,
+    PairBusy,
+    PairFailed,
+    PairFinished,
+    PairRefused,
+    PortNotChanged,
+    PortNotOpened,
+    RunDisabled,
+)
+
+_OUTPUT_FAILURES = "output_failures_total"
+_OUTPUT_KEYS = tuple((_OUTPUT_FAILURES, output) for output in metric_names.OUTPUTS)
+
+
+class PairMemory(Protocol):
+    """What metrics need of a pair's history."""
+
+    def read(self) -> PairHistory:
+        """Give everything kept so far."""
+
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
+        """Keep a cycle and what it adds to the counters; False when that is not possible now."""
+
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Add to the counters outside any cycle; False when that is not possible now."""
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What is known of a pair: what the history keeps, and what it does not keep yet."""
+
+    kept: PairHistory = field(default_factory=PairHistory)
+    pending: Counter[tuple[str, str]] = field(default_factory=Counter)
+    trouble: Trouble | None = None
+    failing: list[Failing] = field(default_factory=list)
+    """Of the cycle that is going on."""
+
+
+class Metrics:
+    """Counts events; call it with each event, and `families` from any thread.
+
+    `history` gives the memory of a pair by its name; it is asked when a pair is met first and when it finished.
+    """
+
+    def __init__(self, *, history: Callable[[str], PairMemory], version: str, python: str) -> None:
+        self._history = history
+        self._build = (version, python)
+        self._lock = threading.Lock()
+        self._pairs: dict[str, _Pair] = {}
+        self._outputs: Counter[tuple[str, str]] = Counter()
+        self._own = {each.name: 0.0 for each in metric_names.OWN_SERIES if not each.label}
+        self._own["config_last_reload_successful"] = 1.0
+
+    def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
+        """Put a configuration in force: its pairs, and the expected seconds between two cycle starts."""
+        new = {pair: _Pair(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
+        with self._lock:
+            self._pairs = {pair: self._pairs.get(pair) or new[pair] for pair in pairs}
+            self._own["schedule_interval_seconds"] = interval_seconds
+            self._own["run_enabled"] = float(run_enabled)
+
+    def __call__(self, event: Event) -> None:
+        """Count one event."""
+        if isinstance(event, EntryEvent):
+            if type(event) is FileFailed:
+                self._note(event)
+            return  # counted with its batch
+        match event:
+            case BatchCommitted():
+                self._count(event.pair, counts_of(event.tally))
+            case PairRefused():
+                self._count(event.pair, {("pairs_refused_total", str(event.reason)): 1})
+                self._trouble(event, event.reason)
+            case PairBusy() | PairFailed():
+                self._trouble(event)
+            case PairFinished():
+                self._finish(event)
+            case OutputFailed() | PortNotOpened() | PortNotChanged():
+                self._output_failed(getattr(event, "output", "http"))
+            case _:
+                self._set(_gauges_of(event))
+
+    def families(self) -> Iterator[Family]:
+        """Build every family, with every label value, from one consistent moment."""
+        with self._lock:
+            pairs = {name: (pair.kept, Counter(pair.pending)) for name, pair in self._pairs.items()}
+            outputs = Counter(self._outputs)
+            for kept, pending in pairs.values():
+                outputs.update({key: kept.counts.get(key, 0) + pending.get(key, 0) for key in _OUTPUT_KEYS})
+            own = dict(self._own)
+        for each in metric_names.PAIR_COUNTERS:
+            yield _family(each, [(name, _counter(each, *known)) for name, known in pairs.items()])
+        for each in metric_names.PAIR_GAUGES:
+            yield _family(each, [(name, _gauge(each, kept)) for name, (kept, _) in pairs.items()])
+        for each in metric_names.OWN_SERIES:
+            values = [float(outputs[each.name, value]) for value in each.values]
+            yield _family(each, [("", values if each.label else [own[each.name]])])
+        yield Family(metric_names.BUILD_INFO, ("version", "python"), [(self._build, 1.0)])
+
+    def keep_outputs(self) -> None:
+        """Keep the failures of outputs that came after the last pair finished: those of publishing, above all."""
+        with self._lock:
+            failures, names = Counter(self._outputs), list(self._pairs)
+        keeper = next((name for name in names if self._history(name).count(failures)), "") if failures else ""
+        if keeper:
+            with self._lock:
+                kept = self._pairs[keeper].kept
+                self._pairs[keeper].kept = replace(kept, counts=Counter(kept.counts) + failures)
+                self._outputs.subtract(failures)
+
+    def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
+        with self._lock:
+            self._pairs.setdefault(pair, _Pair()).pending.update(counts)
+
+    def _output_failed(self, output: str) -> None:
+        with self._lock:
+            self._outputs[_OUTPUT_FAILURES, output if output in metric_names.OUTPUTS else "listener"] += 1
+
+    def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
+        with self._lock:
+            pair = self._pairs.setdefault(event.pair, _Pair())
+            pair.trouble = Trouble(event.name, str(reason), event.error, event.hint)
+
+    def _note(self, event: FileFailed) -> None:
+        with self._lock:
+            pair = self._pairs.setdefault(event.pair, _Pair())
+            if len(pair.failing) < MOST_FAILING:
+                pair.failing.append(Failing(event.path, str(event.reason), event.error))
+
+    def _set(self, gauges: Mapping[str, float]) -> None:
+        if gauges:
+            with self._lock:
+                self._own.update(gauges)
+
+    def _finish(self, event: PairFinished) -> None:
+        self._count(event.pair, {("cycles_total", str(event.result)): 1})
+        with self._lock:
+            pair = self._pairs[event.pair]
+            # Outputs belong to no pair. They are kept with whichever finishes, and shown as the sum over the pairs.
+            pair.pending.update(self._outputs)
+            self._outputs.clear()
+            remarks = Remarks(pair.trouble, tuple(pair.failing))
+            pair.trouble, pair.failing = None, []
+            pair.kept = _after(pair.kept, event, remarks)
+            deltas = Counter(pair.pending)
+        # The disk is not waited for under the lock: a scrape must not hang behind it.
+        memory = self._history(event.pair)
+        if not memory.add(event, deltas, remarks):
+            return
+        fresh = memory.read()
+        with self._lock:
+            if not fresh.last_attempt_timestamp_seconds:
+                # It was kept but cannot be read at the moment: go on with what is known instead of falling to zero.
+                fresh = replace(pair.kept, counts=Counter(pair.kept.counts) + deltas)
+            pair.kept = fresh
+            pair.pending.subtract(deltas)
+            pair.pending = +pair.pending
+
+
+_GAUGES: Mapping[type[Event], Mapping[str, float]] = {
+    CycleStarted: {"cycle_in_progress": 1.0, "cycle_stalled": 0.0, "run_enabled": 1.0},
+    CycleStalled: {"cycle_stalled": 1.0},
+    CycleResumed: {"cycle_stalled": 0.0},
+    CycleFinished: {"cycle_in_progress": 0.0},
+    CycleCrashed: {"cycle_in_progress": 0.0},
+    ConfigRejected: {"config_last_reload_successful": 0.0},
+    ConfigReloaded: {"config_last_reload_successful": 1.0},
+    RunDisabled: {"run_enabled": 0.0},
+}
+"""What is known once such an event was told."""
+
+
+def _gauges_of(event: Event) -> Mapping[str, float]:
+    if isinstance(event, NextCycleDue):
+        return {"next_cycle_timestamp_seconds": event.due_timestamp_seconds}
+    return _GAUGES.get(type(event), {})
+
+
+def _after(kept: PairHistory, event: PairFinished, remarks: Remarks) -> PairHistory:
+    moment = event.finished_timestamp_seconds
+    success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
+    return replace(
+        kept,
+        result=event.result,
+        tally=event.tally,
+        duration_seconds=event.duration_seconds,
+        last_attempt_timestamp_seconds=moment,
+        last_success_timestamp_seconds=success,
+        trouble=remarks.trouble,
+        failing=remarks.failing,
+        result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
+    )
+
+
+def _counter(each: Series, kept: PairHistory, pending: Mapping[tuple[str, str], int]) -> list[float]:
+    keys = [(each.name, value) for value in each.values or ("",)]
+    return [kept.counts.get(key, 0) + pending.get(key, 0) for key in keys]
+
+
+def _gauge(each: Series, kept: PairHistory) -> list[float]:
+    if each.name == "last_cycle_result":
+        return [float(kept.result == result) for result in each.values]
+    if each.label:
+        return _outcomes(kept.tally)
+    name = "duration_seconds" if each.name == "cycle_duration_seconds" else each.name
+    return [getattr(kept, name)]
+
+
+def _outcomes(tally: Tally) -> list[float]:
+    return [getattr(tally, outcome) for outcome in metric_names.FILE_OUTCOMES]
+
+
+def _family(each: Series, rows: list[tuple[str, list[float]]]) -> Family:
+    samples = [
+        (tuple(label for label in (pair, value) if label), number)
+        for pair, values in rows
+        for value, number in zip(each.values or ("",), values, strict=True)
+    ]
+    return Family(each, each.labels, samples)

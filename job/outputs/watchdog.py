@@ -1,0 +1,177 @@
+"""Watch: a thread that notices when nothing moves any more in a cycle, because a disk or a server does not answer.
+
+A call that hangs in the kernel runs no signal handler and cannot be taken back, so that the main process can neither
+tell of it nor end. This thread does nothing but wait and compare; what is to be told is told by a thread of its own,
+since an output may hang on the same disk. Workers are watched by the main process (`engine/dispatch/pool.py`).
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from job.errors import Exit
+from job.events.service import (
+    CycleCrashed,
+    CycleFinished,
+    CycleResumed,
+    CycleStalled,
+    CycleStarted,
+    EntryEvent,
+    Event,
+    PairFinished,
+    RunDisabled,
+    ServiceStarted,
+    SignalTaken,
+)
+from job.system.hang import frames_of, waits_for
+from job.system.threads import Resting, at_work
+
+_TICK_SECONDS = 0.4
+_STOP_SECONDS = 4.0
+"""A stop that was asked for is to be over after five, and all that can move has ended after these."""
+_STILL_SECONDS = 2.0
+"""How long nothing moved, for a stop to be hopeless."""
+_TELL_SECONDS = 2.0
+_LAST_WORD_SECONDS = 0.4
+_MAIN = "main"
+
+
+class Asked(Protocol):
+    """What tells of signals: `adapters.signals.StopSignal`."""
+
+    signals: frozenset[signal.Signals]
+
+    def arrived(self) -> Exit:
+        """Give the exit code of the stop that was asked for, noticed by the main thread or not; `OK` if none was."""
+
+    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+        """Name the signals that came and do not stop the run, each with its effect, and forget them."""
+
+
+class Watch:
+    """Watches the main thread, at its start and in cycles, while the `with` block lasts. To be joined to the events.
+
+    `limit` gives the seconds after which a cycle counts as stalled, 0 for never. Then `CycleStalled` is told, and with
+    `give_up` the process leaves; else it is told when anything moves again. A stop that finds nothing moving ends the
+    process in any case. `leave` is given the exit code and does not come back.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        emit: Callable[[Event], None],
+        limit: Callable[[], float],
+        *,
+        give_up: bool,
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._asked = asked
+        self._emit = emit
+        self._limit = limit
+        self._give_up = give_up
+        self._leave = leave
+        self._main = threading.get_ident()
+        self._over = threading.Event()
+        self._thread = Resting(target=self._run, name="watch", daemon=True)
+        self._last: Event | None = None
+        self._seen: Event | None = None
+        self._busy = True
+        self._cycle_id = ""
+        self._pairs: Sequence[str] = ()
+        self._silent = self._asked_for = 0.0
+        self._told = 0.0
+
+    def __enter__(self) -> Self:
+        """Start watching, where a thread is to be had."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._over.set()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Watch no more."""
+        if not self._over.is_set():
+            self._over.set()
+            self._thread.join(_TELL_SECONDS)
+
+    def __call__(self, event: Event) -> None:
+        """Take every event of the main thread for a sign of life."""
+        if threading.get_ident() != self._main:
+            return
+        self._last = event
+        if isinstance(event, EntryEvent):
+            return
+        match event:
+            case CycleStarted():
+                self._busy, self._cycle_id, self._pairs = True, event.cycle_id, event.pairs
+            case PairFinished():
+                self._pairs = self._pairs[1:]
+            case CycleFinished() | CycleCrashed() | ServiceStarted() | RunDisabled():
+                self._busy = False
+            case _:
+                pass
+
+    def _run(self) -> None:
+        # A signal that only this thread could take would otherwise not be seen as one that waits for the main thread.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._asked.signals)
+        before = time.monotonic()
+        while not self._over.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            # No more than that: this process itself may have been stopped, as by `docker pause`.
+            self._look(min(now - before, 2 * _TICK_SECONDS))
+            before = now
+
+    def _look(self, passed: float) -> None:
+        moved = self._last is not self._seen
+        self._seen = self._last
+        self._silent = 0.0 if moved else self._silent + passed
+        code = self._asked.arrived()
+        self._asked_for = self._asked_for + passed if code else 0.0
+        if moved and self._told:
+            told, self._told = self._told, 0.0
+            self._tell(CycleResumed(cycle_id=self._cycle_id, pair=self._pair, stalled_seconds=told), _TELL_SECONDS)
+        if not self._busy:
+            return
+        for name, effect in self._asked.news(busy=True):
+            self._tell(SignalTaken(signal=name, effect=effect), _TELL_SECONDS)
+        if self._asked_for >= _STOP_SECONDS and self._silent >= _STILL_SECONDS:
+            self._tell(self._stalled(), _LAST_WORD_SECONDS)
+            self._leave(code)
+        limit = self._limit()
+        if limit and self._silent >= limit:
+            if not self._told:
+                self._tell(self._stalled(), _TELL_SECONDS)
+            self._told = self._silent
+            if self._give_up:
+                self._leave(Exit.FAILED)
+
+    @property
+    def _pair(self) -> str:
+        return self._pairs[0] if self._pairs else ""
+
+    def _stalled(self) -> CycleStalled:
+        busy = at_work()
+        where = waits_for(os.getpid(), busy.native_id or os.getpid())
+        return CycleStalled(
+            cycle_id=self._cycle_id,
+            pair=self._pair,
+            process=_MAIN,
+            stalled_seconds=self._silent,
+            where=where,
+            doing=frames_of(busy.ident or self._main),
+        )
+
+    def _tell(self, event: Event, seconds: float) -> None:
+        try:
+            teller = threading.Thread(target=self._emit, args=(event,), daemon=True)
+            teller.start()
+        except RuntimeError:
+            return
+        teller.join(seconds)

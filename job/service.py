@@ -1,0 +1,236 @@
+"""The service: one cycle at a time, each in its time, until a signal ends it.
+
+The loop decides only *when*; what a cycle is and what the config says is the `Service`'s. Nothing but a signal ends it:
+a cycle that raises is told as an event and waits for its next time like any other.
+"""
+
+import random
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from job import __version__
+from job.clockwork import Clockwork
+from job.config.settings import Config
+from job.core.outcome import Result
+from job.core.schedule import due_after, is_missed, schedule_of
+from job.errors import Exit
+from job.events.service import (
+    CycleCrashed,
+    Event,
+    NextCycleDue,
+    RunDisabled,
+    ServiceStarted,
+    ServiceStopped,
+    ServiceWaited,
+    SignalTaken,
+)
+
+SLICE_SECONDS = 5.0
+"""Longest sleep: how soon a changed clock or config file is noticed. A signal ends any sleep at once."""
+
+_MOST_JITTER_SECONDS = 366 * 86400.0
+
+
+class Service(Protocol):
+    """What the loop drives; `app` builds it."""
+
+    @property
+    def config_path(self) -> str:
+        """The config file, for events."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where metrics are served, as `host:port`; empty when they are not."""
+        ...
+
+    @property
+    def port_state(self) -> str:
+        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
+        ...
+
+    def reload(self, *, asked: bool = False) -> Config:
+        """Read the config file again and give the config in force: a broken file leaves the last good one.
+
+        Tells `ConfigReloaded` and `ConfigRejected` itself; a file that is still broken is told again if it is `asked`.
+        """
+        ...
+
+    def config_changed(self) -> bool:
+        """Tell whether the config file looks different (a stat) than when it was read last. Cheap, never raises."""
+        ...
+
+    def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
+        """Run one cycle; ends soon, with `Result.STOPPED`, once `stop` says so. Raises for bugs only."""
+        ...
+
+    def last_success(self) -> float | None:
+        """When the pair that waits longest was last completely copied and checked; None if one never was."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener; never raises."""
+        ...
+
+    def now(self) -> float:
+        """Read the wall clock, in seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Read a clock that nobody can set, in seconds."""
+        ...
+
+
+class Stop(Protocol):
+    """How the loop is ended: `adapters.signals.StopSignal`, or a test."""
+
+    @property
+    def signal_name(self) -> str:
+        """Name of the signal that asked to stop; empty while none did."""
+        ...
+
+    def requested(self) -> bool:
+        """Tell whether to stop."""
+        ...
+
+    def wishes(self) -> set[str]:
+        """Name the signals that ask for something, `SIGHUP` and `SIGUSR1`, and forget them."""
+        ...
+
+    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+        """Name the signals that came and do not stop the service, each with its effect, and forget them."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most so long and until a signal comes, and tell whether to stop."""
+        ...
+
+
+def serve(
+    service: Service,
+    stop: Stop,
+    *,
+    chance: Callable[[], float] = random.random,
+    slice_seconds: float = SLICE_SECONDS,
+) -> Exit:
+    """Run the service until `stop` is requested; a stop is what was asked for, so the exit code is `OK`.
+
+    `chance` gives numbers from 0 to 1 for the jitter; `slice_seconds` is the longest sleep.
+    """
+    config = service.reload()
+    service.emit(
+        ServiceStarted(
+            version=__version__,
+            config=service.config_path,
+            pairs=len(config.effective_pairs),
+            address=service.address,
+            metrics=service.port_state,
+        )
+    )
+    try:
+        _Loop(service, stop, config, chance).run(slice_seconds)
+    finally:
+        service.emit(ServiceStopped(reason=stop.signal_name or "error"))
+    return Exit.OK
+
+
+class _Loop:
+    def __init__(self, service: Service, stop: Stop, config: Config, chance: Callable[[], float]) -> None:
+        self._service = service
+        self._stop = stop
+        self._config = config
+        self._chance = chance
+        self._clockwork = Clockwork(wall=service.now, monotonic=service.monotonic)
+        self._ended_monotonic = service.monotonic()
+        self._planned_due = 0.0
+        self._done_due = 0.0
+        self._told_disabled: str | None = None
+
+    def run(self, slice_seconds: float) -> None:
+        self._tell_disabled()
+        if self._config.run_at_start or self._missed():
+            self._plan_for(self._service.now())
+        else:
+            self._plan()
+        while not self._stop.requested():
+            self._heed_signals()
+            if not self._clockwork.run_pending():
+                self._wait(slice_seconds)
+
+    def _wait(self, slice_seconds: float) -> None:
+        self._service.emit(ServiceWaited())
+        self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
+        # First: a signal asks to be told of a broken file again, and what was just told need not be.
+        self._heed_signals()
+        if self._service.config_changed():
+            self._guarded(self._take_changed_config)
+
+    def _heed_signals(self) -> None:
+        wishes = self._stop.wishes()
+        for name, effect in self._stop.news(busy=False):
+            self._service.emit(SignalTaken(signal=name, effect=effect))
+        if "SIGHUP" in wishes:
+            self._guarded(lambda: self._take_changed_config(asked=True))
+        if "SIGUSR1" in wishes:
+            self._plan_for(self._service.now())
+
+    def _take_changed_config(self, *, asked: bool = False) -> None:
+        before = _timing_of(self._config)
+        self._take_config(asked=asked)
+        # Only then: a plan made again has another jitter, and a due time that moves is hard to understand in a log.
+        if _timing_of(self._config) != before:
+            self._plan()
+
+    def _turn(self) -> None:
+        self._done_due = self._planned_due
+        self._guarded(self._work)
+        self._ended_monotonic = self._service.monotonic()
+        if not self._stop.requested():
+            self._plan()
+
+    def _work(self) -> None:
+        self._take_config()
+        if self._config.enabled:
+            self._service.cycle(self._config, self._stop.requested)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 (a bug in one step must not end the backups)
+            text = f"{type(error).__name__}: {error}"
+            self._service.emit(CycleCrashed(error=text, traceback=tuple(traceback.format_exc().splitlines())))
+
+    def _take_config(self, *, asked: bool = False) -> None:
+        self._config = self._service.reload(asked=asked)
+        self._tell_disabled()
+
+    def _tell_disabled(self) -> None:
+        value = None if self._config.enabled else self._config.run_enabled
+        if value is not None and value != self._told_disabled:
+            self._service.emit(RunDisabled(config=self._service.config_path, run_enabled=value))
+        self._told_disabled = value
+
+    def _missed(self) -> bool:
+        schedule = schedule_of(self._config.schedule, self._config.sleep_time)
+        zone = ZoneInfo(self._config.timezone)
+        return is_missed(schedule, zone, self._service.last_success(), self._service.now())
+
+    def _plan(self) -> None:
+        schedule = schedule_of(self._config.schedule, self._config.sleep_time)
+        now = self._service.now()
+        # By the clock that nobody sets: an edit after the wall clock was set back must not wait for it to catch up.
+        ended = now - (self._service.monotonic() - self._ended_monotonic)
+        due = due_after(schedule, ZoneInfo(self._config.timezone), now=now, ended=ended, due=self._done_due)
+        self._plan_for(due + self._chance() * min(self._config.jitter, _MOST_JITTER_SECONDS))
+
+    def _plan_for(self, due: float) -> None:
+        self._planned_due = due
+        self._clockwork.plan(due, self._turn)
+        wait = self._clockwork.idle_seconds or 0.0
+        self._service.emit(NextCycleDue(due_timestamp_seconds=due, wait_seconds=wait))
+
+
+def _timing_of(config: Config) -> tuple[str | None, float, str, float]:
+    return config.schedule, config.sleep_time, config.timezone, config.jitter

@@ -1,0 +1,328 @@
+"""History: what a pair did in all its cycles, in `history.sqlite3` beside its index.
+
+It is only counts: a file that cannot be used is moved aside and counting begins anew, with a word about it. Nothing
+here stops a cycle, and the state folder is never created here, so an unmounted mirror stays untouched (invariant 6).
+"""
+
+import errno
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from job.core.outcome import Result, reason_text
+from job.core.stored import number_of, seconds_of
+from job.core.totals import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
+from job.events.service import HistoryBegunAnew, Listener, PairFinished
+from job.fs.private import open_ours
+from job.fs.trusted_path import UntrustedPath, open_trusted_parent
+from job.store import sqlite
+from job.store.history_schema import (
+    ADD,
+    APPLICATION_ID,
+    DETAILS,
+    FILE_NAME,
+    FORMAT,
+    SCHEMA,
+    SET_LAST,
+    UnusableHistoryError,
+    counts_in,
+    details,
+    has_format,
+    opened,
+    set_aside,
+)
+from job.store.identity import Paths
+from job.store.sqlite import Connection
+
+_TOTALS = "SELECT name, label, value FROM totals"
+
+Failed = Callable[[str, str], None]
+
+
+class _OfAnotherSource(UnusableHistoryError):
+    """The file is the history of another pair; the message names that one's source."""
+
+
+class Spare(Protocol):
+    """Gives the folder that is used while the state folder cannot be reached."""
+
+    def __call__(self, *, make: bool) -> int:
+        """Open the folder; raises `OSError`."""
+
+
+class History:
+    """The history of one pair, in its state folder.
+
+    `failed` is called with "history" and a sentence when something could not be kept or read. Nothing is raised for
+    what a disk or another program may do. Given its `source`, a history of another source in the same folder is moved
+    aside, which `emit` is told. What happens while the state folder cannot be reached or written is kept in the `spare`
+    folder, and both are added up when they are read.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        failed: Failed,
+        source: Paths | None = None,
+        spare: Spare | None = None,
+        emit: Listener | None = None,
+    ) -> None:
+        self._folder = folder
+        self._path = os.path.join(folder, FILE_NAME)
+        self._failed = failed
+        self._source = source
+        self._spare = spare
+        self._emit = emit
+
+    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
+        """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
+
+        What cannot be kept in the state folder is kept in the spare one: status must not show an earlier, better cycle.
+        False: nothing was kept, because the state folder is missing or for a reason that was told.
+        """
+        try:
+            folder = self._open()
+        except OSError as error:
+            if self._spare is None and not isinstance(error, FileNotFoundError):
+                self._failed("history", f"{self._path}: {reason_text(error)}")
+            return self._add_to_spare(finished, deltas, remarks)
+        try:
+            # A pair that is refused does not own the mirror: the history of its owner goes on.
+            yields = finished.result is Result.REFUSED and self._spare is not None
+            if self._add_in(folder, finished, deltas, remarks, yields=yields):
+                return True
+        except _OfAnotherSource:
+            pass
+        finally:
+            os.close(folder)
+        return self._add_to_spare(finished, deltas, remarks)
+
+    def _add_to_spare(
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS
+    ) -> bool:
+        if self._spare is None:
+            return False
+        try:
+            folder = self._spare(make=True)
+        except OSError:
+            return False  # which is reported where records of pairs are needed
+        try:
+            return self._add_in(folder, finished, deltas, remarks)
+        finally:
+            os.close(folder)
+
+    def _add_in(
+        self,
+        folder: int,
+        finished: PairFinished,
+        deltas: Mapping[tuple[str, str], int],
+        remarks: Remarks,
+        *,
+        yields: bool = False,
+    ) -> bool:
+        """Add to the history in an open folder. Raises `_OfAnotherSource` if it `yields` to that."""
+        for attempt in (1, 2):
+            try:
+                sqlite.make(FILE_NAME, folder)
+                self._write(folder, finished, deltas, remarks)
+            except UnusableHistoryError as error:
+                if yields and isinstance(error, _OfAnotherSource):
+                    raise
+                if not self._start_anew(folder, error, finished, again=attempt > 1):
+                    return False
+            except (OSError, sqlite3.Error) as error:
+                if not isinstance(error, FileNotFoundError):
+                    self._failed("history", f"{self._path}: {reason_text(error)}")
+                return False
+            else:
+                return True
+        raise AssertionError
+
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+        """Add to the counters of a history that exists, outside any cycle. False: nothing was kept."""
+        try:
+            folder = self._open()
+        except OSError:
+            return False
+        try:
+            os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+            with opened(folder, "rw") as database:
+                database.execute("BEGIN IMMEDIATE")
+                if not has_format(database):
+                    return False
+                database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
+                database.execute("COMMIT")
+        except FileNotFoundError:
+            return False
+        except (UnusableHistoryError, OSError, sqlite3.Error) as error:
+            self._failed("history", f"{self._path}: {reason_text(error)}")
+            return False
+        finally:
+            os.close(folder)
+        return True
+
+    def read(self) -> PairHistory:
+        """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
+        elsewhere = self._read_spare()
+        try:
+            folder = self._open()
+        except OSError as error:
+            # The refusal itself names a link that is not followed.
+            if not isinstance(error, UntrustedPath) and error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                self._failed("history", f"{self._path}: {error.strerror}")
+            return elsewhere or PairHistory()
+        try:
+            here = self._read_in(folder)
+        finally:
+            os.close(folder)
+        return here.joined(elsewhere) if elsewhere else here
+
+    def _read_spare(self) -> PairHistory | None:
+        if self._spare is None:
+            return None
+        try:
+            folder = self._spare(make=False)
+        except OSError:
+            return None
+        try:
+            os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+            return self._read_in(folder)
+        except OSError:
+            return None
+        finally:
+            os.close(folder)
+
+    def _read_in(self, folder: int) -> PairHistory:
+        try:
+            os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+            return self._read(folder)
+        except _OfAnotherSource:
+            return PairHistory()
+        except (UnusableHistoryError, sqlite3.Error) as error:
+            self._failed("history", f"{self._path}: {reason_text(error)}")
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                self._failed("history", f"{self._path}: {reason_text(error)}")
+        return PairHistory()
+
+    def _open(self) -> int:
+        # The gate refuses a link, or somebody else's folder, in the place of the state folder, and links of others on
+        # the way to it: nothing is read or written there for a refusal either.
+        above, name = open_trusted_parent(self._folder)
+        try:
+            return open_ours(name, above)
+        finally:
+            os.close(above)
+
+    def _write(
+        self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks
+    ) -> None:
+        moment = finished.finished_timestamp_seconds
+        last = {
+            "result": str(finished.result),
+            "folders": finished.tally.folders,
+            "duration": finished.duration_seconds,
+            "attempt": moment,
+            "success": moment if finished.result is Result.SUCCESS else 0.0,
+        }
+        with opened(folder, "rw") as database:
+            database.execute("BEGIN IMMEDIATE")
+            if not has_format(database):
+                for statement in SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {FORMAT}")
+            counts_in(database, _TOTALS)  # what cannot be read is not added to: it would never be readable again
+            self._remark(database, finished, remarks)
+            database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
+            database.execute("DELETE FROM last_counts")
+            rows = [(name, label, value) for (name, label), value in counts_of(finished.tally).items()]
+            database.executemany("INSERT INTO last_counts VALUES (?, ?, ?)", rows)
+            database.execute(SET_LAST, last)
+            database.execute("COMMIT")
+
+    def _remark(self, database: Connection, finished: PairFinished, remarks: Remarks) -> None:
+        """Keep what is not a count; to be called before the last cycle is replaced."""
+        database.execute(DETAILS)
+        kept = details(database)
+        self._check_source(kept)
+        before = database.execute("SELECT result FROM last_cycle").fetchone()
+        goes_on = before is not None and before[0] == str(finished.result) and "since" in kept
+        wanted = {
+            "source": self._source or kept.get("source"),
+            "trouble": remarks.trouble,
+            "failing": [[os.fsdecode(each.path), each.reason, each.error] for each in remarks.failing],
+            "since": kept["since"] if goes_on else finished.finished_timestamp_seconds,
+        }
+        changed = [(name, json.dumps(value)) for name, value in wanted.items()]
+        changed = [(name, text) for name, text in changed if name not in kept or json.dumps(kept[name]) != text]
+        database.executemany("INSERT OR REPLACE INTO details VALUES (?, ?)", changed)
+
+    def _check_source(self, kept: Mapping[str, Any]) -> None:
+        try:
+            theirs = Paths(*map(str, kept.get("source") or ()))
+        except TypeError:
+            return
+        if self._source is not None and not self._source.matches(theirs):
+            raise _OfAnotherSource(theirs.written)
+
+    def _read(self, folder: int) -> PairHistory:
+        try:
+            return self._read_as(folder, "ro")
+        except sqlite3.OperationalError:
+            # A writer that was killed leaves a journal, and only a writer may roll it back. Still creates nothing.
+            return self._read_as(folder, "rw")
+
+    def _read_as(self, folder: int, mode: str) -> PairHistory:
+        with opened(folder, mode) as database:
+            database.execute("BEGIN")
+            if not has_format(database):
+                return PairHistory()
+            kept = details(database)
+            self._check_source(kept)
+            counts = counts_in(database, _TOTALS)
+            last_counts = counts_in(database, "SELECT name, label, value FROM last_counts")
+            row = database.execute(
+                "SELECT result, folders, duration_seconds, last_attempt_timestamp_seconds,"
+                " last_success_timestamp_seconds FROM last_cycle"
+            ).fetchone()
+        if row is None:
+            return PairHistory(counts=counts)
+        result, folders, *times = row
+        if result not in set(Result):
+            raise UnusableHistoryError("how its last cycle ended is not known to this Truecopy")
+        try:
+            duration, attempt, success = map(seconds_of, times)
+            tally = tally_of(last_counts, folders=number_of(folders))
+        except ValueError as error:
+            raise UnusableHistoryError(f"its last cycle has {reason_text(error)}") from error
+        return PairHistory(
+            counts=counts,
+            result=Result(result),
+            tally=tally,
+            duration_seconds=duration,
+            last_attempt_timestamp_seconds=attempt,
+            last_success_timestamp_seconds=success,
+            **remarks_of(kept),
+        )
+
+    def _start_anew(self, folder: int, why: UnusableHistoryError, finished: PairFinished, *, again: bool) -> bool:
+        if again:
+            self._failed("history", f"{self._path}: {reason_text(why)}")
+            return False
+        other = isinstance(why, _OfAnotherSource)
+        try:
+            aside = set_aside(folder, "earlier" if other else "broken")
+        except OSError as error:
+            self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {reason_text(error)}")
+            return False
+        aside = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), aside)
+        if other and self._emit is not None and finished.result is not Result.REFUSED:
+            reason = f"the history was that of the source {why}; it is now {aside}"
+            self._emit(HistoryBegunAnew(cycle_id=finished.cycle_id, pair=finished.pair, reason=reason))
+        elif not other:
+            self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
+        return True

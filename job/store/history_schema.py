@@ -1,0 +1,126 @@
+"""The file of a pair's history: its schema, and how it is opened, read and moved aside."""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from job.core.outcome import reason_text
+from job.core.stored import UNUSABLE
+from job.store import sqlite
+from job.store.sqlite import Connection
+from job.store.sqlite_bounds import DAMAGED, HostileFileError, check_objects, count, fetched, made_by, release
+
+FILE_NAME = "history.sqlite3"
+
+APPLICATION_ID, FORMAT = 0x54436869, 1  # "TChi"
+_BUSY_SECONDS = 5.0
+_KEPT = 9
+"""Files that were set aside and stay."""
+
+SCHEMA = """
+CREATE TABLE totals (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
+    WITHOUT ROWID;
+CREATE TABLE last_counts (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
+    WITHOUT ROWID;
+CREATE TABLE last_cycle (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    result TEXT NOT NULL,
+    folders INTEGER NOT NULL,
+    duration_seconds REAL NOT NULL,
+    last_attempt_timestamp_seconds REAL NOT NULL,
+    last_success_timestamp_seconds REAL NOT NULL
+);
+"""
+
+ADD = """INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"""
+
+SET_LAST = """
+INSERT INTO last_cycle VALUES (1, :result, :folders, :duration, :attempt, :success)
+ON CONFLICT (id) DO UPDATE SET result = :result, folders = :folders, duration_seconds = :duration,
+    last_attempt_timestamp_seconds = :attempt,
+    last_success_timestamp_seconds = iif(:success > 0, :success, last_success_timestamp_seconds)
+"""
+
+# What SQLite says of a file whose content is wrong; everything else (busy, full, read-only) may pass by itself.
+_WRONG_CONTENT = {
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_FORMAT,
+    *DAMAGED,
+}
+_MOST_VALUE = 4 << 20
+"""Bytes of one value: remarks with the paths of a few files."""
+
+
+DETAILS = "CREATE TABLE IF NOT EXISTS details (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+"""JSON by name: of which source this is the history, and what is remarked of the last cycle. Older files have none."""
+
+
+class UnusableHistoryError(Exception):
+    """The file is torn, foreign or from a newer version."""
+
+
+def details(database: Connection) -> dict[str, Any]:
+    """Read what is kept besides counts; what cannot be read of it is left out."""
+    if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'details'").fetchone()[0]:
+        return {}
+    found = {}
+    for name, value in fetched(database.execute("SELECT name, value FROM details"), 0):
+        with contextlib.suppress(*UNUSABLE):
+            found[str(name)] = json.loads(value)
+    return found
+
+
+@contextlib.contextmanager
+def opened(folder: int, mode: str) -> Iterator[Connection]:
+    """Open the file in an open folder. Raises `UnusableHistoryError`, `OSError` or `sqlite3.Error`.
+
+    Nothing but `has_format` may be asked of it first.
+    """
+    with contextlib.ExitStack() as ending:
+        try:
+            database = sqlite.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
+            ending.callback(database.close)  # which rolls back what was not committed
+            yield database
+        except HostileFileError as error:
+            raise UnusableHistoryError(reason_text(error)) from error
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
+                raise UnusableHistoryError(reason_text(error)) from error
+            raise
+
+
+def set_aside(folder: int, ending: str) -> str:
+    """Give the file in an open folder another name, and tell which. Raises `OSError`."""
+    return sqlite.set_aside(FILE_NAME, folder, ending, kept=_KEPT)
+
+
+def has_format(database: Connection) -> bool:
+    """Tell whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else.
+
+    From then on the file can be read and written.
+    """
+    found = database.objects()
+    if found:
+        application, version = database.marks()
+        if application != APPLICATION_ID:
+            raise UnusableHistoryError("it is another program's database")
+        if version != FORMAT:
+            raise UnusableHistoryError(f"its format is {version}, this Truecopy knows {FORMAT}")
+        check_objects(found, (made_by(SCHEMA, DETAILS), made_by(SCHEMA)))
+    release(database, _MOST_VALUE)
+    count(database, 0)
+    return bool(found)
+
+
+def counts_in(database: Connection, query: str) -> dict[tuple[str, str], int]:
+    """Give counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
+    counts = {}
+    for name, label, value in fetched(database.execute(query), 0):
+        if not (isinstance(name, str) and isinstance(label, str) and isinstance(value, int)):
+            raise UnusableHistoryError("a count is no number")
+        counts[name, label] = value
+    return counts

@@ -1,0 +1,277 @@
+"""Worker processes: started, given tasks, heard, and let go. What a task is, is for the tasks' own code to know.
+
+A one-shot run forks: a child is ready in a few milliseconds. A process that has threads, as the service has, starts
+fresh interpreters instead, since a fork would copy locks that other threads hold at that moment.
+"""
+
+import contextlib
+import multiprocessing as mp
+import multiprocessing.connection
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from typing import Any, NamedTuple
+
+from job.system.descriptors import for_workers
+from job.system.hang import kernel_function, waits_for
+from job.system.line import cut, limit_waits
+from job.system.signal_numbers import HANDLED
+from job.system.threads import may_fork
+
+_END = "end"
+_STOP = "stop"
+_ORPHANED = 70
+_NO_THREAD = 71
+_PATIENCE_SECONDS = 3.0
+"""How long one may take to go, or to be seen as gone."""
+_STOP_SECONDS = 4.0
+"""The same for all together, counted from when they were asked to stop; the service has five seconds."""
+_LEAST_SECONDS = 0.5
+_LAST_WORD_SECONDS = 0.1
+_STUCK_SECONDS = 20.0
+"""A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
+
+
+class Lost(NamedTuple):
+    """A worker that is no more, and how it ended."""
+
+    how: str
+
+
+class Dismissed(NamedTuple):
+    """A worker that was let go because it hung."""
+
+    process: int
+    where: str
+    """What it waited for, if that is known."""
+    doing: str
+    dead: bool
+    """False for one that not even a kill ends: it holds the lock of the mirror until its call returns."""
+
+
+class Descriptor:
+    """An open file handed to a worker with its orders."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to a fresh interpreter, which has inherited nothing."""
+        return _received, (DupFd(self.number),)
+
+
+def _received(sent: Any) -> Descriptor:
+    return Descriptor(sent.detach())
+
+
+class Post:
+    """A worker's end of the line to the main process."""
+
+    def __init__(self, line: "Connection[Any, Any]") -> None:
+        self._line = line
+        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stopped = False
+        # Always listening, so that the main process is never kept waiting by a worker that is busy.
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                task = self._line.recv()
+                if task == _STOP:
+                    self._stopped = True
+                else:
+                    self._tasks.put(task)
+        finally:
+            # Nobody holds the lock for us any more: not one more name may be changed. Nor may a worker live on that
+            # has no memory left to hear what it is to do.
+            os._exit(_ORPHANED)
+
+    def next(self) -> Any:
+        """Wait for a task; None when there will be no more."""
+        task = self._tasks.get()
+        return None if task == _END else task
+
+    @property
+    def idle(self) -> bool:
+        """Whether no task waits."""
+        return self._tasks.empty()
+
+    def stopped(self) -> bool:
+        """Tell whether the run is to end."""
+        return self._stopped
+
+    def send(self, answer: object) -> None:
+        """Answer the main process."""
+        self._line.send(answer)
+
+
+Work = Callable[[Post, Any], None]
+
+
+class Crew:
+    """The workers of one pair. Use it with `contextlib.closing`."""
+
+    def __init__(self, work: Work, orders: Callable[[int], object], most: int) -> None:
+        """`work` is what a worker does with its `orders`, made by slot; at most so many live at once."""
+        self._work = work
+        self._orders = orders
+        self.most = min(most, for_workers())
+        self._slots = 0
+        self._lines: dict[int, Connection[Any, Any]] = {}
+        self._processes: dict[int, BaseProcess] = {}
+        self._gone_by: float | None = None
+
+    @property
+    def members(self) -> list[int]:
+        """The slots of those who live."""
+        return list(self._lines)
+
+    def hire(self, count: int) -> None:
+        """Have so many workers, as far as the system allows."""
+        context = _context()
+        while len(self._lines) < min(count, self.most):
+            self._slots += 1
+            try:
+                self._start(context, self._slots)
+            except OSError:
+                # No process or descriptor to be had: those who are there do the work. Each try leaves descriptors open.
+                self.most = len(self._lines)
+
+    def _start(self, context: BaseContext, slot: int) -> None:
+        ours, theirs = context.Pipe()
+        limit_waits(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
+        # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
+        copied = [ours, *self._lines.values()] if context.get_start_method() == "fork" else []
+        process = context.Process(  # type: ignore[attr-defined]
+            target=_begin,
+            args=(self._work, theirs, self._orders(slot), copied),
+            name=f"truecopy-worker-{slot}",
+            daemon=True,
+        )
+        try:
+            with _signals_held():
+                process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._lines[slot], self._processes[slot] = ours, process
+
+    def give(self, slot: int, task: object) -> None:
+        """Give a worker a task; what becomes of one that is lost is heard."""
+        try:
+            self._lines[slot].send(task)
+        except OSError:
+            cut(self._lines[slot])  # after half a message nothing else can be sent
+
+    def hear(self, seconds: float) -> list[tuple[int, object]]:
+        """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
+        slots = {line: slot for slot, line in self._lines.items()}
+        heard: list[tuple[int, object]] = []
+        for line in multiprocessing.connection.wait(list(slots), seconds):
+            slot = slots[line]  # type: ignore[index]
+            try:
+                heard.append((slot, self._lines[slot].recv()))
+            except (EOFError, OSError):
+                heard.append((slot, self._lost(slot)))
+        return heard
+
+    def _lost(self, slot: int) -> Lost:
+        self._lines.pop(slot).close()
+        process = self._processes.pop(slot)
+        process.join(_PATIENCE_SECONDS)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            _is_dead(process, _LEAST_SECONDS)
+            return Lost("it did not answer any more and was killed")
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return Lost(f"it was killed by {signal.Signals(-code).name}")
+        return Lost(f"it ended with exit code {code}")
+
+    def dismiss(self, slot: int) -> Dismissed:
+        """Kill a worker that hangs, and wait for it no more."""
+        process = self._processes.pop(slot)
+        self._lines.pop(slot).close()
+        pid = process.pid or 0
+        where, doing = waits_for(pid, pid), kernel_function(pid)
+        process.kill()
+        return Dismissed(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
+
+    def _give_all(self, word: str) -> None:
+        for slot, line in self._lines.items():
+            limit_waits(line, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
+            self.give(slot, word)
+
+    def stop(self) -> None:
+        """Ask all to end what they do soon; they answer as ever."""
+        self._gone_by = time.monotonic() + _STOP_SECONDS
+        self._give_all(_STOP)
+
+    def close(self) -> None:
+        """Let all go. One that does not go by itself is killed: it has nothing that is not told already."""
+        self._give_all(_STOP)  # whoever is still at something has nobody to tell of it
+        self._give_all(_END)
+        now = time.monotonic()
+        gone_by = max(now + _LEAST_SECONDS, self._gone_by or now + _PATIENCE_SECONDS)
+        for process in self._processes.values():
+            process.join(max(0.0, gone_by - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+        gone_by = time.monotonic() + _LEAST_SECONDS
+        for slot, process in self._processes.items():
+            if _is_dead(process, gone_by - time.monotonic()):
+                process.close()
+            self._lines[slot].close()
+        self._lines.clear()
+        self._processes.clear()
+
+
+def _is_dead(process: BaseProcess, seconds: float) -> bool:
+    """Wait, at most so long, for a killed worker; False for one that hangs in a call to a dead disk."""
+    if process.exitcode is None:
+        process.join(max(0.0, seconds))
+    if process.exitcode is not None:
+        return True
+    # At its exit the interpreter would wait for it for ever.
+    vars(mp.process)["_children"].discard(process)
+    return False
+
+
+def _context() -> BaseContext:
+    return mp.get_context("fork" if may_fork() else "spawn")
+
+
+def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:
+    for each in copied:
+        each.close()
+    # The main process hears the signals, and says so over the line; a terminal and systemd send them to everybody.
+    signal.set_wakeup_fd(-1)
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    try:
+        post = Post(line)
+    except RuntimeError:  # no thread to be had
+        os._exit(_NO_THREAD)
+    work(post, orders)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep signals waiting: a process that was just started would die of one before it can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,216 @@
+"""The second wall: work on a pair in a thread of its own, from which the kernel takes the right to do anything else.
+
+A wall can never be taken down again, and the next pair needs other folders: so it is put up around one thread, which
+ends with its pair, and around the workers that it starts. The main thread does nothing meanwhile but hand on what is
+told: logs, metrics, history and heartbeat are written by it, outside, as without a wall. What is told of entries is
+handed on together, with the next thing that is not about an entry.
+"""
+
+import atexit
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from typing import Any, TypeVar
+
+from job.config.settings import Landlock
+from job.core.outcome import Refusal, reason_text
+from job.errors import Exit, Refused
+from job.events.service import EntryEvent, Event, Listener
+from job.fs.scratch import Scratch
+from job.system import interpreter, landlock
+from job.system.threads import AtWork
+
+_Result = TypeVar("_Result")
+_LOOK_SECONDS = 0.5
+_MOST_EVENTS = 1000
+
+
+class Wall:
+    """Puts up walls, as far as the system can and as it is wanted."""
+
+    def __init__(self, wanted: Landlock, scratch: Scratch, missing: Callable[[str], None]) -> None:
+        """`missing` is told, in the main thread, why there is none although it is wanted."""
+        self._wanted = wanted
+        self._scratch = scratch
+        self._missing = missing
+        self._never = "" if wanted == "off" else unavailable()
+        self._why_not = ""
+        self._walled = False
+
+    def around(self, work: Callable[[Listener], _Result], emit: Listener) -> _Result:
+        """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
+        apart = self._begun(work)
+        try:
+            result: _Result = work(emit) if apart is None else apart.listen(emit)
+        finally:
+            _have_sqlite_use("")  # the number of the folder may be that of another one from now on
+        if self._why_not:
+            self._missing(self._why_not)
+        return result
+
+    def _begun(self, work: Callable[[Listener], _Result]) -> "_Apart | None":
+        self._why_not = self._never
+        self._walled = self._wanted != "off" and not self._never
+        if not self._walled:
+            return None
+        apart = _Apart(work)
+        try:
+            apart.start()
+        except RuntimeError as error:
+            self._walled, self._why_not = False, str(error)
+            return None
+        return apart
+
+    def put_up(self, source: int, mirror: int, state: int) -> None:
+        """Leave this thread the right to read an open source and to change the other two, and hardly any other.
+
+        Raises `Refused` where there has to be a wall and cannot be one.
+        """
+        scratch = _room_for_sqlite(self._scratch, state)
+        if self._walled:
+            try:
+                _put_up(source, (mirror, state, scratch))
+            except OSError as error:
+                self._why_not = reason_text(error)
+        if self._why_not and self._wanted == "required":
+            raise Refused(
+                Refusal.NO_WALL,
+                f"landlock is required and cannot be used: {self._why_not}",
+                hint='It needs Linux 5.19 and a container that allows it; "auto" works without it where it has to.',
+            )
+
+
+def unavailable() -> str:
+    """Say why there can be no wall; empty if there can."""
+    try:
+        version = landlock.abi()
+    except OSError as error:
+        return f"this system does not offer Landlock: {reason_text(error)}"
+    if version < landlock.LEAST_ABI:
+        return f"this kernel has version {version} of Landlock, and {landlock.LEAST_ABI} is needed (Linux 5.19)"
+    return ""
+
+
+def _put_up(source: int, ours: tuple[int, int, int]) -> None:
+    granted = [(landlock.READ, source), *((landlock.CHANGE, folder) for folder in ours)]
+    with ExitStack() as doors:
+
+        def grant(rights: int, opened: int) -> None:
+            doors.callback(os.close, opened)
+            granted.append((rights, opened))
+
+        for path in interpreter.folders():
+            with suppress(OSError):
+                grant(landlock.READ_AND_RUN, os.open(path, os.O_PATH | os.O_CLOEXEC))
+        with suppress(OSError):
+            null_device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
+            grant(landlock.READ_FILE | landlock.WRITE_FILE, null_device)
+        landlock.restrict(granted)
+
+
+def _room_for_sqlite(scratch: Scratch, state: int) -> int:
+    """Have SQLite put there what does not fit in memory, and nowhere where others have files; give the open folder.
+
+    That is the state folder where there is no folder for temporary files.
+    """
+    folder = state
+    with suppress(OSError):
+        folder = scratch.folder()
+    _have_sqlite_use(f"/proc/self/fd/{folder}")  # not by its path, where others may put another one
+    return folder
+
+
+def _have_sqlite_use(folder: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as database, suppress(sqlite3.Error):
+        # For all of this process; a thread has none of its own.
+        database.execute(f"PRAGMA temp_store_directory = '{folder}'")
+
+
+class _Apart:
+    """Does some work in a thread, while who listens does what has to be done outside; they take turns."""
+
+    def __init__(self, work: Callable[[Listener], _Result]) -> None:
+        self._work = work
+        self._untold: list[Event] = []
+        self._listener = _Turn()
+        self._worker = _Turn()
+        self._deaf: Exception | None = None
+        self._ended = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._thread = AtWork(target=self._run, name="truecopy-pair", daemon=True)
+
+    def start(self) -> None:
+        """Begin. Raises `RuntimeError` where no thread is to be had."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work(self._tell)
+            self._hand_on()
+        except BaseException as error:  # noqa: BLE001  # it goes on where the work was asked for
+            self._error = error
+        self._ended = True
+        self._listener.give()
+
+    def _tell(self, event: Event) -> None:
+        self._untold.append(event)
+        if not isinstance(event, EntryEvent) or len(self._untold) >= _MOST_EVENTS:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._untold:
+            self._listener.give()
+            self._worker.wait()
+            if self._deaf is not None:
+                raise self._deaf
+
+    def listen(self, emit: Listener) -> Any:
+        """Tell what is told until the work ends; give its result, or raise what it raised."""
+        try:
+            self._listen(emit)
+        except BaseException:
+            # A second Ctrl-C: the work may hang on a dead disk, and nobody is to wait for it or for its workers.
+            atexit.register(_leave)
+            raise
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _listen(self, emit: Listener) -> None:
+        while True:
+            self._listener.wait()
+            if self._ended:
+                return
+            events, self._untold = self._untold, []
+            try:
+                for event in events:
+                    emit(event)
+            except Exception as error:  # noqa: BLE001  # as if it had been raised over there
+                self._deaf = error
+            self._worker.give()
+
+
+class _Turn:
+    """Somebody's turn: waited for by one, given by the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.give = self._lock.release
+
+    def wait(self) -> None:
+        """Wait for it. In the main thread signals are handled meanwhile.
+
+        A signal that comes between the interpreter's last look and the wait would be handled after it, so it is no
+        long one: the main thread of a busy machine may stand there for some time.
+        """
+        while not self._lock.acquire(timeout=_LOOK_SECONDS):
+            pass
+
+
+def _leave() -> None:
+    os._exit(Exit.INTERRUPTED)

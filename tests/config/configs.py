@@ -1,0 +1,11 @@
+"""Configurations in force, made of what a test writes down and the defaults."""
+
+from typing import Any
+
+from job.config.model import WrittenConfig
+from job.config.settings import Config
+
+
+def in_force(**written: Any) -> Config:
+    """Give what `written` means, after it was found valid."""
+    return WrittenConfig.model_validate(written).in_force()

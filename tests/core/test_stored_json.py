@@ -1,0 +1,263 @@
+"""Whatever JSON stands in a file of ours, its reader takes it for damaged; nothing it says ends a command."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from job import health
+from job.config import cache
+from job.config.settings import Config
+from job.core import mounts
+from job.core.capabilities import Capabilities
+from job.core.left_out import KnownMounts
+from job.core.totals import remarks_of
+from job.events.text import ago, moment
+from job.fs import probe
+from job.locking import holder
+from job.store import codec, known_mounts, pair_records, unheld
+from job.store.identity import FILE_NAME, DamagedIdentityError, Identity, Paths, read_identity, write_identity
+from tests.config.configs import in_force
+from tests.core import samples
+
+DIGITS = "9" * 5000
+HUGE = 10**400
+HOSTILE: list[Any] = [
+    HUGE,
+    -(HUGE),
+    -1,
+    1e300,
+    -1e300,
+    float("inf"),
+    float("nan"),
+    "\ud800",
+    "",
+    [],
+    {},
+    ["a", "b"],
+]
+_values = st.recursive(
+    st.sampled_from(HOSTILE) | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, document: Any) -> bytes:
+    """Give a document of ours with a hostile value in some place, as text that may hold a number of any length."""
+    text = json.dumps(_changed(draw, document))
+    if draw(st.integers(0, 4)) == 0:
+        text = text.replace("0", DIGITS, 1)
+    return ("[" * 100_000 if draw(st.integers(0, 9)) == 0 else text).encode("ascii")
+
+
+def _changed(draw: st.DrawFn, document: Any) -> Any:
+    if isinstance(document, dict) and document and draw(st.integers(0, 4)):
+        key = draw(st.sampled_from(sorted(document)))
+        return {**document, key: _changed(draw, document[key])}
+    if isinstance(document, list) and document and draw(st.integers(0, 4)):
+        place = draw(st.integers(0, len(document) - 1))
+        return [*document[:place], _changed(draw, document[place]), *document[place + 1 :]]
+    return draw(_values)
+
+
+def with_number(document: dict[str, Any]) -> bytes:
+    return f'{{"x": {DIGITS}, {json.dumps(document)[1:]}'.encode("ascii")
+
+
+IDENTITY = {
+    "format": 1,
+    "mirror_id": "0" * 32,
+    "pair": "music",
+    "source": "/s",
+    "source_resolved": "/s",
+    "mirror": "/m",
+    "mirror_resolved": "/m",
+    "made": "2026-01-01T00:00:00Z",
+    "mirror_root": [10, 20],
+}
+BEAT = {
+    "beat_timestamp_seconds": 10.0,
+    "next_due_timestamp_seconds": 20.0,
+    "cycle_started_timestamp_seconds": None,
+    "stalled_timestamp_seconds": 0.0,
+    "boot_id": health.boot_id(),
+}
+OWNER = {"host": "here", "boot_id": "0", "pid": 10, "pid_namespace": "pid:[0]", "since_timestamp_seconds": 10.0}
+REMARKS = {
+    "since": 10.0,
+    "trouble": ["pair_refused", "overlap", "error", "hint"],
+    "failing": [["path", "other", "error"]],
+    "source": ["/s", "/s"],
+}
+MOUNTS = {"format": 1, "mounted": {"disk": "ext4"}, "missing": ["disk"], "left_out": [["proc", "kernel", "proc"]]}
+RECORD = {"source": "/s", "since": "2026-01-01T00:00:00Z"}
+
+calm = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+
+
+def identity_of(content: bytes, folder: int, place: Path) -> Identity | None:
+    (place / FILE_NAME).write_bytes(content)
+    return read_identity(folder)
+
+
+def test_an_identity_is_read_back_as_it_was_written(folder: int) -> None:
+    written = Identity("0" * 32, "music", Paths("/s\udcff", "/s"), Paths("/m", "/m"), "2026", (10, 2**64 - 1))
+
+    write_identity(folder, written)
+
+    assert read_identity(folder) == written
+
+
+@calm
+@given(damaged(IDENTITY))
+@example(with_number(IDENTITY))
+@example(json.dumps({**IDENTITY, "mirror_root": ["a", "b"]}).encode())
+@example(json.dumps({**IDENTITY, "mirror_root": [1]}).encode())
+@example(json.dumps({**IDENTITY, "mirror_root": [1e999, 1]}).encode())
+@example(json.dumps({**IDENTITY, "format": [1]}).encode())
+@example(json.dumps({**IDENTITY, "source": 7}).encode())
+@example(json.dumps({**IDENTITY, "source": "\ud800"}).encode())
+def test_an_identity_can_be_used_or_is_damaged(folder: int, tmp_path: Path, content: bytes) -> None:
+    try:
+        found = identity_of(content, folder, tmp_path)
+    except DamagedIdentityError as error:
+        assert str(error) == "it is damaged" or str(error).startswith("its format is ")  # noqa: PT017
+        return
+    assert found is not None
+    for path in (*found.source, *found.mirror):
+        os.fsencode(path)
+    assert all(0 <= number < 2**64 for number in found.mirror_root)
+
+
+@pytest.mark.parametrize("root", [["a", "b"], [1], [1e999, 1], [-1, 1], [True, 1], "ab", 7, None, [2**64, 1]])
+def test_an_odd_root_of_the_mirror_is_damage(folder: int, tmp_path: Path, root: object) -> None:
+    with pytest.raises(DamagedIdentityError, match="it is damaged"):
+        identity_of(json.dumps({**IDENTITY, "mirror_root": root}).encode(), folder, tmp_path)
+
+
+@calm
+@given(damaged(BEAT))
+@example(json.dumps({**BEAT, "beat_timestamp_seconds": HUGE}).encode())
+@example(json.dumps({**BEAT, "next_due_timestamp_seconds": float("nan")}).encode())
+@example(json.dumps({**BEAT, "next_due_timestamp_seconds": 1e300}).encode())
+def test_a_sign_of_life_is_judged_or_none(content: bytes) -> None:
+    beats = health._beats([content])
+
+    assert health._verdict(beats, 1_000.0, "none")[1]
+    for beat in beats:
+        moment(beat.due)
+
+
+@calm
+@given(damaged(OWNER))
+def test_an_owner_is_described_or_not_known(content: bytes) -> None:
+    assert isinstance(holder.described(content), str)
+
+
+@calm
+@given(damaged(REMARKS))
+@example(json.dumps({**REMARKS, "since": HUGE}).encode())
+@example(json.dumps({**REMARKS, "since": float("nan")}).encode())
+@example(json.dumps({**REMARKS, "failing": [[7, "other", "error"]]}).encode())
+def test_remarks_in_a_history_are_shown_or_left_out(content: bytes) -> None:
+    kept = _parsed(content)
+
+    fields = remarks_of(kept if isinstance(kept, dict) else {})
+
+    moment(fields.get("result_since_timestamp_seconds"))
+    ago(1_000.0 - fields.get("result_since_timestamp_seconds", 0.0))
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+
+
+@calm
+@given(damaged(MOUNTS))
+def test_known_mounts_are_known_or_not(folder: int, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / os.fsdecode(known_mounts.FILE_NAME)).write_bytes(content)
+
+    assert isinstance(known_mounts.load(folder), KnownMounts)
+
+
+@calm
+@given(damaged(RECORD))
+def test_a_record_of_a_mirror_says_that_it_existed(folder: int, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "known.json").write_bytes(content)
+
+    found = pair_records._read(folder)
+
+    assert found is not None
+    os.fsencode(found.source)
+
+
+@calm
+@given(st.data())
+def test_what_a_mirror_can_hold_is_known_or_found_out_anew(folder: int, tmp_path: Path, data: st.DataObject) -> None:
+    kept = tmp_path / os.fsdecode(probe.FILE_NAME)
+    kept.unlink(missing_ok=True)
+    probe.remember(Capabilities(), folder, folder)
+    kept.write_bytes(data.draw(damaged(json.loads(kept.read_bytes()))))
+
+    found = probe.known(folder, folder)
+
+    if found is not None:
+        assert found.lacks == [] or found.outlook
+
+
+@pytest.mark.parametrize("grain", [0, -1, HUGE])
+def test_times_that_no_file_system_keeps_are_found_out_anew(folder: int, tmp_path: Path, grain: int) -> None:
+    probe.remember(Capabilities(mtime_grain_ns=2), folder, folder)
+    kept = tmp_path / os.fsdecode(probe.FILE_NAME)
+    document = json.loads(kept.read_bytes())
+    document[""]["capabilities"]["mtime_grain_ns"] = grain
+    kept.write_text(json.dumps(document))
+
+    assert probe.known(folder, folder) is None
+
+
+@calm
+@given(st.data())
+def test_a_kept_configuration_is_believed_or_not(tmp_path: Path, data: st.DataObject) -> None:
+    shelf = cache.shelf_of("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    cache.keep(shelf, "key", in_force(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    (kept,) = (tmp_path / "truecopy").iterdir()
+    kept.write_bytes(data.draw(damaged(json.loads(kept.read_bytes()))))
+
+    assert isinstance(cache.recall(shelf, "key"), Config | None)
+    last = cache.recall_last(shelf, "/c.json")
+    if last is not None:
+        assert ago(1_000.0 - last[1])
+
+
+def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Path) -> None:
+    shelf = cache.shelf_of("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    cache.keep(shelf, "key", in_force(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    (kept,) = (tmp_path / "truecopy").iterdir()
+    kept.write_text(json.dumps(json.loads(kept.read_bytes()) | {"kept_timestamp_seconds": HUGE}))
+
+    assert cache.recall_last(shelf, "/c.json") is None
+
+
+READERS: list[tuple[str, Callable[[str], object]]] = [
+    (mounts.encoded(mounts.Identity("proof", "place")), mounts.decoded),
+    (unheld.encoded({b"name": unheld.Unheld(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}), unheld.decoded),
+    (codec.encoded([samples.a_record(samples.a_file(), samples.a_mirror())]), codec.decoded),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), READERS, ids=["mounts", "unheld", "rows"])
+@calm
+@given(data=st.data())
+def test_values_of_an_index_are_known_or_not(written: str, read: Callable[[str], object], data: st.DataObject) -> None:
+    read(data.draw(damaged(json.loads(written))).decode("ascii"))

@@ -1,0 +1,52 @@
+"""A look at a pair, alone or with helpers, without the rest of a cycle."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from job.app import pair_setup, worker_main
+from job.engine.context import Assignment, Bench
+from job.engine.dispatch import parallel_scan
+from job.engine.dispatch.pool import Team
+from job.engine.preflight import guards
+from job.engine.progress import Meter
+from job.engine.scan import Care, Looked
+from job.events.service import CrewAwaited, Event
+from job.system.processes import Crew
+from tests.engine.workshop import Workshop
+
+Brief = Callable[[Crew], object]
+
+
+@contextmanager
+def at_work(
+    shop: Workshop, told: list[Event], workers: int, brief: Brief, workers_from: int = 0
+) -> Iterator[tuple[Bench, Team | None]]:
+    """Open the pair as a cycle does."""
+    work = Assignment("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
+    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(work, roots, Meter(work)) as bench:
+
+        def recruit() -> Crew:
+            crew = worker_main.crew(work, roots, bench.abilities)
+            brief(crew)
+            return crew
+
+        with closing(Team(recruit, work)) as team:
+            team.hire(workers - 1)
+            while team.awaited:
+                team.hear()
+            yield bench, team if workers > 1 else None
+
+
+def looked(
+    shop: Workshop,
+    workers: int,
+    *,
+    care: Care = Care.AUDIT,
+    brief: Brief = bool,
+    workers_from: int = 0,
+    expected: int = 0,
+) -> tuple[Looked, list[Event]]:
+    told: list[Event] = []
+    with at_work(shop, told, workers, brief, workers_from) as (bench, team):
+        found = parallel_scan.survey(bench, shop.pair, lambda _: None, care, team, expected)
+    return found, [event for event in told if not isinstance(event, CrewAwaited)]

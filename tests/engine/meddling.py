@@ -1,0 +1,112 @@
+"""Somebody else at work on the same folders, at the very moment that hurts most, and parts that fail when told to."""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from job.core.entry import Entry
+from job.core.record import Compared, Copied, Record
+from job.engine.context import Copyist
+from job.engine.cycle import LayOut
+from tests.engine.workshop import changed
+
+Moment = Callable[[Path], object]
+"""What happens then; it is given the path of the file it happens to."""
+
+
+def nothing(_: Path) -> None:
+    """Let it pass."""
+
+
+@dataclass
+class MeddledCopyist:
+    """The real copyist; somebody else acts before a file is copied, and after one was hashed where it lies."""
+
+    real: Copyist
+    before_copy: Moment = nothing
+    after_checksum: Moment = nothing
+
+    def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        self.before_copy(_path(listed, source))
+        return self.real.copy(listed, source, mirror, temp)
+
+    def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        self.before_copy(_path(listed, source))
+        return self.real.copy_link(listed, source, mirror, temp)
+
+    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
+        return self.real.copy_special(listed, source, mirror, temp)
+
+    def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
+        found = self.real.checksum(listed, folder, algorithm)
+        self.after_checksum(_path(listed, folder))
+        return found
+
+    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
+        found = self.real.compare(listed, source, mirror, mirror_folder)
+        self.after_checksum(_path(listed, source))
+        self.after_checksum(_path(mirror, mirror_folder))
+        return found
+
+    def confirms(self, record: Record, source: int, mirror: int) -> bool:
+        found = self.real.confirms(record, source, mirror)
+        self.after_checksum(_path(record.source, source))
+        self.after_checksum(_path(record.mirror, mirror))
+        return found
+
+    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
+        return self.real.cold_checksum(temp, mirror, algorithm)
+
+    def release(self, temp: bytes, mirror: int, size: int) -> None:
+        self.real.release(temp, mirror, size)
+
+
+def _path(listed: Entry, folder: int) -> Path:
+    return Path(os.readlink(f"/proc/self/fd/{folder}")) / os.fsdecode(listed.name)
+
+
+def meddled(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> LayOut:
+    """Lay out a bench at which somebody else acts, too."""
+    return changed(lambda bench: replace(bench, copyist=MeddledCopyist(bench.copyist, before_copy, after_checksum)))
+
+
+def at(path: Path, action: Moment, on: Path) -> Moment:
+    """Have `action` done on one file at the moment when `path` has its turn."""
+    return lambda now: action(on) if now == path else None
+
+
+def failing(*calls: int, error: int = errno.EIO) -> Callable[[], None]:
+    """Give a disk of which the calls of these numbers, from 1, fail."""
+    left = iter(range(1, 1000))
+
+    def call() -> None:
+        if next(left) in calls:
+            raise OSError(error, os.strerror(error))
+
+    return call
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rewrite(path: Path) -> None:
+    """Put another file under the name."""
+    fresh = path.with_name("fresh")
+    fresh.write_text("of somebody else")
+    fresh.rename(path)
+
+
+def edit(path: Path) -> None:
+    """Change the content in place; its size stays."""
+    with path.open("r+") as file:
+        file.write("XX")
+
+
+def edit_in_secret(path: Path) -> None:
+    """Change the content in place; size and time stay."""
+    before = path.stat()
+    edit(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,0 +1,170 @@
+"""The team: who is lost is told and replaced, but not for ever, and nobody is hired who would die of being hired."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from job.engine.context import Assignment
+from job.engine.dispatch import pool
+from job.engine.dispatch.pool import Gone, Team
+from job.engine.messages import Broken, Ready
+from job.events.service import Event, WorkerLost
+from job.system.processes import Crew, Post
+from tests.engine.workshop import Workshop
+
+pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
+
+def answer(post: Post, _orders: object) -> None:
+    """Be ready, and give back what comes."""
+    post.send(Ready())
+    while (task := post.next()) is not None:
+        post.send(task)
+
+
+def die_of_a_task(post: Post, _orders: object) -> None:
+    post.send(Ready())
+    post.next()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_once(_post: Post, _orders: object) -> None:
+    os._exit(3)
+
+
+def tell_of_a_bug(post: Post, _orders: object) -> None:
+    post.send(Ready())
+    post.next()
+    post.send(Broken("Traceback (most recent call last):\n  File x\nRuntimeError: of a kind\n", "", fatal=False))
+    raise SystemExit(1)
+
+
+def lose_the_mirror(post: Post, _orders: object) -> None:
+    post.send(Ready())
+    post.send(Broken("it turned read-only", "look at it", fatal=True))
+    post.next()
+
+
+class Watched:
+    """A team of workers that do one thing, and what it told."""
+
+    def __init__(self, shop: Workshop, work: Callable[..., None], most: int) -> None:
+        self.told: list[Event] = []
+        assignment = Assignment("cycle", shop.pair, self.told.append, bool, shop.now_ns, workers=most)
+        self.team = Team(lambda: Crew(work, int, most), assignment)
+
+    @property
+    def losses(self) -> list[str]:
+        return [event.error for event in self.told if isinstance(event, WorkerLost)]
+
+    def ready(self, count: int) -> None:
+        while len(self.team.ready) < count:
+            assert self.team.hear() == []
+
+    def hear(self, count: int) -> list[tuple[int, object]]:
+        heard: list[tuple[int, object]] = []
+        while len(heard) < count:
+            heard += self.team.hear()
+        return heard
+
+
+Gather = Callable[..., Watched]
+
+
+@pytest.fixture
+def gathered(shop: Workshop) -> Iterator[Gather]:
+    """Give a function that gathers a team."""
+    with ExitStack() as tidy:
+
+        def gather(work: Callable[..., None], most: int = 2) -> Watched:
+            watched = Watched(shop, work, most)
+            tidy.enter_context(closing(watched.team))
+            return watched
+
+        yield gather
+
+
+def test_nobody_is_asked_before_somebody_is_needed(gathered: Gather) -> None:
+    watched = gathered(answer)
+
+    assert (watched.team.ready, watched.team.awaited, watched.team.hopeless) == ([], False, False)
+    assert watched.team.hear() == []
+    watched.team.stop()
+
+
+def test_who_is_hired_is_awaited_until_ready(gathered: Gather) -> None:
+    watched = gathered(answer)
+    watched.team.hire(2)
+    before = watched.team.awaited
+    watched.ready(2)
+    watched.team.give(1, "task")
+
+    assert (before, watched.team.awaited) == (True, False)
+    assert watched.team.ready == [1, 2]
+    assert watched.hear(1) == [(1, "task")]
+
+
+def test_who_dies_of_a_task_is_told_and_replaced(gathered: Gather) -> None:
+    watched = gathered(die_of_a_task)
+    watched.team.hire(2)
+    watched.ready(2)
+    watched.team.give(2, "task")
+
+    assert watched.hear(1) == [(2, Gone("it was killed by SIGKILL"))]
+    watched.ready(2)
+    assert watched.losses == ["it was killed by SIGKILL"]
+    assert watched.team.ready == [1, 3]
+
+
+def test_after_so_many_losses_nobody_is_replaced_any_more(gathered: Gather) -> None:
+    watched = gathered(die_of_a_task)
+    watched.team.hire(2)
+    while not watched.team.hopeless:
+        for slot in watched.team.ready:
+            watched.team.give(slot, "task")
+        watched.team.hear()
+    watched.team.hire(2)
+
+    assert pool._MOST_REPLACED <= len(watched.losses) <= pool._MOST_REPLACED + 2
+    assert watched.team.hopeless
+
+
+def test_who_dies_before_being_ready_is_told_and_nobody_is_hired_after_that(gathered: Gather) -> None:
+    watched = gathered(die_at_once, 3)
+    watched.team.hire(3)
+    while not watched.team.hopeless:
+        watched.team.hear()
+
+    assert watched.losses == ["it ended with exit code 3"] * 3
+
+
+def test_a_bug_is_told_whole_once_and_in_short_to_who_asked(gathered: Gather) -> None:
+    watched = gathered(tell_of_a_bug, 1)
+    watched.team.hire(1)
+    watched.ready(1)
+    watched.team.give(1, "task")
+
+    assert watched.hear(1) == [(1, Gone("RuntimeError: of a kind"))]
+    assert watched.losses == ["Traceback (most recent call last):\n  File x\nRuntimeError: of a kind\n"]
+
+
+def test_what_is_no_bug_is_for_who_asked_to_judge(gathered: Gather) -> None:
+    watched = gathered(lose_the_mirror, 1)
+    watched.team.hire(1)
+
+    assert watched.hear(1) == [(1, Broken("it turned read-only", "look at it", fatal=True))]
+    assert watched.losses == []
+
+
+def test_who_is_lost_after_a_stop_is_not_replaced(gathered: Gather) -> None:
+    watched = gathered(die_of_a_task)
+    watched.team.hire(2)
+    watched.ready(2)
+    watched.team.stop()
+    watched.team.give(1, "task")
+
+    assert watched.hear(1) == [(1, Gone("it was killed by SIGKILL"))]
+    assert (watched.team.ready, watched.team.awaited) == ([2], False)

@@ -1,0 +1,129 @@
+"""What has a name when it is read is not what had it when it was listed: nothing of the one is given to the other."""
+
+import os
+import stat
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.core.outcome import Failure
+from job.engine.context import Source
+from job.errors import ChangedWhileReadError
+from job.fs.dircursor import open_root
+from job.fs.listing import Listing, entry_of
+from job.fs.metadata import Keeper
+from job.fs.nonregular import copy_link
+from tests.engine.meddling import Moment, at, meddled
+from tests.engine.workshop import Workshop, assert_mirrored, changed
+
+
+def open_to_all(path: Path) -> None:
+    """Put another file, that anybody may write to, under the name."""
+    fresh = path.with_name("fresh")
+    fresh.write_text("not secret")
+    fresh.chmod(0o666)
+    fresh.rename(path)
+
+
+def a_link(path: Path) -> None:
+    """Put a link, whose mode is of no meaning, under the name."""
+    path.unlink()
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("swap", [open_to_all, a_link])
+def test_a_mode_is_mended_to_that_of_the_file_that_was_compared_and_to_no_others(shop: Workshop, swap: Moment) -> None:
+    private = shop.write("private", "secret")
+    private.chmod(0o600)
+    shop.cycle()
+    private.chmod(0o400)
+
+    told = shop.cycle(meddled(after_checksum=at(private, swap, private)))
+
+    assert told.failed.keys() == {b"private"}
+    assert stat.S_IMODE((shop.mirror / "private").stat().st_mode) == 0o600
+    shop.cycle()
+    assert_mirrored(shop)
+
+
+@dataclass
+class Exchanging:
+    """The real source; right after one folder was listed, another one gets its name."""
+
+    real: Source
+    path: bytes
+    folder: Path
+    other: Path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def list(self, path: bytes) -> Listing:
+        found = self.real.list(path)
+        if path == self.path:
+            self.folder.rename(self.folder.with_name("aside"))
+            self.other.rename(self.folder)
+        return found
+
+
+def test_a_folder_gets_no_attributes_of_another_one_that_took_its_name(shop: Workshop, tmp_path: Path) -> None:
+    shop.write("sub/file")
+    other = tmp_path / "other"
+    other.mkdir()
+    os.setxattr(other, "user.of", b"the other")
+
+    told = shop.cycle(
+        changed(lambda bench: replace(bench, source=Exchanging(bench.source, b"sub", shop.source / "sub", other)))
+    )
+
+    assert told.failed == {b"sub": Failure.IO_ERROR}
+    assert "user.of" not in os.listxattr(shop.mirror / "sub")
+
+
+def test_what_took_the_name_of_a_new_link_in_the_mirror_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard link to a file elsewhere would get the owner of the link, which anybody may choose."""
+    victim, source, mirror = tmp_path / "victim", tmp_path / "source", tmp_path / "mirror"
+    victim.write_text("precious")
+    before = victim.stat()
+    for folder in (source, mirror):
+        folder.mkdir()
+    (source / "link").symlink_to("anywhere")
+    os.utime(source / "link", ns=(1, 1), follow_symlinks=False)
+
+    def planted(target: bytes, name: bytes, dir_fd: int) -> None:
+        del target
+        os.link(victim, name, dst_dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "symlink", planted)
+    with closing(_Folder(source)) as here, closing(_Folder(mirror)) as there:
+        listed = entry_of(b"link", (source / "link").lstat())
+        with pytest.raises(OSError, match="no longer"):
+            copy_link(listed, here.number, there.number, b"temp", Keeper())
+
+    after = victim.stat()
+    assert (after.st_mtime_ns, after.st_uid, after.st_nlink) == (before.st_mtime_ns, before.st_uid, 1)
+
+
+def test_a_link_that_is_another_one_than_was_listed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("one")
+    listed = entry_of(b"link", (tmp_path / "link").lstat())
+    (tmp_path / "other").symlink_to("two")
+    (tmp_path / "other").rename(tmp_path / "link")
+
+    with closing(_Folder(tmp_path)) as here, pytest.raises(ChangedWhileReadError):
+        copy_link(listed, here.number, here.number, b"temp", Keeper())
+
+    assert not (tmp_path / "temp").is_symlink()
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self.number = open_root(str(path))
+
+    def close(self) -> None:
+        os.close(self.number)

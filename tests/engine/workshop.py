@@ -1,0 +1,331 @@
+"""A source and a mirror on disk, and whole cycles over them with benches that can be listened to or broken."""
+
+import fcntl
+import os
+import signal
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from job.app import worker_main
+from job.app.pair_setup import lay_out, lay_out_preview
+from job.config.settings import Config, Pair
+from job.core.counts import Tally
+from job.core.outcome import Drift, Failure, Result
+from job.core.record import FolderDone, FolderSummary, RowsDone
+from job.engine.context import Assignment, Bench, Memory, Sync
+from job.engine.cycle import CycleWork, LayOut, run_cycle
+from job.engine.dry_run import Planned, preview
+from job.engine.preflight import guards
+from job.engine.preflight.guards import Roots
+from job.engine.progress import Meter
+from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, PairFinished
+from job.store.pair_records import PairRecords
+from job.system.processes import Crew, Post
+from tests import workers
+from tests.config.configs import in_force
+
+Kind = TypeVar("Kind", bound=Event)
+HOUR_NS = 3600 * 10**9
+NOBODY = 65534
+
+
+@dataclass
+class Told:
+    """What a cycle ended with, and what it told on the way."""
+
+    result: Result = Result.SUCCESS
+    events: list[Event] = field(default_factory=list)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def tally(self) -> Tally:
+        """Give the sum over all pairs."""
+        return sum((event.tally for event in self.of(PairFinished)), Tally())
+
+    @property
+    def committed(self) -> Tally:
+        """Give the sum over all batches, which is what the counters count."""
+        return sum((event.tally for event in self.of(BatchCommitted)), Tally())
+
+    @property
+    def copied(self) -> dict[bytes, str]:
+        """Give what was copied, and why."""
+        return {event.path: event.reason for event in self.of(FileCopied)}
+
+    @property
+    def failed(self) -> dict[bytes, Failure]:
+        return {event.path: event.reason for event in self.of(FileFailed)}
+
+    @property
+    def drift(self) -> dict[Drift, int]:
+        return self.tally.drift_by
+
+
+@dataclass
+class Workshop:
+    """One pair, by default long after its files were last touched, so that nothing is too young to be believed."""
+
+    base: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    ahead_ns: int = HOUR_NS
+    verbose: bool = False
+    records: PairRecords = field(default_factory=lambda: PairRecords(os.environ["XDG_STATE_HOME"] + "/workshop"))
+    """What is known of pairs outside their mirrors."""
+    brief: Callable[[Crew], object] = bool
+    """What a crew is put through before anybody is in it."""
+
+    def __post_init__(self) -> None:
+        for folder in (self.source, self.mirror):
+            folder.mkdir()
+
+    @property
+    def source(self) -> Path:
+        return self.base / "source"
+
+    @property
+    def mirror(self) -> Path:
+        return self.base / "mirror"
+
+    @property
+    def state(self) -> Path:
+        return self.mirror / ".truecopy"
+
+    @property
+    def config(self) -> Config:
+        pair = {"name": "music", "source": str(self.source), "dest": str(self.mirror)}
+        return in_force(**{"pairs": [pair], "audit_interval": 0, **workers.FORCED, **self.options})
+
+    @property
+    def pair(self) -> Pair:
+        return self.config.effective_pairs[0]
+
+    def now_ns(self) -> int:
+        return time.time_ns() + self.ahead_ns
+
+    def cycle(self, lay_out: LayOut | None = None, stop: Callable[[], bool] = bool) -> Told:
+        """Run a cycle of all pairs; `stop` is asked as in a real one.
+
+        A bench of the test's own is one process's: what is broken or listened to in it, no worker would have.
+        """
+        told = Told()
+        work = CycleWork(
+            "cycle",
+            told.events.append,
+            stop,
+            self.now_ns,
+            lay_out or self._lay_out,
+            verbose=self.verbose,
+            records=self.records,
+        )
+        told.result = run_cycle(replace(self.config, workers=1) if lay_out else self.config, work)
+        return told
+
+    def killed_cycle(self, steps: int) -> Told:
+        """Run a cycle in a process that is killed the n-th time it asks whether to stop or has something to tell.
+
+        Returns when none of its workers holds the mirror any more; a cycle of fewer steps ends by itself.
+        """
+        process = os.fork()
+        if process == 0:
+            left = iter(range(steps))
+
+            def tell(_: Event) -> None:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            def stop() -> bool:
+                tell(CycleStarted(cycle_id="", pairs=()))
+                return False
+
+            try:
+                run_cycle(self.config, CycleWork("killed", tell, stop, self.now_ns, self._lay_out))
+            finally:
+                os._exit(0)
+        os.waitpid(process, 0)
+        for path in (self.mirror / ".truecopy/lock", *self.base.glob("state/*/lock")):
+            if path.exists():  # it was killed before it had made one
+                with path.open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+        return Told()
+
+    @contextmanager
+    def _lay_out(self, work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+        """Lay out the real bench, with workers whose clocks go with ours."""
+
+        def recruit() -> Crew:
+            crew = worker_main.crew(work, roots, bench.abilities)
+            crew._work = partial(serve_ahead, self.ahead_ns)
+            self.brief(crew)
+            return crew
+
+        with lay_out(work, roots, meter) as bench:
+            yield replace(bench, recruit=recruit)
+
+    def plan(self) -> list[Planned]:
+        """Run dry."""
+        with (
+            guards.open_roots(self.pair, self.config.state_dir) as (source, mirror),
+            lay_out_preview(self.config, self.pair, source, mirror) as view,
+        ):
+            return list(preview(view, self.now_ns() / 1e9, lambda _: None))
+
+    def write(self, name: str, content: str = "content") -> Path:
+        """Make a file in the source, with the folders above it."""
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    @property
+    def temps(self) -> list[Path]:
+        return list(self.mirror.rglob(".truecopy-tmp-*"))
+
+    @property
+    def retired(self) -> dict[str, Path]:
+        """Give what left the mirror's tree, by the path it had there."""
+        versions = self.state / "versions"
+        return {str(path.relative_to(each)): path for each in versions.glob("*") for path in each.rglob("*")}
+
+    def names(self) -> set[str]:
+        """Name everything in the mirror that is not ours."""
+        found = (path.relative_to(self.mirror) for path in self.mirror.rglob("*"))
+        return {str(path) for path in found if path.parts[0] != ".truecopy"}
+
+
+def serve_ahead(ahead_ns: int, post: Post, orders: worker_main.Orders) -> None:
+    """Be a worker whose wall clock is ahead. The process is the worker's own, so nothing is put back."""
+    clocks = SimpleNamespace(time_ns=lambda: time.time_ns() + ahead_ns, monotonic=time.monotonic)
+    vars(worker_main)["time"] = clocks
+    worker_main.serve(post, orders)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be an ordinary user for a while."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def as_nobody(shop: Workshop) -> Told:
+    """Run a cycle as an ordinary user."""
+    with nobody():
+        return shop.cycle()
+
+
+def seen(path: Path) -> tuple[object, ...]:
+    """Tell what has to be equal on both sides: kind, mode, mtime, content."""
+    found = path.lstat()
+    content: object = None
+    if stat.S_ISREG(found.st_mode):
+        content = path.read_bytes()
+    elif stat.S_ISLNK(found.st_mode):
+        content = os.readlink(path)
+    return stat.filemode(found.st_mode), found.st_mtime_ns, content
+
+
+def assert_mirrored(shop: Workshop) -> None:
+    """Compare every entry of the source with its mirror."""
+    for path in [shop.source, *shop.source.rglob("*")]:
+        if not (stat.S_ISFIFO(path.lstat().st_mode)):
+            assert seen(shop.mirror / path.relative_to(shop.source)) == seen(path), path
+
+
+Change = Callable[[Bench], Bench]
+
+
+def changed(change: Change) -> LayOut:
+    """Lay out the real bench with some part of it exchanged."""
+
+    def lay_out_changed(work: Assignment, roots: Roots, meter: Meter) -> AbstractContextManager[Bench]:
+        @contextmanager
+        def laid_out() -> Iterator[Bench]:
+            with lay_out(work, roots, meter) as bench:
+                yield change(bench)
+
+        return laid_out()
+
+    return lay_out_changed
+
+
+@dataclass
+class ListenedSync:
+    """Syncs for real, after `before` was told; what that raises is what the disk says."""
+
+    real: Sync
+    before: Callable[[], None]
+    each: bool = False
+
+    def __post_init__(self) -> None:
+        self.each = self.real.each
+
+    def all(self) -> None:
+        self.before()
+        self.real.all()
+
+
+@dataclass
+class ListenedMemory:
+    """The real index, counting what is asked of it; `before_commit` may raise."""
+
+    real: Memory
+    before_commit: Callable[[list[FolderDone]], object] = len
+    asked: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def audited(self) -> float:
+        return self.real.audited
+
+    def set_audited(self, when: float) -> None:
+        self.real.set_audited(when)
+
+    def summary(self, path: bytes) -> FolderSummary | None:
+        self.asked["summary"] += 1
+        return self.real.summary(path)
+
+    def rows(self, path: bytes, part: int = 0) -> str:
+        self.asked["rows"] += 1
+        return self.real.rows(path, part)
+
+    def unheld(self, path: bytes, part: int = 0) -> str:
+        return self.real.unheld(path, part)
+
+    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
+        return self.real.linked(inode)
+
+    def looking(self) -> AbstractContextManager[None]:
+        return self.real.looking()
+
+    def entries_known(self) -> int:
+        return self.real.entries_known()
+
+    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
+        done = list(folders)
+        self.asked["committed"] += len(done)
+        self.before_commit(done)
+        self.real.commit(done, rows, gone)
+
+
+def with_sync(before: Callable[[], None]) -> LayOut:
+    return changed(lambda bench: replace(bench, sync=ListenedSync(bench.sync, before)))
+
+
+def with_memory(before_commit: Callable[[list[FolderDone]], object]) -> LayOut:
+    return changed(lambda bench: replace(bench, memory=ListenedMemory(bench.memory, before_commit)))

@@ -1,0 +1,154 @@
+"""The page cache after a large file was read or written: as it was before, on a file system with pages to drop."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.fs.mounts import file_system_type
+from job.fs.page_cache import Guest, Trickle, cached_pages, drop
+from tests.faults.tampering import mounted
+
+MIB = 1 << 20
+SIZE = 21 * MIB + 5
+PAGES = SIZE // 4096 + 1
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on a file system that keeps its files elsewhere than in memory."""
+    here = tmp_path_factory.mktemp("disk")
+    if file_system_type(here.stat().st_dev) != "tmpfs":
+        yield here
+        return
+    if os.geteuid() != 0:
+        pytest.skip("temps are in memory here, and only root may mount another file system")
+    image = here / "image"
+    with image.open("wb") as file:
+        file.truncate(128 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    with mounted(str(image), here / "mounted", "-o", "loop") as at:
+        yield at
+
+
+@pytest.fixture
+def large(disk: Path) -> Iterator[int]:
+    """An open file of which nothing is cached."""
+    path = disk / "large"
+    path.write_bytes(os.urandom(SIZE))
+    descriptor = os.open(path, os.O_RDWR)
+    os.fsync(descriptor)
+    drop(descriptor)
+    assert not any(cached(descriptor))
+    yield descriptor
+    os.close(descriptor)
+    path.unlink()
+
+
+def cached(descriptor: int) -> bytes:
+    return cached_pages(descriptor, 0, SIZE)
+
+
+def read_through(descriptor: int) -> bytes:
+    """Read a file as a guest does; give which pages were cached just before it left."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    guest = Guest(descriptor, SIZE)
+    done = 0
+    while True:
+        guest.arrive(done)
+        chunk = os.read(descriptor, MIB)
+        if not chunk:
+            break
+        done += len(chunk)
+    at_the_end = cached(descriptor)
+    guest.leave()
+    return at_the_end
+
+
+def warm(descriptor: int, offset: int, length: int) -> None:
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    os.pread(descriptor, length, offset)
+
+
+def test_a_file_that_was_not_cached_is_not_cached_after_it_was_read(large: int) -> None:
+    read_through(large)
+
+    assert not any(cached(large))
+
+
+def test_a_file_that_was_cached_stays_so(large: int) -> None:
+    def stays() -> bool:
+        warm(large, 0, SIZE)
+        if not all(cached(large)):
+            return False
+        read_through(large)
+        return all(cached(large))
+
+    # The kernel may take pages away at any time; what we do to them, we do each time.
+    assert any(stays() for _ in range(5))
+
+
+def test_just_what_was_cached_before_is_cached_after(large: int) -> None:
+    for offset in range(0, SIZE, 3 * MIB):
+        warm(large, offset, 64 << 10)
+    before = cached(large)
+
+    read_through(large)
+
+    assert 0 < sum(before) < PAGES // 4
+    assert cached(large) == before
+
+
+def test_what_was_read_is_dropped_already_on_the_way(large: int) -> None:
+    at_the_end = read_through(large)
+
+    assert len(at_the_end) == PAGES
+    assert not any(at_the_end[: 16 * MIB // 4096])
+
+
+def test_what_the_cache_holds_of_something_without_pages_cannot_be_told() -> None:
+    reading, writing = os.pipe()
+
+    found = cached_pages(reading, 0, 4096)
+    drop(reading)
+    os.close(reading)
+    os.close(writing)
+
+    assert found == b""
+    assert cached_pages(-1, 0, 0) == b""
+
+
+def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: Path) -> None:
+    descriptor = os.open(disk / "written", os.O_RDWR | os.O_CREAT)
+    trickle = Trickle(descriptor)
+    chunk = os.urandom(MIB)
+
+    for _ in range(80):
+        os.write(descriptor, chunk)
+        trickle.wrote(len(chunk))
+    found = cached_pages(descriptor, 0, 80 * MIB)
+    content = os.pread(descriptor, 80 * MIB, 0)
+    os.close(descriptor)
+    (disk / "written").unlink()
+
+    assert not any(found[: 32 * MIB // 4096])
+    assert all(found[64 * MIB // 4096 :])
+    assert content == chunk * 80
+
+
+def test_a_file_system_that_knows_nothing_of_this_is_written_to_all_the_same() -> None:
+    with open("/dev/null", "wb", buffering=0) as file:
+        trickle = Trickle(file.fileno())
+
+        trickle.wrote(200 * MIB)
+
+
+def test_a_disk_that_does_not_take_what_is_written_is_heard_of() -> None:
+    with open("/dev/null", "wb") as file:
+        closed = os.dup(file.fileno())
+    os.close(closed)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Trickle(closed).wrote(200 * MIB)

@@ -1,0 +1,55 @@
+"""A line of the log is what python-json-logger makes of an event, however it is put together."""
+
+import json
+from logging import LogRecord
+
+from hypothesis import example, given
+from pythonjsonlogger.json import JsonFormatter
+
+from job.events.service import CycleStalled, Event, FileCopied
+from job.events.text import fields_of, sentence
+from job.outputs.log import json_line, text_line
+from tests.events.facts import logged_events, values_of
+from tests.outputs.logbook import copied
+from tests.outputs.representative import events
+
+TIMES = "2026-09-21T14:13:20.125Z"
+
+
+def by_the_library(event: Event) -> str:
+    """Make the line with nothing but the library's defaults."""
+    fields = fields_of(event)
+    head = {"timestamp": TIMES, "level": event.level, "event": event.name, "message": sentence(event, fields)}
+    return JsonFormatter(()).format(LogRecord("any", 20, "", 0, head | fields, None, None))
+
+
+@given(logged_events)
+@example(CycleStalled(cycle_id="c", pair="p", process="main", stalled_seconds=1.0, where="", doing=""))
+def test_a_line_is_what_the_library_makes_of_the_head_and_the_fields(event: Event) -> None:
+    line = json_line(event, TIMES)
+
+    assert line == by_the_library(event) + "\n"
+    assert line.isascii()
+    assert line.count("\n") == 1
+
+
+@given(values_of(FileCopied))
+def test_the_prepared_line_of_a_copied_file_is_byte_for_byte_the_librarys(event: Event) -> None:
+    assert json_line(event, TIMES) == by_the_library(event) + "\n"
+
+
+def test_names_that_other_formatters_lose_are_in_the_log() -> None:
+    for event in events():
+        if event.level is not None:
+            assert json_line(event, TIMES) == by_the_library(event) + "\n"
+    line = json_line(copied(b"latin-\xe9 \xf0\x9f\x98\x80"), TIMES)
+    assert json.loads(line)["path_base64"]
+
+
+@given(logged_events)
+def test_a_line_of_text_is_one_printable_line_with_time_and_level(event: Event) -> None:
+    line = text_line(event, TIMES)
+
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert line.startswith("2026-09-21T14:13:20Z " + (event.level or "").upper())

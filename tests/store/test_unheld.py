@@ -1,0 +1,48 @@
+"""What a mirror cannot hold, as text in the index."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.store.unheld import FOLDER, Unheld, decoded, encoded
+from tests.core import samples
+
+attributes = st.lists(st.tuples(st.binary(min_size=1), st.binary()), max_size=3, unique_by=lambda each: each[0])
+things = st.builds(
+    Unheld,
+    samples.modes,
+    samples.numbers,
+    samples.numbers,
+    samples.times,
+    st.binary(),
+    samples.numbers,
+    attributes.map(lambda found: tuple(sorted(found))),
+)
+
+
+@given(st.dictionaries(samples.names | st.just(FOLDER), things, max_size=5))
+def test_what_is_written_is_read_again_whatever_the_bytes(unheld: dict[bytes, Unheld]) -> None:
+    read = decoded(encoded(unheld))
+
+    assert {name: each._replace(attributes=tuple(sorted(each.attributes))) for name, each in read.items()} == unheld
+
+
+def test_nothing_is_an_empty_text() -> None:
+    assert (encoded({}), decoded("")) == ("", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "7",
+        '{"a": 1}',
+        '{"a": [1, 2]}',
+        '{"a": ["x", 0, 0, 0, "", 0, {}]}',
+        '{"a": [0,0,0,0,"",0,{"b":"*"}]}',
+        "[" * 9999,
+    ],
+)
+def test_hostile_text_is_nothing(text: str) -> None:
+    assert decoded(text) == {}

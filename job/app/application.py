@@ -30,8 +30,7 @@ from job.events.service import (
     WallMissing,
 )
 from job.fs.mounts import is_below
-from job.fs.private_folders import Place, choose
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Place, Scratch, choose
 from job.fs.trusted_file import Doubt
 from job.outputs.log import Logs, LogSettings
 from job.outputs.log_file import Rotation
@@ -39,14 +38,13 @@ from job.outputs.log_limits import BriefLog
 from job.outputs.metrics import Metrics
 from job.store.history import History
 from job.store.pair_records import PairRecords
-from job.system.cpus import default_workers
+from job.system.resources import default_workers
 from job.system.sandbox import Wall
 
 if TYPE_CHECKING:
-    from job.app.port import Port
-    from job.outputs.exposition import Exposition
-    from job.outputs.idle_cycles import IdleCycles
-    from job.outputs.prometheus import Publisher
+    from job.app.outputs import Port
+    from job.outputs.log_limits import IdleCycles
+    from job.outputs.prometheus import Exposition, Publisher
 
 
 class Application:
@@ -97,7 +95,7 @@ class Application:
 
     def sum_up_idle_cycles(self) -> None:
         """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
-        from job.outputs.idle_cycles import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
+        from job.outputs.log_limits import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
 
         self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
         self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
@@ -246,7 +244,7 @@ class Application:
     def _prioritise(self, level: str) -> None:
         if level == self._io_priority:
             return
-        from job.system.ioprio import set_io_priority  # noqa: PLC0415  # few ask for it
+        from job.system.resources import set_io_priority  # noqa: PLC0415  # few ask for it
 
         self._io_priority = level
         if not set_io_priority(level):
@@ -274,7 +272,7 @@ class Application:
 
     def exposition(self) -> "Exposition":
         """Give what shows the metrics to others."""
-        from job.outputs.exposition import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
+        from job.outputs.prometheus import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
 
         return Exposition(self._metrics.families)
 

@@ -1,4 +1,7 @@
-"""Lay out the bench of a pair: the adapters that the tasks work with."""
+"""Lay out the bench of a pair: the adapters that the tasks work with.
+
+Lay out what a comparison needs: a room of its own, so that a cycle does not pay for it.
+"""
 
 import contextlib
 import os
@@ -7,34 +10,34 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from job.app.process_setup import index_to_read, set_up, source_scanner
+from job.app.process_setup import index_to_read, keeper_for, set_up, source_scanner
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities
+from job.core.capabilities import Capabilities, Spelling
 from job.core.entry import STATE_FOLDER, join, printable
-from job.core.filenames import Spelling
-from job.core.left_out import NO_MOUNTS, KnownMounts
-from job.core.mounts import Abilities, ByMount, Identity, Verdict, judge
+from job.core.mounts import NO_MOUNTS, Abilities, ByMount, Identity, KnownMounts, Verdict, judge
 from job.core.outcome import Refusal, reason_text
-from job.engine.context import Assignment, Bench, Crew
+from job.engine.compare import Sight, View
+from job.engine.context import Assignment, Bench, Crew, means_of
 from job.engine.dry_run import Preview
 from job.engine.preflight.guards import Roots
 from job.engine.progress import Meter
 from job.errors import IndexUnusable, Refused
 from job.events.service import IndexRebuilt, Listener, MirrorProbed
 from job.fs import probe
+from job.fs.copier import Copier
 from job.fs.dircursor import Trail
-from job.fs.file_systems import FileSystem, file_systems
 from job.fs.large_dir import names_in
-from job.fs.private import open_ours
+from job.fs.metadata import Keeper
+from job.fs.mounts import FileSystem, file_systems
+from job.fs.small_files import open_ours
 from job.fs.trees import MirrorWatch, Scanner
 from job.fs.trusted_path import open_trusted_parent
-from job.store import known_mounts, schema
+from job.store import schema, temp_journal
+from job.store.hardlinks import LinkBook
 from job.store.history import Failed, History
-from job.store.identity import DamagedIdentityError, Paths
 from job.store.index import Index
-from job.store.pair_records import PairRecords
+from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
 from job.store.schema import IndexTorn, set_aside
-from job.store.state_place import state_place
 
 _Answer = TypeVar("_Answer")
 
@@ -206,7 +209,9 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
         systems = systems_of(pair, source, mirror, state)
         index.doubt(_others_than_known(index, systems))
         able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
-        scanner = source_scanner(pair, source, able, NO_MOUNTS if state is None else known_mounts.load(state))
+        scanner = source_scanner(
+            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
+        )
         tidy.callback(scanner.close)
         watch = MirrorWatch(mirror)
         tidy.callback(watch.close)
@@ -293,7 +298,7 @@ def by_mount(able: Abilities) -> ByMount[Capabilities]:
 
 def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
     """Give what is remembered of mounts in the source; nothing if that cannot be read."""
-    return _of_state(config, pair, mirror, known_mounts.load) or NO_MOUNTS
+    return _of_state(config, pair, mirror, temp_journal.load_known_mounts) or NO_MOUNTS
 
 
 def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
@@ -331,3 +336,71 @@ def history_of(
         spare=partial(records.open_history, pair.dest),
         emit=emit,
     )
+
+
+Notice = Callable[[int, int], None]
+"""Called with entries that were compared, and bytes that were read, since the last call."""
+
+
+@contextlib.contextmanager
+def lay_out_comparison(
+    config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
+) -> Iterator[View]:
+    """Make what a comparison of a pair needs; nothing is created or changed."""
+    notice = notice or _ignore
+    with contextlib.ExitStack() as tidy:
+        state = None
+        with contextlib.suppress(OSError):  # then nothing is known of the mirror
+            state = open_state(config, pair, mirror)
+            tidy.callback(os.close, state)
+        able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
+
+        def sight(of: Capabilities) -> Sight:
+            keeper = keeper_for(pair, of)
+            copyist = _Comparer(pair.checksum, keeper, notice)
+            return Sight(of, copyist, keeper, means_of(pair, of), None if of.exact else Spelling(of))
+
+        root = sight(able.root)
+        scanner = source_scanner(
+            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
+        )
+        tidy.callback(scanner.close)
+        yield View(
+            pair=pair,
+            source=scanner,
+            source_root=source,
+            mirror_root=mirror,
+            by=ByMount(root, {point: sight(of) for point, of in able.others}, root.spelling),
+            book=tidy.enter_context(contextlib.closing(LinkBook())),
+            notice=notice,
+        )
+
+
+def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
+    """Give how many entries and bytes there probably are, by the index; 0 for what is not known. For progress only."""
+    entries, count = known_extent(config, pair, mirror) or (0, None)
+    return entries, count or 0
+
+
+class _Comparer(Copier):
+    """Tells of every chunk that was read of a source and its mirror."""
+
+    def __init__(self, algorithm: str, keeper: Keeper, notice: Notice) -> None:
+        super().__init__(algorithm, keeper, pace=_at_once, sync_each=False)
+        self._notice = notice
+
+    def _take_beside(self, chunk: memoryview | bytes) -> None:
+        super()._take_beside(chunk)
+        self._notice(0, len(chunk))
+
+    def _skip_beside(self, count: int) -> None:
+        super()._skip_beside(count)
+        self._notice(0, count)
+
+
+def _at_once(count: int) -> None:
+    del count
+
+
+def _ignore(entries: int, count: int) -> None:
+    del entries, count

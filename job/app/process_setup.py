@@ -9,24 +9,22 @@ from collections.abc import Iterator
 from functools import partial
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities
+from job.core.capabilities import Capabilities, Spelling
 from job.core.entry import printable
 from job.core.exclude import Rules
-from job.core.filenames import Spelling
-from job.core.left_out import KnownMounts
-from job.core.mounts import Abilities
+from job.core.mounts import Abilities, KnownMounts
 from job.core.outcome import Refusal
 from job.engine.context import Assignment, Bench, Mounted, Tacho
-from job.engine.pace import Pace
 from job.engine.preflight.guards import Roots
 from job.engine.preflight.roots import check_place
+from job.engine.progress import Pace
 from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier
 from job.fs.dircursor import Trail, open_root
 from job.fs.metadata import Keeper
-from job.fs.sync import syncfs, syncfs_means_something
+from job.fs.small_files import syncfs, syncfs_means_something
 from job.fs.trees import Fits, MirrorWatch, Scanner
-from job.store import known_mounts
+from job.store import temp_journal
 from job.store.hardlinks import LinkBook
 from job.store.index import Index
 from job.store.schema import IndexTorn
@@ -59,7 +57,7 @@ def set_up(
     """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
-        mounts = known_mounts.load(roots.state)
+        mounts = temp_journal.load_known_mounts(roots.state)
         source = source_scanner(pair, roots.source, able, mounts)
         tidy.callback(source.close)
         watch = MirrorWatch(roots.mirror)
@@ -90,7 +88,7 @@ def set_up(
             mounted=others,
             abilities=able,
             known_mounts=mounts,
-            remember_mounts=partial(known_mounts.save, state=roots.state),
+            remember_mounts=partial(temp_journal.save_known_mounts, state=roots.state),
             home=roots.home,
             entered_ns=roots.entered_ns,
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),

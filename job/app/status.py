@@ -9,17 +9,16 @@ from typing import TypeVar
 from job.app.pair_setup import history_of, known_capabilities, known_extent, mounts_of
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities
-from job.core.left_out import NO_MOUNTS, Why
+from job.core.counts import PairHistory
+from job.core.mounts import NO_MOUNTS, Why
 from job.core.outcome import Result
-from job.core.totals import PairHistory
-from job.engine.preflight import first_use
+from job.engine.preflight import presence
 from job.engine.preflight.guards import is_read_only
 from job.fs.free_space import free_bytes
 from job.fs.mounts import others_below
 from job.fs.trusted_path import open_trusted_folder
 from job.store.pair_records import PairRecords
-from job.system.landlock import abi
-from job.system.sandbox import unavailable
+from job.system.sandbox import abi, unavailable
 
 _Answer = TypeVar("_Answer")
 
@@ -119,9 +118,9 @@ def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
 
 
 def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
-    if not first_use.is_missing(pair):
+    if not presence.is_missing(pair):
         return "read_only" if _opened(pair.dest, is_read_only) else "present"
-    return "first_use" if first_use.is_due(pair, config.state_dir, records) else "missing"
+    return "first_use" if presence.is_due(pair, config.state_dir, records) else "missing"
 
 
 def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:

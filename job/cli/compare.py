@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job.app.comparison import expected_extent, lay_out_comparison
-from job.cli.context import Context, chosen_pairs, pair_option
+from job.app.pair_setup import expected_extent, lay_out_comparison
+from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.engine.compare import HARMLESS, Difference, compare
-from job.engine.preflight import first_use
+from job.engine.preflight import presence
 from job.engine.preflight.guards import open_roots
 from job.errors import Exit, Refused
 from job.events.text import clean, told
@@ -65,7 +65,7 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
 def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with ExitStack() as tidy:
-        is_due = first_use.is_due(pair, config.state_dir, records)
+        is_due = presence.is_due(pair, config.state_dir, records)
         source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
         shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
         view = tidy.enter_context(lay_out_comparison(config, pair, source, mirror, shown.notice))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from job.app.outputs import OUTPUTS, check_outputs, unwritable
-from job.cli.context import Context, NamingGroup
+from job.cli.main import Context, NamingGroup
 from job.config import describe
 from job.config.faults import printable
 from job.config.load import Settings, read_settings, written_paths

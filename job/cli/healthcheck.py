@@ -4,7 +4,7 @@ import time
 
 import click
 
-from job.cli.context import Context
+from job.cli.main import Context
 from job.cli.streams import tolerate_lost_output
 from job.core.entry import printable
 from job.errors import Exit

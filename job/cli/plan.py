@@ -6,12 +6,12 @@ import time
 import click
 
 from job.app.pair_setup import lay_out_preview
-from job.cli.context import Context, chosen_pairs, pair_option
+from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.engine.dry_run import Planned, preview
-from job.engine.preflight import first_use
+from job.engine.preflight import presence
 from job.engine.preflight.guards import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
 from job.engine.scan import Looked
@@ -65,7 +65,7 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
 
 def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     entries = bytes_read = failed = 0
-    is_due = first_use.is_due(pair, config.state_dir, records)
+    is_due = presence.is_due(pair, config.state_dir, records)
     if is_due and not as_json:
         click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
     with (

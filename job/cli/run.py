@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from job.app.application import Application
-from job.cli.context import Context, check_names, pair_option
+from job.cli.main import Context, check_names, pair_option
 from job.cli.streams import has_output, tolerate_lost_output
 from job.config.settings import Config
 from job.core.outcome import Result
@@ -17,8 +17,8 @@ from job.errors import Exit
 from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
 from job.events.text import sentence
 from job.health import Pulse, check
-from job.outputs.watchdog import Watch
-from job.system.descriptors import raise_limit
+from job.outputs.liveness import Watch
+from job.system.resources import raise_limit
 from job.system.signals import StopSignal
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _show_bars(application: Application, bars: ExitStack) -> None:
 
 
 def _serve(application: Application, stop: StopSignal, context: Context, tidy: ExitStack) -> int:
-    from job.outputs.heartbeat import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
+    from job.outputs.liveness import Heartbeat  # noqa: PLC0415  # one-shot runs have no loop
     from job.service import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
@@ -118,7 +118,7 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
 
 
 def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]], tidy: ExitStack) -> None:
-    from job.app.port import Port  # noqa: PLC0415  # one-shot runs have no port
+    from job.app.outputs import Port  # noqa: PLC0415  # one-shot runs have no port
 
     started = _Started()
     application.join(started)

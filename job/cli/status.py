@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from job.app.status import PairStatus, expected_gap, pair_statuses, wall_status
-from job.cli.context import Context, chosen_pairs, pair_option, show_error
+from job.cli.main import Context, chosen_pairs, pair_option, show_error
 from job.cli.status_text import Facts, plain_lines, show_table
 from job.cli.streams import tolerate_lost_output
 from job.config.load import last_good_config, read_config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from job.app.status import PairStatus, WallStatus
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
-from job.core.left_out import file_system_of
+from job.core.mounts import file_system_of
 from job.core.outcome import Result
 from job.events.text import ago, clean, lasting, moment, size, told
 

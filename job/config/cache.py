@@ -2,6 +2,8 @@
 
 One small file in a private folder. It is believed only if nobody else can have written it and its key says that it
 was made of the same bytes by the same program; whatever else it is, the answer is just that nothing is known.
+
+The configuration in force as plain values, and back: exactly of the types that `effective.py` says. Pure.
 """
 
 import hashlib
@@ -9,15 +11,48 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import asdict, fields, is_dataclass
+from math import isfinite
+from types import UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from job.config.plain import rebuilt, to_plain
 from job.config.settings import Config
 from job.core.stored import UNUSABLE, seconds_of
 from job.fs.mounts import is_below
 from job.fs.private_folders import Place, open_place, places, read
 from job.fs.small_files import replace_file
 from job.fs.trusted_path import make_folders
+
+_Kind = TypeVar("_Kind")
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """Give it as JSON can hold it."""
+    return asdict(config)
+
+
+def rebuilt(kind: type[_Kind], table: object) -> _Kind:
+    """Build a `kind`, which is a dataclass, from what JSON made of it; raises `TypeError` for anything else."""
+    wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, says the caller
+    if not isinstance(table, dict) or table.keys() != wanted.keys():
+        raise TypeError("not the fields it should have")
+    return kind(**{name: _fitting(wanted[name], value) for name, value in table.items()})
+
+
+def _fitting(wanted: Any, value: object) -> Any:
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if is_dataclass(wanted):
+        return rebuilt(wanted, value)  # type: ignore[arg-type]  # a class, as annotations are
+    if origin in {UnionType, Union}:  # a Literal or None is the second
+        return None if value is None else _fitting(parts[0], value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_fitting(parts[0], each) for each in value)
+    if type(value) is float and not isfinite(value):
+        raise TypeError("a number that no configuration has")
+    if value in parts if origin is Literal else type(value) is wanted:
+        return value
+    raise TypeError("not of the type it should have")
+
 
 _MOST_BYTES = 1 << 20
 

@@ -2,16 +2,96 @@
 
 It looks at the raw mapping, of which any part may be missing or of the wrong type, so that these faults are told
 in one go with those of single keys. What does not have the right type is passed over here: that is its own fault.
+
+Names and places of pairs, as text: default names, overlapping folders, Windows paths. Pure; no folder is looked at.
+
+What only the disk can tell (links, bind mounts, other spellings of one folder) is the gate's work in every cycle.
 """
 
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from job.config import pairing
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What a pair's name may be: it is a label value, and a folder's name below `state_dir`."""
+
+_NAME_LENGTH = 64
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/].*|[A-Za-z]:|\\\\.*", re.DOTALL)
+
+
+def unique_names(given: Sequence[str | None], sources: Sequence[str]) -> tuple[str, ...]:
+    """Name every pair: as given, or after the last folder of its source, with `-2`, `-3`... where that is taken.
+
+    A default never takes a name that was given to another pair. Letter case does not tell names apart, since a
+    `state_dir` may lie on a file system that ignores it.
+    """
+    taken = {name.casefold() for name in given if name is not None}
+    names = []
+    for name, source in zip(given, sources, strict=True):
+        chosen = name if name is not None else _first_free(default_name(source), taken)
+        taken.add(chosen.casefold())
+        names.append(chosen)
+    return tuple(names)
+
+
+def default_name(source: str) -> str:
+    """Turn the last folder of `source` into a name that fits `NAME_PATTERN`; `pair` if nothing of it does."""
+    last = posixpath.normpath(source.replace("\\", "/")).rpartition("/")[2]
+    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode("ascii").lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", plain).strip("._-")[:_NAME_LENGTH] or "pair"
+
+
+def _first_free(wanted: str, taken: set[str]) -> str:
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        ending = f"-{number}"
+        name = wanted[: _NAME_LENGTH - len(ending)] + ending
+    return name
+
+
+def is_windows_path(path: str) -> bool:
+    r"""Tell whether `path` is one of Windows: `C:\Users`, `C:/Users`, `C:`, `\\server\share`."""
+    return bool(_WINDOWS.fullmatch(path))
+
+
+def is_shorthand(path: str) -> bool:
+    """Tell whether a shell would write another path for `path`: `~` or `~/logs`."""
+    return path == "~" or path.startswith("~/")
+
+
+def is_elsewhere(path: str) -> bool:
+    """Tell whether `path` means something on another machine, or in a shell, but nothing here."""
+    return is_windows_path(path) or is_shorthand(path)
+
+
+def relation(one: str, other: str) -> str:
+    """Say how the folder `one` lies to `other` by their text: `same`, `inside`, `around`, or empty for apart."""
+    first, second = _normal(one), _normal(other)
+    if first == second:
+        return "same"
+    if _within(first, second):
+        return "inside"
+    return "around" if _within(second, first) else ""
+
+
+def _normal(path: str) -> str:
+    normal = posixpath.normpath(path)
+    # POSIX lets exactly two leading slashes mean something else; on Linux they never do.
+    return normal[1:] if normal.startswith("//") else normal
+
+
+def _within(inner: str, outer: str) -> bool:
+    if inner.startswith("..") and outer == ".":
+        return False
+    if outer == ".":
+        return not inner.startswith("/")
+    return inner.startswith(outer if outer == "/" else outer + "/")
+
 
 Place = tuple[str | int, ...]
 
@@ -94,8 +174,8 @@ def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
 def _within_a_pair(pair: _Ends) -> Iterator[Conflict]:
     if not pair.source or not pair.dest or _foreign(pair.source) or _foreign(pair.dest):
         return
-    relation = pairing.relation(pair.dest, pair.source)
-    told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+    how = relation(pair.dest, pair.source)
+    told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
     if told:
         message = f"{told} its source {pair.source}; write a folder that lies apart from it"
         yield Conflict(pair.dest_place, pair.dest, message)
@@ -105,8 +185,8 @@ def _between_mirrors(pairs: Sequence[_Ends]) -> Iterator[Conflict]:
     for one, other in combinations(pairs, 2):
         if not one.dest or not other.dest or _foreign(one.dest) or _foreign(other.dest):
             continue
-        relation = pairing.relation(other.dest, one.dest)
-        told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(relation)
+        how = relation(other.dest, one.dest)
+        told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
         if told:
             message = f"{told} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
             yield Conflict(other.dest_place, other.dest, message)
@@ -123,19 +203,19 @@ def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Con
         if path and _foreign(path):
             advice = "mount its folder into the container and write the path it has there"
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}")
-        elif path and pairing.is_shorthand(path):
+        elif path and is_shorthand(path):
             yield Conflict(place, path, _WHOLE_PATH)
 
 
 def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -> Iterator[Conflict]:
     # Numbered where two end alike, so that whoever follows every advice gets as many mounts as folders.
-    names = pairing.unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
+    names = unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
     for (place, path), name in zip(folders, names, strict=True):
         if _foreign(path):
             inner = f"{inside}/{name}"
             advice = f'mount that folder into the container, for example `-v "{path}:{inner}{ending}"`'
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
-        elif pairing.is_shorthand(path):
+        elif is_shorthand(path):
             yield Conflict(place, path, _WHOLE_PATH)
 
 
@@ -163,7 +243,7 @@ def misplaced(noun: str, root: str) -> str:
 
 
 def _holds(root: str, path: str) -> bool:
-    return not (_foreign(root) or _foreign(path)) and pairing.relation(path, root) in {"same", "inside"}
+    return not (_foreign(root) or _foreign(path)) and relation(path, root) in {"same", "inside"}
 
 
 _STREAMS = {
@@ -215,7 +295,7 @@ def _runs(raw: Mapping[str, Any]) -> bool:
 
 
 def _foreign(path: str) -> bool:
-    return pairing.is_windows_path(path)
+    return is_windows_path(path)
 
 
 def _text(value: object) -> str | None:

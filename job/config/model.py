@@ -24,9 +24,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from job.config import fields, pairing
+from job.config import consistency, fields
 from job.config.consistency import Conflict, conflicts
-from job.config.fields import Words
+from job.config.fields import Words, byte_count, seconds
 from job.config.settings import (
     Checksum,
     Compare,
@@ -42,9 +42,8 @@ from job.config.settings import (
     Specials,
     VerifyCopies,
 )
-from job.config.units import byte_count, seconds
 
-PairName = Annotated[str, StringConstraints(pattern=pairing.NAME_PATTERN), Words("name")]
+PairName = Annotated[str, StringConstraints(pattern=consistency.NAME_PATTERN), Words("name")]
 Folder = Annotated[str, StringConstraints(min_length=1), AfterValidator(fields.path), Words("path")]
 Bytes = Annotated[
     int,
@@ -257,14 +256,14 @@ class WrittenConfig(CopyOptions):
         }
         if self.run_enabled != "Y":
             # A disabled run may keep paths that lead nowhere here, and nothing is to be made at them.
-            plain |= dict.fromkeys((key for key in _OWN_PATHS if pairing.is_elsewhere(plain[key] or "")), None)
+            plain |= dict.fromkeys((key for key in _OWN_PATHS if consistency.is_elsewhere(plain[key] or "")), None)
         return Config(**plain, **special)
 
     def _pairs_in_force(self) -> tuple[Pair, ...]:
         given = self.pairs or tuple(
             PairConfig(source=source, dest=dest) for source, dest in zip(self.source_dirs, self.dest_dirs, strict=True)
         )
-        names = pairing.unique_names([pair.name for pair in given], [pair.source for pair in given])
+        names = consistency.unique_names([pair.name for pair in given], [pair.source for pair in given])
         general = {key: getattr(self, key) for key in CopyOptions.model_fields}
         return tuple(
             Pair(**{**general, **pair.model_dump(exclude_none=True), "name": name})

@@ -1,19 +1,249 @@
-"""From the bytes of a configuration file and the environment to a valid configuration, or to every fault. Pure."""
+"""From the bytes of a configuration file and the environment to a valid configuration, or to every fault. Pure.
 
+What the environment says about the configuration: `TRUECOPY_<KEY>`, and `..._FILE` for secrets. Pure.
+
+Only a secret may come from a file of its own: what the file of any other key held would be shown with that key.
+An empty variable counts as not set, because compose files write `${NAME:-}` for "unless somebody sets it".
+
+From the text of a configuration file to its mapping, and the place of whatever cannot be read. Pure.
+"""
+
+import json
 import posixpath
+import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from job.config import describe, login, secrecy
-from job.config.environment import Overrides, overrides
-from job.config.faults import Fault, faults_of, printable
+from job.config import describe, secrecy
+from job.config.describe import Key
+from job.config.faults import Fault, faults_of, nearest, printable
 from job.config.model import WrittenConfig
-from job.config.syntax import parse
+from job.config.settings import OWNER, PREFIX, owner_of
 from job.core.redaction import Redaction, remember
 from job.errors import ConfigError
+
+NOT_KEYS = ("TRUECOPY_CONFIG", OWNER)
+"""Variables with our prefix that are no keys."""
+FILE_ENDING = "_FILE"
+"""How the name of a variable ends whose value is the path of a file with the secret in it."""
+
+# Kubernetes adds these to every pod in whose namespace there is a Service whose name begins with `truecopy`.
+_SERVICE_LINK = re.compile(r"TRUECOPY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One key's value from the environment, and where it came from in words."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Everything the environment says, and everything wrong with it."""
+
+    values: tuple[Override, ...]
+    faults: tuple[Fault, ...]
+    secrets: tuple[str, ...]
+    """What is secret among the values."""
+
+
+def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> Overrides:
+    """Gather the overrides. `read_secret` gives the text of a file, or raises `ValueError` that says why not."""
+    ours = {
+        name: text for name, text in environ.items() if name.startswith(PREFIX) and text and not _foreign(name, text)
+    }
+    known = {name: key for key in describe.all_keys() for name in _names(key)}
+    found: list[Override] = []
+    faults = [_unknown(name, known) for name in sorted(ours) if name not in known and name not in NOT_KEYS]
+    if OWNER in ours and owner_of(environ) is None:
+        faults.append(Fault(OWNER, "", "not the number of a user; write one such as 1000, as `id -u` shows it"))
+    for key in describe.all_keys():
+        try:
+            override = _override(key, ours, read_secret)
+        except _Wrong as wrong:
+            faults.append(wrong.fault)
+        else:
+            found += [override] if override else []
+    secret = {key.name for key in describe.all_keys() if key.is_secret}
+    secrets = [each.value for each in found if each.key in secret]
+    # Not only of those in force: both may be given, which is a fault.
+    secrets += [ours[key.variable] for key in describe.all_keys() if key.is_secret and key.variable in ours]
+    return Overrides(tuple(found), tuple(faults), tuple(dict.fromkeys(secrets)))
+
+
+def _names(key: Key) -> tuple[str, ...]:
+    return (key.variable, key.variable + FILE_ENDING) if key.is_secret else (key.variable,)
+
+
+class _Wrong(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+def _override(key: Key, ours: Mapping[str, str], read_secret: Callable[[str], str]) -> Override | None:
+    by_file = key.variable + FILE_ENDING if key.is_secret else ""
+    if key.variable in ours and by_file in ours:
+        message = f"{by_file} is set as well, and only one can count; unset one of the two"
+        raise _Wrong(Fault(f"{key.name} (from {key.variable})", "", message))
+    if by_file in ours:
+        try:
+            text = read_secret(ours[by_file])
+        except ValueError as error:
+            raise _Wrong(Fault(f"{key.name} (from {by_file})", "", str(error))) from error
+        origin = f"secret file {ours[by_file]}"
+        return Override(key.name, _value(key, text, origin), origin)
+    if key.variable in ours:
+        return Override(key.name, _value(key, ours[key.variable], key.variable), f"env {key.variable}")
+    return None
+
+
+def _value(key: Key, text: str, origin: str) -> Any:
+    if not key.is_list:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = """not JSON; write a list such as '["/one", "/two"]'"""
+        raise _Wrong(Fault(f"{key.name} (from {origin})", "", message)) from error
+    return value
+
+
+def _unknown(name: str, known: Mapping[str, Key]) -> Fault:
+    plain = name.removesuffix(FILE_ENDING)
+    if plain in known and not known[plain].is_secret:
+        secrets = ", ".join(each for each in known if each.endswith(FILE_ENDING) and known[each].is_secret)
+        told = f"unknown variable; only secrets are read from files ({secrets}), so give the value in {plain}"
+        return Fault(name, "", told)
+    near = nearest(name, (*known, *NOT_KEYS))
+    advice = f"the nearest known one is {near}" if near else "`truecopy config schema` lists the keys"
+    return Fault(name, "", f"unknown variable; {advice}")
+
+
+def _foreign(name: str, text: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.fullmatch(text)))
+
+
+FORMATS = (".json", ".toml")
+
+_TOML_PLACE = re.compile(r"\s*\(at line (\d+), column (\d+)\)|\s*\(at end of document\)")
+_LONGEST = 120
+_DEEPEST = 32
+"""Tables and lists in one another that are looked at, in `_DEEP_KEY` too; a configuration has three."""
+_DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A dotted key of TOML for more levels than these: reading it would take time with the square of their number."""
+_TOO_DEEP = "nested too deeply; a configuration has at most three levels"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a text says: `mapping` is None where it cannot be read at all."""
+
+    mapping: dict[str, Any] | None
+    faults: tuple[Fault, ...] = ()
+
+
+def parse(text: str, extension: str) -> Parsed:
+    """Read `text` as its file's `extension` says. Never raises: whatever is wrong comes back as faults."""
+    if extension.lower() not in FORMATS:
+        told = f"{extension} is not a known extension" if extension else "the file has no extension"
+        return _unreadable("the file's name", f"{told}; name it .json or .toml after what is in it")
+    try:
+        parsed = _json(text) if extension.lower() == ".json" else _toml(text)
+    except RecursionError:
+        return _unreadable("the file", _TOO_DEEP)
+    return _unreadable("the file", _TOO_DEEP) if _is_too_deep(parsed.mapping) else parsed
+
+
+def _is_too_deep(mapping: dict[str, Any] | None) -> bool:
+    level: list[Any] = [mapping or {}]
+    for _ in range(_DEEPEST):
+        within = (value for each in level for value in (each.values() if isinstance(each, dict) else each))
+        level = [value for value in within if isinstance(value, dict | list)]
+    return bool(level)
+
+
+@dataclass(slots=True)
+class _Doubles:
+    names: list[str] = field(default_factory=list)
+
+    def table(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in items:
+            if name in found:
+                self.names.append(name)
+            found[name] = value
+        return found
+
+
+def _json(text: str) -> Parsed:
+    doubles = _Doubles()
+    try:
+        mapping = json.loads(text, object_pairs_hook=doubles.table, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        return _unreadable(*_at(text, error.lineno, error.colno, error.msg, _json_advice(error.msg)))
+    except ValueError as error:
+        return _unreadable("the file", _in_words(error))
+    if not isinstance(mapping, dict):
+        return _unreadable("the file", "not a table; begin it with { and write keys with their values")
+    faults = tuple(
+        Fault(name, "", "this key is there twice in one table, and only one can count; keep one")
+        for name in doubles.names
+    )
+    return Parsed(mapping, faults)
+
+
+def _refuse_constant(word: str) -> float:
+    msg = f"{word} is not a number a configuration can hold; write digits"
+    raise ValueError(msg)
+
+
+def _json_advice(message: str) -> str:
+    if "escape" in message:
+        return "in JSON write each backslash twice, as in C:\\\\Users, or use forward slashes"
+    if "Extra data" in message:
+        return "the file has to end with the } that closes its first {"
+    return "check for a missing or extra comma, quote or bracket; JSON has no comments, TOML has"
+
+
+def _toml(text: str) -> Parsed:
+    if deep := _DEEP_KEY.search(text):
+        return _unreadable(f"line {text.count(chr(10), 0, deep.start()) + 1}", _TOO_DEEP)
+    try:
+        return Parsed(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        match = _TOML_PLACE.search(message)
+        reason = _TOML_PLACE.sub("", message)
+        lines = text.split("\n")
+        line, column = (int(match[1]), int(match[2])) if match and match[1] else (len(lines), len(lines[-1]) + 1)
+        return _unreadable(*_at(text, line, column, reason, "text needs quotes, a list [ and ], a table a [name]"))
+    except ValueError as error:
+        return _unreadable("the file", _in_words(error))
+
+
+def _in_words(error: ValueError) -> str:
+    """Word what Python says of a number of thousands of digits, which speaks of Python."""
+    return "a number has too many digits; write a shorter one" if "integer string" in str(error) else str(error)
+
+
+def _at(text: str, line: int, column: int, reason: str, advice: str) -> tuple[str, str]:
+    shown = printable(secrecy.quotable(text.split("\n")[line - 1])[:_LONGEST])
+    quoted = f" in: {shown}" if shown else ""
+    return f"line {line}, column {column}", f"{reason}{quoted}; {advice}"
+
+
+def _unreadable(place: str, message: str) -> Parsed:
+    return Parsed(None, (Fault(place, "", message),))
+
 
 _NEXT = "Mend the file or the variables named above, then run `truecopy config check`."
 
@@ -64,7 +294,7 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
     if written is None or faults:
         raise _unusable(path, faults, [*secrets, *secrecy.suspects(mapping)])
     remember(secrets)
-    return Valid(written, origins, login.withheld(written.metrics, origins))
+    return Valid(written, origins, secrecy.withheld(written.metrics, origins))
 
 
 def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,16 @@
-"""Tally: the counts of a pair or a cycle. Workers send them as plain values; sums are tallies again."""
+"""Tally: the counts of a pair or a cycle. Workers send them as plain values; sums are tallies again.
 
+Totals: what a pair has done since its first cycle. Kept by `store/history`, shown as metrics. Pure.
+"""
+
+import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from job.core.outcome import Drift, Failure, Skip
+from job.core.outcome import Drift, Failure, Result, Skip
+from job.core.stored import UNUSABLE, seconds_of, text_of
 
 
 @dataclass(slots=True)
@@ -77,3 +84,128 @@ class Tally:
             drift_by=dict(Counter(self.drift_by) + Counter(other.drift_by)),
             attributes_unread=self.attributes_unread + other.attributes_unread,
         )
+
+
+CountsByName = Mapping[tuple[str, str], int]
+"""Counts by metric name (without its prefix) and the value of its second label, empty where it has none."""
+
+
+class Trouble(NamedTuple):
+    """Why a cycle of a pair did not get through."""
+
+    event: str
+    """`pair_refused`, `pair_busy` or `pair_failed`."""
+    reason: str
+    """A value of `core.outcome.Refusal` for a refused pair, otherwise empty."""
+    error: str
+    """The sentence that was logged."""
+    hint: str
+    """The next step."""
+
+
+class Failing(NamedTuple):
+    """An entry that failed."""
+
+    path: bytes
+    """Relative to the source."""
+    reason: str
+    """A value of `core.outcome.Failure`."""
+    error: str
+
+
+MOST_FAILING = 5
+"""Failed entries of a cycle that are kept by name."""
+
+
+class Remarks(NamedTuple):
+    """What is kept of a cycle besides its counts."""
+
+    trouble: Trouble | None = None
+    failing: tuple[Failing, ...] = ()
+
+
+NO_REMARKS = Remarks()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairHistory:
+    """Everything kept of a pair's past cycles; all zero before the first."""
+
+    counts: CountsByName = field(default_factory=dict)
+    """Sums over all cycles, over restarts and one-shot runs too."""
+    result: Result | None = None
+    """How the last cycle ended; None before the first."""
+    tally: Tally = field(default_factory=Tally)
+    """What the last cycle did."""
+    duration_seconds: float = 0.0
+    """How long the last cycle took."""
+    last_attempt_timestamp_seconds: float = 0.0
+    """When the last cycle ended, in whatever way, in seconds since the epoch; 0 for never."""
+    last_success_timestamp_seconds: float = 0.0
+    """When a cycle last ended with everything copied and checked; 0 for never."""
+    trouble: Trouble | None = None
+    """Why the last cycle was refused, busy or failed; None if it was none of these."""
+    failing: tuple[Failing, ...] = ()
+    """The first entries that failed in the last cycle, `MOST_FAILING` at most."""
+    result_since_timestamp_seconds: float = 0.0
+    """When the first of the latest cycles that all had this `result` ended, in seconds since the epoch; 0 for never."""
+
+    def joined(self, other: "PairHistory") -> "PairHistory":
+        """Add the history of the same pair that was kept in another place; the later of both last cycles counts."""
+        first, last = sorted((self, other), key=lambda each: each.last_attempt_timestamp_seconds)
+        counts = Counter(first.counts)
+        counts.update(last.counts)
+        same = first.result is last.result and first.result_since_timestamp_seconds
+        return replace(
+            last,
+            counts=dict(counts),
+            last_success_timestamp_seconds=max(
+                first.last_success_timestamp_seconds, last.last_success_timestamp_seconds
+            ),
+            result_since_timestamp_seconds=first.result_since_timestamp_seconds
+            if same
+            else last.result_since_timestamp_seconds,
+        )
+
+
+def counts_of(tally: Tally) -> dict[tuple[str, str], int]:
+    """Give a tally's part of the counters, without zeros."""
+    counts = {
+        ("files_copied_total", ""): tally.copied,
+        ("files_updated_total", ""): tally.updated,
+        ("bytes_copied_total", ""): tally.bytes_copied,
+        ("attributes_unread_total", ""): tally.attributes_unread,
+        **{("files_skipped_total", str(reason)): count for reason, count in tally.skipped_by.items()},
+        **{("files_failed_total", str(reason)): count for reason, count in tally.failed_by.items()},
+        **{("drift_found_total", str(kind)): count for kind, count in tally.drift_by.items()},
+    }
+    return {key: count for key, count in counts.items() if count}
+
+
+def tally_of(counts: CountsByName, *, folders: int = 0) -> Tally:
+    """Build the tally back from its counters; `folders` is the one count that is no counter."""
+    return Tally(
+        copied=counts.get(("files_copied_total", ""), 0),
+        updated=counts.get(("files_updated_total", ""), 0),
+        bytes_copied=counts.get(("bytes_copied_total", ""), 0),
+        folders=folders,
+        attributes_unread=counts.get(("attributes_unread_total", ""), 0),
+        skipped_by={kind: counts[key] for kind in Skip if (key := ("files_skipped_total", str(kind))) in counts},
+        failed_by={kind: counts[key] for kind in Failure if (key := ("files_failed_total", str(kind))) in counts},
+        drift_by={kind: counts[key] for kind in Drift if (key := ("drift_found_total", str(kind))) in counts},
+    )
+
+
+def remarks_of(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the fields of a `PairHistory` of what is kept; what is not as it was written is left out."""
+    fields: dict[str, Any] = {}
+    with contextlib.suppress(*UNUSABLE):
+        fields["result_since_timestamp_seconds"] = seconds_of(kept.get("since", 0.0))
+    with contextlib.suppress(*UNUSABLE):
+        fields["trouble"] = Trouble(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
+    with contextlib.suppress(*UNUSABLE):
+        fields["failing"] = tuple(
+            Failing(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
+            for path, reason, error in kept.get("failing", ())
+        )
+    return fields

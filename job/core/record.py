@@ -10,7 +10,7 @@ FAT keeps whole pairs of seconds, the kernel's own clock ticks every few millise
 
 
 OF_BLOCKS = "sparse-"
-"""Before the algorithm: a checksum that leaves out blocks of zeros (`fs/digests.py`)."""
+"""Before the algorithm: a checksum that leaves out blocks of zeros (`fs/sparse.py`)."""
 
 
 def is_by(checksum: str, algorithm: str) -> bool:
@@ -101,7 +101,7 @@ class RowsDone(NamedTuple):
     A hint where other names may be: device numbers change, so that each is looked at before it is believed.
     """
     unheld: str = ""
-    """What the mirror cannot hold of them; see `store/unheld.py`."""
+    """What the mirror cannot hold of them; see `store/codec.py`."""
 
 
 class Member(NamedTuple):

@@ -15,21 +15,19 @@ from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
-from job.core.capabilities import Capabilities
+from job.core.capabilities import Capabilities, Spelling
 from job.core.decide import Means, not_held
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
-from job.core.filenames import Spelling
 from job.core.mounts import ByMount
 from job.core.outcome import failure_of, reason_text
 from job.core.record import Member
 from job.engine.context import Book, Copyist, Source
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import Trail, single
-from job.fs.large_dir import has_name, names_in, rows_named
+from job.fs.large_dir import Sorter, has_name, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.fs.metadata import Keeper
-from job.fs.mount_flags import NODEV, restrictions_of
-from job.fs.partition import Sorter, names_of, parts_for
+from job.fs.mounts import NODEV, restrictions_of
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
 
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities
+from job.core.capabilities import Capabilities, Spelling
 from job.core.decide import Means
 from job.core.entry import Entry, FileId
-from job.core.filenames import Spelling
-from job.core.left_out import KnownMounts
-from job.core.mounts import Abilities, ByMount
+from job.core.mounts import Abilities, ByMount, KnownMounts
 from job.core.outcome import Result
 from job.core.record import (
     Compared,

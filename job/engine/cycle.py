@@ -1,22 +1,25 @@
-"""Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here."""
+"""Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here.
+
+Mounts: report once what is left out of a source and which file systems are missing in it, and remember it.
+"""
 
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
+from job.core.mounts import KnownMounts, LeftOut, Why
+from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import Assignment, Bench, NoWall, Wall
 from job.engine.copy.cleanup import sweep
 from job.engine.copy.permissions import close_unread
 from job.engine.dispatch.dispatcher import Act
 from job.engine.dispatch.parallel_scan import survey
 from job.engine.dispatch.pool import Team
-from job.engine.mounts import settle_mounts
 from job.engine.preflight import guards, overlap, presence
 from job.engine.progress import Meter
 from job.engine.scan import Care, Looked, care_for
@@ -29,9 +32,14 @@ from job.events.service import (
     FileFailed,
     FoldersUnchanged,
     HistoryBegunAnew,
+    KernelFilesSkipped,
     LeaseTakenOver,
     MirrorMade,
     MirrorNotRemembered,
+    MountForgotten,
+    MountMissing,
+    MountSkipped,
+    OwnFilesSkipped,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -41,6 +49,72 @@ from job.events.service import (
 )
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.store.pair_records import PairRecords
+
+_HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
+
+
+def settle_mounts(bench: Bench, found: Looked, work: Assignment) -> None:
+    """Report what is new in what a look found, count what `cross_mounts` leaves out, and remember both.
+
+    It is remembered before anything is copied: what is unmounted after a kill is missed, too.
+    """
+    known = bench.known_mounts
+    left_out = frozenset(found.left_out)
+    troubled = dict(found.unlisted)
+    now = KnownMounts(found.mounts | _unsettled(known, found, troubled), left_out)
+    for event in _news(known, now, troubled, work):
+        work.emit(event)
+    by_option = sum(1 for each in left_out if each.why is Why.MOUNT)
+    if by_option:
+        tally = Tally(skipped_by={Skip.MOUNT: by_option})
+        work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+    missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
+    now = now._replace(missing=missing)
+    if now != known:
+        # On a full disk, which the copies meet, too, the next cycle reports it once more.
+        with suppress(OSError):
+            bench.remember_mounts(now)
+
+
+def _unsettled(known: KnownMounts, found: Looked, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
+    """Give the mounts of which this look says nothing: they, or a folder above them, could not be listed."""
+    return {
+        path: kind
+        for path, kind in known.taken.items()
+        if path not in found.mounts and any(above in troubled for above in _and_above(path))
+    }
+
+
+def _and_above(path: bytes) -> Iterator[bytes]:
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield path
+
+
+def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], work: Assignment) -> Iterator[Event]:
+    cycle_id, pair = work.cycle_id, work.pair.name
+    for each in sorted(now.left_out - known.left_out):
+        yield _left_out(each, work)
+    for path, kind in sorted(now.taken.items()):
+        if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
+            yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
+    out = {each.path for each in now.left_out}
+    for path, kind in sorted(known.taken.items()):
+        if path not in now.taken and out.isdisjoint(_and_above(path)):
+            yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
+
+
+def _left_out(each: LeftOut, work: Assignment) -> Event:
+    cycle_id, pair, path = work.cycle_id, work.pair.name, each.path
+    match each.why:
+        case Why.MOUNT:
+            return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+        case Why.KERNEL:
+            return KernelFilesSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+        case Why.OWN:
+            return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
+
 
 LayOut = Callable[[Assignment, guards.Roots, Meter], AbstractContextManager[Bench]]
 """Makes the bench for a pair that passed the gate."""

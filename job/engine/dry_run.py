@@ -1,38 +1,35 @@
-"""Preview: what the next cycle would do, each line with its reason. Changes nothing, locks nothing, hashes nothing."""
+"""Preview: what the next cycle would do, each line with its reason. Changes nothing, locks nothing, hashes nothing.
 
+Forecast: what the next cycle would set aside in a mirror. Nothing is changed.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from job.config.settings import Pair
+from job.core.acl import ACCESS_ACL
+from job.core.adoption import Left, why_foreign, why_open
 from job.core.capabilities import Capabilities
 from job.core.decide import Action, Step, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
 from job.engine.context import Memory, Source, Watch, means_of
+from job.engine.copy.adoption import standing_of
+from job.engine.copy.cleanup import Surplus
+from job.engine.copy.permissions import Opening, why_left_over
 from job.engine.dispatch.parallel_scan import survey
 from job.engine.preflight import presence
-from job.engine.relisting import list_again
-from job.engine.scan import Changed, Looked, care_for
-from job.fs.access import may_read, may_write_in
+from job.engine.scan import Changed, Looked, care_for, list_again
 from job.fs.dircursor import Trail
-from job.fs.large_dir import rows_named
-from job.fs.listing import (
-    Huge,
-    Listing,
-    MirrorUnmountedError,
-    MountMissingError,
-    NameNotHeldError,
-    entries_of,
-)
-from job.fs.mount_flags import NODEV, restrictions_of
-from job.fs.partition import Sorter, names_of, parts_for
+from job.fs.large_dir import Sorter, names_in, names_of, parts_for, rows_named
+from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
+from job.fs.mounts import NODEV, restrictions_of
+from job.fs.rights import may_read, may_write_in
+from job.fs.xattrs import read_attributes
 from job.store.codec import decoded
-
-if TYPE_CHECKING:
-    from job.engine.forecast import Forecast
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 _READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
@@ -84,7 +81,7 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
-    from job.engine.forecast import Forecast  # noqa: PLC0415  # only a dry run needs it, and each start would pay for it
+    from job.engine.dry_run import Forecast  # noqa: PLC0415  # only a dry run needs it, and each start would pay for it
 
     roots, out = (view.source_root, view.mirror_root), {each.path for each in found.left_out}
     with (
@@ -106,7 +103,7 @@ def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
         for each, kind, reason in forecast.left_over(path):
             yield Planned(pair, "set_aside", each, kind, 0, reason)
     except OSError as error:
-        from job.engine.copy.widening import why_closed  # noqa: PLC0415  # only a dry run needs it, where a folder is opened
+        from job.engine.copy.permissions import why_closed  # noqa: PLC0415  # only a dry run needs it, where a folder is opened
 
         yield Planned(pair, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {why_closed(error)}")
 
@@ -199,3 +196,77 @@ def _mirror_entries(trail: Trail, listing: Listing) -> dict[bytes, Entry]:
     except OSError:
         return {}  # the folder is not there yet, or stands for something else: everything in it is new
     return {entry.name: entry for entry in entries_of(rows)}
+
+
+Aside = tuple[bytes, Kind, str]
+"""Path, kind and reason."""
+
+
+class Forecast:
+    """Goes along with a plan, parents before children. Use it with `contextlib.closing`."""
+
+    def __init__(self, source: Source, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]) -> None:
+        """`roots` are the open ones of source and mirror."""
+        self._sources, self._mirrors = map(Trail, roots)
+        self._mirror = mirror
+        self._surplus = Surplus(source, roots, pair, mirror.at)
+        self._anew: set[bytes] = set()
+        self._opened: set[bytes] = set()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for each in (self._sources, self._mirrors, self._surplus):
+            each.close()
+
+    def is_made_anew(self, path: bytes) -> bool:
+        """Tell whether a mirror folder, or one above it, is going to be replaced by a new one."""
+        return _is_in(path, self._anew)
+
+    def replaced(self, change: Changed) -> Iterator[Aside]:
+        """Give the mirror's folder if it must not be used for the one of the source."""
+        path = change.path
+        if not change.left or self.is_made_anew(path):
+            return
+        with suppress(OSError):  # its line tells
+            source, mirror = (os.fstat(trail.goto(path)) for trail in (self._sources, self._mirrors))
+            why = why_foreign(Left(change.left), mirror, source, standing_of(self._mirror.at(path)))
+            if why:
+                self._anew.add(path)
+                if self._holds_anything(path):
+                    yield path, Kind.FOLDER, why
+
+    def left_over(self, path: bytes) -> Iterator[Aside]:
+        """Give what has to leave a mirror folder before it lets in more users. Raises `OSError`."""
+        if self.is_made_anew(path) or _is_in(path, self._opened):
+            return
+        why = self._why_open(path)
+        if not why or not self._holds_anything(path):
+            return
+        self._opened.add(path)
+        for at, _, entries, left in self._surplus.below(path):
+            for name, kind in entries:
+                yield join(at, name), kind, why_left_over(left, path, why)
+
+    def _why_open(self, path: bytes) -> str:
+        try:
+            source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+            able = self._mirror.at(path)
+            ours, theirs = (read_attributes(each, security=False).get(ACCESS_ACL) for each in (mirror, source))
+            standing, differs = standing_of(able), able.acls and ours != theirs
+            return why_open(os.fstat(mirror), os.fstat(source), standing, acl_differs=differs)
+        except OSError:
+            return ""  # it does not exist yet, or its line tells
+
+    def _holds_anything(self, path: bytes) -> bool:
+        names = (name for some in names_in(self._mirrors.goto(path)) for name in some)
+        return Opening.holds_anything(path, names)
+
+
+def _is_in(path: bytes, folders: set[bytes]) -> bool:
+    if not folders:
+        return False
+    while path not in folders:
+        if not path:
+            return False
+        path = path.rpartition(b"/")[0]
+    return True

@@ -1,17 +1,21 @@
-"""What goes to a worker and what comes back: plain values, whether the worker is another process or not."""
+"""What goes to a worker and what comes back: plain values, whether the worker is another process or not.
 
-from collections.abc import Mapping
+Recall: what of the index goes along with an errand, so that nobody who is out has to ask for it.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from job.core.capabilities import Capabilities
 from job.core.compressed_list import Packed
 from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.record import FolderDone, Linked, Member, Outcome, RowsDone
+from job.engine.context import Memory
 from job.engine.scan import Care, Item, Looked
 from job.events.service import Event
-from job.fs.large_dir import Sums
-from job.fs.partition import Names
+from job.fs.large_dir import Names, Sums
 
 
 class LookHere(NamedTuple):
@@ -57,7 +61,7 @@ class Visit(NamedTuple):
     whole: bool = False
     """Whether all that is below it is visited, too, since nobody looked there."""
     noted: str = ""
-    """What the index has of what the mirror cannot hold (`store/unheld.py`)."""
+    """What the index has of what the mirror cannot hold (`store/codec.py`)."""
     if_empty: bytes = b""
     """As the look has it."""
     lacking: bool = False
@@ -251,3 +255,23 @@ class Broken(NamedTuple):
 
 class Ready(NamedTuple):
     """From a worker: it has everything it needs."""
+
+
+class Recall:
+    """Looks up what is known of a folder's entries, for those who are sent there. Everything raises `OSError`."""
+
+    def __init__(self, memory: Memory, mirrors: Iterable[Capabilities]) -> None:
+        """`mirrors` is what each file system of the mirror can hold."""
+        self.memory = memory
+        self._holds_all = all(
+            each.symlinks and each.symlink_metadata and each.fifos and each.devices and each.keeps_metadata
+            for each in mirrors
+        )
+
+    def rows(self, path: bytes, part: int = 0) -> str:
+        """Give the records of a folder, or one part of it."""
+        return self.memory.rows(path, part)
+
+    def noted(self, path: bytes, part: int = 0) -> str:
+        """Give what is noted because the mirror cannot hold it; a mirror that holds everything is not asked for."""
+        return "" if self._holds_all else self.memory.unheld(path, part)

@@ -2,23 +2,30 @@
 
 What could not be read is unknown, never gone. Folders still to be looked at are handed out as whole subtrees: whoever
 takes one goes on into it, and gives back what is left after a slice of time, so that nobody waits for long.
+
+List a folder that was looked at before: two looks that contradict each other are an error, never an answer.
+
+Servers and FUSE file systems have given empty or short listings without an error. What such a listing does not show is
+unknown, never gone (design 3.1).
 """
 
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.adoption import Left, how_left, inode_mark
 from job.core.compressed_list import Packed
 from job.core.counts import Tally
-from job.core.entry import join
-from job.core.left_out import LeftOut
+from job.core.entry import join, printable
+from job.core.mounts import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.engine.context import Memory, Source, Watch
-from job.fs.listing import CHUNK, Glance, Unlisted, fingerprint_of
+from job.fs.listing import CHUNK, Glance, Listing, Unlisted, fingerprint_of
 
 Item = tuple[bytes, int]
 """A folder to be looked at, by its path, or one share of a huge one."""
@@ -231,3 +238,33 @@ def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:
     due = not 0 <= now - audited < pair.audit_interval
     awake = Care.AUDIT if due else Care.FOLDERS
     return (Care.ASLEEP if pair.mirror_check == "asleep" else awake), awake
+
+
+_name_of = itemgetter(0)
+
+
+def list_again(source: Source, path: bytes, known: Collection[bytes], if_empty: bytes) -> Listing:
+    """List a folder of the source, of which the index knows some names.
+
+    `if_empty` is the fingerprint that it has if it lost all its entries since the look, but did not change itself;
+    empty if the look saw none. Raises `OSError` if the listing contradicts that, or does not show a known name that can
+    be examined, twice: a rename hides a name from one listing only. Raises `Huge`, too.
+    """
+    listing = source.list(path)
+    if _doubt(source, listing, known, if_empty):
+        listing = source.list(path)
+        if why := _doubt(source, listing, known, if_empty):
+            raise OSError(errno.EIO, why)
+    return listing
+
+
+def _doubt(source: Source, listing: Listing, known: Collection[bytes], if_empty: bytes) -> str:
+    if if_empty and listing.fingerprint == if_empty and not listing.entries:
+        return "its listing is empty now, though it was not a moment ago and nothing in it was changed"
+    listed = {*map(_name_of, listing.entries), *map(_name_of, listing.unreadable)}
+    missing = [name for name in known if name not in listed]
+    there = source.part(listing.path, sorted(missing)).entries if missing else []
+    if not there:
+        return ""
+    others = f" and {len(there) - 1} more" if len(there) > 1 else ""
+    return f"its listing does not show {printable(there[0].name)}{others}, which can be examined: it is not believed"

@@ -2,9 +2,12 @@
 
 The temp gets its metadata on the open descriptor and is not renamed here: the batch is synced first. A source that
 changes while it is read is read again, and given up after `_TRIES` times; the old copy stays (invariant 10).
+
+Clone a whole file by reflink: the file system shares the blocks until one of both is written to.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable
@@ -14,21 +17,56 @@ from functools import partial
 from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
-from job.fs.clone import Cloner
-from job.fs.compare import Twin
-from job.fs.digests import Blocks, Filled, Hash, of_blocks
+from job.fs.compare import Twin, open_file, unmoved
 from job.fs.dircursor import open_name
 from job.fs.free_space import Room, insist_on_room
-from job.fs.holes import HoleWithDataError, Layout, insist_on_holes, room_of
 from job.fs.listing import entry_of
 from job.fs.metadata import Keeper
 from job.fs.nonregular import copy_link, copy_special
-from job.fs.page_cache import MANNERLY_BYTES, Trickle, drop
 from job.fs.small_files import create, write_all
-from job.fs.sparse import Holes, is_sparse
-from job.fs.stable_read import open_file, unmoved
-from job.fs.stream import BUFFER_BYTES, Skip, Stream, Take
+from job.fs.sparse import (
+    Blocks,
+    Filled,
+    Hash,
+    Holes,
+    HoleWithDataError,
+    Layout,
+    insist_on_holes,
+    is_sparse,
+    of_blocks,
+    room_of,
+)
+from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Skip, Stream, Take, Trickle, drop
 from job.fs.xattrs import for_new
+
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_NOT_HERE = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
+_NOT_THIS = {errno.EINVAL, errno.EPERM, errno.ETXTBSY}
+
+
+class Cloner:
+    """Clones for one pair, and stops trying once it is known that it cannot be done there."""
+
+    def __init__(self) -> None:
+        self._wanted = True
+
+    def clone(self, source: int, written: int) -> bool:
+        """Give the empty open file `written` the content of `source`; False if it has to be copied instead.
+
+        Raises `OSError` for what would keep a copy from being written, too.
+        """
+        if not self._wanted:
+            return False
+        try:
+            fcntl.ioctl(written, _FICLONE, source)
+        except OSError as error:
+            if error.errno in _NOT_HERE:
+                self._wanted = False
+            elif error.errno not in _NOT_THIS:
+                raise
+            return False
+        return True
+
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""

@@ -18,7 +18,7 @@ from job.core.acl import ACCESS_ACL, for_others, of_another_group, without_acl
 from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
 from job.fs.dircursor import Place
-from job.fs.mount_flags import NOSUID
+from job.fs.mounts import NOSUID
 from job.fs.rights import why_not
 from job.fs.xattrs import (
     ATTRIBUTES,

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from job.core.entry import Entry, kind_of
 from job.core.record import Copied
+from job.fs.compare import at_listed
 from job.fs.dircursor import at_place, single
 from job.fs.listing import entry_of
 from job.fs.metadata import Keeper
-from job.fs.stable_read import at_listed
 from job.fs.xattrs import for_new
 
 

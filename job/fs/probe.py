@@ -20,8 +20,7 @@ from job.fs import mounts
 from job.fs.dircursor import at_place, open_folder, open_name
 from job.fs.large_dir import names_in
 from job.fs.rights import rights_of_metadata
-from job.fs.small_files import create, replace_file, write_all
-from job.fs.sync import fsync_folder, syncfs_means_something
+from job.fs.small_files import create, fsync_folder, replace_file, syncfs_means_something, write_all
 
 FILE_NAME = b"mirror.json"
 """In the state folder: what was found."""

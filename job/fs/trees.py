@@ -1,23 +1,29 @@
-"""List folders by descriptor and fingerprint the listings: what did not move is passed over at the cost of a stat."""
+"""List folders by descriptor and fingerprint the listings: what did not move is passed over at the cost of a stat.
+
+Tell what Truecopy itself made from what only has such a name.
+
+A source holds it after a restore by `cp -a`, or where it is a mirror itself.
+"""
 
 import errno
 import hashlib
 import os
+import re
 import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from job.core.entry import LOST_FOUND, STATE_FOLDER, is_reserved, join
+from job.core.capabilities import Spelling
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, join
 from job.core.exclude import Rules
-from job.core.filenames import Spelling
-from job.core.left_out import KERNEL_TYPES, LeftOut, Why
-from job.core.mounts import ByMount
+from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, Why
 from job.core.record import Stamp
-from job.fs.dircursor import Trail
+from job.fs.dircursor import Trail, open_folder, open_name
 from job.fs.large_dir import fingerprint_of_sums, names_in, rows_named, whole_sums
 from job.fs.listing import (
     Glance,
@@ -34,10 +40,10 @@ from job.fs.listing import (
     glance,
     list_entries,
     mirror_fingerprint_of,
+    scan,
     stamp_of,
 )
-from job.fs.mount_flags import restrictions_of
-from job.fs.mounts import kind_at
+from job.fs.mounts import kind_at, restrictions_of
 
 _OURS = (STATE_FOLDER, 0, 0, 0, 0, 0, 0, 0)
 _UNKNOWN = "unknown"
@@ -245,7 +251,7 @@ def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
     What only has such a name stays, and is refused or an ordinary entry.
     """
     # Few sources have any, and each start would pay for it.
-    from job.fs.own_state import is_own_state, is_own_temp  # noqa: PLC0415
+    from job.fs.trees import is_own_state, is_own_temp  # noqa: PLC0415
 
     kept = []
     for row in rows:
@@ -308,3 +314,51 @@ class MirrorWatch:
         except OSError:
             return None
         return None if found is None else (stamp, found)
+
+
+_README = b"README.txt"
+_BEGINS = b"This folder belongs to Truecopy"
+_STATE_NAMES = re.compile(r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?")
+"""What lies in it where the state is elsewhere: all else comes with the note."""
+_MOST = 1000
+"""Names that are looked at: the state folder has a few dozen."""
+_TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
+_PROBE = re.compile(re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?")
+
+
+def is_own_temp(name: bytes, *, folder: bool) -> bool:
+    """Tell whether a name is just as Truecopy gives it to a file that it writes, or a folder that it tries things in.
+
+    Such a file had no name of its own yet, and may hold half a content.
+    """
+    return (_PROBE if folder else _TEMP).fullmatch(name) is not None
+
+
+def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:
+    """Tell whether a folder is a state folder of Truecopy: it has our note, or nothing but names that we give.
+
+    False if it cannot be read: then nobody knows.
+    """
+    with suppress(OSError):
+        folder = open_folder(name, parent)
+        try:
+            return _has_our_note(folder) or _has_our_names_only(folder, or_empty=or_empty)
+        finally:
+            os.close(folder)
+    return False
+
+
+def _has_our_note(folder: int) -> bool:
+    with suppress(OSError):
+        note = open_name(_README, folder)
+        try:
+            return os.read(note, len(_BEGINS)) == _BEGINS
+        finally:
+            os.close(note)
+    return False
+
+
+def _has_our_names_only(folder: int, *, or_empty: bool) -> bool:
+    with scan(folder) as found:
+        names = [item.name for item in islice(found, _MOST + 1)]
+    return (or_empty or bool(names)) and len(names) <= _MOST and all(_STATE_NAMES.fullmatch(name) for name in names)

@@ -12,8 +12,7 @@ from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.fs.dircursor import open_folder, single
-from job.fs.private import NotOurs, described, open_ours
-from job.fs.sync import fsync_folder
+from job.fs.small_files import NotOurs, described, fsync_folder, open_ours
 
 VERSIONS = b"versions"
 _PRIVATE = 0o700

@@ -17,10 +17,9 @@ from typing import NamedTuple
 
 from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
-from job.fs.private import open_file
-from job.fs.small_files import create, replace_file, write_all
-from job.locking import holder
-from job.system.threads import Resting
+from job.fs.small_files import create, open_file, replace_file, write_all
+from job.locking import lock
+from job.system.hang import Resting
 
 NAME = b"lease"
 _HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minutes is taken over by itself."
@@ -77,7 +76,7 @@ class Lease:
 
     def _is_ours(self) -> bool:
         try:
-            return holder.read(_look(self._folder).record).get("token") == self._record["token"]
+            return lock.read(_look(self._folder).record).get("token") == self._record["token"]
         except OSError as error:
             return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # told by the work itself, if it lasts
 
@@ -90,7 +89,7 @@ class Lease:
         descriptor = _opened(self._folder, os.O_RDWR)
         try:
             # Renamed over in this moment, it is the old one that is written to.
-            if holder.read(os.pread(descriptor, holder.MOST_BYTES, 0)).get("token") != self._record["token"]:
+            if lock.read(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
                 self._lost = "somebody else took it over"
                 return
             self._beats += 1
@@ -108,7 +107,7 @@ class Lease:
 
     def _give_back(self) -> None:
         with suppress(OSError):
-            if not self._lost and holder.read(_look(self._folder).record).get("token") == self._record["token"]:
+            if not self._lost and lock.read(_look(self._folder).record).get("token") == self._record["token"]:
                 os.unlink(NAME, dir_fd=self._folder)
 
 
@@ -119,7 +118,7 @@ def take(folder: int, name: str, started: float, stop: Callable[[], bool], timin
     """
     timing = timing or Timing()
     device = os.fstat(folder).st_dev
-    record = holder.owner(started) | {"device": device, "token": os.urandom(8).hex()}
+    record = lock.owner(started) | {"device": device, "token": os.urandom(8).hex()}
     for _ in range(_TRIES):
         try:
             _make(folder, _content(record, 0))
@@ -130,10 +129,10 @@ def take(folder: int, name: str, started: float, stop: Callable[[], bool], timin
         with suppress(FileNotFoundError):  # its owner just ended
             seen = _look(folder)
             left_by = ""
-            theirs = holder.read(seen.record)
+            theirs = lock.read(seen.record)
             # Whoever reaches it by the same mount as we do had to have the kernel's lock, and that is ours now.
             if (theirs.get("boot_id"), theirs.get("device")) != (record["boot_id"], device):
-                left_by = holder.described(seen.record).strip(" ()") or "somebody who left no name"
+                left_by = lock.described_holder(seen.record).strip(" ()") or "somebody who left no name"
                 _insist_that_it_was_left(folder, seen, name, stop, timing)
             replace_file(folder, NAME, _content(record, 0))
             lease = Lease(folder, record, timing, left_by)
@@ -149,7 +148,7 @@ def take(folder: int, name: str, started: float, stop: Callable[[], bool], timin
 def _insist_that_it_was_left(folder: int, seen: _Seen, name: str, stop: Callable[[], bool], timing: Timing) -> None:
     age = (_file_system_now_ns(folder) - seen.mtime_ns) / 1e9
     busy = Busy(
-        f"another instance has a lease on the mirror of {name}{holder.described(seen.record)}",
+        f"another instance has a lease on the mirror of {name}{lock.described_holder(seen.record)}",
         hint=_HINT.format(minutes=timing.left_after / 60),
     )
     if -_TIMES_ASTRAY_SECONDS < age < timing.left_after:
@@ -178,7 +177,7 @@ def _rest(stop: Callable[[], bool]) -> None:
 
 def _content(record: dict[str, str | int | float], beats: int) -> bytes:
     # Always as long, so that a record that is read while it is written is one all the same.
-    return json.dumps(record | {"beat": beats}).encode("ascii").ljust(holder.MOST_BYTES - 1) + b"\n"
+    return json.dumps(record | {"beat": beats}).encode("ascii").ljust(lock.MOST_HOLDER_BYTES - 1) + b"\n"
 
 
 def _make(folder: int, content: bytes) -> None:
@@ -198,7 +197,7 @@ def _opened(folder: int, flags: int) -> int:
 def _look(folder: int) -> _Seen:
     descriptor = _opened(folder, os.O_RDONLY)
     try:
-        return _Seen(os.pread(descriptor, holder.MOST_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
+        return _Seen(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,8 @@
 
 The lock is on the file `lock` in a folder of ours: in the `.truecopy` of the mirror, where instances with different
 state folders meet, and in the state folder. Only we can open it: whoever can open a file, for reading too, can lock it.
+
+Who works on a mirror, as a small record in a file: what another instance is told that finds it taken.
 """
 
 import contextlib
@@ -10,11 +12,61 @@ import fcntl
 import json
 import os
 import stat
+import time
+from typing import Any
 
+from job.core.stored import UNUSABLE, number_of, seconds_of
 from job.errors import Busy
-from job.fs.private import NO_FILE, REMOVE_IT, described, open_file
-from job.fs.small_files import write_all
-from job.locking import holder
+from job.fs.small_files import NO_FILE, REMOVE_IT, described, open_file, write_all
+from job.health import boot_id
+
+MOST_HOLDER_BYTES = 1000
+
+
+def owner(started: float) -> dict[str, str | int | float]:
+    """Describe this process, at work since `started`."""
+    return {
+        "host": os.uname().nodename,
+        "boot_id": boot_id(),
+        "pid": os.getpid(),
+        "pid_namespace": _pid_namespace(),
+        "since_timestamp_seconds": started,
+    }
+
+
+def _pid_namespace() -> str:
+    """Name what process numbers mean anything in: another one for each container."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def read(record: bytes) -> dict[str, Any]:
+    """Read a record; empty if it is none, whatever it is."""
+    try:
+        found = json.loads(record)
+    except UNUSABLE:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def described_holder(record: bytes) -> str:
+    """Say who is meant, to be put behind a sentence; empty for a record that does not tell."""
+    found = read(record)
+    try:
+        who = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds_of(found["since_timestamp_seconds"])))
+    except UNUSABLE:
+        return ""
+    return f" ({who}{_whereabouts(found)}, since {since})"
+
+
+def _whereabouts(found: dict[str, Any]) -> str:
+    if found.get("boot_id") != boot_id():
+        return ", on another machine" if found.get("boot_id") else ""
+    return "" if found.get("pid_namespace") == _pid_namespace() else ", in another container of this machine"
+
 
 NAME = b"lock"
 _OTHERS = 0o077
@@ -118,11 +170,11 @@ def _lock(descriptor: int, name: str, hint: str) -> None:
 def _note(descriptor: int, started: float) -> None:
     with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
         os.ftruncate(descriptor, 0)
-        write_all(descriptor, json.dumps(holder.owner(started)).encode("ascii"))
+        write_all(descriptor, json.dumps(owner(started)).encode("ascii"))
 
 
 def _holder(descriptor: int) -> str:
     try:
-        return holder.described(os.pread(descriptor, holder.MOST_BYTES, 0))
+        return described_holder(os.pread(descriptor, MOST_HOLDER_BYTES, 0))
     except OSError:
         return ""

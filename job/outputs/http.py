@@ -33,7 +33,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher  # type: ignore[impo
 from job.core.outcome import reason_text
 from job.errors import JobError
 from job.events.text import clean
-from job.system.descriptors import for_clients
+from job.system.resources import for_clients
 
 Failed = Callable[[str, str], None]
 Probe = Callable[[], tuple[bool, str]]

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from job.core import metric_names
-from job.core.counts import Tally
+from job.core.counts import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Tally, Trouble, counts_of
 from job.core.metric_names import Family, Series
 from job.core.outcome import Result
-from job.core.totals import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Trouble, counts_of
 from job.events.service import (
     BatchCommitted,
     ConfigRejected,

@@ -1,6 +1,10 @@
 """Publishing: the metrics after every cycle as a textfile and to a Pushgateway, for runs that nobody scrapes.
 
 A listener that comes after `Metrics`. What fails here is told and never fails a cycle.
+
+Exposition: what was counted, as text for the port, the textfile and the Pushgateway.
+
+Apart from the counting, since most one-shot runs show nothing to anybody and prometheus_client is slow to import.
 """
 
 import base64
@@ -10,27 +14,23 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http.client import (
-    HTTPConnection,
-    HTTPException,
-    HTTPResponse,
-    HTTPSConnection,
-    InvalidURL,
-    RemoteDisconnected,
-)
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL, RemoteDisconnected
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
-from prometheus_client import generate_latest, pushadd_to_gateway
+from prometheus_client import CollectorRegistry, generate_latest, pushadd_to_gateway
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from job.core.metric_names import LAST_SUCCESS, PREFIX
+from job.core.metric_names import LAST_SUCCESS, PREFIX, Family
 from job.core.outcome import Result, reason_text
 from job.events.service import CycleFinished, CycleResumed, CycleStalled, CycleStarted, Event, PairFinished
 from job.events.text import clean
@@ -309,7 +309,7 @@ class _Answer(HTTPResponse):
 
 
 class _Limited(io.RawIOBase):
-    """Reads no more than `_MOST_BYTES`."""
+    """Reads no more than `_MOST_IDENTITY_BYTES`."""
 
     def __init__(self, inner: io.RawIOBase) -> None:
         self._inner = inner
@@ -337,3 +337,51 @@ def _replace(path: str, data: bytes) -> None:
         replace_file(folder, name, data, 0o644)
     finally:
         os.close(folder)
+
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+_FRESH_SECONDS = 1.0
+"""How long an answer is given again, so that nobody makes the service render more often than this by asking."""
+
+
+class Exposition(Collector):
+    """Shows what `families` gives, which is asked anew every time; all of it may be used from any thread."""
+
+    def __init__(
+        self, families: Callable[[], Iterable[Family]], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._families = families
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._rendered: dict[bool, tuple[float, tuple[str, bytes]]] = {}
+        self.registry = CollectorRegistry(auto_describe=False)
+        """Collects everything; what textfile and Pushgateway are made from."""
+        self.registry.register(self)
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Give the content type and the text of all metrics, as OpenMetrics where the Accept header asks for it.
+
+        Nothing of the header gets into the answer, which is at most `_FRESH_SECONDS` old.
+        """
+        open_metrics = "application/openmetrics-text" in accept
+        with self._lock:
+            moment, answer = self._rendered.get(open_metrics, (0.0, None))
+            if answer is None or self._monotonic() - moment >= _FRESH_SECONDS:
+                answer = self._render(open_metrics=open_metrics)
+                self._rendered[open_metrics] = self._monotonic(), answer
+            return answer
+
+    def _render(self, *, open_metrics: bool) -> tuple[str, bytes]:
+        if open_metrics:
+            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return _TEXT, generate_latest(self.registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give every family in the library's form."""
+        for series, labels, samples in self._families():
+            kind = CounterMetricFamily if series.type == "counter" else GaugeMetricFamily
+            family = kind(series.full_name, series.meaning, labels=labels)
+            for values, number in samples:
+                family.add_metric(values, number)
+            yield family

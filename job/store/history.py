@@ -11,11 +11,11 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from job.core.counts import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
 from job.core.outcome import Result, reason_text
 from job.core.stored import number_of, seconds_of
-from job.core.totals import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
 from job.events.service import HistoryBegunAnew, Listener, PairFinished
-from job.fs.private import open_ours
+from job.fs.small_files import open_ours
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite
 from job.store.history_schema import (
@@ -33,7 +33,7 @@ from job.store.history_schema import (
     opened,
     set_aside,
 )
-from job.store.identity import Paths
+from job.store.pair_records import Paths
 from job.store.sqlite import Connection
 
 _TOTALS = "SELECT name, label, value FROM totals"

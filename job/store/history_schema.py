@@ -9,8 +9,16 @@ from typing import Any
 from job.core.outcome import reason_text
 from job.core.stored import UNUSABLE
 from job.store import sqlite
-from job.store.sqlite import Connection
-from job.store.sqlite_bounds import DAMAGED, HostileFileError, check_objects, count, fetched, made_by, release
+from job.store.sqlite import (
+    DAMAGED,
+    Connection,
+    HostileFileError,
+    check_counts,
+    check_objects,
+    fetched,
+    made_by,
+    release,
+)
 
 FILE_NAME = "history.sqlite3"
 
@@ -112,7 +120,7 @@ def has_format(database: Connection) -> bool:
             raise UnusableHistoryError(f"its format is {version}, this Truecopy knows {FORMAT}")
         check_objects(found, (made_by(SCHEMA, DETAILS), made_by(SCHEMA)))
     release(database, _MOST_VALUE)
-    count(database, 0)
+    check_counts(database, 0)
     return bool(found)
 
 

@@ -23,8 +23,7 @@ from job.core.mounts import encoded as identity_text
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store import schema
 from job.store.index_tree import Tree, key_of, place_of
-from job.store.sqlite import Connection
-from job.store.sqlite_bounds import DAMAGED, counted, fetched
+from job.store.sqlite import DAMAGED, Connection, counted, fetched
 
 MOST_PARTS = 1 << 16
 """More is nonsense."""

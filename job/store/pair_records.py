@@ -3,6 +3,16 @@
 One private folder a mirror, named by a hash of the mirror's path, in `state_dir/.pairs` or, without a `state_dir`, in
 `$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it says that the mirror existed: from then on a missing one is
 refused, while an unknown one is made at first use.
+
+Where below a `state_dir` the state of a pair lies: in a folder of the pair's name, unless that is of another pair.
+
+A state belongs to a source and a mirror, not to a name: a renamed pair goes on with its state, and a new pair that
+gets the name of an old one begins with none.
+
+Which pair a folder of ours belongs to, as a small JSON file in it: `identity.json` (design 2.3).
+
+In the `.truecopy` of a mirror it says which source the mirror is of; in a folder below `state_dir`, of which pair the
+state is.
 """
 
 import errno
@@ -13,15 +23,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
-from job.config.settings import Config
-from job.core.stored import UNUSABLE, text_of
+from job.config.settings import Config, Pair
+from job.core.stored import UNUSABLE, number_of, text_of
 from job.fs.mounts import is_below, resolved
-from job.fs.private import open_file, open_ours
 from job.fs.private_folders import state_home
-from job.fs.small_files import replace_file
-from job.fs.trusted_path import make_folders, open_trusted_place
+from job.fs.small_files import NO_FILE, REMOVE_IT, described, open_file, open_ours, replace_file
+from job.fs.trusted_path import make_folders, open_trusted_folder, open_trusted_place
 
 _IN_STATE_DIR = ".pairs"
 """No pair can have this name."""
@@ -159,3 +169,167 @@ def _read(folder: int) -> Known | None:
         return Known("", "")
     finally:
         os.close(descriptor)
+
+
+IDENTITY_FILE = "identity.json"
+FORMAT = 1
+_MOST_IDENTITY_BYTES = 64 << 10
+
+
+class DamagedIdentityError(ValueError):
+    """The file exists and cannot be read as an identity, or is of a newer format; the message says which."""
+
+
+class Paths(NamedTuple):
+    """A path as the config has it and with all links resolved; one of the two is enough to know it again.
+
+    The resolved one may differ while a disk is not mounted, the written one after an edit of the config.
+    """
+
+    written: str
+    resolved: str
+
+    @classmethod
+    def of(cls, path: str) -> "Paths":
+        """Resolve a path, as far as it exists."""
+        return cls(os.path.abspath(path), resolved(path))
+
+    def matches(self, other: "Paths") -> bool:
+        """Tell whether both are one path."""
+        return self.written == other.written or self.resolved == other.resolved
+
+
+class Identity(NamedTuple):
+    """What the file says."""
+
+    mirror_id: str
+    """Random, 32 hexadecimal digits."""
+    pair: str
+    """The pair's name at that time."""
+    source: Paths
+    mirror: Paths
+    made: str
+    """RFC 3339, UTC."""
+    mirror_root: tuple[int, int] = (0, 0)
+    """Device and inode of the mirror's root when it was last seen to be this pair's; only below a `state_dir`."""
+
+
+def read_identity(folder: int) -> Identity | None:
+    """Read the identity of an open folder of ours; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
+    try:
+        descriptor = open_file(IDENTITY_FILE, folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        what = described(IDENTITY_FILE.encode("ascii"), folder)
+        raise OSError(error.errno, f"{what} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
+    try:
+        content = os.read(descriptor, _MOST_IDENTITY_BYTES)
+    finally:
+        os.close(descriptor)
+    try:
+        return _identity_of(json.loads(content))
+    except DamagedIdentityError:
+        raise
+    except UNUSABLE as error:
+        raise DamagedIdentityError("it is damaged") from error
+
+
+def _identity_of(found: dict[str, Any]) -> Identity:
+    if number_of(found["format"]) != FORMAT:
+        raise DamagedIdentityError(f"its format is {found['format']}, this Truecopy knows {FORMAT}")
+    source, mirror = (Paths(text_of(found[side]), text_of(found[f"{side}_resolved"])) for side in ("source", "mirror"))
+    device, inode = map(number_of, found.get("mirror_root", (0, 0)))
+    mirror_id, pair, made = (text_of(found[key]) for key in ("mirror_id", "pair", "made"))
+    return Identity(mirror_id, pair, source, mirror, made, (device, inode))
+
+
+def write_identity(folder: int, identity: Identity) -> None:
+    """Write it so that it survives a power cut. Raises `OSError`."""
+    content: dict[str, object] = {
+        "format": FORMAT,
+        "mirror_id": identity.mirror_id,
+        "pair": identity.pair,
+        "source": identity.source.written,
+        "source_resolved": identity.source.resolved,
+        "mirror": identity.mirror.written,
+        "mirror_resolved": identity.mirror.resolved,
+        "made": identity.made,
+    }
+    if identity.mirror_root != (0, 0):
+        content["mirror_root"] = identity.mirror_root
+    replace_file(
+        folder, IDENTITY_FILE.encode("ascii"), json.dumps(content, indent=2).encode("ascii") + b"\n", synced=True
+    )
+
+
+class StatePlace(NamedTuple):
+    """The folder of a pair's state."""
+
+    name: str
+    """Below `state_dir`; it need not exist."""
+    taken_by: Identity | None = None
+    """The pair that the folder of this pair's name belongs to, if it is another one."""
+
+
+def state_place(state_dir: str, pair: Pair) -> StatePlace:
+    """Find the folder of a pair's state. Raises `OSError`, and `DamagedIdentityError` for the one of its name."""
+    try:
+        folder = open_trusted_folder(state_dir)
+    except FileNotFoundError:
+        return StatePlace(pair.name)
+    try:
+        return _place(folder, pair)
+    finally:
+        os.close(folder)
+
+
+def _place(folder: int, pair: Pair) -> StatePlace:
+    mine = Paths.of(pair.source), Paths.of(pair.dest)
+    exists, found = _identity(folder, pair.name)
+    if exists and (found is None or _is(found, mine)):
+        return StatePlace(pair.name)
+    for name, other in _others(folder):
+        if _is(other, mine):
+            return StatePlace(name, found)
+    if not exists:
+        return StatePlace(pair.name)
+    taken = {name.casefold() for name in os.listdir(folder)}
+    free = next(name for name in (f"{pair.name}-{number}" for number in count(2)) if name.casefold() not in taken)
+    return StatePlace(free, found)
+
+
+def is_of(identity: Identity, pair: Pair) -> bool:
+    """Tell whether an identity is that of a pair."""
+    return _is(identity, (Paths.of(pair.source), Paths.of(pair.dest)))
+
+
+def _is(identity: Identity, pair: tuple[Paths, Paths]) -> bool:
+    source, mirror = pair
+    return identity.source.matches(source) and identity.mirror.matches(mirror)
+
+
+def _others(folder: int) -> Iterator[tuple[str, Identity]]:
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("."):
+            continue
+        try:
+            _, found = _identity(folder, name)
+        except (OSError, DamagedIdentityError):
+            continue
+        if found is not None:
+            yield name, found
+
+
+def _identity(folder: int, name: str) -> tuple[bool, Identity | None]:
+    """Tell whether there is a folder of that name, and whose it says it is."""
+    try:
+        inner = open_ours(os.fsencode(name), folder)
+    except FileNotFoundError:
+        return False, None
+    try:
+        return True, read_identity(inner)
+    finally:
+        os.close(inner)

@@ -3,18 +3,25 @@
 A small file in the state folder for each worker process, so that one can forget its notes while others go on. They are
 not synced: after a power cut a temp may stay that no note speaks of, in a folder that left the source since; everywhere
 else the next visit of the folder sweeps.
+
+Remember, beside the index, what was mounted in a source, and what was reported as left out of it.
+
+A file of its own: the index may be lost at any time, and a disk that is not mounted must be missed all the same.
 """
 
+import json
 import os
 import re
 from contextlib import suppress
 
+from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, Why
+from job.core.stored import UNUSABLE
+from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in
-from job.fs.private import open_file
-from job.fs.small_files import write_all
+from job.fs.small_files import fsync_folder, open_file, replace_file, write_all
 
-FILE_NAME = "leftovers"
-_A_NAME = re.compile(FILE_NAME + r"(-[1-9][0-9]{0,3})?")
+JOURNAL_FILE = "leftovers"
+_A_NAME = re.compile(JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?")
 _END = b"\0"
 _MOST_BYTES = 64 << 20
 
@@ -24,7 +31,7 @@ class Leftovers:
 
     def __init__(self, state: int, slot: int = 0) -> None:
         self._state = state
-        self._name = f"{FILE_NAME}-{slot}" if slot else FILE_NAME
+        self._name = f"{JOURNAL_FILE}-{slot}" if slot else JOURNAL_FILE
         self._file: int | None = None
 
     def note(self, path: bytes) -> None:
@@ -67,3 +74,62 @@ class Leftovers:
         # Some file systems list a folder once only for each time it was opened.
         names = [os.fsdecode(name) for some in names_in(self._state) for name in some]
         return sorted(name for name in names if _A_NAME.fullmatch(name))
+
+
+MOUNTS_FILE = b"mounts.json"
+"""In the state folder."""
+_MOUNTS_FORMAT = 1
+_MOST_MOUNTS_BYTES = 16 << 20
+
+
+def load_known_mounts(state: int) -> KnownMounts:
+    """Give what is remembered in an open state folder; nothing where that makes no sense."""
+    try:
+        descriptor = open_name(MOUNTS_FILE, state)
+    except OSError:
+        return NO_MOUNTS
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            document = json.loads(file.read(_MOST_MOUNTS_BYTES))
+        if document["format"] != _MOUNTS_FORMAT:
+            return NO_MOUNTS
+        taken = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
+        left_out = [LeftOut(_bytes(path), Why(why), _word(kind)) for path, why, kind in document["left_out"]]
+        missing = [_bytes(path) for path in document["missing"]]
+    except (OSError, *UNUSABLE):
+        return NO_MOUNTS
+    finally:
+        os.close(descriptor)
+    return KnownMounts(taken, frozenset(left_out), frozenset(missing))
+
+
+def save_known_mounts(known: KnownMounts, state: int) -> None:
+    """Remember it. Raises `OSError`."""
+    document = {
+        "format": _MOUNTS_FORMAT,
+        "mounted": {_text(path): kind for path, kind in sorted(known.taken.items())},
+        "missing": [_text(path) for path in sorted(known.missing)],
+        "left_out": [[_text(path), str(why), kind] for path, why, kind in sorted(known.left_out)],
+    }
+    if known == NO_MOUNTS:
+        with suppress(FileNotFoundError):
+            os.unlink(MOUNTS_FILE, dir_fd=state)
+    else:
+        replace_file(state, MOUNTS_FILE, json.dumps(document, indent=1).encode("ascii") + b"\n")
+    fsync_folder(state)
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _bytes(path: object) -> bytes:
+    if not isinstance(path, str) or not path:
+        raise ValueError
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _word(kind: object) -> str:
+    if not isinstance(kind, str) or not kind.isprintable():
+        raise ValueError
+    return kind

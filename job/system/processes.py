@@ -2,6 +2,8 @@
 
 A one-shot run forks: a child is ready in a few milliseconds. A process that has threads, as the service has, starts
 fresh interpreters instead, since a fork would copy locks that other threads hold at that moment.
+
+A line to another process on which nobody waits for ever: whoever is at its other end may be stopped, not dead.
 """
 
 import contextlib
@@ -10,6 +12,8 @@ import multiprocessing.connection
 import os
 import queue
 import signal
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +23,32 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
-from job.system.descriptors import for_workers
-from job.system.hang import kernel_function, waits_for
-from job.system.line import cut, limit_waits
-from job.system.signal_numbers import HANDLED
-from job.system.threads import may_fork
+from job.system.hang import kernel_function, may_fork, waits_for
+from job.system.resources import for_workers
+from job.system.signals import HANDLED
+
+
+def limit_waits(line: "Connection[Any, Any]", *, sending: float, receiving: float) -> None:
+    """Have it raise `OSError` where nothing moves for so many seconds in the middle of a message."""
+    with contextlib.suppress(OSError), _as_socket(line) as end:
+        for way, seconds in ((socket.SO_SNDTIMEO, sending), (socket.SO_RCVTIMEO, receiving)):
+            end.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
+
+
+def cut(line: "Connection[Any, Any]") -> None:
+    """Have both ends find the line at its end."""
+    with contextlib.suppress(OSError), _as_socket(line) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _as_socket(line: "Connection[Any, Any]") -> Iterator[socket.socket]:
+    end = socket.socket(fileno=line.fileno())
+    try:
+        yield end
+    finally:
+        end.detach()
+
 
 _END = "end"
 _STOP = "stop"

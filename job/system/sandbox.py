@@ -4,13 +4,30 @@ A wall can never be taken down again, and the next pair needs other folders: so 
 ends with its pair, and around the workers that it starts. The main thread does nothing meanwhile but hand on what is
 told: logs, metrics, history and heartbeat are written by it, outside, as without a wall. What is told of entries is
 handed on together, with the next thing that is not about an entry.
+
+What a Python program reads of the system besides its work: code and libraries, and what the kernel tells.
+
+It is asked for before a wall goes up (`system/sandbox.py`), since a module may be imported, and a fresh interpreter
+started, long after. Too much here is better than too little: what is missing breaks a backup, and nothing in it is
+anybody's data.
+
+Wall a thread in: Landlock, by which Linux takes rights to files from who asks for it (landlock(7)).
+
+What is taken stays taken, from this thread and from every process that it starts; the other threads keep theirs.
+Landlock governs opening, making, naming, moving and removing. It does not govern modes, owners, times and attributes,
+nor what is open already. The calls have no wrapper in any C library, so they are called by number.
 """
 
 import atexit
+import ctypes
+import errno
 import os
 import sqlite3
+import stat
+import struct
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
@@ -18,9 +35,116 @@ from job.config.settings import Landlock
 from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
 from job.events.service import EntryEvent, Event, Listener
-from job.fs.scratch import Scratch
-from job.system import interpreter, landlock
-from job.system.threads import AtWork
+from job.fs.private_folders import Scratch
+from job.system.hang import AtWork
+
+_CODE = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/nix/store", "/gnu/store")
+_LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime")
+_KERNEL = ("/proc", "/sys", "/dev/zero", "/dev/random", "/dev/urandom")
+
+
+def folders() -> list[str]:
+    """List the folders and files that are read; some may not exist, none is the whole file system."""
+    # Where a variable or a link puts libraries elsewhere, those in use show the place.
+    candidates = [*_CODE, *_LOADER, *_KERNEL, *_of_python(), *_in_memory()]
+    return [path for path in dict.fromkeys(map(os.path.abspath, filter(None, candidates))) if path != "/"]
+
+
+def _of_python() -> Iterator[str]:
+    yield from (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
+    # A fresh interpreter runs the program's first file again.
+    yield from (sys.executable, getattr(sys.modules["__main__"], "__file__", None) or "")
+    yield os.path.dirname(os.path.dirname(__file__))
+    yield from sys.path
+
+
+def _in_memory() -> Iterator[str]:
+    """Give the folders of the programs and libraries that are loaded."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            lines = maps.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, rights, *_, place = line.split(maxsplit=5)
+        if b"x" in rights and place.startswith(b"/"):
+            yield os.path.dirname(os.fsdecode(place))
+
+
+_CALLS_SINCE_5_13 = 444
+"""landlock_create_ruleset; add_rule and restrict_self follow. New calls have one number for all machines since 2019."""
+_MACHINES = frozenset(("x86_64", "aarch64", "riscv64", "loongarch64", "ppc64le", "s390x"))
+_ASK_VERSION = 1
+_BENEATH_PATH = 1
+_NO_NEW_PRIVILEGES = 38
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+# What can be done below a folder, by Landlock's own bits; plain numbers, since an enumeration would slow every start.
+EXECUTE = 1 << 0
+WRITE_FILE = 1 << 1
+READ_FILE = 1 << 2
+READ_FOLDER = 1 << 3
+REFER = 1 << 13
+"""Move and link from one folder to another."""
+TRUNCATE = 1 << 14
+DEVICE_CONTROL = 1 << 15
+_ALL = (1 << 16) - 1
+"""These, and to make and remove things of each kind."""
+_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | DEVICE_CONTROL
+
+READ = READ_FILE | READ_FOLDER
+READ_AND_RUN = READ | EXECUTE
+CHANGE = _ALL & ~EXECUTE & ~DEVICE_CONTROL
+"""Everything that a backup does in its mirror, reading too; nothing that it keeps there is ever run."""
+
+LEAST_ABI = 2
+"""Linux 5.19: before it nobody behind a wall could move anything from one folder to another."""
+_KNOWN_FROM = ((TRUNCATE, 3), (DEVICE_CONTROL, 5))
+
+
+def abi() -> int:
+    """Tell which version of Landlock the kernel has. Raises `OSError` where it has none, or nobody may use it."""
+    if os.uname().machine not in _MACHINES or sys.maxsize <= 2**32:
+        raise OSError(errno.ENOSYS, "not known on this machine")
+    return _call(0, None, 0, _ASK_VERSION)
+
+
+def restrict(granted: Iterable[tuple[int, int]]) -> None:
+    """Take from this thread, for ever, every right that is not granted below one of these open files or folders.
+
+    Raises `OSError`; nothing is taken then.
+    """
+    handled = _handled()
+    with ExitStack() as doors:
+        attributes = struct.pack("=Q", handled)
+        ruleset = _call(0, attributes, len(attributes), 0)
+        doors.callback(os.close, ruleset)
+        for rights, descriptor in granted:
+            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            rule = struct.pack("=Qi", rights & handled & (_ALL if is_folder else _OF_FILES), descriptor)
+            _call(1, ruleset, _BENEATH_PATH, rule, 0)
+        # Who could get rights back by starting a program with more of them may not put up a wall; root may.
+        _LIBC.prctl(_NO_NEW_PRIVILEGES, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+        _call(2, ruleset, 0)
+
+
+def _handled() -> int:
+    version = abi()
+    if version < LEAST_ABI:
+        raise OSError(errno.EOPNOTSUPP, f"version {version} is too old, {LEAST_ABI} is needed (Linux 5.19)")
+    return _ALL & ~sum(right for right, known_from in _KNOWN_FROM if version < known_from)
+
+
+def _call(which: int, *values: int | bytes | None) -> int:
+    whole = [ctypes.c_long(value) if isinstance(value, int) else value for value in values]
+    result = int(_LIBC.syscall(ctypes.c_long(_CALLS_SINCE_5_13 + which), *whole))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.5
@@ -85,29 +209,29 @@ class Wall:
 def unavailable() -> str:
     """Say why there can be no wall; empty if there can."""
     try:
-        version = landlock.abi()
+        version = abi()
     except OSError as error:
         return f"this system does not offer Landlock: {reason_text(error)}"
-    if version < landlock.LEAST_ABI:
-        return f"this kernel has version {version} of Landlock, and {landlock.LEAST_ABI} is needed (Linux 5.19)"
+    if version < LEAST_ABI:
+        return f"this kernel has version {version} of Landlock, and {LEAST_ABI} is needed (Linux 5.19)"
     return ""
 
 
 def _put_up(source: int, ours: tuple[int, int, int]) -> None:
-    granted = [(landlock.READ, source), *((landlock.CHANGE, folder) for folder in ours)]
+    granted = [(READ, source), *((CHANGE, folder) for folder in ours)]
     with ExitStack() as doors:
 
         def grant(rights: int, opened: int) -> None:
             doors.callback(os.close, opened)
             granted.append((rights, opened))
 
-        for path in interpreter.folders():
+        for path in folders():
             with suppress(OSError):
-                grant(landlock.READ_AND_RUN, os.open(path, os.O_PATH | os.O_CLOEXEC))
+                grant(READ_AND_RUN, os.open(path, os.O_PATH | os.O_CLOEXEC))
         with suppress(OSError):
             null_device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
-            grant(landlock.READ_FILE | landlock.WRITE_FILE, null_device)
-        landlock.restrict(granted)
+            grant(READ_FILE | WRITE_FILE, null_device)
+        restrict(granted)
 
 
 def _room_for_sqlite(scratch: Scratch, state: int) -> int:

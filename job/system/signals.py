@@ -1,4 +1,7 @@
-"""Signals as questions that long work asks between two steps, and as a wait that ends at once."""
+"""Signals as questions that long work asks between two steps, and as a wait that ends at once.
+
+The signals that a run handles. The main process does; workers ignore all of them and are told over their line.
+"""
 
 import contextlib
 import os
@@ -10,7 +13,16 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from job.errors import Exit
-from job.system.signal_numbers import HANDLED, STOPS
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU, signal.SIGPWR)
+"""They end a run in an orderly way; so does SIGHUP from a terminal that hangs up."""
+
+WITHOUT_MEANING = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGPOLL, signal.SIGSTKFLT)
+"""They mean nothing to a run, and would end it without a log line."""
+
+HANDLED = frozenset((*STOPS, signal.SIGHUP, signal.SIGUSR1, *WITHOUT_MEANING))
+"""Python itself ignores SIGPIPE and SIGXFSZ: the call that they tell of fails instead."""
+
 
 _BY_A_PERSON = frozenset((signal.SIGINT, signal.SIGQUIT))
 _LEFT_IGNORED = frozenset((signal.SIGHUP, signal.SIGQUIT))

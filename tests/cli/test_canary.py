@@ -20,8 +20,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from job.cli.context import show_error
-from job.cli.main import main
+from job.cli.main import main, show_error
 from job.core.redaction import MASK, remember
 from job.errors import ConfigError, Exit
 from tests.faults.rig import Rig

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from job.cli.config import config
-from job.cli.context import Context
+from job.cli.main import Context
 from job.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from job.errors import Exit
 from job.events.service import NextCycleDue
 from job.fs.private_folders import Place
 from job.health import Pulse, check
-from job.outputs.heartbeat import Heartbeat
+from job.outputs.liveness import Heartbeat
 
 COMMAND = [sys.executable, "-X", "importtime", "-m", "job", "healthcheck"]
 

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from job.app.status import PairStatus, WallStatus
 from job.cli import compare, plan
 from job.cli.status_text import Facts, plain_lines
-from job.core.counts import Tally
+from job.core.counts import Failing, PairHistory, Tally, Trouble
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
-from job.core.totals import Failing, PairHistory, Trouble
 from job.engine.compare import WHATS, Difference
 from job.engine.dry_run import Planned
 from tests.config.configs import in_force

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job.system.signal_numbers import WITHOUT_MEANING
+from job.system.signals import WITHOUT_MEANING
 from tests.faults.rig import PATIENCE, ROOT, Rig, Running, environment, temps_in, until
 
 

@@ -14,11 +14,10 @@ HEAVY = {
     "http.client",
     "importlib.metadata",
     "ipaddress",
-    "job.outputs.exposition",
     "job.outputs.prometheus",
     "job.outputs.http",
     "job.config.describe",
-    "job.core.patterns",
+    "job.core.exclude",
     "job.service",
     "multiprocessing",
     "prometheus_client",
@@ -60,7 +59,7 @@ def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "needed"),
     [
-        ({"exclude": ["*.tmp"]}, {"job.core.patterns"}),
+        ({"exclude": ["*.tmp"]}, {"job.core.exclude"}),
         ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.outputs.prometheus"}),
         ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "secret"}}, {"pydantic"}),
     ],

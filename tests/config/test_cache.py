@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from job.config import load
+from job.config.cache import rebuilt, to_plain
 from job.config.load import last_good_config, read_config, read_settings
-from job.config.plain import rebuilt, to_plain
 from job.config.settings import Config
 from job.errors import ConfigError
 from tests.config.configs import in_force

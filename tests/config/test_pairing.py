@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.config.pairing import NAME_PATTERN, default_name, is_windows_path, relation, unique_names
+from job.config.consistency import NAME_PATTERN, default_name, is_windows_path, relation, unique_names
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.config.units import byte_count, seconds
+from job.config.fields import byte_count, seconds
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from job.core.entry import join
-from job.core.exclude import Rules
-from job.core.patterns import parse
+from job.core.exclude import Rules, parse
 from job.fs.listing import Listing
 from job.fs.trees import Scanner
 

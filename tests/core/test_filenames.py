@@ -2,8 +2,7 @@
 
 import pytest
 
-from job.core.capabilities import Capabilities, capabilities_of
-from job.core.filenames import Spelling
+from job.core.capabilities import Capabilities, Spelling, capabilities_of
 from tests.core import samples
 
 FOLDING = Spelling(Capabilities(case_sensitive=False))

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.capabilities import Capabilities
-from job.core.filenames import Spelling
+from job.core.capabilities import Capabilities, Spelling
 from job.core.mounts import ByMount, Identity, Verdict, decoded, encoded, judge
 
 

@@ -15,13 +15,13 @@ from job.config import cache
 from job.config.settings import Config
 from job.core import mounts
 from job.core.capabilities import Capabilities
-from job.core.left_out import KnownMounts
-from job.core.totals import remarks_of
+from job.core.counts import remarks_of
+from job.core.mounts import KnownMounts
 from job.events.text import ago, moment
 from job.fs import probe
-from job.locking import holder
-from job.store import codec, known_mounts, pair_records, unheld
-from job.store.identity import FILE_NAME, DamagedIdentityError, Identity, Paths, read_identity, write_identity
+from job.locking import lock
+from job.store import codec, pair_records, temp_journal
+from job.store.pair_records import IDENTITY_FILE, DamagedIdentityError, Identity, Paths, read_identity, write_identity
 from tests.config.configs import in_force
 from tests.core import samples
 
@@ -103,7 +103,7 @@ calm = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max
 
 
 def identity_of(content: bytes, folder: int, place: Path) -> Identity | None:
-    (place / FILE_NAME).write_bytes(content)
+    (place / IDENTITY_FILE).write_bytes(content)
     return read_identity(folder)
 
 
@@ -158,7 +158,7 @@ def test_a_sign_of_life_is_judged_or_none(content: bytes) -> None:
 @calm
 @given(damaged(OWNER))
 def test_an_owner_is_described_or_not_known(content: bytes) -> None:
-    assert isinstance(holder.described(content), str)
+    assert isinstance(lock.described_holder(content), str)
 
 
 @calm
@@ -185,9 +185,9 @@ def _parsed(content: bytes) -> Any:
 @calm
 @given(damaged(MOUNTS))
 def test_known_mounts_are_known_or_not(folder: int, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / os.fsdecode(known_mounts.FILE_NAME)).write_bytes(content)
+    (tmp_path / os.fsdecode(temp_journal.MOUNTS_FILE)).write_bytes(content)
 
-    assert isinstance(known_mounts.load(folder), KnownMounts)
+    assert isinstance(temp_journal.load_known_mounts(folder), KnownMounts)
 
 
 @calm
@@ -251,7 +251,10 @@ def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Pa
 
 READERS: list[tuple[str, Callable[[str], object]]] = [
     (mounts.encoded(mounts.Identity("proof", "place")), mounts.decoded),
-    (unheld.encoded({b"name": unheld.Unheld(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}), unheld.decoded),
+    (
+        codec.encode_unsupported({b"name": codec.Unheld(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}),
+        codec.decode_unsupported,
+    ),
     (codec.encoded([samples.a_record(samples.a_file(), samples.a_mirror())]), codec.decoded),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 from job.core import record
 from job.core.outcome import Result
 from job.engine import scan
-from job.fs import large_dir, listing, partition
+from job.fs import large_dir, listing
 from tests.engine.crowds import CHUNK, MANY, fill
 from tests.engine.workshop import NOBODY, Workshop
 
@@ -40,7 +40,7 @@ def open_shop() -> Iterator[Workshop]:
 @pytest.fixture
 def huge_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make small what counts as huge, so that every way into and out of it is gone through quickly and exactly."""
-    for module in (listing, large_dir, scan, partition):
+    for module in (listing, large_dir, scan, large_dir):
         monkeypatch.setattr(module, "CHUNK", CHUNK)
     for module in (listing, large_dir):
         monkeypatch.setattr(module, "AT_ONCE", CHUNK // 4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from job.core.outcome import Result
 from job.core.record import FolderSummary, Record
 from job.engine.context import Bench
-from job.store import unheld
+from job.store import codec
 from job.store.codec import decoded
 from job.store.index import Index
 from tests.engine.workshop import HOUR_NS, ListenedMemory, Workshop, assert_mirrored, changed
@@ -54,7 +54,7 @@ def noted(shop: Workshop, path: bytes = b"crowd") -> set[bytes]:
     """Give the names in a folder of which the index has something that the mirror does not hold."""
     index = Index.open_read_only(str(shop.state))
     assert index is not None
-    found = [unheld.decoded(index.unheld(path, part)) for part in range(summary(shop, path).parts)]
+    found = [codec.decode_unsupported(index.unheld(path, part)) for part in range(summary(shop, path).parts)]
     index.close()
     return {name for notes in found for name in notes}
 

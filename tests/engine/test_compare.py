@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.app.comparison import lay_out_comparison
+from job.app.pair_setup import lay_out_comparison
 from job.engine.compare import HARMLESS, WHATS, Difference, compare
 from job.engine.preflight import guards
 from tests.engine.test_hard_links import give_name, part

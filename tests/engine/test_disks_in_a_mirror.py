@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job.app.comparison import lay_out_comparison
+from job.app.pair_setup import lay_out_comparison
 from job.core.outcome import Failure, Result
 from job.engine.compare import HARMLESS, compare
 from job.engine.context import Bench

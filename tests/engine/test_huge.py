@@ -14,7 +14,7 @@ from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Result
 from job.core.record import FolderDone
 from job.events.service import DriftFound
-from job.store.unheld import FOLDER
+from job.store.codec import FOLDER
 from tests.engine.crowds import MANY, Listened, assert_settled, fill, noted, summary, thin_out
 from tests.engine.meddling import meddled
 from tests.engine.workshop import HOUR_NS, Workshop, changed, with_memory

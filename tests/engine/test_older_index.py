@@ -16,8 +16,7 @@ from job.core.record import RowsDone
 from job.fs.listing import entry_of
 from job.store.codec import decoded, encoded
 from job.store.index import Index
-from job.store.index_schema import FORMAT, migrate
-from job.store.schema import FILE_NAME, IndexTorn
+from job.store.schema import FILE_NAME, FORMAT, IndexTorn, migrate
 from tests.core import samples
 from tests.engine.test_hard_links import give_name, inodes
 from tests.engine.workshop import Workshop

@@ -14,8 +14,7 @@ from job.engine.preflight import guards
 from job.errors import Refused
 from job.events.service import FileCopied, HistoryBegunAnew, PairBusy, PairFinished, PairRefused
 from job.store.history import History
-from job.store.identity import Paths
-from job.store.pair_records import PairRecords
+from job.store.pair_records import PairRecords, Paths
 from tests.engine.workshop import NOBODY, Told, Workshop
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works

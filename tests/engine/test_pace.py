@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.engine.pace import Pace
+from job.engine.progress import Pace
 from job.errors import Stopped
 
 ROUNDING = 1e-6

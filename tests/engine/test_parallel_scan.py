@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.compressed_list import Packed
-from job.core.left_out import LeftOut, Why
+from job.core.mounts import LeftOut, Why
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
 from job.engine.messages import LookHere

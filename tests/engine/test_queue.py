@@ -17,8 +17,7 @@ from job.engine.copy.adoption import Exchange
 from job.engine.dispatch import queue
 from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
 from job.engine.dispatch.queue import Rounds
-from job.engine.messages import Errand, Onward, Placed, Visit
-from job.engine.recall import Recall
+from job.engine.messages import Errand, Onward, Placed, Recall, Visit
 from job.events.service import FileFailed
 from job.fs.dircursor import open_root
 from job.fs.listing import Unlisted

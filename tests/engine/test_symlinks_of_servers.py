@@ -10,8 +10,8 @@ import pytest
 from job.core.outcome import Result
 from job.events.service import MetadataNotKept
 from job.fs.probe import probe
+from job.store.codec import decode_unsupported
 from job.store.index import Index
-from job.store.unheld import decoded
 from tests.engine.workshop import Workshop
 from tests.memory_disks import memory_disk, variant
 
@@ -74,7 +74,7 @@ def test_what_symlinks_do_not_keep_is_told_once_and_in_the_index(server: Worksho
     assert [event.what for event in told.of(MetadataNotKept)] == ["symlink_metadata"]
     index = Index.open_read_only(str(server.state))
     assert index is not None
-    noted = decoded(index.unheld(b""))
+    noted = decode_unsupported(index.unheld(b""))
     index.close()
     assert (noted[b"link"].uid, noted[b"link"].gid, noted[b"link"].mtime_ns) == (1001, 1001, OLDER * 10**9)
     assert noted[b"link"].target == b"nowhere"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from job.core.entry import Kind, base64_of, printable
 from job.core.outcome import Failure
-from job.events.brevity import LONGEST_LINE, LONGEST_VALUE, printable_path, several, shortened
 from job.events.service import CycleCrashed, Event, FileCopied, FileFailed, PairStarted, every_event
+from job.events.text import LONGEST_LINE, LONGEST_VALUE, printable_path, several, shortened
 from job.outputs.log import json_line, text_line
 from tests.events.facts import VALUES, is_a_word
 

@@ -4,7 +4,7 @@ import sys
 
 from job.cli.main import main
 from job.engine import scan
-from job.fs import large_dir, listing, partition
+from job.fs import large_dir, listing
 from tests import workers
 
 FEW = 16
@@ -13,7 +13,7 @@ FEW = 16
 
 def make_huge_small() -> None:
     """Have folders of `FEW` entries go in parts."""
-    for module in (listing, large_dir, scan, partition):
+    for module in (listing, large_dir, scan, large_dir):
         vars(module)["CHUNK"] = FEW
     for module in (listing, large_dir):
         vars(module)["AT_ONCE"] = FEW // 4

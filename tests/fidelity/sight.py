@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from job.core.entry import Entry, join, printable
-from job.store import codec, unheld
+from job.store import codec
+from job.store.codec import FOLDER, Unheld
 from job.store.index import Index
-from job.store.unheld import FOLDER, Unheld
 
 KEPT, RECORDED, REFUSED, LOST = "kept", "recorded", "refused", "lost"
 _BEST_FIRST = (KEPT, RECORDED, REFUSED, LOST)
@@ -52,10 +52,10 @@ class Sight:
     def notes(self, name: bytes) -> list[Note]:
         """Give what the index has of an entry."""
         if stat.S_ISDIR(self.here(name).lstat().st_mode):
-            found: Note | None = unheld.decoded(self.index.unheld(join(self.path, name))).get(FOLDER)
+            found: Note | None = codec.decode_unsupported(self.index.unheld(join(self.path, name))).get(FOLDER)
             return [found] if found else []
         record = codec.decoded(self.index.rows(self.path)).get(name)
-        noted = unheld.decoded(self.index.unheld(self.path)).get(name)
+        noted = codec.decode_unsupported(self.index.unheld(self.path)).get(name)
         return [*([record.source] if record else []), *([noted] if noted else [])]
 
     def verdict(

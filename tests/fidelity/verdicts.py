@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from job.store.unheld import Unheld
+from job.store.codec import Unheld
 from tests.fidelity.sight import KEPT, LOST, RECORDED, Note, Sight, worst
 from tests.fidelity.small import ODD_NS
 

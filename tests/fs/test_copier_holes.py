@@ -11,8 +11,8 @@ import pytest
 from job.errors import ChangedWhileReadError, Stopped
 from job.fs import copier
 from job.fs.copier import Copier
-from job.fs.holes import BLOCK, HoleWithDataError
 from job.fs.metadata import Keeper
+from job.fs.sparse import BLOCK, HoleWithDataError
 from tests.fs.copying import TEMP, Bench
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40

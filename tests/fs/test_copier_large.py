@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from job.engine.pace import Pace
+from job.engine.progress import Pace
 from job.errors import Stopped
 from job.fs.copier import SMALL_BYTES
 from job.fs.mounts import file_system_type
-from job.fs.page_cache import cached_pages, drop
-from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES
+from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES, cached_pages, drop
 from tests.fs.copying import TEMP, Bench
 
 LARGE = 2 * OVERLAP_BYTES + 77

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.fs.copier import new_hash
-from job.fs.digests import Blocks, Filled
+from job.fs.sparse import Blocks, Filled
 
 BLOCK = 4096
 ranges = st.one_of(

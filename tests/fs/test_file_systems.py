@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from job.core.mounts import Identity
-from job.fs import file_systems
-from job.fs.file_systems import FileSystem, identity_of
-from job.fs.mounts import mount_of
+from job.fs import mounts
+from job.fs.mounts import FileSystem, identity_of, mount_of
 from tests.faults.tampering import mounted, run
 from tests.fidelity import foreign
 from tests.memory_disks import memory_disk
@@ -21,7 +20,7 @@ MIB = 1 << 20
 def listed(folder: Path) -> list[FileSystem]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return file_systems.file_systems(descriptor)
+        return mounts.file_systems(descriptor)
     finally:
         os.close(descriptor)
 
@@ -117,12 +116,12 @@ def test_two_in_memory_differ_although_they_get_the_same_device_number(tmp_path:
 
 @pytest.mark.parametrize("source", ["host:/export", "user@host:", "//server/share", "remote:bucket", "[fe80::1]:/x"])
 def test_a_server_and_its_folder_are_an_address(source: str) -> None:
-    assert file_systems._is_address(source)
+    assert mounts._is_address(source)
 
 
 @pytest.mark.parametrize("source", ["/dev/sdb1", "/mnt/a:/mnt/b", "tmpfs", ""])
 def test_devices_and_folders_here_are_no_address(source: str) -> None:
-    assert not file_systems._is_address(source)
+    assert not mounts._is_address(source)
 
 
 def test_a_number_that_is_made_of_the_device_number_proves_nothing() -> None:
@@ -130,6 +129,6 @@ def test_a_number_that_is_made_of_the_device_number_proves_nothing() -> None:
         device = os.makedev(major, minor)
         encoded = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
-        assert file_systems._stable_id(encoded, device) == ""
-        assert file_systems._stable_id(0, device) == ""
-        assert file_systems._stable_id(0x6F4224F05528C08F, device) != ""
+        assert mounts._stable_id(encoded, device) == ""
+        assert mounts._stable_id(0, device) == ""
+        assert mounts._stable_id(0x6F4224F05528C08F, device) != ""

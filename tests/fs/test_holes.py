@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.errors import ChangedWhileReadError
-from job.fs import holes
-from job.fs.holes import BLOCK, HoleWithDataError, Layout, Piece, TooSparseError, insist_on_holes
+from job.fs import sparse as sparse_files
+from job.fs.sparse import BLOCK, HoleWithDataError, Layout, Piece, TooSparseError, insist_on_holes
 from tests.faults.tampering import mounted
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
@@ -171,7 +171,7 @@ class TestUnreliable:
 
     @pytest.fixture(autouse=True)
     def _unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(holes, "_RELIABLE", set())
+        monkeypatch.setattr(sparse_files, "_RELIABLE", set())
 
     def test_a_young_file_is_read_whole(self, tmp_path: Path) -> None:
         assert layout_of(sparse(tmp_path / "file", 40 * MIB)) is None

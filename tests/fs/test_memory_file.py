@@ -10,13 +10,13 @@ from contextlib import closing
 
 import pytest
 
-from job.fs.memory_file import MemoryFile, find
+from job.health import MemoryFile, find
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 WRITER = """
 import sys
-from job.fs.memory_file import MemoryFile
+from job.health import MemoryFile
 file = MemoryFile(sys.argv[1])
 file.publish(sys.argv[2].encode())
 print("published", flush=True)

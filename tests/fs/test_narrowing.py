@@ -11,7 +11,7 @@ from job.core.acl import Rights
 from job.core.entry import Entry
 from job.fs.dircursor import open_folder
 from job.fs.listing import entry_of
-from job.fs.narrowing import close_folder, narrow_file, narrow_folder, needs_narrowing, rights_at, wanted_rights
+from job.fs.rights import close_folder, narrow_file, narrow_folder, needs_narrowing, rights_at, wanted_rights
 from job.fs.xattrs import PartlyRead
 
 ALICE, BOB = 64_001, 64_002

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.fs.mounts import file_system_type
-from job.fs.page_cache import Guest, Trickle, cached_pages, drop
+from job.fs.stream import Guest, Trickle, cached_pages, drop
 from tests.faults.tampering import mounted
 
 MIB = 1 << 20

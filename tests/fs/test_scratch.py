@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Scratch
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 HOLDER = """
 import os, signal
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Scratch
 scratch = Scratch(os.environ)
 scratch.folder()
 print("made", flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.sync import fsync_folder, syncfs, syncfs_means_something
+from job.fs.small_files import fsync_folder, syncfs, syncfs_means_something
 
 
 def test_the_file_system_of_an_open_folder_is_synced(folder: int, tmp_path: Path) -> None:

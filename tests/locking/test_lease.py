@@ -29,7 +29,7 @@ HASTY = Timing(renewed_every=0.05, left_after=0.0, watched_for=1.0)
 ANOTHER_MACHINE = """
 import sys, time
 from job.locking import lease
-from job.locking import holder
+from job.locking import lock
 holder.boot_id = lambda: "another boot"
 import os
 folder = os.open(sys.argv[1], os.O_RDONLY)
@@ -103,28 +103,28 @@ def test_it_is_renewed_while_it_is_held(home: Path) -> None:
 
 @pytest.mark.parametrize("timing", [PATIENT, HASTY], ids=["by its age", "by watching it"])
 def test_one_that_another_machine_renews_is_never_broken(home: Path, timing: Timing) -> None:
-    with another_machine(home) as holder:
+    with another_machine(home) as process:
         if timing is HASTY:
             timing = timing._replace(watched_for=PATIENCE)  # it is over as soon as anything moves
-        with pytest.raises(Busy, match=f"process {holder.pid} on .* on another machine, since 1970-01-01T00:00:01Z"):
+        with pytest.raises(Busy, match=f"process {process.pid} on .* on another machine, since 1970-01-01T00:00:01Z"):
             try_to_take(home, timing)
-        assert holder.stdin is not None
-        holder.stdin.write("\n")
-        holder.stdin.flush()
-        holder.wait(PATIENCE)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.wait(PATIENCE)
 
         assert try_to_take(home) == ""
 
 
 def test_one_of_a_machine_that_died_is_taken_over_when_it_is_old_and_nothing_moves(home: Path) -> None:
-    with another_machine(home) as holder:
-        holder.kill()
-        holder.wait()
+    with another_machine(home) as process:
+        process.kill()
+        process.wait()
         with pytest.raises(Busy) as busy:
             try_to_take(home)
         os.utime(home / "lease", (1.0, 1.0))
 
-        assert f"process {holder.pid} on" in try_to_take(home)
+        assert f"process {process.pid} on" in try_to_take(home)
     assert "taken over by itself" in busy.value.hint
 
 
@@ -212,7 +212,7 @@ def test_of_two_that_take_it_over_at_once_one_has_it(home: Path) -> None:
 import os, sys
 from job.errors import Busy
 from job.locking import lease
-from job.locking import holder
+from job.locking import lock
 holder.boot_id = lambda: "boot " + sys.argv[2]
 folder = os.open(sys.argv[1], os.O_RDONLY)
 try:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import Busy
-from job.locking.holder import described, owner
-from job.locking.lock import hold, is_held
+from job.locking.lock import described_holder, hold, is_held, owner
 from tests.conftest import FOLDER
 
 HOLDER = """
@@ -140,8 +139,8 @@ def test_a_damaged_note_about_the_holder_does_no_harm(home: Path, note: bytes) -
 def test_who_holds_it_is_told_with_what_tells_it_apart(fields: dict[str, object], told: str) -> None:
     record = json.dumps(owner(9.0) | {"host": "nas", "pid": 7} | fields).encode()
 
-    assert described(record).startswith(f" {told}" if told else "")
-    assert bool(described(record)) == bool(told)
+    assert described_holder(record).startswith(f" {told}" if told else "")
+    assert bool(described_holder(record)) == bool(told)
 
 
 PLANTS: dict[str, tuple[Callable[[Path], object], str]] = {

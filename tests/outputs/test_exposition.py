@@ -4,7 +4,7 @@ import threading
 import time
 
 from job.core.metric_names import Family
-from job.outputs.exposition import Exposition
+from job.outputs.prometheus import Exposition
 
 
 class Clock:

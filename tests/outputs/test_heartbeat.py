@@ -24,7 +24,7 @@ from job.events.service import (
 )
 from job.fs.private_folders import Place
 from job.health import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, Pulse, check
-from job.outputs.heartbeat import BEAT_EVERY_SECONDS, Heartbeat
+from job.outputs.liveness import BEAT_EVERY_SECONDS, Heartbeat
 
 NOW = 1_780_000_000.0
 

@@ -12,7 +12,7 @@ import pytest
 from waitress import wasyncore  # type: ignore[import-untyped]
 
 from job.outputs.http import Web, _client
-from job.system.descriptors import OF_MAIN
+from job.system.resources import OF_MAIN
 from tests.outputs.serving import Service
 
 

@@ -23,7 +23,7 @@ from job.events.service import (
     PairStarted,
     ServiceStopped,
 )
-from job.outputs.idle_cycles import HELD_SECONDS, IdleCycles
+from job.outputs.log_limits import HELD_SECONDS, IdleCycles
 from tests.outputs.logbook import copied
 
 PAIR = {"cycle_id": "c1", "pair": "p"}

@@ -12,11 +12,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from job.core.counts import Tally
+from job.core.counts import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Tally, Trouble
 from job.core.entry import Kind
 from job.core.metric_names import EVERY_SERIES, OUTPUTS
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
-from job.core.totals import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Trouble
 from job.events.service import (
     BatchCommitted,
     ConfigRejected,
@@ -37,8 +36,8 @@ from job.events.service import (
     PortNotOpened,
     RunDisabled,
 )
-from job.outputs.exposition import Exposition
 from job.outputs.metrics import Metrics, PairMemory
+from job.outputs.prometheus import Exposition
 from job.store.history import History
 
 TALLY = Tally(

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from job.core.counts import Tally
+from job.core.counts import PairHistory, Tally
 from job.core.outcome import Result
-from job.core.totals import PairHistory
 from job.events.service import CycleFinished, CycleStalled, CycleStarted, Event, PairFinished
-from job.outputs.exposition import Exposition
 from job.outputs.metrics import Metrics
-from job.outputs.prometheus import Publisher, Targets
+from job.outputs.prometheus import Exposition, Publisher, Targets
 
 SUCCESS = "truecopy_last_success_timestamp_seconds"
 ATTEMPT = "truecopy_last_attempt_timestamp_seconds"

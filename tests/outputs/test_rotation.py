@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.outputs.log_file import LineFile, Rotation
-from job.outputs.rotation import alone
+from job.outputs.log_file import LineFile, Rotation, alone
 from tests.conftest import FOLDER
 
 pytestmark = pytest.mark.usefixtures("no_leak")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import schedule
 
-from job.clockwork import LEAST_PAUSE_SECONDS, Clockwork
+from job.service import LEAST_PAUSE_SECONDS, Clockwork
 
 NOON = 1_780_000_000.0
 

@@ -15,7 +15,7 @@ from job.health import Pulse, check
 
 PROGRAM = """
 import sys, time
-from job.outputs.heartbeat import Heartbeat
+from job.outputs.liveness import Heartbeat
 from job.system.signals import StopSignal
 from job.config.model import WrittenConfig
 from job.core.outcome import Result

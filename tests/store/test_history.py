@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.counts import Tally
+from job.core.counts import Failing, PairHistory, Remarks, Tally, Trouble, counts_of, tally_of
 from job.core.outcome import Drift, Failure, Result, Skip
-from job.core.totals import Failing, PairHistory, Remarks, Trouble, counts_of, tally_of
 from job.events.service import PairFinished
 from job.store.history import History
 from job.store.history_schema import FILE_NAME

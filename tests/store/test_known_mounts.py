@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.core.left_out import NO_MOUNTS, KnownMounts, LeftOut, Why
-from job.store import known_mounts
+from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, Why
+from job.store import temp_journal
 
 KNOWN = KnownMounts(
     {b"disk": "ext4", b"odd\xff\n": "btrfs subvolume"},
@@ -17,17 +17,17 @@ KNOWN = KnownMounts(
 
 
 def test_it_is_remembered_as_it_was(folder: int) -> None:
-    known_mounts.save(KNOWN, folder)
+    temp_journal.save_known_mounts(KNOWN, folder)
 
-    assert known_mounts.load(folder) == KNOWN
+    assert temp_journal.load_known_mounts(folder) == KNOWN
 
 
 def test_nothing_leaves_no_file(folder: int, tmp_path: Path) -> None:
-    known_mounts.save(KNOWN, folder)
-    known_mounts.save(NO_MOUNTS, folder)
+    temp_journal.save_known_mounts(KNOWN, folder)
+    temp_journal.save_known_mounts(NO_MOUNTS, folder)
 
     assert os.listdir(tmp_path) == []
-    assert known_mounts.load(folder) == NO_MOUNTS
+    assert temp_journal.load_known_mounts(folder) == NO_MOUNTS
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_nothing_leaves_no_file(folder: int, tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_not_believed(folder: int, tmp_path: Path, change: dict[str, object]) -> None:
-    known_mounts.save(KNOWN, folder)
+    temp_journal.save_known_mounts(KNOWN, folder)
     place = tmp_path / "mounts.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | change))
 
-    assert known_mounts.load(folder) == NO_MOUNTS
+    assert temp_journal.load_known_mounts(folder) == NO_MOUNTS
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
 def test_a_torn_file_is_not_believed(folder: int, tmp_path: Path, text: str) -> None:
     (tmp_path / "mounts.json").write_text(text)
 
-    assert known_mounts.load(folder) == NO_MOUNTS
+    assert temp_journal.load_known_mounts(folder) == NO_MOUNTS

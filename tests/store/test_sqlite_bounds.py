@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.store.sqlite_bounds import (
+from job.store.sqlite import (
     DAMAGED,
     HostileFileError,
     TooMuchError,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.store import temp_journal
-from job.store.temp_journal import FILE_NAME, Leftovers
+from job.store.temp_journal import JOURNAL_FILE, Leftovers
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_the_notes_of_a_killed_worker_are_told(folder: int) -> None:
 
 
 def test_a_note_that_was_cut_off_is_left_out(folder: int, tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"whole\0also whole\0cut o")
-    (tmp_path / (FILE_NAME + "-1")).write_bytes(b"cut off, too")
+    (tmp_path / JOURNAL_FILE).write_bytes(b"whole\0also whole\0cut o")
+    (tmp_path / (JOURNAL_FILE + "-1")).write_bytes(b"cut off, too")
 
     assert Leftovers(folder).noted() == [b"whole", b"also whole"]
 
@@ -141,4 +141,4 @@ def test_a_planted_link_is_not_followed(folder: int, tmp_path: Path) -> None:
 def test_the_notes_are_private(folder: int, tmp_path: Path) -> None:
     Leftovers(folder).note(b"path")
 
-    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / JOURNAL_FILE).stat().st_mode & 0o777 == 0o600

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.system.cpus import MOST_BY_DEFAULT, default_workers, usable_cores
+from job.system.resources import MOST_BY_DEFAULT, default_workers, usable_cores
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_limits_nothing(tmp_path: Path, membership: str) -> 
 def test_a_process_that_may_use_one_core_counts_one() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from job.system.cpus import usable_cores; print(usable_cores())"
+        "from job.system.resources import usable_cores; print(usable_cores())"
     )
 
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from job.system.descriptors import OF_A_WORKER, OF_MAIN, for_clients, for_workers, limit, raise_limit
+from job.system.resources import OF_A_WORKER, OF_MAIN, for_clients, for_workers, limit, raise_limit
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from job.system import ioprio
-from job.system.ioprio import set_io_priority
+from job.system import resources
+from job.system.resources import set_io_priority
 
 needs_ionice = pytest.mark.needs_tool("ionice")
 
@@ -18,7 +18,7 @@ TELL = "import subprocess, os; print(subprocess.check_output(['ionice', '-p', st
 def told_after(*levels: str, tell: str = TELL, started_with: tuple[str, ...] = ()) -> list[str]:
     """Give the lines that a process prints which sets these levels one after the other, and tells of itself."""
     calls = "; ".join(f"print(set_io_priority({level!r}))" for level in levels)
-    program = f"from job.system.ioprio import set_io_priority; {calls}; {tell}"
+    program = f"from job.system.resources import set_io_priority; {calls}; {tell}"
     done = subprocess.run([*started_with, sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
@@ -55,11 +55,11 @@ def test_normal_is_what_the_process_was_started_with() -> None:
 
 
 def test_a_machine_whose_call_is_not_known_is_told_and_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ioprio, "_CALLS", {})
-    ioprio._inherited.cache_clear()
+    monkeypatch.setattr(resources, "_CALLS", {})
+    resources._inherited.cache_clear()
 
     found = {level: set_io_priority(level) for level in ("low", "idle", "normal")}
-    ioprio._inherited.cache_clear()
+    resources._inherited.cache_clear()
 
     assert found == {"low": False, "idle": False, "normal": True}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from job.system import interpreter, landlock
+from job.system import sandbox
 from tests.walls import needs_landlock
 
 PROGRAM = """
 import errno, json, os, sys
-from job.system import interpreter
-from job.system import landlock
+from job.system import sandbox
+from job.system import sandbox
 top = sys.argv[1]
 os.chdir(top)
 granted = [(landlock.READ, os.open("source", os.O_PATH)), (landlock.CHANGE, os.open("mirror", os.O_PATH))]
@@ -126,8 +126,8 @@ def test_a_wall_is_around_one_thread_and_what_it_starts(top: Path) -> None:
         tried[name] = subprocess.run(command, check=False, capture_output=True).returncode
 
     def walled() -> None:
-        folders = [os.open(path, os.O_PATH) for path in interpreter.folders() if os.path.lexists(path)]
-        landlock.restrict((landlock.READ_AND_RUN, each) for each in folders)
+        folders = [os.open(path, os.O_PATH) for path in sandbox.folders() if os.path.lexists(path)]
+        sandbox.restrict((sandbox.READ_AND_RUN, each) for each in folders)
         for each in folders:
             os.close(each)
         try:
@@ -149,7 +149,7 @@ def test_a_wall_is_around_one_thread_and_what_it_starts(top: Path) -> None:
 def test_a_descriptor_that_is_no_folder_gets_the_rights_of_a_file(top: Path) -> None:
     program = """
 import os, sys
-from job.system import landlock
+from job.system import sandbox
 landlock.restrict([(landlock.CHANGE, os.open(sys.argv[1], os.O_PATH))])
 open(sys.argv[1], "w").write("changed")
 open(sys.argv[2])
@@ -164,7 +164,7 @@ open(sys.argv[2])
 def test_a_wall_that_cannot_be_put_up_takes_nothing(top: Path) -> None:
     program = """
 import os, sys
-from job.system import landlock
+from job.system import sandbox
 reading, writing = os.pipe()
 try:
     landlock.restrict([(landlock.READ, reading)])
@@ -181,25 +181,25 @@ print(open(sys.argv[1]).read())
 def test_a_kernel_is_asked_for_what_it_knows_and_for_nothing_newer(
     monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    monkeypatch.setattr(landlock, "abi", lambda: version)
-    if version < landlock.LEAST_ABI:
+    monkeypatch.setattr(sandbox, "abi", lambda: version)
+    if version < sandbox.LEAST_ABI:
         with pytest.raises(OSError, match="too old"):
-            landlock._handled()
+            sandbox._handled()
         return
-    handled = landlock._handled()
+    handled = sandbox._handled()
 
     assert handled.bit_count() == {2: 14, 3: 15, 4: 15}.get(version, 16)
-    assert handled & landlock.REFER
-    assert bool(handled & landlock.TRUNCATE) == (version >= 3)
-    assert bool(handled & landlock.DEVICE_CONTROL) == (version >= 5)
+    assert handled & sandbox.REFER
+    assert bool(handled & sandbox.TRUNCATE) == (version >= 3)
+    assert bool(handled & sandbox.DEVICE_CONTROL) == (version >= 5)
 
 
 def test_on_a_machine_that_is_not_known_no_call_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landlock, "_MACHINES", frozenset())
-    monkeypatch.setattr(landlock, "_call", None)
+    monkeypatch.setattr(sandbox, "_MACHINES", frozenset())
+    monkeypatch.setattr(sandbox, "_call", None)
 
     with pytest.raises(OSError, match="not known on this machine"):
-        landlock.abi()
+        sandbox.abi()
 
 
 @pytest.mark.needs_tool("strace")

@@ -13,9 +13,9 @@ from multiprocessing.resource_tracker import ensure_running
 import pytest
 
 from job.system import processes
-from job.system.descriptors import OF_A_WORKER, OF_MAIN
 from job.system.processes import Crew, Descriptor, Lost, Post
-from job.system.signal_numbers import HANDLED
+from job.system.resources import OF_A_WORKER, OF_MAIN
+from job.system.signals import HANDLED
 
 PATIENCE = 60.0
 

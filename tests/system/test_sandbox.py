@@ -17,7 +17,7 @@ from job.config.settings import Landlock
 from job.core.outcome import Refusal, Result, Skip
 from job.errors import Refused
 from job.events.service import Event, FileSkipped, Listener, MountSkipped, RunDisabled
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Scratch
 from job.system import sandbox
 from job.system.sandbox import Wall
 from tests.walls import needs_landlock
@@ -238,7 +238,7 @@ LARGE_BOOK = """
 import os, sys
 from job.store.hardlinks import LinkBook
 from job.system.sandbox import Wall
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Scratch
 from job.core.entry import FileId
 from job.core.outcome import Result
 from job.core.record import Member
@@ -342,7 +342,7 @@ HANGS = """
 import os, sys, time
 from job.system.signals import StopSignal
 from job.system.sandbox import Wall
-from job.fs.scratch import Scratch
+from job.fs.private_folders import Scratch
 def work(_):
     print("hangs", flush=True)
     time.sleep(1000)

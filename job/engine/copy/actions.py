@@ -12,14 +12,13 @@ from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record, is_racy
 from job.engine.context import Assignment, Bench, Tacho
 from job.engine.copy.batch import MOST_BYTES, Batch
-from job.engine.copy.content import Likeness, mend
+from job.engine.copy.content import Likeness, attributes_of, mend, note, unheld_of
 from job.engine.copy.finish import Settled, Work
-from job.engine.copy.unsupported import attributes_of, note, unheld_of
 from job.engine.preflight.roots import PlaceLost
 from job.errors import ChangedWhileReadError
 from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.listing import entry_of
-from job.fs.narrowing import narrow_file, needs_narrowing
+from job.fs.rights import narrow_file, needs_narrowing
 
 _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""

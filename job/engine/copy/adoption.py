@@ -19,7 +19,7 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone, FolderSummary
 from job.engine.context import Assignment, Bench
 from job.engine.copy.actions import make_folder
-from job.engine.copy.versions import Versions
+from job.engine.copy.cleanup import Versions
 from job.engine.messages import Onward, Placed
 from job.events.service import EntrySetAside, Event, FileFailed
 from job.fs.dircursor import Trail

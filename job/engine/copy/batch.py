@@ -14,18 +14,17 @@ from job.core.entry import Kind, printable
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import Assignment, Bench, Sync, Volume
+from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish import Settled, Work, finish, finish_part
-from job.engine.copy.pending import Tidings
+from job.engine.copy.pending import Staged, Tidings
 from job.engine.copy.recheck import Recheck
-from job.engine.copy.staged import Staged
-from job.engine.copy.versions import Versions
 from job.engine.messages import Onward, PartDone, Placed
 from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import Trail
 from job.fs.large_dir import has_name
 from job.fs.mounts import mount_of
-from job.fs.sync import fsync_folder
+from job.fs.small_files import fsync_folder
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20

@@ -1,14 +1,29 @@
-"""Sweep temps that a killed run left, wherever they are: also in mirror folders that have left the source since."""
+"""Sweep temps that a killed run left, wherever they are: also in mirror folders that have left the source since.
 
+Surplus: what the mirror has below a folder and the source has not, compared by name once more.
+
+Versions: keep what leaves a mirror's tree where nobody else gets at it (invariant 4).
+"""
+
+import errno
 import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from job.core.entry import TEMP_PREFIX, Kind
-from job.engine.context import Bench
-from job.engine.preflight.claim import Claim
+from job.config.settings import Pair
+from job.core.capabilities import Capabilities, Spelling
+from job.core.decide import gets
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
+from job.engine.context import Assignment, Bench, Source, means_of
+from job.engine.preflight.roots import Claim
 from job.fs.dircursor import Trail
-from job.fs.large_dir import sweep_temps
-from job.fs.listing import Found, list_entries
+from job.fs.large_dir import has_name, names_in, rows_named, sweep_temps
+from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
+from job.fs.mounts import NODEV, restrictions_of
+from job.fs.versions import Home, remove_empty
 
 
 def sweep(bench: Bench, claim: Claim | None) -> None:
@@ -39,3 +54,197 @@ def sweep_folder(folder: int) -> tuple[Found, bool]:
         os.unlink(entry.name, dir_fd=folder)
     gone = {entry.name for entry in temps}
     return found._replace(entries=[entry for entry in found.entries if entry.name not in gone]), True
+
+
+class LeftOver(NamedTuple):
+    """What one mirror folder has and its source has not."""
+
+    path: bytes
+    folder: int
+    """The open mirror folder; valid until the next one is asked for."""
+    entries: Sequence[tuple[bytes, Kind]]
+    why: str
+    """In which way its source has nothing for them."""
+
+
+NOT_THERE = "it is not in the source"
+NOT_COPIED = "the source has something else of that name, which this mirror does not get"
+
+
+class NotKnownError(OSError):
+    """Nobody can tell whether what the mirror has below a folder is what the source has."""
+
+    def __init__(self, why: str, next_step: str = "the next cycle looks again") -> None:
+        super().__init__(errno.EAGAIN, why)
+        self.next_step = next_step
+
+
+class Surplus:
+    """Compares mirror folders with their sources. Use it with `contextlib.closing`."""
+
+    def __init__(
+        self, source: Source, roots: tuple[int, int], pair: Pair, mirror: Callable[[bytes], Capabilities]
+    ) -> None:
+        """`roots` are the open ones of source and mirror; `mirror` gives what a folder's file system can hold."""
+        self._source = source
+        self._sources, self._mirrors = map(Trail, roots)
+        self._pair = pair
+        self._mirror = mirror
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._sources.close()
+        self._mirrors.close()
+
+    def check_done(self, path: bytes, failed: Collection[bytes]) -> None:
+        """Insist that the mirror has nothing of what failed in a folder and below it. Raises `NotKnownError`."""
+        inside = path + b"/" if path else b""
+        for each in failed:
+            if each == path or (each.startswith(inside) and self._holds(each)):
+                raise NotKnownError(
+                    f"{printable(each)} could not be brought up to date",
+                    "mend what that entry failed for, or exclude it, and the next cycle opens the folder",
+                )
+
+    def _holds(self, path: bytes) -> bool:
+        parent, _, name = path.rpartition(b"/")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(name, dir_fd=self._mirrors.goto(parent), follow_symlinks=False)
+            return True
+        return False
+
+    def below(self, path: bytes) -> Iterator[LeftOver]:
+        """Go through a mirror folder and all below it. Raises `OSError` where either side cannot be known."""
+        waiting = [path]
+        while waiting:
+            at = waiting.pop()
+            left, folders = self._judged(at, self._mirrors.goto(at))
+            for why, entries in left.items():
+                yield LeftOver(at, self._mirrors.goto(at), entries, why)
+            waiting += reversed(folders)
+
+    def _judged(self, at: bytes, folder: int) -> tuple[dict[str, list[tuple[bytes, Kind]]], list[bytes]]:
+        """Give what is left over in an open mirror folder, by the reason, and the folders in it to go on with."""
+        listing = self._listed(at)
+        known = None if listing is None else {entry.name: entry for entry in listing.entries}
+        left: dict[str, list[tuple[bytes, Kind]]] = {}
+        folders: list[bytes] = []
+        for names in names_in(folder):
+            held = {entry.name: entry.kind for entry in entries_of(rows_named(folder, names, Unreadable()))}
+            wanted = self._named(at, names) if known is None else known
+            spelled = self._spelled(at, held, wanted)
+            for name, kind in held.items():
+                path, expected = join(at, spelled.get(name, name)), wanted.get(spelled.get(name, name))
+                if expected is None and _is_nobodys(at, name, folder):
+                    continue
+                if expected is None or not self._gets(at, expected):
+                    left.setdefault(NOT_THERE if expected is None else NOT_COPIED, []).append((name, kind))
+                elif expected.kind is not kind:
+                    raise NotKnownError(f"the mirror has a {kind} at {printable(path)}, the source a {expected.kind}")
+                elif kind is Kind.FOLDER:
+                    folders.append(path)
+        if left:
+            self._confirm(at, [name for entries in left.values() for name, _ in entries], listing)
+        return left, folders
+
+    def _listed(self, at: bytes) -> Listing | None:
+        """List a folder of the source; None for a huge one."""
+        try:
+            return self._source.list(at)
+        except Huge:
+            return None
+
+    def _named(self, at: bytes, names: Sequence[bytes]) -> dict[bytes, Entry]:
+        return {entry.name: entry for entry in self._source.part(at, names).entries}
+
+    def _gets(self, at: bytes, entry: Entry) -> bool:
+        """Tell whether the mirror is to have an entry of a folder of the source."""
+        if entry.kind in {Kind.FILE, Kind.FOLDER}:
+            return True
+        means = means_of(self._pair, self._mirror(at))
+        if self._pair.policy:
+            means = means._replace(nodev=NODEV in restrictions_of(self._sources.goto(at)))
+        return gets(entry, means)
+
+    def _spelled(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
+        """Give the source's names by those of a mirror that takes different names for the same."""
+        mirror = self._mirror(at)
+        if mirror.exact:
+            return {}
+        spelling = Spelling(mirror)
+        keys = {spelling.key(name): name for name in wanted}
+        return {name: keys[key] for name in held if name not in wanted and (key := spelling.key(name)) in keys}
+
+    def _confirm(self, at: bytes, names: Sequence[bytes], listing: Listing | None) -> None:
+        """Insist that the source does not have names that its listing did not show."""
+        if listing is not None and any(each.path == at for each in listing.left_out):
+            raise NotKnownError(
+                f"{printable(at)} is left out of the source, and its mirror is not empty",
+                "empty its mirror, and the next cycle opens the folder",
+            )
+        again = self._source.part(at, names)
+        found = [entry.name for entry in again.entries if self._gets(at, entry)]
+        found += [name for name, _ in again.unreadable]
+        if found:
+            raise NotKnownError(f"the source's listing did not show {printable(join(at, found[0]))}, which exists")
+
+
+def _is_nobodys(at: bytes, name: bytes, folder: int) -> bool:
+    """Tell what belongs to Truecopy or to the file system, and is closed to all others."""
+    if name == STATE_FOLDER:
+        return not at
+    if name != LOST_FOUND:
+        return False
+    seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return seen.st_uid == 0 and stat.S_IMODE(seen.st_mode) == stat.S_IRWXU
+
+
+_MOUNT_IN_THE_WAY = "a file system is mounted in the mirror under this name, or below it; unmount it"
+_VERSIONS_ELSEWHERE = (
+    "the mirror has a folder here, on another file system than the versions in .truecopy; move that folder away"
+)
+
+
+class Versions:
+    """Moves what is in folders of one mirror to its versions."""
+
+    def __init__(self, bench: Bench, work: Assignment) -> None:
+        self._roots = bench.source_root, bench.mirror_root
+        self._home = Home(bench.mirror_root, bench.home)
+        self._now_ns = work.now_ns
+
+    def take(self, path: bytes, folder: int) -> bytes:
+        """Move what has the last name of a path in an open folder; gives where it is now. Raises `OSError`."""
+        above, _, name = path.rpartition(b"/")
+        places, error = self.take_all([name], folder, above)
+        if error is not None:
+            raise error
+        return places[name]
+
+    def take_all(self, names: Sequence[bytes], folder: int, above: bytes) -> tuple[dict[bytes, bytes], OSError | None]:
+        """Move names of an open folder, whose path is `above`; gives where each is now, and what the first one met.
+
+        Raises `OSError` if nothing can be kept.
+        """
+        moment = datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+        source, mirror = self._roots
+        is_new = not has_name(mirror, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
+        places, error = self._home.retire(names, folder, above, moment.encode("ascii"))
+        if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
+            error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)
+        if is_new:
+            # That moved the root's times, and the root may be finished already.
+            seen = os.fstat(source)
+            with suppress(OSError):
+                os.utime(mirror, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        return places, error
+
+    @staticmethod
+    def removed(name: bytes, folder: int) -> bool:
+        """Remove a folder, if there is nothing in it; False if there is. Raises `OSError`."""
+        try:
+            return remove_empty(name, folder)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise OSError(errno.EBUSY, _MOUNT_IN_THE_WAY) from None
+            raise

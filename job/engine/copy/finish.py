@@ -15,10 +15,9 @@ from job.engine.messages import Close, PartDone
 from job.fs.large_dir import fingerprint_of_sums, rows_named, sums_of
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.fs.metadata import Keeper
-from job.fs.mount_flags import NODEV, restrictions_of
-from job.store import unheld
-from job.store.codec import encoded
-from job.store.unheld import Unheld
+from job.fs.mounts import NODEV, restrictions_of
+from job.store import codec
+from job.store.codec import Unheld, encoded
 
 _LARGEST = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
@@ -56,7 +55,7 @@ class Work:
     policy: str = ""
     """Options under which the mirror is made, and how the source is mounted if they depend on that."""
     restrictions: str = ""
-    """What that mount takes from files (`fs/mount_flags.py`), if the options depend on it."""
+    """What that mount takes from files (`fs/mounts.py`), if the options depend on it."""
     linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
@@ -176,8 +175,8 @@ def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | Non
 
 
 def _noted(work: Work, records: dict[bytes, Record]) -> str:
-    before = {name: each for name, each in unheld.decoded(work.noted).items() if name in records}
-    return unheld.encoded({name: each for name, each in (before | work.unheld).items() if each is not None})
+    before = {name: each for name, each in codec.decode_unsupported(work.noted).items() if name in records}
+    return codec.encode_unsupported({name: each for name, each in (before | work.unheld).items() if each is not None})
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:

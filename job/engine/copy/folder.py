@@ -18,13 +18,11 @@ from job.engine.copy.actions import Deeds, Place, make_folder, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
-from job.engine.copy.entries import Entries
+from job.engine.copy.content import folder_of, note
+from job.engine.copy.entries import Entries, members_of
 from job.engine.copy.finish import Portion, finish_whole, work_for
 from job.engine.copy.hardlinks import Linker
-from job.engine.copy.link_names import members_of
-from job.engine.copy.permissions import Narrower
-from job.engine.copy.unsupported import folder_of, note
-from job.engine.copy.widening import Opening
+from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
     Close,
     Closed,
@@ -39,17 +37,14 @@ from job.engine.messages import (
     Task,
     Visit,
 )
-from job.engine.preflight.devices import Devices
-from job.engine.preflight.roots import PlaceLost
-from job.engine.relisting import list_again
+from job.engine.preflight.roots import Devices, PlaceLost
+from job.engine.scan import list_again
 from job.errors import Stopped
 from job.events.text import counted
 from job.fs.dircursor import Trail
-from job.fs.large_dir import count_in, rows_named, sweep_temps
+from job.fs.large_dir import Sorter, count_in, heaps, names_of, parts_for, rows_named, sweep_temps
 from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
-from job.fs.partition import Sorter, heaps, names_of, parts_for
-from job.store.codec import decoded
-from job.store.unheld import FOLDER
+from job.store.codec import FOLDER, decoded
 
 
 class Visitor:

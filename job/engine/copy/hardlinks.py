@@ -26,7 +26,7 @@ from job.errors import Stopped
 from job.events.service import FileCopied
 from job.fs.dircursor import Trail, single
 from job.fs.listing import Listing, entry_of, file_at
-from job.fs.sync import fsync_folder
+from job.fs.small_files import fsync_folder
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """What file systems say that have no hard links, or no more for this file."""

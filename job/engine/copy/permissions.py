@@ -1,19 +1,37 @@
-"""Narrowing: take rights away in the mirror's folders before anything is put into them (`fs/narrowing.py`).
+"""Narrowing: take rights away in the mirror's folders before anything is put into them (`fs/rights.py`).
 
 Whoever visits a folder sees to those above it, too: with several processes, somebody else may be on the way there only.
+
+Opening: a mirror folder that is to let in more users is first rid of what its source does not have (invariant 15).
+
+The mirror keeps what left the source, with the mode that it had. In a folder that was closed nobody could read it. So
+such a folder stays as closed as it was until all other work of the cycle is committed. Then what lies below it is
+compared with the source once more, by name, and what the source does not have is moved to the versions. What cannot be
+moved, and what could not be brought up to date, keeps the folder closed.
 """
 
+import errno
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
+from typing import TYPE_CHECKING
 
 from job.core.acl import ACCESS_ACL, Rights
-from job.engine.context import Bench, Volume
+from job.core.adoption import is_as_made, why_open
+from job.core.entry import STATE_FOLDER, Kind, join, printable
+from job.core.mounts import ByMount
+from job.core.outcome import reason_text
+from job.engine.context import Assignment, Bench, Volume
+from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
+from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish import Work
+from job.events.service import EntrySetAside
 from job.fs.dircursor import Trail
 from job.fs.listing import Unlisted
-from job.fs.narrowing import Narrowed, close_folder, narrow_as, narrow_folder, wanted_rights
+from job.fs.rights import Narrowed, close_folder, narrow_as, narrow_folder, wanted_rights
+from job.fs.small_files import fsync_folder
 
 _UNKNOWN = (b"/",)
 """No path: nothing was seen to yet."""
@@ -84,3 +102,121 @@ class Narrower:
         if narrowed.error is not None:
             volume.keeper.refused("mode", narrowed.error)
             self._batch.tidings.note_refusals(path)
+
+
+if TYPE_CHECKING:
+    from job.engine.copy.cleanup import Surplus
+
+_CLOCK_STEP_NS = 20_000_000
+"""A kernel's clock for files is behind by less."""
+
+
+class StaysClosedError(OSError):
+    """A folder of the mirror is not opened."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.errno or errno.EPERM, why_closed(error))
+
+
+class Opening:
+    """Has mirror folders wait with their metadata, and prepares them for it."""
+
+    def __init__(
+        self, bench: Bench, work: Assignment, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
+    ) -> None:
+        self._batch = batch
+        self._adoption = adoption
+        self._versions = Versions(bench, work)
+        self._bench, self._volumes = bench, volumes
+        self._surplus: Surplus | None = None
+        self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+        self._pair = work.pair
+        self._entered_ns = bench.entered_ns
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._surplus is not None:
+            self._surplus.close()
+
+    def _compared(self) -> "Surplus":
+        from job.engine.copy.cleanup import Surplus  # noqa: PLC0415  # rarely needed, and each start would pay for it
+
+        if self._surplus is None:
+            bench, volumes = self._bench, self._volumes
+            roots = (bench.source_root, bench.mirror_root)
+            self._surplus = Surplus(bench.source, roots, self._pair, lambda path: volumes.at(path).mirror)
+        return self._surplus
+
+    def why(self, work: Work, seen: os.stat_result) -> str:
+        """Say by what a mirror folder lets in more users once it has its metadata; empty if it does not."""
+        volume, standing = work.volume, self._adoption.standing(work.listing.path)
+        access = volume.keeper.entered.get(ACCESS_ACL)
+        differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
+        return why_open(seen, work.listing.folder, standing, acl_differs=differs)
+
+    def is_new(self, path: bytes, seen: os.stat_result, *, lacking: bool) -> bool:
+        """Tell whether all that is in a mirror folder was made in this cycle; the look found it `lacking`.
+
+        A closed folder of ours that somebody gave that name since is older.
+        """
+        if not lacking or not path:
+            return lacking
+        if not is_as_made(seen, self._adoption.standing(b"").user):
+            return False
+        return 0 < self._entered_ns - _CLOCK_STEP_NS <= seen.st_mtime_ns
+
+    @staticmethod
+    def holds_anything(path: bytes, present: Iterable[bytes]) -> bool:
+        """Tell whether there is anything in a mirror folder but what is Truecopy's own."""
+        return any(path or name != STATE_FOLDER for name in present)
+
+    def hold(self, work: Work, folder: int, seen: os.stat_result) -> None:
+        """Have an open mirror folder keep its metadata for now, but for rights that it loses."""
+        work.held = True
+        mode = stat.S_IMODE(seen.st_mode)
+        tighter = mode & (work.listing.folder.st_mode | ~0o077)
+        if tighter != mode:
+            with suppress(OSError):  # it is told when it gets its metadata
+                os.fchmod(folder, tighter)
+                self._batch.dirty = True
+
+    def prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
+        """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
+        try:
+            surplus = self._compared()
+            surplus.check_done(path, failed)
+            for at, folder, entries, why_left in surplus.below(path):
+                self._set_aside(at, folder, entries, why_left_over(why_left, path, why))
+        except OSError as error:
+            raise StaysClosedError(error) from error
+
+    def _set_aside(self, at: bytes, folder: int, entries: Sequence[tuple[bytes, Kind]], reason: str) -> None:
+        kinds, before = dict(entries), os.fstat(folder)
+        self._batch.dirty = True
+        places, error = self._versions.take_all(list(kinds), folder, at)
+        with suppress(OSError):
+            os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+        fsync_folder(folder)
+        self._batch.onward.moved.append(at)
+        for name, place in places.items():
+            path = join(at, name)
+            if kinds[name] is Kind.FOLDER:
+                self._batch.retired.append(path)
+            version = printable(place)
+            self._batch.tidings.tell(
+                EntrySetAside(**self._about, path=path, kind=kinds[name], version=version, reason=reason)
+            )
+        if error is not None:
+            raise error
+
+
+def why_left_over(left: str, path: bytes, why: str) -> str:
+    """Say why something that is `left` over has to leave a mirror folder, by what that is opened."""
+    what = printable(path) if path else "the mirror's root"
+    return f"{left}, and {what} lets in more users, as {why}"
+
+
+def why_closed(error: OSError) -> str:
+    """Say why a mirror folder is not opened, and the next step."""
+    next_step = getattr(error, "next_step", "mend that, and the next cycle opens the folder")
+    return f"its mirror stays as closed as it was: {reason_text(error)}; {next_step}"

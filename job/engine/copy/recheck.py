@@ -15,7 +15,7 @@ from job.core.acl import grants_more
 from job.engine.copy.finish import Work
 from job.fs.dircursor import Trail
 from job.fs.mounts import mount_of
-from job.fs.narrowing import narrow_as, rights_at, wanted_rights
+from job.fs.rights import narrow_as, rights_at, wanted_rights
 
 
 class Recheck:

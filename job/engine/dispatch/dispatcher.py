@@ -18,9 +18,8 @@ from job.engine.copy.folder import Visitor
 from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
 from job.engine.dispatch.pool import Gone, Team
 from job.engine.dispatch.queue import Rounds
-from job.engine.messages import Broken, Errand, Placed, Progress, Stopping
+from job.engine.messages import Broken, Errand, Placed, Progress, Recall, Stopping
 from job.engine.progress import Meter
-from job.engine.recall import Recall
 from job.engine.scan import Looked
 from job.errors import Stopped
 from job.events.service import BatchCommitted, FileFailed

@@ -16,8 +16,7 @@ from job.core.compressed_list import Packed
 from job.core.entry import FileId, is_reserved, join
 from job.core.record import Member, Record
 from job.engine.context import Book, Source
-from job.engine.messages import Group, Links, LinkUp, Onward, Task, Visit
-from job.engine.recall import Recall
+from job.engine.messages import Group, Links, LinkUp, Onward, Recall, Task, Visit
 from job.fs.dircursor import Trail, single
 from job.fs.listing import file_at
 from job.store.codec import decoded

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from job.core.compressed_list import Packed
 from job.engine.dispatch.hardlinks import HardLinks
-from job.engine.messages import Close, Divided, Part, PartDone, Split, Task
-from job.engine.recall import Recall
-from job.fs.large_dir import NOTHING, added
-from job.fs.partition import Names
+from job.engine.messages import Close, Divided, Part, PartDone, Recall, Split, Task
+from job.fs.large_dir import NOTHING, Names, added
 
 
 @dataclass(slots=True)

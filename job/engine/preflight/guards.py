@@ -12,20 +12,17 @@ from typing import TYPE_CHECKING
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER, FileId
 from job.core.outcome import Refusal, reason_text
-from job.engine.preflight import first_use, overlap, ownership
-from job.engine.preflight.claim import Claim, Held
+from job.engine.preflight import overlap, ownership, presence
 from job.engine.preflight.presence import check_complete
+from job.engine.preflight.roots import Claim, Held
 from job.errors import Refused
 from job.fs.dircursor import identity, single
-from job.fs.file_systems import FileSystem, file_systems
 from job.fs.large_dir import has_name
-from job.fs.private import REMOVE_IT, described, open_ours
-from job.fs.sync import others_may_reach
+from job.fs.mounts import FileSystem, file_systems
+from job.fs.small_files import REMOVE_IT, described, open_ours, others_may_reach
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
-from job.store.identity import DamagedIdentityError
-from job.store.pair_records import PairRecords
-from job.store.state_place import state_place
+from job.store.pair_records import DamagedIdentityError, PairRecords, state_place
 
 if TYPE_CHECKING:
     from job.locking.lease import Lease
@@ -73,9 +70,9 @@ def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHIN
     with ExitStack() as doors:
         source = _open(doors, pair.source, _SOURCE)
         check_complete(pair, source)
-        if first_use.is_missing(pair):
-            first_use.check(pair, state_dir, records)
-            mirror = first_use.stand_in(doors)
+        if presence.is_missing(pair):
+            presence.check(pair, state_dir, records)
+            mirror = presence.stand_in(doors)
         else:
             mirror = _open(doors, pair.dest, _MIRROR)
         _check_roots(pair, state_dir, source, mirror)
@@ -135,10 +132,10 @@ def enter(
 def _open_or_make(
     doors: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
 ) -> tuple[int, bool]:
-    if not first_use.is_missing(pair):
+    if not presence.is_missing(pair):
         return _open(doors, pair.dest, _MIRROR), False
-    first_use.check(pair, state_dir, records)
-    mirror = first_use.make(pair, state_dir, source)
+    presence.check(pair, state_dir, records)
+    mirror = presence.make(pair, state_dir, source)
     doors.callback(os.close, mirror)
     return mirror, True
 
@@ -302,7 +299,7 @@ def _open_state(
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)
     if not has_name(state, _README):
-        from job.engine.preflight.readme import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
+        from job.engine.preflight.ownership import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
 
         explain(state, pair)
     return state, begun_anew

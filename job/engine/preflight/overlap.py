@@ -10,9 +10,9 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.fs import mounts
 from job.fs.dircursor import Identity, identity
-from job.fs.private import open_ours
+from job.fs.small_files import open_ours
 from job.fs.trusted_path import open_trusted_folder, open_trusted_parent
-from job.store.identity import DamagedIdentityError, read_identity
+from job.store.pair_records import DamagedIdentityError, read_identity
 
 _HINT = "Give the mirror a folder of its own, outside the source, and the source one outside the mirror."
 

@@ -1,4 +1,7 @@
-"""Whose mirror, whose state: two configs must not take one mirror for their own (design 2.3, `identity.json`)."""
+"""Whose mirror, whose state: two configs must not take one mirror for their own (design 2.3, `identity.json`).
+
+The note in a state folder, for whoever finds it.
+"""
 
 import os
 import stat
@@ -13,10 +16,17 @@ from job.errors import Refused
 from job.fs.dircursor import identity
 from job.fs.large_dir import has_name
 from job.fs.listing import scan
-from job.fs.private import NotOurs, open_ours
-from job.store.identity import FILE_NAME, DamagedIdentityError, Identity, Paths, read_identity, write_identity
-from job.store.pair_records import PairRecords
-from job.store.state_place import is_of
+from job.fs.small_files import NotOurs, open_ours, replace_file
+from job.store.pair_records import (
+    IDENTITY_FILE,
+    DamagedIdentityError,
+    Identity,
+    PairRecords,
+    Paths,
+    is_of,
+    read_identity,
+    write_identity,
+)
 
 _OTHERS = 0o077
 
@@ -121,7 +131,7 @@ def settle_mirror(pair: Pair, home: int) -> Identity:
 
 
 def _recorded(pair: Pair, home: int) -> Identity | None:
-    file = f"{_home_of(pair)}/{FILE_NAME}"
+    file = f"{_home_of(pair)}/{IDENTITY_FILE}"
     try:
         found = read_identity(home)
     except DamagedIdentityError as error:
@@ -160,7 +170,7 @@ def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
     """Refuse a state folder of which nobody can tell whose it is."""
     return Refused(
         Refusal.STATE_UNUSABLE,
-        f"{FILE_NAME} in the state folder of {pair.name} cannot be used: {error}",
+        f"{IDENTITY_FILE} in the state folder of {pair.name} cannot be used: {error}",
         hint="Delete that file if the folder is this pair's; it is written again.",
     )
 
@@ -176,3 +186,18 @@ def keep_times(mirror: int, before: os.stat_result) -> None:
     """Give a mirror's root the times back that it had before our own folder was made in it."""
     with suppress(OSError):
         os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+_README = """\
+This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
+
+The mirror is plain files: to restore, copy them back with `cp -a` or any file manager. Nothing here is needed for that.
+index.sqlite3 remembers what was copied, so that unchanged files need not be read again; if it is lost it is rebuilt.
+history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is safe to edit while Truecopy runs.
+"""
+
+
+def explain(state: int, pair: Pair) -> None:
+    """Leave a note for whoever finds the folder. Raises `OSError`."""
+    text = _README.format(source=pair.source, mirror=pair.dest)
+    replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))

@@ -1,18 +1,206 @@
-"""Is the source there, whole and not empty? A disk that is not mounted looks like an empty folder (invariant 5)."""
+"""Is the source there, whole and not empty? A disk that is not mounted looks like an empty folder (invariant 5).
+
+First use: a mirror that does not exist is made, once, below a folder that exists (design 2.2; invariant 6).
+"""
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from job.config.settings import Pair
-from job.core.entry import NO_CONTENT
+from job.core.entry import NO_CONTENT, STATE_FOLDER
+from job.core.exclude import Rules
 from job.core.outcome import Refusal, reason_text
-from job.engine.preflight import first_use
+from job.engine.preflight import overlap
 from job.errors import Refused
 from job.events.text import counted
 from job.fs.dircursor import open_folder, single
-from job.fs.listing import Glance
+from job.fs.listing import Glance, Unreadable, read_rows
+from job.fs.mounts import resolved
+from job.fs.small_files import fsync_folder
+from job.fs.trusted_path import open_trusted_parent, open_trusted_place
+from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
+
+
+def is_missing(pair: Pair) -> bool:
+    """Tell whether the mirror does not exist; False where that cannot be told."""
+    try:
+        os.close(open_trusted_place(pair.dest))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_due(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
+    """Tell whether the mirror does not exist and the next cycle makes it."""
+    if not is_missing(pair):
+        return False
+    try:
+        check(pair, state_dir, records)
+    except Refused:
+        return False
+    return True
+
+
+def check(pair: Pair, state_dir: str | None, records: PairRecords) -> None:
+    """Refuse to make the missing mirror of a pair that had one, or where the folder above it is missing, too."""
+    _check_above(pair)
+    known = records.known(pair.dest)
+    if known is not None:
+        when = f" since {known.since}" if known.since else ""
+        raise Refused(
+            Refusal.MIRROR_MISSING,
+            f"the mirror {pair.dest} does not exist, but is known{when}",
+            hint=f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}",
+        )
+    if state_dir is not None:
+        _check_state(pair, state_dir)
+
+
+def _check_above(pair: Pair) -> None:
+    try:
+        above, name = open_trusted_parent(pair.dest)
+    except OSError as error:
+        first = error.filename or os.path.dirname(os.path.abspath(pair.dest))
+        raise Refused(
+            Refusal.MIRROR_MISSING,
+            f"the mirror {pair.dest} does not exist, and neither does {first}",
+            hint="Check that its disk is mounted and the path is right; only the last folder of the path is made.",
+        ) from None
+    try:
+        target = os.readlink(name, dir_fd=above)
+    except OSError:
+        return
+    finally:
+        os.close(above)
+    raise Refused(
+        Refusal.MIRROR_MISSING,
+        f"the mirror {pair.dest} is a link to {os.fsdecode(target)}, which does not exist",
+        hint="Check that its disk is mounted; if the link is right, make the folder that it leads to yourself.",
+    )
+
+
+def _check_state(pair: Pair, state_dir: str) -> None:
+    try:
+        place = state_place(state_dir, pair)
+    except (OSError, DamagedIdentityError):
+        return  # the gate tells of it
+    other = place.taken_by
+    if other is not None and not other.source.matches(Paths.of(pair.source)):
+        raise Refused(
+            Refusal.MIRROR_MISSING,
+            f"the mirror {pair.dest} does not exist, and the pair {pair.name} was {other.source.written} with "
+            f"{other.mirror.written} until now",
+            hint=f"Check the order of the folders in the config. If it is right, make the folder yourself: "
+            f"mkdir {pair.dest}",
+        )
+    if other is None and os.path.isdir(os.path.join(state_dir, place.name)):
+        raise Refused(
+            Refusal.MIRROR_MISSING,
+            f"the mirror {pair.dest} does not exist, but its state does: {os.path.join(state_dir, place.name)}",
+            hint=f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}",
+        )
+
+
+def make(pair: Pair, state_dir: str | None, source: int) -> int:
+    """Make the mirror of an open source, for us alone until it gets the source's mode, and open it. Raises `Refused`.
+
+    Nothing is made for a source without any entry in scope, unless that is allowed.
+    """
+    if not pair.allow_empty:
+        _check_never_empty(pair, source)
+    with ExitStack() as doors:
+        above, name = open_trusted_parent(pair.dest)
+        doors.callback(os.close, above)
+        overlap.check_new_mirror(pair, source, above)
+        if state_dir is not None and _is_in(state_dir, pair.dest):
+            raise Refused(
+                Refusal.STATE_UNUSABLE,
+                f"the state folder {state_dir} lies in {pair.dest}",
+                hint="Set state_dir to a folder outside every source and mirror.",
+            )
+        try:
+            os.mkdir(name, 0o700, dir_fd=above)
+            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except OSError as error:
+            raise Refused(
+                Refusal.MIRROR_NOT_WRITABLE,
+                f"the mirror {pair.dest} does not exist and cannot be made: {error.strerror}",
+                hint=f"Make the folder yourself, for user {os.geteuid()}, or run Truecopy as a user who may.",
+            ) from None
+        # A folder that may not be listed cannot be synced; the sync of the file system holds its names, too.
+        with suppress(OSError):
+            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+            doors.callback(os.close, listed)
+            fsync_folder(listed)
+        return made
+
+
+def stand_in(doors: ExitStack) -> int:
+    """Give an empty folder that stands for a mirror which is not made yet, while `doors` are open; for looking only."""
+    from tempfile import mkdtemp  # noqa: PLC0415  # slow, and for `plan` and `compare` before the first cycle only
+
+    path = mkdtemp(prefix="truecopy-empty-")
+    doors.callback(_remove, path)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    doors.callback(os.close, folder)
+    return folder
+
+
+def _remove(folder: str) -> None:
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
+def never_had_entry(pair: Pair) -> Refused:
+    """Refuse a source that has no entry in scope and never had one, as far as is known."""
+    return Refused(
+        Refusal.SOURCE_NEVER_HAD_ENTRY,
+        f"the source {pair.source} holds nothing to copy and never did",
+        hint="Check that its disk is mounted and the path is right, then put a file in it; "
+        "if it may be empty, set allow_empty to true for this pair.",
+    )
+
+
+def holds_content(folder: int, rules: Rules | None = None) -> bool:
+    """Tell whether an open root holds anything but what is left out by default or by `rules`. Raises `OSError`."""
+    chosen = rules or Rules(())
+    # Opened anew: some file systems list a folder only once for each time it was opened.
+    listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        with os.scandir(listed) as found:
+            return any(_is_content(item, chosen) for item in found)
+    finally:
+        os.close(listed)
+
+
+def _check_never_empty(pair: Pair, source: int) -> None:
+    try:
+        found = holds_content(source, Rules(pair.exclude))
+    except OSError as error:
+        raise Refused(
+            Refusal.SOURCE_UNREADABLE,
+            f"the source {pair.source} cannot be listed: {error.strerror}",
+            hint="Give this user the right to read it; nothing was made.",
+        ) from None
+    if not found:
+        raise never_had_entry(pair)
+
+
+def _is_content(item: "os.DirEntry[str]", rules: Rules) -> bool:
+    unreadable: Unreadable = []
+    rows = read_rows([item], unreadable)
+    return bool(unreadable or [row for row in rules.in_scope(b"", rows) if row[0] != STATE_FOLDER])
+
+
+def _is_in(inner: str, outer: str) -> bool:
+    return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in (_written, _resolved))
+
+
+_written, _resolved = os.path.abspath, resolved
 
 
 def check_complete(pair: Pair, source: int) -> None:
@@ -76,7 +264,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
         ) from None
     if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
         return seen
-    if known or first_use.holds_content(mirror):
+    if known or holds_content(mirror):
         files = counted(known, "file of it is", "files of it are") if known else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
@@ -84,7 +272,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
             hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
         )
     if not pair.allow_empty:
-        raise first_use.never_had_entry(pair)
+        raise never_had_entry(pair)
     return seen
 
 

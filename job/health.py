@@ -120,7 +120,7 @@ OVERDUE_SECONDS = 300.0
 _MOST_BYTES = 65536
 
 
-class Pulse:
+class HealthFile:
     """Where the signs of life of the service that runs with one config are: the same for it and for its checkers."""
 
     def __init__(self, config_path: str, environ: Mapping[str, str]) -> None:
@@ -155,7 +155,7 @@ def boot_id() -> str:
         return ""
 
 
-def check(pulse: Pulse, now: float) -> tuple[bool, str]:
+def check(pulse: HealthFile, now: float) -> tuple[bool, str]:
     """Judge a service: healthy or not, and one sentence why. `now` is the wall clock's."""
     own = pulse.memory.read(_MOST_BYTES)
     if own is not None:  # asked in the service itself, perhaps by anybody over the HTTP port
@@ -193,18 +193,18 @@ def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
     return True, f"healthy: the next cycle is due in {max(0.0, -late):.0f} seconds"
 
 
-def next_due(pulse: Pulse) -> float | None:
+def next_due(pulse: HealthFile) -> float | None:
     """Tell when a service starts its next cycle; None if that is not known."""
     beats = _beats([*_in_folders(pulse)[1], *find(pulse.name, _MOST_BYTES)])
     return max(beats, key=lambda beat: beat.at).due if beats else None
 
 
-def _in_folders(pulse: Pulse) -> tuple[str, list[bytes]]:
+def _in_folders(pulse: HealthFile) -> tuple[str, list[bytes]]:
     """Read what is in private folders; also say what cannot be read there, or is no sign of life."""
     trouble, found = "", []
     for place in pulse.places:
         try:
-            content = read(place, pulse.file, most_bytes=_MOST_BYTES, mend=True)
+            content = read(place, pulse.file, most_bytes=_MOST_BYTES, tighten=True)
         except FileNotFoundError:
             continue
         except OSError as error:

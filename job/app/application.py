@@ -13,8 +13,7 @@ from job import __version__
 from job.app.pair_setup import history_of, lay_out
 from job.app.process_setup import collect_rarely
 from job.config.load import InForce, read_config
-from job.config.settings import Config
-from job.config.settings import Metrics as MetricsInForce
+from job.config.settings import Config, MetricsSettings
 from job.core.outcome import Result
 from job.engine.cycle import CycleWork, run_cycle
 from job.errors import ConfigError
@@ -39,7 +38,7 @@ from job.outputs.metrics import Metrics
 from job.store.history import History
 from job.store.pair_records import PairRecords
 from job.system.resources import default_workers
-from job.system.sandbox import Wall
+from job.system.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from job.app.outputs import Port
@@ -150,7 +149,7 @@ class Application:
         return self._port.state if self._port else "off"
 
     @property
-    def metrics(self) -> MetricsInForce:
+    def metrics(self) -> MetricsSettings:
         """Where metrics go, by the configuration in force."""
         return self._config.metrics
 
@@ -250,7 +249,7 @@ class Application:
         if not set_io_priority(level):
             self.emit(PriorityNotSet(io_priority=level))
 
-    def _publish(self, wanted: MetricsInForce) -> None:
+    def _publish(self, wanted: MetricsSettings) -> None:
         if self._publisher is None and not (wanted.textfile or wanted.pushgateway):
             return
         from job.outputs.prometheus import Publisher, Targets  # noqa: PLC0415  # slow, and most runs publish nothing
@@ -284,7 +283,7 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        wall = Wall(config.landlock, self._scratch, self._no_wall)
+        wall = Sandbox(config.landlock, self._scratch, self._no_wall)
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)

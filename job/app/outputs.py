@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from job.config.consistency import misplaced
-from job.config.settings import PREFIX, Config, Metrics
+from job.config.settings import PREFIX, Config, MetricsSettings
 from job.errors import ConfigError, JobError
 from job.events.service import (
     BatchCommitted,
@@ -179,7 +179,7 @@ class Port:
     def __init__(
         self,
         make: Callable[[], "Web"],
-        wanted: Callable[[], Metrics],
+        wanted: Callable[[], MetricsSettings],
         emit: Callable[[Event], None],
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -281,7 +281,7 @@ class Port:
         return web
 
 
-def _place(metrics: Metrics) -> Place:
+def _place(metrics: MetricsSettings) -> Place:
     return (metrics.address, metrics.port) if metrics.enabled else None
 
 

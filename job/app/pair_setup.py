@@ -17,23 +17,23 @@ from job.core.entry import STATE_FOLDER, join, printable
 from job.core.mounts import NO_MOUNTS, Abilities, ByMount, Identity, KnownMounts, Verdict, judge
 from job.core.outcome import Refusal, reason_text
 from job.engine.compare import Sight, View
-from job.engine.context import Assignment, Bench, Crew, means_of
+from job.engine.context import PairContext, PairRun, WorkerPool, policy_of
 from job.engine.dry_run import Preview
 from job.engine.preflight.guards import Roots
-from job.engine.progress import Meter
+from job.engine.progress import Progress
 from job.errors import IndexUnusable, Refused
 from job.events.service import IndexRebuilt, Listener, MirrorProbed
 from job.fs import probe
 from job.fs.copier import Copier
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.mounts import FileSystem, file_systems
 from job.fs.small_files import open_ours
-from job.fs.trees import MirrorWatch, Scanner
+from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import schema, temp_journal
-from job.store.hardlinks import LinkBook
+from job.store.hardlinks import HardLinkTable
 from job.store.history import Failed, History
 from job.store.index import Index
 from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
@@ -43,10 +43,10 @@ _Answer = TypeVar("_Answer")
 
 
 @contextlib.contextmanager
-def lay_out(work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+def lay_out(work: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
     """Make everything that the work on one pair needs; gone when the pair is done."""
 
-    def recruit() -> Crew:
+    def recruit() -> WorkerPool:
         from job.app.worker_main import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
 
         return crew(work, roots, able)
@@ -77,7 +77,7 @@ def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capab
         return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
 
 
-def _leads_to_folder(point: bytes, source: Scanner, root: Capabilities) -> bool:
+def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) -> bool:
     *above, name = point.split(b"/")
     if name == STATE_FOLDER or STATE_FOLDER in above:
         return False
@@ -95,9 +95,9 @@ def _leads_to_folder(point: bytes, source: Scanner, root: Capabilities) -> bool:
     return True
 
 
-def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
+def _able(work: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
     """Give what a file system below the mirror's root can hold."""
-    with contextlib.closing(Trail(roots.mirror)) as trail:
+    with contextlib.closing(DirCursor(roots.mirror)) as trail:
         folder = trail.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
@@ -105,7 +105,7 @@ def _able(work: Assignment, roots: Roots, system: FileSystem) -> Capabilities:
 
 
 def _believe_only_what_is_here(
-    memory: Index, systems: Sequence[FileSystem], work: Assignment, mirror: int
+    memory: Index, systems: Sequence[FileSystem], work: PairRun, mirror: int
 ) -> tuple[bytes, ...]:
     """Forget what the index knows of other file systems than are mounted in the mirror now.
 
@@ -150,13 +150,13 @@ def _unmounted(memory: Index, systems: Sequence[FileSystem], mirror: int) -> tup
 
 def _is_empty_folder(point: bytes, mirror: int) -> bool:
     try:
-        with contextlib.closing(Trail(mirror)) as trail:
+        with contextlib.closing(DirCursor(mirror)) as trail:
             return not any(names_in(trail.goto(point)))
     except OSError:
         return False
 
 
-def _probed(work: Assignment, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
+def _probed(work: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
     """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
     able = None
     if roots.claim is not None:
@@ -175,7 +175,7 @@ def _probed(work: Assignment, roots: Roots, folder: int, point: bytes = b"") -> 
 
 
 @contextlib.contextmanager
-def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterator[Index]:
+def _open_index(work: PairRun, folder: str, *, there_was_one: bool) -> Iterator[Index]:
     if there_was_one and not schema.holds_anything(folder):
         reason = f"{schema.FILE_NAME} is gone or empty"
         work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
@@ -193,7 +193,7 @@ def _open_index(work: Assignment, folder: str, *, there_was_one: bool) -> Iterat
         _set_aside(work, folder, index.torn)
 
 
-def _set_aside(work: Assignment, folder: str, why: str) -> None:
+def _set_aside(work: PairRun, folder: str, why: str) -> None:
     aside = set_aside(folder)
     reason = f"{why}; that file is now {aside}" if aside else why
     work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
@@ -213,7 +213,7 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
         )
         tidy.callback(scanner.close)
-        watch = MirrorWatch(mirror)
+        watch = MirrorScanner(mirror)
         tidy.callback(watch.close)
         yield Preview(
             pair=pair,
@@ -274,7 +274,7 @@ def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[
 
 def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> Abilities:
     """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
-    with contextlib.closing(Trail(mirror)) as trail:
+    with contextlib.closing(DirCursor(mirror)) as trail:
         others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
         return Abilities(_known(mirror, state), others)
 
@@ -358,7 +358,7 @@ def lay_out_comparison(
         def sight(of: Capabilities) -> Sight:
             keeper = keeper_for(pair, of)
             copyist = _Comparer(pair.checksum, keeper, notice)
-            return Sight(of, copyist, keeper, means_of(pair, of), None if of.exact else Spelling(of))
+            return Sight(of, copyist, keeper, policy_of(pair, of), None if of.exact else Spelling(of))
 
         root = sight(able.root)
         scanner = source_scanner(
@@ -371,7 +371,7 @@ def lay_out_comparison(
             source_root=source,
             mirror_root=mirror,
             by=ByMount(root, {point: sight(of) for point, of in able.others}, root.spelling),
-            book=tidy.enter_context(contextlib.closing(LinkBook())),
+            book=tidy.enter_context(contextlib.closing(HardLinkTable())),
             notice=notice,
         )
 
@@ -385,7 +385,7 @@ def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
 class _Comparer(Copier):
     """Tells of every chunk that was read of a source and its mirror."""
 
-    def __init__(self, algorithm: str, keeper: Keeper, notice: Notice) -> None:
+    def __init__(self, algorithm: str, keeper: MetadataWriter, notice: Notice) -> None:
         super().__init__(algorithm, keeper, pace=_at_once, sync_each=False)
         self._notice = notice
 

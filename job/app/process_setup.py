@@ -14,21 +14,21 @@ from job.core.entry import printable
 from job.core.exclude import Rules
 from job.core.mounts import Abilities, KnownMounts
 from job.core.outcome import Refusal
-from job.engine.context import Assignment, Bench, Mounted, Tacho
+from job.engine.context import Mounted, PairContext, PairRun, Tacho
 from job.engine.preflight.guards import Roots
 from job.engine.preflight.roots import check_place
-from job.engine.progress import Pace
+from job.engine.progress import RateLimiter
 from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier
-from job.fs.dircursor import Trail, open_root
-from job.fs.metadata import Keeper
+from job.fs.dircursor import DirCursor, open_root
+from job.fs.metadata import MetadataWriter
 from job.fs.small_files import syncfs, syncfs_means_something
-from job.fs.trees import Fits, MirrorWatch, Scanner
+from job.fs.trees import Fits, MirrorScanner, SourceScanner
 from job.store import temp_journal
-from job.store.hardlinks import LinkBook
+from job.store.hardlinks import HardLinkTable
 from job.store.index import Index
 from job.store.schema import IndexTorn
-from job.store.temp_journal import Leftovers
+from job.store.temp_journal import TempJournal
 
 
 def collect_rarely() -> None:
@@ -52,19 +52,21 @@ class MirrorSync:
 
 @contextlib.contextmanager
 def set_up(
-    work: Assignment, roots: Roots, memory: Index, tacho: Tacho, able: Abilities, slot: int = 0
-) -> Iterator[Bench]:
+    work: PairRun, roots: Roots, memory: Index, progress: Tacho, able: Abilities, slot: int = 0
+) -> Iterator[PairContext]:
     """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
     pair = work.pair
     with contextlib.ExitStack() as tidy:
         mounts = temp_journal.load_known_mounts(roots.state)
         source = source_scanner(pair, roots.source, able, mounts)
         tidy.callback(source.close)
-        watch = MirrorWatch(roots.mirror)
+        watch = MirrorScanner(roots.mirror)
         tidy.callback(watch.close)
-        leftovers = Leftovers(roots.state, slot)
+        leftovers = TempJournal(roots.state, slot)
         tidy.callback(leftovers.close)
-        pace = Pace(pair.rate_limit, stop=work.stop, progress=tacho.bytes_copied, clock=time.monotonic, wait=time.sleep)
+        pace = RateLimiter(
+            pair.rate_limit, stop=work.stop, progress=progress.bytes_copied, clock=time.monotonic, wait=time.sleep
+        )
 
         def mounted(point: bytes, mirror: Capabilities, root: int) -> Mounted:
             tidy.callback(os.close, root)
@@ -73,7 +75,7 @@ def set_up(
 
         others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
         copyist, keeper, sync = _tools_for(pair, able.root, roots.mirror, pace)
-        yield Bench(
+        yield PairContext(
             source_root=roots.source,
             mirror_root=roots.mirror,
             source=source,
@@ -83,7 +85,7 @@ def set_up(
             copyist=copyist,
             keeper=keeper,
             sync=sync,
-            linkbook=LinkBook,
+            hardlink_table=HardLinkTable,
             mirror=able.root,
             mounted=others,
             abilities=able,
@@ -95,7 +97,9 @@ def set_up(
         )
 
 
-def _tools_for(pair: Pair, mirror: Capabilities, root: int, pace: Pace) -> tuple[Copier, Keeper, MirrorSync]:
+def _tools_for(
+    pair: Pair, mirror: Capabilities, root: int, pace: RateLimiter
+) -> tuple[Copier, MetadataWriter, MirrorSync]:
     """Make the tools for one file system of a mirror, of which a folder is open."""
     keeper = keeper_for(pair, mirror)
     sync = MirrorSync(root)
@@ -103,9 +107,9 @@ def _tools_for(pair: Pair, mirror: Capabilities, root: int, pace: Pace) -> tuple
     return copier, keeper, sync
 
 
-def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
+def keeper_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
     """Give what carries metadata over to a file system that can hold so much."""
-    return Keeper(
+    return MetadataWriter(
         security=pair.keep_security,
         setuid=pair.keep_setuid,
         grain_ns=mirror.mtime_grain_ns,
@@ -117,7 +121,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> Keeper:
 
 def _opened(point: bytes, mirror: int) -> int:
     """Open what is mounted in the open mirror, for this process alone."""
-    with contextlib.closing(Trail(mirror)) as trail:
+    with contextlib.closing(DirCursor(mirror)) as trail:
         return open_root(f"/proc/self/fd/{trail.goto(point)}")
 
 
@@ -132,13 +136,13 @@ def _check_mounted(point: bytes, root: int, mirror: int) -> None:
         raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")
 
 
-def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) -> Scanner:
+def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) -> SourceScanner:
     """Give what lists the open root of a source, for a mirror that is able to so much."""
 
     def fits(mirror: Capabilities) -> Fits:
-        return Fits(pair.outlook + mirror.outlook, None if mirror.exact else Spelling(mirror))
+        return Fits(pair.options_bytes + mirror.options_bytes, None if mirror.exact else Spelling(mirror))
 
-    return Scanner(
+    return SourceScanner(
         root,
         Rules(pair.exclude),
         cross_mounts=pair.cross_mounts,
@@ -146,7 +150,7 @@ def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) 
         mounted={point: fits(mirror) for point, mirror in able.others},
         gone=able.gone,
         mounts=mounts.taken,
-        mount_flags=bool(pair.policy),
+        mount_flags=bool(pair.options_key),
     )
 
 

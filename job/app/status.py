@@ -55,7 +55,7 @@ class PairStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class WallStatus:
+class SandboxStatus:
     """The kernel's wall around the work, as it would be put up here and now."""
 
     landlock: str
@@ -74,12 +74,12 @@ class WallStatus:
 _WALLED = ("write anything but the mirror and the state of the pair", "read other data than its source")
 
 
-def wall_status(config: Config) -> WallStatus:
+def sandbox_status(config: Config) -> SandboxStatus:
     """Find out whether the work is walled in."""
     if config.landlock == "off":
-        return WallStatus(config.landlock, None, "landlock is off")
+        return SandboxStatus(config.landlock, None, "landlock is off")
     missing = unavailable()
-    return WallStatus(config.landlock, None if missing else abi(), missing)
+    return SandboxStatus(config.landlock, None if missing else abi(), missing)
 
 
 def expected_gap(config: Config, durations: list[float]) -> float:

@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 from job.app.process_setup import collect_rarely, index_to_read, set_up
 from job.config.settings import Pair
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.entry import FileId
 from job.core.mounts import Abilities
-from job.engine.context import Assignment, Bench
-from job.engine.copy.folder import Visitor
-from job.engine.messages import Broken, Errand, LookHere, Progress, Ready, Seen, Stopping
+from job.engine.context import PairContext, PairRun
+from job.engine.copy.folder import FolderSync
+from job.engine.messages import Broken, Ready, ScanReply, ScanRequest, Stopping, WorkerProgress, WorkItem
 from job.engine.preflight.guards import Roots
 from job.engine.preflight.roots import PlaceLost
-from job.engine.scan import Care, Looker
+from job.engine.scan import FolderScanner, ScanDepth
 from job.errors import Stopped
 from job.events.service import Event
 from job.fs.dircursor import open_root
-from job.system.processes import Crew, Descriptor, Post
+from job.system.processes import Descriptor, WorkerPipe, WorkerPool
 
 _SLICE_SECONDS = 0.03
 """How long a worker looks before it gives back what is left."""
@@ -52,7 +52,7 @@ class Orders(NamedTuple):
     """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
-def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
+def crew(work: PairRun, roots: Roots, able: Abilities) -> WorkerPool:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:
@@ -62,10 +62,10 @@ def crew(work: Assignment, roots: Roots, able: Abilities) -> Crew:
         lock = None if held is None else Descriptor(held.lock)
         return Orders(work.cycle_id, work.pair, source, mirror, state, *about_mirror, work.verbose, slot, lock)
 
-    return Crew(serve, orders, work.workers)
+    return WorkerPool(serve, orders, work.workers)
 
 
-def serve(post: Post, orders: Orders) -> None:
+def serve(post: WorkerPipe, orders: Orders) -> None:
     """Do what comes by post until there is no more."""
     collect_rarely()
     try:
@@ -76,8 +76,8 @@ def serve(post: Post, orders: Orders) -> None:
         raise SystemExit(1) from None
 
 
-def _serve(post: Post, orders: Orders) -> None:
-    work = Assignment(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
+def _serve(post: WorkerPipe, orders: Orders) -> None:
+    work = PairRun(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
         source = tidy.enter_context(_opened(orders.source.number))
@@ -86,7 +86,7 @@ def _serve(post: Post, orders: Orders) -> None:
         counter = _Counter(post)
         roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
         bench = tidy.enter_context(set_up(work, roots, memory, counter, orders.able, orders.slot))
-        visitor = Visitor(bench, work, counter, post.send)
+        visitor = FolderSync(bench, work, counter, post.send)
         post.send(Ready())
         try:
             with visitor.at_work():
@@ -117,18 +117,18 @@ def _opened(folder: int) -> Iterator[int]:
 class _Desk:
     """Takes tasks one after the other."""
 
-    def __init__(self, post: Post, work: Assignment, bench: Bench) -> None:
+    def __init__(self, post: WorkerPipe, work: PairRun, bench: PairContext) -> None:
         self._post = post
         self._work = work
         self._bench = bench
-        self._lookers: dict[Care, Looker] = {}
+        self._lookers: dict[ScanDepth, FolderScanner] = {}
 
-    def serve(self, visitor: Visitor, counter: "_Counter") -> None:
+    def serve(self, visitor: FolderSync, counter: "_Counter") -> None:
         while (task := self._post.next()) is not None:
             match task:
-                case LookHere():
+                case ScanRequest():
                     self._look(task)
-                case Errand():
+                case WorkItem():
                     visitor.go(task)
                     counter.visited(task.number)
                     if self._post.idle:
@@ -136,20 +136,20 @@ class _Desk:
                 case _:
                     raise AssertionError(task)
 
-    def _look(self, task: LookHere) -> None:
+    def _look(self, task: ScanRequest) -> None:
         looker = self._lookers.get(task.care)
         if looker is None:
-            looker = self._lookers[task.care] = Looker(self._bench, self._work.pair, task.care)
+            looker = self._lookers[task.care] = FolderScanner(self._bench, self._work.pair, task.care)
         end = time.monotonic() + _SLICE_SECONDS
-        waiting = Packed(task.items)
+        waiting = CompressedList(task.items)
         found = looker.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
-        self._post.send(Seen(found, waiting))
+        self._post.send(ScanReply(found, waiting))
 
 
 class _Counter:
     """Tells the main process now and then how much was done."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: WorkerPipe) -> None:
         self._post = post
         self._entries = self._bytes = 0
         self._told = time.monotonic()
@@ -174,6 +174,6 @@ class _Counter:
             self._tell()
 
     def _tell(self, visited: int = 0) -> None:
-        self._post.send(Progress(self._entries, self._bytes, visited))
+        self._post.send(WorkerProgress(self._entries, self._bytes, visited))
         self._entries = self._bytes = 0
         self._told = time.monotonic()

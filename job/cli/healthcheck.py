@@ -8,7 +8,7 @@ from job.cli.main import Context
 from job.cli.streams import tolerate_lost_output
 from job.core.entry import printable
 from job.errors import Exit
-from job.health import Pulse, check
+from job.health import HealthFile, check
 
 
 @click.command(epilog="Example: truecopy healthcheck || echo 'the service hangs'")
@@ -20,6 +20,6 @@ def healthcheck(context: Context) -> None:
     would not help; see `truecopy status --check` for that.
     """
     tolerate_lost_output()
-    healthy, sentence = check(Pulse(context.config_path, context.environ), time.time())
+    healthy, sentence = check(HealthFile(context.config_path, context.environ), time.time())
     click.echo(printable(sentence.encode("utf-8", "surrogateescape")))
     raise SystemExit(Exit.OK if healthy else Exit.FAILED)

@@ -14,7 +14,7 @@ from job.engine.dry_run import Planned, preview
 from job.engine.preflight import presence
 from job.engine.preflight.guards import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
-from job.engine.scan import Looked
+from job.engine.scan import ScanResult
 from job.errors import Exit, Refused
 from job.events.text import clean, size, told
 from job.store.pair_records import PairRecords
@@ -94,7 +94,7 @@ def _summary(entries: int, bytes_read: int, failed: int) -> str:
     return f"{needs}, at most {size(bytes_read)} would be read{fails}"
 
 
-def _no_notice(found: Looked) -> None:
+def _no_notice(found: ScanResult) -> None:
     del found
 
 

@@ -16,8 +16,8 @@ from job.core.outcome import Result
 from job.errors import Exit
 from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
 from job.events.text import sentence
-from job.health import Pulse, check
-from job.outputs.liveness import Watch
+from job.health import HealthFile, check
+from job.outputs.liveness import Watchdog
 from job.system.resources import raise_limit
 from job.system.signals import StopSignal
 
@@ -65,7 +65,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
             closing(Application(context.config_path, context.environ, stream=stream, quiet=quiet))
         )
         # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
-        watch = Watch(stop, application.emit, lambda: application.stall_timeout, give_up=once)
+        watch = Watchdog(stop, application.emit, lambda: application.stall_timeout, give_up=once)
         application.join(watch)
         tidy.enter_context(watch)
         config = application.load()
@@ -100,9 +100,9 @@ def _once(
 
 
 def _show_bars(application: Application, bars: ExitStack) -> None:
-    from job.outputs.progress import Progress  # noqa: PLC0415  # rich is for terminals only, and slow to import
+    from job.outputs.progress import ProgressDisplay  # noqa: PLC0415  # rich is for terminals only, and slow to import
 
-    application.join(bars.enter_context(closing(Progress(sys.stdout))))
+    application.join(bars.enter_context(closing(ProgressDisplay(sys.stdout))))
 
 
 def _serve(application: Application, stop: StopSignal, context: Context, tidy: ExitStack) -> int:
@@ -110,7 +110,7 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
     from job.service import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
-    pulse = Pulse(context.config_path, context.environ)
+    pulse = HealthFile(context.config_path, context.environ)
     place = application.choose_place(pulse.places)
     application.join(Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic))
     _open_port(application, lambda: check(pulse, time.time()), tidy)

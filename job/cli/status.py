@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from job.app.status import PairStatus, expected_gap, pair_statuses, wall_status
+from job.app.status import PairStatus, expected_gap, pair_statuses, sandbox_status
 from job.cli.main import Context, chosen_pairs, pair_option, show_error
 from job.cli.status_text import Facts, plain_lines, show_table
 from job.cli.streams import tolerate_lost_output
@@ -18,7 +18,7 @@ from job.core.entry import base64_of, printable
 from job.core.outcome import Result
 from job.errors import ConfigError, Exit
 from job.events.text import ago, moment, told
-from job.health import Pulse, check, next_due
+from job.health import HealthFile, check, next_due
 
 _WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
 
@@ -72,7 +72,7 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
 
 
 def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
-    now, pulse = time.time(), Pulse(context.config_path, context.environ)
+    now, pulse = time.time(), HealthFile(context.config_path, context.environ)
     alive, sentence = check(pulse, now)
     pairs = [each for each in pair_statuses(config) if each.name in chosen]
     limit = expected_gap(config, [each.history.duration_seconds for each in pairs])
@@ -83,7 +83,7 @@ def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
         service=sentence,
         next_due=next_due(pulse) if alive else None,
         disabled="" if config.enabled else config.run_enabled or "empty",
-        wall=wall_status(config),
+        wall=sandbox_status(config),
         pairs=pairs,
         overdue=frozenset(late if config.enabled else ()),
     )

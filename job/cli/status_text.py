@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from job.app.status import PairStatus, WallStatus
+from job.app.status import PairStatus, SandboxStatus
 from job.core.capabilities import Capabilities
 from job.core.entry import printable
 from job.core.mounts import file_system_of
@@ -44,7 +44,7 @@ class Facts:
     next_due: float | None
     disabled: str
     """The value of `run_enabled` if no cycle runs because of it; empty if cycles run."""
-    wall: WallStatus
+    wall: SandboxStatus
     pairs: list[PairStatus]
     overdue: frozenset[str]
     """Names of pairs whose last success is too long ago."""
@@ -222,7 +222,7 @@ def _extent(pair: PairStatus) -> tuple[str, str]:
     return f"{files:,}", "" if count is None else size(count)
 
 
-def _wall(wall: WallStatus) -> str:
+def _wall(wall: SandboxStatus) -> str:
     if wall.missing:
         return f"none, {wall.missing}"
     return f"work on a pair cannot {', nor '.join(wall.walled)} (Landlock, version {wall.abi})"

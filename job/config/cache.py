@@ -57,7 +57,7 @@ def _fitting(wanted: Any, value: object) -> Any:
 _MOST_BYTES = 1 << 20
 
 
-class Shelf(NamedTuple):
+class CacheFile(NamedTuple):
     """Where what is known of the config at one path lies."""
 
     places: list[Place]
@@ -66,13 +66,13 @@ class Shelf(NamedTuple):
     """Its name there."""
 
 
-def shelf_of(config_path: str, environ: Mapping[str, str]) -> Shelf:
+def shelf_of(config_path: str, environ: Mapping[str, str]) -> CacheFile:
     """Name the file for this config. Few names, so that configs that come and go leave no heap of files behind."""
     slot = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()[:2]
-    return Shelf(places(environ), f"known-{slot}.json")
+    return CacheFile(places(environ), f"known-{slot}.json")
 
 
-def recall(shelf: Shelf, key: str) -> Config | None:
+def recall(shelf: CacheFile, key: str) -> Config | None:
     """Give the configuration kept under `key`; None if there is none that can be believed. Never raises."""
     for content in _contents(shelf):
         with suppress(*UNUSABLE):
@@ -81,7 +81,7 @@ def recall(shelf: Shelf, key: str) -> Config | None:
     return None
 
 
-def recall_last(shelf: Shelf, config_path: str) -> tuple[Config, float] | None:
+def recall_last(shelf: CacheFile, config_path: str) -> tuple[Config, float] | None:
     """Give the configuration that was kept last for `config_path`, whatever that holds now, and when it was kept.
 
     In seconds since the epoch; None if there is none that can be believed. Never raises.
@@ -94,14 +94,14 @@ def recall_last(shelf: Shelf, config_path: str) -> tuple[Config, float] | None:
     return max(found, key=lambda each: each[1], default=None)
 
 
-def _contents(shelf: Shelf) -> Iterator[Any]:
+def _contents(shelf: CacheFile) -> Iterator[Any]:
     for place in shelf.places:
         with suppress(OSError, *UNUSABLE):
             # Not mended: whoever could enter the folder until now may have left something there.
             yield json.loads(read(place, shelf.file, most_bytes=_MOST_BYTES))
 
 
-def keep(shelf: Shelf, key: str, config: Config, of: tuple[str, float]) -> None:
+def keep(shelf: CacheFile, key: str, config: Config, of: tuple[str, float]) -> None:
     """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower.
 
     `of` is the path of its file, and the time, in seconds since the epoch.

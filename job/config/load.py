@@ -187,7 +187,7 @@ def _or_allow(doubts: Sequence[Doubt]) -> str:
     owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
     if len(owners) != 1:
         return ""
-    also = " and run the commands above" if any(doubt.mend for doubt in doubts) else ""
+    also = " and run the commands above" if any(doubt.repair for doubt in doubts) else ""
     return f"; or, if user {owners[0]} may decide what root reads and writes, set {OWNER}={owners[0]}{also}"
 
 

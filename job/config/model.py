@@ -36,7 +36,7 @@ from job.config.settings import (
     LogFormat,
     LogLevel,
     LogRotate,
-    Metrics,
+    MetricsSettings,
     MirrorCheck,
     Pair,
     Specials,
@@ -96,7 +96,7 @@ class MetricsConfig(_Section):
     )
     """Host that may get the password over `http://`. If not set, only this machine may, and others by `https://`."""
 
-    def in_force(self) -> Metrics:
+    def in_force(self) -> MetricsSettings:
         """Give the plain value."""
         password = self.pushgateway_password
         special: dict[str, Any] = {
@@ -104,9 +104,11 @@ class MetricsConfig(_Section):
             "pushgateway_withheld": "",
         }
         plain = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(Metrics) if field.name not in special
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(MetricsSettings)
+            if field.name not in special
         }
-        return Metrics(**plain, **special)
+        return MetricsSettings(**plain, **special)
 
 
 class LogRotateConfig(_Section):

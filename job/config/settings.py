@@ -52,20 +52,20 @@ class Pair:
     reflink: bool
 
     @property
-    def policy(self) -> str:
+    def options_key(self) -> str:
         """Which options say how the mirror of an entry is to look; what was done under others is looked at anew."""
         options = {"p": self.specials == "recreate", "s": self.keep_security, "u": self.keep_setuid}
         return "".join(letter for letter, chosen in options.items() if chosen)
 
     @property
-    def outlook(self) -> bytes:
+    def options_bytes(self) -> bytes:
         """What decides about a folder besides what is in it."""
         mounts = "" if self.cross_mounts else "x"
-        return f"{self.checksum}{self.policy}{mounts}".encode("ascii")
+        return f"{self.checksum}{self.options_key}{mounts}".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+class MetricsSettings:
     """Where metrics go."""
 
     enabled: bool
@@ -121,7 +121,7 @@ class Config:
     stall_timeout: float
     """In seconds; 0 for never."""
     landlock: Landlock
-    metrics: Metrics
+    metrics: MetricsSettings
 
     @property
     def longest_interval(self) -> float:

@@ -72,12 +72,12 @@ class Capabilities(NamedTuple):
         return self.keeps_attributes and self.modes and self.owners and self.mtime_grain_ns == 1
 
     @property
-    def outlook(self) -> bytes:
+    def options_bytes(self) -> bytes:
         """What makes a difference to how a mirror looks; empty if it holds everything."""
-        return (repr(tuple(self)) + self.policy).encode("ascii", "backslashreplace") if self.lacks else b""
+        return (repr(tuple(self)) + self.options_key).encode("ascii", "backslashreplace") if self.lacks else b""
 
     @property
-    def policy(self) -> str:
+    def options_key(self) -> str:
         """What makes a difference to who may do what with an entry; what was made under another one is mended.
 
         Empty if everything is kept, or nothing can be mended.

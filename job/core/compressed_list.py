@@ -17,7 +17,7 @@ _FAST = 1
 Value = TypeVar("Value", bound=tuple[object, ...])
 
 
-class Packed(Generic[Value]):
+class CompressedList(Generic[Value]):
     """Values in order; appended and taken off at the end, or gone through from the beginning."""
 
     def __init__(self, values: Iterable[Value] = ()) -> None:

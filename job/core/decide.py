@@ -47,7 +47,7 @@ class Step(NamedTuple):
     """Set when the mirror is not as it was left. For COMPARE_BOTH: what it is if the contents differ."""
 
 
-class Means(NamedTuple):
+class Policy(NamedTuple):
     """What decides besides the entries."""
 
     checksum: str
@@ -75,28 +75,28 @@ def is_device(entry: Entry) -> bool:
     return entry.mode & TYPE_BITS in _DEVICES
 
 
-def not_held(source: Entry, means: Means) -> str:
+def not_held(source: Entry, policy: Policy) -> str:
     """Tell why the mirror cannot hold an entry of such a kind at all; empty if it can."""
     kind = source.mode & TYPE_BITS
-    if kind == S_IFLNK and not means.symlinks:
+    if kind == S_IFLNK and not policy.symlinks:
         return "the mirror's file system holds no symlinks"
-    if kind in _DEVICES and means.nodev:
+    if kind in _DEVICES and policy.nodev:
         return NODEV_SOURCE
-    if kind in _DEVICES and not means.devices:
+    if kind in _DEVICES and not policy.devices:
         return "devices cannot be made in the mirror by this user"
-    if source.kind is Kind.SPECIAL and kind not in _DEVICES and not means.fifos:
+    if source.kind is Kind.SPECIAL and kind not in _DEVICES and not policy.fifos:
         return "the mirror's file system holds no FIFOs or sockets"
     return ""
 
 
-def gets(source: Entry, means: Means) -> bool:
+def gets(source: Entry, policy: Policy) -> bool:
     """Tell whether the mirror is to have an entry, whatever its name is."""
     return source.kind is Kind.FOLDER or not (
-        (source.kind is Kind.SPECIAL and not means.specials) or not_held(source, means)
+        (source.kind is Kind.SPECIAL and not policy.specials) or not_held(source, policy)
     )
 
 
-def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Means) -> bool:
+def is_as_known(source: Entry, mirror: Entry | None, record: Record, policy: Policy) -> bool:
     """Tell at little cost what is true of nearly every entry: both sides look as they were left. False is no answer.
 
     `decide` would have it kept then, unless contents are always compared. What an index says of names and kinds that
@@ -108,27 +108,27 @@ def is_as_known(source: Entry, mirror: Entry | None, record: Record, means: Mean
     if record.mirror.mode & TYPE_BITS != kind:
         return False
     if kind == S_IFREG:
-        known = record.checksum.startswith(means.checksum + ":") or is_by(record.checksum, means.checksum)
+        known = record.checksum.startswith(policy.checksum + ":") or is_by(record.checksum, policy.checksum)
     else:
-        known = kind == S_IFLNK and means.symlinks
+        known = kind == S_IFLNK and policy.symlinks
     return known and not source.name.startswith(STATE_FOLDER)
 
 
-def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, means: Means) -> Step:
+def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Step:
     """Decide about one source entry at `path`; `mirror` and `record` are None where there is none."""
     if is_reserved(path):
         return Step(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
     kind = source.kind
-    if kind is Kind.SPECIAL and not means.specials:
+    if kind is Kind.SPECIAL and not policy.specials:
         return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
-    if kind is not Kind.FILE and (why := not_held(source, means)):
+    if kind is not Kind.FILE and (why := not_held(source, policy)):
         return Step(Action.NOTE, source, why)
-    return _decide_content(source, mirror, record, means)
+    return _decide_content(source, mirror, record, policy)
 
 
-def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, means: Means) -> Step:
+def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Step:
     if mirror is None:
         if record is None:
             return Step(Action.COPY, source, "new")
@@ -136,8 +136,8 @@ def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, 
     if mirror.kind is not source.kind:
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
-        return _decide_as_left(source, record, means)
-    return _decide_unsure(source, mirror, record, means)
+        return _decide_as_left(source, record, policy)
+    return _decide_unsure(source, mirror, record, policy)
 
 
 def _decide_folder(source: Entry, mirror: Entry | None) -> Step:
@@ -154,20 +154,20 @@ def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Step:
     return Step(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
 
 
-def _decide_as_left(source: Entry, record: Record, means: Means) -> Step:
+def _decide_as_left(source: Entry, record: Record, policy: Policy) -> Step:
     before = record.source
     has_content = source.kind is Kind.FILE
-    if means.read_everything:
+    if policy.read_everything:
         return Step(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
     if source == before and not record.racy:
-        if not has_content or is_by(record.checksum, means.checksum):
+        if not has_content or is_by(record.checksum, policy.checksum):
             return Step(Action.KEEP, source, "unchanged")
         return Step(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
     if source.size != before.size:
         return Step(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
         return Step(Action.COPY, source, "modified")
-    both = not has_content or not is_by(record.checksum, means.checksum)
+    both = not has_content or not is_by(record.checksum, policy.checksum)
     return Step(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
 
@@ -181,8 +181,8 @@ def _why_compare(source: Entry, before: Entry) -> str:
     return "ctime moved though size and mtime did not"
 
 
-def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, means: Means) -> Step:
-    if why := why_foreign(source, mirror, record, means):
+def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> Step:
+    if why := why_foreign(source, mirror, record, policy):
         left = record is not None and record.source == source
         return Step(Action.COPY, source, why, Drift.REPLACED if left else None)
     if record is None:
@@ -198,14 +198,14 @@ def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, means: M
     return Step(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)
 
 
-def why_foreign(source: Entry, mirror: Entry, record: Record | None, means: Means) -> str:
+def why_foreign(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> str:
     """Say why a mirror entry must not be made the source's, whatever its content; empty if it may be.
 
     Another user's entry may have been put there by that user, who can hold it open for writing: the next owner would
     get, and set-ID bits would run, what that user writes later.
     """
     owner = mirror.uid
-    if means.user is None or owner in {source.uid, means.user}:
+    if policy.user is None or owner in {source.uid, policy.user}:
         return ""
     if record is not None and (record.mirror.inode, record.mirror.uid) == (mirror.inode, owner):
         return ""

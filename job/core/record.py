@@ -104,7 +104,7 @@ class RowsDone(NamedTuple):
     """What the mirror cannot hold of them; see `store/codec.py`."""
 
 
-class Member(NamedTuple):
+class LinkName(NamedTuple):
     """One of the names of a file, or of a symlink or special file, that has several."""
 
     file: FileId

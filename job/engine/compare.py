@@ -16,17 +16,17 @@ from typing import NamedTuple
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
 from job.core.capabilities import Capabilities, Spelling
-from job.core.decide import Means, not_held
+from job.core.decide import Policy, not_held
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import failure_of, reason_text
-from job.core.record import Member
+from job.core.record import LinkName
 from job.engine.context import Book, Copyist, Source
 from job.errors import ChangedWhileReadError
-from job.fs.dircursor import Trail, single
+from job.fs.dircursor import DirCursor, single
 from job.fs.large_dir import Sorter, has_name, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, restrictions_of
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
 
@@ -71,8 +71,8 @@ class Sight(NamedTuple):
 
     able: Capabilities
     copyist: Copyist
-    keeper: Keeper
-    means: Means
+    keeper: MetadataWriter
+    policy: Policy
     spelling: Spelling | None
     """None if it holds every name as it is."""
 
@@ -93,12 +93,12 @@ class View:
 
 def compare(view: View) -> Iterator[Difference]:
     """Compare one pair; raises what the copyist's pace raises, and `OSError` where there is no room for temporaries."""
-    with closing(Trail(view.source_root)) as sources, closing(Trail(view.mirror_root)) as mirrors:
+    with closing(DirCursor(view.source_root)) as sources, closing(DirCursor(view.mirror_root)) as mirrors:
         yield from _Comparison(view, sources, mirrors).run()
 
 
 class _Comparison:
-    def __init__(self, view: View, sources: Trail, mirrors: Trail) -> None:
+    def __init__(self, view: View, sources: DirCursor, mirrors: DirCursor) -> None:
         self._view = view
         self._sources = sources
         self._mirrors = mirrors
@@ -133,10 +133,10 @@ class _Comparison:
 
     def _restrict(self, path: bytes) -> None:
         """See how the source's folder is mounted, if what the mirror is to have depends on that."""
-        if self._view.pair.policy:
+        if self._view.pair.options_key:
             restrictions = restrictions_of(self._sources.goto(path))
             self._at.keeper.restrict(restrictions)
-            self._at = self._at._replace(means=self._at.means._replace(nodev=NODEV in restrictions))
+            self._at = self._at._replace(policy=self._at.policy._replace(nodev=NODEV in restrictions))
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
         source, self._names = self._view.source, None
@@ -184,7 +184,7 @@ class _Comparison:
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
-        elif why := not_held(entry, self._at.means):
+        elif why := not_held(entry, self._at.policy):
             yield Difference(path, kind, "not_held", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
@@ -321,10 +321,10 @@ class _Comparison:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
 
 
-def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[Member]:
+def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[LinkName]:
     """Give names in a folder with the files that they stand for on both sides."""
     for name in names:
         with suppress(OSError):  # it is told already that it cannot be looked at
             file, held = file_at(name, source), file_at(name, mirror)
             if file is not None:
-                yield Member(file, path, 0, name, 0, held, None)
+                yield LinkName(file, path, 0, name, 0, held, None)

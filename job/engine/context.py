@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.capabilities import Capabilities, Spelling
-from job.core.decide import Means
+from job.core.decide import Policy
 from job.core.entry import Entry, FileId
 from job.core.mounts import Abilities, ByMount, KnownMounts
 from job.core.outcome import Result
@@ -18,15 +18,15 @@ from job.core.record import (
     FolderDone,
     FolderSummary,
     Linked,
-    Member,
+    LinkName,
     Outcome,
     Record,
     RowsDone,
     Stamp,
 )
 from job.events.service import Listener
-from job.fs.listing import Glance, Listing, Unlisted
-from job.fs.metadata import Keeper
+from job.fs.listing import FolderScan, Listing, Unlisted
+from job.fs.metadata import MetadataWriter
 
 
 class Source(Protocol):
@@ -35,7 +35,7 @@ class Source(Protocol):
     def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
         """List every folder from `start` on, parents first."""
 
-    def glance(self, path: bytes, share: int = 0) -> Glance:
+    def scan_folder(self, path: bytes, share: int = 0) -> FolderScan:
         """Look at one folder, or at one share of a huge one; raises `OSError`."""
 
     def list(self, path: bytes) -> Listing:
@@ -143,7 +143,7 @@ class Mounted(NamedTuple):
     """Open descriptor of the folder that is mounted there."""
     mirror: Capabilities
     copyist: Copyist
-    keeper: Keeper
+    keeper: MetadataWriter
     sync: Sync
     check: Callable[[], None]
     """Raises `OSError` if its mount point does not lead to it any more."""
@@ -168,7 +168,7 @@ class Notes(Protocol):
 class Book(Protocol):
     """Keeps names of files that have several; see `store/hardlinks.py`. Everything raises `OSError` without room."""
 
-    def add(self, members: Iterable[Member]) -> None:
+    def add(self, members: Iterable[LinkName]) -> None:
         """Note names; those that are there already stay as they are."""
 
     def settle(self, linked: Iterable[Linked]) -> None:
@@ -177,7 +177,7 @@ class Book(Protocol):
     def files(self) -> Iterator[FileId]:
         """Give every file once."""
 
-    def of_file(self, file: FileId) -> list[Member]:
+    def of_file(self, file: FileId) -> list[LinkName]:
         """Give the names of a file."""
 
     def owner_of(self, mirror: FileId) -> FileId | None:
@@ -196,7 +196,7 @@ class Book(Protocol):
         """Forget everything."""
 
 
-class Dismissed(Protocol):
+class KilledWorker(Protocol):
     """What is known of a worker that hung and was killed."""
 
     @property
@@ -216,7 +216,7 @@ class Dismissed(Protocol):
         """Whether the kill ended it."""
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Worker processes; see `system/processes.py`."""
 
     @property
@@ -232,7 +232,7 @@ class Crew(Protocol):
     def hear(self, seconds: float) -> list[tuple[int, object]]:
         """Wait for answers; who ended unasked answers something that has a `how`."""
 
-    def dismiss(self, slot: int) -> Dismissed:
+    def dismiss(self, slot: int) -> KilledWorker:
         """Kill one that hangs."""
 
     def stop(self) -> None:
@@ -252,24 +252,24 @@ class Tacho(Protocol):
         """Note entries that need nothing more, with those of their bytes that were not copied."""
 
 
-class Wall(Protocol):
+class Sandbox(Protocol):
     """A wall of the kernel's around the work on a pair; see `system/sandbox.py`."""
 
     def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
         """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
 
-    def put_up(self, source: int, mirror: int, state: int) -> None:
+    def restrict(self, source: int, mirror: int, state: int) -> None:
         """Leave the work hardly more than to read an open source and to change the other two; raises `Refused`."""
 
 
-class NoWall:
+class NoSandbox:
     """No wall."""
 
     def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
         """Do the work."""
         return work(emit)
 
-    def put_up(self, source: int, mirror: int, state: int) -> None:
+    def restrict(self, source: int, mirror: int, state: int) -> None:
         """Do nothing."""
 
 
@@ -277,7 +277,7 @@ _ABLE = Abilities(Capabilities())
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class PairContext:
     """What the work on one pair needs."""
 
     source_root: int
@@ -287,9 +287,9 @@ class Bench:
     memory: Memory
     leftovers: Notes
     copyist: Copyist
-    keeper: Keeper
+    keeper: MetadataWriter
     sync: Sync
-    linkbook: Callable[[], Book]
+    hardlink_table: Callable[[], Book]
     """Gives a new list of hard links."""
     mirror: Capabilities
     """What the mirror can hold."""
@@ -307,12 +307,12 @@ class Bench:
     """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
     entered_ns: int = 0
     """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
-    recruit: Callable[[], Crew] | None = None
+    recruit: Callable[[], WorkerPool] | None = None
     """Gives worker processes for a large job; None where there may be none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class PairRun:
     """Which pair, in which cycle, and how to tell, stop and know the time."""
 
     cycle_id: str
@@ -338,10 +338,10 @@ class Volume(NamedTuple):
     """0 for the one that holds the mirror's root, else its place among those mounted, from 1 on."""
     mirror: Capabilities
     copyist: Copyist
-    keeper: Keeper
+    keeper: MetadataWriter
     sync: Sync
-    means: Means
-    policy: str
+    policy: Policy
+    options_key: str
     """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
     spelling: Spelling | None
     """None if it holds every name as it is."""
@@ -349,10 +349,10 @@ class Volume(NamedTuple):
     """Whether it holds all that there is to know of files and symlinks."""
 
 
-def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
+def volumes_of(bench: PairContext, pair: Pair) -> ByMount[Volume]:
     """Give the file systems of a mirror by the paths of folders in it."""
 
-    def volume(number: int, of: Bench | Mounted) -> Volume:
+    def volume(number: int, of: PairContext | Mounted) -> Volume:
         mirror = of.mirror
         return Volume(
             number=number,
@@ -360,8 +360,8 @@ def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
             copyist=of.copyist,
             keeper=of.keeper,
             sync=of.sync,
-            means=means_of(pair, mirror),
-            policy=pair.policy + mirror.policy,
+            policy=policy_of(pair, mirror),
+            options_key=pair.options_key + mirror.options_key,
             spelling=None if mirror.exact else Spelling(mirror),
             notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
         )
@@ -371,9 +371,9 @@ def volumes_of(bench: Bench, pair: Pair) -> ByMount[Volume]:
     return ByMount(root, others, root.spelling)
 
 
-def means_of(pair: Pair, mirror: Capabilities) -> Means:
+def policy_of(pair: Pair, mirror: Capabilities) -> Policy:
     """Give what decides about a pair's entries besides themselves."""
-    return Means(
+    return Policy(
         pair.checksum,
         pair.compare == "checksum",
         pair.specials == "recreate",

@@ -14,15 +14,15 @@ from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.mounts import KnownMounts, LeftOut, Why
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
-from job.engine.context import Assignment, Bench, NoWall, Wall
+from job.engine.context import NoSandbox, PairContext, PairRun, Sandbox
 from job.engine.copy.cleanup import sweep
 from job.engine.copy.permissions import close_unread
 from job.engine.dispatch.dispatcher import Act
 from job.engine.dispatch.parallel_scan import survey
-from job.engine.dispatch.pool import Team
+from job.engine.dispatch.pool import WorkerSupervisor
 from job.engine.preflight import guards, overlap, presence
-from job.engine.progress import Meter
-from job.engine.scan import Care, Looked, care_for
+from job.engine.progress import Progress
+from job.engine.scan import ScanDepth, ScanResult, care_for
 from job.errors import Busy, JobError, Refused, Stopped
 from job.events.service import (
     BatchCommitted,
@@ -53,7 +53,7 @@ from job.store.pair_records import PairRecords
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
 
 
-def settle_mounts(bench: Bench, found: Looked, work: Assignment) -> None:
+def settle_mounts(bench: PairContext, found: ScanResult, work: PairRun) -> None:
     """Report what is new in what a look found, count what `cross_mounts` leaves out, and remember both.
 
     It is remembered before anything is copied: what is unmounted after a kill is missed, too.
@@ -76,7 +76,7 @@ def settle_mounts(bench: Bench, found: Looked, work: Assignment) -> None:
             bench.remember_mounts(now)
 
 
-def _unsettled(known: KnownMounts, found: Looked, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
+def _unsettled(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
     """Give the mounts of which this look says nothing: they, or a folder above them, could not be listed."""
     return {
         path: kind
@@ -92,7 +92,7 @@ def _and_above(path: bytes) -> Iterator[bytes]:
     yield path
 
 
-def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], work: Assignment) -> Iterator[Event]:
+def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], work: PairRun) -> Iterator[Event]:
     cycle_id, pair = work.cycle_id, work.pair.name
     for each in sorted(now.left_out - known.left_out):
         yield _left_out(each, work)
@@ -105,7 +105,7 @@ def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], 
             yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
 
 
-def _left_out(each: LeftOut, work: Assignment) -> Event:
+def _left_out(each: LeftOut, work: PairRun) -> Event:
     cycle_id, pair, path = work.cycle_id, work.pair.name, each.path
     match each.why:
         case Why.MOUNT:
@@ -116,7 +116,7 @@ def _left_out(each: LeftOut, work: Assignment) -> Event:
             return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
 
 
-LayOut = Callable[[Assignment, guards.Roots, Meter], AbstractContextManager[Bench]]
+LayOut = Callable[[PairRun, guards.Roots, Progress], AbstractContextManager[PairContext]]
 """Makes the bench for a pair that passed the gate."""
 
 
@@ -149,7 +149,7 @@ class CycleWork:
     now_ns: Callable[[], int]
     lay_out: LayOut
     verbose: bool = False
-    wall: Wall = field(default_factory=NoWall)
+    wall: Sandbox = field(default_factory=NoSandbox)
     cores: int = 1
     """How many processes may work where the configuration does not say."""
     left_out: tuple[Pair, ...] = ()
@@ -175,7 +175,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
     """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
     ledger = _Ledger(cycle.emit)
-    work = Assignment(
+    work = PairRun(
         cycle.cycle_id,
         pair,
         ledger,
@@ -187,8 +187,8 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    means = _Means(config.state_dir, cycle.lay_out, cycle.wall, cycle.records)
-    result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), means, refusal), ledger)
+    policy = _Means(config.state_dir, cycle.lay_out, cycle.wall, cycle.records)
+    result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), policy, refusal), ledger)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
@@ -208,13 +208,13 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
 class _Means(NamedTuple):
     state_dir: str | None
     lay_out: LayOut
-    wall: Wall
+    wall: Sandbox
     records: PairRecords
 
 
-def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result:
+def _guarded(work: PairRun, policy: _Means, refusal: Refused | None) -> Result:
     try:
-        _work(work, means, refusal)
+        _work(work, policy, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -243,16 +243,16 @@ def _guarded(work: Assignment, means: _Means, refusal: Refused | None) -> Result
     return Result.SUCCESS
 
 
-def _work(work: Assignment, means: _Means, refusal: Refused | None) -> None:
+def _work(work: PairRun, policy: _Means, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with guards.enter(work.pair, means.state_dir, work.now_ns() / 1e9, work.stop, means.records) as roots:
+    with guards.enter(work.pair, policy.state_dir, work.now_ns() / 1e9, work.stop, policy.records) as roots:
         _tell_entered(roots, work)
-        means.wall.put_up(roots.source, roots.mirror, roots.state)
-        _mirror(work, roots, means.lay_out)
+        policy.wall.restrict(roots.source, roots.mirror, roots.state)
+        _mirror(work, roots, policy.lay_out)
 
 
-def _tell_entered(roots: guards.Roots, work: Assignment) -> None:
+def _tell_entered(roots: guards.Roots, work: PairRun) -> None:
     about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
     if roots.made:
         work.emit(MirrorMade(**about, mirror=work.pair.dest))
@@ -266,8 +266,8 @@ def _tell_entered(roots: guards.Roots, work: Assignment) -> None:
         work.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _mirror(work: Assignment, roots: guards.Roots, lay_out: LayOut) -> None:
-    meter = Meter(work)
+def _mirror(work: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
+    meter = Progress(work)
     now_ns = work.now_ns()
     with lay_out(work, roots, meter) as bench:
         known = bench.memory.entries_known()
@@ -280,7 +280,7 @@ def _mirror(work: Assignment, roots: guards.Roots, lay_out: LayOut) -> None:
                 pair=work.pair.name,
                 source=work.pair.source,
                 mirror=work.pair.dest,
-                audit=care is Care.AUDIT,
+                audit=care is ScanDepth.AUDIT,
             )
         )
         found = None if care is awake else _looked_asleep(bench, work, meter, care)
@@ -300,23 +300,23 @@ def _mirror(work: Assignment, roots: guards.Roots, lay_out: LayOut) -> None:
             meter.expect(found)
             Act(bench, work, meter).run(found, team)
         bench.check_place()  # a look that found nothing to do found it there, too
-        if care is Care.AUDIT:
+        if care is ScanDepth.AUDIT:
             bench.memory.set_audited(now_ns / 1e9)
 
 
-def _looked_asleep(bench: Bench, work: Assignment, meter: Meter, care: Care) -> Looked:
+def _looked_asleep(bench: PairContext, work: PairRun, meter: Progress, care: ScanDepth) -> ScanResult:
     """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
     with _team(bench, work) as team:
         return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
 
 
-def _team(bench: Bench, work: Assignment) -> AbstractContextManager[Team | None]:
+def _team(bench: PairContext, work: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:
     if bench.recruit is None or work.workers == 1:
         return nullcontext()
-    return closing(Team(bench.recruit, work))
+    return closing(WorkerSupervisor(bench.recruit, work))
 
 
-def _tell_settled(tally: Tally, work: Assignment) -> None:
+def _tell_settled(tally: Tally, work: PairRun) -> None:
     entries = tally.entries
     if not entries and not tally.folders:
         return
@@ -324,7 +324,7 @@ def _tell_settled(tally: Tally, work: Assignment) -> None:
     work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
 
 
-def _tell_unlisted(folders: list[Unlisted], work: Assignment) -> None:
+def _tell_unlisted(folders: list[Unlisted], work: PairRun) -> None:
     """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
     failed: dict[Failure, int] = {}
     for path, error in folders:

@@ -16,14 +16,14 @@ from job.core.decide import Action, Step, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
-from job.engine.context import Memory, Source, Watch, means_of
+from job.engine.context import Memory, Source, Watch, policy_of
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_left_over
 from job.engine.dispatch.parallel_scan import survey
 from job.engine.preflight import presence
-from job.engine.scan import Changed, Looked, care_for, list_again
-from job.fs.dircursor import Trail
+from job.engine.scan import Changed, ScanResult, care_for, list_again
+from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Sorter, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
 from job.fs.mounts import NODEV, restrictions_of
@@ -67,7 +67,7 @@ class Planned:
     reason: str
 
 
-def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iterator[Planned]:
+def preview(view: Preview, now: float, notice: Callable[[ScanResult], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
     seen = presence.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
@@ -85,8 +85,8 @@ def preview(view: Preview, now: float, notice: Callable[[Looked], None]) -> Iter
 
     roots, out = (view.source_root, view.mirror_root), {each.path for each in found.left_out}
     with (
-        closing(Trail(view.source_root)) as sources,
-        closing(Trail(view.mirror_root)) as mirrors,
+        closing(DirCursor(view.source_root)) as sources,
+        closing(DirCursor(view.mirror_root)) as mirrors,
         closing(Forecast(view.source, roots, pair, view.mirror)) as forecast,
     ):
         met: set[FileId] = set()
@@ -109,25 +109,28 @@ def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
 
 
 def _folder(
-    view: Preview, change: Changed, trails: tuple[Trail, Trail], known: tuple[set[FileId], "Forecast"]
+    view: Preview, change: Changed, trails: tuple[DirCursor, DirCursor], known: tuple[set[FileId], "Forecast"]
 ) -> Iterator[Planned]:
     path, name, (met, forecast) = change.path, view.pair.name, known
     able = view.mirror.at(path)
-    means = means_of(view.pair, able)
+    policy = policy_of(view.pair, able)
     try:
-        if view.pair.policy:
-            means = means._replace(nodev=NODEV in restrictions_of(trails[0].goto(path)))
+        if view.pair.options_key:
+            policy = policy._replace(nodev=NODEV in restrictions_of(trails[0].goto(path)))
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *trails)
-            present, records = _mirror_entries(trails[1], listing), decoded(rows, view.pair.policy + able.policy)
+            present, records = (
+                _mirror_entries(trails[1], listing),
+                decoded(rows, view.pair.options_key + able.options_key),
+            )
             if forecast.is_made_anew(path):
                 present, records = {}, {}
-            linked = listing.linked if means.hard_links else {}
+            linked = listing.linked if policy.hard_links else {}
             for entry in listing.entries:
                 where = join(path, entry.name)
-                step = decide(where, entry, present.get(entry.name), records.get(entry.name), means)
+                step = decide(where, entry, present.get(entry.name), records.get(entry.name), policy)
                 if step.action not in _SILENT:
                     shared = linked.get(entry.name)
                     file = FileId(shared.device, entry.inode) if shared else None
@@ -157,7 +160,7 @@ def _unreadable(error: OSError, what: str) -> str:
 class _Rights:
     """What this user may do with the entries of one folder, asked of the kernel; nothing is opened for it."""
 
-    def __init__(self, path: bytes, sources: Trail, mirrors: Trail) -> None:
+    def __init__(self, path: bytes, sources: DirCursor, mirrors: DirCursor) -> None:
         self._source = sources.goto(path)
         try:
             self._may_write = may_write_in(mirrors.goto(path))
@@ -190,7 +193,7 @@ def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
         yield source.part(path, names_of(part)), memory.rows(path, number % rows if rows else number)
 
 
-def _mirror_entries(trail: Trail, listing: Listing) -> dict[bytes, Entry]:
+def _mirror_entries(trail: DirCursor, listing: Listing) -> dict[bytes, Entry]:
     try:
         rows = rows_named(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
     except OSError:
@@ -207,7 +210,7 @@ class Forecast:
 
     def __init__(self, source: Source, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]) -> None:
         """`roots` are the open ones of source and mirror."""
-        self._sources, self._mirrors = map(Trail, roots)
+        self._sources, self._mirrors = map(DirCursor, roots)
         self._mirror = mirror
         self._surplus = Surplus(source, roots, pair, mirror.at)
         self._anew: set[bytes] = set()

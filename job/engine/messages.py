@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from job.core.capabilities import Capabilities
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import FileId
-from job.core.record import FolderDone, Linked, Member, Outcome, RowsDone
+from job.core.record import FolderDone, Linked, LinkName, Outcome, RowsDone
 from job.engine.context import Memory
-from job.engine.scan import Care, Item, Looked
+from job.engine.scan import Item, ScanDepth, ScanResult
 from job.events.service import Event
 from job.fs.large_dir import Names, Sums
 
 
-class LookHere(NamedTuple):
+class ScanRequest(NamedTuple):
     """To a worker: look at these folders and what is below them."""
 
-    care: Care
+    care: ScanDepth
     items: list[Item]
 
 
-class Seen(NamedTuple):
+class ScanReply(NamedTuple):
     """From a worker: what it found, and what it did not get to."""
 
-    found: Looked
-    rest: Packed[Item]
+    found: ScanResult
+    rest: CompressedList[Item]
     """A folder may have a million subfolders."""
 
 
@@ -46,7 +46,7 @@ class Clearance(NamedTuple):
     """What could not be brought up to date in this cycle, in it and below it."""
 
 
-class Visit(NamedTuple):
+class SyncFolder(NamedTuple):
     """A folder to be brought up to date."""
 
     path: bytes
@@ -107,7 +107,7 @@ class PartDone(NamedTuple):
 
     path: bytes
     number: int
-    sure: bool
+    complete: bool
     """Whether the part is as the source is."""
     entries: int
     specials: int
@@ -138,7 +138,7 @@ class Close(NamedTuple):
 class Group(NamedTuple):
     """All names of one file of the source."""
 
-    members: list[Member]
+    members: list[LinkName]
     taken: frozenset[FileId]
     """Files of the mirror that some of them have, but that are to stand for another file."""
 
@@ -157,7 +157,7 @@ class Postponed(NamedTuple):
     path: bytes
     fingerprint: bytes
     part: Part | None
-    members: list[Member]
+    members: list[LinkName]
     lacking: bool = False
     """As a visit's."""
 
@@ -171,10 +171,10 @@ class Closed(NamedTuple):
     """Set for a huge one."""
 
 
-Task: TypeAlias = Visit | Split | Part | Close | LinkUp
+Task: TypeAlias = SyncFolder | Split | Part | Close | LinkUp
 
 
-class Errand(NamedTuple):
+class WorkItem(NamedTuple):
     """To a worker: go and do this. Later errands have higher numbers."""
 
     number: int
@@ -192,7 +192,7 @@ class Divided(NamedTuple):
 
 
 @dataclass(slots=True)
-class Onward:
+class Followups:
     """What else there is to do, as a worker found on the way."""
 
     unseen: list[bytes] = field(default_factory=list)
@@ -210,7 +210,7 @@ class Onward:
 
 
 @dataclass(slots=True)
-class Placed:
+class BatchResult:
     """From a worker: a batch whose files have their names, and wait to be made durable, remembered and told."""
 
     begun: int
@@ -230,10 +230,10 @@ class Placed:
     """Whether anything was written that has to be synced."""
     volume: int = 0
     """The file system of the mirror that all of it lies on."""
-    onward: Onward = field(default_factory=Onward)
+    followups: Followups = field(default_factory=Followups)
 
 
-class Progress(NamedTuple):
+class WorkerProgress(NamedTuple):
     """From a worker: how far it got since it last said so. `visited` is an errand it has done all but the commit of."""
 
     entries: int
@@ -257,7 +257,7 @@ class Ready(NamedTuple):
     """From a worker: it has everything it needs."""
 
 
-class Recall:
+class IndexLookup:
     """Looks up what is known of a folder's entries, for those who are sent there. Everything raises `OSError`."""
 
     def __init__(self, memory: Memory, mirrors: Iterable[Capabilities]) -> None:

@@ -5,25 +5,25 @@ Pace: called with every chunk of bytes copied; keeps the rate limit, notices a s
 
 from collections.abc import Callable
 
-from job.engine.context import Assignment
-from job.engine.scan import Looked
+from job.engine.context import PairRun
+from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import Progressed
 
 _TELL_EVERY_NS = 200_000_000
 
 
-class Meter:
+class Progress:
     """Counts entries and bytes of one pair as they are dealt with."""
 
-    def __init__(self, work: Assignment) -> None:
+    def __init__(self, work: PairRun) -> None:
         self._work = work
         self._phase = "look"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
         self._seen = self._told_ns = 0
 
-    def looked(self, found: Looked) -> None:
+    def looked(self, found: ScanResult) -> None:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
         if self._work.stop():
             raise Stopped("stopped while looking")
@@ -32,7 +32,7 @@ class Meter:
             self._seen, self._entries = seen, found.entries
             self._tell_now_and_then()
 
-    def expect(self, found: Looked) -> None:
+    def expect(self, found: ScanResult) -> None:
         """Start over for the acting: what lies in the folders that will be visited is the whole."""
         self._phase, self._entries = "act", 0
         self._entries_total, self._bytes_total = found.entries_to_visit, found.bytes_to_visit
@@ -77,7 +77,7 @@ class Meter:
 _LONGEST_WAIT_SECONDS = 0.5
 
 
-class Pace:
+class RateLimiter:
     """The heartbeat of the copy loop of one pair."""
 
     def __init__(

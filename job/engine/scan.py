@@ -18,14 +18,14 @@ from typing import NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.adoption import Left, how_left, inode_mark
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import join, printable
 from job.core.mounts import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.engine.context import Memory, Source, Watch
-from job.fs.listing import CHUNK, Glance, Listing, Unlisted, fingerprint_of
+from job.fs.listing import CHUNK, FolderScan, Listing, Unlisted, fingerprint_of
 
 Item = tuple[bytes, int]
 """A folder to be looked at, by its path, or one share of a huge one."""
@@ -47,7 +47,7 @@ class Eyes(Protocol):
         """What is remembered."""
 
 
-class Care(IntEnum):
+class ScanDepth(IntEnum):
     """How closely the mirror is looked at."""
 
     ASLEEP = 0
@@ -87,14 +87,14 @@ class Share(NamedTuple):
 
     path: bytes
     number: int
-    glance: Glance
+    scan_folder: FolderScan
 
 
 @dataclass(slots=True)
-class Looked:
+class ScanResult:
     """What a look found. Plain values; `changed` holds parents before children."""
 
-    changed: Packed[tuple[object, ...]] = field(default_factory=Packed)
+    changed: CompressedList[tuple[object, ...]] = field(default_factory=CompressedList)
     unlisted: list[Unlisted] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     """What is left out for another reason than a pattern."""
@@ -119,7 +119,7 @@ class Looked:
     @property
     def entries(self) -> int:
         """Entries seen so far."""
-        return self.entries_unchanged + self.entries_to_visit + sum(share.glance.entries for share in self.shares)
+        return self.entries_unchanged + self.entries_to_visit + sum(share.scan_folder.entries for share in self.shares)
 
     @property
     def folders(self) -> int:
@@ -130,7 +130,7 @@ class Looked:
         """Go through the folders that have to be visited."""
         return map(Changed._make, self.changed)
 
-    def absorb(self, other: "Looked") -> None:
+    def absorb(self, other: "ScanResult") -> None:
         """Take in what somebody else found."""
         self.changed.extend(other.changed)
         self.unlisted += other.unlisted
@@ -144,22 +144,22 @@ class Looked:
         self.bytes_to_visit += other.bytes_to_visit
 
 
-class Looker:
+class FolderScanner:
     """Looks at folders, one process's worth of it."""
 
-    def __init__(self, eyes: Eyes, pair: Pair, care: Care) -> None:
-        self._glance = eyes.source.glance
+    def __init__(self, eyes: Eyes, pair: Pair, care: ScanDepth) -> None:
+        self._glance = eyes.source.scan_folder
         self._watch = eyes.watch
         self._memory = eyes.memory
         self._believe = pair.compare != "checksum"
         self._care = care
 
-    def go(self, waiting: Packed[Item], is_over: Callable[[], bool]) -> Looked:
+    def go(self, waiting: CompressedList[Item], is_over: Callable[[], bool]) -> ScanResult:
         """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
 
         Raises what `is_over` raises.
         """
-        found = Looked()
+        found = ScanResult()
         with self._memory.looking():
             while waiting:
                 self._look_at(waiting.pop(), found, waiting)
@@ -168,7 +168,7 @@ class Looker:
                     break
         return found
 
-    def _look_at(self, item: Item, found: Looked, waiting: Packed[Item]) -> None:
+    def _look_at(self, item: Item, found: ScanResult, waiting: CompressedList[Item]) -> None:
         path, share = item
         try:
             seen = self._glance(path, share)
@@ -187,7 +187,7 @@ class Looker:
         else:
             self.judge(path, seen, found)
 
-    def judge(self, path: bytes, seen: Glance, found: Looked) -> None:
+    def judge(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
         """Count a folder as unchanged, or among those to be visited."""
         known = self._memory.summary(path)
         if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
@@ -196,7 +196,7 @@ class Looker:
             found.specials_unchanged += known.specials
             return
         # Whoever has to write to a sleeping mirror looks again, with it awake.
-        awake = self._care is not Care.ASLEEP
+        awake = self._care is not ScanDepth.ASLEEP
         stamp = self._watch.stamp(path) if awake else None
         left = Left.AS_LEFT
         if path and awake and stamp is None and known is not None:
@@ -216,28 +216,28 @@ class Looker:
         found.entries_to_visit += seen.entries
         found.bytes_to_visit += seen.bytes
 
-    def _source_unmoved(self, seen: Glance, known: FolderSummary) -> bool:
+    def _source_unmoved(self, seen: FolderScan, known: FolderSummary) -> bool:
         if not self._believe or known.recheck or seen.unreadable:
             return False
         return seen.fingerprint == known.fingerprint
 
     def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
-        if self._care is Care.ASLEEP and path:
+        if self._care is ScanDepth.ASLEEP and path:
             return True
-        if self._care is Care.AUDIT:
+        if self._care is ScanDepth.AUDIT:
             return self._watch.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
         return self._watch.stamp(path) == known.stamp
 
 
-def care_for(pair: Pair, audited: float, now: float) -> tuple[Care, Care]:
+def care_for(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
     """Tell how closely to look at a mirror last audited at `audited`: at first, and once there is work for it.
 
     A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
     """
     # A clock that was ahead once must not put the next audit off for years.
     due = not 0 <= now - audited < pair.audit_interval
-    awake = Care.AUDIT if due else Care.FOLDERS
-    return (Care.ASLEEP if pair.mirror_check == "asleep" else awake), awake
+    awake = ScanDepth.AUDIT if due else ScanDepth.FOLDERS
+    return (ScanDepth.ASLEEP if pair.mirror_check == "asleep" else awake), awake
 
 
 _name_of = itemgetter(0)

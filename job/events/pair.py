@@ -146,7 +146,7 @@ class CycleResumed(PairEvent):
     stalled_seconds: float
 
 
-class CrewAwaited(PairEvent):
+class WorkersAwaited(PairEvent):
     """The main process is alive and waits for its workers, which say nothing: no sign of life of theirs."""
 
     name = "crew_awaited"

@@ -10,7 +10,6 @@ from job.events import pair
 from job.events.base import EntryEvent, Event, Listener, PairEvent
 from job.events.pair import (
     BatchCommitted,
-    CrewAwaited,
     CycleResumed,
     CycleStalled,
     DriftFound,
@@ -43,6 +42,7 @@ from job.events.pair import (
     ReplacedByFolder,
     StateFolderLost,
     WorkerLost,
+    WorkersAwaited,
 )
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "ConfigDoubted",
     "ConfigRejected",
     "ConfigReloaded",
-    "CrewAwaited",
     "CycleCrashed",
     "CycleFinished",
     "CycleResumed",
@@ -105,6 +104,7 @@ __all__ = [
     "StateFolderLost",
     "WallMissing",
     "WorkerLost",
+    "WorkersAwaited",
     "every_event",
 ]
 

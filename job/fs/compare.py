@@ -12,9 +12,9 @@ from job.core.entry import Entry, kind_of
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import Place, at_place, open_name
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.sparse import Layout, Piece
-from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Guest
+from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, PageCacheGuard
 
 
 def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
@@ -57,14 +57,14 @@ _CLOSED = -1
 _ZEROS = bytes(BUFFER_BYTES)
 
 
-class Twin:
+class MirrorReader:
     """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: MetadataWriter) -> None:
         self._keeper = keeper
         self._buffer = bytearray()
         self._descriptor = _CLOSED
-        self._guest: Guest | None = None
+        self._guest: PageCacheGuard | None = None
         self._same = False
 
     def open(self, listed: Entry, folder: int) -> None:
@@ -77,7 +77,7 @@ class Twin:
     def _begin(self) -> None:
         size = self._before.st_size
         if size >= MANNERLY_BYTES:
-            self._guest = Guest(self._descriptor, size)
+            self._guest = PageCacheGuard(self._descriptor, size)
         self._same, self._done = True, 0
 
     def rewind(self) -> None:
@@ -114,26 +114,26 @@ class Twin:
         except OSError:
             self._same = False
 
-    def skip(self, count: int, breathe: Callable[[int], object]) -> None:
-        """Compare what comes next with so many zeros; `breathe` is called all along."""
+    def skip(self, count: int, checkpoint: Callable[[int], object]) -> None:
+        """Compare what comes next with so many zeros; `checkpoint` is called all along."""
         if not self._same:
             return
         start, end = self._done, self._done + count
         try:
             # The mirror was synced before its file got the name, so that its holes are believed.
             pieces = Layout(self._descriptor, start, end).pieces()
-            self._same = all(piece.hole or self._is_zero(piece, breathe) for piece in pieces)
+            self._same = all(piece.hole or self._is_zero(piece, checkpoint) for piece in pieces)
             os.lseek(self._descriptor, end, os.SEEK_SET)
             self._done = end
         except OSError:
             self._same = False
         if self._guest is not None:
             self._guest.leave()
-            self._guest = Guest(self._descriptor, self._before.st_size, end)
+            self._guest = PageCacheGuard(self._descriptor, self._before.st_size, end)
 
-    def _is_zero(self, piece: Piece, breathe: Callable[[int], object]) -> bool:
+    def _is_zero(self, piece: Piece, checkpoint: Callable[[int], object]) -> bool:
         for start in range(piece.start, piece.end, BUFFER_BYTES):
-            breathe(0)
+            checkpoint(0)
             wanted = min(BUFFER_BYTES, piece.end - start)
             if os.pread(self._descriptor, wanted, start) != _ZEROS[:wanted]:
                 return False

@@ -17,11 +17,11 @@ from functools import partial
 from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
-from job.fs.compare import Twin, open_file, unmoved
+from job.fs.compare import MirrorReader, open_file, unmoved
 from job.fs.dircursor import open_name
-from job.fs.free_space import Room, insist_on_room
+from job.fs.free_space import FreeSpace, insist_on_room
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link, copy_special
 from job.fs.small_files import create, write_all
 from job.fs.sparse import (
@@ -36,7 +36,7 @@ from job.fs.sparse import (
     of_blocks,
     room_of,
 )
-from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Skip, Stream, Take, Trickle, drop
+from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Skip, Stream, Take, WritebackLimiter, drop
 from job.fs.xattrs import for_new
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
@@ -99,7 +99,7 @@ class Copier:
     def __init__(
         self,
         algorithm: str,
-        keeper: Keeper,
+        keeper: MetadataWriter,
         pace: Callable[[int], None],
         *,
         sync_each: bool,
@@ -115,9 +115,9 @@ class Copier:
         self._keeper = keeper
         self._pace = pace
         self._sync_each = sync_each
-        self._room = Room()
+        self._room = FreeSpace()
         self._stream = Stream()
-        self._twin = Twin(keeper)
+        self._twin = MirrorReader(keeper)
         self._cloner = Cloner() if reflink else None
         self._zeros_left = _ZERO_BYTES
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
@@ -149,7 +149,7 @@ class Copier:
             holey = is_sparse(before)
             # What was cloned is what is read, if nothing moves from before the one until after the other.
             cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
-            taker = (self._pass_by, self._breathe) if cloned else self._writer(written, before, holey=holey)
+            taker = (self._pass_by, self._checkpoint) if cloned else self._writer(written, before, holey=holey)
             checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
             xattrs = self._keeper.of_source(descriptor)
             after = os.fstat(descriptor)
@@ -165,7 +165,7 @@ class Copier:
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
     def _writer(self, written: int, found: os.stat_result, *, holey: bool) -> tuple[Take, Skip]:
-        trickle = Trickle(written) if found.st_size >= _TRICKLE_BYTES else None
+        trickle = WritebackLimiter(written) if found.st_size >= _TRICKLE_BYTES else None
         holes = Holes(written) if holey and self._sparse else None
         put = partial(write_all, written) if holes is None else holes.write
 
@@ -176,14 +176,14 @@ class Copier:
             self._pace(len(chunk))
 
         if not holey:
-            return write, self._breathe
+            return write, self._checkpoint
         if holes is None:
             insist_on_room(written, found.st_size)  # not when a disk is full of zeros
             return write, partial(_fill, write)
         os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
         return write, self._passing_over(holes, trickle)
 
-    def _passing_over(self, holes: Holes, trickle: Trickle | None) -> Skip:
+    def _passing_over(self, holes: Holes, trickle: WritebackLimiter | None) -> Skip:
         def skip(count: int) -> None:
             holes.skip(count)
             if trickle is not None:
@@ -204,7 +204,7 @@ class Copier:
             os.fsync(written)
             made = os.fstat(written)
         else:
-            made = self._keeper.dress(written, wanted, xattrs)
+            made = self._keeper.set_initial(written, wanted, xattrs)
         if made.st_size != wanted.st_size:
             raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
         self._room.check(written, made, folder)
@@ -284,7 +284,7 @@ class Copier:
         descriptor, before = open_file(listed, folder)
         try:
             for _ in range(_TRIES):
-                taker = self._breathe, self._breathe
+                taker = self._checkpoint, self._checkpoint
                 checksum, size, _ = self._read(descriptor, algorithm or self._algorithm, before, taker)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
@@ -359,7 +359,7 @@ class Copier:
         self._twin.skip(count, self._pace)
         self._pace(0)
 
-    def _breathe(self, _: memoryview | bytes | int) -> None:
+    def _checkpoint(self, _: memoryview | bytes | int) -> None:
         self._pace(0)
 
     def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
@@ -367,7 +367,7 @@ class Copier:
         descriptor = open_name(temp, mirror)
         try:
             drop(descriptor)
-            taker = self._breathe, self._breathe
+            taker = self._checkpoint, self._checkpoint
             return self._read(descriptor, algorithm or self._algorithm, os.fstat(descriptor), taker, ours=True)[0]
         finally:
             os.close(descriptor)

@@ -1,7 +1,7 @@
 """Walk a tree by directory descriptors: no path string is ever resolved twice, no symlink ever followed (invariant 12).
 
-A `Trail` holds the descriptors from the root to the folder it stands in and moves to another folder over their common
-ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay
+A `DirCursor` holds the descriptors from the root to the folder it stands in and moves to another folder over their
+common ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay
 open, whatever the depth; the way back up goes through `..` and is believed only if device and inode are those of the
 folder that was left.
 """
@@ -88,7 +88,7 @@ class _Step:
     """Known once the descriptor was closed: only then has the way back to be checked."""
 
 
-class Trail:
+class DirCursor:
     """A cursor over the folders below one root; use it with `contextlib.closing`."""
 
     def __init__(self, root: int, kept: int = _KEPT_OPEN) -> None:

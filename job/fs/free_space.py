@@ -40,7 +40,7 @@ def insist_on_room(descriptor: int, size: int) -> None:
         raise OSError(errno.ENOSPC, why)
 
 
-class Room:
+class FreeSpace:
     """Watches the reserve for one writer.
 
     While there is ample room, at most `_UNSEEN_BYTES` in `_UNSEEN_FILES` files are written between two looks: even 64

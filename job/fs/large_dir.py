@@ -177,20 +177,20 @@ def names_of(part: Names) -> list[bytes]:
     return sorted(names)
 
 
-def heaps(source: int, mirror: int, sorter: Sorter, breathe: Callable[[], None], expected: int = 0) -> list[Names]:
+def heaps(source: int, mirror: int, sorter: Sorter, checkpoint: Callable[[], None], expected: int = 0) -> list[Names]:
     """Sort the names of an open source folder, `expected` to have so many, and of its mirror into parts.
 
-    `breathe` is called now and then; what it raises ends it. Raises `OSError`.
+    `checkpoint` is called now and then; what it raises ends it. Raises `OSError`.
     """
     found = 0
     for names in names_in(source):
-        breathe()
+        checkpoint()
         found += len(names)
         sorter.add(names)
     if expected and not found:
         raise OSError(errno.EIO, f"its listing is empty now, though it had {expected} names a moment ago")
     for names in names_in(mirror):
-        breathe()
+        checkpoint()
         # What is on both sides is there already; and nearly all of it is.
         sorter.add([name for name in names if name != STATE_FOLDER and not has_name(source, name)])
     return sorter.parts()

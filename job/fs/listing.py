@@ -109,7 +109,7 @@ class Found(NamedTuple):
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
 
 
-class Glance(NamedTuple):
+class FolderScan(NamedTuple):
     """What the look needs of a folder, or of one share of a huge one."""
 
     fingerprint: bytes
@@ -151,7 +151,7 @@ def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     """List an open folder as it is now. Raises `OSError`.
 
     Some file systems (sshfs without its folder cache) list a folder once for each time it was opened, and show nothing
-    after a rewind: so it is opened anew, unless this is the first listing by a descriptor of a `Trail`.
+    after a rewind: so it is opened anew, unless this is the first listing by a descriptor of a `DirCursor`.
     """
     if isinstance(folder, Folder) and not folder.listed:
         folder.listed = True
@@ -283,7 +283,7 @@ def _hash(rows: Any, salt: bytes) -> bytes:
     return hashlib.blake2b(salt + marshal.dumps(rows, _MARSHAL_VERSION), digest_size=16).digest()
 
 
-def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
+def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> FolderScan:
     """Look at an open folder, or at one share of a huge one, without keeping anything of it. Raises `OSError`.
 
     A huge folder is hashed in the order in which it is listed, which no file system changes while the folder stays as
@@ -304,7 +304,7 @@ def glance(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Glance:
     inside = scope(rows, folders)
     if inside is not rows:
         rows, folders = inside, _folders(inside)
-    return Glance(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
+    return FolderScan(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
 
 
 def _folders(rows: list[Row]) -> list[bytes]:
@@ -326,7 +326,7 @@ def _first_rows(
 
 def _glance_on(
     rows: list[Row], found: "Iterator[os.DirEntry[str]]", hashing: tuple[bytes, Scope], unreadable: Unreadable
-) -> Glance:
+) -> FolderScan:
     """Go on after `rows`."""
     salt, scope = hashing
     digest = hashlib.blake2b(salt, digest_size=16)
@@ -342,7 +342,7 @@ def _glance_on(
         items = list(islice(found, AT_ONCE))
         read = read_rows(items, unreadable)
         more, rows = bool(items), scope(read, _folders(read))
-    return Glance(digest.digest(), folders, entries, size, len(unreadable), huge=True, salt=salt)
+    return FolderScan(digest.digest(), folders, entries, size, len(unreadable), huge=True, salt=salt)
 
 
 def whole_fingerprint(shares: Sequence[bytes]) -> bytes:
@@ -359,8 +359,8 @@ def mirror_fingerprint_of(folder: int) -> bytes | None:
 
     None if a name in it could not be examined. Raises `OSError`.
     """
-    shares = [glance(folder, b"", _without_state)]
-    shares += [glance(folder, b"", _without_state, share) for share in range(1, shares[0].shares)]
+    shares = [scan_folder(folder, b"", _without_state)]
+    shares += [scan_folder(folder, b"", _without_state, share) for share in range(1, shares[0].shares)]
     return None if any(each.unreadable for each in shares) else whole_fingerprint([each.fingerprint for each in shares])
 
 

@@ -59,14 +59,14 @@ _OF_OTHERS = OSError(
 _NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what the symlink points to")
 
 
-class Refused(NamedTuple):
+class MetadataRefusal(NamedTuple):
     """What a mirror would not take, and the words of the operating system."""
 
     what: str
     error: str
 
 
-class Keeper:
+class MetadataWriter:
     """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
     def __init__(
@@ -94,14 +94,14 @@ class Keeper:
         self._security = security
         self._setuid = setuid
         self._nosuid = False
-        self._untold: list[Refused] = []
+        self._untold: list[MetadataRefusal] = []
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
         self._unread = 0
         self.denied = 0
         """How often a mode could not be set where modes are kept; the next cycle tries that again."""
 
-    def news(self) -> list[Refused]:
+    def news(self) -> list[MetadataRefusal]:
         """Give each kind of refusal once, the first time it was met."""
         news, self._untold = self._untold, []
         return news
@@ -193,7 +193,7 @@ class Keeper:
         """Note that the mirror does not keep something, to be told once."""
         if what not in self._told:
             self._told.add(what)
-            self._untold.append(Refused(what, why_not(what, error)))
+            self._untold.append(MetadataRefusal(what, why_not(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.
@@ -264,7 +264,7 @@ class Keeper:
             self.refused("mode", _OF_OTHERS)
         return limited, xattrs
 
-    def dress(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
+    def set_initial(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
         """Give a temp of ours, new and complete, the wanted metadata; gives its size, inode and times as they are kept.
 
         Only for local file systems, where neither chown nor chmod moves a time: there one stat, after the times, tells

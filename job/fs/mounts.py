@@ -19,7 +19,7 @@ from fcntl import ioctl
 from typing import NamedTuple
 
 from job.core.mounts import SUBVOLUME, Identity
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 
 SERVERS = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
 """How the types of file systems begin that a server or another program provides."""
@@ -279,7 +279,7 @@ def file_systems(mirror: int) -> list[FileSystem]:
     if not points or own is None:
         return found
     devices = {b"": own.device}
-    with closing(Trail(mirror)) as trail:
+    with closing(DirCursor(mirror)) as trail:
         for point in points:
             with suppress(OSError):  # a mounted file, or a folder that nobody may enter: its visit tells
                 folder = trail.goto(point)

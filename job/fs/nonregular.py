@@ -10,11 +10,11 @@ from job.core.record import Copied
 from job.fs.compare import at_listed
 from job.fs.dircursor import at_place, single
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import for_new
 
 
-def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keeper) -> Copied:
+def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: MetadataWriter) -> Copied:
     """Make a symlink with the same text at `temp` in the open folder `mirror`, with its metadata.
 
     Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
@@ -23,10 +23,10 @@ def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keep
         target = os.readlink(b"", dir_fd=place)
         attributes = for_new(keeper.of_source(place))
     os.symlink(target, single(temp), dir_fd=mirror)
-    return _dressed(listed, seen, attributes, temp, mirror, keeper)
+    return _initial_set(listed, seen, attributes, temp, mirror, keeper)
 
 
-def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: Keeper) -> Copied:
+def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: MetadataWriter) -> Copied:
     """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
     with at_listed(listed, source) as (place, seen):
         attributes = for_new(keeper.of_source(place))
@@ -38,11 +38,16 @@ def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: K
         with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
             os.unlink(temp, dir_fd=mirror)
         raise
-    return _dressed(listed, seen, attributes, temp, mirror, keeper)
+    return _initial_set(listed, seen, attributes, temp, mirror, keeper)
 
 
-def _dressed(
-    listed: Entry, seen: os.stat_result, attributes: dict[bytes, bytes], temp: bytes, mirror: int, keeper: Keeper
+def _initial_set(
+    listed: Entry,
+    seen: os.stat_result,
+    attributes: dict[bytes, bytes],
+    temp: bytes,
+    mirror: int,
+    keeper: MetadataWriter,
 ) -> Copied:
     try:
         with at_place(temp, mirror) as place:

@@ -81,8 +81,8 @@ def _home_by_number() -> str:
         return ""
 
 
-def open_place(place: Place, *, make: bool = False, mend: bool = False) -> int:
-    """Open a private folder; `make` makes it if only that is missing, and `mend` closes one that was open to others.
+def open_place(place: Place, *, make: bool = False, tighten: bool = False) -> int:
+    """Open a private folder; `make` makes it if only that is missing, and `tighten` closes one that was open to others.
 
     Raises `FileNotFoundError` where it is not to be had, and another `OSError`, in words, where something else has its
     name, or, unless it is to be mended, where others may enter it.
@@ -91,7 +91,7 @@ def open_place(place: Place, *, make: bool = False, mend: bool = False) -> int:
     try:
         if make:
             _make(place, base)
-        return _opened(place, base, mend=mend)
+        return _opened(place, base, tighten=tighten)
     finally:
         os.close(base)
 
@@ -117,7 +117,7 @@ def _opened_base(path: str) -> int:
     raise FileNotFoundError(errno.ENOENT, f"it belongs to user {owner}", path)
 
 
-def _opened(place: Place, base: int, *, mend: bool) -> int:
+def _opened(place: Place, base: int, *, tighten: bool) -> int:
     try:
         folder = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
     except OSError as error:
@@ -125,19 +125,19 @@ def _opened(place: Place, base: int, *, mend: bool) -> int:
             raise OSError(error.errno, f"{place.path} is not a folder") from None
         raise
     try:
-        _keep_others_out(folder, place.path, mend=mend)
+        _keep_others_out(folder, place.path, tighten=tighten)
     except OSError:
         os.close(folder)
         raise
     return folder
 
 
-def _keep_others_out(folder: int, path: str, *, mend: bool) -> None:
+def _keep_others_out(folder: int, path: str, *, tighten: bool) -> None:
     seen = os.fstat(folder)
     if seen.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, f"{path} belongs to user {seen.st_uid}")
     if seen.st_mode & _OTHERS:
-        if not mend:
+        if not tighten:
             raise PermissionError(errno.EPERM, f"{path} is open to others")
         os.fchmod(folder, 0o700)
 
@@ -149,7 +149,7 @@ def choose(found: Iterable[Place], passed_over: Callable[[str, str], None]) -> P
     """
     for place in found:
         try:
-            os.close(open_place(place, make=True, mend=True))
+            os.close(open_place(place, make=True, tighten=True))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -159,9 +159,9 @@ def choose(found: Iterable[Place], passed_over: Callable[[str, str], None]) -> P
     return None
 
 
-def read(place: Place, name: str, *, most_bytes: int, mend: bool = False) -> bytes:
+def read(place: Place, name: str, *, most_bytes: int, tighten: bool = False) -> bytes:
     """Read a file in a private folder; raises `OSError`, and `ValueError` for what is no file of ours."""
-    folder = open_place(place, mend=mend)
+    folder = open_place(place, tighten=tighten)
     try:
         descriptor = open_file(name, folder, os.O_RDONLY)
     finally:

@@ -7,7 +7,7 @@ A file server may still refuse, as NFS does to root.
 Take rights away in the mirror before the source's new ones are given: nobody ever has more than both sides grant.
 
 A folder is narrowed before anything is put into it, and an old copy before, or instead of, the new one is made. What is
-to be granted beyond that comes last (`Keeper.apply`).
+to be granted beyond that comes last (`MetadataWriter.apply`).
 """
 
 import errno

@@ -76,7 +76,7 @@ def _can_drop(device: int) -> bool:
     return file_system_type(device) not in {"tmpfs", "ramfs"}
 
 
-class Guest:
+class PageCacheGuard:
     """Reads one open file, or a range of it, in order, and leaves the cache as it found it."""
 
     def __init__(self, descriptor: int, size: int, start: int = 0) -> None:
@@ -129,7 +129,7 @@ class Guest:
             os.posix_fadvise(self._descriptor, offset, length, advice)
 
 
-class Trickle:
+class WritebackLimiter:
     """Sends what is written to one open file to the disk all along, and drops it once it is there.
 
     Without this a file larger than the memory has the cache for itself before it is synced. It is no sync.
@@ -191,7 +191,7 @@ class Stream:
         What grows while it is read has changed, and reading on could take for ever: it ends soon after `size`. Raises
         what reading, hashing or `take` raises; no thread is left then.
         """
-        guest = Guest(descriptor, size) if size >= MANNERLY_BYTES else None
+        guest = PageCacheGuard(descriptor, size) if size >= MANNERLY_BYTES else None
         hashing = self._hashing(digest, size)
         done = 0
         try:
@@ -251,7 +251,7 @@ class Stream:
 
 def _through(descriptor: int, piece: Piece, hashing: "_InLine | _Beside", take: Take) -> int:
     """Read one range of data; gives where it ended, which is before its end if the file does."""
-    guest = Guest(descriptor, piece.end, piece.start) if piece.end - piece.start >= MANNERLY_BYTES else None
+    guest = PageCacheGuard(descriptor, piece.end, piece.start) if piece.end - piece.start >= MANNERLY_BYTES else None
     done = piece.start
     try:
         while done < piece.end:

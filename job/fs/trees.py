@@ -23,10 +23,10 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, j
 from job.core.exclude import Rules
 from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, Why
 from job.core.record import Stamp
-from job.fs.dircursor import Trail, open_folder, open_name
+from job.fs.dircursor import DirCursor, open_folder, open_name
 from job.fs.large_dir import fingerprint_of_sums, names_in, rows_named, whole_sums
 from job.fs.listing import (
-    Glance,
+    FolderScan,
     Listing,
     MirrorUnmountedError,
     MountMissingError,
@@ -37,10 +37,10 @@ from job.fs.listing import (
     Unreadable,
     entries_of,
     fingerprint_of,
-    glance,
     list_entries,
     mirror_fingerprint_of,
     scan,
+    scan_folder,
     stamp_of,
 )
 from job.fs.mounts import kind_at, restrictions_of
@@ -53,14 +53,14 @@ _UNKNOWN = "unknown"
 class Fits(NamedTuple):
     """What fits one file system of a mirror."""
 
-    policy: bytes
+    options_key: bytes
     """Mixed into fingerprints: other options, other fingerprints."""
     spelling: Spelling | None
     """By it names that the mirror cannot hold are left out, and told as unreadable."""
 
     def salted(self, rules: bytes) -> Self:
         """Give the same for some rules, by their digest."""
-        return self._replace(policy=hashlib.sha256(self.policy + rules).digest())
+        return self._replace(options_key=hashlib.sha256(self.options_key + rules).digest())
 
 
 _UNMOUNTED = (
@@ -71,7 +71,7 @@ _ANY = Fits(b"", None)
 _NONE: Mapping[bytes, Fits] = {}
 
 
-class Scanner:
+class SourceScanner:
     """Lists the folders below one root that are in scope."""
 
     def __init__(  # noqa: PLR0913  # five have defaults and are given by name
@@ -98,7 +98,7 @@ class Scanner:
         salted = {point: each.salted(digest) for point, each in mounted.items()}
         self._fits = ByMount(fits.salted(digest), salted, fits.spelling)
         self._gone = frozenset(gone)
-        self._trail = Trail(root)
+        self._trail = DirCursor(root)
         self._device = os.fstat(root).st_dev
         self._cross_mounts = cross_mounts
         self._mounts = mounts
@@ -147,19 +147,19 @@ class Scanner:
         return rows if len(inside) == len(rows) or self._rules.takes_in(join(path, LOST_FOUND)) else inside
 
     def _salt(self, path: bytes, folder: int, seen: os.stat_result) -> bytes:
-        salt = self._fits.at(path).policy + stamp_of(seen)
+        salt = self._fits.at(path).options_key + stamp_of(seen)
         return salt + restrictions_of(folder).encode("ascii") if self._mount_flags else salt
 
-    def glance(self, path: bytes, share: int = 0) -> Glance:
+    def scan_folder(self, path: bytes, share: int = 0) -> FolderScan:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._opened(path)
         seen = os.fstat(folder)
         salt = self._salt(path, folder, seen)
         mount = self._mount(path, folder) if seen.st_dev != self._device else ""
         if mount is None:
-            return Glance(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
+            return FolderScan(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
         scope = _Scope(path, folder, mount)
-        found = glance(folder, salt, lambda rows, folders: self._in_scope(scope, rows, folders), share)
+        found = scan_folder(folder, salt, lambda rows, folders: self._in_scope(scope, rows, folders), share)
         if path in self._mounts and not mount and not (found.entries or found.folders or found.unreadable):
             raise MountMissingError(self._mounts[path])
         folders = _visited(path, found.folders)
@@ -269,12 +269,12 @@ def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:
     return [name for name in folders if not is_reserved(join(path, name))]
 
 
-class MirrorWatch:
+class MirrorScanner:
     """Looks at the mirror without changing it: folder stamps in every cycle, whole listings in an audit."""
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._trail = Trail(root)
+        self._trail = DirCursor(root)
 
     def close(self) -> None:
         """Close what was opened; the root stays open."""

@@ -49,14 +49,14 @@ class Doubt(NamedTuple):
     way: Way
     why: str
     """Who, and by which right."""
-    mend: str
+    repair: str
     """The command that mends it; empty where it has another owner: to take it from that user would do harm."""
     user: int
     """The owner, where that is who may change it; -1 if not."""
 
     def __str__(self) -> str:
         """Say it in one line."""
-        return f"{clean(self.path)} {self.why}" + (f"; run `{self.mend}`" if self.mend else "")
+        return f"{clean(self.path)} {self.why}" + (f"; run `{self.repair}`" if self.repair else "")
 
 
 class TrustedFile(NamedTuple):

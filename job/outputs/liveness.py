@@ -19,7 +19,6 @@ from typing import Protocol, Self
 
 from job.errors import Exit
 from job.events.service import (
-    CrewAwaited,
     CycleCrashed,
     CycleFinished,
     CycleResumed,
@@ -33,10 +32,11 @@ from job.events.service import (
     ServiceStarted,
     ServiceStopped,
     SignalTaken,
+    WorkersAwaited,
 )
 from job.fs.private_folders import Place, open_place
 from job.fs.small_files import replace_file
-from job.health import Pulse, boot_id
+from job.health import HealthFile, boot_id
 from job.system.hang import Resting, at_work, frames_of, waits_for
 
 BEAT_EVERY_SECONDS = 10.0
@@ -51,7 +51,12 @@ class Heartbeat:
     """
 
     def __init__(
-        self, pulse: Pulse, place: Place | None = None, *, wall: Callable[[], float], monotonic: Callable[[], float]
+        self,
+        pulse: HealthFile,
+        place: Place | None = None,
+        *,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         """Take where it is, the folder for the file, if there is one, and the clocks, both in seconds."""
         self._pulse = pulse
@@ -75,7 +80,7 @@ class Heartbeat:
             with suppress(OSError), self._folder() as folder:
                 if folder is not None:
                     os.unlink(self._pulse.file, dir_fd=folder)
-        elif isinstance(event, CrewAwaited):
+        elif isinstance(event, WorkersAwaited):
             return
         elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
             self._beat()
@@ -127,7 +132,7 @@ class Heartbeat:
         if self._place is None:
             yield None
             return
-        folder = open_place(self._place, make=True, mend=True)
+        folder = open_place(self._place, make=True, tighten=True)
         try:
             yield folder
         finally:
@@ -156,7 +161,7 @@ class Asked(Protocol):
         """Name the signals that came and do not stop the run, each with its effect, and forget them."""
 
 
-class Watch:
+class Watchdog:
     """Watches the main thread, at its start and in cycles, while the `with` block lasts. To be joined to the events.
 
     `limit` gives the seconds after which a cycle counts as stalled, 0 for never. Then `CycleStalled` is told, and with

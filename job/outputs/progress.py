@@ -60,7 +60,7 @@ class _Pair:
     finished: PairFinished | None = None
 
 
-class Progress:
+class ProgressDisplay:
     """Shows a cycle on `stream`, if that is a terminal; call it with each event, then `close` it."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -34,10 +34,10 @@ _record_of = partial(tuple.__new__, Record)
 _write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def encoded(records: Iterable[Record], policy: str = "") -> str:
+def encoded(records: Iterable[Record], options_key: str = "") -> str:
     """Write records down; empty if there are none. The mirror's names are taken to be the source's.
 
-    `policy` says under which options the mirror was made.
+    `options_key` says under which options the mirror was made.
     """
     columns = tuple(zip(*records, strict=True))
     if not columns:
@@ -54,10 +54,10 @@ def encoded(records: Iterable[Record], policy: str = "") -> str:
         _BETWEEN_CHECKSUMS.join(checksums),
         _squeezed(racies),
     ]
-    return _write([*stored, policy] if policy else stored)
+    return _write([*stored, options_key] if options_key else stored)
 
 
-def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
+def decoded(text: str, options_key: str = "") -> dict[bytes, Record]:
     """Give records by name; none if the text makes no sense, so that the entries are compared again.
 
     Those that were made under another policy have to be looked at again, whatever the times say. A policy may end with
@@ -69,7 +69,7 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
         records, made_under = _read(text)
     except UNUSABLE:
         return {}
-    if made_under == policy or ("/" not in policy and made_under.partition("/")[0] == policy):
+    if made_under == options_key or ("/" not in options_key and made_under.partition("/")[0] == options_key):
         return records
     return {name: record._replace(racy=True) for name, record in records.items()}
 
@@ -77,19 +77,19 @@ def decoded(text: str, policy: str = "") -> dict[bytes, Record]:
 def without(text: str, names: Collection[bytes]) -> str:
     """Leave records out, so that their entries are compared again; all of them if the text makes no sense."""
     try:
-        records, policy = _read(text)
+        records, options_key = _read(text)
     except UNUSABLE:
         return ""
-    return encoded([record for name, record in records.items() if name not in names], policy)
+    return encoded([record for name, record in records.items() if name not in names], options_key)
 
 
 def _read(text: str) -> tuple[dict[bytes, Record], str]:
     """Give records and the policy that they were made under."""
     stored = json.loads(text)
-    *fields, policy = stored if len(stored) > _FIELDS else (*stored, "")
-    if type(policy) is not str:
+    *fields, options_key = stored if len(stored) > _FIELDS else (*stored, "")
+    if type(options_key) is not str:
         raise ValueError
-    return _decoded(fields), policy
+    return _decoded(fields), options_key
 
 
 def _decoded(stored: Any) -> dict[bytes, Record]:  # whatever JSON can say
@@ -129,7 +129,7 @@ FOLDER = b""
 """The folder itself, among the names in it."""
 
 
-class Unheld(NamedTuple):
+class UnsupportedMetadata(NamedTuple):
     """What an entry of the source is, as far as the mirror does not say it."""
 
     mode: int
@@ -150,7 +150,7 @@ class Unheld(NamedTuple):
         return sum(len(name) + len(value) for name, value in self.attributes)
 
 
-def encode_unsupported(unheld: Mapping[bytes, Unheld]) -> str:
+def encode_unsupported(unheld: Mapping[bytes, UnsupportedMetadata]) -> str:
     """Write it down, without attributes beyond `MOST_ATTRIBUTE_BYTES`; empty if there is nothing."""
     if not unheld:
         return ""
@@ -161,7 +161,7 @@ def encode_unsupported(unheld: Mapping[bytes, Unheld]) -> str:
     return json.dumps(documents, separators=(",", ":"))
 
 
-def decode_unsupported(text: str) -> dict[bytes, Unheld]:
+def decode_unsupported(text: str) -> dict[bytes, UnsupportedMetadata]:
     """Read what `encode_unsupported` wrote; nothing if the text makes no sense."""
     if not text:
         return {}
@@ -171,17 +171,17 @@ def decode_unsupported(text: str) -> dict[bytes, Unheld]:
         return {}
 
 
-def _document(unheld: Unheld) -> list[Any]:
+def _document(unheld: UnsupportedMetadata) -> list[Any]:
     attributes = {_text(name): b64encode(value).decode("ascii") for name, value in unheld.attributes}
     return [*unheld[:4], _text(unheld.target), unheld.rdev, attributes]
 
 
-def _unheld(document: Any) -> Unheld:  # whatever JSON can say
+def _unheld(document: Any) -> UnsupportedMetadata:  # whatever JSON can say
     mode, uid, gid, mtime_ns, target, rdev, attributes = document
     if {*map(type, (mode, uid, gid, mtime_ns, rdev))} != {int}:
         raise ValueError
     kept = tuple((_bytes(name), b64decode(value, validate=True)) for name, value in attributes.items())
-    return Unheld(mode, uid, gid, mtime_ns, _bytes(target), rdev, kept)
+    return UnsupportedMetadata(mode, uid, gid, mtime_ns, _bytes(target), rdev, kept)
 
 
 def _text(name: bytes) -> str:

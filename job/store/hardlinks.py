@@ -13,7 +13,7 @@ from typing import Any
 
 from job.core.entry import Entry, FileId, file_key, file_of_key
 from job.core.outcome import reason_text
-from job.core.record import Linked, Member, Outcome, Record
+from job.core.record import Linked, LinkName, Outcome, Record
 
 _SCHEMA = """
 CREATE TABLE member (
@@ -32,7 +32,7 @@ _OF_FOLDER = "SELECT name, file, outcome FROM member WHERE path = ? AND part = ?
 _FILES = "SELECT DISTINCT file FROM member WHERE file > ? ORDER BY file LIMIT 500"
 
 
-class LinkBook:
+class HardLinkTable:
     """Names of files that have several, and what became of them. Use it with `contextlib.closing`.
 
     Everything raises `OSError` where there is no room for it.
@@ -46,7 +46,7 @@ class LinkBook:
         if self._opened is not None:
             self._opened.close()
 
-    def add(self, members: Iterable[Member]) -> None:
+    def add(self, members: Iterable[LinkName]) -> None:
         """Note names; those that are there already stay as they are."""
         with self._writing() as db:
             db.executemany(_ADD, map(_row, members))
@@ -64,10 +64,10 @@ class LinkBook:
             for (last,) in found:
                 yield file_of_key(last)
 
-    def of_file(self, file: FileId) -> list[Member]:
+    def of_file(self, file: FileId) -> list[LinkName]:
         """Give the names of a file, sorted."""
         return [
-            Member(file, path, part, name, size, _file(mirror), _unpacked(record), bool(counted), names)
+            LinkName(file, path, part, name, size, _file(mirror), _unpacked(record), bool(counted), names)
             for path, part, name, size, mirror, record, counted, names in self._all(_OF_FILE, file_key(file))
         ]
 
@@ -117,7 +117,7 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-def _row(each: Member) -> tuple[object, ...]:
+def _row(each: LinkName) -> tuple[object, ...]:
     mirror = None if each.mirror is None else file_key(each.mirror)
     moved = each.record is None or each.record.source.inode != each.file.inode
     key, record = file_key(each.file), _packed(each.record)

@@ -26,7 +26,7 @@ _END = b"\0"
 _MOST_BYTES = 64 << 20
 
 
-class Leftovers:
+class TempJournal:
     """Notes of one mirror, by an open state folder. `slot` tells workers apart; 0 is the main process."""
 
     def __init__(self, state: int, slot: int = 0) -> None:

@@ -70,7 +70,7 @@ class Lost(NamedTuple):
     how: str
 
 
-class Dismissed(NamedTuple):
+class KilledWorker(NamedTuple):
     """A worker that was let go because it hung."""
 
     process: int
@@ -96,7 +96,7 @@ def _received(sent: Any) -> Descriptor:
     return Descriptor(sent.detach())
 
 
-class Post:
+class WorkerPipe:
     """A worker's end of the line to the main process."""
 
     def __init__(self, line: "Connection[Any, Any]") -> None:
@@ -138,10 +138,10 @@ class Post:
         self._line.send(answer)
 
 
-Work = Callable[[Post, Any], None]
+Work = Callable[[WorkerPipe, Any], None]
 
 
-class Crew:
+class WorkerPool:
     """The workers of one pair. Use it with `contextlib.closing`."""
 
     def __init__(self, work: Work, orders: Callable[[int], object], most: int) -> None:
@@ -224,14 +224,14 @@ class Crew:
                 return Lost(f"it was killed by {signal.Signals(-code).name}")
         return Lost(f"it ended with exit code {code}")
 
-    def dismiss(self, slot: int) -> Dismissed:
+    def dismiss(self, slot: int) -> KilledWorker:
         """Kill a worker that hangs, and wait for it no more."""
         process = self._processes.pop(slot)
         self._lines.pop(slot).close()
         pid = process.pid or 0
         where, doing = waits_for(pid, pid), kernel_function(pid)
         process.kill()
-        return Dismissed(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
+        return KilledWorker(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
 
     def _give_all(self, word: str) -> None:
         for slot, line in self._lines.items():
@@ -286,7 +286,7 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
-        post = Post(line)
+        post = WorkerPipe(line)
     except RuntimeError:  # no thread to be had
         os._exit(_NO_THREAD)
     work(post, orders)

@@ -151,7 +151,7 @@ _LOOK_SECONDS = 0.5
 _MOST_EVENTS = 1000
 
 
-class Wall:
+class Sandbox:
     """Puts up walls, as far as the system can and as it is wanted."""
 
     def __init__(self, wanted: Landlock, scratch: Scratch, missing: Callable[[str], None]) -> None:
@@ -187,7 +187,7 @@ class Wall:
             return None
         return apart
 
-    def put_up(self, source: int, mirror: int, state: int) -> None:
+    def restrict(self, source: int, mirror: int, state: int) -> None:
         """Leave this thread the right to read an open source and to change the other two, and hardly any other.
 
         Raises `Refused` where there has to be a wall and cannot be one.

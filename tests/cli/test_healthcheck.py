@@ -14,7 +14,7 @@ import pytest
 from job.errors import Exit
 from job.events.service import NextCycleDue
 from job.fs.private_folders import Place
-from job.health import Pulse, check
+from job.health import HealthFile, check
 from job.outputs.liveness import Heartbeat
 
 COMMAND = [sys.executable, "-X", "importtime", "-m", "job", "healthcheck"]
@@ -33,9 +33,9 @@ def broken_config(tmp_path: Path) -> str:
 
 
 @contextmanager
-def living(config: str, place: Place | None = None) -> Iterator[Pulse]:
+def living(config: str, place: Place | None = None) -> Iterator[HealthFile]:
     """Be the service with this config."""
-    pulse = Pulse(config, {})
+    pulse = HealthFile(config, {})
     heartbeat = Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic)
     heartbeat(NextCycleDue(due_timestamp_seconds=time.time() + 3600, wait_seconds=3600))
     try:
@@ -78,7 +78,7 @@ def test_the_sign_of_life_of_another_users_service_is_not_believed(broken_config
         if not child:
             os.setgroups([])
             os.setresuid(64003, 64003, 64003)
-            healthy, sentence = check(Pulse(broken_config, {}), time.time())
+            healthy, sentence = check(HealthFile(broken_config, {}), time.time())
             os._exit(0 if not healthy and sentence.startswith("not running: no service") else 1)
         _, code = os.waitpid(child, 0)
 
@@ -95,7 +95,7 @@ def test_a_sign_of_life_that_another_user_made_up_is_not_believed_by_root(broken
         os._exit(0)
     try:
         for _ in range(20):
-            assert not check(Pulse(broken_config, {}), time.time())[0]
+            assert not check(HealthFile(broken_config, {}), time.time())[0]
             time.sleep(0.02)
     finally:
         os.kill(child, signal.SIGKILL)

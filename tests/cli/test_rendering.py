@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.app.status import PairStatus, WallStatus
+from job.app.status import PairStatus, SandboxStatus
 from job.cli import compare, plan
 from job.cli.status_text import Facts, plain_lines
 from job.core.counts import Failing, PairHistory, Tally, Trouble
@@ -60,7 +60,7 @@ def facts_of(history: PairHistory) -> Facts:
         service="not running",
         next_due=None,
         disabled="",
-        wall=WallStatus("off", None, "off"),
+        wall=SandboxStatus("off", None, "off"),
         pairs=[pair],
         overdue=frozenset(),
     )

@@ -18,14 +18,14 @@ FAT = Standing(US, frozenset({0}), owners=False, modes=False)
 numbers = st.integers(0, 2**64 - 1)
 
 
-class Seen(NamedTuple):
+class ScanReply(NamedTuple):
     st_mode: int = 0o40755
     st_uid: int = OWNER
     st_gid: int = OWNER
 
 
-def folder(mode: int, uid: int = OWNER, gid: int = OWNER) -> Seen:
-    return Seen(stat.S_IFDIR | mode, uid, gid)
+def folder(mode: int, uid: int = OWNER, gid: int = OWNER) -> ScanReply:
+    return ScanReply(stat.S_IFDIR | mode, uid, gid)
 
 
 def stamp(inode: int, uid: int, *rest: int) -> bytes:
@@ -107,7 +107,9 @@ def test_a_folder_is_used_if_it_was_left_there_or_has_the_right_owner(
         (folder(0o700), folder(0o777, STRANGER), FAT, False),
     ],
 )
-def test_what_lets_in_more_users_is_said(mirror: Seen, source: Seen, standing: Standing, *, opens: bool) -> None:
+def test_what_lets_in_more_users_is_said(
+    mirror: ScanReply, source: ScanReply, standing: Standing, *, opens: bool
+) -> None:
     assert bool(why_open(mirror, source, standing, acl_differs=False)) == opens
 
 

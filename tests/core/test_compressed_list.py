@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from job.core import compressed_list
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 
 Value = tuple[bytes, int]
 
@@ -31,7 +31,7 @@ class BesideAList(RuleBasedStateMachine):
     @initialize(first=values)
     def start(self, first: list[Value]) -> None:
         self.plain = list(first)
-        self.packed = Packed(first)
+        self.packed = CompressedList(first)
 
     @rule(value=st.tuples(st.binary(max_size=6), st.integers()))
     def append(self, value: Value) -> None:
@@ -46,7 +46,7 @@ class BesideAList(RuleBasedStateMachine):
     @rule(more=values)
     def extend_by_another(self, more: list[Value]) -> None:
         self.plain += more
-        self.packed.extend(Packed(more))
+        self.packed.extend(CompressedList(more))
 
     @rule()
     def pop(self) -> None:
@@ -85,7 +85,7 @@ TestBesideAList = BesideAList.TestCase
 
 @given(count=st.integers(0, 5), lookers=st.integers(1, 5))
 def test_whoever_takes_a_share_leaves_theirs_to_the_others(count: int, lookers: int) -> None:
-    waiting = Packed([(number,) for number in range(count)])
+    waiting = CompressedList([(number,) for number in range(count)])
 
     taken = waiting.take(lookers, 256)
 
@@ -94,7 +94,7 @@ def test_whoever_takes_a_share_leaves_theirs_to_the_others(count: int, lookers: 
 
 def test_a_hundred_thousand_paths_take_a_few_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed_list, "NEAR", 2048)
-    paths = Packed((b"music/artist %d/album %d" % (number // 10, number), 0) for number in range(100_000))
+    paths = CompressedList((b"music/artist %d/album %d" % (number // 10, number), 0) for number in range(100_000))
 
     assert sum(map(sys.getsizeof, paths._far)) < 10 * 100_000
     assert len(paths._near) < 2 * 2048

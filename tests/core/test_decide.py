@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.decide import Action, Means, Step, decide, is_as_known
+from job.core.decide import Action, Policy, Step, decide, is_as_known
 from job.core.entry import Entry, Kind
 from job.core.outcome import Drift
 from job.core.record import Record
 from tests.core import samples
 from tests.core.samples import LONG_AGO_NS, SHA256, a_fifo, a_file, a_folder, a_link, a_mirror, a_record
 
-AUTO = Means("sha256", read_everything=False)
-READ_ALL = Means("sha256", read_everything=True)
-AS_ROOT = Means("sha256", read_everything=False, user=0)
+AUTO = Policy("sha256", read_everything=False)
+READ_ALL = Policy("sha256", read_everything=True)
+AS_ROOT = Policy("sha256", read_everything=False, user=0)
 LATER_NS = LONG_AGO_NS + 1
 VERY_YOUNG = "it was very young when it was last read, or done under other options"
 
@@ -28,12 +28,12 @@ class Case:
     source: Entry = field(default_factory=a_file)
     mirror: Entry | None = field(default_factory=a_mirror)
     record: Record | None = field(default_factory=lambda: a_record(a_file(), a_mirror()))
-    means: Means = AUTO
+    policy: Policy = AUTO
 
 
-def a_link_case(source: Entry, *, racy: bool = False, means: Means = AUTO, mirror_inode: int = 99) -> Case:
+def a_link_case(source: Entry, *, racy: bool = False, policy: Policy = AUTO, mirror_inode: int = 99) -> Case:
     record = a_record(a_link(), a_link(inode=99), "", racy=racy)
-    return Case(source, a_link(inode=mirror_inode), record, means)
+    return Case(source, a_link(inode=mirror_inode), record, policy)
 
 
 TABLE = {
@@ -47,7 +47,7 @@ TABLE = {
     "missing in the mirror": (Case(mirror=None), Action.COPY, Drift.MISSING),
     "the mirror has a folder here": (Case(mirror=a_folder()), Action.COPY, Drift.REPLACED),
     "the mirror has a special here": (Case(mirror=a_fifo(), record=None), Action.COPY, None),
-    "contents are always compared": (Case(means=READ_ALL), Action.COMPARE_BOTH, Drift.CONTENT),
+    "contents are always compared": (Case(policy=READ_ALL), Action.COMPARE_BOTH, Drift.CONTENT),
     "another checksum algorithm is configured": (
         Case(record=a_record(a_file(), a_mirror(), "md5:00")),
         Action.COMPARE_BOTH,
@@ -82,7 +82,7 @@ TABLE = {
 def test_every_reason_leads_to_its_action(reason: str) -> None:
     case, action, drift = TABLE[reason]
 
-    step = decide(b"folder/name", case.source, case.mirror, case.record, case.means)
+    step = decide(b"folder/name", case.source, case.mirror, case.record, case.policy)
 
     assert step == Step(action, case.source, reason, drift)
 
@@ -93,23 +93,28 @@ MORE = [
     (Case(a_file(size=6), a_mirror(size=4)), Action.COPY, "modified", None),
     (Case(mirror=a_mirror(inode=98, size=4)), Action.COPY, "the mirror was changed", Drift.REPLACED),
     (Case(mirror=a_mirror(inode=98)), Action.COMPARE_BOTH, "the mirror is not as it was left", Drift.REPLACED),
-    (Case(a_file(size=6), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
+    (Case(a_file(size=6), policy=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
     (Case(a_link(), a_file(), None), Action.COPY, "the mirror has a file here", None),
     (Case(a_link(), a_mirror()), Action.COPY, "the mirror has a file here", None),
     (Case(a_link(), a_link(size=9), None), Action.COMPARE_BOTH, "the index does not know it", None),
     (a_link_case(a_link()), Action.KEEP, "unchanged", None),
     (a_link_case(a_link(), racy=True), Action.COMPARE_BOTH, VERY_YOUNG, None),
-    (a_link_case(a_link(), means=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
+    (a_link_case(a_link(), policy=READ_ALL), Action.COMPARE_BOTH, "contents are always compared", Drift.CONTENT),
     (a_link_case(a_link(uid=7)), Action.COMPARE_BOTH, "owner changed", None),
-    (Case(mirror=a_mirror(uid=7, ctime_ns=8), means=AS_ROOT), Action.COPY, FOREIGN, Drift.REPLACED),
-    (Case(a_file(ctime_ns=8), a_mirror(inode=98, uid=7), means=AS_ROOT), Action.COPY, FOREIGN, None),
-    (Case(mirror=a_mirror(uid=7), record=None, means=AS_ROOT), Action.COPY, FOREIGN, None),
+    (Case(mirror=a_mirror(uid=7, ctime_ns=8), policy=AS_ROOT), Action.COPY, FOREIGN, Drift.REPLACED),
+    (Case(a_file(ctime_ns=8), a_mirror(inode=98, uid=7), policy=AS_ROOT), Action.COPY, FOREIGN, None),
+    (Case(mirror=a_mirror(uid=7), record=None, policy=AS_ROOT), Action.COPY, FOREIGN, None),
     (Case(mirror=a_mirror(uid=7), record=None), Action.COMPARE_BOTH, "the index does not know it", None),
-    (Case(mirror=a_mirror(uid=0), record=None, means=AS_ROOT), Action.COMPARE_BOTH, "the index does not know it", None),
-    (Case(mirror=a_mirror(), record=None, means=AS_ROOT), Action.COMPARE_BOTH, "the index does not know it", None),
-    (Case(a_file(uid=7), means=AS_ROOT), Action.COMPARE_SOURCE, "owner changed", None),
     (
-        Case(a_file(uid=7), a_mirror(mtime_ns=LATER_NS), means=AS_ROOT),
+        Case(mirror=a_mirror(uid=0), record=None, policy=AS_ROOT),
+        Action.COMPARE_BOTH,
+        "the index does not know it",
+        None,
+    ),
+    (Case(mirror=a_mirror(), record=None, policy=AS_ROOT), Action.COMPARE_BOTH, "the index does not know it", None),
+    (Case(a_file(uid=7), policy=AS_ROOT), Action.COMPARE_SOURCE, "owner changed", None),
+    (
+        Case(a_file(uid=7), a_mirror(mtime_ns=LATER_NS), policy=AS_ROOT),
         Action.COMPARE_BOTH,
         "the mirror is not as it was left",
         Drift.CONTENT,
@@ -122,18 +127,18 @@ MORE = [
 def test_mixed_cases_are_decided_by_what_is_surest(
     case: Case, action: Action, reason: str, drift: Drift | None
 ) -> None:
-    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+    step = decide(b"name", case.source, case.mirror, case.record, case.policy)
 
     assert step == Step(action, case.source, reason, drift)
 
 
 def test_a_link_needs_no_checksum_of_the_algorithm_in_force() -> None:
-    case = a_link_case(a_link(), means=Means("blake3", read_everything=False))
+    case = a_link_case(a_link(), policy=Policy("blake3", read_everything=False))
 
-    assert decide(b"name", case.source, case.mirror, case.record, case.means).action is Action.KEEP
+    assert decide(b"name", case.source, case.mirror, case.record, case.policy).action is Action.KEEP
 
 
-WITH_SPECIALS = Means("sha256", read_everything=False, specials=True)
+WITH_SPECIALS = Policy("sha256", read_everything=False, specials=True)
 SPECIALS = {
     "new": (Case(a_fifo(), None, None, WITH_SPECIALS), Action.COPY),
     "unchanged": (Case(a_fifo(), a_fifo(), a_record(a_fifo(), a_fifo(), ""), WITH_SPECIALS), Action.KEEP),
@@ -147,7 +152,7 @@ SPECIALS = {
 def test_special_files_are_decided_like_links_if_they_are_wanted(reason: str) -> None:
     case, action = SPECIALS[reason]
 
-    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+    step = decide(b"name", case.source, case.mirror, case.record, case.policy)
 
     assert (step.action, step.reason) == (action, reason)
 
@@ -158,7 +163,7 @@ def test_a_reserved_name_is_refused_whatever_has_it(path: bytes, source: Entry) 
     assert decide(path, source, None, None, AUTO).action is Action.REFUSE_NAME
 
 
-means = st.builds(Means, st.sampled_from(["sha256", "blake3", "md5"]), st.booleans())
+policy = st.builds(Policy, st.sampled_from(["sha256", "blake3", "md5"]), st.booleans())
 
 
 @st.composite
@@ -173,30 +178,30 @@ def near_cases(draw: st.DrawFn) -> Case:
             source = source._replace(**{field_name: getattr(other, field_name)})
         else:
             mirror = mirror._replace(**{field_name: getattr(other, field_name)})
-    return Case(source, draw(st.sampled_from([mirror, None])), draw(st.sampled_from([record, None])), draw(means))
+    return Case(source, draw(st.sampled_from([mirror, None])), draw(st.sampled_from([record, None])), draw(policy))
 
 
-@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)))
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, policy)))
 def test_nothing_is_kept_whose_source_or_mirror_is_not_exactly_as_recorded(case: Case) -> None:
-    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+    step = decide(b"name", case.source, case.mirror, case.record, case.policy)
 
     if step.action is Action.KEEP and case.source.kind is not Kind.FOLDER:
         assert case.record is not None
         assert (case.record.source, case.record.mirror) == (case.source, case.mirror)
         assert not case.record.racy
-        assert not case.means.read_everything
+        assert not case.policy.read_everything
     if step.action is Action.COMPARE_SOURCE:
         # Only a mirror that is exactly as it was left may be vouched for by the index.
         assert case.record is not None
         assert case.record.mirror == case.mirror
 
 
-@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)))
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, policy)))
 def test_specials_are_never_opened_and_folders_never_copied(case: Case) -> None:
-    step = decide(b"name", case.source, case.mirror, case.record, case.means)
+    step = decide(b"name", case.source, case.mirror, case.record, case.policy)
 
     if case.source.kind is Kind.SPECIAL:
-        assert case.means.specials or step.action is Action.SKIP_SPECIAL
+        assert case.policy.specials or step.action is Action.SKIP_SPECIAL
     if case.source.kind is Kind.FOLDER:
         assert step.action in {Action.KEEP, Action.MAKE_FOLDER}
     assert step.entry == case.source
@@ -206,15 +211,15 @@ def test_specials_are_never_opened_and_folders_never_copied(case: Case) -> None:
 names = st.sampled_from([b"name", b".truecopy", b".truecopy-tmp-1"])
 
 
-@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, means)), names)
+@given(st.one_of(near_cases(), st.builds(Case, samples.entries, samples.entries, samples.records, policy)), names)
 def test_what_is_as_known_would_be_kept_and_is_a_file_or_link_of_the_user(case: Case, name: bytes) -> None:
     source, record = case.source._replace(name=name), case.record
     if record is not None:
         record = record._replace(source=record.source._replace(name=name))
-    means = case.means._replace(read_everything=False)
+    policy = case.policy._replace(read_everything=False)
 
-    if record is not None and is_as_known(source, case.mirror, record, means):
-        assert decide(name, source, case.mirror, record, means).action is Action.KEEP
+    if record is not None and is_as_known(source, case.mirror, record, policy):
+        assert decide(name, source, case.mirror, record, policy).action is Action.KEEP
         assert source.kind in {Kind.FILE, Kind.SYMLINK}
         assert not name.startswith(b".truecopy")
 
@@ -228,5 +233,5 @@ def test_an_unchanged_file_and_an_unchanged_link_are_as_known() -> None:
 def test_nothing_that_wants_a_decision_is_as_known(reason: str) -> None:
     case = TABLE[reason]
 
-    if case[0].record is not None and not case[0].means.read_everything:
-        assert not is_as_known(case[0].source, case[0].mirror, case[0].record, case[0].means)
+    if case[0].record is not None and not case[0].policy.read_everything:
+        assert not is_as_known(case[0].source, case[0].mirror, case[0].record, case[0].policy)

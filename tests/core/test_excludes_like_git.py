@@ -16,7 +16,7 @@ import pytest
 from job.core.entry import join
 from job.core.exclude import Rules, parse
 from job.fs.listing import Listing
-from job.fs.trees import Scanner
+from job.fs.trees import SourceScanner
 
 
 def words(text: str, *more: str) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def kept_by_git(folder: Path) -> set[bytes]:
 
 def kept_by_us(folder: Path, rules: Rules) -> Iterator[bytes]:
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    scanner = Scanner(root, rules)
+    scanner = SourceScanner(root, rules)
     try:
         for found in scanner.walk():
             assert isinstance(found, Listing)

@@ -91,4 +91,4 @@ def test_what_a_mirror_lacks_is_told_in_words() -> None:
         "times finer than 2 s",
         "files of more than 4,294,967,295 bytes",
     ]
-    assert Capabilities().outlook == b"" != Capabilities(acls=False).outlook
+    assert Capabilities().options_bytes == b"" != Capabilities(acls=False).options_bytes

@@ -212,7 +212,7 @@ def test_what_a_mirror_can_hold_is_known_or_found_out_anew(folder: int, tmp_path
     found = probe.known(folder, folder)
 
     if found is not None:
-        assert found.lacks == [] or found.outlook
+        assert found.lacks == [] or found.options_bytes
 
 
 @pytest.mark.parametrize("grain", [0, -1, HUGE])
@@ -252,7 +252,7 @@ def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Pa
 READERS: list[tuple[str, Callable[[str], object]]] = [
     (mounts.encoded(mounts.Identity("proof", "place")), mounts.decoded),
     (
-        codec.encode_unsupported({b"name": codec.Unheld(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}),
+        codec.encode_unsupported({b"name": codec.UnsupportedMetadata(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}),
         codec.decode_unsupported,
     ),
     (codec.encoded([samples.a_record(samples.a_file(), samples.a_mirror())]), codec.decoded),

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from functools import partial
 
 from job.app import worker_main
-from job.engine.messages import Errand, LookHere, Placed, Seen
-from job.system.processes import Crew, Post
+from job.engine.messages import BatchResult, ScanReply, ScanRequest, WorkItem
+from job.system.processes import WorkerPipe, WorkerPool
 
-Serve = Callable[[Post, worker_main.Orders], None]
-Kind = type[LookHere] | type[Errand]
+Serve = Callable[[WorkerPipe, worker_main.Orders], None]
+Kind = type[ScanRequest] | type[WorkItem]
 
 
-def dying(serve: Serve, fatal: tuple[Kind, int, bool], post: Post, orders: worker_main.Orders) -> None:
+def dying(serve: Serve, fatal: tuple[Kind, int, bool], post: WorkerPipe, orders: worker_main.Orders) -> None:
     """Work as ever until so many tasks of a kind are taken up; the first one dies of it, or everybody."""
     kind, at, again = fatal
     dies = again or orders.slot == 1
@@ -31,11 +31,11 @@ def dying(serve: Serve, fatal: tuple[Kind, int, bool], post: Post, orders: worke
     serve(post, orders)
 
 
-def never_ready(_post: Post, _orders: worker_main.Orders) -> None:
+def never_ready(_post: WorkerPipe, _orders: worker_main.Orders) -> None:
     os._exit(3)
 
 
-def with_a_bug(post: Post, orders: worker_main.Orders) -> None:
+def with_a_bug(post: WorkerPipe, orders: worker_main.Orders) -> None:
     """Meet a bug at the first task."""
 
     def take() -> object:
@@ -45,36 +45,36 @@ def with_a_bug(post: Post, orders: worker_main.Orders) -> None:
     worker_main.serve(post, orders)
 
 
-def die_at(kind: Kind, at: int, *, again: bool = False) -> Callable[[Crew], None]:
+def die_at(kind: Kind, at: int, *, again: bool = False) -> Callable[[WorkerPool], None]:
     """Have the first worker die when it takes up its `at`-th task of a kind, or all, `again` and again."""
 
-    def brief(crew: Crew) -> None:
+    def brief(crew: WorkerPool) -> None:
         crew._work = partial(dying, crew._work, (kind, at, again))
 
     return brief
 
 
-def replace_by(work: Callable[..., None]) -> Callable[[Crew], None]:
+def replace_by(work: Callable[..., None]) -> Callable[[WorkerPool], None]:
     """Have workers do something else."""
 
-    def brief(crew: Crew) -> None:
+    def brief(crew: WorkerPool) -> None:
         crew._work = work
 
     return brief
 
 
-def count_in(who: Counter[int]) -> Callable[[Crew], None]:
+def count_in(who: Counter[int]) -> Callable[[WorkerPool], None]:
     """Count the entries that each worker brought word of, looked at or placed."""
 
-    def brief(crew: Crew) -> None:
+    def brief(crew: WorkerPool) -> None:
         real = crew.hear
 
         def hear(seconds: float) -> list[tuple[int, object]]:
             heard = real(seconds)
             for slot, answer in heard:
-                if isinstance(answer, Placed):
+                if isinstance(answer, BatchResult):
                     who[slot] += answer.tally.entries
-                elif isinstance(answer, Seen):
+                elif isinstance(answer, ScanReply):
                     who[slot] += answer.found.entries
             return heard
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from job.core.outcome import Result
 from job.core.record import FolderSummary, Record
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.store import codec
 from job.store.codec import decoded
 from job.store.index import Index
@@ -66,7 +66,7 @@ class Listened:
         self.memories: list[ListenedMemory] = []
         self.told = shop.cycle(changed(self._listen))
 
-    def _listen(self, bench: Bench) -> Bench:
+    def _listen(self, bench: PairContext) -> PairContext:
         self.memories.append(ListenedMemory(bench.memory))
         return replace(bench, memory=self.memories[-1])
 

@@ -4,33 +4,33 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from job.app import pair_setup, worker_main
-from job.engine.context import Assignment, Bench
+from job.engine.context import PairContext, PairRun
 from job.engine.dispatch import parallel_scan
-from job.engine.dispatch.pool import Team
+from job.engine.dispatch.pool import WorkerSupervisor
 from job.engine.preflight import guards
-from job.engine.progress import Meter
-from job.engine.scan import Care, Looked
-from job.events.service import CrewAwaited, Event
-from job.system.processes import Crew
+from job.engine.progress import Progress
+from job.engine.scan import ScanDepth, ScanResult
+from job.events.service import Event, WorkersAwaited
+from job.system.processes import WorkerPool
 from tests.engine.workshop import Workshop
 
-Brief = Callable[[Crew], object]
+Brief = Callable[[WorkerPool], object]
 
 
 @contextmanager
 def at_work(
     shop: Workshop, told: list[Event], workers: int, brief: Brief, workers_from: int = 0
-) -> Iterator[tuple[Bench, Team | None]]:
+) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
-    work = Assignment("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(work, roots, Meter(work)) as bench:
+    work = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
+    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(work, roots, Progress(work)) as bench:
 
-        def recruit() -> Crew:
+        def recruit() -> WorkerPool:
             crew = worker_main.crew(work, roots, bench.abilities)
             brief(crew)
             return crew
 
-        with closing(Team(recruit, work)) as team:
+        with closing(WorkerSupervisor(recruit, work)) as team:
             team.hire(workers - 1)
             while team.awaited:
                 team.hear()
@@ -41,12 +41,12 @@ def looked(
     shop: Workshop,
     workers: int,
     *,
-    care: Care = Care.AUDIT,
+    care: ScanDepth = ScanDepth.AUDIT,
     brief: Brief = bool,
     workers_from: int = 0,
     expected: int = 0,
-) -> tuple[Looked, list[Event]]:
+) -> tuple[ScanResult, list[Event]]:
     told: list[Event] = []
     with at_work(shop, told, workers, brief, workers_from) as (bench, team):
         found = parallel_scan.survey(bench, shop.pair, lambda _: None, care, team, expected)
-    return found, [event for event in told if not isinstance(event, CrewAwaited)]
+    return found, [event for event in told if not isinstance(event, WorkersAwaited)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Refusal, Result
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.events.service import EntrySetAside, FileFailed, PairRefused, StateFolderLost
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, assert_mirrored, changed
 
@@ -293,7 +293,7 @@ def test_nothing_is_kept_in_a_state_folder_that_is_exchanged_in_mid_run(shop: Wo
     shutil.rmtree(shop.source / "private/d")
     (shop.source / "private/d").write_text("a file")
 
-    def exchange(bench: Bench) -> Bench:
+    def exchange(bench: PairContext) -> PairContext:
         (shop.mirror / ".truecopy").rename(shop.mirror / "hidden")
         (shop.mirror / ".truecopy/versions").mkdir(parents=True)
         own(shop.mirror / ".truecopy", STRANGER, 0o777)
@@ -315,7 +315,7 @@ def test_the_state_folder_is_no_ordinary_folder_even_if_it_is_renamed_in_mid_run
     shop = neighbours
     (shop.source / "public/new").write_text("new")
 
-    def rename(bench: Bench) -> Bench:
+    def rename(bench: PairContext) -> PairContext:
         (shop.mirror / "public").rename(shop.mirror / "away")
         (shop.mirror / ".truecopy").rename(shop.mirror / "public")
         return bench

@@ -11,7 +11,7 @@ import pytest
 
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, Record
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.engine.copy import batch
 from job.engine.cycle import CycleWork, run_cycle
 from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FileUpdated
@@ -57,7 +57,7 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
         if isinstance(event, FileCopied | BatchCommitted):
             look_around(event.name)
 
-    def listened(bench: Bench) -> Bench:
+    def listened(bench: PairContext) -> PairContext:
         sync = ListenedSync(bench.sync, lambda: look_around("sync"))
         return replace(bench, sync=sync, memory=ListenedMemory(bench.memory, lambda _: look_around("commit")))
 

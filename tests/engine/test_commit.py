@@ -14,9 +14,9 @@ from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure, Skip
 from job.core.record import FolderDone
-from job.engine.context import Assignment
+from job.engine.context import PairRun
 from job.engine.copy.commit import Commit
-from job.engine.messages import Placed
+from job.engine.messages import BatchResult
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
 from job.store.index import Index
 from tests.config.configs import in_force
@@ -40,7 +40,7 @@ class Office:
 
     def __post_init__(self) -> None:
         pair = in_force(pairs=[{"name": "music", "source": "/source", "dest": "/mirror"}]).effective_pairs[0]
-        self.commit = Commit(self.memory, self, Assignment("cycle", pair, self.emit, bool, self.now_ns))
+        self.commit = Commit(self.memory, self, PairRun("cycle", pair, self.emit, bool, self.now_ns))
         self.memory.before_commit = self.remember
 
     def all(self) -> None:
@@ -94,10 +94,10 @@ def copied(name: str) -> FileCopied:
     )
 
 
-def placed(*names: str, begun: int = 1, since_ns: int = 1000, **changed: Any) -> Placed:
+def placed(*names: str, begun: int = 1, since_ns: int = 1000, **changed: Any) -> BatchResult:
     """Make a batch of copied files, in one folder that is named as the errand is."""
     folder = b"folder %d" % begun
-    batch = Placed(
+    batch = BatchResult(
         begun=begun,
         since_ns=since_ns,
         ended=[begun],

@@ -11,7 +11,7 @@ from job.app.pair_setup import lay_out
 from job.config.settings import Config
 from job.core.counts import Tally
 from job.core.outcome import Failure, Result, Skip
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.engine.cycle import CycleWork, run_cycle
 from job.events.service import (
     BatchCommitted,
@@ -247,7 +247,7 @@ def test_after_a_stop_no_further_pair_is_begun(shop: Workshop) -> None:
 def test_a_pair_whose_disk_fails_is_given_up_in_words(shop: Workshop) -> None:
     shop.write("file")
 
-    def broken(*_: object) -> AbstractContextManager[Bench]:
+    def broken(*_: object) -> AbstractContextManager[PairContext]:
         raise OSError(5, "Input/output error")
 
     told = shop.cycle(lay_out=broken)

@@ -15,7 +15,7 @@ import pytest
 from job.app.pair_setup import lay_out_comparison
 from job.core.outcome import Failure, Result
 from job.engine.compare import HARMLESS, compare
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.engine.preflight.guards import open_roots
 from job.events.service import FileFailed, IndexRebuilt, MirrorProbed
 from tests.engine.workshop import ListenedSync, Told, Workshop, assert_mirrored, changed
@@ -72,7 +72,7 @@ def test_a_disk_is_synced_before_the_names_and_before_anything_is_told(shop: Wor
     (shop.mirror / "usb").mkdir()
     story: list[str] = []
 
-    def listened(bench: Bench) -> Bench:
+    def listened(bench: PairContext) -> PairContext:
         def note(what: str) -> None:
             on_usb = sorted(path.name[:13] for path in (shop.mirror / "usb").iterdir() if path.name != "lost+found")
             story.append(f"{what}: {on_usb}")
@@ -94,7 +94,7 @@ def test_a_sync_that_fails_on_a_disk_voids_only_what_is_on_that(shop: Workshop) 
         shop.write(name)
     (shop.mirror / "usb").mkdir()
 
-    def broken(bench: Bench) -> Bench:
+    def broken(bench: PairContext) -> PairContext:
         def fail() -> None:
             raise OSError(errno.EIO, "the disk is broken")
 
@@ -115,7 +115,7 @@ def test_a_mirror_of_one_file_system_knows_of_no_other(shop: Workshop) -> None:
     shop.write("file")
     seen: list[int] = []
 
-    def looked_at(bench: Bench) -> Bench:
+    def looked_at(bench: PairContext) -> PairContext:
         seen.append(len(bench.mounted))
         return bench
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from job.app import process_setup, worker_main
 from job.core.outcome import Drift, Failure, Result
 from job.engine.dispatch import parallel_scan, queue
-from job.engine.messages import Errand
+from job.engine.messages import WorkItem
 from job.events.service import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
-from job.system.processes import Crew, Post
+from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.engine.crews import count_in, die_at, never_ready, replace_by
 from tests.engine.trees import plant, trees
@@ -214,7 +214,7 @@ def test_files_that_became_folders_of_folders_are_followed_by_whoever_has_them(w
 
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_a_lost_worker_loses_its_errands_which_fail_once_each(wide: Workshop, at: int) -> None:
-    wide.brief = die_at(Errand, at)
+    wide.brief = die_at(WorkItem, at)
 
     told = wide.cycle()
     wide.brief = bool
@@ -233,7 +233,7 @@ def test_a_lost_worker_loses_its_errands_which_fail_once_each(wide: Workshop, at
 def test_when_all_are_lost_again_and_again_the_main_process_does_what_is_left(wide: Workshop) -> None:
     for number in range(50, 120):
         wide.write(f"folder {number}/file")
-    wide.brief = die_at(Errand, 1, again=True)
+    wide.brief = die_at(WorkItem, 1, again=True)
 
     told = wide.cycle()
     wide.brief = bool
@@ -257,13 +257,15 @@ def test_workers_that_never_get_ready_are_told_and_nothing_else_comes_of_it(wide
     assert_mirrored(wide)
 
 
-def starved(ahead: Callable[[Post, worker_main.Orders], None], post: Post, orders: worker_main.Orders) -> None:
+def starved(
+    ahead: Callable[[WorkerPipe, worker_main.Orders], None], post: WorkerPipe, orders: worker_main.Orders
+) -> None:
     """Have no memory left for the first errand."""
     real = post.next
 
     def take() -> object:
         task = real()
-        if isinstance(task, Errand):
+        if isinstance(task, WorkItem):
             raise MemoryError  # noqa: TRY004  # no fault of the type
         return task
 
@@ -274,7 +276,7 @@ def starved(ahead: Callable[[Post, worker_main.Orders], None], post: Post, order
 def test_a_worker_that_runs_out_of_memory_says_so_and_nothing_more(
     wide: Workshop, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def brief(crew: Crew) -> None:
+    def brief(crew: WorkerPool) -> None:
         crew._work = partial(starved, crew._work)
 
     wide.brief = brief
@@ -291,7 +293,9 @@ def test_a_worker_that_runs_out_of_memory_says_so_and_nothing_more(
     heals(wide)
 
 
-def killed_by_itself(ahead: Callable[[Post, worker_main.Orders], None], post: Post, orders: worker_main.Orders) -> None:
+def killed_by_itself(
+    ahead: Callable[[WorkerPipe, worker_main.Orders], None], post: WorkerPipe, orders: worker_main.Orders
+) -> None:
     """Be killed in between: some of an errand is placed and told, the rest is not."""
     real, left = post.send, iter(range(3))
 
@@ -305,7 +309,7 @@ def killed_by_itself(ahead: Callable[[Post, worker_main.Orders], None], post: Po
 
 
 def test_a_worker_killed_after_any_word_leaves_nothing_told_twice_or_not_at_all(wide: Workshop) -> None:
-    def brief(crew: Crew) -> None:
+    def brief(crew: WorkerPool) -> None:
         crew._work = partial(killed_by_itself, crew._work)
 
     wide.brief = brief
@@ -348,7 +352,7 @@ def test_a_mirror_that_one_worker_finds_lost_ends_the_pair_and_leaves_no_temp(wi
     heals(wide)
 
 
-def losing(ahead_ns: int, post: Post, orders: worker_main.Orders) -> None:
+def losing(ahead_ns: int, post: WorkerPipe, orders: worker_main.Orders) -> None:
     """Find, at the third errand, that the mirror cannot be written to any more."""
     from job.engine.copy.actions import MirrorLost  # noqa: PLC0415
     from tests.engine.workshop import serve_ahead  # noqa: PLC0415
@@ -357,7 +361,7 @@ def losing(ahead_ns: int, post: Post, orders: worker_main.Orders) -> None:
 
     def take() -> object:
         task = real()
-        if isinstance(task, Errand) and next(left, None) is None:
+        if isinstance(task, WorkItem) and next(left, None) is None:
             raise MirrorLost("it turned read-only", hint="look at it")
         return task
 

@@ -11,11 +11,11 @@ from job.core.outcome import Result
 from job.engine.copy import content
 from job.events.service import MetadataNotKept
 from job.store import codec
-from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, Unheld
+from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata
 from job.store.index import Index
 from tests.engine.workshop import Workshop, changed
 
-LARGE = Unheld(0o100644, 0, 0, 0, attributes=((b"user.a", bytes(MOST_BYTES_EACH - 100)),))
+LARGE = UnsupportedMetadata(0o100644, 0, 0, 0, attributes=((b"user.a", bytes(MOST_BYTES_EACH - 100)),))
 
 
 def test_a_row_has_no_more_attributes_than_the_limit() -> None:

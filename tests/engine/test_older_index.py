@@ -52,13 +52,13 @@ def believe(shop: Workshop, folder: str) -> None:
     path = folder.encode()
     with closing(Index.open(str(shop.state))) as index:
         text = index.rows(path)
-        policy = made_under(text)
-        records = decoded(text, policy)
+        options_key = made_under(text)
+        records = decoded(text, options_key)
         for name, record in records.items():
             seen = (shop.mirror / os.fsdecode(path) / os.fsdecode(name)).lstat()
             records[name] = record._replace(mirror=entry_of(name, seen))
         linked = [(record.source.inode, name) for name, record in records.items() if name in {b"a", b"b"}]
-        index.commit([], [RowsDone(path, 0, encoded(records.values(), policy), tuple(linked))])
+        index.commit([], [RowsDone(path, 0, encoded(records.values(), options_key), tuple(linked))])
 
 
 def made_under(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.engine.progress import Pace
+from job.engine.progress import RateLimiter
 from job.errors import Stopped
 
 ROUNDING = 1e-6
@@ -32,9 +32,9 @@ class Clock:
         return self.now >= self.stop_after
 
 
-def a_pace(clock: Clock, rate_limit: int | None, told: list[int] | None = None) -> Pace:
+def a_pace(clock: Clock, rate_limit: int | None, told: list[int] | None = None) -> RateLimiter:
     progress = [] if told is None else told
-    return Pace(rate_limit, stop=clock.stop, progress=progress.append, clock=clock, wait=clock.wait)
+    return RateLimiter(rate_limit, stop=clock.stop, progress=progress.append, clock=clock, wait=clock.wait)
 
 
 chunks = st.lists(st.tuples(st.integers(1, 1 << 20), st.floats(0, 30)), min_size=1, max_size=30)

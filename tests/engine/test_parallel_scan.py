@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.mounts import LeftOut, Why
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
-from job.engine.messages import LookHere
-from job.engine.scan import Care, Looked, Share
+from job.engine.messages import ScanRequest
+from job.engine.scan import ScanDepth, ScanResult, Share
 from job.events.service import WorkerLost
 from job.fs import listing
 from job.fs.listing import Unlisted
@@ -33,7 +33,7 @@ def helpers_are_called_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_scan, "_FOLDERS_AT_ONCE", 1)
 
 
-def findings(found: Looked) -> tuple[object, ...]:
+def findings(found: ScanResult) -> tuple[object, ...]:
     """Give everything a look found, in an order that does not depend on who found it."""
     changed = list(found.changes())
     paths = [change.path for change in changed]
@@ -50,8 +50,8 @@ def above(path: bytes) -> bytes | None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(before=trees, after=trees, workers=st.integers(2, 5), care=st.sampled_from(Care))
-def test_helpers_find_what_one_finds(before: object, after: object, workers: int, care: Care) -> None:
+@given(before=trees, after=trees, workers=st.integers(2, 5), care=st.sampled_from(ScanDepth))
+def test_helpers_find_what_one_finds(before: object, after: object, workers: int, care: ScanDepth) -> None:
     with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as base:
         shop = Workshop(Path(base), {"allow_empty": True})
         plant(shop.source, before)
@@ -109,7 +109,7 @@ def test_a_deep_chain_is_looked_at_to_its_end(shop: Workshop) -> None:
 
 @pytest.mark.parametrize("at", [1, 2])
 def test_what_a_lost_helper_had_is_looked_at_again_and_counted_once(wide: Workshop, at: int) -> None:
-    together, told = looked(wide, 3, brief=die_at(LookHere, at))
+    together, told = looked(wide, 3, brief=die_at(ScanRequest, at))
 
     assert findings(together) == findings(looked(wide, 1)[0])
     assert told
@@ -118,7 +118,7 @@ def test_what_a_lost_helper_had_is_looked_at_again_and_counted_once(wide: Worksh
 
 def test_what_two_helpers_died_of_is_told_as_unlisted_and_the_look_ends(wide: Workshop) -> None:
     alone, _ = looked(wide, 1)
-    together, told = looked(wide, 3, brief=die_at(LookHere, 1, again=True))
+    together, told = looked(wide, 3, brief=die_at(ScanRequest, 1, again=True))
 
     paths = {change.path for change in together.changes()}
     lost = {each.path for each in together.unlisted}
@@ -180,23 +180,23 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
     class Stop(Exception):
         pass
 
-    def notice(found: Looked) -> None:
+    def notice(found: ScanResult) -> None:
         if found.entries > 20:
             raise Stop
 
     with at_work(wide, [], 3, bool) as (bench, team), pytest.raises(Stop):
-        parallel_scan.survey(bench, wide.pair, notice, Care.FOLDERS, team)
+        parallel_scan.survey(bench, wide.pair, notice, ScanDepth.FOLDERS, team)
 
 
 def test_what_others_found_is_added_to_what_was_found() -> None:
-    def a_look(number: int) -> Looked:
-        changed: Packed[tuple[object, ...]] = Packed(
+    def a_look(number: int) -> ScanResult:
+        changed: CompressedList[tuple[object, ...]] = CompressedList(
             [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False)]
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
-        share = Share(b"huge", number, listing.Glance(b"", [], 1, 1, 0))
+        share = Share(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
         out, mounts = [LeftOut(b"out %d" % number, Why.MOUNT, "ext4")], {b"%d" % number: "ext4"}
-        return Looked(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
+        return ScanResult(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
 
     found, other = a_look(1), a_look(2)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from job.core.outcome import Drift, Failure, Result
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.events.service import FileUpdated, MetadataNotKept
 from tests.engine.test_compare import told as differences
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, changed, with_sync
@@ -337,7 +337,7 @@ def test_a_default_acl_that_is_slipped_in_gives_nothing_to_the_copies(mirrored: 
     for number in range(3):
         mirrored.write(f"d/new {number}").chmod(0o640)
 
-    def slip(bench: Bench) -> Bench:
+    def slip(bench: PairContext) -> PairContext:
         return replace(bench, copyist=SlippedIn(bench.copyist, mirrored.mirror / "d"))
 
     mirrored.cycle(changed(slip))

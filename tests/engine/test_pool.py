@@ -7,42 +7,42 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from job.engine.context import Assignment
+from job.engine.context import PairRun
 from job.engine.dispatch import pool
-from job.engine.dispatch.pool import Gone, Team
+from job.engine.dispatch.pool import Gone, WorkerSupervisor
 from job.engine.messages import Broken, Ready
 from job.events.service import Event, WorkerLost
-from job.system.processes import Crew, Post
+from job.system.processes import WorkerPipe, WorkerPool
 from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
 
 
-def answer(post: Post, _orders: object) -> None:
+def answer(post: WorkerPipe, _orders: object) -> None:
     """Be ready, and give back what comes."""
     post.send(Ready())
     while (task := post.next()) is not None:
         post.send(task)
 
 
-def die_of_a_task(post: Post, _orders: object) -> None:
+def die_of_a_task(post: WorkerPipe, _orders: object) -> None:
     post.send(Ready())
     post.next()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at_once(_post: Post, _orders: object) -> None:
+def die_at_once(_post: WorkerPipe, _orders: object) -> None:
     os._exit(3)
 
 
-def tell_of_a_bug(post: Post, _orders: object) -> None:
+def tell_of_a_bug(post: WorkerPipe, _orders: object) -> None:
     post.send(Ready())
     post.next()
     post.send(Broken("Traceback (most recent call last):\n  File x\nRuntimeError: of a kind\n", "", fatal=False))
     raise SystemExit(1)
 
 
-def lose_the_mirror(post: Post, _orders: object) -> None:
+def lose_the_mirror(post: WorkerPipe, _orders: object) -> None:
     post.send(Ready())
     post.send(Broken("it turned read-only", "look at it", fatal=True))
     post.next()
@@ -53,8 +53,8 @@ class Watched:
 
     def __init__(self, shop: Workshop, work: Callable[..., None], most: int) -> None:
         self.told: list[Event] = []
-        assignment = Assignment("cycle", shop.pair, self.told.append, bool, shop.now_ns, workers=most)
-        self.team = Team(lambda: Crew(work, int, most), assignment)
+        assignment = PairRun("cycle", shop.pair, self.told.append, bool, shop.now_ns, workers=most)
+        self.team = WorkerSupervisor(lambda: WorkerPool(work, int, most), assignment)
 
     @property
     def losses(self) -> list[str]:
@@ -90,7 +90,7 @@ def gathered(shop: Workshop) -> Iterator[Gather]:
 def test_nobody_is_asked_before_somebody_is_needed(gathered: Gather) -> None:
     watched = gathered(answer)
 
-    assert (watched.team.ready, watched.team.awaited, watched.team.hopeless) == ([], False, False)
+    assert (watched.team.ready, watched.team.awaited, watched.team.exhausted) == ([], False, False)
     assert watched.team.hear() == []
     watched.team.stop()
 
@@ -122,20 +122,20 @@ def test_who_dies_of_a_task_is_told_and_replaced(gathered: Gather) -> None:
 def test_after_so_many_losses_nobody_is_replaced_any_more(gathered: Gather) -> None:
     watched = gathered(die_of_a_task)
     watched.team.hire(2)
-    while not watched.team.hopeless:
+    while not watched.team.exhausted:
         for slot in watched.team.ready:
             watched.team.give(slot, "task")
         watched.team.hear()
     watched.team.hire(2)
 
     assert pool._MOST_REPLACED <= len(watched.losses) <= pool._MOST_REPLACED + 2
-    assert watched.team.hopeless
+    assert watched.team.exhausted
 
 
 def test_who_dies_before_being_ready_is_told_and_nobody_is_hired_after_that(gathered: Gather) -> None:
     watched = gathered(die_at_once, 3)
     watched.team.hire(3)
-    while not watched.team.hopeless:
+    while not watched.team.exhausted:
         watched.team.hear()
 
     assert watched.losses == ["it ended with exit code 3"] * 3

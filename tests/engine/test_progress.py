@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from job.engine.context import Assignment
-from job.engine.progress import Meter
-from job.engine.scan import Looked
+from job.engine.context import PairRun
+from job.engine.progress import Progress
+from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import Progressed
 from tests.engine.workshop import Told, Workshop
@@ -27,8 +27,8 @@ class Clock:
 
 def a_meter(
     shop: Workshop, told: Told, stop: Callable[[], bool] = bool, clock: Callable[[], int] | None = None
-) -> Meter:
-    return Meter(Assignment("cycle", shop.pair, told.events.append, stop, clock or Clock()))
+) -> Progress:
+    return Progress(PairRun("cycle", shop.pair, told.events.append, stop, clock or Clock()))
 
 
 def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:
@@ -60,7 +60,7 @@ def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:
 def test_progress_is_told_a_few_times_a_second_at_most(shop: Workshop) -> None:
     told, clock = Told(), Clock()
     meter = a_meter(shop, told, clock=clock)
-    meter.expect(Looked(entries_to_visit=1000))
+    meter.expect(ScanResult(entries_to_visit=1000))
     clock.now_ns = 0
 
     frozen = clock()
@@ -83,13 +83,13 @@ def test_a_clock_that_goes_back_does_not_silence_the_meter(shop: Workshop) -> No
 
 def test_a_stop_ends_the_look(shop: Workshop) -> None:
     with pytest.raises(Stopped):
-        a_meter(shop, Told(), stop=lambda: True).looked(Looked())
+        a_meter(shop, Told(), stop=lambda: True).looked(ScanResult())
 
 
 def test_bytes_that_need_no_copying_count_as_passed(shop: Workshop) -> None:
     told = Told()
     meter = a_meter(shop, told)
-    meter.expect(Looked(entries_to_visit=2, bytes_to_visit=30))
+    meter.expect(ScanResult(entries_to_visit=2, bytes_to_visit=30))
 
     meter.bytes_copied(20)
     meter.entry_done()

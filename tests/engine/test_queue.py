@@ -12,17 +12,17 @@ from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.exclude import Rules
 from job.core.outcome import Failure
-from job.engine.context import Assignment
+from job.engine.context import PairRun
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch import queue
 from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
-from job.engine.dispatch.queue import Rounds
-from job.engine.messages import Errand, Onward, Placed, Recall, Visit
+from job.engine.dispatch.queue import WorkQueue
+from job.engine.messages import BatchResult, Followups, IndexLookup, SyncFolder, WorkItem
 from job.events.service import FileFailed
 from job.fs.dircursor import open_root
 from job.fs.listing import Unlisted
-from job.fs.trees import Scanner
-from job.store.hardlinks import LinkBook
+from job.fs.trees import SourceScanner
+from job.store.hardlinks import HardLinkTable
 from job.store.index import Index
 from tests.core import samples
 from tests.engine.looking import at_work, looked
@@ -30,7 +30,7 @@ from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
 
-Begin = Callable[..., Rounds]
+Begin = Callable[..., WorkQueue]
 
 
 @pytest.fixture
@@ -44,20 +44,20 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
     """Give a function that looks at the pair and begins its rounds."""
     with ExitStack() as tidy:
 
-        def rounds_after_a_look(*unlisted: bytes) -> Rounds:
+        def rounds_after_a_look(*unlisted: bytes) -> WorkQueue:
             found, _ = looked(shop, 1)
-            known = Recall(memory, [Capabilities()])
+            known = IndexLookup(memory, [Capabilities()])
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            whereabouts = tidy.enter_context(closing(Whereabouts(Scanner(source, Rules(())), (source, mirror))))
-            hard_links = HardLinks(LinkBook(), known, lambda _: "", whereabouts)
+            whereabouts = tidy.enter_context(closing(Whereabouts(SourceScanner(source, Rules(())), (source, mirror))))
+            hard_links = HardLinks(HardLinkTable(), known, lambda _: "", whereabouts)
             with at_work(shop, [], 1, bool) as (laid_out, _):
                 bench = replace(laid_out, source_root=source, mirror_root=mirror)
-            work = Assignment("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
+            work = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
             exchange = tidy.enter_context(closing(Exchange(bench, work, list)))
-            return tidy.enter_context(closing(Rounds(found, known, hard_links, (source, mirror), exchange)))
+            return tidy.enter_context(closing(WorkQueue(found, known, hard_links, (source, mirror), exchange)))
 
         yield rounds_after_a_look
 
@@ -67,21 +67,21 @@ def singly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_MOST_FOLDERS", 1)
 
 
-def back(errand: Errand | None, **onward: list[bytes]) -> Placed:
+def back(errand: WorkItem | None, **followups: list[bytes]) -> BatchResult:
     """Come back from an errand."""
     assert errand is not None
-    return Placed(begun=errand.number, since_ns=0, ended=[errand.number], onward=Onward(**onward))  # type: ignore[arg-type]
+    return BatchResult(begun=errand.number, since_ns=0, ended=[errand.number], followups=Followups(**followups))  # type: ignore[arg-type]
 
 
 def failed(path: bytes, kind: Kind) -> FileFailed:
     return FileFailed(cycle_id="cycle", pair="music", path=path, kind=kind, reason=Failure.NO_SPACE, error="full")
 
 
-def paths(errand: Errand | None) -> list[bytes]:
+def paths(errand: WorkItem | None) -> list[bytes]:
     return [task.path for task in errand.tasks] if errand else []
 
 
-def all_of(ours: Rounds) -> list[bytes]:
+def all_of(ours: WorkQueue) -> list[bytes]:
     """Take errands as long as there are any, coming back from each at once."""
     taken = []
     while errand := ours.take():
@@ -137,7 +137,10 @@ def test_what_is_known_of_a_folder_goes_along(shop: Workshop, begin: Begin, memo
     errand = begin().take()
 
     assert errand is not None
-    assert {task.path: task.rows for task in errand.tasks if isinstance(task, Visit)} == {b"": "", b"folder": rows.rows}
+    assert {task.path: task.rows for task in errand.tasks if isinstance(task, SyncFolder)} == {
+        b"": "",
+        b"folder": rows.rows,
+    }
 
 
 @pytest.mark.usefixtures("singly")
@@ -215,7 +218,7 @@ def test_folders_that_came_since_the_look_are_visited_whole_and_known_ones_are_n
     ours.heard(back(late, unseen=came))
 
     assert late is not None
-    assert late.tasks == [Visit(b"new", b"", "", whole=True)]
+    assert late.tasks == [SyncFolder(b"new", b"", "", whole=True)]
     assert ours.take() is None
     assert not ours.out
 

@@ -11,7 +11,7 @@ import pytest
 
 from job.core.outcome import Failure, Refusal, Result
 from job.events.service import MirrorProbed, PairRefused
-from job.store.temp_journal import Leftovers
+from job.store.temp_journal import TempJournal
 from tests.engine.forgetful import forgetful
 from tests.engine.test_compare import told
 from tests.engine.workshop import Workshop, assert_mirrored
@@ -71,9 +71,9 @@ def test_notes_of_left_temps_are_found_and_cleared_where_a_folder_is_listed_once
     state.mkdir()
     with memory(state, "once"):
         folder = os.open(state, os.O_RDONLY)
-        with closing(Leftovers(folder, 1)) as notes:
+        with closing(TempJournal(folder, 1)) as notes:
             notes.note(b"music")
-        with closing(Leftovers(folder)) as all_notes:
+        with closing(TempJournal(folder)) as all_notes:
             found = all_notes.noted()
             all_notes.clear_all()
         os.close(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Drift, Failure, Result
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.events.service import DriftFound, PairStarted
 from tests.engine.workshop import HOUR_NS, ListenedMemory, Told, Workshop, assert_mirrored, changed
 
@@ -21,7 +21,7 @@ class Counted:
         self.memories: list[ListenedMemory] = []
         self.told = shop.cycle(changed(self._count))
 
-    def _count(self, bench: Bench) -> Bench:
+    def _count(self, bench: PairContext) -> PairContext:
         self.memories.append(ListenedMemory(bench.memory))
         return replace(bench, memory=self.memories[-1])
 

@@ -10,7 +10,7 @@ import pytest
 from job.core.entry import Entry
 from job.core.outcome import Drift, Result, Skip
 from job.core.record import Copied
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.events.service import FileCopied
 from job.fs.copier import Copier
 from tests.engine.test_compare import told
@@ -179,7 +179,7 @@ def test_what_is_staged_does_not_wait_for_a_file_that_takes_long(shop: Workshop)
     sparse(shop.source / "b", 15 * TIB)
     seen: list[set[str]] = []
 
-    def watched(bench: Bench) -> Bench:
+    def watched(bench: PairContext) -> PairContext:
         class Watched(Copier):
             def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
                 seen.append({each.name for each in shop.mirror.iterdir()} & {"a", "b"})

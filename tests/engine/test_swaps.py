@@ -14,7 +14,7 @@ from job.engine.context import Source
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_root
 from job.fs.listing import Listing, entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link
 from tests.engine.meddling import Moment, at, meddled
 from tests.engine.workshop import Workshop, assert_mirrored, changed
@@ -103,7 +103,7 @@ def test_what_took_the_name_of_a_new_link_in_the_mirror_is_left_as_it_is(
     with closing(_Folder(source)) as here, closing(_Folder(mirror)) as there:
         listed = entry_of(b"link", (source / "link").lstat())
         with pytest.raises(OSError, match="no longer"):
-            copy_link(listed, here.number, there.number, b"temp", Keeper())
+            copy_link(listed, here.number, there.number, b"temp", MetadataWriter())
 
     after = victim.stat()
     assert (after.st_mtime_ns, after.st_uid, after.st_nlink) == (before.st_mtime_ns, before.st_uid, 1)
@@ -116,7 +116,7 @@ def test_a_link_that_is_another_one_than_was_listed_is_told(tmp_path: Path) -> N
     (tmp_path / "other").rename(tmp_path / "link")
 
     with closing(_Folder(tmp_path)) as here, pytest.raises(ChangedWhileReadError):
-        copy_link(listed, here.number, here.number, b"temp", Keeper())
+        copy_link(listed, here.number, here.number, b"temp", MetadataWriter())
 
     assert not (tmp_path / "temp").is_symlink()
 

@@ -20,15 +20,15 @@ from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.engine.context import Assignment, Bench, Memory, Sync
+from job.engine.context import Memory, PairContext, PairRun, Sync
 from job.engine.cycle import CycleWork, LayOut, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight import guards
 from job.engine.preflight.guards import Roots
-from job.engine.progress import Meter
+from job.engine.progress import Progress
 from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, PairFinished
 from job.store.pair_records import PairRecords
-from job.system.processes import Crew, Post
+from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.config.configs import in_force
 
@@ -81,7 +81,7 @@ class Workshop:
     verbose: bool = False
     records: PairRecords = field(default_factory=lambda: PairRecords(os.environ["XDG_STATE_HOME"] + "/workshop"))
     """What is known of pairs outside their mirrors."""
-    brief: Callable[[Crew], object] = bool
+    brief: Callable[[WorkerPool], object] = bool
     """What a crew is put through before anybody is in it."""
 
     def __post_init__(self) -> None:
@@ -159,10 +159,10 @@ class Workshop:
         return Told()
 
     @contextmanager
-    def _lay_out(self, work: Assignment, roots: Roots, meter: Meter) -> Iterator[Bench]:
+    def _lay_out(self, work: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
-        def recruit() -> Crew:
+        def recruit() -> WorkerPool:
             crew = worker_main.crew(work, roots, bench.abilities)
             crew._work = partial(serve_ahead, self.ahead_ns)
             self.brief(crew)
@@ -202,7 +202,7 @@ class Workshop:
         return {str(path) for path in found if path.parts[0] != ".truecopy"}
 
 
-def serve_ahead(ahead_ns: int, post: Post, orders: worker_main.Orders) -> None:
+def serve_ahead(ahead_ns: int, post: WorkerPipe, orders: worker_main.Orders) -> None:
     """Be a worker whose wall clock is ahead. The process is the worker's own, so nothing is put back."""
     clocks = SimpleNamespace(time_ns=lambda: time.time_ns() + ahead_ns, monotonic=time.monotonic)
     vars(worker_main)["time"] = clocks
@@ -248,15 +248,15 @@ def assert_mirrored(shop: Workshop) -> None:
             assert seen(shop.mirror / path.relative_to(shop.source)) == seen(path), path
 
 
-Change = Callable[[Bench], Bench]
+Change = Callable[[PairContext], PairContext]
 
 
 def changed(change: Change) -> LayOut:
     """Lay out the real bench with some part of it exchanged."""
 
-    def lay_out_changed(work: Assignment, roots: Roots, meter: Meter) -> AbstractContextManager[Bench]:
+    def lay_out_changed(work: PairRun, roots: Roots, meter: Progress) -> AbstractContextManager[PairContext]:
         @contextmanager
-        def laid_out() -> Iterator[Bench]:
+        def laid_out() -> Iterator[PairContext]:
             with lay_out(work, roots, meter) as bench:
                 yield change(bench)
 

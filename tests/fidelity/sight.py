@@ -10,13 +10,13 @@ from pathlib import Path
 
 from job.core.entry import Entry, join, printable
 from job.store import codec
-from job.store.codec import FOLDER, Unheld
+from job.store.codec import FOLDER, UnsupportedMetadata
 from job.store.index import Index
 
 KEPT, RECORDED, REFUSED, LOST = "kept", "recorded", "refused", "lost"
 _BEST_FIRST = (KEPT, RECORDED, REFUSED, LOST)
 
-Note = Unheld | Entry
+Note = UnsupportedMetadata | Entry
 """What the index has of an entry of the source."""
 
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from job.store.codec import Unheld
+from job.store.codec import UnsupportedMetadata
 from tests.fidelity.sight import KEPT, LOST, RECORDED, Note, Sight, worst
 from tests.fidelity.small import ODD_NS
 
@@ -55,7 +55,7 @@ def attributes(sight: Sight) -> str:
         return sight.verdict(
             name,
             lambda _: _attributes(sight.there(name)) == wanted,
-            lambda note: isinstance(note, Unheld) and dict(note.attributes) == wanted,
+            lambda note: isinstance(note, UnsupportedMetadata) and dict(note.attributes) == wanted,
         )
 
     return worst([judged(name) for name in sight.names])
@@ -86,7 +86,7 @@ def targets(sight: Sight) -> str:
         return sight.verdict(
             name,
             lambda found: stat.S_ISLNK(found.st_mode) and os.readlink(os.fsencode(sight.there(name))) == wanted,
-            lambda note: stat.S_ISLNK(note.mode) and isinstance(note, Unheld) and note.target == wanted,
+            lambda note: stat.S_ISLNK(note.mode) and isinstance(note, UnsupportedMetadata) and note.target == wanted,
         )
 
     return worst([judged(name) for name in sight.names])
@@ -107,7 +107,7 @@ def _node(seen: os.stat_result) -> tuple[int, int]:
 
 
 def _is_noted(note: Note, wanted: os.stat_result) -> bool:
-    return isinstance(note, Unheld) and (stat.S_IFMT(note.mode), note.rdev) == _node(wanted)
+    return isinstance(note, UnsupportedMetadata) and (stat.S_IFMT(note.mode), note.rdev) == _node(wanted)
 
 
 def names_of_one_file(sight: Sight) -> str:

@@ -9,13 +9,13 @@ from job.core.entry import Entry
 from job.core.record import Compared, Copied
 from job.fs.copier import Copier
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 
 TEMP = b".truecopy-tmp-1"
 
 
 @dataclass
-class Bench:
+class CopyRig:
     """Two open folders, and what is told of every chunk."""
 
     source: Path
@@ -28,7 +28,7 @@ class Bench:
         self.chunk_done(count)
 
     def copier(self, algorithm: str = "sha256", *, sync_each: bool = False) -> Copier:
-        return Copier(algorithm, Keeper(), self._chunk_done, sync_each=sync_each)
+        return Copier(algorithm, MetadataWriter(), self._chunk_done, sync_each=sync_each)
 
     def listed(self, name: str = "file") -> Entry:
         return entry_of(os.fsencode(name), (self.source / name).lstat())

@@ -12,13 +12,13 @@ from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.fs.copier import SMALL_BYTES
 from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES
-from tests.fs.copying import Bench
+from tests.fs.copying import CopyRig
 
 LARGE = 2 * OVERLAP_BYTES + 77
 SIZES = [0, 5, SMALL_BYTES, SMALL_BYTES + 1, BUFFER_BYTES, LARGE]
 
 
-def twins(bench: Bench, size: int) -> None:
+def twins(bench: CopyRig, size: int) -> None:
     """Make a file, and a mirror of it to the last detail."""
     for folder in (bench.source, bench.mirror):
         path = folder / "file"
@@ -28,7 +28,7 @@ def twins(bench: Bench, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_equal_files_with_equal_metadata_are_the_same_and_alike(bench: Bench, size: int) -> None:
+def test_equal_files_with_equal_metadata_are_the_same_and_alike(bench: CopyRig, size: int) -> None:
     twins(bench, size)
 
     found = bench.compare()
@@ -62,7 +62,7 @@ def last_byte(path: Path) -> None:
 @pytest.mark.parametrize("size", SIZES[1:])
 @pytest.mark.parametrize("change", [longer, shorter, first_byte, last_byte])
 @pytest.mark.parametrize("side", ["source", "mirror"])
-def test_one_byte_makes_contents_differ(bench: Bench, size: int, change: Callable[[Path], None], side: str) -> None:
+def test_one_byte_makes_contents_differ(bench: CopyRig, size: int, change: Callable[[Path], None], side: str) -> None:
     twins(bench, size)
     change(getattr(bench, side) / "file")
 
@@ -85,7 +85,7 @@ OTHERWISE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("differ", OTHERWISE)
-def test_equal_contents_with_other_metadata_are_the_same_but_not_alike(bench: Bench, differ: str) -> None:
+def test_equal_contents_with_other_metadata_are_the_same_but_not_alike(bench: CopyRig, differ: str) -> None:
     twins(bench, 100)
     OTHERWISE[differ](bench.mirror / "file")
 
@@ -110,7 +110,7 @@ def a_fifo(path: Path) -> None:
 
 
 @pytest.mark.parametrize("meddle", [gone, swapped, a_fifo])
-def test_a_mirror_that_cannot_be_read_differs(bench: Bench, meddle: Callable[[Path], None]) -> None:
+def test_a_mirror_that_cannot_be_read_differs(bench: CopyRig, meddle: Callable[[Path], None]) -> None:
     twins(bench, 100)
     mirrored: Entry = bench.mirrored()
     meddle(bench.mirror / "file")
@@ -121,7 +121,7 @@ def test_a_mirror_that_cannot_be_read_differs(bench: Bench, meddle: Callable[[Pa
 
 
 @pytest.mark.parametrize("size", [100, LARGE])
-def test_a_mirror_that_changes_while_it_is_read_differs(bench: Bench, size: int) -> None:
+def test_a_mirror_that_changes_while_it_is_read_differs(bench: CopyRig, size: int) -> None:
     twins(bench, size)
     bench.chunk_done = lambda _: first_byte(bench.mirror / "file")
 
@@ -131,7 +131,7 @@ def test_a_mirror_that_changes_while_it_is_read_differs(bench: Bench, size: int)
 
 
 @pytest.mark.parametrize("size", [100, LARGE])
-def test_a_source_that_changed_once_is_compared_again(bench: Bench, size: int) -> None:
+def test_a_source_that_changed_once_is_compared_again(bench: CopyRig, size: int) -> None:
     twins(bench, size)
     waiting = [b"a"]
     bench.chunk_done = lambda _: first_byte(bench.source / "file") if waiting and waiting.pop() else None
@@ -142,7 +142,7 @@ def test_a_source_that_changed_once_is_compared_again(bench: Bench, size: int) -
     assert found.same
 
 
-def test_a_source_that_keeps_changing_is_given_up(bench: Bench) -> None:
+def test_a_source_that_keeps_changing_is_given_up(bench: CopyRig) -> None:
     twins(bench, 100)
     bench.chunk_done = lambda _: longer(bench.source / "file")
 
@@ -153,22 +153,22 @@ def test_a_source_that_keeps_changing_is_given_up(bench: Bench) -> None:
 # Against what a record says, at little cost --------------------------------------------------------------------------
 
 
-def a_record(bench: Bench) -> Record:
+def a_record(bench: CopyRig) -> Record:
     return Record(bench.listed(), bench.mirrored(), bench.compare().checksum, racy=False)
 
 
-def confirms(bench: Bench, record: Record) -> bool:
+def confirms(bench: CopyRig, record: Record) -> bool:
     return bench.copier().confirms(record, bench.source_folder, bench.mirror_folder)
 
 
 @pytest.mark.parametrize("size", [0, 5, SMALL_BYTES])
-def test_a_small_file_that_both_sides_have_as_recorded_is_confirmed(bench: Bench, size: int) -> None:
+def test_a_small_file_that_both_sides_have_as_recorded_is_confirmed(bench: CopyRig, size: int) -> None:
     twins(bench, size)
 
     assert confirms(bench, a_record(bench))
 
 
-def test_a_large_file_is_left_to_a_comparison(bench: Bench) -> None:
+def test_a_large_file_is_left_to_a_comparison(bench: CopyRig) -> None:
     twins(bench, SMALL_BYTES + 1)
 
     assert not confirms(bench, a_record(bench))
@@ -180,7 +180,7 @@ DIFFERENCES = {change.__name__: change for change in (longer, shorter, first_byt
 @pytest.mark.needs_root
 @pytest.mark.parametrize("differ", DIFFERENCES)
 @pytest.mark.parametrize("side", ["source", "mirror"])
-def test_nothing_that_differs_from_its_record_is_confirmed(bench: Bench, differ: str, side: str) -> None:
+def test_nothing_that_differs_from_its_record_is_confirmed(bench: CopyRig, differ: str, side: str) -> None:
     twins(bench, 5)
     record = a_record(bench)
     DIFFERENCES[differ](getattr(bench, side) / "file")
@@ -191,7 +191,7 @@ def test_nothing_that_differs_from_its_record_is_confirmed(bench: Bench, differ:
 @pytest.mark.parametrize("change", [first_byte, last_byte])
 @pytest.mark.parametrize("sides", [("source",), ("mirror",), ("source", "mirror")])
 def test_content_that_moved_no_time_and_no_inode_is_not_confirmed(
-    bench: Bench, change: Callable[[Path], None], sides: tuple[str, ...]
+    bench: CopyRig, change: Callable[[Path], None], sides: tuple[str, ...]
 ) -> None:
     # Such file systems exist, and `compare: checksum` is for them; here the record is told what it would see there.
     twins(bench, 5)
@@ -202,7 +202,7 @@ def test_content_that_moved_no_time_and_no_inode_is_not_confirmed(
     assert not confirms(bench, Record(bench.listed(), bench.mirrored(), checksum, racy=False))
 
 
-def test_an_attribute_that_moved_no_time_is_not_confirmed(bench: Bench) -> None:
+def test_an_attribute_that_moved_no_time_is_not_confirmed(bench: CopyRig) -> None:
     twins(bench, 5)
     checksum = bench.compare().checksum
     os.setxattr(bench.source / "file", "user.colour", b"blue")
@@ -211,7 +211,7 @@ def test_an_attribute_that_moved_no_time_is_not_confirmed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "mirror"])
-def test_a_file_that_is_gone_or_became_a_pipe_is_not_confirmed(bench: Bench, side: str) -> None:
+def test_a_file_that_is_gone_or_became_a_pipe_is_not_confirmed(bench: CopyRig, side: str) -> None:
     twins(bench, 5)
     record = a_record(bench)
     path = getattr(bench, side) / "file"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from job.core.record import Copied
 from job.errors import ChangedWhileReadError, Stopped
 from job.fs.stream import BUFFER_BYTES
-from tests.fs.copying import TEMP, Bench
+from tests.fs.copying import TEMP, CopyRig
 
 contents = st.one_of(
     st.binary(max_size=2000),
@@ -34,7 +34,9 @@ SUMS: dict[str, Callable[[bytes], str]] = {
 
 @given(contents, st.sampled_from(sorted(SUMS)))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_copy_is_equal_and_its_checksum_is_that_of_its_content(bench: Bench, content: bytes, algorithm: str) -> None:
+def test_a_copy_is_equal_and_its_checksum_is_that_of_its_content(
+    bench: CopyRig, content: bytes, algorithm: str
+) -> None:
     (bench.source / "file").write_bytes(content)
 
     copied = bench.copy(algorithm=algorithm)
@@ -47,7 +49,7 @@ def test_a_copy_is_equal_and_its_checksum_is_that_of_its_content(bench: Bench, c
     bench.temp.unlink()
 
 
-def test_an_empty_file_is_a_file(bench: Bench) -> None:
+def test_an_empty_file_is_a_file(bench: CopyRig) -> None:
     (bench.source / "file").touch()
 
     copied = bench.copy()
@@ -57,7 +59,7 @@ def test_an_empty_file_is_a_file(bench: Bench) -> None:
     assert bench.temp.stat().st_size == 0
 
 
-def test_a_copy_has_the_metadata_of_its_source(bench: Bench) -> None:
+def test_a_copy_has_the_metadata_of_its_source(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_text("content")
     path.chmod(0o751)
@@ -72,7 +74,7 @@ def test_a_copy_has_the_metadata_of_its_source(bench: Bench) -> None:
     assert copied.source == bench.listed()
 
 
-def test_every_byte_is_told_of_and_every_chunk_once(bench: Bench) -> None:
+def test_every_byte_is_told_of_and_every_chunk_once(bench: CopyRig) -> None:
     (bench.source / "file").write_bytes(b"x" * (BUFFER_BYTES + 5))
     told: list[int] = []
     bench.chunk_done = told.append
@@ -82,7 +84,7 @@ def test_every_byte_is_told_of_and_every_chunk_once(bench: Bench) -> None:
     assert told == [BUFFER_BYTES, 5]
 
 
-def test_nobody_else_can_read_a_copy_in_the_making(bench: Bench) -> None:
+def test_nobody_else_can_read_a_copy_in_the_making(bench: CopyRig) -> None:
     (bench.source / "file").write_text("secret")
     modes: list[int] = []
     bench.chunk_done = lambda _: modes.append(stat.S_IMODE(bench.temp.stat().st_mode))
@@ -117,7 +119,7 @@ def lock_up(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [append, overwrite, cut_short, lock_up])
 def test_a_file_that_changes_whenever_it_is_read_is_given_up_and_leaves_nothing(
-    bench: Bench, change: Callable[[Path], None]
+    bench: CopyRig, change: Callable[[Path], None]
 ) -> None:
     path = bench.source / "file"
     path.write_text("content " * 10)
@@ -135,7 +137,7 @@ def test_a_file_that_changes_whenever_it_is_read_is_given_up_and_leaves_nothing(
     assert bench.left_over == []
 
 
-def test_a_file_that_changed_once_is_read_again_and_copied_whole(bench: Bench) -> None:
+def test_a_file_that_changed_once_is_read_again_and_copied_whole(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_bytes(b"first version, the longer one")
     waiting = [b"second version"]
@@ -148,7 +150,7 @@ def test_a_file_that_changed_once_is_read_again_and_copied_whole(bench: Bench) -
     assert copied.source == bench.listed()
 
 
-def test_a_file_that_is_not_the_listed_one_is_not_read(bench: Bench) -> None:
+def test_a_file_that_is_not_the_listed_one_is_not_read(bench: CopyRig) -> None:
     (bench.source / "file").write_text("listed")
     listed = bench.listed()
     (bench.source / "swapped").write_text("swapped")
@@ -161,7 +163,7 @@ def test_a_file_that_is_not_the_listed_one_is_not_read(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("swapped", ["fifo", "folder", "link"])
-def test_what_became_something_else_is_neither_waited_for_nor_followed(bench: Bench, swapped: str) -> None:
+def test_what_became_something_else_is_neither_waited_for_nor_followed(bench: CopyRig, swapped: str) -> None:
     (bench.source / "file").write_text("listed")
     listed = bench.listed()
     (bench.source / "file").rename(bench.source / "treasure")
@@ -179,7 +181,7 @@ def test_what_became_something_else_is_neither_waited_for_nor_followed(bench: Be
     assert bench.left_over == []
 
 
-def test_a_file_that_vanished_is_missing(bench: Bench) -> None:
+def test_a_file_that_vanished_is_missing(bench: CopyRig) -> None:
     (bench.source / "file").touch()
     listed = bench.listed()
     (bench.source / "file").unlink()
@@ -189,7 +191,7 @@ def test_a_file_that_vanished_is_missing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [Stopped("asked to"), KeyboardInterrupt(), OSError(errno.EIO, "disk")])
-def test_a_copy_that_is_broken_off_leaves_no_temp(bench: Bench, error: BaseException) -> None:
+def test_a_copy_that_is_broken_off_leaves_no_temp(bench: CopyRig, error: BaseException) -> None:
     (bench.source / "file").write_bytes(b"x" * (BUFFER_BYTES + 1))
 
     def break_off(_: int) -> None:
@@ -203,7 +205,7 @@ def test_a_copy_that_is_broken_off_leaves_no_temp(bench: Bench, error: BaseExcep
     assert bench.left_over == []
 
 
-def test_a_name_that_is_a_path_is_refused(bench: Bench) -> None:
+def test_a_name_that_is_a_path_is_refused(bench: CopyRig) -> None:
     (bench.source / "file").touch()
     listed = bench.listed()._replace(name=b"../source/file")
 
@@ -214,7 +216,7 @@ def test_a_name_that_is_a_path_is_refused(bench: Bench) -> None:
 # Checksums of what lies there -----------------------------------------------------------------------------------------
 
 
-def test_a_checksum_can_be_of_another_algorithm_than_the_one_in_force(bench: Bench) -> None:
+def test_a_checksum_can_be_of_another_algorithm_than_the_one_in_force(bench: CopyRig) -> None:
     (bench.source / "file").write_bytes(b"content")
 
     found, seen = bench.copier("blake3").checksum(bench.listed(), bench.source_folder, "md5")
@@ -223,7 +225,7 @@ def test_a_checksum_can_be_of_another_algorithm_than_the_one_in_force(bench: Ben
     assert seen == bench.listed()
 
 
-def test_a_file_that_grows_as_fast_as_it_is_read_is_given_up(bench: Bench) -> None:
+def test_a_file_that_grows_as_fast_as_it_is_read_is_given_up(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_text("content")
     bench.chunk_done = lambda _: append(path)
@@ -235,7 +237,7 @@ def test_a_file_that_grows_as_fast_as_it_is_read_is_given_up(bench: Bench) -> No
     assert bench.left_over == []
 
 
-def test_a_checksum_of_a_file_that_keeps_changing_is_none(bench: Bench) -> None:
+def test_a_checksum_of_a_file_that_keeps_changing_is_none(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_text("content")
     bench.chunk_done = lambda _: append(path)
@@ -244,7 +246,7 @@ def test_a_checksum_of_a_file_that_keeps_changing_is_none(bench: Bench) -> None:
         bench.copier().checksum(bench.listed(), bench.source_folder)
 
 
-def test_hashing_is_a_sign_of_life_and_no_progress(bench: Bench) -> None:
+def test_hashing_is_a_sign_of_life_and_no_progress(bench: CopyRig) -> None:
     (bench.source / "file").write_bytes(b"x" * (BUFFER_BYTES + 5))
     told: list[int] = []
     bench.chunk_done = told.append
@@ -254,7 +256,7 @@ def test_hashing_is_a_sign_of_life_and_no_progress(bench: Bench) -> None:
     assert told == [0, 0]
 
 
-def test_reading_back_tells_of_another_content(bench: Bench) -> None:
+def test_reading_back_tells_of_another_content(bench: CopyRig) -> None:
     (bench.source / "file").write_bytes(b"content")
     copied = bench.copy()
     os.sync()
@@ -268,7 +270,7 @@ def test_reading_back_tells_of_another_content(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("text", [b"file", b"nowhere/at all", b"/etc/passwd", b"\xff\n", b"x" * 1000])
-def test_a_link_is_copied_as_text(bench: Bench, text: bytes) -> None:
+def test_a_link_is_copied_as_text(bench: CopyRig, text: bytes) -> None:
     os.symlink(text, b"link", dir_fd=bench.source_folder)
     os.utime(bench.source / "link", ns=(1, 5), follow_symlinks=False)
     listed = bench.listed("link")
@@ -280,7 +282,7 @@ def test_a_link_is_copied_as_text(bench: Bench, text: bytes) -> None:
     assert copied == Copied(listed, "", bench.temp.lstat().st_ino, 5)
 
 
-def test_what_is_no_link_any_more_is_not_copied_as_one(bench: Bench) -> None:
+def test_what_is_no_link_any_more_is_not_copied_as_one(bench: CopyRig) -> None:
     (bench.source / "link").symlink_to("file")
     listed = bench.listed("link")
     (bench.source / "link").unlink()

@@ -10,7 +10,7 @@ import pytest
 
 from job.fs.copier import Copier
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from tests.faults.tampering import mounted
 
 TEMP = b".truecopy-tmp-1"
@@ -45,7 +45,7 @@ def used(disk: Path) -> int:
 
 
 def copied(source: Path, mirror: Path, *, reflink: bool) -> str:
-    copier = Copier("sha256", Keeper(), lambda _: None, sync_each=False, reflink=reflink)
+    copier = Copier("sha256", MetadataWriter(), lambda _: None, sync_each=False, reflink=reflink)
     folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (source.parent, mirror)]
     try:
         listed = entry_of(os.fsencode(source.name), source.lstat())

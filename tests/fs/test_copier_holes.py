@@ -11,9 +11,9 @@ import pytest
 from job.errors import ChangedWhileReadError, Stopped
 from job.fs import copier
 from job.fs.copier import Copier
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.sparse import BLOCK, HoleWithDataError
-from tests.fs.copying import TEMP, Bench
+from tests.fs.copying import TEMP, CopyRig
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 
@@ -42,7 +42,7 @@ def read_bytes() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def test_a_file_of_tebibytes_costs_what_it_takes_on_the_disk(bench: Bench) -> None:
+def test_a_file_of_tebibytes_costs_what_it_takes_on_the_disk(bench: CopyRig) -> None:
     sparse(bench.source / "file", 15 * TIB, 4, 5 * TIB, 15 * TIB - 4)
     before = read_bytes()
 
@@ -61,7 +61,7 @@ def test_a_file_of_tebibytes_costs_what_it_takes_on_the_disk(bench: Bench) -> No
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
 def test_as_long_as_there_is_time_for_its_zeros_a_file_has_the_checksum_that_any_tool_gives(
-    bench: Bench, algorithm: str
+    bench: CopyRig, algorithm: str
 ) -> None:
     path = bench.source / "file"
     sparse(path, 20 * MIB, 7 * MIB, 19 * MIB + 5)
@@ -75,7 +75,7 @@ def test_as_long_as_there_is_time_for_its_zeros_a_file_has_the_checksum_that_any
 
 
 def test_zeros_are_hashed_for_many_files_only_as_long_as_there_is_time(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: CopyRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "_ZERO_BYTES", 50 * MIB)
     sparse(bench.source / "file", 20 * MIB)
@@ -88,7 +88,7 @@ def test_zeros_are_hashed_for_many_files_only_as_long_as_there_is_time(
 
 
 def test_a_file_with_an_eighth_of_data_always_has_the_usual_checksum(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: CopyRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "_ZERO_BYTES", 0)
     path = bench.source / "file"
@@ -98,7 +98,7 @@ def test_a_file_with_an_eighth_of_data_always_has_the_usual_checksum(
     assert bench.copy().checksum == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_checksum_that_was_recorded_is_made_again(bench: Bench) -> None:
+def test_a_checksum_that_was_recorded_is_made_again(bench: CopyRig) -> None:
     sparse(bench.source / "file", 20 * MIB, 4)
     one = bench.copier()
 
@@ -108,7 +108,7 @@ def test_a_checksum_that_was_recorded_is_made_again(bench: Bench) -> None:
     assert one.checksum(small, bench.source_folder, "sparse-sha256")[0] == of_blocks(4, 0)
 
 
-def test_a_stop_is_noticed_in_the_middle_of_a_hole(bench: Bench) -> None:
+def test_a_stop_is_noticed_in_the_middle_of_a_hole(bench: CopyRig) -> None:
     sparse(bench.source / "file", 12 * GIB)
     left = iter(range(5))
 
@@ -127,12 +127,12 @@ class TestCompare:
     SIZE = 15 * TIB
 
     @pytest.fixture(autouse=True)
-    def _both(self, bench: Bench) -> None:
+    def _both(self, bench: CopyRig) -> None:
         for folder in (bench.source, bench.mirror):
             sparse(folder / "file", self.SIZE, 5 * TIB)
             os.utime(folder / "file", ns=(1, 1))
 
-    def test_equal_ones_are_found_equal(self, bench: Bench) -> None:
+    def test_equal_ones_are_found_equal(self, bench: CopyRig) -> None:
         found = bench.compare()
 
         assert (found.same, found.alike is not None) == (True, True)
@@ -140,19 +140,19 @@ class TestCompare:
 
     @pytest.mark.parametrize("place", [0, 4 * TIB, 5 * TIB + 1, 14 * TIB + 77, SIZE - 1])
     @pytest.mark.parametrize("side", ["source", "mirror"])
-    def test_one_byte_more_in_a_hole_is_a_difference(self, bench: Bench, side: str, place: int) -> None:
+    def test_one_byte_more_in_a_hole_is_a_difference(self, bench: CopyRig, side: str, place: int) -> None:
         with (bench.source.parent / side / "file").open("r+b") as file:
             file.seek(place)
             file.write(b"X")
 
         assert not bench.compare().same
 
-    def test_another_size_is_a_difference(self, bench: Bench) -> None:
+    def test_another_size_is_a_difference(self, bench: CopyRig) -> None:
         os.truncate(bench.mirror / "file", self.SIZE - 1)
 
         assert not bench.compare().same
 
-    def test_a_mirror_that_has_zeros_where_the_source_has_holes_is_equal(self, bench: Bench) -> None:
+    def test_a_mirror_that_has_zeros_where_the_source_has_holes_is_equal(self, bench: CopyRig) -> None:
         with (bench.mirror / "file").open("r+b") as file:
             file.seek(TIB)
             file.write(bytes(3 * MIB))
@@ -160,10 +160,10 @@ class TestCompare:
         assert bench.compare().same
 
 
-def test_a_mirror_without_holes_gets_the_zeros(bench: Bench) -> None:
+def test_a_mirror_without_holes_gets_the_zeros(bench: CopyRig) -> None:
     path = bench.source / "file"
     sparse(path, 20 * MIB, 7 * MIB)
-    dense = Copier("sha256", Keeper(), bench._chunk_done, sync_each=False, sparse=False)
+    dense = Copier("sha256", MetadataWriter(), bench._chunk_done, sync_each=False, sparse=False)
 
     copied = dense.copy(bench.listed(), bench.source_folder, bench.mirror_folder, TEMP)
 
@@ -172,9 +172,9 @@ def test_a_mirror_without_holes_gets_the_zeros(bench: Bench) -> None:
     assert copied.checksum == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_mirror_without_holes_is_not_filled_up_by_a_file_that_does_not_fit(bench: Bench) -> None:
+def test_a_mirror_without_holes_is_not_filled_up_by_a_file_that_does_not_fit(bench: CopyRig) -> None:
     sparse(bench.source / "file", 15 * TIB)
-    dense = Copier("sha256", Keeper(), bench._chunk_done, sync_each=False, sparse=False)
+    dense = Copier("sha256", MetadataWriter(), bench._chunk_done, sync_each=False, sparse=False)
 
     with pytest.raises(OSError, match=r"has no holes, so that it needs 16,492,674,416,640 bytes") as raised:
         dense.copy(bench.listed(), bench.source_folder, bench.mirror_folder, TEMP)
@@ -195,7 +195,7 @@ def lie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "lseek", lseek)
 
 
-def test_a_hole_that_is_none_fails_instead_of_being_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hole_that_is_none_fails_instead_of_being_copied(bench: CopyRig, monkeypatch: pytest.MonkeyPatch) -> None:
     sparse(bench.source / "file", 20 * MIB, 0)
     lie(monkeypatch)
 
@@ -205,7 +205,7 @@ def test_a_hole_that_is_none_fails_instead_of_being_copied(bench: Bench, monkeyp
 
 
 def test_a_hole_that_is_written_to_meanwhile_is_a_change_of_the_file(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: CopyRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bench.source / "file"
     sparse(path, 20 * MIB)
@@ -223,7 +223,7 @@ def test_a_hole_that_is_written_to_meanwhile_is_a_change_of_the_file(
         bench.copy()
 
 
-def test_a_file_that_becomes_sparse_while_it_is_read_is_copied_as_it_is_then(bench: Bench) -> None:
+def test_a_file_that_becomes_sparse_while_it_is_read_is_copied_as_it_is_then(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_bytes(os.urandom(3 * MIB))
     once = iter([True])

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from job.engine.progress import Pace
+from job.engine.progress import RateLimiter
 from job.errors import Stopped
 from job.fs.copier import SMALL_BYTES
 from job.fs.mounts import file_system_type
 from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES, cached_pages, drop
-from tests.fs.copying import TEMP, Bench
+from tests.fs.copying import TEMP, CopyRig
 
 LARGE = 2 * OVERLAP_BYTES + 77
 SIZES = [0, 5, SMALL_BYTES, SMALL_BYTES + 1, BUFFER_BYTES, LARGE, 64 * BUFFER_BYTES + 1]
@@ -34,7 +34,7 @@ def content_of(size: int) -> bytes:
 @pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_file_of_any_size_is_copied_whole_with_its_metadata(
-    bench: Bench, size: int, algorithm: str, *, sync_each: bool
+    bench: CopyRig, size: int, algorithm: str, *, sync_each: bool
 ) -> None:
     content = content_of(size)
     path = bench.source / "file"
@@ -54,7 +54,7 @@ def test_a_file_of_any_size_is_copied_whole_with_its_metadata(
 
 
 @pytest.mark.parametrize("error", [Stopped("asked to"), KeyboardInterrupt(), OSError("disk full")])
-def test_a_large_copy_that_is_broken_off_ends_at_once_and_leaves_nothing(bench: Bench, error: BaseException) -> None:
+def test_a_large_copy_that_is_broken_off_ends_at_once_and_leaves_nothing(bench: CopyRig, error: BaseException) -> None:
     (bench.source / "file").write_bytes(bytes(LARGE))
     told: list[int] = []
 
@@ -72,7 +72,7 @@ def test_a_large_copy_that_is_broken_off_ends_at_once_and_leaves_nothing(bench: 
     assert bench.left_over == []
 
 
-def test_a_large_file_that_changed_once_is_read_again_and_copied_whole(bench: Bench) -> None:
+def test_a_large_file_that_changed_once_is_read_again_and_copied_whole(bench: CopyRig) -> None:
     path = bench.source / "file"
     path.write_bytes(bytes(LARGE))
     fresh = content_of(LARGE - 5)
@@ -85,7 +85,7 @@ def test_a_large_file_that_changed_once_is_read_again_and_copied_whole(bench: Be
     assert copied.checksum == "sha256:" + hashlib.sha256(fresh).hexdigest()
 
 
-def test_the_rate_limit_holds_for_every_chunk_of_a_large_file(bench: Bench) -> None:
+def test_the_rate_limit_holds_for_every_chunk_of_a_large_file(bench: CopyRig) -> None:
     (bench.source / "file").write_bytes(bytes(LARGE))
     now = [0.0]
     seen: list[tuple[float, int]] = []
@@ -93,7 +93,7 @@ def test_the_rate_limit_holds_for_every_chunk_of_a_large_file(bench: Bench) -> N
     def wait(seconds: float) -> None:
         now[0] += seconds
 
-    pace = Pace(BUFFER_BYTES, stop=lambda: False, progress=lambda _: None, clock=lambda: now[0], wait=wait)
+    pace = RateLimiter(BUFFER_BYTES, stop=lambda: False, progress=lambda _: None, clock=lambda: now[0], wait=wait)
 
     def paced(count: int) -> None:
         # The temp never holds more than what was accounted for, and this chunk.
@@ -108,7 +108,7 @@ def test_the_rate_limit_holds_for_every_chunk_of_a_large_file(bench: Bench) -> N
     assert now[0] == pytest.approx(LARGE / BUFFER_BYTES)
 
 
-def test_a_large_copy_that_was_synced_is_let_go_of(bench: Bench) -> None:
+def test_a_large_copy_that_was_synced_is_let_go_of(bench: CopyRig) -> None:
     if file_system_type(bench.mirror.stat().st_dev) == "tmpfs":
         pytest.skip("temps are in memory here, which nothing drops; tests/fs/test_page_cache.py has a disk")
     path = bench.source / "file"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.fs.dircursor import Trail, open_folder, open_root, single
+from job.fs.dircursor import DirCursor, open_folder, open_root, single
 
 FEW_DESCRIPTORS = 256
 NAMES = [b"a", b"b", b"\xff"]
@@ -58,12 +58,12 @@ class TestTrail:
     """Moving about."""
 
     def test_the_empty_path_is_the_root_itself(self, folder: int) -> None:
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             assert trail.goto(b"") == folder
 
     def test_closing_leaves_the_root_open(self, folder: int, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
-        trail = Trail(folder)
+        trail = DirCursor(folder)
         trail.goto(b"a")
 
         trail.close()
@@ -73,7 +73,7 @@ class TestTrail:
     def test_a_move_keeps_the_common_ancestors_open(self, folder: int, tmp_path: Path) -> None:
         for name in ("a/b/c", "a/b/d"):
             (tmp_path / name).mkdir(parents=True)
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             trail.goto(b"a/b/c")
             # Were `a` opened again by name, this would be in the way.
             (tmp_path / "a").rename(tmp_path / "moved")
@@ -86,7 +86,7 @@ class TestTrail:
         names = [b"%d" % number for number in range(500)]
         inodes = dig(folder, names)
 
-        with at_most_descriptors(FEW_DESCRIPTORS), closing(Trail(folder)) as trail:
+        with at_most_descriptors(FEW_DESCRIPTORS), closing(DirCursor(folder)) as trail:
             deepest = os.fstat(trail.goto(b"/".join(names))).st_ino
             on_the_way_up = [os.fstat(trail.goto(b"/".join(names[:depth]))).st_ino for depth in (450, 300, 299, 1)]
 
@@ -107,14 +107,14 @@ class TestTrail:
             case _:
                 os.mkfifo(tmp_path / "way")
 
-        with closing(Trail(folder)) as trail, pytest.raises(OSError, match="way") as refused:
+        with closing(DirCursor(folder)) as trail, pytest.raises(OSError, match="way") as refused:
             trail.goto(b"way/below")
 
         assert refused.value.errno in {errno.ENOTDIR, errno.ELOOP}
 
     def test_a_trail_is_usable_after_an_error(self, folder: int, tmp_path: Path) -> None:
         (tmp_path / "a/b").mkdir(parents=True)
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             with pytest.raises(FileNotFoundError):
                 trail.goto(b"a/missing/deeper")
 
@@ -126,7 +126,7 @@ class TestTrail:
     def test_a_path_that_is_no_plain_way_down_is_refused(self, folder: int, tmp_path: Path, path: bytes) -> None:
         (tmp_path / "a").mkdir()
 
-        with closing(Trail(folder)) as trail, pytest.raises(ValueError, match="single path component"):
+        with closing(DirCursor(folder)) as trail, pytest.raises(ValueError, match="single path component"):
             trail.goto(path)
 
 
@@ -140,7 +140,7 @@ class TestAMovedFolder:
     def test_the_way_up_is_not_believed_when_it_leads_elsewhere(self, folder: int, tmp_path: Path) -> None:
         dig(folder, [b"d"] * self.DEEP)
         (tmp_path / "elsewhere").mkdir()
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             trail.goto(b"/".join([b"d"] * self.DEEP))
             inner = tmp_path.joinpath(*["d"] * 30)
             inner.rename(tmp_path / "elsewhere" / "d")
@@ -154,7 +154,7 @@ class TestAMovedFolder:
     ) -> None:
         dig(folder, [b"d"] * self.DEEP)
         (tmp_path / "elsewhere").mkdir()
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             trail.goto(b"/".join([b"d"] * self.DEEP))
             tmp_path.joinpath(*["d"] * 30).rename(tmp_path / "elsewhere" / "inner")
             tmp_path.joinpath(*["d"] * 5).rename(tmp_path / "elsewhere" / "outer")
@@ -168,7 +168,7 @@ class TestAMovedFolder:
 
     def test_a_way_up_that_could_not_be_opened_once_is_open_again_later(self, folder: int, tmp_path: Path) -> None:
         dig(folder, [b"d"] * self.DEEP)
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             deepest = trail.goto(b"/".join([b"d"] * self.DEEP))
             with at_most_descriptors(deepest + 1), filled_up(), suppress(OSError):
                 trail.goto(self.NEAR_TOP)
@@ -179,7 +179,7 @@ class TestAMovedFolder:
 
     def test_the_way_up_out_of_a_folder_that_was_removed_starts_at_the_root(self, folder: int, tmp_path: Path) -> None:
         dig(folder, [b"d"] * self.DEEP)
-        with closing(Trail(folder)) as trail:
+        with closing(DirCursor(folder)) as trail:
             trail.goto(b"/".join([b"d"] * self.DEEP))
             shutil.rmtree(tmp_path.joinpath(*["d"] * 20))
 
@@ -200,14 +200,14 @@ def test_wherever_a_trail_goes_it_stands_where_the_path_leads(made: list[bytes],
             os.makedirs(os.path.join(os.fsencode(top), path), exist_ok=True)
         root = open_root(top)
         try:
-            with closing(Trail(root)) as trail:
+            with closing(DirCursor(root)) as trail:
                 for path in visited:
                     assert _inode_by_trail(trail, path) == _inode_by_path(top, path)
         finally:
             os.close(root)
 
 
-def _inode_by_trail(trail: Trail, path: bytes) -> int | None:
+def _inode_by_trail(trail: DirCursor, path: bytes) -> int | None:
     try:
         return os.fstat(trail.goto(path)).st_ino
     except FileNotFoundError:
@@ -228,7 +228,7 @@ def test_up_and_down_a_deep_tree_beyond_what_is_held_open(depths: list[int]) -> 
         root = open_root(top)
         try:
             inodes = dig(root, [b"d"] * 140)
-            with closing(Trail(root)) as trail:
+            with closing(DirCursor(root)) as trail:
                 seen = [os.fstat(trail.goto(b"/".join([b"d"] * depth))).st_ino for depth in depths]
         finally:
             os.close(root)

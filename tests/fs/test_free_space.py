@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 import pytest
 
-from job.fs.free_space import Room
+from job.fs.free_space import FreeSpace
 from tests.faults.tampering import mounted
 from tests.memory_disks import memory_disk, variant
 
@@ -28,7 +28,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Mount]:
         yield lambda options: undo.enter_context(mounted("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", options))
 
 
-def check(room: Room, file: BinaryIO, folder: Path) -> None:
+def check(room: FreeSpace, file: BinaryIO, folder: Path) -> None:
     opened = os.open(folder, os.O_RDONLY)
     try:
         room.check(file.fileno(), os.fstat(file.fileno()), opened)
@@ -38,7 +38,7 @@ def check(room: Room, file: BinaryIO, folder: Path) -> None:
 
 def fill(folder: Path, size: int) -> None:
     """Write files of a size with an eye on the room, until there is none."""
-    room = Room()
+    room = FreeSpace()
     for number in range(50_000):
         with (folder / f"{number}").open("wb") as file:
             file.write(bytes(size))
@@ -73,7 +73,7 @@ def test_filling_a_file_system_with_names_ends_while_some_are_left(tmpfs: Mount)
 
 
 def test_another_file_system_below_the_same_mirror_is_looked_at_too(tmpfs: Mount, tmp_path: Path) -> None:
-    room = Room()
+    room = FreeSpace()
     with (tmp_path / "ample").open("wb") as file:
         check(room, file, tmp_path)
     folder = tmpfs("size=1m")
@@ -90,7 +90,7 @@ def test_another_file_system_below_the_same_mirror_is_looked_at_too(tmpfs: Mount
 
 def served(folder: Path, files: int, size: int) -> None:
     """Write files with an eye on the room."""
-    room = Room()
+    room = FreeSpace()
     for number in range(files):
         with (folder / f"{number}").open("wb") as file:
             file.write(bytes(size))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.fs.dircursor import at_place
-from job.fs.metadata import Keeper, Refused
+from job.fs.metadata import MetadataRefusal, MetadataWriter
 from job.fs.xattrs import PartlyRead, for_new
 
 NOBODY = 65534
@@ -49,7 +49,7 @@ def test_a_file_gets_the_mode_it_is_to_have(opened: Opened, sample: Path, mode: 
     sample.chmod(mode)
     target = opened("target")
 
-    changed = Keeper().apply(target, sample.stat(), {})
+    changed = MetadataWriter().apply(target, sample.stat(), {})
 
     assert changed
     assert stat.S_IMODE(os.fstat(target).st_mode) == mode
@@ -59,7 +59,7 @@ def test_setuid_and_setgid_are_not_carried_over_to_a_file(opened: Opened, sample
     sample.chmod(0o6755)
     target = opened("target")
 
-    Keeper().apply(target, sample.stat(), {})
+    MetadataWriter().apply(target, sample.stat(), {})
 
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o755
 
@@ -67,10 +67,10 @@ def test_setuid_and_setgid_are_not_carried_over_to_a_file(opened: Opened, sample
 def test_setuid_that_somebody_planted_in_the_mirror_is_taken_away(opened: Opened, sample: Path) -> None:
     sample.chmod(0o755)
     target = opened("target")
-    Keeper().apply(target, sample.stat(), {})
+    MetadataWriter().apply(target, sample.stat(), {})
     os.fchmod(target, 0o6755)
 
-    changed = Keeper().apply(target, sample.stat(), {})
+    changed = MetadataWriter().apply(target, sample.stat(), {})
 
     assert changed
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o755
@@ -80,7 +80,7 @@ def test_a_folder_keeps_its_setgid_bit(tmp_path: Path, folder: int) -> None:
     (tmp_path / "sample").mkdir()
     (tmp_path / "sample").chmod(0o2770)
 
-    Keeper().apply(folder, (tmp_path / "sample").stat(), {})
+    MetadataWriter().apply(folder, (tmp_path / "sample").stat(), {})
 
     assert stat.S_IMODE(os.fstat(folder).st_mode) == 0o2770
 
@@ -95,7 +95,7 @@ def test_times_are_kept_to_the_nanosecond_before_1970_too(
     wanted = sample.stat()
     target = opened("target")
 
-    Keeper().apply(target, wanted, {})
+    MetadataWriter().apply(target, wanted, {})
 
     assert os.fstat(target).st_mtime_ns == wanted.st_mtime_ns
 
@@ -105,7 +105,7 @@ def test_a_file_gets_its_owner_and_keeps_its_mode_through_that(opened: Opened, s
     os.chown(sample, 1234, 5678)
     target = opened("target")
 
-    Keeper().apply(target, sample.stat(), {})
+    MetadataWriter().apply(target, sample.stat(), {})
 
     found = os.fstat(target)
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o640)
@@ -113,10 +113,10 @@ def test_a_file_gets_its_owner_and_keeps_its_mode_through_that(opened: Opened, s
 
 def test_nothing_changes_where_everything_is_right(opened: Opened, sample: Path) -> None:
     target = opened("target")
-    Keeper().apply(target, sample.stat(), {b"user.colour": b"blue"})
+    MetadataWriter().apply(target, sample.stat(), {b"user.colour": b"blue"})
     before = os.fstat(target)
 
-    changed = Keeper().apply(target, sample.stat(), {b"user.colour": b"blue"})
+    changed = MetadataWriter().apply(target, sample.stat(), {b"user.colour": b"blue"})
 
     assert not changed
     assert os.fstat(target).st_ctime_ns == before.st_ctime_ns
@@ -133,11 +133,11 @@ def test_attributes_are_added_changed_and_removed(
     opened: Opened, sample: Path, before: dict[bytes, bytes], wanted: dict[bytes, bytes]
 ) -> None:
     target = opened("target")
-    Keeper().apply(target, sample.stat(), before)
+    MetadataWriter().apply(target, sample.stat(), before)
 
-    changed = Keeper().apply(target, sample.stat(), wanted)
+    changed = MetadataWriter().apply(target, sample.stat(), wanted)
 
-    assert Keeper().attributes_of(target) == wanted
+    assert MetadataWriter().attributes_of(target) == wanted
     assert changed is (before != wanted)
 
 
@@ -145,9 +145,9 @@ def test_attributes_that_are_not_known_are_left_alone(opened: Opened, sample: Pa
     target = opened("target")
     os.setxattr(target, b"user.colour", b"blue")
 
-    Keeper().apply(target, sample.stat(), None)
+    MetadataWriter().apply(target, sample.stat(), None)
 
-    assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
+    assert MetadataWriter().attributes_of(target) == {b"user.colour": b"blue"}
 
 
 @pytest.mark.needs_root
@@ -156,7 +156,7 @@ def test_only_the_users_own_attributes_are_read(opened: Opened) -> None:
     os.setxattr(target, b"trusted.secret", b"1")
     os.setxattr(target, b"user.colour", b"blue")
 
-    assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
+    assert MetadataWriter().attributes_of(target) == {b"user.colour": b"blue"}
 
 
 def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path, folder: int, sample: Path) -> None:
@@ -165,17 +165,17 @@ def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path,
     (tmp_path / "link").symlink_to("treasure")
 
     with at_place(b"link", folder) as place:
-        changed = Keeper().apply_at(place, sample.stat())
-        again = Keeper().apply_at(place, sample.stat())
+        changed = MetadataWriter().apply_at(place, sample.stat())
+        again = MetadataWriter().apply_at(place, sample.stat())
 
     assert (changed, again) == (True, False)
     assert (tmp_path / "link").lstat().st_mtime_ns == sample.stat().st_mtime_ns
     assert (tmp_path / "treasure").stat().st_mtime_ns == before.st_mtime_ns
 
 
-def told_by_nobody(work: Callable[[Keeper], object]) -> list[Refused]:
+def told_by_nobody(work: Callable[[MetadataWriter], object]) -> list[MetadataRefusal]:
     """Do some work as an ordinary user, and give what is told of it."""
-    keeper, groups = Keeper(), os.getgroups()
+    keeper, groups = MetadataWriter(), os.getgroups()
     os.setgroups([])
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
@@ -201,7 +201,7 @@ class TestAnOrdinaryUser:
 
         needed = f"this needs root (CAP_CHOWN), and Truecopy runs as user {NOBODY} without it"
         closed = "the owner or group could not be kept, and nobody else gets the rights that were theirs"
-        assert told == [Refused("owner", needed), Refused("mode", closed)]
+        assert told == [MetadataRefusal("owner", needed), MetadataRefusal("mode", closed)]
         for target in targets:
             assert stat.S_IMODE(os.fstat(target).st_mode) == 0o600
             assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
@@ -225,7 +225,7 @@ class TestAnOrdinaryUser:
 
         told = told_by_nobody(lambda keeper: keeper.apply(target, wanted, {b"user.colour": b"blue"}))
 
-        assert Keeper().attributes_of(target) == {b"user.colour": b"blue"}
+        assert MetadataWriter().attributes_of(target) == {b"user.colour": b"blue"}
         assert stat.S_IMODE(os.fstat(target).st_mode) == 0o444
         assert [each.what for each in told] == ["owner"]
 
@@ -234,7 +234,7 @@ class TestAnOrdinaryUser:
         os.fchown(target, NOBODY, NOBODY)
         wanted = sample.stat()
 
-        def twice(keeper: Keeper) -> None:
+        def twice(keeper: MetadataWriter) -> None:
             keeper.apply(target, wanted, {})
             assert keeper.news()
             keeper.apply(target, wanted, {})
@@ -245,7 +245,7 @@ class TestAnOrdinaryUser:
 def test_an_attribute_that_does_not_fit_beside_the_file_is_told_and_the_rest_is_kept(
     opened: Opened, sample: Path
 ) -> None:
-    keeper = Keeper()
+    keeper = MetadataWriter()
     target = opened("target")
 
     keeper.apply(target, sample.stat(), {b"user.colour": b"x" * 70_000})
@@ -265,7 +265,7 @@ def test_attributes_of_users_are_kept_where_those_of_the_kernel_are_not_supporte
         really(descriptor, name, value)
 
     monkeypatch.setattr(os, "setxattr", picky)
-    keeper, targets = Keeper(), [opened("first"), opened("second")]
+    keeper, targets = MetadataWriter(), [opened("first"), opened("second")]
 
     keeper.apply(targets[0], sample.stat(), {b"trusted.note": b"1"})
     keeper.apply(targets[1], sample.stat(), {b"user.colour": b"blue"})
@@ -279,7 +279,7 @@ def test_an_error_of_another_kind_is_no_refusal(opened: Opened, sample: Path) ->
     os.close(closed)
 
     with pytest.raises(OSError, match="Bad file descriptor"):
-        Keeper().apply(closed, sample.stat(), {})
+        MetadataWriter().apply(closed, sample.stat(), {})
 
 
 # Fresh temps ----------------------------------------------------------------------------------------------------------
@@ -290,15 +290,17 @@ def test_a_temp_is_dressed_as_apply_would_do_it(opened: Opened, sample: Path, mo
     sample.chmod(mode)
     dressed, applied = opened("dressed"), opened("applied")
 
-    made = Keeper().dress(dressed, sample.stat(), {b"user.colour": b"blue"})
-    Keeper().apply(applied, sample.stat(), {b"user.colour": b"blue"})
+    made = MetadataWriter().set_initial(dressed, sample.stat(), {b"user.colour": b"blue"})
+    MetadataWriter().apply(applied, sample.stat(), {b"user.colour": b"blue"})
 
     left, right = os.fstat(dressed), os.fstat(applied)
     assert (left.st_mode, left.st_uid, left.st_gid) == (right.st_mode, right.st_uid, right.st_gid)
     assert (left.st_atime_ns, left.st_mtime_ns) == (right.st_atime_ns, right.st_mtime_ns)
     for descriptor in (dressed, applied):
         os.fchmod(descriptor, 0o600)  # an ordinary user may not read the attributes of what they may not read
-    assert Keeper().attributes_of(dressed) == Keeper().attributes_of(applied) == {b"user.colour": b"blue"}
+    assert (
+        MetadataWriter().attributes_of(dressed) == MetadataWriter().attributes_of(applied) == {b"user.colour": b"blue"}
+    )
     assert (made.st_ino, made.st_size, made.st_mtime_ns) == (left.st_ino, left.st_size, left.st_mtime_ns)
 
 
@@ -312,7 +314,7 @@ def test_a_temp_in_a_folder_that_hands_down_its_group_gets_the_group_it_is_to_ha
     target = opened("shared/target")
     assert os.fstat(target).st_gid == 5678
 
-    Keeper().dress(target, sample.stat(), {})
+    MetadataWriter().set_initial(target, sample.stat(), {})
 
     found = os.fstat(target)
     assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (sample.stat().st_gid, 0o640)
@@ -327,7 +329,7 @@ def test_a_temp_in_a_folder_with_a_default_acl_gets_the_mode_it_is_to_have(
     subprocess.run(["setfacl", "-d", "-m", "u:1234:rwx,g::rwx,o::rx", str(tmp_path / "shared")], check=True)
     target = opened("shared/target")
 
-    Keeper().dress(target, sample.stat(), {})
+    MetadataWriter().set_initial(target, sample.stat(), {})
 
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
 
@@ -351,7 +353,7 @@ def test_a_temp_belongs_to_its_owner_before_anybody_else_may_read_it(
     monkeypatch.setattr(os, "fchown", chown)
     monkeypatch.setattr(os, "fchmod", chmod)
 
-    Keeper().dress(target, sample.stat(), {})
+    MetadataWriter().set_initial(target, sample.stat(), {})
 
     assert order == ["owner", "mode"]
     assert (os.fstat(target).st_uid, os.fstat(target).st_gid) == (1234, 5678)
@@ -363,7 +365,7 @@ def test_what_a_mirror_refuses_of_a_temp_is_told_once_for_each_kind(opened: Open
     wanted, mine, strange = sample.stat(), opened("mine"), opened("strange")
     os.fchown(mine, NOBODY, NOBODY)
 
-    told = told_by_nobody(lambda keeper: [keeper.dress(each, wanted, {}) for each in (mine, mine, strange)])
+    told = told_by_nobody(lambda keeper: [keeper.set_initial(each, wanted, {}) for each in (mine, mine, strange)])
 
     assert [each.what for each in told] == ["owner", "mode", "times"]
     assert stat.S_IMODE(os.fstat(mine).st_mode) == 0o600
@@ -374,7 +376,7 @@ def test_an_error_of_another_kind_is_no_refusal_of_a_temp_either(opened: Opened,
     os.close(closed)
 
     with pytest.raises(OSError, match="Bad file descriptor"):
-        Keeper().dress(closed, sample.stat(), {})
+        MetadataWriter().set_initial(closed, sample.stat(), {})
 
 
 # Rights while metadata change -----------------------------------------------------------------------------------------
@@ -402,7 +404,7 @@ def test_the_mask_of_an_acl_that_is_removed_is_never_what_the_group_may_do(
 
     monkeypatch.setattr(os, "removexattr", remove)
 
-    Keeper().apply(target, sample.stat(), {})
+    MetadataWriter().apply(target, sample.stat(), {})
 
     assert modes == [0o600]
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
@@ -424,12 +426,12 @@ def test_nobody_else_has_a_right_while_owner_and_group_change(
 
     monkeypatch.setattr(os, "fchown", chown)
 
-    Keeper(owners=True).apply(target, sample.stat(), {})
+    MetadataWriter(owners=True).apply(target, sample.stat(), {})
 
     assert modes == [0o600]
 
 
-@pytest.mark.parametrize("put", [Keeper.apply, Keeper.dress])
+@pytest.mark.parametrize("put", [MetadataWriter.apply, MetadataWriter.set_initial])
 def test_an_acl_that_cannot_be_removed_grants_nothing(
     opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., object]
 ) -> None:
@@ -440,7 +442,7 @@ def test_an_acl_that_cannot_be_removed_grants_nothing(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "removexattr", refuse)
-    keeper = Keeper()
+    keeper = MetadataWriter()
 
     put(keeper, target, sample.stat(), {})
 
@@ -448,7 +450,7 @@ def test_an_acl_that_cannot_be_removed_grants_nothing(
     assert "acl" in [each.what for each in keeper.news()]
 
 
-@pytest.mark.parametrize("put", [Keeper.apply, Keeper.dress])
+@pytest.mark.parametrize("put", [MetadataWriter.apply, MetadataWriter.set_initial])
 def test_an_acl_that_the_mirror_refuses_leaves_the_group_its_own_rights(
     opened: Opened, sample: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., object]
 ) -> None:
@@ -460,7 +462,7 @@ def test_an_acl_that_the_mirror_refuses_leaves_the_group_its_own_rights(
 
     monkeypatch.setattr(os, "setxattr", refuse)
 
-    put(Keeper(), target, sample.stat(), {ACCESS: acl(6, 4, 6)})
+    put(MetadataWriter(), target, sample.stat(), {ACCESS: acl(6, 4, 6)})
 
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o640
 
@@ -473,6 +475,6 @@ def test_where_it_is_unknown_whether_there_is_an_acl_the_group_gets_what_all_oth
     unknown.acl_unknown = True
     target = opened("target")
 
-    Keeper().dress(target, sample.stat(), for_new(unknown))
+    MetadataWriter().set_initial(target, sample.stat(), for_new(unknown))
 
     assert stat.S_IMODE(os.fstat(target).st_mode) == 0o644

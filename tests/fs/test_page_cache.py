@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.fs.mounts import file_system_type
-from job.fs.stream import Guest, Trickle, cached_pages, drop
+from job.fs.stream import PageCacheGuard, WritebackLimiter, cached_pages, drop
 from tests.faults.tampering import mounted
 
 MIB = 1 << 20
@@ -54,7 +54,7 @@ def cached(descriptor: int) -> bytes:
 def read_through(descriptor: int) -> bytes:
     """Read a file as a guest does; give which pages were cached just before it left."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    guest = Guest(descriptor, SIZE)
+    guest = PageCacheGuard(descriptor, SIZE)
     done = 0
     while True:
         guest.arrive(done)
@@ -122,7 +122,7 @@ def test_what_the_cache_holds_of_something_without_pages_cannot_be_told() -> Non
 
 def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: Path) -> None:
     descriptor = os.open(disk / "written", os.O_RDWR | os.O_CREAT)
-    trickle = Trickle(descriptor)
+    trickle = WritebackLimiter(descriptor)
     chunk = os.urandom(MIB)
 
     for _ in range(80):
@@ -140,7 +140,7 @@ def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: 
 
 def test_a_file_system_that_knows_nothing_of_this_is_written_to_all_the_same() -> None:
     with open("/dev/null", "wb", buffering=0) as file:
-        trickle = Trickle(file.fileno())
+        trickle = WritebackLimiter(file.fileno())
 
         trickle.wrote(200 * MIB)
 
@@ -151,4 +151,4 @@ def test_a_disk_that_does_not_take_what_is_written_is_heard_of() -> None:
     os.close(closed)
 
     with pytest.raises(OSError, match="Bad file descriptor"):
-        Trickle(closed).wrote(200 * MIB)
+        WritebackLimiter(closed).wrote(200 * MIB)

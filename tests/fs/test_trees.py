@@ -12,7 +12,7 @@ import pytest
 
 from job.core.exclude import Rules
 from job.fs.listing import Listing, Unlisted
-from job.fs.trees import Fits, MirrorWatch, Scanner
+from job.fs.trees import Fits, MirrorScanner, SourceScanner
 from tests.faults.tampering import mounted
 
 LONG_AGO_NS = 1_000_000_000_000_000_000
@@ -38,12 +38,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def fingerprint(root: int, *patterns: str, path: bytes = b"", policy: bytes = b"") -> bytes:
-    with closing(Scanner(root, Rules(patterns), Fits(policy, None))) as scanner:
+    with closing(SourceScanner(root, Rules(patterns), Fits(policy, None))) as scanner:
         return scanner.list(path).fingerprint
 
 
 def walked(root: int, *patterns: str) -> list[Listing | Unlisted]:
-    with closing(Scanner(root, Rules(patterns), cross_mounts=True)) as scanner:
+    with closing(SourceScanner(root, Rules(patterns), cross_mounts=True)) as scanner:
         return list(scanner.walk())
 
 
@@ -57,7 +57,7 @@ def test_parents_come_before_their_children_and_names_in_order(root: int, tmp_pa
 
 
 def test_a_listing_is_sorted_and_names_its_folders(root: int, tree: Path) -> None:
-    with closing(Scanner(root, Rules(()))) as scanner:
+    with closing(SourceScanner(root, Rules(()))) as scanner:
         listing = scanner.list(b"")
 
     assert [entry.name for entry in listing.entries] == [b"file", b"link", b"sub"]
@@ -258,7 +258,7 @@ def test_specials_are_listed_without_being_opened(root: int, tmp_path: Path) -> 
 def test_a_folder_that_vanished_meanwhile_is_unlisted_and_the_walk_goes_on(root: int, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    with closing(Scanner(root, Rules(()))) as scanner:
+    with closing(SourceScanner(root, Rules(()))) as scanner:
         walk = scanner.walk()
         next(walk)
         (tmp_path / "a").rmdir()
@@ -302,7 +302,7 @@ def test_names_that_may_not_be_examined_are_unknown_and_not_gone(nobody: int) ->
 
 
 def test_a_mirror_folders_stamp_moves_when_a_name_in_it_does(root: int, tree: Path) -> None:
-    with closing(MirrorWatch(root)) as watch:
+    with closing(MirrorScanner(root)) as watch:
         before = watch.stamp(b""), watch.stamp(b"sub")
         (tree / "sub" / "inner").unlink()
 
@@ -313,7 +313,7 @@ def test_a_mirror_folders_stamp_moves_when_a_name_in_it_does(root: int, tree: Pa
 
 
 def test_a_mirror_fingerprint_moves_when_a_file_is_edited_in_place(root: int, tree: Path) -> None:
-    with closing(MirrorWatch(root)) as watch:
+    with closing(MirrorScanner(root)) as watch:
         before = watch.stamp(b"sub"), watch.inspected(b"sub")
         with (tree / "sub" / "inner").open("r+") as file:
             file.write("I")
@@ -329,7 +329,7 @@ def test_what_is_no_folder_of_the_mirror_has_no_stamp(root: int, tree: Path, pat
     (tree / "link").unlink()
     (tree / "link").symlink_to("sub")
 
-    with closing(MirrorWatch(root)) as watch:
+    with closing(MirrorScanner(root)) as watch:
         assert watch.stamp(path) is None
         assert watch.inspected(path) is None
 
@@ -337,7 +337,7 @@ def test_what_is_no_folder_of_the_mirror_has_no_stamp(root: int, tree: Path, pat
 def test_watching_a_mirror_does_not_change_it(root: int, tree: Path) -> None:
     before = subprocess.run(["find", tree, "-printf", "%p %m %T@ %C@\n"], capture_output=True, check=True).stdout
 
-    with closing(MirrorWatch(root)) as watch:
+    with closing(MirrorScanner(root)) as watch:
         watch.stamp(b"sub")
         watch.inspected(b"sub")
 

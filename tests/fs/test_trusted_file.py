@@ -58,7 +58,7 @@ def doubted(path: Path, *owners: int) -> list[tuple[str, Way]]:
 def mended(path: Path) -> None:
     """Run the commands that the doubts name, which has to leave none."""
     for doubt in read(path).doubts:
-        assert os.waitstatus_to_exitcode(os.system(doubt.mend)) == 0, doubt.mend
+        assert os.waitstatus_to_exitcode(os.system(doubt.repair)) == 0, doubt.repair
     assert read(path).doubts == ()
 
 
@@ -116,7 +116,7 @@ def test_what_belongs_to_another_user_can_be_changed_by_that_user(base: Path, na
 
     (doubt,) = read(base / "folder/file").doubts
 
-    assert (doubt.way, doubt.user, doubt.mend) == (Way.OWN, STRANGER, "")
+    assert (doubt.way, doubt.user, doubt.repair) == (Way.OWN, STRANGER, "")
     assert str(doubt).endswith(f"belongs to user {STRANGER}"), "nothing is to be taken from that user"
     assert read(base / "folder/file", STRANGER).doubts == ()
 
@@ -202,7 +202,7 @@ def test_an_access_control_list_may_name_others_who_write(base: Path, tag: int, 
 
     (doubt,) = read(base / "folder/file").doubts
 
-    assert (doubt.why.endswith(f"by {who}"), doubt.mend) == (True, f"setfacl -b {base / name}")
+    assert (doubt.why.endswith(f"by {who}"), doubt.repair) == (True, f"setfacl -b {base / name}")
 
 
 @pytest.mark.needs_root

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.fs import xattrs
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import MOST_BYTES, PartlyRead, read_attributes
 from tests.fidelity.scope import acl
 
@@ -74,7 +74,7 @@ def test_the_acl_is_read_where_the_kernel_has_no_room_for_the_names(
 def test_what_is_left_out_is_noted_once_and_counted_each_time(tmp_path: Path, small: int) -> None:
     for name in "abcde":
         os.setxattr(tmp_path, f"user.{name}", bytes(small // 4))
-    keeper = Keeper()
+    keeper = MetadataWriter()
 
     keeper.of_source(os.open(tmp_path, os.O_RDONLY))
     keeper.of_source(os.open(tmp_path, os.O_RDONLY))
@@ -92,7 +92,7 @@ def test_a_copy_that_has_all_of_them_is_not_taken_for_another(tmp_path: Path, sm
         for name in names:
             os.setxattr(path, f"user.{name}", name.encode() * (small // 4))
 
-    keeper = Keeper()
+    keeper = MetadataWriter()
     wanted = keeper.of_source(os.open(source, os.O_RDONLY))
 
     assert keeper.present(os.open(mirror, os.O_RDONLY)) == wanted

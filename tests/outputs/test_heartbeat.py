@@ -11,7 +11,6 @@ import pytest
 from job.core.counts import Tally
 from job.core.outcome import Result
 from job.events.service import (
-    CrewAwaited,
     CycleCrashed,
     CycleFinished,
     CycleResumed,
@@ -21,9 +20,10 @@ from job.events.service import (
     Progressed,
     ServiceStopped,
     ServiceWaited,
+    WorkersAwaited,
 )
 from job.fs.private_folders import Place
-from job.health import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, Pulse, check
+from job.health import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, HealthFile, check
 from job.outputs.liveness import BEAT_EVERY_SECONDS, Heartbeat
 
 NOW = 1_780_000_000.0
@@ -52,27 +52,27 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pulse(tmp_path: Path) -> Iterator[Pulse]:
+def pulse(tmp_path: Path) -> Iterator[HealthFile]:
     """Where the service writes."""
-    pulse = Pulse(str(tmp_path / "config.json"), {})
+    pulse = HealthFile(str(tmp_path / "config.json"), {})
     yield pulse
     pulse.memory.close()
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Pulse:
+def reader(tmp_path: Path) -> HealthFile:
     """The same for who asks from outside."""
-    return Pulse(str(tmp_path / "config.json"), {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    return HealthFile(str(tmp_path / "config.json"), {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
 
 
 @pytest.fixture
-def path(tmp_path: Path, pulse: Pulse) -> str:
+def path(tmp_path: Path, pulse: HealthFile) -> str:
     """The file that the service writes, too."""
     return str(tmp_path / "truecopy" / pulse.file)
 
 
 @pytest.fixture
-def heartbeat(pulse: Pulse, tmp_path: Path, clock: Clock) -> Heartbeat:
+def heartbeat(pulse: HealthFile, tmp_path: Path, clock: Clock) -> Heartbeat:
     return Heartbeat(pulse, Place(str(tmp_path), "truecopy"), wall=clock, monotonic=clock)
 
 
@@ -84,23 +84,23 @@ def written(path: str) -> dict[str, object]:
 
 
 def test_where_it_is_hangs_on_the_path_of_the_config_alone_and_on_no_folder_for_temporary_files(tmp_path: Path) -> None:
-    pulse = Pulse("config/backup_config.json", {"TMPDIR": str(tmp_path), "HOME": "/nonexistent"})
-    same = Pulse(os.path.abspath("config/backup_config.json"), {})
+    pulse = HealthFile("config/backup_config.json", {"TMPDIR": str(tmp_path), "HOME": "/nonexistent"})
+    same = HealthFile(os.path.abspath("config/backup_config.json"), {})
 
     assert (pulse.name, pulse.file) == (same.name, same.file)
-    assert pulse.name != Pulse("config/other.json", {}).name
+    assert pulse.name != HealthFile("config/other.json", {}).name
     assert pulse.places == []
 
 
-def test_without_any_folder_a_service_is_found_healthy(pulse: Pulse, clock: Clock, tmp_path: Path) -> None:
+def test_without_any_folder_a_service_is_found_healthy(pulse: HealthFile, clock: Clock, tmp_path: Path) -> None:
     Heartbeat(pulse, wall=clock, monotonic=clock)(due_in(60))
 
-    assert check(Pulse(pulse.config_path, {}), NOW) == (True, "healthy: the next cycle is due in 60 seconds")
-    assert check(Pulse(str(tmp_path / "another.json"), {}), NOW)[0] is False
+    assert check(HealthFile(pulse.config_path, {}), NOW) == (True, "healthy: the next cycle is due in 60 seconds")
+    assert check(HealthFile(str(tmp_path / "another.json"), {}), NOW)[0] is False
 
 
 def test_who_asks_in_the_service_itself_is_answered_without_a_look_at_any_folder_or_process(
-    pulse: Pulse, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    pulse: HealthFile, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heartbeat(due_in(60))
     monkeypatch.setattr(os, "listdir", None)
@@ -156,7 +156,7 @@ def test_a_cycle_is_in_progress_until_it_ends_in_whatever_way(
     assert written(path)["cycle_started_timestamp_seconds"] is None
 
 
-def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, path: str, reader: Pulse) -> None:
+def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, path: str, reader: HealthFile) -> None:
     heartbeat(due_in(60))
     heartbeat(ServiceStopped(reason="SIGTERM"))
 
@@ -166,7 +166,7 @@ def test_a_service_that_stops_takes_its_heartbeat_along(heartbeat: Heartbeat, pa
 
 
 def test_a_fault_is_told_once_until_a_write_succeeds_again_and_the_service_is_healthy_all_along(
-    heartbeat: Heartbeat, path: str, reader: Pulse
+    heartbeat: Heartbeat, path: str, reader: HealthFile
 ) -> None:
     folder = Path(path).parent
     folder.write_text("in the way")
@@ -187,7 +187,7 @@ def test_a_fault_is_told_once_until_a_write_succeeds_again_and_the_service_is_he
 
 
 def test_a_cycle_that_hangs_is_unhealthy_until_it_moves_again(
-    heartbeat: Heartbeat, reader: Pulse, clock: Clock
+    heartbeat: Heartbeat, reader: HealthFile, clock: Clock
 ) -> None:
     heartbeat(CYCLE_STARTED)
     heartbeat(stalled("main"))
@@ -199,7 +199,7 @@ def test_a_cycle_that_hangs_is_unhealthy_until_it_moves_again(
 
 
 def test_a_worker_that_hangs_makes_nobody_unhealthy_since_the_cycle_goes_on(
-    heartbeat: Heartbeat, reader: Pulse, clock: Clock
+    heartbeat: Heartbeat, reader: HealthFile, clock: Clock
 ) -> None:
     heartbeat(CYCLE_STARTED)
     heartbeat(stalled("worker 7"))
@@ -207,10 +207,10 @@ def test_a_worker_that_hangs_makes_nobody_unhealthy_since_the_cycle_goes_on(
     assert check(reader, clock.seconds)[0]
 
 
-def test_to_wait_for_silent_workers_is_no_sign_of_life(heartbeat: Heartbeat, reader: Pulse, clock: Clock) -> None:
+def test_to_wait_for_silent_workers_is_no_sign_of_life(heartbeat: Heartbeat, reader: HealthFile, clock: Clock) -> None:
     heartbeat(CYCLE_STARTED)
     clock.seconds += SILENT_IN_CYCLE_SECONDS + 1
-    heartbeat(CrewAwaited(cycle_id="c", pair="music"))
+    heartbeat(WorkersAwaited(cycle_id="c", pair="music"))
 
     assert not check(reader, clock.seconds)[0]
 
@@ -242,7 +242,7 @@ def test_a_service_that_stops_takes_nothing_from_behind_a_link(heartbeat: Heartb
 
 @pytest.mark.needs_root
 def test_a_folder_of_somebody_else_is_not_used_and_needed_by_nobody(
-    heartbeat: Heartbeat, path: str, reader: Pulse
+    heartbeat: Heartbeat, path: str, reader: HealthFile
 ) -> None:
     os.mkdir(os.path.dirname(path), 0o777)
     os.chown(os.path.dirname(path), 4321, 4321)
@@ -277,7 +277,7 @@ def test_a_folder_that_others_may_write_to_is_closed(heartbeat: Heartbeat, path:
     ],
 )
 def test_a_waiting_service_is_healthy_while_it_gives_signs_of_life(
-    heartbeat: Heartbeat, reader: Pulse, later: float, verdict: tuple[bool, str]
+    heartbeat: Heartbeat, reader: HealthFile, later: float, verdict: tuple[bool, str]
 ) -> None:
     heartbeat(due_in(60))
 
@@ -285,7 +285,7 @@ def test_a_waiting_service_is_healthy_while_it_gives_signs_of_life(
 
 
 def test_a_service_that_lives_but_does_not_start_its_cycle_is_not_healthy(
-    heartbeat: Heartbeat, reader: Pulse, clock: Clock
+    heartbeat: Heartbeat, reader: HealthFile, clock: Clock
 ) -> None:
     heartbeat(due_in(60))
     clock.seconds += 60 + OVERDUE_SECONDS
@@ -298,7 +298,9 @@ def test_a_service_that_lives_but_does_not_start_its_cycle_is_not_healthy(
     assert late == (False, "hanging: the next cycle is overdue by 301 seconds")
 
 
-def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(heartbeat: Heartbeat, reader: Pulse, clock: Clock) -> None:
+def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(
+    heartbeat: Heartbeat, reader: HealthFile, clock: Clock
+) -> None:
     heartbeat(due_in(0))
     heartbeat(CYCLE_STARTED)
     clock.seconds += 9 * 3600
@@ -312,13 +314,15 @@ def test_a_long_cycle_is_not_overdue_but_may_not_fall_silent(heartbeat: Heartbea
     )
 
 
-def test_a_service_that_has_not_planned_yet_is_healthy(heartbeat: Heartbeat, reader: Pulse) -> None:
+def test_a_service_that_has_not_planned_yet_is_healthy(heartbeat: Heartbeat, reader: HealthFile) -> None:
     heartbeat(ServiceWaited())
 
     assert check(reader, NOW + 1)[0]
 
 
-def test_a_heartbeat_from_before_the_machine_started_is_no_life(heartbeat: Heartbeat, path: str, reader: Pulse) -> None:
+def test_a_heartbeat_from_before_the_machine_started_is_no_life(
+    heartbeat: Heartbeat, path: str, reader: HealthFile
+) -> None:
     heartbeat(due_in(60))
     Path(path).write_text(json.dumps({**written(path), "boot_id": "another"}))
 
@@ -326,7 +330,7 @@ def test_a_heartbeat_from_before_the_machine_started_is_no_life(heartbeat: Heart
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"beat_timestamp_seconds": "x"}', "\xff", "1" * 5000])
-def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, reader: Pulse, content: str) -> None:
+def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, reader: HealthFile, content: str) -> None:
     os.mkdir(os.path.dirname(path), 0o700)
     Path(path).write_text(content)
 
@@ -334,7 +338,7 @@ def test_a_file_that_is_no_heartbeat_is_told_as_such(path: str, reader: Pulse, c
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
-def test_a_heartbeat_that_is_no_file_is_not_read(path: str, reader: Pulse, make: Callable[[str], None]) -> None:
+def test_a_heartbeat_that_is_no_file_is_not_read(path: str, reader: HealthFile, make: Callable[[str], None]) -> None:
     os.mkdir(os.path.dirname(path), 0o700)
     make(path)
 

@@ -35,7 +35,7 @@ from job.events.service import (
     Progressed,
     RunDisabled,
 )
-from job.outputs.progress import MOST_FAILURES, Bars, ComparisonBars, Progress
+from job.outputs.progress import MOST_FAILURES, Bars, ComparisonBars, ProgressDisplay
 
 PAIR = {"cycle_id": "c", "pair": "music"}
 
@@ -69,7 +69,7 @@ def cycle(*events: Event, result: Result = Result.SUCCESS, tally: Tally | None =
 
 def show(events: Iterator[Event] | list[Event], terminal: io.StringIO | None = None) -> list[str]:
     terminal = terminal or Terminal()
-    progress = Progress(terminal)
+    progress = ProgressDisplay(terminal)
     for event in events:
         progress(event)
     progress.close()
@@ -188,8 +188,8 @@ def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch: pytest.MonkeyP
     show(cycle(started(), failed(b"a"), result=Result.PARTIAL), stream)
 
     assert stream.getvalue() == ""
-    assert not Progress(stream).shown
-    assert Progress(Terminal()).shown
+    assert not ProgressDisplay(stream).shown
+    assert ProgressDisplay(Terminal()).shown
 
 
 ON_A_TERMINAL = """

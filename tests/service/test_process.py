@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import Exit
-from job.health import Pulse, check
+from job.health import HealthFile, check
 
 PROGRAM = """
 import sys, time
@@ -58,12 +58,12 @@ with StopSignal(monotonic=time.monotonic) as stop:
 
 
 @pytest.fixture
-def pulse(tmp_path: Path) -> Pulse:
-    return Pulse(str(tmp_path / "config.json"), {})
+def pulse(tmp_path: Path) -> HealthFile:
+    return HealthFile(str(tmp_path / "config.json"), {})
 
 
 @pytest.fixture(params=["busy", "waiting"])
-def service(request: pytest.FixtureRequest, pulse: Pulse) -> Iterator[subprocess.Popen[str]]:
+def service(request: pytest.FixtureRequest, pulse: HealthFile) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", PROGRAM, pulse.config_path, request.param]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         last = "cycle" if request.param == "busy" else "service_waited"
@@ -75,7 +75,7 @@ def service(request: pytest.FixtureRequest, pulse: Pulse) -> Iterator[subprocess
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_service_within_five_seconds_with_exit_0(
-    service: subprocess.Popen[str], pulse: Pulse, number: signal.Signals
+    service: subprocess.Popen[str], pulse: HealthFile, number: signal.Signals
 ) -> None:
     alive = check(pulse, time.time())
     asked = time.monotonic()

@@ -62,14 +62,14 @@ def test_what_was_done_under_other_options_has_to_be_looked_at_again(then: str, 
 
 @given(st.lists(samples.records, max_size=4), st.data(), st.sampled_from(["", "su"]))
 def test_records_that_are_left_out_are_unknown_and_the_others_are_as_they_were(
-    found: list[Record], data: st.DataObject, policy: str
+    found: list[Record], data: st.DataObject, options_key: str
 ) -> None:
     records = by_name(found)
     left_out = {name for name in records if data.draw(st.booleans())}
 
-    kept = without(encoded(records.values(), policy), left_out)
+    kept = without(encoded(records.values(), options_key), left_out)
 
-    assert decoded(kept, policy) == {name: record for name, record in records.items() if name not in left_out}
+    assert decoded(kept, options_key) == {name: record for name, record in records.items() if name not in left_out}
 
 
 def test_no_records_are_no_text() -> None:
@@ -157,10 +157,10 @@ def test_a_row_in_which_one_thing_makes_no_sense_says_nothing(place: int, value:
 
 
 @pytest.mark.parametrize("policy", [None, 7, ["-o"], {}, True])
-def test_rows_of_which_the_policy_makes_no_sense_say_nothing(policy: Any) -> None:
+def test_rows_of_which_the_policy_makes_no_sense_say_nothing(options_key: Any) -> None:
     assert decoded(json.dumps([*A_ROW, "-o"]), "-o")
-    assert decoded(json.dumps([*A_ROW, policy]), "-o") == {}
-    assert without(json.dumps([*A_ROW, policy]), ()) == ""
+    assert decoded(json.dumps([*A_ROW, options_key]), "-o") == {}
+    assert without(json.dumps([*A_ROW, options_key]), ()) == ""
 
 
 json_values = st.recursive(

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from job.core.entry import FileId
-from job.core.record import Linked, Member, Outcome
-from job.store.hardlinks import LinkBook
+from job.core.record import Linked, LinkName, Outcome
+from job.store.hardlinks import HardLinkTable
 from tests.core import samples
 
 RECORD = samples.a_record(samples.a_file(), samples.a_mirror())
@@ -19,18 +19,18 @@ DEVICE = 50
 MIRROR = FileId(60, 99)
 
 
-def a_member(name: bytes = b"name", path: bytes = b"folder", inode: int = 11, **changed: object) -> Member:
-    member = Member(FileId(DEVICE, inode), path, 0, name, 5, MIRROR, RECORD)
+def a_member(name: bytes = b"name", path: bytes = b"folder", inode: int = 11, **changed: object) -> LinkName:
+    member = LinkName(FileId(DEVICE, inode), path, 0, name, 5, MIRROR, RECORD)
     return member._replace(**changed)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def book() -> Iterator[LinkBook]:
-    with closing(LinkBook()) as opened:
+def book() -> Iterator[HardLinkTable]:
+    with closing(HardLinkTable()) as opened:
         yield opened
 
 
-def test_a_book_that_nothing_was_noted_in_has_nothing(book: LinkBook) -> None:
+def test_a_book_that_nothing_was_noted_in_has_nothing(book: HardLinkTable) -> None:
     assert (list(book.files()), book.of_file(FileId(DEVICE, 1)), book.of_folder(b"", 0), book.has_folder(b"")) == (
         [],
         [],
@@ -39,7 +39,7 @@ def test_a_book_that_nothing_was_noted_in_has_nothing(book: LinkBook) -> None:
     )
 
 
-def test_names_are_given_back_by_file_as_they_were_noted(book: LinkBook) -> None:
+def test_names_are_given_back_by_file_as_they_were_noted(book: HardLinkTable) -> None:
     members = [a_member(b"b"), a_member(b"a"), a_member(b"other", inode=LARGE_INODE, record=None, mirror=None)]
     book.add(members)
 
@@ -48,7 +48,7 @@ def test_names_are_given_back_by_file_as_they_were_noted(book: LinkBook) -> None
     assert book.of_file(FileId(DEVICE, LARGE_INODE)) == [members[2]]
 
 
-def test_a_name_that_is_noted_already_stays_as_it_is(book: LinkBook) -> None:
+def test_a_name_that_is_noted_already_stays_as_it_is(book: HardLinkTable) -> None:
     book.add([a_member()])
     book.add([a_member(inode=12, counted=True)])
 
@@ -56,7 +56,7 @@ def test_a_name_that_is_noted_already_stays_as_it_is(book: LinkBook) -> None:
     assert list(book.files()) == [(DEVICE, 11)]
 
 
-def test_outcomes_are_given_by_folder_and_part_and_only_those_that_were_heard_of(book: LinkBook) -> None:
+def test_outcomes_are_given_by_folder_and_part_and_only_those_that_were_heard_of(book: HardLinkTable) -> None:
     book.add([a_member(b"settled"), a_member(b"failed"), a_member(b"unheard"), a_member(b"of a part", part=3)])
     book.settle([Linked(b"folder", b"settled", RECORD), Linked(b"folder", b"failed", None)])
     book.settle([Linked(b"folder", b"of a part", RECORD)])
@@ -69,7 +69,7 @@ def test_outcomes_are_given_by_folder_and_part_and_only_those_that_were_heard_of
     assert not book.has_folder(b"elsewhere")
 
 
-def test_an_inode_of_the_mirror_stays_with_the_file_it_was_made_for(book: LinkBook) -> None:
+def test_an_inode_of_the_mirror_stays_with_the_file_it_was_made_for(book: HardLinkTable) -> None:
     moved = RECORD._replace(source=RECORD.source._replace(inode=12))
     book.add(
         [
@@ -84,7 +84,7 @@ def test_an_inode_of_the_mirror_stays_with_the_file_it_was_made_for(book: LinkBo
     assert book.owner_of(FileId(60, 98)) is None
 
 
-def test_files_of_two_devices_with_one_inode_number_are_two(book: LinkBook) -> None:
+def test_files_of_two_devices_with_one_inode_number_are_two(book: HardLinkTable) -> None:
     largest = (1 << 64) - 1
     book.add([a_member(b"a"), a_member(b"b", file=FileId(largest, 11))])
 
@@ -92,13 +92,13 @@ def test_files_of_two_devices_with_one_inode_number_are_two(book: LinkBook) -> N
     assert [each.name for each in book.of_file(FileId(largest, 11))] == [b"b"]
 
 
-def test_more_files_than_are_fetched_at_once_are_all_given(book: LinkBook) -> None:
+def test_more_files_than_are_fetched_at_once_are_all_given(book: HardLinkTable) -> None:
     book.add(a_member(b"%d" % number, inode=number) for number in range(1, 1203))
 
     assert list(book.files()) == [(DEVICE, number) for number in range(1, 1203)]
 
 
-def test_no_room_is_told_as_an_error_of_the_system(book: LinkBook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_told_as_an_error_of_the_system(book: HardLinkTable, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("unable to open database file")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.store import temp_journal
-from job.store.temp_journal import JOURNAL_FILE, Leftovers
+from job.store.temp_journal import JOURNAL_FILE, TempJournal
 
 
 @pytest.fixture
@@ -24,26 +24,26 @@ def names(tmp_path: Path) -> set[str]:
 
 
 def test_what_was_noted_is_told_by_whoever_comes_next(folder: int) -> None:
-    notes = Leftovers(folder)
+    notes = TempJournal(folder)
     for path in (b"", b"a/b", b"new\nline", b"\xff"):
         notes.note(path)
     notes.close()
 
-    assert Leftovers(folder).noted() == [b"", b"a/b", b"new\nline", b"\xff"]
+    assert TempJournal(folder).noted() == [b"", b"a/b", b"new\nline", b"\xff"]
 
 
 def test_a_note_is_on_file_at_once(folder: int) -> None:
-    notes = Leftovers(folder)
+    notes = TempJournal(folder)
     notes.note(b"one")
 
-    assert Leftovers(folder).noted() == [b"one"]
+    assert TempJournal(folder).noted() == [b"one"]
     notes.note(b"two")
-    assert Leftovers(folder).noted() == [b"one", b"two"]
+    assert TempJournal(folder).noted() == [b"one", b"two"]
     notes.close()
 
 
 def test_where_nothing_was_noted_there_is_no_file(folder: int, tmp_path: Path) -> None:
-    notes = Leftovers(folder)
+    notes = TempJournal(folder)
     notes.clear()
     notes.clear_all()
 
@@ -52,7 +52,7 @@ def test_where_nothing_was_noted_there_is_no_file(folder: int, tmp_path: Path) -
 
 
 def test_notes_go_on_after_they_were_cleared(folder: int, tmp_path: Path) -> None:
-    notes = Leftovers(folder)
+    notes = TempJournal(folder)
     notes.note(b"before")
     notes.clear()
     assert names(tmp_path) == set()
@@ -64,7 +64,7 @@ def test_notes_go_on_after_they_were_cleared(folder: int, tmp_path: Path) -> Non
 
 
 def test_each_worker_forgets_its_own_notes_only(folder: int, tmp_path: Path) -> None:
-    workers = [Leftovers(folder, slot) for slot in range(3)]
+    workers = [TempJournal(folder, slot) for slot in range(3)]
     for slot, worker in enumerate(workers):
         worker.note(b"of %d" % slot)
     assert names(tmp_path) == {"leftovers", "leftovers-1", "leftovers-2"}
@@ -78,13 +78,13 @@ def test_each_worker_forgets_its_own_notes_only(folder: int, tmp_path: Path) -> 
 
 def test_all_notes_are_forgotten_at_once_and_nothing_else_is(folder: int, tmp_path: Path) -> None:
     for slot in (0, 1, 12):
-        worker = Leftovers(folder, slot)
+        worker = TempJournal(folder, slot)
         worker.note(b"path")
         worker.close()
     for other in ("leftovers-", "leftovers-x", "leftovers-01", "my-leftovers", "leftovers.old", "leftovers-1\n"):
         (tmp_path / other).touch()
 
-    Leftovers(folder).clear_all()
+    TempJournal(folder).clear_all()
 
     assert names(tmp_path) == {
         "leftovers-",
@@ -99,18 +99,18 @@ def test_all_notes_are_forgotten_at_once_and_nothing_else_is(folder: int, tmp_pa
 def test_the_notes_of_a_killed_worker_are_told(folder: int) -> None:
     child = os.fork()
     if not child:
-        Leftovers(folder, 3).note(b"where it was")
+        TempJournal(folder, 3).note(b"where it was")
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
 
-    assert Leftovers(folder).noted() == [b"where it was"]
+    assert TempJournal(folder).noted() == [b"where it was"]
 
 
 def test_a_note_that_was_cut_off_is_left_out(folder: int, tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(b"whole\0also whole\0cut o")
     (tmp_path / (JOURNAL_FILE + "-1")).write_bytes(b"cut off, too")
 
-    assert Leftovers(folder).noted() == [b"whole", b"also whole"]
+    assert TempJournal(folder).noted() == [b"whole", b"also whole"]
 
 
 def test_however_much_was_noted_reading_it_has_an_end(
@@ -120,7 +120,7 @@ def test_however_much_was_noted_reading_it_has_an_end(
     for name in ("leftovers", "leftovers-1", "leftovers-2"):
         (tmp_path / name).write_bytes(b"aaa\0" * 2)
 
-    assert len(Leftovers(folder).noted()) == 2
+    assert len(TempJournal(folder).noted()) == 2
 
 
 def test_a_planted_link_is_not_followed(folder: int, tmp_path: Path) -> None:
@@ -129,16 +129,16 @@ def test_a_planted_link_is_not_followed(folder: int, tmp_path: Path) -> None:
     (tmp_path / "leftovers-1").symlink_to(outside)
 
     with pytest.raises(OSError, match="symbolic"):
-        Leftovers(folder).noted()
+        TempJournal(folder).noted()
     with pytest.raises(OSError, match="symbolic"):
-        Leftovers(folder, 1).note(b"path")
-    Leftovers(folder).clear_all()
+        TempJournal(folder, 1).note(b"path")
+    TempJournal(folder).clear_all()
 
     assert outside.read_bytes() == b"precious\0"
     assert names(tmp_path) == {"outside"}
 
 
 def test_the_notes_are_private(folder: int, tmp_path: Path) -> None:
-    Leftovers(folder).note(b"path")
+    TempJournal(folder).note(b"path")
 
     assert (tmp_path / JOURNAL_FILE).stat().st_mode & 0o777 == 0o600

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.store.codec import FOLDER, Unheld, decode_unsupported, encode_unsupported
+from job.store.codec import FOLDER, UnsupportedMetadata, decode_unsupported, encode_unsupported
 from tests.core import samples
 
 attributes = st.lists(st.tuples(st.binary(min_size=1), st.binary()), max_size=3, unique_by=lambda each: each[0])
 things = st.builds(
-    Unheld,
+    UnsupportedMetadata,
     samples.modes,
     samples.numbers,
     samples.numbers,
@@ -21,7 +21,7 @@ things = st.builds(
 
 
 @given(st.dictionaries(samples.names | st.just(FOLDER), things, max_size=5))
-def test_what_is_written_is_read_again_whatever_the_bytes(unheld: dict[bytes, Unheld]) -> None:
+def test_what_is_written_is_read_again_whatever_the_bytes(unheld: dict[bytes, UnsupportedMetadata]) -> None:
     read = decode_unsupported(encode_unsupported(unheld))
 
     assert {name: each._replace(attributes=tuple(sorted(each.attributes))) for name, each in read.items()} == unheld

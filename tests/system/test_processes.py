@@ -13,21 +13,21 @@ from multiprocessing.resource_tracker import ensure_running
 import pytest
 
 from job.system import processes
-from job.system.processes import Crew, Descriptor, Lost, Post
+from job.system.processes import Descriptor, Lost, WorkerPipe, WorkerPool
 from job.system.resources import OF_A_WORKER, OF_MAIN
 from job.system.signals import HANDLED
 
 PATIENCE = 60.0
 
 
-def echo(post: Post, orders: object) -> None:
+def echo(post: WorkerPipe, orders: object) -> None:
     """Answer every task with itself, after the orders."""
     post.send(orders)
     while (task := post.next()) is not None:
         post.send(task)
 
 
-def talk(post: Post, orders: tuple[int, int]) -> None:
+def talk(post: WorkerPipe, orders: tuple[int, int]) -> None:
     """Send so many answers of such a size before the first task is looked at."""
     count, size = orders
     for _ in range(count):
@@ -35,20 +35,20 @@ def talk(post: Post, orders: tuple[int, int]) -> None:
     echo(post, orders)
 
 
-def fail(_: Post, orders: str) -> None:
+def fail(_: WorkerPipe, orders: str) -> None:
     raise RuntimeError(orders)
 
 
-def leave(_: Post, orders: int) -> None:
+def leave(_: WorkerPipe, orders: int) -> None:
     os._exit(orders)
 
 
-def read(post: Post, orders: Descriptor) -> None:
+def read(post: WorkerPipe, orders: Descriptor) -> None:
     post.send(os.pread(orders.number, 100, 0))
     post.next()
 
 
-def work_until_stopped(post: Post, orders: object) -> None:
+def work_until_stopped(post: WorkerPipe, orders: object) -> None:
     """Be too busy to look at tasks."""
     post.send(orders)
     while not post.stopped():
@@ -58,7 +58,7 @@ def work_until_stopped(post: Post, orders: object) -> None:
         pass
 
 
-def never_end(post: Post, orders: object) -> None:
+def never_end(post: WorkerPipe, orders: object) -> None:
     post.send(orders)
     while True:
         time.sleep(60)
@@ -91,7 +91,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[str]:
         thread.join()
 
 
-def heard(team: Crew, count: int) -> list[tuple[int, object]]:
+def heard(team: WorkerPool, count: int) -> list[tuple[int, object]]:
     """Wait for so many answers."""
     answers: list[tuple[int, object]] = []
     deadline = time.monotonic() + PATIENCE
@@ -101,7 +101,7 @@ def heard(team: Crew, count: int) -> list[tuple[int, object]]:
     return answers
 
 
-def killed(team: Crew, slot: int, number: signal.Signals) -> None:
+def killed(team: WorkerPool, slot: int, number: signal.Signals) -> None:
     pid = team._processes[slot].pid
     assert pid is not None
     os.kill(pid, number)
@@ -116,7 +116,7 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.mark.usefixtures("start")
 def test_each_gets_its_orders_and_answers_its_tasks_in_order() -> None:
-    with closing(Crew(echo, lambda slot: f"orders {slot}", 3)) as team:
+    with closing(WorkerPool(echo, lambda slot: f"orders {slot}", 3)) as team:
         team.hire(2)
         orders = heard(team, 2)
         for number in range(5):
@@ -130,7 +130,7 @@ def test_each_gets_its_orders_and_answers_its_tasks_in_order() -> None:
 
 
 def test_no_more_are_hired_than_there_may_be() -> None:
-    with closing(Crew(echo, int, 2)) as team:
+    with closing(WorkerPool(echo, int, 2)) as team:
         team.hire(5)
         team.hire(1)
 
@@ -142,7 +142,7 @@ def test_no_more_are_hired_than_there_may_be() -> None:
 def test_an_open_file_is_handed_over_and_stays_ours(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("handed") / "file"
     path.write_bytes(b"content")
-    with path.open("rb") as file, closing(Crew(read, lambda _: Descriptor(file.fileno()), 1)) as team:
+    with path.open("rb") as file, closing(WorkerPool(read, lambda _: Descriptor(file.fileno()), 1)) as team:
         team.hire(1)
 
         assert heard(team, 1) == [(1, b"content")]
@@ -150,7 +150,7 @@ def test_an_open_file_is_handed_over_and_stays_ours(tmp_path_factory: pytest.Tem
 
 @pytest.mark.usefixtures("start")
 def test_a_bug_in_a_worker_is_heard_as_its_end(capfd: pytest.CaptureFixture[str]) -> None:
-    with closing(Crew(fail, lambda _: "nobody expected this", 1)) as team:
+    with closing(WorkerPool(fail, lambda _: "nobody expected this", 1)) as team:
         team.hire(1)
         answers = heard(team, 1)
 
@@ -160,7 +160,7 @@ def test_a_bug_in_a_worker_is_heard_as_its_end(capfd: pytest.CaptureFixture[str]
 
 
 def test_an_end_without_a_word_is_heard() -> None:
-    with closing(Crew(leave, lambda _: 42, 1)) as team:
+    with closing(WorkerPool(leave, lambda _: 42, 1)) as team:
         team.hire(1)
 
         assert heard(team, 1) == [(1, Lost("it ended with exit code 42"))]
@@ -168,7 +168,7 @@ def test_an_end_without_a_word_is_heard() -> None:
 
 @pytest.mark.usefixtures("start")
 def test_a_killed_worker_is_heard_after_everything_it_said_and_can_be_replaced() -> None:
-    with closing(Crew(echo, lambda slot: slot, 2)) as team:
+    with closing(WorkerPool(echo, lambda slot: slot, 2)) as team:
         team.hire(2)
         heard(team, 2)
         team.give(1, "said")
@@ -184,7 +184,7 @@ def test_a_killed_worker_is_heard_after_everything_it_said_and_can_be_replaced()
 
 
 def test_what_is_given_to_a_worker_that_died_meanwhile_is_lost_with_it() -> None:
-    with closing(Crew(echo, lambda _: "ready", 1)) as team:
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
         team.hire(1)
         heard(team, 1)
         killed(team, 1, signal.SIGKILL)
@@ -197,7 +197,7 @@ def test_what_is_given_to_a_worker_that_died_meanwhile_is_lost_with_it() -> None
 @pytest.mark.usefixtures("start")
 def test_large_messages_both_ways_at_once_wait_for_nobody() -> None:
     size = 8 << 20
-    with closing(Crew(talk, lambda _: (3, size), 2)) as team:
+    with closing(WorkerPool(talk, lambda _: (3, size), 2)) as team:
         team.hire(2)
         for _ in range(3):
             for slot in team.members:
@@ -210,7 +210,7 @@ def test_large_messages_both_ways_at_once_wait_for_nobody() -> None:
 @pytest.mark.usefixtures("start")
 @pytest.mark.parametrize("number", sorted(HANDLED), ids=lambda number: number.name)
 def test_signals_that_a_terminal_or_systemd_sends_to_everybody_change_nothing(number: signal.Signals) -> None:
-    with closing(Crew(echo, lambda _: "ready", 1)) as team:
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
         team.hire(1)
         killed(team, 1, number)  # perhaps before it even runs
         ready = heard(team, 1)
@@ -221,7 +221,7 @@ def test_signals_that_a_terminal_or_systemd_sends_to_everybody_change_nothing(nu
 
 
 def test_our_own_signals_are_let_through_again() -> None:
-    with closing(Crew(echo, lambda _: "ready", 1)) as team:
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
         team.hire(1)
         heard(team, 1)
 
@@ -230,7 +230,7 @@ def test_our_own_signals_are_let_through_again() -> None:
 
 @pytest.mark.usefixtures("start")
 def test_a_stop_reaches_a_worker_that_is_busy() -> None:
-    with closing(Crew(work_until_stopped, lambda _: "ready", 2)) as team:
+    with closing(WorkerPool(work_until_stopped, lambda _: "ready", 2)) as team:
         team.hire(2)
         heard(team, 2)
         for slot in team.members:
@@ -242,7 +242,7 @@ def test_a_stop_reaches_a_worker_that_is_busy() -> None:
 
 def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    team = Crew(never_end, lambda _: "ready", 2)
+    team = WorkerPool(never_end, lambda _: "ready", 2)
     team.hire(2)
     heard(team, 2)
     pids = [process.pid for process in team._processes.values()]
@@ -259,7 +259,7 @@ def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(Crew(echo, lambda _: "ready", 1)) as team:
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
         team.hire(1)
         heard(team, 1)
         killed(team, 1, signal.SIGSTOP)
@@ -272,7 +272,7 @@ def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pyte
 def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(Crew(talk, lambda _: (1, 64 << 20), 1)) as team:
+    with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1)) as team:
         team.hire(1)
         until(team._lines[1].poll)
         killed(team, 1, signal.SIGSTOP)
@@ -284,7 +284,7 @@ def test_stopped_workers_are_let_go_all_in_the_time_of_one(monkeypatch: pytest.M
     for name in ("_STUCK_SECONDS", "_STOP_SECONDS", "_LEAST_SECONDS"):
         monkeypatch.setattr(processes, name, 0.2)
     waits: list[float] = []
-    with closing(Crew(echo, lambda _: "ready", 4)) as team:
+    with closing(WorkerPool(echo, lambda _: "ready", 4)) as team:
         team.hire(4)
         heard(team, 4)
         for slot in team.members:
@@ -328,13 +328,16 @@ def limited(which: int, to: int) -> Iterator[None]:
 
 def test_no_more_may_be_hired_than_there_are_descriptors_for() -> None:
     with limited(resource.RLIMIT_NOFILE, OF_MAIN + 4 * OF_A_WORKER):
-        team = Crew(echo, lambda _: "ready", 64)
+        team = WorkerPool(echo, lambda _: "ready", 64)
 
     assert team.most == 3
 
 
 def test_descriptors_that_run_out_all_the_same_leave_those_who_are_there() -> None:
-    with closing(Crew(echo, lambda _: "ready", 64)) as team, closing(Crew(echo, lambda _: "ready", 64)) as other:
+    with (
+        closing(WorkerPool(echo, lambda _: "ready", 64)) as team,
+        closing(WorkerPool(echo, lambda _: "ready", 64)) as other,
+    ):
         team.hire(1)
         with limited(resource.RLIMIT_NOFILE, len(descriptors()) + 1):
             other.hire(64)
@@ -348,7 +351,7 @@ def test_descriptors_that_run_out_all_the_same_leave_those_who_are_there() -> No
 @pytest.mark.usefixtures("start")
 def test_crew_after_crew_leaves_nothing_behind() -> None:
     for _ in range(5):
-        with closing(Crew(echo, lambda _: "ready", 2)) as team:
+        with closing(WorkerPool(echo, lambda _: "ready", 2)) as team:
             team.hire(2)
             heard(team, 2)
             killed(team, team.members[0], signal.SIGKILL)

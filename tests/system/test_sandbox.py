@@ -19,7 +19,7 @@ from job.errors import Refused
 from job.events.service import Event, FileSkipped, Listener, MountSkipped, RunDisabled
 from job.fs.private_folders import Scratch
 from job.system import sandbox
-from job.system.sandbox import Wall
+from job.system.sandbox import Sandbox
 from tests.walls import needs_landlock
 
 
@@ -55,8 +55,8 @@ def _no_scratch_left() -> Iterator[None]:
     SCRATCH.close()
 
 
-def made(wanted: Landlock, missing: Missing) -> Wall:
-    return Wall(wanted, SCRATCH, missing)
+def made(wanted: Landlock, missing: Missing) -> Sandbox:
+    return Sandbox(wanted, SCRATCH, missing)
 
 
 def skipped(number: int) -> Event:
@@ -85,7 +85,7 @@ def test_the_work_is_walled_in_and_what_comes_after_it_is_not(
 
     def work(_: Listener) -> Result:
         could["before"] = tries_to_write(tmp_path / "outside")
-        walled.put_up(*folders)
+        walled.restrict(*folders)
         for place in ("outside", "source/file", "mirror/file", "state/file"):
             could[place] = tries_to_write(tmp_path / place)
         return Result.PARTIAL
@@ -112,7 +112,7 @@ def test_one_pair_after_the_other_has_a_wall_of_its_own(tmp_path: Path, missing:
         def work(
             _: Listener, folder: int = folder, own: Path = own, other: Path = other, seen: list[bool] = seen
         ) -> Result:
-            walled.put_up(folder, folder, folder)
+            walled.restrict(folder, folder, folder)
             seen.extend((tries_to_write(own / "file"), tries_to_write(other / "file 2")))
             return Result.SUCCESS
 
@@ -179,7 +179,7 @@ def test_where_it_is_off_the_work_is_done_as_if_there_were_no_wall(missing: Miss
     walled = made("off", missing)
 
     def work(_: Listener) -> Result:
-        walled.put_up(-1, -1, -1)
+        walled.restrict(-1, -1, -1)
         assert threading.current_thread() is threading.main_thread()
         return Result.SUCCESS
 
@@ -193,8 +193,8 @@ def test_without_a_kernel_that_can_the_work_is_done_and_told_or_refused(
     monkeypatch.setattr(sandbox, "unavailable", lambda: "there is none")
     auto, required = made("auto", missing), made("required", missing)
 
-    def work(walled: Wall) -> Result:
-        walled.put_up(-1, -1, -1)
+    def work(walled: Sandbox) -> Result:
+        walled.restrict(-1, -1, -1)
         return Result.SUCCESS
 
     assert auto.around(lambda _: work(auto), print) is Result.SUCCESS
@@ -222,8 +222,8 @@ def test_a_wall_that_fails_at_the_last_moment_is_told_or_refused(missing: Missin
     auto, required = made("auto", missing), made("required", missing)
     pipe = os.pipe()
 
-    def work(walled: Wall) -> Result:
-        walled.put_up(*pipe, pipe[0])  # no rule can be made about a pipe
+    def work(walled: Sandbox) -> Result:
+        walled.restrict(*pipe, pipe[0])  # no rule can be made about a pipe
         return Result.SUCCESS
 
     assert auto.around(lambda _: work(auto), print) is Result.SUCCESS

@@ -10,9 +10,9 @@ from job.core.decide import NODEV_SOURCE, Action, Step, is_device
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record, is_racy
-from job.engine.context import Assignment, Bench, Tacho
+from job.engine.context import PairContext, PairRun, Tacho
 from job.engine.copy.batch import MOST_BYTES, Batch
-from job.engine.copy.content import Likeness, attributes_of, mend, note, unheld_of
+from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note, unheld_of
 from job.engine.copy.finish import Settled, Work
 from job.engine.preflight.roots import PlaceLost
 from job.errors import ChangedWhileReadError
@@ -65,22 +65,22 @@ def make_folder(name: bytes, parent: int) -> None:
             raise
 
 
-class Deeds:
+class Actions:
     """Carries out steps for one pair."""
 
-    def __init__(self, bench: Bench, work: Assignment, batch: Batch, tacho: Tacho) -> None:
+    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, progress: Tacho) -> None:
         self._bench = bench
         self._assignment = work
         self._batch = batch
-        self._tacho = tacho
+        self._progress = progress
         self._run = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
     def pass_over(self, work: Work, size: int) -> None:
         """Count untouched entries, with their bytes, of which nobody has to be told that they are unchanged."""
         entries = 0 if work.again else len(work.untouched)
-        self._batch.tidings.counts.skipped[Skip.UNCHANGED] += entries
-        self._tacho.entry_done(size, entries)
+        self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
+        self._progress.entry_done(size, entries)
 
     def do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
@@ -160,7 +160,7 @@ class Deeds:
         if step.reason == NODEV_SOURCE:
             what = "nodev"
         place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
-        self._batch.tidings.note_refusals(self._path(place, step.entry))
+        self._batch.pending_events.note_refusals(self._path(place, step.entry))
         note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
         if what == "nodev" and mirror is not None and is_device(mirror):
             # It has no content that could be lost; what it takes to make it again is noted.
@@ -191,7 +191,7 @@ class Deeds:
             raise
         self._batch.set_aside(place.work, aside)
         path = self._path(place, step.entry)
-        self._batch.tidings.tell(
+        self._batch.pending_events.tell(
             ReplacedByFolder(
                 cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=mirror.kind
             )
@@ -222,7 +222,7 @@ class Deeds:
             self._batch.announce(place.work)
             copied = self._copied(place, entry, temp)
         path = self._path(place, entry)
-        self._batch.tidings.note_refusals(path)
+        self._batch.pending_events.note_refusals(path)
         event = FileCopied(
             cycle_id=self._assignment.cycle_id,
             pair=self._assignment.pair.name,
@@ -237,7 +237,7 @@ class Deeds:
         self.drift(place, entry, step.drift)
         racy = is_racy(copied.source, started_ns) or place.work.volume.keeper.denied != denied
         self._batch.stage(place.work, temp, copied, event, racy=racy, fresh=fresh)
-        self._tacho.entry_done()
+        self._progress.entry_done()
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
@@ -262,7 +262,9 @@ class Deeds:
         mirror = self._narrowed(place, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
         volume = place.work.volume
-        found = Likeness(volume.copyist).judge(step.entry, place.source, mirror, place.mirror if both else None, record)
+        found = ContentCompare(volume.copyist).judge(
+            step.entry, place.source, mirror, place.mirror if both else None, record
+        )
         if not found.same:
             drift = step.drift if found.drifted else None
             reason = step.reason if drift or both else f"content changed: {step.reason}"
@@ -270,18 +272,18 @@ class Deeds:
             return
         made, mended = found.alike, mirror is not listed
         if made is None:
-            answer = mend(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
+            answer = fix_metadata(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
             mended |= answer
-            self._batch.tidings.note_refusals(self._path(place, step.entry))
+            self._batch.pending_events.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
             racy = is_racy(found.source, started_ns) or place.work.volume.keeper.denied != denied
             place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
-            place.work.sure = False  # somebody was at it meanwhile: its content is compared next time
+            place.work.complete = False  # somebody was at it meanwhile: its content is compared next time
         if not mended:
             self._skip(place, step, Skip.UNCHANGED)
             return
@@ -291,9 +293,9 @@ class Deeds:
 
     def _update(self, place: Place, step: Step) -> None:
         self._batch.dirty = True
-        self._batch.tidings.counts.updated += 1
-        self._tacho.entry_done(step.entry.size)
-        self._batch.tidings.tell(
+        self._batch.pending_events.counts.updated += 1
+        self._progress.entry_done(step.entry.size)
+        self._batch.pending_events.tell(
             FileUpdated(
                 cycle_id=self._assignment.cycle_id,
                 pair=self._assignment.pair.name,
@@ -307,13 +309,13 @@ class Deeds:
     def _skip(self, place: Place, step: Step, reason: Skip) -> None:
         if place.work.again and reason is Skip.UNCHANGED:
             return
-        self._batch.tidings.counts.skipped[reason] += 1
-        self._tacho.entry_done(step.entry.size)
+        self._batch.pending_events.counts.skipped[reason] += 1
+        self._progress.entry_done(step.entry.size)
         if reason is Skip.VANISHED:
-            place.work.sure = False
+            place.work.complete = False
         if self._assignment.verbose or reason is not Skip.UNCHANGED:
             path = self._path(place, step.entry)
-            self._batch.tidings.tell(
+            self._batch.pending_events.tell(
                 FileSkipped(
                     cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, reason=reason
                 )
@@ -323,16 +325,16 @@ class Deeds:
         """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
         if old is not None:
             self._closed(place, step.entry, old)
-        self._tacho.entry_done(step.entry.size)
+        self._progress.entry_done(step.entry.size)
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 
     def drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
         """Tell, and count, that the mirror of an entry is not as it was left, if so."""
         if kind is None:
             return
-        self._batch.tidings.counts.drift[kind] += 1
+        self._batch.pending_events.counts.drift[kind] += 1
         path = self._path(place, entry)
-        self._batch.tidings.tell(
+        self._batch.pending_events.tell(
             DriftFound(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=kind)
         )
 

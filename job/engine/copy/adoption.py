@@ -17,12 +17,12 @@ from job.core.entry import STATE_FOLDER, Kind, printable
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone, FolderSummary
-from job.engine.context import Assignment, Bench
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import make_folder
 from job.engine.copy.cleanup import Versions
-from job.engine.messages import Onward, Placed
+from job.engine.messages import BatchResult, Followups
 from job.events.service import EntrySetAside, Event, FileFailed
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 
 
 def standing_of(mirror: Capabilities) -> Standing:
@@ -46,11 +46,11 @@ class HomeMovedError(OSError):
 class Adoption:
     """Judges folders of one mirror. Use it with `contextlib.closing`."""
 
-    def __init__(self, bench: Bench, work: Assignment, sources: Trail | None = None) -> None:
+    def __init__(self, bench: PairContext, work: PairRun, sources: DirCursor | None = None) -> None:
         """Take `sources`, a trail that something else moves, too, instead of one of its own."""
         self._home = bench.home
         self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
-        self._sources, self._mirrors = sources or Trail(bench.source_root), Trail(bench.mirror_root)
+        self._sources, self._mirrors = sources or DirCursor(bench.source_root), DirCursor(bench.mirror_root)
         self._versions = Versions(bench, work)
         others = {each.point: standing_of(each.mirror) for each in bench.mounted}
         self._standing = ByMount(standing_of(bench.mirror), others)
@@ -110,7 +110,9 @@ class Exchange:
     what was moved away.
     """
 
-    def __init__(self, bench: Bench, work: Assignment, commit: Callable[[list[Placed]], list[Placed]]) -> None:
+    def __init__(
+        self, bench: PairContext, work: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
+    ) -> None:
         """`commit` has the index forget what was moved away, and tells it."""
         self._adoption = Adoption(bench, work)
         self._work = work
@@ -171,14 +173,14 @@ class Exchange:
             )
         )
 
-    def settle(self) -> tuple[list[Placed], list[bytes]]:
+    def settle(self) -> tuple[list[BatchResult], list[bytes]]:
         """Have what was replaced forgotten and told.
 
         Gives what became of that, and the new folders, which are to be visited with all below them.
         """
         if not (self._events or self._retired or self._forgotten):
             return [], []
-        batch = Placed(
+        batch = BatchResult(
             begun=0,
             since_ns=self._work.now_ns(),
             ended=[],
@@ -186,7 +188,7 @@ class Exchange:
             tally=Tally(failed_by=dict(self._failed)),
             retired=self._retired,
             folders=self._forgotten,
-            onward=Onward(moved=[path.rpartition(b"/")[0] for path in self._anew]),
+            followups=Followups(moved=[path.rpartition(b"/")[0] for path in self._anew]),
         )
         anew, self._events, self._retired, self._anew, self._failed = self._anew, [], [], [], {}
         self._forgotten = []

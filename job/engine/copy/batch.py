@@ -13,15 +13,15 @@ from contextlib import suppress
 from job.core.entry import Kind, printable
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
-from job.engine.context import Assignment, Bench, Sync, Volume
+from job.engine.context import PairContext, PairRun, Sync, Volume
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish import Settled, Work, finish, finish_part
-from job.engine.copy.pending import Staged, Tidings
+from job.engine.copy.pending import PendingEvents, PendingRename
 from job.engine.copy.recheck import Recheck
-from job.engine.messages import Onward, PartDone, Placed
+from job.engine.messages import BatchResult, Followups, PartDone
 from job.events.service import FileCopied, FolderRetired
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.large_dir import has_name
 from job.fs.mounts import mount_of
 from job.fs.small_files import fsync_folder
@@ -40,7 +40,12 @@ class Batch:
     """Collects staged files and finished folders, and places them together."""
 
     def __init__(
-        self, bench: Bench, work: Assignment, trail: Trail, sources: Trail, deliver: Callable[[Placed], None]
+        self,
+        bench: PairContext,
+        work: PairRun,
+        trail: DirCursor,
+        sources: DirCursor,
+        deliver: Callable[[BatchResult], None],
     ) -> None:
         """`deliver` takes what is placed; `trail` and `sources` are moved by a commit."""
         self._bench = bench
@@ -49,16 +54,16 @@ class Batch:
         self.recheck = Recheck(sources, trail)
         self._versions = Versions(bench, work)
         self._deliver = deliver
-        self._staged: list[Staged] = []
+        self._staged: list[PendingRename] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
-        self.tidings = Tidings(work, bench)
+        self.pending_events = PendingEvents(work, bench)
         self._volume: Volume | None = None
         self._read_only: tuple[bytes | None, str] = (None, "")
         """The folder that was asked for last, and why nothing can be written to it."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
-        self.onward = Onward()
+        self.followups = Followups()
         """What the main process is to go on with."""
         self.retired: list[bytes] = []
         """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
@@ -105,16 +110,16 @@ class Batch:
 
     def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Take a complete temp in; `event` is told once the file has its name for good."""
-        self._staged.append(Staged(work, copied.source.name, temp, copied, racy, fresh, event))
+        self._staged.append(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
         self.dirty = True
 
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and tell a failed entry; its folder is looked at again next time."""
-        work.sure, work.failure = False, reason
+        work.complete, work.failure = False, reason
         if reason is Failure.READ_ONLY and (told := self.why_read_only(work.listing.path)):
             error = told
-        self.tidings.fail(path, kind, reason, error)
+        self.pending_events.fail(path, kind, reason, error)
 
     def why_read_only(self, path: bytes) -> str:
         """Say what in the mirror is read-only; empty if a folder was not reached by another mount than the root was."""
@@ -149,8 +154,8 @@ class Batch:
     def close_folder(self, folder: FolderDone) -> None:
         """Take in a huge folder of which all parts are committed before, with the metadata it got."""
         self._folders.append(folder)
-        self.tidings.note_refusals(folder.path)
-        self.tidings.counts.folders += 1
+        self.pending_events.note_refusals(folder.path)
+        self.pending_events.counts.folders += 1
 
     def announce(self, work: Work) -> None:
         """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
@@ -178,14 +183,14 @@ class Batch:
     def drop(self) -> None:
         """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
         for staged in self._staged:
-            staged.work.sure = False
+            staged.work.complete = False
             self._unlink(staged)
         self._staged.clear()
         self._retract()
 
     def give_up(self) -> None:
         """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
-        self.tidings.keep_failures()
+        self.pending_events.keep_failures()
         self._folders.clear()
         self.dirty = False
         self._deliver(self._packed([]))
@@ -214,9 +219,9 @@ class Batch:
         self._deliver(batch)
         self._since_ns = self._assignment.now_ns()
 
-    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> Placed:
-        events, tally = self.tidings.take()
-        batch = Placed(
+    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> BatchResult:
+        events, tally = self.pending_events.take()
+        batch = BatchResult(
             begun=self._begun,
             since_ns=self._since_ns,
             ended=self._ended,
@@ -228,12 +233,12 @@ class Batch:
             dirty=self.dirty and not self._sync.each,
             volume=self._volume.number if self._volume else 0,
             retired=self.retired,
-            onward=self.onward,
+            followups=self.followups,
         )
-        self._begun, self._ended, self._folders, self.onward, self.retired = self._errand, [], [], Onward(), []
+        self._begun, self._ended, self._folders, self.followups, self.retired = self._errand, [], [], Followups(), []
         return batch
 
-    def _folders_synced(self, batch: Placed, placed: list[Staged]) -> Placed:
+    def _folders_synced(self, batch: BatchResult, placed: list[PendingRename]) -> BatchResult:
         works = [staged.work for staged in placed] + self._closed
         paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
@@ -254,19 +259,19 @@ class Batch:
                     fsync_folder(folder)
                 os.unlink(temp, dir_fd=folder)
             except OSError:
-                work.sure = False  # its next visit sweeps
+                work.complete = False  # its next visit sweeps
         self._asides.clear()
 
     def _doubt(self, works: list[Work]) -> None:
         # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
         for work in works if self._open is None else [*works, self._open]:
-            work.sure = False
+            work.complete = False
             work.settled.clear()
 
-    def _count(self, staged: Staged) -> None:
-        self.tidings.counts.copied += 1
-        self.tidings.counts.bytes_copied += staged.event.bytes - staged.copied.holes
-        self.tidings.tell(staged.event)
+    def _count(self, staged: PendingRename) -> None:
+        self.pending_events.counts.copied += 1
+        self.pending_events.counts.bytes_copied += staged.event.bytes - staged.copied.holes
+        self.pending_events.tell(staged.event)
 
     def _look_again(self) -> None:
         """Give up what was read in folders that are not those any more; what vanished is no failure."""
@@ -282,12 +287,12 @@ class Batch:
             self._lose(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
 
     def _lose(self, work: Work, path: bytes, kind: Kind, error: OSError) -> None:
-        work.held, work.sure = True, False
+        work.held, work.complete = True, False
         if not isinstance(error, FileNotFoundError):
             reason = Failure.CHANGED_DURING_COPY if error.errno == errno.ESTALE else failure_of(error)
             self.fail(work, path, kind, reason, f"its folder: {reason_text(error)}")
         elif kind is not Kind.FOLDER:
-            self.tidings.counts.skipped[Skip.VANISHED] += 1
+            self.pending_events.counts.skipped[Skip.VANISHED] += 1
 
     def _sync_or_void(self) -> None:
         if not (self._staged or self._asides) or self._sync.each:
@@ -301,7 +306,7 @@ class Batch:
                 self._unlink(staged)
                 self._fail_staged(staged, Failure.SYNC, message)
             if not self._staged:
-                self.tidings.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
+                self.pending_events.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
             self._staged.clear()
             self._wait_with(self._asides)
             self._asides.clear()  # the next visit sweeps them
@@ -310,7 +315,7 @@ class Batch:
     def _wait_with(self, asides: list[tuple[Work, bytes]]) -> None:
         """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
         paths = {work.listing.path for work, _ in asides}
-        waiting = self.onward.postponed
+        waiting = self.followups.postponed
         waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
 
     def _read_back(self) -> None:
@@ -324,7 +329,7 @@ class Batch:
                 self._fail_staged(staged, *wrong)
         self._staged = good
 
-    def _place(self, staged: Staged) -> bool:
+    def _place(self, staged: PendingRename) -> bool:
         try:
             folder = self.recheck.enter(staged.work)
             if staged.event.bytes >= _LARGE_BYTES:
@@ -361,7 +366,7 @@ class Batch:
     def _retire(self, folder: int, path: bytes) -> None:
         place = self._versions.take(path, folder)
         self.retired.append(path)
-        self.tidings.tell(
+        self.pending_events.tell(
             FolderRetired(
                 cycle_id=self._assignment.cycle_id,
                 pair=self._assignment.pair.name,
@@ -370,15 +375,15 @@ class Batch:
             )
         )
 
-    def _has_temp(self, staged: Staged) -> bool:
+    def _has_temp(self, staged: PendingRename) -> bool:
         with suppress(OSError):
             return has_name(self.recheck.enter(staged.work), staged.temp)
         return False
 
-    def _fail_staged(self, staged: Staged, reason: Failure, error: str) -> None:
+    def _fail_staged(self, staged: PendingRename, reason: Failure, error: str) -> None:
         self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)
 
-    def _unlink(self, staged: Staged) -> None:
+    def _unlink(self, staged: PendingRename) -> None:
         with suppress(OSError):
             os.unlink(staged.temp, dir_fd=self.recheck.enter(staged.work))
 
@@ -392,6 +397,6 @@ class Batch:
             self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
             return None
         self.dirty |= changed
-        self.tidings.note_refusals(path)
-        self.tidings.counts.folders += not work.again
+        self.pending_events.note_refusals(path)
+        self.pending_events.counts.folders += not work.again
         return folder, rows

@@ -17,16 +17,16 @@ from job.config.settings import Pair
 from job.core.capabilities import Capabilities, Spelling
 from job.core.decide import gets
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
-from job.engine.context import Assignment, Bench, Source, means_of
+from job.engine.context import PairContext, PairRun, Source, policy_of
 from job.engine.preflight.roots import Claim
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.large_dir import has_name, names_in, rows_named, sweep_temps
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, restrictions_of
 from job.fs.versions import Home, remove_empty
 
 
-def sweep(bench: Bench, claim: Claim | None) -> None:
+def sweep(bench: PairContext, claim: Claim | None) -> None:
     """Remove temps from the folders noted as being worked on, with a claim on the mirror, so that nobody writes them.
 
     What cannot be swept now is no reason to fail: a folder that is still in the source is swept by its next visit, too.
@@ -37,7 +37,7 @@ def sweep(bench: Bench, claim: Claim | None) -> None:
             return
         if claim is not None:
             claim()
-        with closing(Trail(bench.mirror_root)) as trail:
+        with closing(DirCursor(bench.mirror_root)) as trail:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
                     sweep_temps(trail.goto(path))
@@ -87,7 +87,7 @@ class Surplus:
     ) -> None:
         """`roots` are the open ones of source and mirror; `mirror` gives what a folder's file system can hold."""
         self._source = source
-        self._sources, self._mirrors = map(Trail, roots)
+        self._sources, self._mirrors = map(DirCursor, roots)
         self._pair = pair
         self._mirror = mirror
 
@@ -161,10 +161,10 @@ class Surplus:
         """Tell whether the mirror is to have an entry of a folder of the source."""
         if entry.kind in {Kind.FILE, Kind.FOLDER}:
             return True
-        means = means_of(self._pair, self._mirror(at))
-        if self._pair.policy:
-            means = means._replace(nodev=NODEV in restrictions_of(self._sources.goto(at)))
-        return gets(entry, means)
+        policy = policy_of(self._pair, self._mirror(at))
+        if self._pair.options_key:
+            policy = policy._replace(nodev=NODEV in restrictions_of(self._sources.goto(at)))
+        return gets(entry, policy)
 
     def _spelled(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
         """Give the source's names by those of a mirror that takes different names for the same."""
@@ -208,7 +208,7 @@ _VERSIONS_ELSEWHERE = (
 class Versions:
     """Moves what is in folders of one mirror to its versions."""
 
-    def __init__(self, bench: Bench, work: Assignment) -> None:
+    def __init__(self, bench: PairContext, work: PairRun) -> None:
         self._roots = bench.source_root, bench.mirror_root
         self._home = Home(bench.mirror_root, bench.home)
         self._now_ns = work.now_ns

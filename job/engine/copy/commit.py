@@ -10,8 +10,8 @@ from dataclasses import replace
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
-from job.engine.context import Assignment, Memory, Mounted, Sync
-from job.engine.messages import Placed
+from job.engine.context import Memory, Mounted, PairRun, Sync
+from job.engine.messages import BatchResult
 from job.engine.preflight.roots import PlaceLost
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
 from job.events.text import counted
@@ -24,7 +24,7 @@ class Commit:
         self,
         memory: Memory,
         sync: Sync,
-        work: Assignment,
+        work: PairRun,
         check_place: Callable[[], None] = lambda: None,
         mounted: Sequence[Mounted] = (),
     ) -> None:
@@ -43,7 +43,7 @@ class Commit:
         self.given = 0
         """The latest errand that somebody was sent on."""
 
-    def __call__(self, batches: list[Placed]) -> list[Placed]:
+    def __call__(self, batches: list[BatchResult]) -> list[BatchResult]:
         """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures.
 
         Raises `PlaceLost`, with everything told as failed.
@@ -68,7 +68,7 @@ class Commit:
             self._tell(batch)
         return batches
 
-    def _synced(self, batches: list[Placed]) -> list[Placed]:
+    def _synced(self, batches: list[BatchResult]) -> list[BatchResult]:
         for volume in {batch.volume for batch in batches}:
             try:
                 if volume:
@@ -88,7 +88,7 @@ class Commit:
         with self._memory.looking():
             return [folder for folder in folders if self._memory.summary(folder.path) != folder.summary]
 
-    def _trusted(self, batch: Placed) -> Placed:
+    def _trusted(self, batch: BatchResult) -> BatchResult:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
         for volume, (errand, until_ns) in self._unsafe.items():
             is_under_way = batch.since_ns < until_ns
@@ -99,13 +99,13 @@ class Commit:
             if batch.volume == volume:
                 return _unremembered(batch)
             # Names that were linked are told with whatever batch comes next.
-            batch = replace(batch, onward=replace(batch.onward, linked=[]))
+            batch = replace(batch, followups=replace(batch.followups, linked=[]))
         return batch
 
-    def _voided(self, batch: Placed, reason: Failure, error: str) -> Placed:
+    def _voided(self, batch: BatchResult, reason: Failure, error: str) -> BatchResult:
         return voided(batch, reason, error, self._work)
 
-    def _tell(self, batch: Placed) -> None:
+    def _tell(self, batch: BatchResult) -> None:
         for event in batch.events:
             if isinstance(event, MetadataNotKept):
                 if event.what in self._not_kept:
@@ -116,7 +116,7 @@ class Commit:
             self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=batch.tally))
 
 
-def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Placed:
+def voided(batch: BatchResult, reason: Failure, error: str, work: PairRun) -> BatchResult:
     """Turn what was placed into failures: nothing of it is remembered, so the next cycle compares it all again."""
     if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
         return batch
@@ -142,10 +142,10 @@ def voided(batch: Placed, reason: Failure, error: str, work: Assignment) -> Plac
     return replace(_unremembered(batch), events=events, tally=tally)
 
 
-def _unremembered(batch: Placed) -> Placed:
-    onward = replace(batch.onward, linked=[])
-    parts = [part._replace(sure=False) for part in batch.parts]
-    return replace(batch, folders=[], rows=[], parts=parts, onward=onward)
+def _unremembered(batch: BatchResult) -> BatchResult:
+    followups = replace(batch.followups, linked=[])
+    parts = [part._replace(complete=False) for part in batch.parts]
+    return replace(batch, folders=[], rows=[], parts=parts, followups=followups)
 
 
 def _failed(event: FileCopied, reason: Failure, error: str) -> Event:

@@ -16,9 +16,9 @@ from job.errors import ChangedWhileReadError
 from job.fs.compare import at_listed, open_file
 from job.fs.dircursor import open_name
 from job.fs.listing import entry_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import place_of
-from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, Unheld
+from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata
 
 
 class Judgement(NamedTuple):
@@ -35,7 +35,7 @@ class Judgement(NamedTuple):
     """The mirror as it was read, if it is known that there is nothing to mend either."""
 
 
-class Likeness:
+class ContentCompare:
     """Compares contents by checksum, links by their text, special files by what they are."""
 
     def __init__(self, copyist: Copyist) -> None:
@@ -92,7 +92,9 @@ def _algorithm(checksum: str) -> str:
     return checksum.partition(":")[0]
 
 
-def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int) -> bool | None:
+def fix_metadata(
+    keeper: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+) -> bool | None:
     """Give a mirror entry of the right content the source's metadata; True if anything changed.
 
     None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
@@ -122,7 +124,7 @@ def mend(keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder
 
 
 def _mend_unopened(
-    keeper: Keeper, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+    keeper: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
     with at_listed(entry, source) as (place, wanted):
         attributes = keeper.of_source(place)
@@ -141,7 +143,7 @@ _TOO_LARGE = (
 )
 
 
-def note(work: Work, name: bytes, unheld: Unheld | None) -> None:
+def note(work: Work, name: bytes, unheld: UnsupportedMetadata | None) -> None:
     """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
     size = unheld.size if unheld else 0
     if unheld and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_ATTRIBUTE_BYTES):
@@ -151,15 +153,15 @@ def note(work: Work, name: bytes, unheld: Unheld | None) -> None:
     work.unheld_bytes += size
 
 
-def unheld_of(entry: Entry, source: int, keeper: Keeper) -> Unheld:
+def unheld_of(entry: Entry, source: int, keeper: MetadataWriter) -> UnsupportedMetadata:
     """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
     with at_listed(entry, source) as (place, seen):
         target = os.readlink(b"", dir_fd=place) if entry.kind is Kind.SYMLINK else b""
         kept = tuple(sorted(keeper.of_source(place).items()))
-    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
+    return UnsupportedMetadata(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 
-def attributes_of(entry: Entry, source: int, keeper: Keeper) -> Unheld | None:
+def attributes_of(entry: Entry, source: int, keeper: MetadataWriter) -> UnsupportedMetadata | None:
     """Look up the attributes of a file; None if it has none, or went away."""
     attributes: dict[bytes, bytes] = {}
     with suppress(OSError):
@@ -167,10 +169,10 @@ def attributes_of(entry: Entry, source: int, keeper: Keeper) -> Unheld | None:
     if not attributes:
         return None
     kept = tuple(sorted(attributes.items()))
-    return Unheld(entry.mode, entry.uid, entry.gid, entry.mtime_ns, attributes=kept)
+    return UnsupportedMetadata(entry.mode, entry.uid, entry.gid, entry.mtime_ns, attributes=kept)
 
 
-def folder_of(seen: os.stat_result, attributes: dict[bytes, bytes]) -> Unheld:
+def folder_of(seen: os.stat_result, attributes: dict[bytes, bytes]) -> UnsupportedMetadata:
     """Sum up a folder itself."""
     kept = tuple(sorted(attributes.items()))
-    return Unheld(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, attributes=kept)
+    return UnsupportedMetadata(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, attributes=kept)

@@ -6,12 +6,12 @@ Members: names of files that have several, as a visit of their folder meets them
 from collections.abc import Mapping
 from contextlib import suppress
 
-from job.core.decide import Means, decide, is_as_known, not_held
+from job.core.decide import Policy, decide, is_as_known, not_held
 from job.core.entry import Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
-from job.core.record import Member, Outcome, Record
-from job.engine.context import Assignment, Bench
-from job.engine.copy.actions import Deeds, Place
+from job.core.record import LinkName, Outcome, Record
+from job.engine.context import PairContext, PairRun
+from job.engine.copy.actions import Actions, Place
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Settled
 from job.engine.messages import Links
@@ -22,7 +22,7 @@ from job.fs.listing import Shared, file_at
 class Entries:
     """Sees to the entries of folders, with the tools of a visitor."""
 
-    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds) -> None:
+    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, deeds: Actions) -> None:
         self._bench = bench
         self._assignment = work
         self._batch = batch
@@ -33,7 +33,7 @@ class Entries:
 
         `links` is what became of names that were seen to before; None as long as names of one file may still be met.
         """
-        listing, means = place.work.listing, place.work.means
+        listing, policy = place.work.listing, place.work.policy
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
@@ -49,7 +49,7 @@ class Entries:
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, means)
+            step = decide(join(listing.path, entry.name), entry, mirror, record, policy)
             self._deeds.do(place, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
@@ -60,7 +60,7 @@ class Entries:
         """Take over what became of a name that was seen to with others; False if it changed since."""
         work, name, outcome = place.work, entry.name, found.record
         if outcome is None:
-            work.sure = False  # it failed, and was told
+            work.complete = False  # it failed, and was told
             if record is not None:
                 work.kept[name] = record
             return True
@@ -79,7 +79,7 @@ class Entries:
         self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
     ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
-        work, means = place.work, place.work.means
+        work, policy = place.work, place.work.policy
         if self._assignment.verbose or not records:
             return work.listing.entries
         to_do, size = [], 0
@@ -89,8 +89,8 @@ class Entries:
             if (
                 record is not None
                 and name not in links
-                and is_as_known(entry, present.get(name), record, means)
-                and (not means.read_everything or self._is_confirmed(record, place))
+                and is_as_known(entry, present.get(name), record, policy)
+                and (not policy.read_everything or self._is_confirmed(record, place))
             ):
                 work.kept[name] = record
                 work.untouched[name] = record.mirror
@@ -114,14 +114,14 @@ def members_of(
     present: dict[bytes, Entry],
     shared: Mapping[bytes, Shared],
     records: dict[bytes, Record],
-    means: Means,
-) -> list[Member]:
+    policy: Policy,
+) -> list[LinkName]:
     """Give the names in a folder whose files have others; none if nothing is to be done about any of them.
 
     `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
     what was linked may have been parted.
     """
-    if not means.hard_links:
+    if not policy.hard_links:
         return []
     listing = place.work.listing
     ours = listing.linked
@@ -130,11 +130,11 @@ def members_of(
         name = entry.name
         if name not in ours and name not in shared:
             continue
-        left_out = entry.kind is Kind.FOLDER or (entry.kind is Kind.SPECIAL and not means.specials)
-        if left_out or not_held(entry, means) or is_reserved(join(listing.path, name)):
+        left_out = entry.kind is Kind.FOLDER or (entry.kind is Kind.SPECIAL and not policy.specials)
+        if left_out or not_held(entry, policy) or is_reserved(join(listing.path, name)):
             continue
         record = records.get(name)
-        known = record is not None and is_as_known(entry, present.get(name), record, means)
+        known = record is not None and is_as_known(entry, present.get(name), record, policy)
         to_do |= not known
         if name in ours or not known:
             found.append(entry)
@@ -146,7 +146,7 @@ def members_of(
 
 def _member(
     entry: Entry, place: Place, mirror: Entry | None, shared: Mapping[bytes, Shared], record: Record | None
-) -> Member | None:
+) -> LinkName | None:
     """Make a member of a listed entry; None if its name stands for something else by now."""
     listing, name = place.work.listing, entry.name
     ours = listing.linked.get(name)
@@ -158,7 +158,7 @@ def _member(
         held = FileId(theirs.device, mirror.inode) if theirs else _file_at(name, place.mirror)
     names = max(ours.names if ours else 1, theirs.names if theirs else 1)
     part = place.work.portion.number if place.work.portion else 0
-    return Member(file, listing.path, part, name, entry.size, held, record, names=names)
+    return LinkName(file, listing.path, part, name, entry.size, held, record, names=names)
 
 
 def _file_at(name: bytes, folder: int) -> FileId | None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from job.core.decide import Means
+from job.core.decide import Policy
 from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
@@ -14,10 +14,10 @@ from job.engine.context import Volume
 from job.engine.messages import Close, PartDone
 from job.fs.large_dir import fingerprint_of_sums, rows_named, sums_of
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
-from job.fs.metadata import Keeper
+from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, restrictions_of
 from job.store import codec
-from job.store.codec import Unheld, encoded
+from job.store.codec import UnsupportedMetadata, encoded
 
 _LARGEST = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
@@ -47,12 +47,12 @@ class Work:
     """Records that go on as they were."""
     untouched: dict[bytes, Entry] = field(default_factory=dict)
     """Mirror entries that were as they were left, and that nothing is done to."""
-    sure: bool = True
+    complete: bool = True
     """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
     specials: int = 0
     announced: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
-    policy: str = ""
+    options_key: str = ""
     """Options under which the mirror is made, and how the source is mounted if they depend on that."""
     restrictions: str = ""
     """What that mount takes from files (`fs/mounts.py`), if the options depend on it."""
@@ -62,7 +62,7 @@ class Work:
     """Names that have to be looked at again next time, whatever the times say."""
     noted: str = ""
     """What the index has of what the mirror cannot hold of its entries."""
-    unheld: dict[bytes, Unheld | None] = field(default_factory=dict)
+    unheld: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
     """The same, of entries that were looked at; None of those that the mirror holds whole."""
     unheld_bytes: int = 0
     """What the attributes in `unheld` take."""
@@ -82,10 +82,10 @@ class Work:
     """Set where this is one part of a huge folder."""
 
     @property
-    def means(self) -> Means:
+    def policy(self) -> Policy:
         """What decides about its entries besides themselves."""
-        means = self.volume.means
-        return means._replace(nodev=True) if NODEV in self.restrictions else means
+        policy = self.volume.policy
+        return policy._replace(nodev=True) if NODEV in self.restrictions else policy
 
     @property
     def attribute_bytes(self) -> int:
@@ -101,12 +101,12 @@ class Portion(NamedTuple):
     """The mirror's entries, as they were when the part was begun."""
 
 
-def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, policy: str, source: int) -> Work:
-    """Begin the work on a listed folder of the source, which is open; `policy` is the pair's."""
-    if not policy:
-        return Work(listing, xattrs, volume, policy=volume.policy)
+def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, options_key: str, source: int) -> Work:
+    """Begin the work on a listed folder of the source, which is open; `options_key` is the pair's."""
+    if not options_key:
+        return Work(listing, xattrs, volume, options_key=volume.options_key)
     restrictions = restrictions_of(source)
-    return Work(listing, xattrs, volume, policy=f"{volume.policy}/{restrictions}", restrictions=restrictions)
+    return Work(listing, xattrs, volume, options_key=f"{volume.options_key}/{restrictions}", restrictions=restrictions)
 
 
 def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
@@ -131,7 +131,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         named = work.volume.spelling.matched([entry.name for entry in listing.entries], named)
     records = _records(work, named)
     summary = FolderSummary(
-        fingerprint=listing.fingerprint if work.sure else b"",
+        fingerprint=listing.fingerprint if work.complete else b"",
         stamp=stamp,
         mirror_fingerprint=mirror_fingerprint(present),
         entries=_count(listing),
@@ -153,7 +153,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
     done = PartDone(
         path=listing.path,
         number=portion.number,
-        sure=work.sure,
+        complete=work.complete,
         entries=_count(listing),
         specials=work.specials,
         recheck=any(record.racy for record in records.values()),
@@ -166,7 +166,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
 
 def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
     """Give what the index is to have of a folder's entries; None if it has that already."""
-    rows = encoded(records.values(), work.policy)
+    rows = encoded(records.values(), work.options_key)
     noted = _noted(work, records) if work.noted or work.unheld else ""
     if rows == work.rows and noted == work.noted:
         return None
@@ -196,7 +196,7 @@ def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, 
     return now
 
 
-def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tuple[FolderDone, bool]:
+def finish_whole(close: Close, source: int, folder: int, keeper: MetadataWriter) -> tuple[FolderDone, bool]:
     """Give the open mirror of a huge folder its metadata, all its parts being done; True if it was changed.
 
     Raises `OSError`.
@@ -205,7 +205,7 @@ def finish_whole(close: Close, source: int, folder: int, keeper: Keeper) -> tupl
     keeper.apply(folder, os.fstat(source), keeper.of_source(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
-        fingerprint=close.fingerprint if total.sure else b"",
+        fingerprint=close.fingerprint if total.complete else b"",
         stamp=stamp,
         mirror_fingerprint=fingerprint_of_sums(total.sums),
         entries=total.entries,
@@ -235,5 +235,5 @@ def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
             work.lost.add(name)
     if work.lost or any(present.get(name) != record.mirror for name, record in records.items()):
         # What changed under us must not become the state that later cycles hold the mirror against.
-        work.sure = False
+        work.complete = False
     return records

@@ -13,8 +13,8 @@ from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Record
-from job.engine.context import Assignment, Bench, Tacho, volumes_of
-from job.engine.copy.actions import Deeds, Place, make_folder, make_writable
+from job.engine.context import PairContext, PairRun, Tacho, volumes_of
+from job.engine.copy.actions import Actions, Place, make_folder, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
@@ -24,49 +24,51 @@ from job.engine.copy.finish import Portion, finish_whole, work_for
 from job.engine.copy.hardlinks import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
+    BatchResult,
     Close,
     Closed,
     Divided,
-    Errand,
     Links,
     LinkUp,
     Part,
-    Placed,
     Postponed,
     Split,
+    SyncFolder,
     Task,
-    Visit,
+    WorkItem,
 )
 from job.engine.preflight.roots import Devices, PlaceLost
 from job.engine.scan import list_again
 from job.errors import Stopped
 from job.events.text import counted
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Sorter, count_in, heaps, names_of, parts_for, rows_named, sweep_temps
 from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
 from job.store.codec import FOLDER, decoded
 
 
-class Visitor:
+class FolderSync:
     """Goes on errands, one process's worth of them. Use `at_work` around everything else."""
 
-    def __init__(self, bench: Bench, work: Assignment, tacho: Tacho, deliver: Callable[[Placed], None]) -> None:
+    def __init__(
+        self, bench: PairContext, work: PairRun, progress: Tacho, deliver: Callable[[BatchResult], None]
+    ) -> None:
         self._bench = bench
         self._assignment = work
         self._volumes = volumes_of(bench, work.pair)
         self._devices = Devices(bench)
-        self._sources = Trail(bench.source_root)
-        self._mirrors = Trail(bench.mirror_root)
+        self._sources = DirCursor(bench.source_root)
+        self._mirrors = DirCursor(bench.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
-        self._placing, self._judging = Trail(bench.mirror_root), Trail(bench.source_root, kept=2)
+        self._placing, self._judging = DirCursor(bench.mirror_root), DirCursor(bench.source_root, kept=2)
         self._batch = Batch(bench, work, self._placing, self._judging, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
-        self._deeds = Deeds(bench, work, self._batch, tacho)
+        self._deeds = Actions(bench, work, self._batch, progress)
         self._entries = Entries(bench, work, self._batch, self._deeds)
         self._adoption = Adoption(bench, work, self._judging)
         self._linker = Linker(bench, work, self._batch, self._deeds, self._adoption)
         self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
-        self._tacho = tacho
+        self._progress = progress
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -89,7 +91,7 @@ class Visitor:
             for each in (self._linker, self._adoption, self._opening):
                 each.close()
 
-    def go(self, errand: Errand) -> None:
+    def go(self, errand: WorkItem) -> None:
         """Visit the folders of an errand. Raises `Stopped` or `PlaceLost`."""
         self._batch.begin(errand.number)
         for task in errand.tasks:
@@ -114,9 +116,9 @@ class Visitor:
 
     def _see_to(self, task: Task) -> None:
         match task:
-            case Visit(whole=True):
+            case SyncFolder(whole=True):
                 self._visit_whole(task.path, task.links)
-            case Visit():
+            case SyncFolder():
                 self._visit(task)
             case Split():
                 self._split(task)
@@ -132,7 +134,7 @@ class Visitor:
         for found in self._bench.source.walk(path):
             self._check_stop()
             if self._adopts(found.path):
-                self._visit(Visit(found.path, b"", "", links, lacking=True))
+                self._visit(SyncFolder(found.path, b"", "", links, lacking=True))
             self._commit_if_full()
 
     def _adopts(self, path: bytes) -> bool:
@@ -142,9 +144,9 @@ class Visitor:
                 told = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
                 self._batch.retired.append(path)
-                self._batch.onward.moved.append(path.rpartition(b"/")[0])
+                self._batch.followups.moved.append(path.rpartition(b"/")[0])
                 if told is not None:
-                    self._batch.tidings.tell(told)
+                    self._batch.pending_events.tell(told)
             # The visit above it makes no folder while it waits for other names of its files.
             above, _, name = path.rpartition(b"/")
             if name:
@@ -154,22 +156,22 @@ class Visitor:
             return False
         return True
 
-    def _visit(self, visit: Visit) -> None:
+    def _visit(self, visit: SyncFolder) -> None:
         path = visit.path
-        records = decoded(visit.rows, self._volumes.at(path).policy)
+        records = decoded(visit.rows, self._volumes.at(path).options_key)
         source = self._bench.source
         try:
             place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
         except Huge:
-            self._batch.onward.grown.append((path, b""))
+            self._batch.followups.grown.append((path, b""))
             return
         if place is None:
             return
-        records = decoded(visit.rows, place.work.policy) if place.work.policy else records
+        records = decoded(visit.rows, place.work.options_key) if place.work.options_key else records
         try:
             present, shared = self._mirror_entries(place, records)
         except Huge:
-            self._batch.onward.grown.append((path, visit.fingerprint))
+            self._batch.followups.grown.append((path, visit.fingerprint))
             return
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
@@ -182,10 +184,10 @@ class Visitor:
             return
         self._recall(place, 0, visit.noted)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
-            self._batch.onward.unseen += [join(path, name) for name in listing.folders]
+            self._batch.followups.unseen += [join(path, name) for name in listing.folders]
         self._entries.go(place, present, records, visit.links)
 
-    def _may_open(self, task: Visit | Close, place: Place, present: Collection[bytes]) -> bool:
+    def _may_open(self, task: SyncFolder | Close, place: Place, present: Collection[bytes]) -> bool:
         """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
         path, opening, seen = place.work.listing.path, self._opening, place.seen
         why = opening.why(place.work, seen)
@@ -200,9 +202,9 @@ class Visitor:
         too_early = close is None and place.work.listing.fingerprint != task.fingerprint
         if task.opening is None or too_early:
             opening.hold(place.work, place.mirror, seen)
-            place.work.sure = False
+            place.work.complete = False
             if not too_early:
-                self._batch.onward.closed.append(Closed(path, task.fingerprint, close))
+                self._batch.followups.closed.append(Closed(path, task.fingerprint, close))
             return True
         try:
             if not task.opening.cleared:
@@ -210,7 +212,7 @@ class Visitor:
         except OSError as error:
             self._fail(path, error)
             return False
-        self._batch.onward.opened.append(path)
+        self._batch.followups.opened.append(path)
         return True
 
     def _recall(self, place: Place, part: int, noted: str) -> None:
@@ -235,40 +237,40 @@ class Visitor:
 
     def _has_to_wait(
         self,
-        task: Visit | Part,
+        task: SyncFolder | Part,
         place: Place,
         present: dict[bytes, Entry],
         shared: dict[bytes, Shared],
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
-        listing, means = place.work.listing, place.work.means
+        listing, policy = place.work.listing, place.work.policy
         place.work.linked = listing.linked
-        if listing.linked and not means.hard_links:
+        if listing.linked and not policy.hard_links:
             why = "the mirror's file system knows one name of a file only"
             place.work.volume.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
-        members = members_of(place, present, shared, records, means)
+        members = members_of(place, present, shared, records, policy)
         if not members:
             return False
         for entry in listing.entries:
             # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
             mirror = present.get(entry.name)
             if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
-                step = decide(join(listing.path, entry.name), entry, mirror, None, means)
+                step = decide(join(listing.path, entry.name), entry, mirror, None, policy)
                 self._deeds.do(place, step, mirror, None)
         part = None
         if isinstance(task, Part):
             part = task if task.borrowed else task._replace(rows="", noted="")
-        fingerprint = task.fingerprint if isinstance(task, Visit) else b""
-        lacking = isinstance(task, Visit) and task.lacking
-        self._batch.onward.postponed.append(Postponed(listing.path, fingerprint, part, members, lacking))
+        fingerprint = task.fingerprint if isinstance(task, SyncFolder) else b""
+        lacking = isinstance(task, SyncFolder) and task.lacking
+        self._batch.followups.postponed.append(Postponed(listing.path, fingerprint, part, members, lacking))
         return True
 
-    def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: Visit | None = None) -> Place | None:
+    def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: SyncFolder | None = None) -> Place | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
-        if path in self._batch.tidings.lost_folders:
+        if path in self._batch.pending_events.lost_folders:
             return None
         try:
             listing = listed(path)
@@ -278,7 +280,7 @@ class Visitor:
                 return None
             volume = self._volumes.at(path)
             attributes = self._bench.keeper.of_source(source)
-            work = work_for(listing, attributes, volume, self._assignment.pair.policy, source)
+            work = work_for(listing, attributes, volume, self._assignment.pair.options_key, source)
         except Huge:
             raise
         except FileNotFoundError:
@@ -301,7 +303,7 @@ class Visitor:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None
 
-    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: Visit | None) -> None:
+    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: SyncFolder | None) -> None:
         """Insist that a mirror folder is the one that was judged, or may be used as well. Raises `OSError`."""
         self._adoption.check_not_home(path, seen)
         if visit is None or not path:
@@ -315,7 +317,7 @@ class Visitor:
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         reason = failure_of(error)
         told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
-        self._batch.tidings.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
+        self._batch.pending_events.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
     def _mirror_entries(
         self, place: Place, records: dict[bytes, Record]
@@ -351,11 +353,11 @@ class Visitor:
             key = None if spelling is None else spelling.key
             expected = count_in(place.source)
             parts = parts_for(max(expected, count_in(place.mirror)), task.parts)
-            names = heaps(place.source, place.mirror, Sorter(parts, key), self._breathe, expected)
+            names = heaps(place.source, place.mirror, Sorter(parts, key), self._checkpoint, expected)
         except OSError as error:
             self._fail(path, error)
             return
-        self._batch.onward.divided.append(Divided(path, fingerprint, names))
+        self._batch.followups.divided.append(Divided(path, fingerprint, names))
 
     def _part(self, task: Part) -> None:
         names = names_of(task.names)
@@ -366,13 +368,13 @@ class Visitor:
         work, unreadable, shared = place.work, Unreadable(), dict[bytes, Shared]()
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
-        work.sure = not unreadable
-        records = decoded(task.rows, work.policy)
+        work.complete = not unreadable
+        records = decoded(task.rows, work.options_key)
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)
         if task.unseen:
-            self._batch.onward.unseen += [join(task.path, name) for name in work.listing.folders]
+            self._batch.followups.unseen += [join(task.path, name) for name in work.listing.folders]
         self._entries.go(place, present, records, task.links)
 
     def _close(self, task: Close) -> None:
@@ -397,12 +399,12 @@ class Visitor:
         return self._bench.source.part(path, [])
 
     def _fingerprint(self, path: bytes) -> bytes:
-        shares = [self._bench.source.glance(path)]
+        shares = [self._bench.source.scan_folder(path)]
         for share in range(1, shares[0].shares):
-            self._breathe()
-            shares.append(self._bench.source.glance(path, share))
+            self._checkpoint()
+            shares.append(self._bench.source.scan_folder(path, share))
         return whole_fingerprint([each.fingerprint for each in shares])
 
-    def _breathe(self) -> None:
+    def _checkpoint(self) -> None:
         self._check_stop()
-        self._tacho.bytes_copied(0)
+        self._progress.bytes_copied(0)

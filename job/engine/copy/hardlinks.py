@@ -14,9 +14,9 @@ from job.core.adoption import Left
 from job.core.decide import Action, Step, decide
 from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.record import Linked, Member, Record
-from job.engine.context import Assignment, Bench, volumes_of
-from job.engine.copy.actions import Deeds, Place, make_writable
+from job.core.record import Linked, LinkName, Record
+from job.engine.context import PairContext, PairRun, volumes_of
+from job.engine.copy.actions import Actions, Place, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Work, work_for
@@ -24,7 +24,7 @@ from job.engine.copy.recheck import check_visited
 from job.engine.messages import Group, LinkUp
 from job.errors import Stopped
 from job.events.service import FileCopied
-from job.fs.dircursor import Trail, single
+from job.fs.dircursor import DirCursor, single
 from job.fs.listing import Listing, entry_of, file_at
 from job.fs.small_files import fsync_folder
 
@@ -38,7 +38,7 @@ _NOT_TO_THIS = {errno.EMLINK, errno.EXDEV}
 class _Name:
     """One name, as it is found when its file has its turn."""
 
-    member: Member
+    member: LinkName
     work: Work
     entry: Entry
     mirror: Entry | None
@@ -75,16 +75,16 @@ class _File:
 class Linker:
     """Goes on errands for files with several names, with the tools of a visitor."""
 
-    def __init__(self, bench: Bench, work: Assignment, batch: Batch, deeds: Deeds, adoption: Adoption) -> None:
+    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, deeds: Actions, adoption: Adoption) -> None:
         self._bench = bench
         self._adoption = adoption
         self._assignment = work
         self._volumes = volumes_of(bench, work.pair)
         self._batch = batch
         self._deeds = deeds
-        self._sources = Trail(bench.source_root)
-        self._mirrors = Trail(bench.mirror_root)
-        self._beside = Trail(bench.mirror_root)
+        self._sources = DirCursor(bench.source_root)
+        self._mirrors = DirCursor(bench.mirror_root)
+        self._beside = DirCursor(bench.mirror_root)
         self._last: tuple[bytes, int, int, int] | None = None
         """Path, device, inode number and ctime of the mirror folder that was judged last."""
 
@@ -141,13 +141,13 @@ class Linker:
                 raise Stopped("stopped between two files")
             step = self._step(name)
             self._do(name, step, shares[name.usable])
-            if name.work.sure:
+            if name.work.complete:
                 return _File(name, step.action, names[number + 1 :])
             # It failed, which is told, or went away just now; the file has other names still.
             self._note(name, None)
         return None
 
-    def _look(self, member: Member) -> _Name | None:
+    def _look(self, member: LinkName) -> _Name | None:
         path, name = member.path, member.name
         try:
             listing = self._bench.source.part(path, [name])
@@ -157,7 +157,7 @@ class Linker:
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
-        work = work_for(listing, {}, volume, self._assignment.pair.policy, self._sources.goto(path))
+        work = work_for(listing, {}, volume, self._assignment.pair.options_key, self._sources.goto(path))
         work.again = member.counted
         try:
             work.mirror = self._judged(work)
@@ -189,14 +189,14 @@ class Linker:
             self._last = path, seen.st_dev, seen.st_ino, seen.st_ctime_ns
         return seen
 
-    def _is_listed(self, member: Member, listing: Listing) -> bool:
+    def _is_listed(self, member: LinkName, listing: Listing) -> bool:
         """Tell whether the one entry of a listing is the file that a name is a member of."""
         shared = listing.linked.get(member.name)
         if shared is None:
             return self._is_still(member)
         return FileId(shared.device, listing.entries[0].inode) == member.file
 
-    def _is_still(self, member: Member) -> bool:
+    def _is_still(self, member: LinkName) -> bool:
         """Tell whether a name of the source stands for the file that it is a member of."""
         with suppress(OSError):
             return file_at(member.name, self._sources.goto(member.path)) == member.file
@@ -225,7 +225,7 @@ class Linker:
         settled = name.work.settled.get(name.member.name)
         if settled is not None:
             return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
-        if action is Action.KEEP and name.work.sure:
+        if action is Action.KEEP and name.work.complete:
             return name.member.record
         return None
 
@@ -237,7 +237,7 @@ class Linker:
         found = self._held(first)
         return found if found is not None and found.inode == record.mirror.inode else None
 
-    def _held(self, member: Member) -> FileId | None:
+    def _held(self, member: LinkName) -> FileId | None:
         with suppress(OSError):
             return file_at(member.name, self._beside.goto(member.path))
         return None
@@ -249,7 +249,7 @@ class Linker:
     def _note(self, name: _Name, record: Record | None) -> None:
         # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
         if record is not None or name.work.failure is not None:
-            self._batch.onward.linked.append(Linked(name.member.path, name.member.name, record))
+            self._batch.followups.linked.append(Linked(name.member.path, name.member.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class Linker:
     def _step(self, name: _Name) -> Step:
         if name.taken:
             return Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
-        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.means)
+        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.policy)
 
     def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
         """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
@@ -295,7 +295,7 @@ class Linker:
         if name.usable == file.mirror:
             self._drift(name)
             if not name.member.counted:
-                self._batch.tidings.counts.skipped[Skip.UNCHANGED] += 1
+                self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += 1
             return None
         if self._assignment.stop():
             raise Stopped("stopped between two links")
@@ -308,7 +308,7 @@ class Linker:
             if error.errno not in _NO_LINKS:
                 raise
             name.work.volume.keeper.refused("hard_links", error)
-            self._batch.tidings.note_refusals(name.path)
+            self._batch.pending_events.note_refusals(name.path)
             if error.errno not in _NOT_TO_THIS:
                 return self._alone(name)
             file.apart.append(name)
@@ -339,8 +339,8 @@ class Linker:
             fsync_folder(folder)
 
     def _tell(self, first: _Name, name: _Name, record: Record) -> None:
-        self._batch.tidings.counts.copied += 1
-        self._batch.tidings.tell(
+        self._batch.pending_events.counts.copied += 1
+        self._batch.pending_events.tell(
             FileCopied(
                 cycle_id=self._assignment.cycle_id,
                 pair=self._assignment.pair.name,
@@ -375,5 +375,5 @@ def _removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
         raise
 
 
-def _place_of(member: Member) -> tuple[bytes, bytes]:
+def _place_of(member: LinkName) -> tuple[bytes, bytes]:
     return member.path, member.name

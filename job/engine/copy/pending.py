@@ -13,16 +13,16 @@ from job.core.counts import Counts, Tally
 from job.core.entry import Entry, Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
-from job.engine.context import Assignment, Bench
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish import Work
 from job.events.service import Event, FileCopied, FileFailed, MetadataNotKept
 from job.fs.listing import entry_of
 
 
-class Tidings:
+class PendingEvents:
     """Events and counts of one pair that wait for a commit."""
 
-    def __init__(self, work: Assignment, bench: Bench) -> None:
+    def __init__(self, work: PairRun, bench: PairContext) -> None:
         self._work = work
         self._keepers = [bench.keeper, *(each.keeper for each in bench.mounted)]
         self._waiting: list[Event] = []
@@ -74,7 +74,7 @@ class Tidings:
 
 
 @dataclass(slots=True)
-class Staged:
+class PendingRename:
     """A copy on its way to its name."""
 
     work: Work

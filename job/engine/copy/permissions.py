@@ -22,13 +22,13 @@ from job.core.adoption import is_as_made, why_open
 from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import reason_text
-from job.engine.context import Assignment, Bench, Volume
+from job.engine.context import PairContext, PairRun, Volume
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish import Work
 from job.events.service import EntrySetAside
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted
 from job.fs.rights import Narrowed, close_folder, narrow_as, narrow_folder, wanted_rights
 from job.fs.small_files import fsync_folder
@@ -37,12 +37,12 @@ _UNKNOWN = (b"/",)
 """No path: nothing was seen to yet."""
 
 
-def close_unread(bench: Bench, unlisted: Iterable[Unlisted]) -> None:
+def close_unread(bench: PairContext, unlisted: Iterable[Unlisted]) -> None:
     """Have rights follow folders of the source that may not be read: what the mirror has of them stays, and closes."""
     closed = [each.path for each in unlisted if each.path and isinstance(each.error, PermissionError)]
     if not closed:
         return
-    with closing(Trail(bench.source_root)) as sources, closing(Trail(bench.mirror_root)) as mirrors:
+    with closing(DirCursor(bench.source_root)) as sources, closing(DirCursor(bench.mirror_root)) as mirrors:
         for path in closed:
             above, _, name = path.rpartition(b"/")
             with suppress(OSError):  # that it cannot be read is told
@@ -52,7 +52,7 @@ def close_unread(bench: Bench, unlisted: Iterable[Unlisted]) -> None:
 class Narrower:
     """Narrows folders of one pair, in one process."""
 
-    def __init__(self, sources: Trail, mirrors: Trail, batch: Batch) -> None:
+    def __init__(self, sources: DirCursor, mirrors: DirCursor, batch: Batch) -> None:
         self._sources = sources
         self._mirrors = mirrors
         self._batch = batch
@@ -101,7 +101,7 @@ class Narrower:
         self._batch.dirty |= narrowed.changed
         if narrowed.error is not None:
             volume.keeper.refused("mode", narrowed.error)
-            self._batch.tidings.note_refusals(path)
+            self._batch.pending_events.note_refusals(path)
 
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Opening:
     """Has mirror folders wait with their metadata, and prepares them for it."""
 
     def __init__(
-        self, bench: Bench, work: Assignment, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
+        self, bench: PairContext, work: PairRun, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
     ) -> None:
         self._batch = batch
         self._adoption = adoption
@@ -197,13 +197,13 @@ class Opening:
         with suppress(OSError):
             os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
         fsync_folder(folder)
-        self._batch.onward.moved.append(at)
+        self._batch.followups.moved.append(at)
         for name, place in places.items():
             path = join(at, name)
             if kinds[name] is Kind.FOLDER:
                 self._batch.retired.append(path)
             version = printable(place)
-            self._batch.tidings.tell(
+            self._batch.pending_events.tell(
                 EntrySetAside(**self._about, path=path, kind=kinds[name], version=version, reason=reason)
             )
         if error is not None:

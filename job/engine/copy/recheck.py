@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from job.core.acl import grants_more
 from job.engine.copy.finish import Work
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 from job.fs.mounts import mount_of
 from job.fs.rights import narrow_as, rights_at, wanted_rights
 
@@ -21,7 +21,7 @@ from job.fs.rights import narrow_as, rights_at, wanted_rights
 class Recheck:
     """Looks at folders of one pair again, for one batch at a time."""
 
-    def __init__(self, sources: Trail, mirrors: Trail) -> None:
+    def __init__(self, sources: DirCursor, mirrors: DirCursor) -> None:
         """`mirrors` is the trail by which everything is placed; the one of `sources` is moved, too."""
         self._sources = sources
         self._mirrors = mirrors
@@ -76,7 +76,7 @@ class Recheck:
         before, rights = wanted_rights(listed, work.xattrs), rights_at(source, now)
         if not (work.volume.mirror.modes and grants_more(before, rights)):
             return True
-        work.sure = False
+        work.complete = False
         if grants_more(rights, before):
             work.held = True
         else:

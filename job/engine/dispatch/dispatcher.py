@@ -10,17 +10,17 @@ from contextlib import closing
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure
-from job.engine.context import Assignment, Bench, volumes_of
+from job.engine.context import PairContext, PairRun, volumes_of
 from job.engine.copy.actions import MirrorLost
 from job.engine.copy.adoption import Exchange
 from job.engine.copy.commit import Commit
-from job.engine.copy.folder import Visitor
+from job.engine.copy.folder import FolderSync
 from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
-from job.engine.dispatch.pool import Gone, Team
-from job.engine.dispatch.queue import Rounds
-from job.engine.messages import Broken, Errand, Placed, Progress, Recall, Stopping
-from job.engine.progress import Meter
-from job.engine.scan import Looked
+from job.engine.dispatch.pool import Gone, WorkerSupervisor
+from job.engine.dispatch.queue import WorkQueue
+from job.engine.messages import BatchResult, Broken, IndexLookup, Stopping, WorkerProgress, WorkItem
+from job.engine.progress import Progress
+from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import BatchCommitted, FileFailed
 
@@ -35,7 +35,7 @@ _PATIENCE_NS = 3_500_000_000
 class Act:
     """Acts on what a look found for one pair. Not to be used again after `run`."""
 
-    def __init__(self, bench: Bench, work: Assignment, meter: Meter) -> None:
+    def __init__(self, bench: PairContext, work: PairRun, meter: Progress) -> None:
         self._bench = bench
         self._assignment = work
         self._meter = meter
@@ -43,33 +43,33 @@ class Act:
         self._out: dict[int, dict[int, set[bytes]]] = {}
         self._unvisited: dict[int, int] = {}
 
-    def run(self, found: Looked, team: Team | None = None) -> None:
+    def run(self, found: ScanResult, team: WorkerSupervisor | None = None) -> None:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
         bench = self._bench
         roots = bench.source_root, bench.mirror_root
-        with closing(bench.linkbook()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
-            known = Recall(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
+        with closing(bench.hardlink_table()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
+            known = IndexLookup(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
             volumes = volumes_of(bench, self._assignment.pair)
-            hard_links = HardLinks(book, known, lambda path: volumes.at(path).policy, whereabouts)
+            hard_links = HardLinks(book, known, lambda path: volumes.at(path).options_key, whereabouts)
             with closing(Exchange(bench, self._assignment, self._commit)) as exchange:
-                self._go(found, Rounds(found, known, hard_links, roots, exchange), team)
+                self._go(found, WorkQueue(found, known, hard_links, roots, exchange), team)
 
-    def _go(self, found: Looked, rounds: Rounds, team: Team | None) -> None:
+    def _go(self, found: ScanResult, rounds: WorkQueue, team: WorkerSupervisor | None) -> None:
         with closing(rounds):
             if team is not None and self._is_worth(found, team):
                 self._send_out(rounds, team)
             self._do(rounds)
 
     @staticmethod
-    def _is_worth(found: Looked, team: Team) -> bool:
+    def _is_worth(found: ScanResult, team: WorkerSupervisor) -> bool:
         entries = found.entries_to_visit + len(found.changed)
         return entries >= team.work_from or found.bytes_to_visit >= _WORTH_BYTES
 
-    def _do(self, rounds: Rounds) -> None:
-        def deliver(batch: Placed) -> None:
+    def _do(self, rounds: WorkQueue) -> None:
+        def deliver(batch: BatchResult) -> None:
             self._take_in([batch], rounds)
 
-        visitor = Visitor(self._bench, self._assignment, self._meter, deliver)
+        visitor = FolderSync(self._bench, self._assignment, self._meter, deliver)
         with visitor.at_work():
             while True:
                 errand = self._next(rounds)
@@ -80,21 +80,21 @@ class Act:
                 else:
                     return
 
-    def _next(self, rounds: Rounds) -> Errand | None:
+    def _next(self, rounds: WorkQueue) -> WorkItem | None:
         errand = rounds.take()
         if errand is not None:
             self._commit.given = errand.number
         return errand
 
-    def _take_in(self, batches: list[Placed], rounds: Rounds) -> None:
+    def _take_in(self, batches: list[BatchResult], rounds: WorkQueue) -> None:
         for batch in self._commit(batches) if batches else []:
             rounds.heard(batch)
 
     # With workers ----------------------------------------------------------------------------------------------------
 
-    def _send_out(self, rounds: Rounds, team: Team) -> None:
+    def _send_out(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
         team.hire(team.most)
-        while not team.hopeless:
+        while not team.exhausted:
             if self._assignment.stop():
                 self._stop(rounds, team)
             for ahead in range(1, _AHEAD + 1):
@@ -104,23 +104,23 @@ class Act:
                 return
             self._hear(rounds, team)
 
-    def _supply(self, slot: int, rounds: Rounds, team: Team, ahead: int) -> None:
+    def _supply(self, slot: int, rounds: WorkQueue, team: WorkerSupervisor, ahead: int) -> None:
         out = self._out.setdefault(slot, {})
         if self._unvisited.setdefault(slot, 0) < ahead and (errand := self._next(rounds)):
             out[errand.number] = {task.path for task in errand.tasks}
             self._unvisited[slot] += 1
             team.give(slot, errand)
 
-    def _hear(self, rounds: Rounds, team: Team) -> None:
-        batches: list[Placed] = []
+    def _hear(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
+        batches: list[BatchResult] = []
         broken: Broken | None = None
         for slot, answer in team.hear():
             self._meter.bytes_copied(0)  # only who is heard gives a sign of life
             match answer:
-                case Placed():
+                case BatchResult():
                     batches.append(answer)
                     self._note(slot, answer)
-                case Progress():
+                case WorkerProgress():
                     self._meter.told(answer.entries, answer.bytes)
                     self._unvisited[slot] -= bool(answer.visited)
                 case Gone():
@@ -135,7 +135,7 @@ class Act:
         if broken is not None:
             raise MirrorLost(broken.error, hint=broken.hint)
 
-    def _note(self, slot: int, batch: Placed) -> None:
+    def _note(self, slot: int, batch: BatchResult) -> None:
         out = self._out.get(slot, {})
         for number in batch.ended:
             out.pop(number, None)
@@ -143,7 +143,7 @@ class Act:
         for paths in out.values():
             paths.difference_update(done)
 
-    def _lose(self, slot: int, how: str, rounds: Rounds) -> None:
+    def _lose(self, slot: int, how: str, rounds: WorkQueue) -> None:
         lost = self._out.pop(slot, {})
         self._unvisited.pop(slot, None)
         self._fail(dict.fromkeys(path for paths in lost.values() for path in sorted(paths)), how)
@@ -169,7 +169,7 @@ class Act:
             tally = Tally(failed_by={Failure.WORKER_LOST: failed})
             self._assignment.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
 
-    def _stop(self, rounds: Rounds, team: Team) -> None:
+    def _stop(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
         team.stop()
         began_ns = self._assignment.now_ns()
         while any(self._out.values()) and abs(self._assignment.now_ns() - began_ns) < _PATIENCE_NS:

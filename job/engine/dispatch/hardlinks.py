@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import IntEnum
 
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.entry import FileId, is_reserved, join
-from job.core.record import Member, Record
+from job.core.record import LinkName, Record
 from job.engine.context import Book, Source
-from job.engine.messages import Group, Links, LinkUp, Onward, Recall, Task, Visit
-from job.fs.dircursor import Trail, single
+from job.engine.messages import Followups, Group, IndexLookup, Links, LinkUp, SyncFolder, Task
+from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
 from job.store.codec import decoded
 
@@ -39,7 +39,7 @@ class Whereabouts:
     def __init__(self, source: Source, roots: tuple[int, int]) -> None:
         """`roots` are the open ones of source and mirror."""
         self._source = source
-        self._sources, self._mirrors = map(Trail, roots)
+        self._sources, self._mirrors = map(DirCursor, roots)
         self._reached: dict[bytes, bool] = {}
 
     def close(self) -> None:
@@ -82,15 +82,17 @@ class Whereabouts:
 class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
-    def __init__(self, book: Book, known: Recall, policy: Callable[[bytes], str], whereabouts: Whereabouts) -> None:
-        """`policy` gives that of the file system that holds the mirror of a path."""
+    def __init__(
+        self, book: Book, known: IndexLookup, options_key: Callable[[bytes], str], whereabouts: Whereabouts
+    ) -> None:
+        """`options_key` gives that of the file system that holds the mirror of a path."""
         self._book = book
         self._known = known
         self._whereabouts = whereabouts
         self._memory = known.memory
-        self._policy = policy
+        self._policy = options_key
         self._stage = _Stage.MEETING
-        self._folders: Packed[tuple[bytes, bytes, bool, bool]] = Packed()
+        self._folders: CompressedList[tuple[bytes, bytes, bool, bool]] = CompressedList()
         self._groups: Iterator[Group] = iter(())
         self._met = False
         self._read: dict[tuple[bytes, int], dict[bytes, Record]] = {}
@@ -100,15 +102,15 @@ class HardLinks:
         """Whether all that was to be linked is, so that folders that were postponed can be ended."""
         return self._stage is _Stage.ENDING
 
-    def heard(self, onward: Onward) -> None:
+    def heard(self, followups: Followups) -> None:
         """Take in what somebody met, and what became of it."""
-        for path, fingerprint, part, members, lacking in onward.postponed:
+        for path, fingerprint, part, members, lacking in followups.postponed:
             self._met = True
             self._book.add(members)
             if part is None:
                 self._folders.append((path, fingerprint, False, lacking))
-        if onward.linked:
-            self._book.settle(onward.linked)
+        if followups.linked:
+            self._book.settle(followups.linked)
 
     def links_of(self, path: bytes, part: int = 0) -> Links | None:
         """Give what became of the names in a folder; None as long as names may still be met."""
@@ -134,7 +136,7 @@ class HardLinks:
         if self.ending and self._folders:
             path, fingerprint, again, lacking = self._folders.pop()
             rows, noted = self._known.rows(path), self._known.noted(path)
-            return [Visit(path, fingerprint, rows, self.links_of(path), again, noted=noted, lacking=lacking)]
+            return [SyncFolder(path, fingerprint, rows, self.links_of(path), again, noted=noted, lacking=lacking)]
         return []
 
     def _link_ups(self) -> list[Task]:
@@ -170,7 +172,7 @@ class HardLinks:
         new = not self._book.has_folder(path)
         record = self._records(path, part).get(name)
         size = record.source.size if record else 0
-        self._book.add([Member(file, path, part, name, size, mirror, record, counted=True)])
+        self._book.add([LinkName(file, path, part, name, size, mirror, record, counted=True)])
         summary = self._memory.summary(path)
         # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
         if new and summary is not None and summary.parts == 1:

@@ -7,9 +7,9 @@ known good only if each of them was as it should be.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.engine.dispatch.hardlinks import HardLinks
-from job.engine.messages import Close, Divided, Part, PartDone, Recall, Split, Task
+from job.engine.messages import Close, Divided, IndexLookup, Part, PartDone, Split, Task
 from job.fs.large_dir import NOTHING, Names, added
 
 
@@ -26,13 +26,13 @@ class _Folder:
     total: PartDone
 
 
-class Division:
+class HugeFolders:
     """Huge folders under way."""
 
-    def __init__(self, known: Recall, hard_links: HardLinks) -> None:
+    def __init__(self, known: IndexLookup, hard_links: HardLinks) -> None:
         self._known = known
         self._hard_links = hard_links
-        self._asked: Packed[tuple[bytes, bytes, bool]] = Packed()
+        self._asked: CompressedList[tuple[bytes, bytes, bool]] = CompressedList()
         self._splitting: Split | None = None
         self._open: dict[bytes, _Folder] = {}
         self._out: dict[int, Task] = {}
@@ -119,14 +119,14 @@ class Division:
     def _missed(folder: _Folder, number: int) -> None:
         if number in folder.left and number not in folder.postponed:
             folder.left.remove(number)
-            folder.total = folder.total._replace(sure=False)
+            folder.total = folder.total._replace(complete=False)
 
 
 def _together(one: PartDone, other: PartDone) -> PartDone:
     return PartDone(
         one.path,
         0,
-        one.sure and other.sure,
+        one.complete and other.complete,
         one.entries + other.entries,
         one.specials + other.specials,
         one.recheck or other.recheck,

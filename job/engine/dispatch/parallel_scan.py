@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from job.config.settings import Pair
-from job.core.compressed_list import Packed
-from job.engine.dispatch.pool import WAIT_SECONDS, Gone, Team
-from job.engine.messages import LookHere, Seen
-from job.engine.scan import Care, Eyes, Item, Looked, Looker
-from job.fs.listing import Glance, Unlisted, whole_fingerprint
+from job.core.compressed_list import CompressedList
+from job.engine.dispatch.pool import WAIT_SECONDS, Gone, WorkerSupervisor
+from job.engine.messages import ScanReply, ScanRequest
+from job.engine.scan import Eyes, FolderScanner, Item, ScanDepth, ScanResult
+from job.fs.listing import FolderScan, Unlisted, whole_fingerprint
 
 _FOLDERS_AT_ONCE = 64
 """Folders that the leader looks at between two looks at its helpers."""
@@ -27,31 +27,31 @@ _TIMES_CHEAPER = 5
 def survey(
     eyes: Eyes,
     pair: Pair,
-    notice: Callable[[Looked], None],
-    care: Care,
-    team: Team | None = None,
+    notice: Callable[[ScanResult], None],
+    care: ScanDepth,
+    team: WorkerSupervisor | None = None,
     expected: int = 0,
-) -> Looked:
+) -> ScanResult:
     """Walk the source against the index, and the mirror as closely as `care` says.
 
     `notice` is called now and then with what was found so far; what it raises ends the look. Where so many entries are
     `expected`, helpers need not wait until they are found.
     """
-    return _Survey(eyes, pair, notice, care).run(team, expected)
+    return _ParallelScan(eyes, pair, notice, care).run(team, expected)
 
 
-class _Survey:
-    def __init__(self, eyes: Eyes, pair: Pair, notice: Callable[[Looked], None], care: Care) -> None:
-        self._looker = Looker(eyes, pair, care)
+class _ParallelScan:
+    def __init__(self, eyes: Eyes, pair: Pair, notice: Callable[[ScanResult], None], care: ScanDepth) -> None:
+        self._looker = FolderScanner(eyes, pair, care)
         self._notice = notice
         self._care = care
-        self._found = Looked()
-        self._waiting: Packed[Item] = Packed([(b"", 0)])
+        self._found = ScanResult()
+        self._waiting: CompressedList[Item] = CompressedList([(b"", 0)])
         self._again: list[Item] = []
         self._lost: Counter[Item] = Counter()
         self._given: dict[int, list[list[Item]]] = {}
 
-    def run(self, team: Team | None, expected: int) -> Looked:
+    def run(self, team: WorkerSupervisor | None, expected: int) -> ScanResult:
         while self._waiting or self._again or any(self._given.values()):
             if self._waiting:
                 self._look()
@@ -76,7 +76,7 @@ class _Survey:
         self._found.absorb(self._looker.go(self._waiting, is_over))
         self._notice(self._found)
 
-    def _share_out(self, team: Team, expected: int) -> None:
+    def _share_out(self, team: WorkerSupervisor, expected: int) -> None:
         if max(self._found.entries, self._found.folders, expected) < team.work_from * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
@@ -85,7 +85,7 @@ class _Survey:
             given = self._given.setdefault(slot, [])
             while len(given) < _AHEAD and (items := self._some(len(team.ready) + 1)):
                 given.append(items)
-                team.give(slot, LookHere(self._care, items))
+                team.give(slot, ScanRequest(self._care, items))
 
     def _some(self, lookers: int) -> list[Item]:
         if self._again:
@@ -93,18 +93,18 @@ class _Survey:
         # A single folder stays: its descriptors are open here.
         return self._waiting.take(lookers, _MOST_ITEMS) if len(self._waiting) > 1 else []
 
-    def _hear(self, team: Team) -> None:
+    def _hear(self, team: WorkerSupervisor) -> None:
         if not self._given and not team.awaited:
             return
         for slot, answer in team.hear(0.0 if self._waiting else WAIT_SECONDS):
-            if isinstance(answer, Seen):
+            if isinstance(answer, ScanReply):
                 self._given[slot].pop(0)
                 self._found.absorb(answer.found)
                 self._waiting.extend(answer.rest)
             elif isinstance(answer, Gone):
                 self._look_again(self._given.pop(slot, []), answer)
         self._notice(self._found)
-        if team.hopeless:
+        if team.exhausted:
             self._waiting.extend(self._again)
             self._again.clear()
 
@@ -119,7 +119,7 @@ class _Survey:
                 self._found.unlisted.append(Unlisted(item[0], error))
 
     def _judge_shares(self) -> None:
-        shares: dict[bytes, dict[int, Glance]] = {}
+        shares: dict[bytes, dict[int, FolderScan]] = {}
         for path, number, seen in self._found.shares:
             shares.setdefault(path, {})[number] = seen
         self._found.shares.clear()
@@ -129,8 +129,8 @@ class _Survey:
                 self._looker.judge(path, _joined(ordered), self._found)
 
 
-def _joined(shares: list[Glance]) -> Glance:
-    return Glance(
+def _joined(shares: list[FolderScan]) -> FolderScan:
+    return FolderScan(
         whole_fingerprint([each.fingerprint for each in shares]),
         [],
         sum(each.entries for each in shares),

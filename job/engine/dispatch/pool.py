@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from job.engine.context import Assignment, Crew
-from job.engine.messages import Broken, Placed, Ready, Seen
+from job.engine.context import PairRun, WorkerPool
+from job.engine.messages import BatchResult, Broken, Ready, ScanReply
 from job.errors import JobError
-from job.events.service import CrewAwaited, CycleStalled, WorkerLost
+from job.events.service import CycleStalled, WorkerLost, WorkersAwaited
 
 _MOST_REPLACED = 16
 """Losses after which nobody is hired any more: what kills so many kills all."""
@@ -27,14 +27,14 @@ class AllStuckError(JobError):
     """Every worker hung at its work: the main process must not go where they went."""
 
 
-class Team:
+class WorkerSupervisor:
     """Hires, listens, and tells of losses. Use it with `contextlib.closing`."""
 
-    def __init__(self, recruit: Callable[[], Crew], work: Assignment) -> None:
+    def __init__(self, recruit: Callable[[], WorkerPool], work: PairRun) -> None:
         """`recruit` gives the crew, with nobody in it yet; it is asked when somebody is needed."""
         self._recruit = recruit
         self._work = work
-        self._crew: Crew | None = None
+        self._crew: WorkerPool | None = None
         self._ready: set[int] = set()
         self._bugs: dict[int, str] = {}
         self._wanted = 0
@@ -65,7 +65,7 @@ class Team:
         return [slot for slot in self._members if slot in self._ready]
 
     @property
-    def hopeless(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether workers are wanted and there will be none. Raises `AllStuckError` if the last one hung."""
         gone = self._wanted > 0 and not self._members
         if gone and self._stuck:
@@ -123,15 +123,15 @@ class Team:
             else:
                 heard.append((slot, answer))
         if not answers and waited:
-            self._work.emit(CrewAwaited(cycle_id=self._work.cycle_id, pair=self._work.pair.name))
+            self._work.emit(WorkersAwaited(cycle_id=self._work.cycle_id, pair=self._work.pair.name))
         return heard + self._stuck_after(waited)
 
     def _note(self, slot: int, answer: object) -> None:
         self._silent[slot] = 0.0
         match answer:
-            case Ready() | Seen():
+            case Ready() | ScanReply():
                 self._owed[slot] -= 1
-            case Placed():
+            case BatchResult():
                 self._owed[slot] -= len(answer.ended)
             case _:
                 pass

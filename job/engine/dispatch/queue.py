@@ -15,16 +15,16 @@ import os
 from collections.abc import Iterable, Iterator
 
 from job.core.adoption import Left
-from job.core.compressed_list import Packed
+from job.core.compressed_list import CompressedList
 from job.core.entry import Kind, is_reserved
 from job.engine.copy.actions import make_folder
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch.hardlinks import HardLinks
-from job.engine.dispatch.huge_folders import Division
-from job.engine.messages import Clearance, Close, Errand, Onward, Placed, Recall, Task, Visit
-from job.engine.scan import Changed, Looked
+from job.engine.dispatch.huge_folders import HugeFolders
+from job.engine.messages import BatchResult, Clearance, Close, Followups, IndexLookup, SyncFolder, Task, WorkItem
+from job.engine.scan import Changed, ScanResult
 from job.events.service import FileFailed
-from job.fs.dircursor import Trail
+from job.fs.dircursor import DirCursor
 
 _MOST_FAILED = 10_000
 _MOST_AT_ONCE = 64
@@ -34,17 +34,17 @@ _MOST_AT_ONCE = 64
 class Last:
     """What is left to be done in the end, for the process that sends others out."""
 
-    def __init__(self, known: Recall, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
+    def __init__(self, known: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
         """`unlisted` are folders of the source that cannot be read: what is below them is not known."""
         self._known = known
         self._hard_links = hard_links
         self._failed: set[bytes] = set(unlisted)
-        self._closed: dict[int, Packed[tuple[bytes, bytes]]] = {}
+        self._closed: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
         """Folders and their fingerprints by depth: one has its turn after all that it lies in."""
         self._huge: dict[bytes, Close] = {}
         self._opened: set[bytes] = set()
         """Without those that lie in others."""
-        self._moved: Packed[tuple[bytes]] = Packed()
+        self._moved: CompressedList[tuple[bytes]] = CompressedList()
 
     def failed(self, paths: Iterable[bytes]) -> None:
         """Note what could not be brought up to date."""
@@ -52,15 +52,15 @@ class Last:
             # Of very many failures it is enough to know the folders.
             self._failed.add(path if len(self._failed) < _MOST_FAILED else path.rpartition(b"/")[0])
 
-    def heard(self, onward: Onward) -> None:
+    def heard(self, followups: Followups) -> None:
         """Take in which folders wait, and what became of those that waited."""
-        for path, fingerprint, close in onward.closed:
+        for path, fingerprint, close in followups.closed:
             depth = path.count(b"/") + bool(path)
-            self._closed.setdefault(depth, Packed()).append((path, fingerprint))
+            self._closed.setdefault(depth, CompressedList()).append((path, fingerprint))
             if close is not None:
                 self._huge[path] = close
-        self._opened.update([path for path in onward.opened if not self._is_cleared(path)])
-        self._moved.extend((path,) for path in onward.moved)
+        self._opened.update([path for path in followups.opened if not self._is_cleared(path)])
+        self._moved.extend((path,) for path in followups.moved)
 
     def tasks(self) -> list[Task]:
         """Give some of what is to be done, all other work being committed; nothing if there is no more of it."""
@@ -90,9 +90,9 @@ class Last:
             return close._replace(opening=clearance)
         return self._visit(path, fingerprint)._replace(opening=clearance)
 
-    def _visit(self, path: bytes, fingerprint: bytes) -> Visit:
+    def _visit(self, path: bytes, fingerprint: bytes) -> SyncFolder:
         rows, noted, links = self._known.rows(path), self._known.noted(path), self._hard_links.links_of(path)
-        return Visit(path, fingerprint, rows, links, again=True, noted=noted)
+        return SyncFolder(path, fingerprint, rows, links, again=True, noted=noted)
 
     def _is_cleared(self, path: bytes) -> bool:
         """Tell whether a folder lies in one that was opened."""
@@ -108,11 +108,11 @@ _MOST_BYTES = 32 << 20
 _MOST_FOLDERS = 64
 
 
-class Rounds:
+class WorkQueue:
     """Gives out errands. Use it with `contextlib.closing`."""
 
     def __init__(
-        self, found: Looked, known: Recall, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
+        self, found: ScanResult, known: IndexLookup, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
     ) -> None:
         """`roots` are the open ones of source and mirror; `exchange` sees to folders that are not as they were left."""
         source_root, mirror_root = roots
@@ -120,13 +120,13 @@ class Rounds:
         self._known = known
         self._memory = known.memory
         self._hard_links = hard_links
-        self._sources = Trail(source_root, kept=2)
-        self._mirrors = Trail(mirror_root)
-        self._division = Division(known, hard_links)
+        self._sources = DirCursor(source_root, kept=2)
+        self._mirrors = DirCursor(mirror_root)
+        self._division = HugeFolders(known, hard_links)
         self._exchange = exchange
         self._last = Last(known, hard_links, [each.path for each in found.unlisted])
         self._changes: Iterator[Changed] = found.changes()
-        self._later: Packed[tuple[object, ...]] = Packed()
+        self._later: CompressedList[tuple[object, ...]] = CompressedList()
         self._second = False
         self._late: list[bytes] = []
         self._met: set[bytes] = set()
@@ -144,7 +144,7 @@ class Rounds:
         """Whether somebody is still out on an errand."""
         return bool(self._out)
 
-    def take(self) -> Errand | None:
+    def take(self) -> WorkItem | None:
         """Give the next errand; None if there is none, or none before somebody else is back."""
         tasks = self._tasks()
         while not tasks and not self._out and self._hard_links.go_on():
@@ -155,16 +155,16 @@ class Rounds:
             return None
         self._number += 1
         self._out.add(self._number)
-        return Errand(self._number, tasks)
+        return WorkItem(self._number, tasks)
 
     def _tasks(self) -> list[Task]:
         tasks = self._part() or self._next_visits() or self._part()
         if not tasks and self._late:
             path = self._late.pop()
-            tasks = [Visit(path, b"", "", self._hard_links.links_of(path), whole=True)]
+            tasks = [SyncFolder(path, b"", "", self._hard_links.links_of(path), whole=True)]
         if not tasks and self._later and not self._out:
             self._changes = map(Changed._make, self._later)
-            self._later, self._second = Packed(), True
+            self._later, self._second = CompressedList(), True
             tasks = self._next_visits() or self._part()
         return tasks or self._hard_links.tasks()
 
@@ -175,22 +175,22 @@ class Rounds:
         self._division.sent(self._number + 1, task)
         return [task]
 
-    def heard(self, batch: Placed) -> None:
+    def heard(self, batch: BatchResult) -> None:
         """Take in what was committed, and what there is to do because of it."""
-        self._division.heard(batch.onward.divided, batch.parts)
-        for postponed in batch.onward.postponed:
+        self._division.heard(batch.followups.divided, batch.parts)
+        for postponed in batch.followups.postponed:
             if postponed.part is not None:
                 self._division.postpone(postponed.part)
-        self._hard_links.heard(batch.onward)
+        self._hard_links.heard(batch.followups)
         self.ended(batch.ended)
         if batch.tally.failed_by:
             failures = [event for event in batch.events if isinstance(event, FileFailed)]
             self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
             self._last.failed(event.path for event in failures)
-        self._last.heard(batch.onward)
-        for path, fingerprint in batch.onward.grown:
+        self._last.heard(batch.followups)
+        for path, fingerprint in batch.followups.grown:
             self._division.ask(path, fingerprint)
-        self._unseen(batch.onward.unseen)
+        self._unseen(batch.followups.unseen)
 
     def ended(self, numbers: Iterable[int]) -> None:
         """Note errands that are done with, or lost."""
@@ -240,11 +240,11 @@ class Rounds:
                 break
         return visits
 
-    def _visit(self, change: Changed) -> Visit:
+    def _visit(self, change: Changed) -> SyncFolder:
         path, known = change.path, self._known
         links = self._hard_links.links_of(path)
         rows, noted = known.rows(path), known.noted(path)
-        return Visit(
+        return SyncFolder(
             path,
             change.fingerprint,
             rows,

@@ -16,7 +16,7 @@ from job.engine.preflight import overlap
 from job.errors import Refused
 from job.events.text import counted
 from job.fs.dircursor import open_folder, single
-from job.fs.listing import Glance, Unreadable, read_rows
+from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolved
 from job.fs.small_files import fsync_folder
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
@@ -243,11 +243,11 @@ def _exists(path: bytes, root: int) -> bool:
 class Listed(Protocol):
     """What the check of the source needs."""
 
-    def glance(self, path: bytes) -> Glance:
+    def scan_folder(self, path: bytes) -> FolderScan:
         """Look at one folder; raises `OSError`."""
 
 
-def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
+def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> FolderScan:
     """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
     Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
@@ -255,7 +255,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
     Raises `Refused` (invariant 5).
     """
     try:
-        seen = source.glance(b"")
+        seen = source.scan_folder(b"")
     except OSError as error:
         raise Refused(
             Refusal.SOURCE_UNREADABLE,
@@ -276,7 +276,7 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> Glance:
     return seen
 
 
-def check_still_there(seen: Glance, entries: int, folders: int, pair: Pair) -> None:
+def check_still_there(seen: FolderScan, entries: int, folders: int, pair: Pair) -> None:
     """Refuse a source of which a look found nothing, if a moment before something was `seen` in it.
 
     `folders` counts the root, too. Raises `Refused`.

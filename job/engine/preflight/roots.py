@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER
 from job.core.outcome import reason_text
-from job.engine.context import Bench
+from job.engine.context import PairContext
 from job.errors import JobError
 from job.fs import mounts
 from job.locking import lock
@@ -94,7 +94,7 @@ class Claim:
 class Devices:
     """Knows the device numbers of one mirror. Any other one was mounted since, or is a subvolume of btrfs."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: PairContext) -> None:
         self._roots = [bench.mirror_root, *(each.root for each in bench.mounted)]
         self._own = os.fstat(bench.mirror_root).st_dev
         self._known: dict[tuple[int, int], bool] = {}

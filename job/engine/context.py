@@ -220,19 +220,19 @@ class WorkerPool(Protocol):
     """Worker processes; see `system/processes.py`."""
 
     @property
-    def members(self) -> list[int]:
+    def slots(self) -> list[int]:
         """Who lives."""
 
-    def hire(self, count: int) -> None:
+    def start(self, count: int) -> None:
         """Have so many, as far as the system allows."""
 
-    def give(self, slot: int, task: object) -> None:
+    def submit(self, slot: int, task: object) -> None:
         """Give one a task."""
 
-    def hear(self, seconds: float) -> list[tuple[int, object]]:
+    def poll(self, seconds: float) -> list[tuple[int, object]]:
         """Wait for answers; who ended unasked answers something that has a `how`."""
 
-    def dismiss(self, slot: int) -> KilledWorker:
+    def kill(self, slot: int) -> KilledWorker:
         """Kill one that hangs."""
 
     def stop(self) -> None:

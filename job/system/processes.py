@@ -149,28 +149,28 @@ class WorkerPool:
         self._work = work
         self._orders = orders
         self.most = min(most, for_workers())
-        self._slots = 0
+        self._last_slot = 0
         self._lines: dict[int, Connection[Any, Any]] = {}
         self._processes: dict[int, BaseProcess] = {}
         self._gone_by: float | None = None
 
     @property
-    def members(self) -> list[int]:
+    def slots(self) -> list[int]:
         """The slots of those who live."""
         return list(self._lines)
 
-    def hire(self, count: int) -> None:
+    def start(self, count: int) -> None:
         """Have so many workers, as far as the system allows."""
         context = _context()
         while len(self._lines) < min(count, self.most):
-            self._slots += 1
+            self._last_slot += 1
             try:
-                self._start(context, self._slots)
+                self._start_worker(context, self._last_slot)
             except OSError:
                 # No process or descriptor to be had: those who are there do the work. Each try leaves descriptors open.
                 self.most = len(self._lines)
 
-    def _start(self, context: BaseContext, slot: int) -> None:
+    def _start_worker(self, context: BaseContext, slot: int) -> None:
         ours, theirs = context.Pipe()
         limit_waits(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
         # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
@@ -191,14 +191,14 @@ class WorkerPool:
             theirs.close()
         self._lines[slot], self._processes[slot] = ours, process
 
-    def give(self, slot: int, task: object) -> None:
+    def submit(self, slot: int, task: object) -> None:
         """Give a worker a task; what becomes of one that is lost is heard."""
         try:
             self._lines[slot].send(task)
         except OSError:
             cut(self._lines[slot])  # after half a message nothing else can be sent
 
-    def hear(self, seconds: float) -> list[tuple[int, object]]:
+    def poll(self, seconds: float) -> list[tuple[int, object]]:
         """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
         slots = {line: slot for slot, line in self._lines.items()}
         heard: list[tuple[int, object]] = []
@@ -224,7 +224,7 @@ class WorkerPool:
                 return Lost(f"it was killed by {signal.Signals(-code).name}")
         return Lost(f"it ended with exit code {code}")
 
-    def dismiss(self, slot: int) -> KilledWorker:
+    def kill(self, slot: int) -> KilledWorker:
         """Kill a worker that hangs, and wait for it no more."""
         process = self._processes.pop(slot)
         self._lines.pop(slot).close()
@@ -233,20 +233,20 @@ class WorkerPool:
         process.kill()
         return KilledWorker(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
 
-    def _give_all(self, word: str) -> None:
+    def _submit_all(self, word: str) -> None:
         for slot, line in self._lines.items():
             limit_waits(line, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
-            self.give(slot, word)
+            self.submit(slot, word)
 
     def stop(self) -> None:
         """Ask all to end what they do soon; they answer as ever."""
         self._gone_by = time.monotonic() + _STOP_SECONDS
-        self._give_all(_STOP)
+        self._submit_all(_STOP)
 
     def close(self) -> None:
         """Let all go. One that does not go by itself is killed: it has nothing that is not told already."""
-        self._give_all(_STOP)  # whoever is still at something has nobody to tell of it
-        self._give_all(_END)
+        self._submit_all(_STOP)  # whoever is still at something has nobody to tell of it
+        self._submit_all(_END)
         now = time.monotonic()
         gone_by = max(now + _LEAST_SECONDS, self._gone_by or now + _PATIENCE_SECONDS)
         for process in self._processes.values():
@@ -286,10 +286,10 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
-        post = WorkerPipe(line)
+        pipe = WorkerPipe(line)
     except RuntimeError:  # no thread to be had
         os._exit(_NO_THREAD)
-    work(post, orders)
+    work(pipe, orders)
 
 
 @contextlib.contextmanager

@@ -67,9 +67,9 @@ def count_in(who: Counter[int]) -> Callable[[WorkerPool], None]:
     """Count the entries that each worker brought word of, looked at or placed."""
 
     def brief(crew: WorkerPool) -> None:
-        real = crew.hear
+        real = crew.poll
 
-        def hear(seconds: float) -> list[tuple[int, object]]:
+        def poll(seconds: float) -> list[tuple[int, object]]:
             heard = real(seconds)
             for slot, answer in heard:
                 if isinstance(answer, BatchResult):
@@ -78,6 +78,6 @@ def count_in(who: Counter[int]) -> Callable[[WorkerPool], None]:
                     who[slot] += answer.found.entries
             return heard
 
-        vars(crew)["hear"] = hear
+        vars(crew)["poll"] = poll
 
     return brief

@@ -31,9 +31,9 @@ def at_work(
             return crew
 
         with closing(WorkerSupervisor(recruit, work)) as team:
-            team.hire(workers - 1)
+            team.start(workers - 1)
             while team.awaited:
-                team.hear()
+                team.poll()
             yield bench, team if workers > 1 else None
 
 

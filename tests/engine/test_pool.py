@@ -62,12 +62,12 @@ class Watched:
 
     def ready(self, count: int) -> None:
         while len(self.team.ready) < count:
-            assert self.team.hear() == []
+            assert self.team.poll() == []
 
-    def hear(self, count: int) -> list[tuple[int, object]]:
+    def poll(self, count: int) -> list[tuple[int, object]]:
         heard: list[tuple[int, object]] = []
         while len(heard) < count:
-            heard += self.team.hear()
+            heard += self.team.poll()
         return heard
 
 
@@ -91,29 +91,29 @@ def test_nobody_is_asked_before_somebody_is_needed(gathered: Gather) -> None:
     watched = gathered(answer)
 
     assert (watched.team.ready, watched.team.awaited, watched.team.exhausted) == ([], False, False)
-    assert watched.team.hear() == []
+    assert watched.team.poll() == []
     watched.team.stop()
 
 
 def test_who_is_hired_is_awaited_until_ready(gathered: Gather) -> None:
     watched = gathered(answer)
-    watched.team.hire(2)
+    watched.team.start(2)
     before = watched.team.awaited
     watched.ready(2)
-    watched.team.give(1, "task")
+    watched.team.submit(1, "task")
 
     assert (before, watched.team.awaited) == (True, False)
     assert watched.team.ready == [1, 2]
-    assert watched.hear(1) == [(1, "task")]
+    assert watched.poll(1) == [(1, "task")]
 
 
 def test_who_dies_of_a_task_is_told_and_replaced(gathered: Gather) -> None:
     watched = gathered(die_of_a_task)
-    watched.team.hire(2)
+    watched.team.start(2)
     watched.ready(2)
-    watched.team.give(2, "task")
+    watched.team.submit(2, "task")
 
-    assert watched.hear(1) == [(2, Gone("it was killed by SIGKILL"))]
+    assert watched.poll(1) == [(2, Gone("it was killed by SIGKILL"))]
     watched.ready(2)
     assert watched.losses == ["it was killed by SIGKILL"]
     assert watched.team.ready == [1, 3]
@@ -121,12 +121,12 @@ def test_who_dies_of_a_task_is_told_and_replaced(gathered: Gather) -> None:
 
 def test_after_so_many_losses_nobody_is_replaced_any_more(gathered: Gather) -> None:
     watched = gathered(die_of_a_task)
-    watched.team.hire(2)
+    watched.team.start(2)
     while not watched.team.exhausted:
         for slot in watched.team.ready:
-            watched.team.give(slot, "task")
-        watched.team.hear()
-    watched.team.hire(2)
+            watched.team.submit(slot, "task")
+        watched.team.poll()
+    watched.team.start(2)
 
     assert pool._MOST_REPLACED <= len(watched.losses) <= pool._MOST_REPLACED + 2
     assert watched.team.exhausted
@@ -134,37 +134,37 @@ def test_after_so_many_losses_nobody_is_replaced_any_more(gathered: Gather) -> N
 
 def test_who_dies_before_being_ready_is_told_and_nobody_is_hired_after_that(gathered: Gather) -> None:
     watched = gathered(die_at_once, 3)
-    watched.team.hire(3)
+    watched.team.start(3)
     while not watched.team.exhausted:
-        watched.team.hear()
+        watched.team.poll()
 
     assert watched.losses == ["it ended with exit code 3"] * 3
 
 
 def test_a_bug_is_told_whole_once_and_in_short_to_who_asked(gathered: Gather) -> None:
     watched = gathered(tell_of_a_bug, 1)
-    watched.team.hire(1)
+    watched.team.start(1)
     watched.ready(1)
-    watched.team.give(1, "task")
+    watched.team.submit(1, "task")
 
-    assert watched.hear(1) == [(1, Gone("RuntimeError: of a kind"))]
+    assert watched.poll(1) == [(1, Gone("RuntimeError: of a kind"))]
     assert watched.losses == ["Traceback (most recent call last):\n  File x\nRuntimeError: of a kind\n"]
 
 
 def test_what_is_no_bug_is_for_who_asked_to_judge(gathered: Gather) -> None:
     watched = gathered(lose_the_mirror, 1)
-    watched.team.hire(1)
+    watched.team.start(1)
 
-    assert watched.hear(1) == [(1, Broken("it turned read-only", "look at it", fatal=True))]
+    assert watched.poll(1) == [(1, Broken("it turned read-only", "look at it", fatal=True))]
     assert watched.losses == []
 
 
 def test_who_is_lost_after_a_stop_is_not_replaced(gathered: Gather) -> None:
     watched = gathered(die_of_a_task)
-    watched.team.hire(2)
+    watched.team.start(2)
     watched.ready(2)
     watched.team.stop()
-    watched.team.give(1, "task")
+    watched.team.submit(1, "task")
 
-    assert watched.hear(1) == [(1, Gone("it was killed by SIGKILL"))]
+    assert watched.poll(1) == [(1, Gone("it was killed by SIGKILL"))]
     assert (watched.team.ready, watched.team.awaited) == ([2], False)

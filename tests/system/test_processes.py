@@ -20,19 +20,19 @@ from job.system.signals import HANDLED
 PATIENCE = 60.0
 
 
-def echo(post: WorkerPipe, orders: object) -> None:
+def echo(pipe: WorkerPipe, orders: object) -> None:
     """Answer every task with itself, after the orders."""
-    post.send(orders)
-    while (task := post.next()) is not None:
-        post.send(task)
+    pipe.send(orders)
+    while (task := pipe.next()) is not None:
+        pipe.send(task)
 
 
-def talk(post: WorkerPipe, orders: tuple[int, int]) -> None:
+def talk(pipe: WorkerPipe, orders: tuple[int, int]) -> None:
     """Send so many answers of such a size before the first task is looked at."""
     count, size = orders
     for _ in range(count):
-        post.send(bytes(size))
-    echo(post, orders)
+        pipe.send(bytes(size))
+    echo(pipe, orders)
 
 
 def fail(_: WorkerPipe, orders: str) -> None:
@@ -43,23 +43,23 @@ def leave(_: WorkerPipe, orders: int) -> None:
     os._exit(orders)
 
 
-def read(post: WorkerPipe, orders: Descriptor) -> None:
-    post.send(os.pread(orders.number, 100, 0))
-    post.next()
+def read(pipe: WorkerPipe, orders: Descriptor) -> None:
+    pipe.send(os.pread(orders.number, 100, 0))
+    pipe.next()
 
 
-def work_until_stopped(post: WorkerPipe, orders: object) -> None:
+def work_until_stopped(pipe: WorkerPipe, orders: object) -> None:
     """Be too busy to look at tasks."""
-    post.send(orders)
-    while not post.stopped():
+    pipe.send(orders)
+    while not pipe.stopped():
         time.sleep(0.001)
-    post.send("stopped")
-    while post.next() is not None:
+    pipe.send("stopped")
+    while pipe.next() is not None:
         pass
 
 
-def never_end(post: WorkerPipe, orders: object) -> None:
-    post.send(orders)
+def never_end(pipe: WorkerPipe, orders: object) -> None:
+    pipe.send(orders)
     while True:
         time.sleep(60)
 
@@ -91,18 +91,18 @@ def start(request: pytest.FixtureRequest) -> Iterator[str]:
         thread.join()
 
 
-def heard(team: WorkerPool, count: int) -> list[tuple[int, object]]:
+def heard(pool: WorkerPool, count: int) -> list[tuple[int, object]]:
     """Wait for so many answers."""
     answers: list[tuple[int, object]] = []
     deadline = time.monotonic() + PATIENCE
     while len(answers) < count:
         assert time.monotonic() < deadline, answers
-        answers += team.hear(0.2)
+        answers += pool.poll(0.2)
     return answers
 
 
-def killed(team: WorkerPool, slot: int, number: signal.Signals) -> None:
-    pid = team._processes[slot].pid
+def killed(pool: WorkerPool, slot: int, number: signal.Signals) -> None:
+    pid = pool._processes[slot].pid
     assert pid is not None
     os.kill(pid, number)
 
@@ -116,13 +116,13 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.mark.usefixtures("start")
 def test_each_gets_its_orders_and_answers_its_tasks_in_order() -> None:
-    with closing(WorkerPool(echo, lambda slot: f"orders {slot}", 3)) as team:
-        team.hire(2)
-        orders = heard(team, 2)
+    with closing(WorkerPool(echo, lambda slot: f"orders {slot}", 3)) as pool:
+        pool.start(2)
+        orders = heard(pool, 2)
         for number in range(5):
-            for slot in team.members:
-                team.give(slot, (slot, number))
-        answers = heard(team, 10)
+            for slot in pool.slots:
+                pool.submit(slot, (slot, number))
+        answers = heard(pool, 10)
 
     assert sorted(orders) == [(1, "orders 1"), (2, "orders 2")]
     for slot in (1, 2):
@@ -130,79 +130,79 @@ def test_each_gets_its_orders_and_answers_its_tasks_in_order() -> None:
 
 
 def test_no_more_are_hired_than_there_may_be() -> None:
-    with closing(WorkerPool(echo, int, 2)) as team:
-        team.hire(5)
-        team.hire(1)
+    with closing(WorkerPool(echo, int, 2)) as pool:
+        pool.start(5)
+        pool.start(1)
 
-        assert team.members == [1, 2]
-        heard(team, 2)
+        assert pool.slots == [1, 2]
+        heard(pool, 2)
 
 
 @pytest.mark.usefixtures("start")
 def test_an_open_file_is_handed_over_and_stays_ours(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("handed") / "file"
     path.write_bytes(b"content")
-    with path.open("rb") as file, closing(WorkerPool(read, lambda _: Descriptor(file.fileno()), 1)) as team:
-        team.hire(1)
+    with path.open("rb") as file, closing(WorkerPool(read, lambda _: Descriptor(file.fileno()), 1)) as pool:
+        pool.start(1)
 
-        assert heard(team, 1) == [(1, b"content")]
+        assert heard(pool, 1) == [(1, b"content")]
 
 
 @pytest.mark.usefixtures("start")
 def test_a_bug_in_a_worker_is_heard_as_its_end(capfd: pytest.CaptureFixture[str]) -> None:
-    with closing(WorkerPool(fail, lambda _: "nobody expected this", 1)) as team:
-        team.hire(1)
-        answers = heard(team, 1)
+    with closing(WorkerPool(fail, lambda _: "nobody expected this", 1)) as pool:
+        pool.start(1)
+        answers = heard(pool, 1)
 
     assert answers == [(1, Lost("it ended with exit code 1"))]
-    assert team.members == []
+    assert pool.slots == []
     assert "nobody expected this" in capfd.readouterr().err
 
 
 def test_an_end_without_a_word_is_heard() -> None:
-    with closing(WorkerPool(leave, lambda _: 42, 1)) as team:
-        team.hire(1)
+    with closing(WorkerPool(leave, lambda _: 42, 1)) as pool:
+        pool.start(1)
 
-        assert heard(team, 1) == [(1, Lost("it ended with exit code 42"))]
+        assert heard(pool, 1) == [(1, Lost("it ended with exit code 42"))]
 
 
 @pytest.mark.usefixtures("start")
 def test_a_killed_worker_is_heard_after_everything_it_said_and_can_be_replaced() -> None:
-    with closing(WorkerPool(echo, lambda slot: slot, 2)) as team:
-        team.hire(2)
-        heard(team, 2)
-        team.give(1, "said")
-        until(team._lines[1].poll)
-        killed(team, 1, signal.SIGKILL)
-        answers = heard(team, 2)
-        team.give(2, "still here")
-        team.hire(2)
-        others = heard(team, 2)
+    with closing(WorkerPool(echo, lambda slot: slot, 2)) as pool:
+        pool.start(2)
+        heard(pool, 2)
+        pool.submit(1, "said")
+        until(pool._lines[1].poll)
+        killed(pool, 1, signal.SIGKILL)
+        answers = heard(pool, 2)
+        pool.submit(2, "still here")
+        pool.start(2)
+        others = heard(pool, 2)
 
     assert answers == [(1, "said"), (1, Lost("it was killed by SIGKILL"))]
     assert sorted(others, key=str) == [(2, "still here"), (3, 3)]
 
 
 def test_what_is_given_to_a_worker_that_died_meanwhile_is_lost_with_it() -> None:
-    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
-        team.hire(1)
-        heard(team, 1)
-        killed(team, 1, signal.SIGKILL)
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as pool:
+        pool.start(1)
+        heard(pool, 1)
+        killed(pool, 1, signal.SIGKILL)
         for _ in range(3):
-            team.give(1, bytes(1 << 20))
+            pool.submit(1, bytes(1 << 20))
 
-        assert heard(team, 1) == [(1, Lost("it was killed by SIGKILL"))]
+        assert heard(pool, 1) == [(1, Lost("it was killed by SIGKILL"))]
 
 
 @pytest.mark.usefixtures("start")
 def test_large_messages_both_ways_at_once_wait_for_nobody() -> None:
     size = 8 << 20
-    with closing(WorkerPool(talk, lambda _: (3, size), 2)) as team:
-        team.hire(2)
+    with closing(WorkerPool(talk, lambda _: (3, size), 2)) as pool:
+        pool.start(2)
         for _ in range(3):
-            for slot in team.members:
-                team.give(slot, bytes(size))
-        answers = heard(team, 2 * 7)
+            for slot in pool.slots:
+                pool.submit(slot, bytes(size))
+        answers = heard(pool, 2 * 7)
 
     assert [len(answer) for _, answer in answers if isinstance(answer, bytes)] == [size] * 12
 
@@ -210,46 +210,46 @@ def test_large_messages_both_ways_at_once_wait_for_nobody() -> None:
 @pytest.mark.usefixtures("start")
 @pytest.mark.parametrize("number", sorted(HANDLED), ids=lambda number: number.name)
 def test_signals_that_a_terminal_or_systemd_sends_to_everybody_change_nothing(number: signal.Signals) -> None:
-    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
-        team.hire(1)
-        killed(team, 1, number)  # perhaps before it even runs
-        ready = heard(team, 1)
-        killed(team, 1, number)
-        team.give(1, "task")
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as pool:
+        pool.start(1)
+        killed(pool, 1, number)  # perhaps before it even runs
+        ready = heard(pool, 1)
+        killed(pool, 1, number)
+        pool.submit(1, "task")
 
-        assert ready + heard(team, 1) == [(1, "ready"), (1, "task")]
+        assert ready + heard(pool, 1) == [(1, "ready"), (1, "task")]
 
 
 def test_our_own_signals_are_let_through_again() -> None:
-    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
-        team.hire(1)
-        heard(team, 1)
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as pool:
+        pool.start(1)
+        heard(pool, 1)
 
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
 @pytest.mark.usefixtures("start")
 def test_a_stop_reaches_a_worker_that_is_busy() -> None:
-    with closing(WorkerPool(work_until_stopped, lambda _: "ready", 2)) as team:
-        team.hire(2)
-        heard(team, 2)
-        for slot in team.members:
-            team.give(slot, "never looked at")
-        team.stop()
+    with closing(WorkerPool(work_until_stopped, lambda _: "ready", 2)) as pool:
+        pool.start(2)
+        heard(pool, 2)
+        for slot in pool.slots:
+            pool.submit(slot, "never looked at")
+        pool.stop()
 
-        assert sorted(heard(team, 2)) == [(1, "stopped"), (2, "stopped")]
+        assert sorted(heard(pool, 2)) == [(1, "stopped"), (2, "stopped")]
 
 
 def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    team = WorkerPool(never_end, lambda _: "ready", 2)
-    team.hire(2)
-    heard(team, 2)
-    pids = [process.pid for process in team._processes.values()]
+    pool = WorkerPool(never_end, lambda _: "ready", 2)
+    pool.start(2)
+    heard(pool, 2)
+    pids = [process.pid for process in pool._processes.values()]
 
-    team.close()
+    pool.close()
 
-    assert team.members == []
+    assert pool.slots == []
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
@@ -259,40 +259,40 @@ def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(WorkerPool(echo, lambda _: "ready", 1)) as team:
-        team.hire(1)
-        heard(team, 1)
-        killed(team, 1, signal.SIGSTOP)
+    with closing(WorkerPool(echo, lambda _: "ready", 1)) as pool:
+        pool.start(1)
+        heard(pool, 1)
+        killed(pool, 1, signal.SIGSTOP)
         for _ in range(3):
-            team.give(1, bytes(8 << 20))
+            pool.submit(1, bytes(8 << 20))
 
-        assert heard(team, 1) == [(1, Lost("it did not answer any more and was killed"))]
+        assert heard(pool, 1) == [(1, Lost("it did not answer any more and was killed"))]
 
 
 def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1)) as team:
-        team.hire(1)
-        until(team._lines[1].poll)
-        killed(team, 1, signal.SIGSTOP)
+    with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1)) as pool:
+        pool.start(1)
+        until(pool._lines[1].poll)
+        killed(pool, 1, signal.SIGSTOP)
 
-        assert heard(team, 1) == [(1, Lost("it did not answer any more and was killed"))]
+        assert heard(pool, 1) == [(1, Lost("it did not answer any more and was killed"))]
 
 
 def test_stopped_workers_are_let_go_all_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_STUCK_SECONDS", "_STOP_SECONDS", "_LEAST_SECONDS"):
         monkeypatch.setattr(processes, name, 0.2)
     waits: list[float] = []
-    with closing(WorkerPool(echo, lambda _: "ready", 4)) as team:
-        team.hire(4)
-        heard(team, 4)
-        for slot in team.members:
-            killed(team, slot, signal.SIGSTOP)
-            team.give(slot, bytes(1 << 20))
-        for process in team._processes.values():
+    with closing(WorkerPool(echo, lambda _: "ready", 4)) as pool:
+        pool.start(4)
+        heard(pool, 4)
+        for slot in pool.slots:
+            killed(pool, slot, signal.SIGSTOP)
+            pool.submit(slot, bytes(1 << 20))
+        for process in pool._processes.values():
             monkeypatch.setattr(process, "join", listened(process.join, waits))
-        team.stop()
+        pool.stop()
 
     to_go, to_die = waits[:4], waits[4:]
     assert len(to_go) == 4
@@ -328,32 +328,32 @@ def limited(which: int, to: int) -> Iterator[None]:
 
 def test_no_more_may_be_hired_than_there_are_descriptors_for() -> None:
     with limited(resource.RLIMIT_NOFILE, OF_MAIN + 4 * OF_A_WORKER):
-        team = WorkerPool(echo, lambda _: "ready", 64)
+        pool = WorkerPool(echo, lambda _: "ready", 64)
 
-    assert team.most == 3
+    assert pool.most == 3
 
 
 def test_descriptors_that_run_out_all_the_same_leave_those_who_are_there() -> None:
     with (
-        closing(WorkerPool(echo, lambda _: "ready", 64)) as team,
+        closing(WorkerPool(echo, lambda _: "ready", 64)) as pool,
         closing(WorkerPool(echo, lambda _: "ready", 64)) as other,
     ):
-        team.hire(1)
+        pool.start(1)
         with limited(resource.RLIMIT_NOFILE, len(descriptors()) + 1):
-            other.hire(64)
-            team.hire(2)
-        assert (team.members, other.members) == ([1], [])
-        other.hire(64)
-        assert other.members == [], "it is not tried again and again"
-        heard(team, 1)
+            other.start(64)
+            pool.start(2)
+        assert (pool.slots, other.slots) == ([1], [])
+        other.start(64)
+        assert other.slots == [], "it is not tried again and again"
+        heard(pool, 1)
 
 
 @pytest.mark.usefixtures("start")
 def test_crew_after_crew_leaves_nothing_behind() -> None:
     for _ in range(5):
-        with closing(WorkerPool(echo, lambda _: "ready", 2)) as team:
-            team.hire(2)
-            heard(team, 2)
-            killed(team, team.members[0], signal.SIGKILL)
-            heard(team, 1)
+        with closing(WorkerPool(echo, lambda _: "ready", 2)) as pool:
+            pool.start(2)
+            heard(pool, 2)
+            killed(pool, pool.slots[0], signal.SIGKILL)
+            heard(pool, 1)
     assert threading.active_count() <= 2

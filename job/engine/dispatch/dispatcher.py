@@ -93,7 +93,7 @@ class Act:
     # With workers ----------------------------------------------------------------------------------------------------
 
     def _send_out(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
-        team.hire(team.most)
+        team.start(team.most)
         while not team.exhausted:
             if self._assignment.stop():
                 self._stop(rounds, team)
@@ -109,12 +109,12 @@ class Act:
         if self._unvisited.setdefault(slot, 0) < ahead and (errand := self._next(rounds)):
             out[errand.number] = {task.path for task in errand.tasks}
             self._unvisited[slot] += 1
-            team.give(slot, errand)
+            team.submit(slot, errand)
 
     def _hear(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
         batches: list[BatchResult] = []
         broken: Broken | None = None
-        for slot, answer in team.hear():
+        for slot, answer in team.poll():
             self._meter.bytes_copied(0)  # only who is heard gives a sign of life
             match answer:
                 case BatchResult():

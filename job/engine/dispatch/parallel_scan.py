@@ -80,12 +80,12 @@ class _ParallelScan:
         if max(self._found.entries, self._found.folders, expected) < team.work_from * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
-            team.hire(team.most - 1)
+            team.start(team.most - 1)
         for slot in team.ready:
             given = self._given.setdefault(slot, [])
             while len(given) < _AHEAD and (items := self._some(len(team.ready) + 1)):
                 given.append(items)
-                team.give(slot, ScanRequest(self._care, items))
+                team.submit(slot, ScanRequest(self._care, items))
 
     def _some(self, lookers: int) -> list[Item]:
         if self._again:
@@ -96,7 +96,7 @@ class _ParallelScan:
     def _hear(self, team: WorkerSupervisor) -> None:
         if not self._given and not team.awaited:
             return
-        for slot, answer in team.hear(0.0 if self._waiting else WAIT_SECONDS):
+        for slot, answer in team.poll(0.0 if self._waiting else WAIT_SECONDS):
             if isinstance(answer, ScanReply):
                 self._given[slot].pop(0)
                 self._found.absorb(answer.found)

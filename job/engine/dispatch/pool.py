@@ -46,8 +46,8 @@ class WorkerSupervisor:
         """How many workers there may be."""
 
     @property
-    def _members(self) -> list[int]:
-        return self._crew.members if self._crew else []
+    def _slots(self) -> list[int]:
+        return self._crew.slots if self._crew else []
 
     @property
     def work_from(self) -> int:
@@ -57,17 +57,17 @@ class WorkerSupervisor:
     @property
     def awaited(self) -> bool:
         """Whether somebody hired is not ready yet."""
-        return len(self._ready) < len(self._members)
+        return len(self._ready) < len(self._slots)
 
     @property
     def ready(self) -> list[int]:
         """Those who can be given something."""
-        return [slot for slot in self._members if slot in self._ready]
+        return [slot for slot in self._slots if slot in self._ready]
 
     @property
     def exhausted(self) -> bool:
         """Whether workers are wanted and there will be none. Raises `AllStuckError` if the last one hung."""
-        gone = self._wanted > 0 and not self._members
+        gone = self._wanted > 0 and not self._slots
         if gone and self._stuck:
             raise AllStuckError(
                 f"no worker came back: {self._stuck}",
@@ -75,21 +75,21 @@ class WorkerSupervisor:
             )
         return gone
 
-    def hire(self, count: int) -> None:
+    def start(self, count: int) -> None:
         """Have so many workers, as far as possible."""
         self._wanted = count
         if self._crew is None:
             self._crew = self._recruit()
         if self._lost < _MOST_REPLACED:
-            self._crew.hire(count)
-        for slot in self._crew.members:
+            self._crew.start(count)
+        for slot in self._crew.slots:
             self._owed.setdefault(slot, 1)  # to be ready
 
-    def give(self, slot: int, task: object) -> None:
+    def submit(self, slot: int, task: object) -> None:
         """Give a ready worker a task."""
         if self._crew is not None:
             self._owed[slot] += 1
-            self._crew.give(slot, task)
+            self._crew.submit(slot, task)
 
     def stop(self) -> None:
         """Ask all to end what they do soon; nobody is replaced any more."""
@@ -102,12 +102,12 @@ class WorkerSupervisor:
         if self._crew is not None:
             self._crew.close()
 
-    def hear(self, seconds: float = WAIT_SECONDS) -> list[tuple[int, object]]:
+    def poll(self, seconds: float = WAIT_SECONDS) -> list[tuple[int, object]]:
         """Wait, at most so long, for answers; a lost worker's is `Gone`, told and replaced already."""
         if self._crew is None:
             return []
         began = time.monotonic()
-        answers = self._crew.hear(seconds)
+        answers = self._crew.poll(seconds)
         # No more than that: this process itself may have been stopped meanwhile.
         waited = min(time.monotonic() - began, 2 * seconds)
         heard: list[tuple[int, object]] = []
@@ -140,19 +140,19 @@ class WorkerSupervisor:
         """Give up on those who have something to do, and have let us wait for too long."""
         stuck: list[tuple[int, object]] = []
         limit = self._work.stall_seconds
-        for slot in self._members if limit else ():
+        for slot in self._slots if limit else ():
             if self._owed[slot] <= 0:
                 self._silent[slot] = 0.0
                 continue
             self._silent[slot] = self._silent.get(slot, 0.0) + waited
             if self._silent[slot] >= limit:
-                stuck.append((slot, self._dismiss(slot)))
+                stuck.append((slot, self._kill(slot)))
         return stuck
 
-    def _dismiss(self, slot: int) -> Gone:
+    def _kill(self, slot: int) -> Gone:
         if self._crew is None:
             raise AssertionError
-        left = self._crew.dismiss(slot)
+        left = self._crew.kill(slot)
         self._lost = _MOST_REPLACED  # who takes its place would hang at the same
         self._work.emit(
             CycleStalled(
@@ -175,5 +175,5 @@ class WorkerSupervisor:
         self._ready.discard(slot)
         told = self._bugs.pop(slot, how)
         self._work.emit(WorkerLost(cycle_id=self._work.cycle_id, pair=self._work.pair.name, error=told))
-        self.hire(self._wanted)
+        self.start(self._wanted)
         return Gone(told.rstrip().rpartition("\n")[2])

@@ -1,6 +1,6 @@
-"""The table in the README says what is measured: no cell of it can go stale.
+"""Each cell of the table in tests/fidelity/README.md is measured again.
 
-Where it is to say something else, `python tests/fidelity/record.py` and `make docs` write it anew.
+To record other cells: `python tests/fidelity/record.py`, then `make docs`.
 """
 
 from contextlib import closing

@@ -54,14 +54,15 @@ def generated() -> dict[Path, str]:
     measured = (ROOT / "tests/bench/measured.json").read_text("utf-8")
     tables = {
         "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
-        "job/README.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
+        "job/REFERENCE.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
         "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
         "README.md": {
             "exit codes": exit_codes(),
-            "faults": report.section(matrix.read()),
-            "fidelity": fidelity(),
+            "fault scores": report.scores(matrix.read()),
             "measured": readme.section(measured),
         },
+        "tests/faults/README.md": {"faults": report.section(matrix.read())},
+        "tests/fidelity/README.md": {"fidelity": fidelity()},
     }
     made = {
         ROOT / "config/backup_config.schema.json": describe.schema_text(),

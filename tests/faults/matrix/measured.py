@@ -1,4 +1,4 @@
-"""The results as JSON: what `make faults` measured, committed, and what README is made from."""
+"""The results as JSON: what `make faults` measured, committed, from which tables of documents are generated."""
 
 import json
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""The table for a terminal, and README's. Pure."""
+"""The table for a terminal, and those of the documents. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,15 @@ def worse(document: Mapping[str, Any]) -> list[str]:
     return [number for number, row in rows.items() if row["tools"][OURS]["score"] < _BEST]
 
 
+def scores(document: Mapping[str, Any]) -> str:
+    """Write how many rows of each tool have each score."""
+    found = Counter((tool, cell["score"]) for _, tool, cell in _cells(document))
+    rows = [[_emphasised(score), *(str(found[tool.name, score]) for tool in TOOLS)] for score in range(_BEST, -1, -1)]
+    return table([["score", *(tool.title for tool in TOOLS)], *rows])
+
+
 def section(document: Mapping[str, Any]) -> str:
-    """Write README's part: on what it was measured, the table, what the scores of some rows depend on."""
+    """Write the machine and the versions, the table, and the conditions of some rows."""
     machine = document["machine"]
     peers = ", ".join(_version(name, said) for name, said in document["versions"].items() if name != "original")
     told = (
@@ -46,10 +54,14 @@ def _shown(tool: str, row: Mapping[str, Any]) -> str:
     cell = row["tools"].get(tool)
     if cell is None:
         return NOT_ASKED
-    score = f"**{cell['score']}**" if cell["score"] < 2 else str(cell["score"])
+    score = _emphasised(cell["score"])
     left = f", {cell['left']} files left" if cell.get("left") else ""
     later = f", later: {row['later']}" if tool == OURS and cell["score"] < _BEST and "later" in row else ""
     return f"{score}{left}{later}"
+
+
+def _emphasised(score: int) -> str:
+    return f"**{score}**" if score < 2 else str(score)
 
 
 def _cells(document: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:

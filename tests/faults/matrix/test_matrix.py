@@ -1,6 +1,6 @@
-"""Every fault of the matrix is made for Truecopy, and it takes each at least as well as README says.
+"""Every fault of the matrix is made for Truecopy, and it takes each at least as well as tests/faults/README.md says.
 
-Where README is to say something else: `make faults FAULTS_ARGS="--json tests/faults/matrix/measured.json"`, and then
+To record other scores: `make faults FAULTS_ARGS="--json tests/faults/matrix/measured.json"`, and then
 `make docs`.
 """
 
@@ -104,8 +104,8 @@ def test_every_row_and_tool_is_recorded_and_only_what_is_to_come_later_is_below_
     ]
 
 
-def test_the_readme_shows_what_is_recorded() -> None:
-    assert report.section(measured.read()).strip() in (ROOT / "README.md").read_text("utf-8")
+def test_the_document_shows_what_is_recorded() -> None:
+    assert report.section(measured.read()).strip() in (ROOT / "tests/faults/README.md").read_text("utf-8")
 
 
 @pytest.fixture

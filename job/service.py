@@ -41,7 +41,7 @@ from job.events.service import (
     ServiceStarted,
     ServiceStopped,
     ServiceWaited,
-    SignalTaken,
+    SignalReceived,
 )
 
 LEAST_PAUSE_SECONDS = 1.0
@@ -257,7 +257,7 @@ class _Loop:
     def _heed_signals(self) -> None:
         wishes = self._stop.wishes()
         for name, effect in self._stop.news(busy=False):
-            self._service.emit(SignalTaken(signal=name, effect=effect))
+            self._service.emit(SignalReceived(signal=name, effect=effect))
         if "SIGHUP" in wishes:
             self._guarded(lambda: self._take_changed_config(asked=True))
         if "SIGUSR1" in wishes:

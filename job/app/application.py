@@ -19,14 +19,14 @@ from job.engine.cycle import CycleWork, run_cycle
 from job.errors import ConfigError
 from job.events.bus import Bus
 from job.events.service import (
-    ConfigDoubted,
+    ConfigInsecure,
     ConfigRejected,
     ConfigReloaded,
     Event,
     Listener,
     PriorityNotSet,
-    PrivateFolderPassedOver,
-    WallMissing,
+    PrivateFolderSkipped,
+    SandboxUnavailable,
 )
 from job.fs.mounts import is_below
 from job.fs.private_folders import Place, Scratch, choose
@@ -59,7 +59,7 @@ class Application:
         self.config_path = config_path
         self._environ = environ
         self._io_priority = "normal"
-        self._why_no_wall = ""
+        self._sandbox_error = ""
         self._settings: InForce | None = None
         self._doubts: tuple[Doubt, ...] = ()
         self._rejected: ConfigError | None = None
@@ -116,7 +116,7 @@ class Application:
         if settings.doubts != self._doubts:
             self._doubts = settings.doubts
             for doubt in settings.doubts:
-                self.emit(ConfigDoubted(config=self.config_path, error=str(doubt)))
+                self.emit(ConfigInsecure(config=self.config_path, error=str(doubt)))
 
     def keep_to(self, pairs: Sequence[str]) -> Config:
         """Leave out every pair but these, from now on, and give the configuration in force with just them.
@@ -283,7 +283,7 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        wall = Sandbox(config.landlock, self._scratch, self._no_wall)
+        wall = Sandbox(config.landlock, self._scratch, self._report_no_sandbox)
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
@@ -305,12 +305,12 @@ class Application:
         """Give the first place for a private folder that changes often, outside of what is backed up; None if none."""
         roots = [root for pair in self._config.effective_pairs for root in (pair.source, pair.dest)]
         apart = (each for each in places if not (each.lasting and any(is_below(each.base, root) for root in roots)))
-        return choose(apart, lambda folder, error: self.emit(PrivateFolderPassedOver(folder=folder, error=error)))
+        return choose(apart, lambda folder, error: self.emit(PrivateFolderSkipped(folder=folder, error=error)))
 
-    def _no_wall(self, reason: str) -> None:
-        if reason != self._why_no_wall:
-            self._why_no_wall = reason
-            self.emit(WallMissing(reason=reason))
+    def _report_no_sandbox(self, reason: str) -> None:
+        if reason != self._sandbox_error:
+            self._sandbox_error = reason
+            self.emit(SandboxUnavailable(reason=reason))
 
     def last_success(self) -> float | None:
         """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""

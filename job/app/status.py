@@ -56,26 +56,26 @@ class PairStatus:
 
 @dataclass(frozen=True, slots=True)
 class SandboxStatus:
-    """The kernel's wall around the work, as it would be put up here and now."""
+    """The kernel's sandbox (Landlock) for the work on a pair, as available in this process."""
 
     landlock: str
-    """What the configuration wants."""
+    """The value of `landlock` in the configuration."""
     abi: int | None
-    """The kernel's version of Landlock, if it can be used."""
+    """The kernel's Landlock version; None without a sandbox."""
     missing: str
-    """Why there is none; empty if there is one."""
+    """Why there is no sandbox; empty if there is one."""
 
     @property
-    def walled(self) -> tuple[str, ...]:
-        """What nobody behind it can do, in words."""
-        return () if self.missing else _WALLED
+    def denied(self) -> tuple[str, ...]:
+        """What sandboxed work cannot do, in words."""
+        return () if self.missing else _DENIED
 
 
-_WALLED = ("write anything but the mirror and the state of the pair", "read other data than its source")
+_DENIED = ("write anything but the mirror and the state of the pair", "read other data than its source")
 
 
 def sandbox_status(config: Config) -> SandboxStatus:
-    """Find out whether the work is walled in."""
+    """Check whether the work is sandboxed."""
     if config.landlock == "off":
         return SandboxStatus(config.landlock, None, "landlock is off")
     missing = unavailable()

@@ -14,7 +14,7 @@ from job.cli.streams import has_output, tolerate_lost_output
 from job.config.settings import Config
 from job.core.outcome import Result
 from job.errors import Exit
-from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalTaken
+from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalReceived
 from job.events.text import sentence
 from job.health import HealthFile, check
 from job.outputs.liveness import Watchdog
@@ -89,7 +89,7 @@ def _once(
         _show_bars(application, bars)
     result = application.cycle(config, stop.requested)
     for name, effect in stop.news(busy=True):
-        application.emit(SignalTaken(signal=name, effect=effect))
+        application.emit(SignalReceived(signal=name, effect=effect))
     if result is Result.BUSY and skip_if_busy:
         skipped = BusySkipped()
         application.emit(skipped)

@@ -83,7 +83,7 @@ def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
         service=sentence,
         next_due=next_due(pulse) if alive else None,
         disabled="" if config.enabled else config.run_enabled or "empty",
-        wall=sandbox_status(config),
+        sandbox=sandbox_status(config),
         pairs=pairs,
         overdue=frozenset(late if config.enabled else ()),
     )
@@ -112,14 +112,19 @@ def _code(facts: Facts, pair: PairStatus) -> Exit:
 
 
 def _document(facts: Facts, broken: ConfigError | None) -> dict[str, Any]:
-    wall = facts.wall
+    sandbox = facts.sandbox
     return {
         "service": {"alive": facts.alive, "message": facts.service, "next_due": moment(facts.next_due)},
         "enabled": not facts.disabled,
         "config_error": None
         if broken is None
         else {"error": told(broken.message), "faults": [told(fault) for fault in broken.faults]},
-        "wall": {"landlock": wall.landlock, "abi": wall.abi, "cannot": wall.walled, "missing": wall.missing},
+        "sandbox": {
+            "landlock": sandbox.landlock,
+            "abi": sandbox.abi,
+            "cannot": sandbox.denied,
+            "missing": sandbox.missing,
+        },
         "pairs": [_pair(facts, each) for each in facts.pairs],
     }
 

@@ -44,7 +44,7 @@ class Facts:
     next_due: float | None
     disabled: str
     """The value of `run_enabled` if no cycle runs because of it; empty if cycles run."""
-    wall: SandboxStatus
+    sandbox: SandboxStatus
     pairs: list[PairStatus]
     overdue: frozenset[str]
     """Names of pairs whose last success is too long ago."""
@@ -126,7 +126,7 @@ def _head(facts: Facts) -> Iterator[Line]:
     yield from _next(facts, 0)
     if facts.disabled:
         yield Line(f"disabled: run_enabled is '{clean(facts.disabled)}', only 'Y' runs")
-    yield Line(f"wall: {_wall(facts.wall)}")
+    yield Line(f"sandbox: {_sandbox(facts.sandbox)}")
 
 
 def _next(facts: Facts, indent: int) -> Iterator[Line]:
@@ -222,10 +222,10 @@ def _extent(pair: PairStatus) -> tuple[str, str]:
     return f"{files:,}", "" if count is None else size(count)
 
 
-def _wall(wall: SandboxStatus) -> str:
-    if wall.missing:
-        return f"none, {wall.missing}"
-    return f"work on a pair cannot {', nor '.join(wall.walled)} (Landlock, version {wall.abi})"
+def _sandbox(sandbox: SandboxStatus) -> str:
+    if sandbox.missing:
+        return f"none, {sandbox.missing}"
+    return f"work on a pair cannot {', nor '.join(sandbox.denied)} (Landlock, version {sandbox.abi})"
 
 
 def _capabilities(able: Capabilities) -> str:

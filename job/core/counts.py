@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from job.core.outcome import Drift, Failure, Result, Skip
+from job.core.outcome import RENAMED, Drift, Failure, Result, Skip
 from job.core.stored import UNUSABLE, seconds_of, text_of
 
 
@@ -202,7 +202,8 @@ def remarks_of(kept: Mapping[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(*UNUSABLE):
         fields["result_since_timestamp_seconds"] = seconds_of(kept.get("since", 0.0))
     with contextlib.suppress(*UNUSABLE):
-        fields["trouble"] = Trouble(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
+        trouble = Trouble(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
+        fields["trouble"] = trouble and trouble._replace(reason=RENAMED.get(trouble.reason, trouble.reason))
     with contextlib.suppress(*UNUSABLE):
         fields["failing"] = tuple(
             Failing(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))

@@ -34,7 +34,7 @@ class Skip(StrEnum):
     UNCHANGED = "unchanged"
     SPECIAL_FILE = "special_file"
     VANISHED = "vanished"
-    NOT_HELD = "not_held"
+    UNSUPPORTED = "unsupported"
     MOUNT = "mount"
 
 
@@ -75,7 +75,11 @@ class Refusal(StrEnum):
     UNTRUSTED_LINK = "untrusted_link"
     OVERLAP = "overlap"
     STATE_UNUSABLE = "state_unusable"
-    NO_WALL = "no_wall"
+    SANDBOX_UNAVAILABLE = "sandbox_unavailable"
+
+
+RENAMED: dict[str, str] = {"not_held": Skip.UNSUPPORTED, "no_wall": Refusal.SANDBOX_UNAVAILABLE}
+"""Reasons by the names that earlier versions wrote to a history; they are renamed when it is read."""
 
 
 class Result(StrEnum):

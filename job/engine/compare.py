@@ -54,16 +54,16 @@ WHATS = (
     "times",
     "attributes",
     "links",
-    "not_held",
+    "unsupported",
     "left_out",
     "unread",
     "unreadable",
 )
-"""`extra` is in the mirror only, `not_held` what the mirror's file system cannot hold, `left_out` what is out of scope
-for another reason than a pattern, `unread` attributes that the source does not let us read; none of them makes a mirror
-wrong.
+"""`extra` is in the mirror only, `unsupported` cannot be stored by the mirror's file system, `left_out` is out of scope
+for another reason than a pattern, `unread` are attributes that cannot be read in the source. None of these makes a
+mirror wrong.
 """
-HARMLESS = {"extra", "not_held", "left_out", "unread"}
+HARMLESS = {"extra", "unsupported", "left_out", "unread"}
 
 
 class Sight(NamedTuple):
@@ -185,7 +185,7 @@ class _Comparison:
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
         elif why := not_held(entry, self._at.policy):
-            yield Difference(path, kind, "not_held", why)
+            yield Difference(path, kind, "unsupported", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
         elif there.kind is not kind:
@@ -272,7 +272,7 @@ class _Comparison:
             if found.what.startswith("source_xattr"):
                 yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
             elif found.what in {"nodev", "nosuid"}:
-                yield Difference(path, kind, "not_held", f"{found.error}; more of them are not named")
+                yield Difference(path, kind, "unsupported", f"{found.error}; more of them are not named")
         if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
             yield Difference(path, kind, "attributes", "")
 

@@ -31,11 +31,10 @@ from job.events.service import (
     Event,
     FileFailed,
     FoldersUnchanged,
-    HistoryBegunAnew,
-    KernelFilesSkipped,
+    HistoryReset,
     LeaseTakenOver,
-    MirrorMade,
-    MirrorNotRemembered,
+    MirrorCreated,
+    MirrorNotRecorded,
     MountForgotten,
     MountMissing,
     MountSkipped,
@@ -45,6 +44,7 @@ from job.events.service import (
     PairFinished,
     PairRefused,
     PairStarted,
+    PseudoFilesystemSkipped,
     StateFolderLost,
 )
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
@@ -111,7 +111,7 @@ def _left_out(each: LeftOut, work: PairRun) -> Event:
         case Why.MOUNT:
             return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
         case Why.KERNEL:
-            return KernelFilesSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+            return PseudoFilesystemSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
         case Why.OWN:
             return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
 
@@ -255,13 +255,13 @@ def _work(work: PairRun, policy: _Means, refusal: Refused | None) -> None:
 def _tell_entered(roots: guards.Roots, work: PairRun) -> None:
     about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
     if roots.made:
-        work.emit(MirrorMade(**about, mirror=work.pair.dest))
+        work.emit(MirrorCreated(**about, mirror=work.pair.dest))
     if roots.lost:
         work.emit(StateFolderLost(**about, error=roots.lost))
     if roots.begun_anew:
-        work.emit(HistoryBegunAnew(**about, reason=roots.begun_anew))
+        work.emit(HistoryReset(**about, reason=roots.begun_anew))
     if roots.not_remembered:
-        work.emit(MirrorNotRemembered(**about, mirror=work.pair.dest, error=roots.not_remembered))
+        work.emit(MirrorNotRecorded(**about, mirror=work.pair.dest, error=roots.not_remembered))
     if roots.lease is not None and roots.lease.left_by:
         work.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 

@@ -57,28 +57,28 @@ class PairFailed(PairEvent):
     hint: str
 
 
-class MirrorMade(PairEvent):
+class MirrorCreated(PairEvent):
     """The mirror did not exist and was made, since it was not known to have existed."""
 
-    name = "mirror_made"
+    name = "mirror_created"
 
     mirror: str
 
 
-class MirrorNotRemembered(PairEvent):
+class MirrorNotRecorded(PairEvent):
     """That the mirror exists cannot be recorded outside of it: if it is missing, it is made anew, not refused."""
 
-    name = "mirror_not_remembered"
+    name = "mirror_not_recorded"
     level = "warning"
 
     mirror: str
     error: str
 
 
-class HistoryBegunAnew(PairEvent):
+class HistoryReset(PairEvent):
     """Counting begins anew: what was kept under the pair's name, or in its mirror, belongs to another pair."""
 
-    name = "history_begun_anew"
+    name = "history_reset"
     level = "warning"
 
     reason: str
@@ -149,7 +149,7 @@ class CycleResumed(PairEvent):
 class WorkersAwaited(PairEvent):
     """The main process is alive and waits for its workers, which say nothing: no sign of life of theirs."""
 
-    name = "crew_awaited"
+    name = "workers_awaited"
     level = None
 
 
@@ -210,10 +210,10 @@ class MountForgotten(PairEvent):
     file_system: str
 
 
-class KernelFilesSkipped(PairEvent):
+class PseudoFilesystemSkipped(PairEvent):
     """A file system of the kernel, such as proc, is mounted in the source and is not backed up; logged once."""
 
-    name = "kernel_files_skipped"
+    name = "pseudo_filesystem_skipped"
 
     path: bytes
     file_system: str
@@ -315,10 +315,10 @@ class EntrySetAside(EntryEvent):
     reason: str
 
 
-class EntriesSummedUp(PairEvent):
+class LogLinesSuppressed(PairEvent):
     """So many more entries were told of in the same way, or as in the cycle before, and have no lines of their own."""
 
-    name = "entries_summed_up"
+    name = "log_lines_suppressed"
     level = "warning"
 
     of: str

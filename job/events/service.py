@@ -13,7 +13,6 @@ from job.events.pair import (
     CycleResumed,
     CycleStalled,
     DriftFound,
-    EntriesSummedUp,
     EntrySetAside,
     FileCopied,
     FileFailed,
@@ -21,13 +20,13 @@ from job.events.pair import (
     FileUpdated,
     FolderRetired,
     FoldersUnchanged,
-    HistoryBegunAnew,
+    HistoryReset,
     IndexRebuilt,
-    KernelFilesSkipped,
     LeaseTakenOver,
+    LogLinesSuppressed,
     MetadataNotKept,
-    MirrorMade,
-    MirrorNotRemembered,
+    MirrorCreated,
+    MirrorNotRecorded,
     MirrorProbed,
     MountForgotten,
     MountMissing,
@@ -39,6 +38,7 @@ from job.events.pair import (
     PairRefused,
     PairStarted,
     Progressed,
+    PseudoFilesystemSkipped,
     ReplacedByFolder,
     StateFolderLost,
     WorkerLost,
@@ -48,7 +48,7 @@ from job.events.pair import (
 __all__ = [
     "BatchCommitted",
     "BusySkipped",
-    "ConfigDoubted",
+    "ConfigInsecure",
     "ConfigRejected",
     "ConfigReloaded",
     "CycleCrashed",
@@ -57,7 +57,6 @@ __all__ = [
     "CycleStalled",
     "CycleStarted",
     "DriftFound",
-    "EntriesSummedUp",
     "EntryEvent",
     "EntrySetAside",
     "Event",
@@ -67,15 +66,15 @@ __all__ = [
     "FileUpdated",
     "FolderRetired",
     "FoldersUnchanged",
-    "HistoryBegunAnew",
+    "HistoryReset",
     "IdleCyclesCounted",
     "IndexRebuilt",
-    "KernelFilesSkipped",
     "LeaseTakenOver",
     "Listener",
+    "LogLinesSuppressed",
     "MetadataNotKept",
-    "MirrorMade",
-    "MirrorNotRemembered",
+    "MirrorCreated",
+    "MirrorNotRecorded",
     "MirrorProbed",
     "MountForgotten",
     "MountMissing",
@@ -93,16 +92,17 @@ __all__ = [
     "PortNotChanged",
     "PortNotOpened",
     "PriorityNotSet",
-    "PrivateFolderPassedOver",
+    "PrivateFolderSkipped",
     "Progressed",
+    "PseudoFilesystemSkipped",
     "ReplacedByFolder",
     "RunDisabled",
+    "SandboxUnavailable",
     "ServiceStarted",
     "ServiceStopped",
     "ServiceWaited",
-    "SignalTaken",
+    "SignalReceived",
     "StateFolderLost",
-    "WallMissing",
     "WorkerLost",
     "WorkersAwaited",
     "every_event",
@@ -135,10 +135,10 @@ class ServiceStopped(Event):
     """The signal's name."""
 
 
-class SignalTaken(Event):
+class SignalReceived(Event):
     """A signal came that does not end the run: SIGHUP or SIGUSR1 to the service, or one without a meaning."""
 
-    name = "signal_taken"
+    name = "signal_received"
 
     signal: str
     """Its name, such as `SIGHUP`."""
@@ -169,20 +169,20 @@ class PriorityNotSet(Event):
     io_priority: str
 
 
-class PrivateFolderPassedOver(Event):
+class PrivateFolderSkipped(Event):
     """Something else has the name of a private folder, or it is not ours; the next place is taken instead."""
 
-    name = "private_folder_passed_over"
+    name = "private_folder_skipped"
     level = "warning"
 
     folder: str
     error: str
 
 
-class WallMissing(Event):
+class SandboxUnavailable(Event):
     """Landlock cannot be used, so that only the program itself keeps to its folders; not told where it is off."""
 
-    name = "wall_missing"
+    name = "sandbox_unavailable"
 
     reason: str
 
@@ -234,10 +234,10 @@ class PortNotChanged(Event):
     hint: str
 
 
-class ConfigDoubted(Event):
+class ConfigInsecure(Event):
     """Others may change what the configuration is made of, or read a secret in it; told when it comes into force."""
 
-    name = "config_doubted"
+    name = "config_insecure"
     level = "warning"
 
     config: str

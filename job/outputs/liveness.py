@@ -31,7 +31,7 @@ from job.events.service import (
     RunDisabled,
     ServiceStarted,
     ServiceStopped,
-    SignalTaken,
+    SignalReceived,
     WorkersAwaited,
 )
 from job.fs.private_folders import Place, open_place
@@ -249,7 +249,7 @@ class Watchdog:
         if not self._busy:
             return
         for name, effect in self._asked.news(busy=True):
-            self._tell(SignalTaken(signal=name, effect=effect), _TELL_SECONDS)
+            self._tell(SignalReceived(signal=name, effect=effect), _TELL_SECONDS)
         if self._asked_for >= _STOP_SECONDS and self._silent >= _STILL_SECONDS:
             self._tell(self._stalled(), _LAST_WORD_SECONDS)
             self._leave(code)

@@ -22,12 +22,12 @@ from job.events.service import (
     CycleFinished,
     CycleStarted,
     DriftFound,
-    EntriesSummedUp,
     EntryEvent,
     Event,
     FileFailed,
     FoldersUnchanged,
     IdleCyclesCounted,
+    LogLinesSuppressed,
     OwnFilesSkipped,
     PairEvent,
     PairFinished,
@@ -67,8 +67,8 @@ class _Rest:
     def add(self, event: _Capped) -> None:
         self._by[_reason(event)] += 1
 
-    def summed_up(self) -> EntriesSummedUp:
-        return EntriesSummedUp(
+    def summed_up(self) -> LogLinesSuppressed:
+        return LogLinesSuppressed(
             cycle_id=self._like.cycle_id,
             pair=self._like.pair,
             of=self._like.name,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from job.core.counts import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
 from job.core.outcome import Result, reason_text
 from job.core.stored import number_of, seconds_of
-from job.events.service import HistoryBegunAnew, Listener, PairFinished
+from job.events.service import HistoryReset, Listener, PairFinished
 from job.fs.small_files import open_ours
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite
@@ -322,7 +322,7 @@ class History:
         aside = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), aside)
         if other and self._emit is not None and finished.result is not Result.REFUSED:
             reason = f"the history was that of the source {why}; it is now {aside}"
-            self._emit(HistoryBegunAnew(cycle_id=finished.cycle_id, pair=finished.pair, reason=reason))
+            self._emit(HistoryReset(cycle_id=finished.cycle_id, pair=finished.pair, reason=reason))
         elif not other:
             self._failed("history", f"{self._path} could not be used ({why}): it is now {aside}, counting begins anew")
         return True

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from job.core.outcome import reason_text
+from job.core.outcome import RENAMED, reason_text
 from job.core.stored import UNUSABLE
 from job.store import sqlite
 from job.store.sqlite import (
@@ -125,10 +126,10 @@ def has_format(database: Connection) -> bool:
 
 
 def counts_in(database: Connection, query: str) -> dict[tuple[str, str], int]:
-    """Give counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
-    counts = {}
+    """Return counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
+    counts: Counter[tuple[str, str]] = Counter()
     for name, label, value in fetched(database.execute(query), 0):
         if not (isinstance(name, str) and isinstance(label, str) and isinstance(value, int)):
             raise UnusableHistoryError("a count is no number")
-        counts[name, label] = value
+        counts[name, RENAMED.get(label, label)] += value
     return counts

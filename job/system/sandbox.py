@@ -200,7 +200,7 @@ class Sandbox:
                 self._why_not = reason_text(error)
         if self._why_not and self._wanted == "required":
             raise Refused(
-                Refusal.NO_WALL,
+                Refusal.SANDBOX_UNAVAILABLE,
                 f"landlock is required and cannot be used: {self._why_not}",
                 hint='It needs Linux 5.19 and a container that allows it; "auto" works without it where it has to.',
             )

@@ -60,7 +60,7 @@ def facts_of(history: PairHistory) -> Facts:
         service="not running",
         next_due=None,
         disabled="",
-        wall=SandboxStatus("off", None, "off"),
+        sandbox=SandboxStatus("off", None, "off"),
         pairs=[pair],
         overdue=frozenset(),
     )

@@ -36,7 +36,7 @@ def test_sighup_makes_the_service_read_its_config_again_at_once(rig: Rig) -> Non
         os.kill(service.process.pid, signal.SIGHUP)
 
         service.wait_for("config_reloaded")
-        told = service.wait_for("signal_taken", signal="SIGHUP")
+        told = service.wait_for("signal_received", signal="SIGHUP")
         code, _ = service.end(signal.SIGTERM)
 
     assert "the configuration is read again now" in told["message"]
@@ -49,7 +49,7 @@ def test_sighup_names_a_broken_config_each_time_and_the_last_good_one_stays_in_f
         rig.config.write_text("{")
         for count in (1, 2):
             os.kill(service.process.pid, signal.SIGHUP)
-            service.wait_for("signal_taken", count=count)
+            service.wait_for("signal_received", count=count)
             service.wait_for("config_rejected", count=count)
         os.kill(service.process.pid, signal.SIGUSR1)
 
@@ -66,7 +66,7 @@ def test_sigusr1_starts_a_cycle_now(rig: Rig) -> None:
         os.kill(service.process.pid, signal.SIGUSR1)
 
         service.wait_for("file_copied", path="new")
-        assert "a cycle starts now" in service.wait_for("signal_taken", signal="SIGUSR1")["message"]
+        assert "a cycle starts now" in service.wait_for("signal_received", signal="SIGUSR1")["message"]
 
 
 def test_in_a_cycle_sighup_and_sigusr1_wait_for_its_end_and_say_so_at_once(rig: Rig) -> None:
@@ -77,8 +77,8 @@ def test_in_a_cycle_sighup_and_sigusr1_wait_for_its_end_and_say_so_at_once(rig: 
         rig.configure(sleep_time=3000)
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR1):
             os.kill(service.process.pid, number)
-        service.wait_for("signal_taken", effect="the configuration is read again after this cycle")
-        service.wait_for("signal_taken", effect="another cycle starts right after this one")
+        service.wait_for("signal_received", effect="the configuration is read again after this cycle")
+        service.wait_for("signal_received", effect="another cycle starts right after this one")
         before = [line["event"] for line in service.lines]
         is_waiting(service, count=2)
         events = [line["event"] for line in service.lines]
@@ -93,7 +93,7 @@ def test_a_signal_without_a_meaning_is_logged_and_ends_nothing(rig: Rig, number:
         is_waiting(service)
         os.kill(service.process.pid, number)
 
-        assert service.wait_for("signal_taken")["signal"] == number.name
+        assert service.wait_for("signal_received")["signal"] == number.name
         assert service.process.poll() is None
 
 
@@ -105,7 +105,7 @@ def test_with_once_what_the_service_is_asked_for_is_logged_and_ignored(rig: Rig,
         until(lambda: temps_in(rig.mirror))
         os.kill(run.process.pid, number)
 
-        assert run.wait_for("signal_taken")["signal"] == number.name
+        assert run.wait_for("signal_received")["signal"] == number.name
         assert run.process.wait(PATIENCE) == 0
 
 
@@ -171,7 +171,7 @@ def test_a_terminal_that_hangs_up_ends_the_service_and_a_sent_sighup_does_not(ri
     with on_a_terminal(rig, "run") as (process, hang_up):
         until(lambda: "cycle_finished" in [line["event"] for line in logged(rig)])
         os.kill(process.pid, signal.SIGHUP)
-        until(lambda: "signal_taken" in [line["event"] for line in logged(rig)])
+        until(lambda: "signal_received" in [line["event"] for line in logged(rig)])
         hang_up()
 
         assert process.wait(PATIENCE) == 0

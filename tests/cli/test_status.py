@@ -161,7 +161,7 @@ def test_a_broken_config_is_2(rig: Rig) -> None:
 
 @needs_landlock
 def test_the_wall_around_the_work_is_told_with_what_nobody_behind_it_can_do(rig: Rig) -> None:
-    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["wall"]
+    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["sandbox"]
 
     assert told["landlock"] == "auto"
     assert told["abi"] >= 2
@@ -172,9 +172,9 @@ def test_the_wall_around_the_work_is_told_with_what_nobody_behind_it_can_do(rig:
 
 def test_a_wall_that_is_off_is_told(rig: Rig) -> None:
     rig.configure(landlock="off")
-    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["wall"]
+    said, told = rig.run("status").stdout, json.loads(rig.run("status", "--json").stdout)["sandbox"]
 
-    assert "wall: none, landlock is off\n" in said
+    assert "sandbox: none, landlock is off\n" in said
     assert told == {"landlock": "off", "abi": None, "cannot": [], "missing": "landlock is off"}
 
 
@@ -182,7 +182,7 @@ def test_a_wall_that_is_off_is_told(rig: Rig) -> None:
 def test_a_system_without_it_is_told(rig: Rig) -> None:
     fault = ["strace", "-qq", "-o", str(rig.base / "log"), "-e", "inject=landlock_create_ruleset:error=ENOSYS"]
 
-    assert "wall: none, this system does not offer Landlock: Function not" in rig.run("status", prefix=fault).stdout
+    assert "sandbox: none, this system does not offer Landlock: Function not" in rig.run("status", prefix=fault).stdout
 
 
 def test_it_tells_how_much_the_mirror_holds_and_what_is_free(rig: Rig) -> None:

@@ -74,7 +74,7 @@ def test_nothing_has_an_effect_in_the_mirror_that_it_has_not_in_the_source(stick
     assert first.result is second.result is Result.SUCCESS
     assert has_effect(stick) == set()
     assert kinds(first) == ["nodev", "nosuid"]
-    assert first.tally.skipped_by[Skip.NOT_HELD] == 1
+    assert first.tally.skipped_by[Skip.UNSUPPORTED] == 1
     assert stat.S_ISFIFO((stick.mirror / "stick/fifo").lstat().st_mode)
     assert mode(stick.mirror / "stick/shared") == 0o2775
     assert not second.copied
@@ -133,8 +133,8 @@ def test_a_comparison_and_a_plan_expect_the_same(stick: Workshop) -> None:
 
     found = told(stick)
 
-    assert set(found.values()) == {"not_held"}
-    assert found[b"stick/zero"] == "not_held"
+    assert set(found.values()) == {"unsupported"}
+    assert found[b"stick/zero"] == "unsupported"
     assert planned[b"stick/zero"] == "note"
     assert planned[b"stick/fifo"] == "copy"
 

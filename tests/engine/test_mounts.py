@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Result, Skip
-from job.events.service import FileFailed, KernelFilesSkipped, MountForgotten, MountMissing, MountSkipped
+from job.events.service import FileFailed, MountForgotten, MountMissing, MountSkipped, PseudoFilesystemSkipped
 from tests.engine.test_compare import compared, told
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 from tests.faults.tampering import mounted
@@ -69,8 +69,8 @@ class TestTakenIn:
             steps = [(step.path, step.action) for step in shop.plan()]
 
         assert first.result is second.result is Result.SUCCESS
-        assert [(each.path, each.file_system) for each in first.of(KernelFilesSkipped)] == [(b"proc", "proc")]
-        assert second.of(KernelFilesSkipped) == []
+        assert [(each.path, each.file_system) for each in first.of(PseudoFilesystemSkipped)] == [(b"proc", "proc")]
+        assert second.of(PseudoFilesystemSkipped) == []
         assert Skip.MOUNT not in first.tally.skipped_by
         assert shop.names() == {"file", "proc"}
         assert steps == [(b"proc", "leave_out")]

@@ -12,7 +12,7 @@ from job.core.counts import Tally
 from job.core.outcome import Refusal, Result
 from job.engine.preflight import guards
 from job.errors import Refused
-from job.events.service import FileCopied, HistoryBegunAnew, PairBusy, PairFinished, PairRefused
+from job.events.service import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
 from job.store.history import History
 from job.store.pair_records import PairRecords, Paths
 from tests.engine.workshop import NOBODY, Told, Workshop
@@ -117,7 +117,7 @@ def test_a_mirror_from_before_there_were_identities_is_taken_without_a_word(shop
     told = shop.cycle()
 
     assert (told.result, told.copied, told.tally.drift_by) == (Result.SUCCESS, {}, {})
-    assert not told.of(HistoryBegunAnew)
+    assert not told.of(HistoryReset)
     assert json.loads((shop.state / "identity.json").read_text())["source"] == str(shop.base / "first")
 
 
@@ -189,12 +189,12 @@ def test_a_new_pair_with_the_name_of_an_old_one_gets_a_state_of_its_own_and_both
 
     assert told.result is Result.SUCCESS
     assert [event.pair for event in told.of(FileCopied)] == ["data"]
-    [anew] = told.of(HistoryBegunAnew)
+    [anew] = told.of(HistoryReset)
     assert anew.pair == "data"
     assert str(shop.base / "a/data") in anew.reason
     assert [state_of(shop, number) for number in (0, 1)] == ["data-2", "data"]
     again = shop.cycle()
-    assert (again.result, again.copied, again.of(HistoryBegunAnew)) == (Result.SUCCESS, {}, [])
+    assert (again.result, again.copied, again.of(HistoryReset)) == (Result.SUCCESS, {}, [])
 
 
 def test_a_renamed_pair_goes_on_with_its_state_and_swapped_names_swap_nothing(shop: Workshop) -> None:
@@ -212,7 +212,7 @@ def test_a_renamed_pair_goes_on_with_its_state_and_swapped_names_swap_nothing(sh
     shop.options["pairs"] = [ends[0] | {"name": "three"}]
     renamed = shop.cycle()
 
-    assert (told.result, told.copied, told.of(HistoryBegunAnew)) == (Result.SUCCESS, {}, [])
+    assert (told.result, told.copied, told.of(HistoryReset)) == (Result.SUCCESS, {}, [])
     assert (renamed.result, renamed.copied, state_of(shop)) == (Result.SUCCESS, {}, "one")
 
 
@@ -248,7 +248,7 @@ def test_a_history_of_another_source_is_set_aside_and_never_read(tmp_path: Path)
     assert history("/two").read().counts == {("files_copied_total", ""): 1}
     assert history("/two").read().last_success_timestamp_seconds == 20.0
     [event] = told
-    assert isinstance(event, HistoryBegunAnew)
+    assert isinstance(event, HistoryReset)
     assert "/one" in event.reason
     assert len(list(tmp_path.glob("history.sqlite3.earlier-*"))) == 1
 

@@ -39,8 +39,8 @@ def test_a_missing_mirror_is_made_at_first_use_and_gets_the_mode_of_its_source(r
     done, again = rig.once(), rig.once()
 
     assert (done.code, again.code) == (0, 0)
-    assert done.the("mirror_made")["mirror"] == str(rig.mirror)
-    assert not again.of("mirror_made")
+    assert done.the("mirror_created")["mirror"] == str(rig.mirror)
+    assert not again.of("mirror_created")
     assert rig.mirrored == rig.wanted
     assert rig.mirror.stat().st_mode & 0o777 == 0o750
 
@@ -136,7 +136,7 @@ def test_without_a_home_a_mirror_is_made_and_it_is_said_that_this_is_not_remembe
     done = rig.once()
 
     assert (done.code, done.copied) == (0, {"file"})
-    assert "no home does not exist" in done.the("mirror_not_remembered")["error"]
+    assert "no home does not exist" in done.the("mirror_not_recorded")["error"]
     assert not (rig.base / "no home").exists()
 
 
@@ -146,7 +146,7 @@ def test_a_home_that_is_backed_up_keeps_the_record_of_its_own_mirror(rig: Rig, m
 
     done = rig.once()
 
-    assert (done.code, done.of("mirror_not_remembered")) == (0, [])
+    assert (done.code, done.of("mirror_not_recorded")) == (0, [])
     assert (rig.source / ".local/state/truecopy/pairs").is_dir()
 
 
@@ -404,7 +404,7 @@ def test_nothing_is_kept_through_a_link_in_the_place_of_the_records(rig: Rig) ->
     done = rig.once()
 
     assert done.code == 0
-    assert "link of user 4711" in done.the("mirror_not_remembered")["error"]
+    assert "link of user 4711" in done.the("mirror_not_recorded")["error"]
     assert not any(victim.iterdir())
 
 

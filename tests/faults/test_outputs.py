@@ -232,7 +232,7 @@ def test_many_failures_with_long_names_take_little_log_and_none_again_while_they
 
     assert all(len(line) <= 4096 for line in rig.log.read_text().splitlines())
     assert sum('"event": "file_failed"' in line for line in first) == 100
-    summed = [json.loads(line) for line in first + second if '"event": "entries_summed_up"' in line]
+    summed = [json.loads(line) for line in first + second if '"event": "log_lines_suppressed"' in line]
     assert [(line["entries"], line["by"], line["because"]) for line in summed[:2]] == [
         (30, {"reserved_name": 30}, "folder"),
         (100, {"reserved_name": 100}, "as_before"),

@@ -36,7 +36,7 @@ def test_a_service_is_healthy_and_hard_links_are_kept(taken: Rig) -> None:
 
     assert healthy.stdout.startswith("healthy: "), healthy.stdout
     assert healthy.code == 0
-    assert not [line for line in service.lines if line["event"] in {"output_failed", "wall_missing"}]
+    assert not [line for line in service.lines if line["event"] in {"output_failed", "sandbox_unavailable"}]
     assert taken.mirrored == taken.wanted
 
 
@@ -50,7 +50,7 @@ def test_a_taken_name_in_a_runtime_folder_is_told_once_as_a_warning(
         service.wait_for("cycle_finished", count=2)
         healthy = taken.run("healthcheck")
 
-    (told,) = [line for line in service.lines if line["event"] == "private_folder_passed_over"]
+    (told,) = [line for line in service.lines if line["event"] == "private_folder_skipped"]
     assert told["level"] == "warning"
     assert told["folder"] == str(tmp_path / "temp" / "truecopy")
     assert told["error"].endswith(f"belongs to user {STRANGER}")
@@ -71,4 +71,4 @@ def test_a_service_that_may_write_nowhere_but_to_its_mirror_and_state_is_healthy
         healthy = taken.run("healthcheck")
 
     assert healthy.code == 0, healthy.stdout
-    assert not [line for line in service.lines if line["event"] in {"output_failed", "private_folder_passed_over"}]
+    assert not [line for line in service.lines if line["event"] in {"output_failed", "private_folder_skipped"}]

@@ -114,7 +114,7 @@ def test_code_that_misbehaves_is_stopped_by_the_kernel(misbehaving: Rig, way: st
     assert (misbehaving.source / "precious").read_text() == "precious"
     assert sorted(os.listdir(misbehaving.source)) == ["file", "precious"]
     assert os.listdir(misbehaving.base / "outside") == ["file"]
-    assert not [line for line in lines if line["event"] in {"wall_missing", "worker_lost", "output_failed"}]
+    assert not [line for line in lines if line["event"] in {"sandbox_unavailable", "worker_lost", "output_failed"}]
 
 
 @pytest.mark.needs_root
@@ -155,7 +155,7 @@ def test_everything_that_a_backup_does_can_be_done_behind_a_wall(rig: Rig, way: 
     lines, _ = worked(rig, way, **options)
 
     assert [line["result"] for line in lines if line["event"] == "cycle_finished"] == ["success"]
-    assert not [line for line in lines if line["event"] in {"wall_missing", "worker_lost", "output_failed"}]
+    assert not [line for line in lines if line["event"] in {"sandbox_unavailable", "worker_lost", "output_failed"}]
     assert rig.mirrored == rig.wanted
     assert (rig.mirror / "three").stat().st_ino == (rig.mirror / "linked/one").stat().st_ino
     assert (rig.mirror / "fifo").is_fifo()
@@ -223,10 +223,10 @@ def test_without_it_auto_works_and_says_so_once_and_required_refuses(rig: Rig, e
     done = rig.once(prefix=fault)
 
     assert refused.code == 4
-    assert [line["reason"] for line in refused.of("pair_refused")] == ["no_wall", "no_wall"]
+    assert [line["reason"] for line in refused.of("pair_refused")] == ["sandbox_unavailable", "sandbox_unavailable"]
     assert mirrored == [".truecopy"]
     assert done.code == 0
-    assert "does not offer Landlock" in done.the("wall_missing")["reason"]
+    assert "does not offer Landlock" in done.the("sandbox_unavailable")["reason"]
     assert rig.mirrored == rig.wanted
 
 

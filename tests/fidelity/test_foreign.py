@@ -86,7 +86,7 @@ def test_a_special_file_that_exfat_cannot_hold_leaves_nothing_behind(tmp_path: P
             bound.bind(os.path.relpath(rig.source / "socket"))
         done = rig.once()
         assert done.code == 0
-        assert done.the("pair_finished")["skipped_by"] == {"not_held": 2}
+        assert done.the("pair_finished")["skipped_by"] == {"unsupported": 2}
         assert "specials" in not_kept(done)
         assert temps_below(rig.mirror) == []
 

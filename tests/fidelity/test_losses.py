@@ -99,4 +99,4 @@ def test_nothing_is_lost_but_what_is_documented(
         assert losses(left_to_do(rig.source, rig.mirror, delete=True, window=2)) == lost
         said = {line.split()[2]: line.split()[0] for line in compared(rig)}
         absent = [name for name, flags in lost.items() if "+" in flags]
-        assert said == {name: "missing" if name in failed else "not_held" for name in absent}
+        assert said == {name: "missing" if name in failed else "unsupported" for name in absent}

@@ -16,11 +16,11 @@ from job.events.service import (
     Event,
     FoldersUnchanged,
     IdleCyclesCounted,
-    KernelFilesSkipped,
     NextCycleDue,
     OutputFailed,
     PairFinished,
     PairStarted,
+    PseudoFilesystemSkipped,
     ServiceStopped,
 )
 from job.outputs.log_limits import HELD_SECONDS, IdleCycles
@@ -109,9 +109,9 @@ def test_a_cycle_with_anything_to_tell_is_logged_in_full_as_told_when_it_was() -
 
 def test_what_is_told_alike_in_every_cycle_is_nothing_new() -> None:
     book = Book()
-    skipped = KernelFilesSkipped(**PAIR, path=b"photos", file_system="proc")
-    again = KernelFilesSkipped(cycle_id="c2", pair="p", path=b"photos", file_system="proc")
-    other = KernelFilesSkipped(**PAIR, path=b"music", file_system="proc")
+    skipped = PseudoFilesystemSkipped(**PAIR, path=b"photos", file_system="proc")
+    again = PseudoFilesystemSkipped(cycle_id="c2", pair="p", path=b"photos", file_system="proc")
+    other = PseudoFilesystemSkipped(**PAIR, path=b"music", file_system="proc")
     book.tell(*cycle(skipped))
 
     assert book.tell(*cycle(again), *cycle()) == []

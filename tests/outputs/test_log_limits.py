@@ -11,10 +11,10 @@ from job.events.service import (
     CycleFinished,
     CycleStarted,
     DriftFound,
-    EntriesSummedUp,
     Event,
     FileCopied,
     FileFailed,
+    LogLinesSuppressed,
     OwnFilesSkipped,
     PairFinished,
 )
@@ -50,7 +50,7 @@ class Teller:
         return [
             (each.of, each.path, each.entries, each.by, each.because)
             for each in self.out
-            if isinstance(each, EntriesSummedUp)
+            if isinstance(each, LogLinesSuppressed)
         ]
 
 
@@ -75,7 +75,7 @@ def test_failures_of_a_folder_are_counted_by_reason_after_a_hundred() -> None:
 
     assert told.lines(FileFailed) == MOST_A_FOLDER + 1
     assert told.sums == [("file_failed", b"a", 4, {"name": 3, "permission": 1}, Because.FOLDER)]
-    assert [type(event) for event in told.out[-3:]] == [EntriesSummedUp, PairFinished, CycleFinished]
+    assert [type(event) for event in told.out[-3:]] == [LogLinesSuppressed, PairFinished, CycleFinished]
 
 
 def test_each_copy_has_its_line() -> None:
@@ -158,4 +158,4 @@ def test_a_folder_is_summed_up_when_many_others_came_since(monkeypatch: pytest.M
     told = Teller().cycle(*first, *(failed(b"%d/f" % number) for number in range(8)))
 
     assert told.sums == [("file_failed", b"a", 5, {"permission": 5}, Because.FOLDER)]
-    assert type(told.out[-3]) is not EntriesSummedUp
+    assert type(told.out[-3]) is not LogLinesSuppressed

@@ -10,7 +10,7 @@ from job.events.service import (
     ServiceStarted,
     ServiceStopped,
     ServiceWaited,
-    SignalTaken,
+    SignalReceived,
 )
 from job.service import SLICE_SECONDS
 from tests.config.configs import in_force
@@ -133,7 +133,7 @@ def test_a_signal_starts_a_cycle_now_and_the_next_one_counts_from_its_end() -> N
     world.run()
 
     assert world.since_start() == [0, pytest.approx(100, abs=SLICE_SECONDS), pytest.approx(1100, abs=SLICE_SECONDS)]
-    assert world.told(SignalTaken) == [SignalTaken(signal="SIGUSR1", effect="busy: False")]
+    assert world.told(SignalReceived) == [SignalReceived(signal="SIGUSR1", effect="busy: False")]
 
 
 def test_a_signal_in_a_cycle_starts_one_more_right_after_it() -> None:

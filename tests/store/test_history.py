@@ -55,6 +55,19 @@ def finished(result: Result = Result.SUCCESS, *, tally: Tally | None = None, at:
     )
 
 
+def test_reasons_of_earlier_versions_are_read_by_their_new_names(history: History, tmp_path: Path) -> None:
+    deltas = {("files_skipped_total", "not_held"): 2, ("files_skipped_total", "unsupported"): 3}
+    refused = Remarks(Trouble("pair_refused", "no_wall", "no Landlock", "set landlock to auto"))
+    assert history.add(finished(Result.REFUSED), {**deltas, ("pairs_refused_total", "no_wall"): 1}, refused)
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("INSERT INTO last_counts VALUES ('files_skipped_total', 'not_held', 2)")
+    database.close()
+    kept = history.read()
+    assert kept.counts == {("files_skipped_total", "unsupported"): 5, ("pairs_refused_total", "sandbox_unavailable"): 1}
+    assert kept.tally.skipped_by == {Skip.UNSUPPORTED: 2}
+    assert kept.trouble == Trouble("pair_refused", "sandbox_unavailable", "no Landlock", "set landlock to auto")
+
+
 def test_what_was_added_is_read_back(history: History, told: Told) -> None:
     tally = Tally(copied=3, bytes_copied=9, folders=2, skipped_by={Skip.UNCHANGED: 5}, drift_by={Drift.MISSING: 1})
 

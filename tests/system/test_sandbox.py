@@ -201,7 +201,7 @@ def test_without_a_kernel_that_can_the_work_is_done_and_told_or_refused(
     assert missing == ["there is none"]
     with pytest.raises(Refused) as refused:
         required.around(lambda _: work(required), print)
-    assert refused.value.reason == Refusal.NO_WALL
+    assert refused.value.reason == Refusal.SANDBOX_UNAVAILABLE
     assert "there is none" in refused.value.message
     assert refused.value.hint
 

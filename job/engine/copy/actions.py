@@ -167,7 +167,7 @@ class Actions:
             os.unlink(mirror.name, dir_fd=place.mirror)
             self._update(place, step)
         else:
-            self._skip(place, step, Skip.NOT_HELD)
+            self._skip(place, step, Skip.UNSUPPORTED)
 
     def _keep(self, place: Place, step: Step) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before

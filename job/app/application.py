@@ -75,7 +75,7 @@ class Application:
         self._metrics = Metrics(history=self._history, version=__version__, python=sys.version.partition(" ")[0])
         self._publisher: Publisher | None = None
         self._port: Port | None = None
-        for listener in (self._log, self._metrics):
+        for listener in (self._brief, self._metrics):
             self._bus.join(listener)
 
     def join(self, listener: Listener) -> None:
@@ -98,9 +98,7 @@ class Application:
 
         self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
         self._idle.configure(level=self._config.log_level, interval_seconds=self._config.idle_log_interval)
-
-    def _log(self, event: Event) -> None:
-        (self._idle or self._brief)(event)
+        self._bus.replace(self._brief, self._idle)
 
     def load(self) -> Config:
         """Read the config for the first time. Raises `ConfigError` with every fault."""
@@ -289,7 +287,7 @@ class Application:
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
         work = CycleWork(
             name,
-            self.emit,
+            self._bus.emit,
             stop,
             time.time_ns,
             lay_out,

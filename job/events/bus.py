@@ -23,6 +23,10 @@ class Bus:
         """Let one more listener hear everything from now on."""
         self._listeners.append(listener)
 
+    def replace(self, old: Listener, new: Listener) -> None:
+        """Let another listener hear everything in the place of one."""
+        self._listeners[self._listeners.index(old)] = new
+
     def emit(self, event: Event) -> None:
         """Tell everybody, and nobody a secret.
 

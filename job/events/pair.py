@@ -353,6 +353,15 @@ class BatchCommitted(PairEvent):
     tally: Tally
 
 
+class FilesCopied(PairEvent):
+    """Copies of one batch, in a row. Logs write a line for each; everything else counts the tally of the batch."""
+
+    name = "files_copied"
+    level = None
+
+    copies: tuple[FileCopied, ...]
+
+
 class Progressed(PairEvent):
     """Work went on. `phase` is `look` or `act`; totals are 0 while unknown."""
 

@@ -22,7 +22,7 @@ from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal, TextIO
 
-from job.events.service import EntryEvent, Event, FileCopied
+from job.events.service import EntryEvent, Event, FileCopied, FilesCopied
 from job.events.text import LIMITS, LONGEST_LINE, LONGEST_VALUE, Fields, fields_of, sentence
 from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_one_file
 
@@ -102,11 +102,16 @@ class Logs:
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
         """Log one event, if its level says so, as told at `moment`, or now."""
-        severity = _SEVERITY[event.level]
+        events = event.copies if isinstance(event, FilesCopied) else (event,)
+        severity = _SEVERITY[events[0].level]
         with self._lock:
             if severity >= self._least and self._sinks:
-                self._collect(event, severity, self._timestamp(self._clock() if moment is None else moment))
-            if self._waiting >= self._most_waiting or not isinstance(event, EntryEvent):
+                timestamp = self._timestamp(self._clock() if moment is None else moment)
+                for each in events:
+                    self._collect(each, severity, timestamp)
+                    if self._waiting >= self._most_waiting:
+                        self._write()
+            if not isinstance(event, EntryEvent | FilesCopied):
                 self._write()
         if self._outages:
             self._tell()

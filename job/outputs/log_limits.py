@@ -25,6 +25,7 @@ from job.events.service import (
     EntryEvent,
     Event,
     FileFailed,
+    FilesCopied,
     FoldersUnchanged,
     IdleCyclesCounted,
     LogLinesSuppressed,
@@ -282,6 +283,8 @@ class IdleCycles:
             tally = event.tally
             changed = tally.copied or tally.updated or tally.failed or tally.drift_by
             return event.result is Result.SUCCESS and not changed
+        if isinstance(event, FilesCopied):
+            return False
         if event.level is None or isinstance(event, PairStarted | FoldersUnchanged):
             return True
         return _may_stand(event) and _fact(event) in self._standing

@@ -14,7 +14,7 @@ from job.core.record import FolderDone, Record
 from job.engine.context import PairContext
 from job.engine.copy import batch
 from job.engine.cycle import CycleWork, run_cycle
-from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FileUpdated
+from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FilesCopied, FileUpdated
 from job.store.codec import decoded
 from job.store.index import Index
 from tests.engine.workshop import (
@@ -54,7 +54,7 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
         story.append(f"{what}: {len(shop.temps)} temps, {len(finished)} files")
 
     def emit(event: Event) -> None:
-        if isinstance(event, FileCopied | BatchCommitted):
+        if isinstance(event, FilesCopied | BatchCommitted):
             look_around(event.name)
 
     def listened(bench: PairContext) -> PairContext:
@@ -67,8 +67,7 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
         "sync: 2 temps, 0 files",
         "sync: 0 temps, 2 files",
         "commit: 0 temps, 2 files",
-        "file_copied: 0 temps, 2 files",
-        "file_copied: 0 temps, 2 files",
+        "files_copied: 0 temps, 2 files",
         "batch_committed: 0 temps, 2 files",
     ]
 
@@ -298,7 +297,7 @@ def test_a_long_wait_makes_a_batch_full(shop: Workshop) -> None:
         return ticking()
 
     told = Told()
-    run_cycle(shop.config, CycleWork("cycle", told.events.append, bool, slow_clock, changed(lambda bench: bench)))
+    run_cycle(shop.config, CycleWork("cycle", told.hear, bool, slow_clock, changed(lambda bench: bench)))
 
     assert len(told.of(BatchCommitted)) > 1
     assert told.committed.copied == 3

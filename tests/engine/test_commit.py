@@ -17,7 +17,7 @@ from job.core.record import FolderDone
 from job.engine.context import PairRun
 from job.engine.copy.commit import Commit
 from job.engine.messages import BatchResult
-from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
+from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.store.index import Index
 from tests.config.configs import in_force
 from tests.core import samples
@@ -54,7 +54,7 @@ class Office:
             raise self.index_error
 
     def emit(self, event: Event) -> None:
-        self.told.append(event)
+        self.told += event.copies if isinstance(event, FilesCopied) else [event]
         if not self.story or self.story[-1] != "tell":
             self.story.append("tell")
 

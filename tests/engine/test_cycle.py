@@ -204,7 +204,7 @@ def two_pairs(shop: Workshop, **second: object) -> Config:
 
 def run(shop: Workshop, config: Config, stop: Callable[[], bool] = bool) -> Told:
     told = Told()
-    told.result = run_cycle(config, CycleWork("cycle", told.events.append, stop, shop.now_ns, lay_out))
+    told.result = run_cycle(config, CycleWork("cycle", told.hear, stop, shop.now_ns, lay_out))
     return told
 
 

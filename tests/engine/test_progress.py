@@ -28,7 +28,7 @@ class Clock:
 def a_meter(
     shop: Workshop, told: Told, stop: Callable[[], bool] = bool, clock: Callable[[], int] | None = None
 ) -> Progress:
-    return Progress(PairRun("cycle", shop.pair, told.events.append, stop, clock or Clock()))
+    return Progress(PairRun("cycle", shop.pair, told.hear, stop, clock or Clock()))
 
 
 def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:

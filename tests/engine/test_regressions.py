@@ -94,7 +94,7 @@ def after_the_look(shop: Workshop, action: Callable[[], object]) -> Told:
     told, waiting = Told(), [action]
 
     def emit(event: Event) -> None:
-        told.events.append(event)
+        told.hear(event)
         if isinstance(event, Progressed) and event.phase == "act" and waiting:
             waiting.pop()()
 
@@ -183,7 +183,7 @@ def test_a_bug_that_one_pair_brings_out_does_not_keep_the_next_from_its_backup(s
     other = {"name": "other", "source": f"{shop.base}/other-source", "dest": f"{shop.base}/other-mirror"}
     pairs = [{"name": "music", "source": str(shop.source), "dest": str(shop.mirror)}, other]
     told = Told()
-    work = CycleWork("cycle", told.events.append, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
+    work = CycleWork("cycle", told.hear, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
 
     told.result = run_cycle(in_force(pairs=pairs), work)
 

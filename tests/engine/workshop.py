@@ -26,7 +26,7 @@ from job.engine.dry_run import Planned, preview
 from job.engine.preflight import guards
 from job.engine.preflight.guards import Roots
 from job.engine.progress import Progress
-from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, PairFinished
+from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, FilesCopied, PairFinished
 from job.store.pair_records import PairRecords
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
@@ -43,6 +43,10 @@ class Told:
 
     result: Result = Result.SUCCESS
     events: list[Event] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        """Note an event, and of the copies of a batch each one."""
+        self.events += event.copies if isinstance(event, FilesCopied) else [event]
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -120,7 +124,7 @@ class Workshop:
         told = Told()
         work = CycleWork(
             "cycle",
-            told.events.append,
+            told.hear,
             stop,
             self.now_ns,
             lay_out or self._lay_out,

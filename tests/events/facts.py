@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Skip
-from job.events.service import Event, every_event
+from job.events.service import Event, FileCopied, every_event
 
 COUNTS = st.integers(0, 2**63)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
@@ -40,3 +40,6 @@ def is_a_word(kind: Any) -> bool:
 
 
 logged_events = st.sampled_from([kind for kind in every_event() if kind.level is not None]).flatmap(values_of)
+
+
+VALUES[tuple[FileCopied, ...]] = st.lists(values_of(FileCopied), min_size=1, max_size=3).map(tuple)

@@ -4,8 +4,10 @@ One sync and one transaction serve all batches that came meanwhile. Only the mai
 one writer and the events one order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from typing import cast
 
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
@@ -13,7 +15,7 @@ from job.core.record import FolderDone
 from job.engine.context import Memory, Mounted, PairRun, Sync
 from job.engine.messages import BatchResult
 from job.engine.preflight.roots import PlaceLost
-from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, MetadataNotKept
+from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import counted
 
 
@@ -106,14 +108,19 @@ class Commit:
         return voided(batch, reason, error, self._work)
 
     def _tell(self, batch: BatchResult) -> None:
-        for event in batch.events:
-            if isinstance(event, MetadataNotKept):
-                if event.what in self._not_kept:
-                    continue  # another worker met the same refusal
-                self._not_kept.add(event.what)
-            self._work.emit(event)
+        about = {"cycle_id": self._work.cycle_id, "pair": self._work.pair.name}
+        for kind, events in groupby(batch.events, type):
+            if kind is FileCopied:
+                self._work.emit(FilesCopied(**about, copies=tuple(cast("Iterator[FileCopied]", events))))
+                continue
+            for event in events:
+                if isinstance(event, MetadataNotKept):
+                    if event.what in self._not_kept:
+                        continue  # another worker met the same refusal
+                    self._not_kept.add(event.what)
+                self._work.emit(event)
         if batch.tally.entries or batch.tally.folders:
-            self._work.emit(BatchCommitted(cycle_id=self._work.cycle_id, pair=self._work.pair.name, tally=batch.tally))
+            self._work.emit(BatchCommitted(**about, tally=batch.tally))
 
 
 def voided(batch: BatchResult, reason: Failure, error: str, work: PairRun) -> BatchResult:

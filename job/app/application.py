@@ -281,7 +281,7 @@ class Application:
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"
-        wall = Sandbox(config.landlock, self._scratch, self._report_no_sandbox)
+        sandbox = Sandbox(config.landlock, self._scratch, self._report_no_sandbox)
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
@@ -291,7 +291,7 @@ class Application:
             stop,
             time.time_ns,
             lay_out,
-            wall=wall,
+            sandbox=sandbox,
             verbose=verbose,
             cores=cores,
             left_out=left_out,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from job.app.process_setup import index_to_read, keeper_for, set_up, source_scanner
 from job.config.settings import Config, Pair
@@ -17,7 +17,7 @@ from job.core.entry import STATE_FOLDER, join, printable
 from job.core.mounts import NO_MOUNTS, Abilities, ByMount, Identity, KnownMounts, Verdict, judge
 from job.core.outcome import Refusal, reason_text
 from job.engine.compare import Sight, View
-from job.engine.context import PairContext, PairRun, WorkerPool, policy_of
+from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.dry_run import Preview
 from job.engine.preflight.guards import Roots
 from job.engine.progress import Progress
@@ -39,34 +39,37 @@ from job.store.index import Index
 from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
 from job.store.schema import IndexTorn, set_aside
 
+if TYPE_CHECKING:
+    from job.system.processes import WorkerPool
+
 _Answer = TypeVar("_Answer")
 
 
 @contextlib.contextmanager
-def lay_out(work: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
+def lay_out(run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
     """Make everything that the work on one pair needs; gone when the pair is done."""
 
-    def recruit() -> WorkerPool:
+    def create_worker_pool() -> "WorkerPool":
         from job.app.worker_main import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
 
-        return crew(work, roots, able)
+        return crew(run, roots, able)
 
     with contextlib.ExitStack() as tidy:
         # What the mirror can hold is found out after the index was made: where it is known, there was one.
         known = probe.known(roots.mirror, roots.state)
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
-        memory = opened.enter_context(_open_index(work, folder, there_was_one=known is not None))
-        root = known or _probed(work, roots, roots.mirror)
-        systems = in_scope(roots.systems, work.pair, roots.source, root)
-        gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
-        if memory.torn:
+        index = opened.enter_context(_open_index(run, folder, there_was_one=known is not None))
+        root = known or _probed(run, roots, roots.mirror)
+        systems = in_scope(roots.systems, run.pair, roots.source, root)
+        gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
+        if index.torn:
             opened.close()  # which sets it aside
-            memory = opened.enter_context(_open_index(work, folder, there_was_one=False))
-            gone = _believe_only_what_is_here(memory, systems, work, roots.mirror)
-        others = tuple((each.point, _able(work, roots, each)) for each in systems[1:])
+            index = opened.enter_context(_open_index(run, folder, there_was_one=False))
+            gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
+        others = tuple((each.point, _able(run, roots, each)) for each in systems[1:])
         able = Abilities(root, others, gone)
-        bench = tidy.enter_context(set_up(work, roots, memory, meter, able))
-        yield replace(bench, recruit=recruit)
+        context = tidy.enter_context(set_up(run, roots, index, meter, able))
+        yield replace(context, create_worker_pool=create_worker_pool)
 
 
 def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
@@ -95,26 +98,26 @@ def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) ->
     return True
 
 
-def _able(work: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
+def _able(run: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
     """Give what a file system below the mirror's root can hold."""
     with contextlib.closing(DirCursor(roots.mirror)) as trail:
         folder = trail.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
-        return probe.known(folder, roots.state, system.point) or _probed(work, roots, folder, system.point)
+        return probe.known(folder, roots.state, system.point) or _probed(run, roots, folder, system.point)
 
 
 def _believe_only_what_is_here(
-    memory: Index, systems: Sequence[FileSystem], work: PairRun, mirror: int
+    index: Index, systems: Sequence[FileSystem], run: PairRun, mirror: int
 ) -> tuple[bytes, ...]:
     """Forget what the index knows of other file systems than are mounted in the mirror now.
 
     Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
     for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
     """
-    known, found = memory.identities, {each.point: each.identity for each in systems}
+    known, found = index.identities, {each.point: each.identity for each in systems}
     verdicts = {point: judge(known.get(point), identity) for point, identity in found.items()}
-    gone = _unmounted(memory, systems, mirror)
+    gone = _unmounted(index, systems, mirror)
     ended = [point for point in known if point not in found]
     forgotten = [point for point, verdict in verdicts.items() if verdict is Verdict.OTHER]
     forgotten += [point for point in ended if point not in gone]
@@ -124,11 +127,11 @@ def _believe_only_what_is_here(
     fresh |= {point: None for point in ended if point not in gone}
     if not fresh:
         return gone
-    surprising = [point for point in forgotten if memory.summary(point) is not None]
+    surprising = [point for point in forgotten if index.summary(point) is not None]
     try:
-        memory.speak_of(fresh, forgotten)
+        index.speak_of(fresh, forgotten)
     except OSError:
-        if not memory.torn:
+        if not index.torn:
             raise
         return gone
     for point in surprising:
@@ -136,16 +139,16 @@ def _believe_only_what_is_here(
         reason = f"another file system is mounted{where} than the one that it was made for"
         if not known:
             reason = "it does not say which file system it was made for"
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+        run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
     if Verdict.MOVED in verdicts.values():
-        memory.set_audited(0.0)
+        index.set_audited(0.0)
     return gone
 
 
-def _unmounted(memory: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
+def _unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
     """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
     here = {each.point for each in systems}
-    return tuple(point for point in memory.identities if point not in here and _is_empty_folder(point, mirror))
+    return tuple(point for point in index.identities if point not in here and _is_empty_folder(point, mirror))
 
 
 def _is_empty_folder(point: bytes, mirror: int) -> bool:
@@ -156,7 +159,7 @@ def _is_empty_folder(point: bytes, mirror: int) -> bool:
         return False
 
 
-def _probed(work: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
+def _probed(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
     """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
     able = None
     if roots.claim is not None:
@@ -167,36 +170,36 @@ def _probed(work: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Cap
     except OSError:
         # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
         return able or Capabilities()
-    pair = work.pair.name
+    pair = run.pair.name
     lacks = tuple(able.lacks)
     system = f"{able.file_system} mounted at {printable(point)}" if point else able.file_system
-    work.emit(MirrorProbed(cycle_id=work.cycle_id, pair=pair, file_system=system, lacks=lacks))
+    run.emit(MirrorProbed(cycle_id=run.cycle_id, pair=pair, file_system=system, lacks=lacks))
     return able
 
 
 @contextlib.contextmanager
-def _open_index(work: PairRun, folder: str, *, there_was_one: bool) -> Iterator[Index]:
+def _open_index(run: PairRun, folder: str, *, there_was_one: bool) -> Iterator[Index]:
     if there_was_one and not schema.holds_anything(folder):
         reason = f"{schema.FILE_NAME} is gone or empty"
-        work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+        run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
     try:
         index = Index.open(folder)
     except IndexTorn as error:
         # What is lost is only time: every content is compared again instead of being believed (invariant 13).
-        _set_aside(work, folder, error.message)
+        _set_aside(run, folder, error.message)
         index = Index.open(folder)
     except IndexUnusable as error:
         raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None
     with contextlib.closing(index):
         yield index
     if index.torn:
-        _set_aside(work, folder, index.torn)
+        _set_aside(run, folder, index.torn)
 
 
-def _set_aside(work: PairRun, folder: str, why: str) -> None:
+def _set_aside(run: PairRun, folder: str, why: str) -> None:
     aside = set_aside(folder)
     reason = f"{why}; that file is now {aside}" if aside else why
-    work.emit(IndexRebuilt(cycle_id=work.cycle_id, pair=work.pair.name, reason=reason))
+    run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
 
 
 @contextlib.contextmanager
@@ -213,15 +216,15 @@ def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Ite
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
         )
         tidy.callback(scanner.close)
-        watch = MirrorScanner(mirror)
-        tidy.callback(watch.close)
+        mirror_scanner = MirrorScanner(mirror)
+        tidy.callback(mirror_scanner.close)
         yield Preview(
             pair=pair,
             source=scanner,
             source_root=source,
-            watch=watch,
+            mirror_scanner=mirror_scanner,
             mirror_root=mirror,
-            memory=index,
+            index=index,
             mirror=by_mount(able),
         )
 
@@ -283,9 +286,9 @@ def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
     return (state is not None and probe.known(folder, state, point, to_write=False)) or Capabilities()
 
 
-def _others_than_known(memory: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+def _others_than_known(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
     """Give the mount points of file systems that the index does not speak of."""
-    known = memory.identities
+    known = index.identities
     here = {each.point for each in systems}
     others = [each.point for each in systems if judge(known.get(each.point), each.identity) is Verdict.OTHER]
     return others + [point for point in known if point not in here]
@@ -356,9 +359,9 @@ def lay_out_comparison(
         able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
 
         def sight(of: Capabilities) -> Sight:
-            keeper = keeper_for(pair, of)
-            copyist = _Comparer(pair.checksum, keeper, notice)
-            return Sight(of, copyist, keeper, policy_of(pair, of), None if of.exact else Spelling(of))
+            metadata_writer = keeper_for(pair, of)
+            copier = _Comparer(pair.checksum, metadata_writer, notice)
+            return Sight(of, copier, metadata_writer, policy_of(pair, of), None if of.exact else Spelling(of))
 
         root = sight(able.root)
         scanner = source_scanner(
@@ -385,8 +388,8 @@ def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
 class _Comparer(Copier):
     """Tells of every chunk that was read of a source and its mirror."""
 
-    def __init__(self, algorithm: str, keeper: MetadataWriter, notice: Notice) -> None:
-        super().__init__(algorithm, keeper, pace=_at_once, sync_each=False)
+    def __init__(self, algorithm: str, metadata_writer: MetadataWriter, notice: Notice) -> None:
+        super().__init__(algorithm, metadata_writer, pace=_at_once, sync_each=False)
         self._notice = notice
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:

@@ -14,7 +14,7 @@ from job.core.entry import printable
 from job.core.exclude import Rules
 from job.core.mounts import Abilities, KnownMounts
 from job.core.outcome import Refusal
-from job.engine.context import Mounted, PairContext, PairRun, Tacho
+from job.engine.context import Mounted, PairContext, PairRun, ProgressSink
 from job.engine.preflight.guards import Roots
 from job.engine.preflight.roots import check_place
 from job.engine.progress import RateLimiter
@@ -22,13 +22,11 @@ from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, open_root
 from job.fs.metadata import MetadataWriter
-from job.fs.small_files import syncfs, syncfs_means_something
+from job.fs.small_files import MirrorSync
 from job.fs.trees import Fits, MirrorScanner, SourceScanner
-from job.store import temp_journal
-from job.store.hardlinks import HardLinkTable
 from job.store.index import Index
 from job.store.schema import IndexTorn
-from job.store.temp_journal import TempJournal
+from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
 
 def collect_rarely() -> None:
@@ -38,34 +36,22 @@ def collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-class MirrorSync:
-    """Syncs one file system of a mirror, by a descriptor that was open before the first write."""
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self.each = not syncfs_means_something(root)
-
-    def all(self) -> None:
-        """Sync everything; raises `OSError` if any of it was not written since the root was opened."""
-        syncfs(self._root)
-
-
 @contextlib.contextmanager
 def set_up(
-    work: PairRun, roots: Roots, memory: Index, progress: Tacho, able: Abilities, slot: int = 0
+    run: PairRun, roots: Roots, index: Index, progress: ProgressSink, able: Abilities, slot: int = 0
 ) -> Iterator[PairContext]:
     """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
-    pair = work.pair
+    pair = run.pair
     with contextlib.ExitStack() as tidy:
-        mounts = temp_journal.load_known_mounts(roots.state)
+        mounts = load_known_mounts(roots.state)
         source = source_scanner(pair, roots.source, able, mounts)
         tidy.callback(source.close)
-        watch = MirrorScanner(roots.mirror)
-        tidy.callback(watch.close)
-        leftovers = TempJournal(roots.state, slot)
-        tidy.callback(leftovers.close)
+        mirror_scanner = MirrorScanner(roots.mirror)
+        tidy.callback(mirror_scanner.close)
+        temp_journal = TempJournal(roots.state, slot)
+        tidy.callback(temp_journal.close)
         pace = RateLimiter(
-            pair.rate_limit, stop=work.stop, progress=progress.bytes_copied, clock=time.monotonic, wait=time.sleep
+            pair.rate_limit, stop=run.stop, progress=progress.bytes_copied, clock=time.monotonic, wait=time.sleep
         )
 
         def mounted(point: bytes, mirror: Capabilities, root: int) -> Mounted:
@@ -74,23 +60,22 @@ def set_up(
             return Mounted(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
 
         others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
-        copyist, keeper, sync = _tools_for(pair, able.root, roots.mirror, pace)
+        copier, metadata_writer, sync = _tools_for(pair, able.root, roots.mirror, pace)
         yield PairContext(
             source_root=roots.source,
             mirror_root=roots.mirror,
             source=source,
-            watch=watch,
-            memory=memory,
-            leftovers=leftovers,
-            copyist=copyist,
-            keeper=keeper,
+            mirror_scanner=mirror_scanner,
+            index=index,
+            temp_journal=temp_journal,
+            copier=copier,
+            metadata_writer=metadata_writer,
             sync=sync,
-            hardlink_table=HardLinkTable,
             mirror=able.root,
             mounted=others,
             abilities=able,
             known_mounts=mounts,
-            remember_mounts=partial(temp_journal.save_known_mounts, state=roots.state),
+            remember_mounts=partial(save_known_mounts, state=roots.state),
             home=roots.home,
             entered_ns=roots.entered_ns,
             check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),
@@ -101,10 +86,12 @@ def _tools_for(
     pair: Pair, mirror: Capabilities, root: int, pace: RateLimiter
 ) -> tuple[Copier, MetadataWriter, MirrorSync]:
     """Make the tools for one file system of a mirror, of which a folder is open."""
-    keeper = keeper_for(pair, mirror)
+    metadata_writer = keeper_for(pair, mirror)
     sync = MirrorSync(root)
-    copier = Copier(pair.checksum, keeper, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse)
-    return copier, keeper, sync
+    copier = Copier(
+        pair.checksum, metadata_writer, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse
+    )
+    return copier, metadata_writer, sync
 
 
 def keeper_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:

@@ -52,7 +52,7 @@ class Orders(NamedTuple):
     """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
-def crew(work: PairRun, roots: Roots, able: Abilities) -> WorkerPool:
+def crew(run: PairRun, roots: Roots, able: Abilities) -> WorkerPool:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:
@@ -60,9 +60,9 @@ def crew(work: PairRun, roots: Roots, able: Abilities) -> WorkerPool:
         about_mirror = able, roots.home, roots.entered_ns
         held = None if roots.claim is None else roots.claim.held
         lock = None if held is None else Descriptor(held.lock)
-        return Orders(work.cycle_id, work.pair, source, mirror, state, *about_mirror, work.verbose, slot, lock)
+        return Orders(run.cycle_id, run.pair, source, mirror, state, *about_mirror, run.verbose, slot, lock)
 
-    return WorkerPool(serve, orders, work.workers)
+    return WorkerPool(serve, orders, run.workers)
 
 
 def serve(post: WorkerPipe, orders: Orders) -> None:
@@ -77,20 +77,20 @@ def serve(post: WorkerPipe, orders: Orders) -> None:
 
 
 def _serve(post: WorkerPipe, orders: Orders) -> None:
-    work = PairRun(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
+    run = PairRun(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
         source = tidy.enter_context(_opened(orders.source.number))
         mirror = tidy.enter_context(_opened(orders.mirror.number))
-        memory = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
+        index = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
         roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
-        bench = tidy.enter_context(set_up(work, roots, memory, counter, orders.able, orders.slot))
-        visitor = FolderSync(bench, work, counter, post.send)
+        context = tidy.enter_context(set_up(run, roots, index, counter, orders.able, orders.slot))
+        visitor = FolderSync(context, run, counter, post.send)
         post.send(Ready())
         try:
             with visitor.at_work():
-                _Desk(post, work, bench).serve(visitor, counter)
+                _Desk(post, run, context).serve(visitor, counter)
         except Stopped:
             post.send(Stopping())
         except PlaceLost as error:
@@ -117,10 +117,10 @@ def _opened(folder: int) -> Iterator[int]:
 class _Desk:
     """Takes tasks one after the other."""
 
-    def __init__(self, post: WorkerPipe, work: PairRun, bench: PairContext) -> None:
+    def __init__(self, post: WorkerPipe, run: PairRun, context: PairContext) -> None:
         self._post = post
-        self._work = work
-        self._bench = bench
+        self._run = run
+        self._context = context
         self._lookers: dict[ScanDepth, FolderScanner] = {}
 
     def serve(self, visitor: FolderSync, counter: "_Counter") -> None:
@@ -139,7 +139,7 @@ class _Desk:
     def _look(self, task: ScanRequest) -> None:
         looker = self._lookers.get(task.care)
         if looker is None:
-            looker = self._lookers[task.care] = FolderScanner(self._bench, self._work.pair, task.care)
+            looker = self._lookers[task.care] = FolderScanner(self._context, self._run.pair, task.care)
         end = time.monotonic() + _SLICE_SECONDS
         waiting = CompressedList(task.items)
         found = looker.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)

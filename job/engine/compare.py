@@ -21,14 +21,16 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, i
 from job.core.mounts import ByMount
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName
-from job.engine.context import Book, Copyist, Source
 from job.errors import ChangedWhileReadError
+from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, single
 from job.fs.large_dir import Sorter, has_name, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, restrictions_of
+from job.fs.trees import SourceScanner
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
+from job.store.hardlinks import HardLinkTable
 
 
 class Difference(NamedTuple):
@@ -70,8 +72,8 @@ class Sight(NamedTuple):
     """What a comparison needs for one file system of the mirror."""
 
     able: Capabilities
-    copyist: Copyist
-    keeper: MetadataWriter
+    copier: Copier
+    metadata_writer: MetadataWriter
     policy: Policy
     spelling: Spelling | None
     """None if it holds every name as it is."""
@@ -82,11 +84,11 @@ class View:
     """What a comparison of one pair needs."""
 
     pair: Pair
-    source: Source
+    source: SourceScanner
     source_root: int
     mirror_root: int
     by: ByMount[Sight]
-    book: Book
+    book: HardLinkTable
     notice: Callable[[int, int], None] = lambda _entries, _bytes: None
     """Called with the entries that were compared and the bytes that were read since the last call."""
 
@@ -135,7 +137,7 @@ class _Comparison:
         """See how the source's folder is mounted, if what the mirror is to have depends on that."""
         if self._view.pair.options_key:
             restrictions = restrictions_of(self._sources.goto(path))
-            self._at.keeper.restrict(restrictions)
+            self._at.metadata_writer.restrict(restrictions)
             self._at = self._at._replace(policy=self._at.policy._replace(nodev=NODEV in restrictions))
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
@@ -197,7 +199,7 @@ class _Comparison:
         source, mirror = at
         try:
             if entry.kind is Kind.FILE:
-                found = self._at.copyist.compare(entry, source, there, mirror)
+                found = self._at.copier.compare(entry, source, there, mirror)
                 if not found.same:
                     yield Difference(path, entry.kind, "content", f"the source's checksum is {found.checksum}")
             else:
@@ -235,10 +237,10 @@ class _Comparison:
         acl: Callable[[], dict[bytes, bytes]],
     ) -> Iterator[Difference]:
         """Compare modes, owners and times; `acl` reads the source's ACL, which is needed where modes differ."""
-        able, keeper = self._at.able, self._at.keeper
-        wanted, found = keeper.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
+        able, metadata_writer = self._at.able, self._at.metadata_writer
+        wanted, found = metadata_writer.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
         if able.modes and kind is not Kind.SYMLINK and wanted != found:
-            wanted = keeper.mode_for(ours, theirs, acl(), acls=able.acls)
+            wanted = metadata_writer.mode_for(ours, theirs, acl(), acls=able.acls)
         if able.modes and kind is not Kind.SYMLINK and wanted != found:
             yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
         if kind is Kind.SYMLINK and not able.symlink_metadata:
@@ -266,9 +268,9 @@ class _Comparison:
         return {}
 
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
-        keeper = self._at.keeper
-        ours, theirs = keeper.of_source(source), keeper.attributes_of(mirror)
-        for found in keeper.news():
+        metadata_writer = self._at.metadata_writer
+        ours, theirs = metadata_writer.of_source(source), metadata_writer.attributes_of(mirror)
+        for found in metadata_writer.news():
             if found.what.startswith("source_xattr"):
                 yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
             elif found.what in {"nodev", "nosuid"}:

@@ -1,137 +1,25 @@
 """The bench: everything the work on one pair needs, as ports. `app.py` lays it out; tests lay out their own."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.capabilities import Capabilities, Spelling
 from job.core.decide import Policy
-from job.core.entry import Entry, FileId
+from job.core.entry import FileId
 from job.core.mounts import Abilities, ByMount, KnownMounts
-from job.core.outcome import Result
-from job.core.record import (
-    Compared,
-    Copied,
-    FolderDone,
-    FolderSummary,
-    Linked,
-    LinkName,
-    Outcome,
-    Record,
-    RowsDone,
-    Stamp,
-)
 from job.events.service import Listener
-from job.fs.listing import FolderScan, Listing, Unlisted
+from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
+from job.fs.small_files import MirrorSync
+from job.fs.trees import MirrorScanner, SourceScanner
+from job.store.index import Index
+from job.store.temp_journal import TempJournal
 
-
-class Source(Protocol):
-    """Lists the source's folders."""
-
-    def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
-        """List every folder from `start` on, parents first."""
-
-    def scan_folder(self, path: bytes, share: int = 0) -> FolderScan:
-        """Look at one folder, or at one share of a huge one; raises `OSError`."""
-
-    def list(self, path: bytes) -> Listing:
-        """List one folder; raises `OSError`, or `Huge`."""
-
-    def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
-        """Give the names in a huge folder, some at a time; raises `OSError`."""
-
-    def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
-        """List those of a folder's names that are there; raises `OSError`."""
-
-
-class Watch(Protocol):
-    """Looks at the mirror without changing it."""
-
-    def stamp(self, path: bytes) -> Stamp | None:
-        """Give a mirror folder's stamp."""
-
-    def is_bare(self) -> bool:
-        """Tell whether nothing but our own is in the mirror."""
-
-    def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
-        """Give stamp and fingerprint of everything in a mirror folder that has its records in so many parts."""
-
-
-class Memory(Protocol):
-    """The index."""
-
-    @property
-    def audited(self) -> float:
-        """When the last audit ended, in seconds since the epoch."""
-
-    def set_audited(self, when: float) -> None:
-        """Remember a finished audit."""
-
-    def summary(self, path: bytes) -> FolderSummary | None:
-        """Give what is known of a folder."""
-
-    def rows(self, path: bytes, part: int = 0) -> str:
-        """Give what is known of a folder's entries, one part of it; empty if nothing is."""
-
-    def unheld(self, path: bytes, part: int = 0) -> str:
-        """Give what the mirror cannot hold of a folder's entries, one part of it; empty if it is nothing."""
-
-    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        """Give names that files of such an inode number had when they were last copied: folder, part, name.
-
-        They are hints: a name may be gone, or another file's by now, and the number may be that of several files.
-        """
-
-    def looking(self) -> AbstractContextManager[None]:
-        """Have many summaries at less cost each; nothing can be committed meanwhile."""
-
-    def entries_known(self) -> int:
-        """Count the entries that are not folders."""
-
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
-        """Forget folders that are `gone`, store finished ones and rows of their entries, at once; raises `OSError`."""
-
-
-class Copyist(Protocol):
-    """Copies and hashes content."""
-
-    def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
-        """Copy a file to a temp; raises `OSError` or `ChangedWhileReadError`."""
-
-    def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
-        """Make a symlink's twin; raises as `copy` does."""
-
-    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
-        """Make a FIFO's, socket's or device's twin; raises as `copy` does."""
-
-    def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
-        """Hash a file where it lies; raises as `copy` does."""
-
-    def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
-        """Compare a source file with its mirror; raises as `copy` does, for the source's sake only."""
-
-    def confirms(self, record: Record, source: int, mirror: int) -> bool:
-        """Tell at little cost whether both sides hold the content a record says; False is no answer."""
-
-    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
-        """Hash a synced temp as the disk has it."""
-
-    def release(self, temp: bytes, mirror: int, size: int) -> None:
-        """Let the cache forget a synced temp, if it is large."""
-
-
-class Sync(Protocol):
-    """Gets what was written onto the disk."""
-
-    each: bool
-    """Whether every file and folder has to be synced by itself, because `all` means nothing here."""
-
-    def all(self) -> None:
-        """Sync the whole file system; raises `OSError` if anything was not written."""
+if TYPE_CHECKING:
+    from job.system.processes import WorkerPool  # multiprocessing: a run without workers does not load it
 
 
 class Mounted(NamedTuple):
@@ -142,107 +30,14 @@ class Mounted(NamedTuple):
     root: int
     """Open descriptor of the folder that is mounted there."""
     mirror: Capabilities
-    copyist: Copyist
-    keeper: MetadataWriter
-    sync: Sync
+    copier: Copier
+    metadata_writer: MetadataWriter
+    sync: MirrorSync
     check: Callable[[], None]
     """Raises `OSError` if its mount point does not lead to it any more."""
 
 
-class Notes(Protocol):
-    """Remembers in which mirror folders temps may lie. Everything raises `OSError`."""
-
-    def note(self, path: bytes) -> None:
-        """Note a folder before the first temp is made in it."""
-
-    def noted(self) -> list[bytes]:
-        """Give the folders noted by a run that did not end."""
-
-    def clear(self) -> None:
-        """Forget our own notes."""
-
-    def clear_all(self) -> None:
-        """Forget the notes of all workers."""
-
-
-class Book(Protocol):
-    """Keeps names of files that have several; see `store/hardlinks.py`. Everything raises `OSError` without room."""
-
-    def add(self, members: Iterable[LinkName]) -> None:
-        """Note names; those that are there already stay as they are."""
-
-    def settle(self, linked: Iterable[Linked]) -> None:
-        """Note what is to be remembered of names."""
-
-    def files(self) -> Iterator[FileId]:
-        """Give every file once."""
-
-    def of_file(self, file: FileId) -> list[LinkName]:
-        """Give the names of a file."""
-
-    def owner_of(self, mirror: FileId) -> FileId | None:
-        """Tell which file of the source one of the mirror is to stand for, if it stands for names of several."""
-
-    def of_folder(self, path: bytes, part: int) -> dict[bytes, Outcome]:
-        """Give what became of the names in a folder."""
-
-    def has_name(self, path: bytes, name: bytes) -> bool:
-        """Tell whether a name in a folder is noted."""
-
-    def has_folder(self, path: bytes) -> bool:
-        """Tell whether any name in a folder is noted."""
-
-    def close(self) -> None:
-        """Forget everything."""
-
-
-class KilledWorker(Protocol):
-    """What is known of a worker that hung and was killed."""
-
-    @property
-    def process(self) -> int:
-        """Its number."""
-
-    @property
-    def where(self) -> str:
-        """What it waited for; empty if that is not known."""
-
-    @property
-    def doing(self) -> str:
-        """What it was doing; empty if that is not known."""
-
-    @property
-    def dead(self) -> bool:
-        """Whether the kill ended it."""
-
-
-class WorkerPool(Protocol):
-    """Worker processes; see `system/processes.py`."""
-
-    @property
-    def slots(self) -> list[int]:
-        """Who lives."""
-
-    def start(self, count: int) -> None:
-        """Have so many, as far as the system allows."""
-
-    def submit(self, slot: int, task: object) -> None:
-        """Give one a task."""
-
-    def poll(self, seconds: float) -> list[tuple[int, object]]:
-        """Wait for answers; who ended unasked answers something that has a `how`."""
-
-    def kill(self, slot: int) -> KilledWorker:
-        """Kill one that hangs."""
-
-    def stop(self) -> None:
-        """Ask all to end what they do soon."""
-
-    def close(self) -> None:
-        """Let all go."""
-
-
-class Tacho(Protocol):
+class ProgressSink(Protocol):
     """Counts what was done, for bars and heartbeats."""
 
     def bytes_copied(self, count: int) -> None:
@@ -250,27 +45,6 @@ class Tacho(Protocol):
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
         """Note entries that need nothing more, with those of their bytes that were not copied."""
-
-
-class Sandbox(Protocol):
-    """A wall of the kernel's around the work on a pair; see `system/sandbox.py`."""
-
-    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
-        """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
-
-    def restrict(self, source: int, mirror: int, state: int) -> None:
-        """Leave the work hardly more than to read an open source and to change the other two; raises `Refused`."""
-
-
-class NoSandbox:
-    """No wall."""
-
-    def around(self, work: Callable[[Listener], Result], emit: Listener) -> Result:
-        """Do the work."""
-        return work(emit)
-
-    def restrict(self, source: int, mirror: int, state: int) -> None:
-        """Do nothing."""
 
 
 _ABLE = Abilities(Capabilities())
@@ -282,15 +56,13 @@ class PairContext:
 
     source_root: int
     mirror_root: int
-    source: Source
-    watch: Watch
-    memory: Memory
-    leftovers: Notes
-    copyist: Copyist
-    keeper: MetadataWriter
-    sync: Sync
-    hardlink_table: Callable[[], Book]
-    """Gives a new list of hard links."""
+    source: SourceScanner
+    mirror_scanner: MirrorScanner
+    index: Index
+    temp_journal: TempJournal
+    copier: Copier
+    metadata_writer: MetadataWriter
+    sync: MirrorSync
     mirror: Capabilities
     """What the mirror can hold."""
     known_mounts: KnownMounts
@@ -307,7 +79,7 @@ class PairContext:
     """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
     entered_ns: int = 0
     """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
-    recruit: Callable[[], WorkerPool] | None = None
+    create_worker_pool: "Callable[[], WorkerPool] | None" = None
     """Gives worker processes for a large job; None where there may be none."""
 
 
@@ -337,9 +109,9 @@ class Volume(NamedTuple):
     number: int
     """0 for the one that holds the mirror's root, else its place among those mounted, from 1 on."""
     mirror: Capabilities
-    copyist: Copyist
-    keeper: MetadataWriter
-    sync: Sync
+    copier: Copier
+    metadata_writer: MetadataWriter
+    sync: MirrorSync
     policy: Policy
     options_key: str
     """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
@@ -349,7 +121,7 @@ class Volume(NamedTuple):
     """Whether it holds all that there is to know of files and symlinks."""
 
 
-def volumes_of(bench: PairContext, pair: Pair) -> ByMount[Volume]:
+def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
     """Give the file systems of a mirror by the paths of folders in it."""
 
     def volume(number: int, of: PairContext | Mounted) -> Volume:
@@ -357,8 +129,8 @@ def volumes_of(bench: PairContext, pair: Pair) -> ByMount[Volume]:
         return Volume(
             number=number,
             mirror=mirror,
-            copyist=of.copyist,
-            keeper=of.keeper,
+            copier=of.copier,
+            metadata_writer=of.metadata_writer,
             sync=of.sync,
             policy=policy_of(pair, mirror),
             options_key=pair.options_key + mirror.options_key,
@@ -366,8 +138,8 @@ def volumes_of(bench: PairContext, pair: Pair) -> ByMount[Volume]:
             notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
         )
 
-    others = {each.point: volume(number, each) for number, each in enumerate(bench.mounted, 1)}
-    root = volume(0, bench)
+    others = {each.point: volume(number, each) for number, each in enumerate(context.mounted, 1)}
+    root = volume(0, context)
     return ByMount(root, others, root.spelling)
 
 

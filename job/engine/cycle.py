@@ -14,7 +14,7 @@ from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.mounts import KnownMounts, LeftOut, Why
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
-from job.engine.context import NoSandbox, PairContext, PairRun, Sandbox
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.cleanup import sweep
 from job.engine.copy.permissions import close_unread
 from job.engine.dispatch.dispatcher import Act
@@ -49,31 +49,32 @@ from job.events.service import (
 )
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.store.pair_records import PairRecords
+from job.system.sandbox import Sandbox
 
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
 
 
-def settle_mounts(bench: PairContext, found: ScanResult, work: PairRun) -> None:
+def settle_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
     """Report what is new in what a look found, count what `cross_mounts` leaves out, and remember both.
 
     It is remembered before anything is copied: what is unmounted after a kill is missed, too.
     """
-    known = bench.known_mounts
+    known = context.known_mounts
     left_out = frozenset(found.left_out)
     troubled = dict(found.unlisted)
     now = KnownMounts(found.mounts | _unsettled(known, found, troubled), left_out)
-    for event in _news(known, now, troubled, work):
-        work.emit(event)
+    for event in _news(known, now, troubled, run):
+        run.emit(event)
     by_option = sum(1 for each in left_out if each.why is Why.MOUNT)
     if by_option:
         tally = Tally(skipped_by={Skip.MOUNT: by_option})
-        work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
     missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
     now = now._replace(missing=missing)
     if now != known:
         # On a full disk, which the copies meet, too, the next cycle reports it once more.
         with suppress(OSError):
-            bench.remember_mounts(now)
+            context.remember_mounts(now)
 
 
 def _unsettled(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
@@ -92,10 +93,10 @@ def _and_above(path: bytes) -> Iterator[bytes]:
     yield path
 
 
-def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], work: PairRun) -> Iterator[Event]:
-    cycle_id, pair = work.cycle_id, work.pair.name
+def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun) -> Iterator[Event]:
+    cycle_id, pair = run.cycle_id, run.pair.name
     for each in sorted(now.left_out - known.left_out):
-        yield _left_out(each, work)
+        yield _left_out(each, run)
     for path, kind in sorted(now.taken.items()):
         if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
             yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
@@ -105,8 +106,8 @@ def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], 
             yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
 
 
-def _left_out(each: LeftOut, work: PairRun) -> Event:
-    cycle_id, pair, path = work.cycle_id, work.pair.name, each.path
+def _left_out(each: LeftOut, run: PairRun) -> Event:
+    cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
     match each.why:
         case Why.MOUNT:
             return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
@@ -149,7 +150,7 @@ class CycleWork:
     now_ns: Callable[[], int]
     lay_out: LayOut
     verbose: bool = False
-    wall: Sandbox = field(default_factory=NoSandbox)
+    sandbox: Sandbox | None = None
     cores: int = 1
     """How many processes may work where the configuration does not say."""
     left_out: tuple[Pair, ...] = ()
@@ -175,7 +176,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
     """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
     ledger = _Ledger(cycle.emit)
-    work = PairRun(
+    run = PairRun(
         cycle.cycle_id,
         pair,
         ledger,
@@ -187,12 +188,15 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    policy = _Means(config.state_dir, cycle.lay_out, cycle.wall, cycle.records)
-    result = cycle.wall.around(lambda emit: _guarded(replace(work, emit=emit), policy, refusal), ledger)
+    policy = _Means(config.state_dir, cycle.lay_out, cycle.sandbox, cycle.records)
+    if cycle.sandbox is None:
+        result = _guarded(run, policy, refusal)
+    else:
+        result = cycle.sandbox.around(lambda emit: _guarded(replace(run, emit=emit), policy, refusal), ledger)
     if result is Result.SUCCESS and ledger.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
-    work.emit(
+    run.emit(
         PairFinished(
             cycle_id=cycle.cycle_id,
             pair=pair.name,
@@ -208,123 +212,122 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
 class _Means(NamedTuple):
     state_dir: str | None
     lay_out: LayOut
-    wall: Sandbox
+    sandbox: Sandbox | None
     records: PairRecords
 
 
-def _guarded(work: PairRun, policy: _Means, refusal: Refused | None) -> Result:
+def _guarded(run: PairRun, policy: _Means, refusal: Refused | None) -> Result:
     try:
-        _work(work, policy, refusal)
+        _work(run, policy, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
         reason = Refusal(error.reason)
-        work.emit(
-            PairRefused(
-                cycle_id=work.cycle_id, pair=work.pair.name, reason=reason, error=error.message, hint=error.hint
-            )
+        run.emit(
+            PairRefused(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason, error=error.message, hint=error.hint)
         )
         return Result.REFUSED
     except Busy as error:
-        work.emit(PairBusy(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        run.emit(PairBusy(cycle_id=run.cycle_id, pair=run.pair.name, error=error.message, hint=error.hint))
         return Result.BUSY
     except JobError as error:
-        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=error.message, hint=error.hint))
+        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=error.message, hint=error.hint))
         return Result.FAILED
     except OSError as error:
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
-        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=reason_text(error), hint=hint))
+        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=reason_text(error), hint=hint))
         return Result.FAILED
     except Exception as error:  # noqa: BLE001  # a bug that one pair brings out must not keep the others from their backup
         text = f"{type(error).__name__}: {error}"
         hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
-        work.emit(PairFailed(cycle_id=work.cycle_id, pair=work.pair.name, error=text, hint=hint))
+        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=text, hint=hint))
         return Result.FAILED
     return Result.SUCCESS
 
 
-def _work(work: PairRun, policy: _Means, refusal: Refused | None) -> None:
+def _work(run: PairRun, policy: _Means, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with guards.enter(work.pair, policy.state_dir, work.now_ns() / 1e9, work.stop, policy.records) as roots:
-        _tell_entered(roots, work)
-        policy.wall.restrict(roots.source, roots.mirror, roots.state)
-        _mirror(work, roots, policy.lay_out)
+    with guards.enter(run.pair, policy.state_dir, run.now_ns() / 1e9, run.stop, policy.records) as roots:
+        _tell_entered(roots, run)
+        if policy.sandbox is not None:
+            policy.sandbox.restrict(roots.source, roots.mirror, roots.state)
+        _mirror(run, roots, policy.lay_out)
 
 
-def _tell_entered(roots: guards.Roots, work: PairRun) -> None:
-    about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
+def _tell_entered(roots: guards.Roots, run: PairRun) -> None:
+    about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
     if roots.made:
-        work.emit(MirrorCreated(**about, mirror=work.pair.dest))
+        run.emit(MirrorCreated(**about, mirror=run.pair.dest))
     if roots.lost:
-        work.emit(StateFolderLost(**about, error=roots.lost))
+        run.emit(StateFolderLost(**about, error=roots.lost))
     if roots.begun_anew:
-        work.emit(HistoryReset(**about, reason=roots.begun_anew))
+        run.emit(HistoryReset(**about, reason=roots.begun_anew))
     if roots.not_remembered:
-        work.emit(MirrorNotRecorded(**about, mirror=work.pair.dest, error=roots.not_remembered))
+        run.emit(MirrorNotRecorded(**about, mirror=run.pair.dest, error=roots.not_remembered))
     if roots.lease is not None and roots.lease.left_by:
-        work.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
+        run.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _mirror(work: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
-    meter = Progress(work)
-    now_ns = work.now_ns()
-    with lay_out(work, roots, meter) as bench:
-        known = bench.memory.entries_known()
-        seen = presence.check_source(bench.source, known, work.pair, bench.mirror_root)
-        sweep(bench, roots.claim)
-        care, awake = care_for(work.pair, bench.memory.audited, now_ns / 1e9)
-        work.emit(
+def _mirror(run: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
+    meter = Progress(run)
+    now_ns = run.now_ns()
+    with lay_out(run, roots, meter) as context:
+        known = context.index.entries_known()
+        seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
+        sweep(context, roots.claim)
+        care, awake = care_for(run.pair, context.index.audited, now_ns / 1e9)
+        run.emit(
             PairStarted(
-                cycle_id=work.cycle_id,
-                pair=work.pair.name,
-                source=work.pair.source,
-                mirror=work.pair.dest,
+                cycle_id=run.cycle_id,
+                pair=run.pair.name,
+                source=run.pair.source,
+                mirror=run.pair.dest,
                 audit=care is ScanDepth.AUDIT,
             )
         )
-        found = None if care is awake else _looked_asleep(bench, work, meter, care)
+        found = None if care is awake else _looked_asleep(context, run, meter, care)
         if found is None or found.changed:
             care = awake
             if roots.claim is not None:
                 roots.claim()  # before there are workers that write
-        with _team(bench, work) as team:
+        with _team(context, run) as team:
             if found is None or found.changed:
-                found = survey(bench, work.pair, meter.looked, care, team, known)
+                found = survey(context, run.pair, meter.looked, care, team, known)
             if not found.unlisted:
-                presence.check_still_there(seen, found.entries, found.folders, work.pair)
-            _tell_settled(found.tally, work)
-            _tell_unlisted(found.unlisted, work)
-            close_unread(bench, found.unlisted)
-            settle_mounts(bench, found, work)
+                presence.check_still_there(seen, found.entries, found.folders, run.pair)
+            _tell_settled(found.tally, run)
+            _tell_unlisted(found.unlisted, run)
+            close_unread(context, found.unlisted)
+            settle_mounts(context, found, run)
             meter.expect(found)
-            Act(bench, work, meter).run(found, team)
-        bench.check_place()  # a look that found nothing to do found it there, too
+            Act(context, run, meter).run(found, team)
+        context.check_place()  # a look that found nothing to do found it there, too
         if care is ScanDepth.AUDIT:
-            bench.memory.set_audited(now_ns / 1e9)
+            context.index.set_audited(now_ns / 1e9)
 
 
-def _looked_asleep(bench: PairContext, work: PairRun, meter: Progress, care: ScanDepth) -> ScanResult:
+def _looked_asleep(context: PairContext, run: PairRun, meter: Progress, care: ScanDepth) -> ScanResult:
     """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
-    with _team(bench, work) as team:
-        return survey(bench, work.pair, meter.looked, care, team, bench.memory.entries_known())
+    with _team(context, run) as team:
+        return survey(context, run.pair, meter.looked, care, team, context.index.entries_known())
 
 
-def _team(bench: PairContext, work: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:
-    if bench.recruit is None or work.workers == 1:
+def _team(context: PairContext, run: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:
+    if context.create_worker_pool is None or run.workers == 1:
         return nullcontext()
-    return closing(WorkerSupervisor(bench.recruit, work))
+    return closing(WorkerSupervisor(context.create_worker_pool, run))
 
 
-def _tell_settled(tally: Tally, work: PairRun) -> None:
+def _tell_settled(tally: Tally, run: PairRun) -> None:
     entries = tally.entries
     if not entries and not tally.folders:
         return
-    work.emit(FoldersUnchanged(cycle_id=work.cycle_id, pair=work.pair.name, folders=tally.folders, entries=entries))
-    work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+    run.emit(FoldersUnchanged(cycle_id=run.cycle_id, pair=run.pair.name, folders=tally.folders, entries=entries))
+    run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
 
 
-def _tell_unlisted(folders: list[Unlisted], work: PairRun) -> None:
+def _tell_unlisted(folders: list[Unlisted], run: PairRun) -> None:
     """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
     failed: dict[Failure, int] = {}
     for path, error in folders:
@@ -334,10 +337,10 @@ def _tell_unlisted(folders: list[Unlisted], work: PairRun) -> None:
         failed[reason] = failed.get(reason, 0) + 1
         own = isinstance(error, (MirrorUnmountedError, MountMissingError))
         what = "" if own else "the folder cannot be read: "
-        work.emit(
+        run.emit(
             FileFailed(
-                cycle_id=work.cycle_id,
-                pair=work.pair.name,
+                cycle_id=run.cycle_id,
+                pair=run.pair.name,
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
@@ -346,4 +349,4 @@ def _tell_unlisted(folders: list[Unlisted], work: PairRun) -> None:
         )
     if failed:
         tally = Tally(failed_by=failed)
-        work.emit(BatchCommitted(cycle_id=work.cycle_id, pair=work.pair.name, tally=tally))
+        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))

@@ -16,7 +16,7 @@ from job.core.decide import Action, Step, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
-from job.engine.context import Memory, Source, Watch, policy_of
+from job.engine.context import policy_of
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_left_over
@@ -28,8 +28,10 @@ from job.fs.large_dir import Sorter, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
 from job.fs.mounts import NODEV, restrictions_of
 from job.fs.rights import may_read, may_write_in
+from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.xattrs import read_attributes
 from job.store.codec import decoded
+from job.store.index import Index
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 _READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
@@ -41,11 +43,11 @@ class Preview:
     """What a dry run of one pair needs."""
 
     pair: Pair
-    source: Source
+    source: SourceScanner
     source_root: int
-    watch: Watch
+    mirror_scanner: MirrorScanner
     mirror_root: int
-    memory: Memory
+    index: Index
     mirror: ByMount[Capabilities]
     """What the file systems of the mirror can hold, as far as that is known."""
 
@@ -70,8 +72,8 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[ScanResult], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    seen = presence.check_source(view.source, view.memory.entries_known(), pair, view.mirror_root)
-    care, awake = care_for(pair, view.memory.audited, now)
+    seen = presence.check_source(view.source, view.index.entries_known(), pair, view.mirror_root)
+    care, awake = care_for(pair, view.index.audited, now)
     found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
         found = survey(view, pair, notice, awake)
@@ -178,19 +180,19 @@ class _Rights:
 
 def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
     """List a folder, a huge one in parts; each time with what the index knows of it."""
-    source, memory, path = view.source, view.memory, change.path
-    known = memory.summary(path)
+    source, index, path = view.source, view.index, change.path
+    known = index.summary(path)
     rows = known.parts if known else 0
     if not change.huge and rows <= 1:
         with suppress(Huge):
-            text = memory.rows(path)
+            text = index.rows(path)
             yield list_again(source, path, decoded(text), change.if_empty), text
             return
     sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
     for names in source.names(path):
         sorter.add(names)
     for number, part in enumerate(sorter.parts()):
-        yield source.part(path, names_of(part)), memory.rows(path, number % rows if rows else number)
+        yield source.part(path, names_of(part)), index.rows(path, number % rows if rows else number)
 
 
 def _mirror_entries(trail: DirCursor, listing: Listing) -> dict[bytes, Entry]:
@@ -208,7 +210,9 @@ Aside = tuple[bytes, Kind, str]
 class Forecast:
     """Goes along with a plan, parents before children. Use it with `contextlib.closing`."""
 
-    def __init__(self, source: Source, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]) -> None:
+    def __init__(
+        self, source: SourceScanner, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]
+    ) -> None:
         """`roots` are the open ones of source and mirror."""
         self._sources, self._mirrors = map(DirCursor, roots)
         self._mirror = mirror

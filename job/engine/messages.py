@@ -12,10 +12,10 @@ from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.record import FolderDone, Linked, LinkName, Outcome, RowsDone
-from job.engine.context import Memory
 from job.engine.scan import Item, ScanDepth, ScanResult
 from job.events.service import Event
 from job.fs.large_dir import Names, Sums
+from job.store.index import Index
 
 
 class ScanRequest(NamedTuple):
@@ -260,9 +260,9 @@ class Ready(NamedTuple):
 class IndexLookup:
     """Looks up what is known of a folder's entries, for those who are sent there. Everything raises `OSError`."""
 
-    def __init__(self, memory: Memory, mirrors: Iterable[Capabilities]) -> None:
+    def __init__(self, index: Index, mirrors: Iterable[Capabilities]) -> None:
         """`mirrors` is what each file system of the mirror can hold."""
-        self.memory = memory
+        self.index = index
         self._holds_all = all(
             each.symlinks and each.symlink_metadata and each.fifos and each.devices and each.keeps_metadata
             for each in mirrors
@@ -270,8 +270,8 @@ class IndexLookup:
 
     def rows(self, path: bytes, part: int = 0) -> str:
         """Give the records of a folder, or one part of it."""
-        return self.memory.rows(path, part)
+        return self.index.rows(path, part)
 
     def noted(self, path: bytes, part: int = 0) -> str:
         """Give what is noted because the mirror cannot hold it; a mirror that holds everything is not asked for."""
-        return "" if self._holds_all else self.memory.unheld(path, part)
+        return "" if self._holds_all else self.index.unheld(path, part)

@@ -16,8 +16,8 @@ _TELL_EVERY_NS = 200_000_000
 class Progress:
     """Counts entries and bytes of one pair as they are dealt with."""
 
-    def __init__(self, work: PairRun) -> None:
-        self._work = work
+    def __init__(self, run: PairRun) -> None:
+        self._run = run
         self._phase = "look"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
@@ -25,7 +25,7 @@ class Progress:
 
     def looked(self, found: ScanResult) -> None:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
-        if self._work.stop():
+        if self._run.stop():
             raise Stopped("stopped while looking")
         seen = found.entries + found.folders
         if seen != self._seen:  # helpers that say nothing are no sign of life
@@ -56,15 +56,15 @@ class Progress:
         self._tell_now_and_then()
 
     def _tell_now_and_then(self) -> None:
-        if abs(self._work.now_ns() - self._told_ns) >= _TELL_EVERY_NS:
+        if abs(self._run.now_ns() - self._told_ns) >= _TELL_EVERY_NS:
             self._tell()
 
     def _tell(self) -> None:
-        self._told_ns = self._work.now_ns()
-        self._work.emit(
+        self._told_ns = self._run.now_ns()
+        self._run.emit(
             Progressed(
-                cycle_id=self._work.cycle_id,
-                pair=self._work.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 phase=self._phase,
                 entries=self._entries,
                 entries_total=self._entries_total,

@@ -24,8 +24,9 @@ from job.core.entry import join, printable
 from job.core.mounts import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
-from job.engine.context import Memory, Source, Watch
 from job.fs.listing import CHUNK, FolderScan, Listing, Unlisted, fingerprint_of
+from job.fs.trees import MirrorScanner, SourceScanner
+from job.store.index import Index
 
 Item = tuple[bytes, int]
 """A folder to be looked at, by its path, or one share of a huge one."""
@@ -35,15 +36,15 @@ class Eyes(Protocol):
     """What a look needs: a bench has it, and so has a preview."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SourceScanner:
         """Lists the source."""
 
     @property
-    def watch(self) -> Watch:
+    def mirror_scanner(self) -> MirrorScanner:
         """Looks at the mirror."""
 
     @property
-    def memory(self) -> Memory:
+    def index(self) -> Index:
         """What is remembered."""
 
 
@@ -149,8 +150,8 @@ class FolderScanner:
 
     def __init__(self, eyes: Eyes, pair: Pair, care: ScanDepth) -> None:
         self._glance = eyes.source.scan_folder
-        self._watch = eyes.watch
-        self._memory = eyes.memory
+        self._mirror_scanner = eyes.mirror_scanner
+        self._index = eyes.index
         self._believe = pair.compare != "checksum"
         self._care = care
 
@@ -160,7 +161,7 @@ class FolderScanner:
         Raises what `is_over` raises.
         """
         found = ScanResult()
-        with self._memory.looking():
+        with self._index.looking():
             while waiting:
                 self._look_at(waiting.pop(), found, waiting)
                 # One share of a huge folder is work enough: who has the others is decided anew.
@@ -189,7 +190,7 @@ class FolderScanner:
 
     def judge(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
         """Count a folder as unchanged, or among those to be visited."""
-        known = self._memory.summary(path)
+        known = self._index.summary(path)
         if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
             found.folders_unchanged += 1
             found.entries_unchanged += known.entries
@@ -197,14 +198,14 @@ class FolderScanner:
             return
         # Whoever has to write to a sleeping mirror looks again, with it awake.
         awake = self._care is not ScanDepth.ASLEEP
-        stamp = self._watch.stamp(path) if awake else None
+        stamp = self._mirror_scanner.stamp(path) if awake else None
         left = Left.AS_LEFT
         if path and awake and stamp is None and known is not None:
             left = Left.MISSING
         elif path and stamp is not None:
             left = how_left(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
-        bare = awake and not path and known is None and self._watch.is_bare()
+        bare = awake and not path and known is None and self._mirror_scanner.is_bare()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
@@ -225,8 +226,8 @@ class FolderScanner:
         if self._care is ScanDepth.ASLEEP and path:
             return True
         if self._care is ScanDepth.AUDIT:
-            return self._watch.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
-        return self._watch.stamp(path) == known.stamp
+            return self._mirror_scanner.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
+        return self._mirror_scanner.stamp(path) == known.stamp
 
 
 def care_for(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
@@ -243,7 +244,7 @@ def care_for(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDep
 _name_of = itemgetter(0)
 
 
-def list_again(source: Source, path: bytes, known: Collection[bytes], if_empty: bytes) -> Listing:
+def list_again(source: SourceScanner, path: bytes, known: Collection[bytes], if_empty: bytes) -> Listing:
     """List a folder of the source, of which the index knows some names.
 
     `if_empty` is the fingerprint that it has if it lost all its entries since the look, but did not change itself;
@@ -258,7 +259,7 @@ def list_again(source: Source, path: bytes, known: Collection[bytes], if_empty: 
     return listing
 
 
-def _doubt(source: Source, listing: Listing, known: Collection[bytes], if_empty: bytes) -> str:
+def _doubt(source: SourceScanner, listing: Listing, known: Collection[bytes], if_empty: bytes) -> str:
     if if_empty and listing.fingerprint == if_empty and not listing.entries:
         return "its listing is empty now, though it was not a moment ago and nothing in it was changed"
     listed = {*map(_name_of, listing.entries), *map(_name_of, listing.unreadable)}

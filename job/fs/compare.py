@@ -60,8 +60,8 @@ _ZEROS = bytes(BUFFER_BYTES)
 class MirrorReader:
     """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
 
-    def __init__(self, keeper: MetadataWriter) -> None:
-        self._keeper = keeper
+    def __init__(self, metadata_writer: MetadataWriter) -> None:
+        self._metadata_writer = metadata_writer
         self._buffer = bytearray()
         self._descriptor = _CLOSED
         self._guest: PageCacheGuard | None = None
@@ -166,9 +166,11 @@ class MirrorReader:
     def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
         """Give the mirror file as it was read, if its metadata are those of the source as well."""
         found = self._before
-        if not self._keeper.suits(found, wanted):
+        if not self._metadata_writer.suits(found, wanted):
             return None
         try:
-            return entry_of(self._name, found) if self._keeper.attributes_of(self._descriptor) == xattrs else None
+            return (
+                entry_of(self._name, found) if self._metadata_writer.attributes_of(self._descriptor) == xattrs else None
+            )
         except OSError:
             return None

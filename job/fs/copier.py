@@ -99,7 +99,7 @@ class Copier:
     def __init__(
         self,
         algorithm: str,
-        keeper: MetadataWriter,
+        metadata_writer: MetadataWriter,
         pace: Callable[[int], None],
         *,
         sync_each: bool,
@@ -112,12 +112,12 @@ class Copier:
         """
         self._sparse = sparse
         self._algorithm = algorithm
-        self._keeper = keeper
+        self._metadata_writer = metadata_writer
         self._pace = pace
         self._sync_each = sync_each
         self._room = FreeSpace()
         self._stream = Stream()
-        self._twin = MirrorReader(keeper)
+        self._twin = MirrorReader(metadata_writer)
         self._cloner = Cloner() if reflink else None
         self._zeros_left = _ZERO_BYTES
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
@@ -151,7 +151,7 @@ class Copier:
             cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
             taker = (self._pass_by, self._checkpoint) if cloned else self._writer(written, before, holey=holey)
             checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
-            xattrs = self._keeper.of_source(descriptor)
+            xattrs = self._metadata_writer.of_source(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
                 if holey and self._sparse:
@@ -200,11 +200,11 @@ class Copier:
             xattrs = for_new(xattrs)
         if self._sync_each:
             # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
-            self._keeper.apply(written, wanted, xattrs)
+            self._metadata_writer.apply(written, wanted, xattrs)
             os.fsync(written)
             made = os.fstat(written)
         else:
-            made = self._keeper.set_initial(written, wanted, xattrs)
+            made = self._metadata_writer.set_initial(written, wanted, xattrs)
         if made.st_size != wanted.st_size:
             raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
         self._room.check(written, made, folder)
@@ -270,11 +270,11 @@ class Copier:
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a symlink with the same text at `temp`. Raises as `copy` does."""
-        return copy_link(listed, source, mirror, temp, self._keeper)
+        return copy_link(listed, source, mirror, temp, self._metadata_writer)
 
     def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy` does."""
-        return copy_special(listed, source, mirror, temp, self._keeper)
+        return copy_special(listed, source, mirror, temp, self._metadata_writer)
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
         """Hash a file where it lies; gives `algorithm:hex` and the file as it was before and after.
@@ -307,7 +307,7 @@ class Copier:
             for _ in range(_TRIES):
                 taker = self._take_beside, self._skip_beside
                 checksum, size, _ = self._read(descriptor, self._algorithm, before, taker)
-                xattrs = self._keeper.of_source(descriptor)
+                xattrs = self._metadata_writer.of_source(descriptor)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
                     same = twin.same()
@@ -346,7 +346,7 @@ class Copier:
             if entry_of(entry.name, before) != entry:
                 return None
             content = os.read(descriptor, entry.size + 1)
-            whole = content, self._keeper.attributes_of(descriptor)
+            whole = content, self._metadata_writer.attributes_of(descriptor)
             return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
         finally:
             os.close(descriptor)

@@ -14,22 +14,22 @@ from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import for_new
 
 
-def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, keeper: MetadataWriter) -> Copied:
+def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
     """Make a symlink with the same text at `temp` in the open folder `mirror`, with its metadata.
 
     Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
     """
     with at_listed(listed, source) as (place, seen):
         target = os.readlink(b"", dir_fd=place)
-        attributes = for_new(keeper.of_source(place))
+        attributes = for_new(metadata_writer.of_source(place))
     os.symlink(target, single(temp), dir_fd=mirror)
-    return _initial_set(listed, seen, attributes, temp, mirror, keeper)
+    return _initial_set(listed, seen, attributes, temp, mirror, metadata_writer)
 
 
-def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: MetadataWriter) -> Copied:
+def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
     """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
     with at_listed(listed, source) as (place, seen):
-        attributes = for_new(keeper.of_source(place))
+        attributes = for_new(metadata_writer.of_source(place))
     try:
         os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
     except FileExistsError:
@@ -38,7 +38,7 @@ def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, keeper: M
         with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
             os.unlink(temp, dir_fd=mirror)
         raise
-    return _initial_set(listed, seen, attributes, temp, mirror, keeper)
+    return _initial_set(listed, seen, attributes, temp, mirror, metadata_writer)
 
 
 def _initial_set(
@@ -47,12 +47,12 @@ def _initial_set(
     attributes: dict[bytes, bytes],
     temp: bytes,
     mirror: int,
-    keeper: MetadataWriter,
+    metadata_writer: MetadataWriter,
 ) -> Copied:
     try:
         with at_place(temp, mirror) as place:
             _check(os.fstat(place), seen)
-            keeper.apply_at(place, seen, attributes)
+            metadata_writer.apply_at(place, seen, attributes)
             made = os.fstat(place)
     except BaseException:
         with suppress(OSError):

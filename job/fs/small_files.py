@@ -98,6 +98,19 @@ def syncfs_means_something(descriptor: int) -> bool:
     return not kind.startswith(mounts.SERVERS)
 
 
+class MirrorSync:
+    """Syncs one file system of a mirror, by a descriptor that was open before the first write."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self.each = not syncfs_means_something(root)
+        """Whether each file and folder has to be synced by itself, because `all` does nothing here."""
+
+    def all(self) -> None:
+        """Sync everything; raises `OSError` if any of it was not written since the root was opened."""
+        syncfs(self._root)
+
+
 def others_may_reach(descriptor: int) -> bool:
     """Tell whether another machine may have this file system mounted at the same time."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)

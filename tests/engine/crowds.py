@@ -8,7 +8,7 @@ from job.engine.context import PairContext
 from job.store import codec
 from job.store.codec import decoded
 from job.store.index import Index
-from tests.engine.workshop import HOUR_NS, ListenedMemory, Workshop, assert_mirrored, changed
+from tests.engine.workshop import HOUR_NS, ListenedIndex, Workshop, assert_mirrored, changed
 
 CHUNK = 16
 """What counts as huge here."""
@@ -63,18 +63,18 @@ class Listened:
     """A cycle in which the questions to the index are counted."""
 
     def __init__(self, shop: Workshop) -> None:
-        self.memories: list[ListenedMemory] = []
+        self.memories: list[ListenedIndex] = []
         self.told = shop.cycle(changed(self._listen))
 
-    def _listen(self, bench: PairContext) -> PairContext:
-        self.memories.append(ListenedMemory(bench.memory))
-        return replace(bench, memory=self.memories[-1])
+    def _listen(self, context: PairContext) -> PairContext:
+        self.memories.append(ListenedIndex(context.index))
+        return replace(context, index=self.memories[-1])
 
     @property
     def asked(self) -> tuple[int, int]:
         """How many rows were read, and how many folders remembered anew."""
-        [memory] = self.memories
-        return memory.asked["rows"], memory.asked["committed"]
+        [index] = self.memories
+        return index.asked["rows"], index.asked["committed"]
 
 
 def assert_settled(shop: Workshop) -> None:

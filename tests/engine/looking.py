@@ -22,19 +22,19 @@ def at_work(
     shop: Workshop, told: list[Event], workers: int, brief: Brief, workers_from: int = 0
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
-    work = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(work, roots, Progress(work)) as bench:
+    run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
+    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(run, roots, Progress(run)) as context:
 
-        def recruit() -> WorkerPool:
-            crew = worker_main.crew(work, roots, bench.abilities)
+        def create_worker_pool() -> WorkerPool:
+            crew = worker_main.crew(run, roots, context.abilities)
             brief(crew)
             return crew
 
-        with closing(WorkerSupervisor(recruit, work)) as team:
+        with closing(WorkerSupervisor(create_worker_pool, run)) as team:
             team.start(workers - 1)
             while team.awaited:
                 team.poll()
-            yield bench, team if workers > 1 else None
+            yield context, team if workers > 1 else None
 
 
 def looked(
@@ -47,6 +47,6 @@ def looked(
     expected: int = 0,
 ) -> tuple[ScanResult, list[Event]]:
     told: list[Event] = []
-    with at_work(shop, told, workers, brief, workers_from) as (bench, team):
-        found = parallel_scan.survey(bench, shop.pair, lambda _: None, care, team, expected)
+    with at_work(shop, told, workers, brief, workers_from) as (context, team):
+        found = parallel_scan.survey(context, shop.pair, lambda _: None, care, team, expected)
     return found, [event for event in told if not isinstance(event, WorkersAwaited)]

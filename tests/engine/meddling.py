@@ -3,13 +3,13 @@
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
-from job.engine.context import Copyist
 from job.engine.cycle import LayOut
+from job.fs.copier import Copier
 from tests.engine.workshop import changed
 
 Moment = Callable[[Path], object]
@@ -20,47 +20,38 @@ def nothing(_: Path) -> None:
     """Let it pass."""
 
 
-@dataclass
-class MeddledCopyist:
-    """The real copyist; somebody else acts before a file is copied, and after one was hashed where it lies."""
+class MeddledCopier(Copier):
+    """The real copier; somebody else acts before a file is copied, and after one was hashed where it lies."""
 
-    real: Copyist
-    before_copy: Moment = nothing
-    after_checksum: Moment = nothing
+    def __init__(self, real: Copier, before_copy: Moment, after_checksum: Moment) -> None:
+        self.__dict__ = real.__dict__
+        self.before_copy = before_copy
+        self.after_checksum = after_checksum
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         self.before_copy(_path(listed, source))
-        return self.real.copy(listed, source, mirror, temp)
+        return super().copy(listed, source, mirror, temp)
 
     def copy_link(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
         self.before_copy(_path(listed, source))
-        return self.real.copy_link(listed, source, mirror, temp)
-
-    def copy_special(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
-        return self.real.copy_special(listed, source, mirror, temp)
+        return super().copy_link(listed, source, mirror, temp)
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
-        found = self.real.checksum(listed, folder, algorithm)
+        found = super().checksum(listed, folder, algorithm)
         self.after_checksum(_path(listed, folder))
         return found
 
     def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
-        found = self.real.compare(listed, source, mirror, mirror_folder)
+        found = super().compare(listed, source, mirror, mirror_folder)
         self.after_checksum(_path(listed, source))
         self.after_checksum(_path(mirror, mirror_folder))
         return found
 
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
-        found = self.real.confirms(record, source, mirror)
+        found = super().confirms(record, source, mirror)
         self.after_checksum(_path(record.source, source))
         self.after_checksum(_path(record.mirror, mirror))
         return found
-
-    def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
-        return self.real.cold_checksum(temp, mirror, algorithm)
-
-    def release(self, temp: bytes, mirror: int, size: int) -> None:
-        self.real.release(temp, mirror, size)
 
 
 def _path(listed: Entry, folder: int) -> Path:
@@ -69,7 +60,7 @@ def _path(listed: Entry, folder: int) -> Path:
 
 def meddled(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> LayOut:
     """Lay out a bench at which somebody else acts, too."""
-    return changed(lambda bench: replace(bench, copyist=MeddledCopyist(bench.copyist, before_copy, after_checksum)))
+    return changed(lambda context: replace(context, copier=MeddledCopier(context.copier, before_copy, after_checksum)))
 
 
 def at(path: Path, action: Moment, on: Path) -> Moment:

@@ -293,11 +293,11 @@ def test_nothing_is_kept_in_a_state_folder_that_is_exchanged_in_mid_run(shop: Wo
     shutil.rmtree(shop.source / "private/d")
     (shop.source / "private/d").write_text("a file")
 
-    def exchange(bench: PairContext) -> PairContext:
+    def exchange(context: PairContext) -> PairContext:
         (shop.mirror / ".truecopy").rename(shop.mirror / "hidden")
         (shop.mirror / ".truecopy/versions").mkdir(parents=True)
         own(shop.mirror / ".truecopy", STRANGER, 0o777)
-        return bench
+        return context
 
     told = shop.cycle(changed(exchange))
 
@@ -315,10 +315,10 @@ def test_the_state_folder_is_no_ordinary_folder_even_if_it_is_renamed_in_mid_run
     shop = neighbours
     (shop.source / "public/new").write_text("new")
 
-    def rename(bench: PairContext) -> PairContext:
+    def rename(context: PairContext) -> PairContext:
         (shop.mirror / "public").rename(shop.mirror / "away")
         (shop.mirror / ".truecopy").rename(shop.mirror / "public")
-        return bench
+        return context
 
     told = shop.cycle(changed(rename))
 

@@ -18,13 +18,13 @@ from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, Fi
 from job.store.codec import decoded
 from job.store.index import Index
 from tests.engine.workshop import (
-    ListenedMemory,
+    ListenedIndex,
     ListenedSync,
     Told,
     Workshop,
     assert_mirrored,
     changed,
-    with_memory,
+    with_index,
     with_sync,
 )
 
@@ -57,9 +57,9 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
         if isinstance(event, FilesCopied | BatchCommitted):
             look_around(event.name)
 
-    def listened(bench: PairContext) -> PairContext:
-        sync = ListenedSync(bench.sync, lambda: look_around("sync"))
-        return replace(bench, sync=sync, memory=ListenedMemory(bench.memory, lambda _: look_around("commit")))
+    def listened(context: PairContext) -> PairContext:
+        sync = ListenedSync(context.sync, lambda: look_around("sync"))
+        return replace(context, sync=sync, index=ListenedIndex(context.index, lambda _: look_around("commit")))
 
     run_cycle(shop.config, CycleWork("cycle", emit, bool, shop.now_ns, changed(listened)))
 
@@ -190,7 +190,7 @@ def records(shop: Workshop) -> dict[bytes, Record]:
 def test_what_the_index_did_not_take_is_not_told_as_copied(shop: Workshop, error: int, failure: Failure) -> None:
     shop.write("file")
 
-    told = shop.cycle(with_memory(Disk(1, error=error)))
+    told = shop.cycle(with_index(Disk(1, error=error)))
 
     assert told.result is Result.PARTIAL
     assert told.failed == {b"file": failure}
@@ -203,7 +203,7 @@ def test_an_index_that_takes_nothing_is_a_failure_even_if_nothing_was_copied(sho
     shop.cycle()
     (shop.source / "sub").chmod(0o700)
 
-    told = shop.cycle(with_memory(Disk(1)))
+    told = shop.cycle(with_index(Disk(1)))
 
     assert told.result is Result.PARTIAL
     assert told.failed == {b"sub": Failure.SYNC}
@@ -211,7 +211,7 @@ def test_an_index_that_takes_nothing_is_a_failure_even_if_nothing_was_copied(sho
 
 def test_after_a_failed_commit_contents_are_compared_and_not_copied(shop: Workshop) -> None:
     shop.write("file")
-    shop.cycle(with_memory(Disk(1)))
+    shop.cycle(with_index(Disk(1)))
 
     told = shop.cycle()
 
@@ -268,7 +268,7 @@ def test_a_full_batch_is_committed_in_the_middle_of_a_folder(shop: Workshop, mon
         shop.write(name)
     rows: list[int] = []
 
-    told = shop.cycle(with_memory(lambda folders: rows.append(len(folders))))
+    told = shop.cycle(with_index(lambda folders: rows.append(len(folders))))
 
     assert [event.tally.copied for event in told.of(BatchCommitted)] == [2, 2, 1]
     assert rows == [1]  # a folder is remembered once, at its end
@@ -297,7 +297,7 @@ def test_a_long_wait_makes_a_batch_full(shop: Workshop) -> None:
         return ticking()
 
     told = Told()
-    run_cycle(shop.config, CycleWork("cycle", told.hear, bool, slow_clock, changed(lambda bench: bench)))
+    run_cycle(shop.config, CycleWork("cycle", told.hear, bool, slow_clock, changed(lambda context: context)))
 
     assert len(told.of(BatchCommitted)) > 1
     assert told.committed.copied == 3
@@ -377,7 +377,7 @@ def test_a_row_of_the_index_speaks_of_what_the_mirror_holds(shop: Workshop) -> N
     shop.write("file")
     folders: list[FolderDone] = []
 
-    shop.cycle(with_memory(folders.extend))
+    shop.cycle(with_index(folders.extend))
 
     [folder] = folders
     record = records(shop)[b"file"]

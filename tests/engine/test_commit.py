@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,32 +18,41 @@ from job.engine.context import PairRun
 from job.engine.copy.commit import Commit
 from job.engine.messages import BatchResult
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.fs.small_files import MirrorSync
 from job.store.index import Index
 from tests.config.configs import in_force
 from tests.core import samples
-from tests.engine.workshop import ListenedMemory
+from tests.engine.workshop import ListenedIndex
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
+
+
+class ToldSync(MirrorSync):
+    """A sync of nothing, which is told."""
+
+    each = False
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.all = tell  # type: ignore[method-assign]
 
 
 @dataclass
 class Office:
     """A commit on a real index, and a disk that says what a test wants; everything that happens is in `story`."""
 
-    memory: ListenedMemory
+    index: ListenedIndex
     story: list[str] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     sync_error: OSError | None = None
     index_error: OSError | None = None
     clock_ns: int = 1000
-    each: bool = False
 
     def __post_init__(self) -> None:
         pair = in_force(pairs=[{"name": "music", "source": "/source", "dest": "/mirror"}]).effective_pairs[0]
-        self.commit = Commit(self.memory, self, PairRun("cycle", pair, self.emit, bool, self.now_ns))
-        self.memory.before_commit = self.remember
+        self.commit = Commit(self.index, ToldSync(self.sync), PairRun("cycle", pair, self.emit, bool, self.now_ns))
+        self.index.before_commit = self.remember
 
-    def all(self) -> None:
+    def sync(self) -> None:
         self.story.append("sync")
         if self.sync_error:
             raise self.sync_error
@@ -76,7 +85,7 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
     with closing(Index.open(str(tmp_path))) as index:
-        yield Office(ListenedMemory(index))
+        yield Office(ListenedIndex(index))
 
 
 def copied(name: str) -> FileCopied:
@@ -126,8 +135,8 @@ def test_batches_that_came_together_have_one_sync_and_one_transaction_and_are_to
     assert office.story == ["sync", "index 2", "tell"]
     assert [event.path for event in office.of(FileCopied)] == [b"a", b"b", b"c"]
     assert [event.tally.copied for event in office.of(BatchCommitted)] == [2, 1]
-    assert office.memory.summary(b"folder 1") is not None
-    assert office.memory.summary(b"folder 2") is not None
+    assert office.index.summary(b"folder 1") is not None
+    assert office.index.summary(b"folder 2") is not None
 
 
 def test_where_nothing_was_written_nothing_is_synced(office: Office) -> None:
@@ -153,7 +162,7 @@ def test_a_failed_sync_makes_failures_of_every_batch_and_remembers_nothing(offic
     assert office.failed == [(b"a", Failure.SYNC), (b"b", Failure.SYNC), (b"c", Failure.SYNC)]
     assert office.of(FileCopied) == []
     assert (office.tally.copied, office.tally.bytes_copied, office.tally.failed_by) == (0, 0, {Failure.SYNC: 3})
-    assert office.memory.summary(b"folder 1") is None
+    assert office.index.summary(b"folder 1") is None
 
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.EIO, Failure.SYNC), (errno.ENOSPC, Failure.NO_SPACE)])
@@ -219,7 +228,7 @@ def test_what_was_begun_to_be_written_before_it_is_a_failure(after_a_failure: Of
     after_a_failure.commit([placed("a", begun=2, since_ns=999)])
 
     assert after_a_failure.failed == [(b"a", Failure.SYNC)]
-    assert after_a_failure.memory.summary(b"folder 2") is None
+    assert after_a_failure.index.summary(b"folder 2") is None
 
 
 def test_what_was_written_after_it_is_told_but_its_folder_is_looked_at_again(after_a_failure: Office) -> None:
@@ -227,14 +236,14 @@ def test_what_was_written_after_it_is_told_but_its_folder_is_looked_at_again(aft
 
     assert [event.path for event in after_a_failure.of(FileCopied)] == [b"b"]
     assert after_a_failure.failed == []
-    assert after_a_failure.memory.summary(b"folder 3") is None
+    assert after_a_failure.index.summary(b"folder 3") is None
 
 
 def test_errands_given_after_it_are_as_good_as_any(after_a_failure: Office) -> None:
     after_a_failure.commit([placed("c", begun=4, since_ns=1001)])
 
     assert after_a_failure.story == ["sync", "index 1", "tell"]
-    assert after_a_failure.memory.summary(b"folder 4") is not None
+    assert after_a_failure.index.summary(b"folder 4") is not None
 
 
 # Metadata ---------------------------------------------------------------------------------------------------------

@@ -72,13 +72,13 @@ def test_a_disk_is_synced_before_the_names_and_before_anything_is_told(shop: Wor
     (shop.mirror / "usb").mkdir()
     story: list[str] = []
 
-    def listened(bench: PairContext) -> PairContext:
+    def listened(context: PairContext) -> PairContext:
         def note(what: str) -> None:
             on_usb = sorted(path.name[:13] for path in (shop.mirror / "usb").iterdir() if path.name != "lost+found")
             story.append(f"{what}: {on_usb}")
 
-        others = [each._replace(sync=ListenedSync(each.sync, lambda: note("usb"))) for each in bench.mounted]
-        return replace(bench, sync=ListenedSync(bench.sync, lambda: note("root")), mounted=others)
+        others = [each._replace(sync=ListenedSync(each.sync, lambda: note("usb"))) for each in context.mounted]
+        return replace(context, sync=ListenedSync(context.sync, lambda: note("root")), mounted=others)
 
     with disk(shop.mirror / "usb", "ext4", 32 * MIB):
         told = shop.cycle(changed(listened))
@@ -94,11 +94,11 @@ def test_a_sync_that_fails_on_a_disk_voids_only_what_is_on_that(shop: Workshop) 
         shop.write(name)
     (shop.mirror / "usb").mkdir()
 
-    def broken(bench: PairContext) -> PairContext:
+    def broken(context: PairContext) -> PairContext:
         def fail() -> None:
             raise OSError(errno.EIO, "the disk is broken")
 
-        return replace(bench, mounted=[each._replace(sync=ListenedSync(each.sync, fail)) for each in bench.mounted])
+        return replace(context, mounted=[each._replace(sync=ListenedSync(each.sync, fail)) for each in context.mounted])
 
     with disk(shop.mirror / "usb", "ext4", 32 * MIB):
         told = shop.cycle(changed(broken))
@@ -115,9 +115,9 @@ def test_a_mirror_of_one_file_system_knows_of_no_other(shop: Workshop) -> None:
     shop.write("file")
     seen: list[int] = []
 
-    def looked_at(bench: PairContext) -> PairContext:
-        seen.append(len(bench.mounted))
-        return bench
+    def looked_at(context: PairContext) -> PairContext:
+        seen.append(len(context.mounted))
+        return context
 
     shop.cycle(changed(looked_at))
 

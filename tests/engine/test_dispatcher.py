@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.app import process_setup, worker_main
+from job.app import worker_main
 from job.core.outcome import Drift, Failure, Result
 from job.engine.dispatch import parallel_scan, queue
 from job.engine.messages import WorkItem
 from job.events.service import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
+from job.fs import small_files
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.engine.crews import count_in, die_at, never_ready, replace_by
@@ -160,7 +161,7 @@ def test_whatever_is_asked_for_is_done_by_workers_too(wide: Workshop, options: d
 
 
 def test_a_mirror_where_each_file_has_to_be_synced_by_itself(wide: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_setup, "syncfs_means_something", lambda _: False)
+    monkeypatch.setattr(small_files, "syncfs_means_something", lambda _: False)
     wide.write("deep/er/file")
 
     told = wide.cycle()

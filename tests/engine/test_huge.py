@@ -17,7 +17,7 @@ from job.events.service import DriftFound
 from job.store.codec import FOLDER
 from tests.engine.crowds import MANY, Listened, assert_settled, fill, noted, summary, thin_out
 from tests.engine.meddling import meddled
-from tests.engine.workshop import HOUR_NS, Workshop, changed, with_memory
+from tests.engine.workshop import HOUR_NS, Workshop, changed, with_index
 
 
 def test_a_huge_folder_is_copied_and_then_left_alone(crowd_shop: Workshop) -> None:
@@ -91,7 +91,7 @@ def test_a_huge_folder_that_doubles_has_more_parts_and_reads_nothing_anew(mirror
 def test_what_the_mirror_cannot_hold_is_still_noted_of_old_files_when_there_are_more_parts(
     crowd_shop: Workshop, before: int
 ) -> None:
-    without = changed(lambda bench: replace(bench, mirror=Capabilities(xattrs=False)))
+    without = changed(lambda context: replace(context, mirror=Capabilities(xattrs=False)))
     thin_out(crowd_shop, left=before)
     marked = {f"f-{number}".encode() for number in range(before)}
     for name in marked:
@@ -221,7 +221,7 @@ def test_what_is_changed_in_the_mirror_behind_a_finished_part_is_seen_by_the_aud
             tampered.append(done[0].name)
             done[0].write_text("tampered")
 
-    crowd_shop.cycle(with_memory(tamper))
+    crowd_shop.cycle(with_index(tamper))
     assert tampered
     crowd_shop.ahead_ns += 2 * HOUR_NS
 

@@ -16,7 +16,7 @@ from job.events.service import ReplacedByFolder, WorkerLost
 from job.fs.copier import Copier
 from tests.engine.crowds import MANY, assert_settled, fill, summary
 from tests.engine.meddling import failing, meddled
-from tests.engine.workshop import Workshop, with_memory, with_sync
+from tests.engine.workshop import Workshop, with_index, with_sync
 
 
 def test_a_file_that_fails_in_a_part_is_told_and_tried_again(crowd_shop: Workshop) -> None:
@@ -100,7 +100,7 @@ def test_an_index_that_cannot_be_written_for_a_part_makes_its_files_fail(
     monkeypatch.setattr(batch, "MOST_ENTRIES", 8)
     full = failing(6, error=errno.ENOSPC)
 
-    told = crowd_shop.cycle(with_memory(lambda _: full()))
+    told = crowd_shop.cycle(with_index(lambda _: full()))
 
     assert told.result is Result.PARTIAL
     assert set(told.failed.values()) == {Failure.NO_SPACE}

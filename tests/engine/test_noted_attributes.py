@@ -36,7 +36,7 @@ def test_an_entry_whose_attributes_are_too_large_for_the_index_is_copied_with_a_
     for name, size in (("small", 50), ("large", 101)):
         os.setxattr(shop.write(name), "user.a", bytes(size))
 
-    told = shop.cycle(changed(lambda bench: replace(bench, mirror=Capabilities(acls=False, xattrs=False))))
+    told = shop.cycle(changed(lambda context: replace(context, mirror=Capabilities(acls=False, xattrs=False))))
 
     assert told.result is Result.SUCCESS
     assert "source_xattr_size" in [event.what for event in told.of(MetadataNotKept)]

@@ -184,8 +184,8 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
         if found.entries > 20:
             raise Stop
 
-    with at_work(wide, [], 3, bool) as (bench, team), pytest.raises(Stop):
-        parallel_scan.survey(bench, wide.pair, notice, ScanDepth.FOLDERS, team)
+    with at_work(wide, [], 3, bool) as (context, team), pytest.raises(Stop):
+        parallel_scan.survey(context, wide.pair, notice, ScanDepth.FOLDERS, team)
 
 
 def test_what_others_found_is_added_to_what_was_found() -> None:

@@ -13,6 +13,7 @@ import pytest
 from job.core.outcome import Drift, Failure, Result
 from job.engine.context import PairContext
 from job.events.service import FileUpdated, MetadataNotKept
+from job.fs.copier import Copier
 from tests.engine.test_compare import told as differences
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, changed, with_sync
 from tests.faults.readability import Exposed, Person, exposed, readers_of, together
@@ -312,22 +313,18 @@ def test_without_acls_the_group_has_its_own_rights_and_not_the_mask(shop: Worksh
 # ACLs that are given down ---------------------------------------------------------------------------------------------
 
 
-@dataclass
-class SlippedIn:
-    """A copyist in whose way somebody gives the mirror's folder a default ACL, just before the first copy."""
+class SlippedIn(Copier):
+    """A copier in whose way somebody gives the mirror's folder a default ACL, just before the first copy."""
 
-    real: Any
-    folder: Path
-    done: bool = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
+    def __init__(self, real: Copier, folder: Path) -> None:
+        self.__dict__ = real.__dict__
+        self.folder: Path | None = folder
 
     def copy(self, *arguments: Any) -> Any:
-        if not self.done:
+        if self.folder is not None:
             os.setxattr(self.folder, DEFAULT, acl(7, 7, 7))
-            self.done = True
-        return self.real.copy(*arguments)
+            self.folder = None
+        return super().copy(*arguments)
 
 
 def test_a_default_acl_that_is_slipped_in_gives_nothing_to_the_copies(mirrored: Workshop) -> None:
@@ -337,8 +334,8 @@ def test_a_default_acl_that_is_slipped_in_gives_nothing_to_the_copies(mirrored: 
     for number in range(3):
         mirrored.write(f"d/new {number}").chmod(0o640)
 
-    def slip(bench: PairContext) -> PairContext:
-        return replace(bench, copyist=SlippedIn(bench.copyist, mirrored.mirror / "d"))
+    def slip(context: PairContext) -> PairContext:
+        return replace(context, copier=SlippedIn(context.copier, mirrored.mirror / "d"))
 
     mirrored.cycle(changed(slip))
 

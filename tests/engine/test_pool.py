@@ -53,8 +53,8 @@ class Watched:
 
     def __init__(self, shop: Workshop, work: Callable[..., None], most: int) -> None:
         self.told: list[Event] = []
-        assignment = PairRun("cycle", shop.pair, self.told.append, bool, shop.now_ns, workers=most)
-        self.team = WorkerSupervisor(lambda: WorkerPool(work, int, most), assignment)
+        run = PairRun("cycle", shop.pair, self.told.append, bool, shop.now_ns, workers=most)
+        self.team = WorkerSupervisor(lambda: WorkerPool(work, int, most), run)
 
     @property
     def losses(self) -> list[str]:

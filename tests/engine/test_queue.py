@@ -34,19 +34,19 @@ Begin = Callable[..., WorkQueue]
 
 
 @pytest.fixture
-def memory() -> Iterator[Index]:
+def index() -> Iterator[Index]:
     with closing(Index.empty()) as index:
         yield index
 
 
 @pytest.fixture
-def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
+def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
     """Give a function that looks at the pair and begins its rounds."""
     with ExitStack() as tidy:
 
         def rounds_after_a_look(*unlisted: bytes) -> WorkQueue:
             found, _ = looked(shop, 1)
-            known = IndexLookup(memory, [Capabilities()])
+            known = IndexLookup(index, [Capabilities()])
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
@@ -54,9 +54,9 @@ def begin(shop: Workshop, memory: Index) -> Iterator[Begin]:
             whereabouts = tidy.enter_context(closing(Whereabouts(SourceScanner(source, Rules(())), (source, mirror))))
             hard_links = HardLinks(HardLinkTable(), known, lambda _: "", whereabouts)
             with at_work(shop, [], 1, bool) as (laid_out, _):
-                bench = replace(laid_out, source_root=source, mirror_root=mirror)
-            work = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
-            exchange = tidy.enter_context(closing(Exchange(bench, work, list)))
+                context = replace(laid_out, source_root=source, mirror_root=mirror)
+            run = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
+            exchange = tidy.enter_context(closing(Exchange(context, run, list)))
             return tidy.enter_context(closing(WorkQueue(found, known, hard_links, (source, mirror), exchange)))
 
         yield rounds_after_a_look
@@ -129,10 +129,10 @@ def test_errands_are_of_a_fair_size(shop: Workshop, begin: Begin, monkeypatch: p
     assert by_bytes == [3, 2, 2]
 
 
-def test_what_is_known_of_a_folder_goes_along(shop: Workshop, begin: Begin, memory: Index) -> None:
+def test_what_is_known_of_a_folder_goes_along(shop: Workshop, begin: Begin, index: Index) -> None:
     shop.write("folder/file")
     rows = samples.rows_of()
-    memory.commit([samples.a_finished_folder()], [rows])
+    index.commit([samples.a_finished_folder()], [rows])
 
     errand = begin().take()
 
@@ -206,10 +206,10 @@ def test_a_folder_that_went_since_the_look_is_not_made(shop: Workshop, begin: Be
 
 
 def test_folders_that_came_since_the_look_are_visited_whole_and_known_ones_are_not(
-    shop: Workshop, begin: Begin, memory: Index
+    shop: Workshop, begin: Begin, index: Index
 ) -> None:
     shop.write("looked at/file")
-    memory.commit([samples.a_finished_folder(b"unchanged")], [])
+    index.commit([samples.a_finished_folder(b"unchanged")], [])
     ours = begin(b"unreadable")
     came = [b"new", b"new", b"looked at", b"unreadable", b"unchanged", b".truecopy", b"new/.truecopy-tmp-1"]
 

@@ -22,7 +22,7 @@ pytestmark = [*NAS, pytest.mark.needs_root]
 
 
 @contextmanager
-def memory(at: Path, *natures: str) -> Iterator[None]:
+def index(at: Path, *natures: str) -> Iterator[None]:
     """Mount the file system of the user cases."""
     subprocess.run([sys.executable, str(ROOT / "tests/cases/memfs.py"), str(at), *natures], check=True)
     try:
@@ -37,7 +37,7 @@ def fill(shop: Workshop) -> None:
 
 
 def test_a_source_that_lists_each_open_folder_once_is_copied_whole(shop: Workshop) -> None:
-    with memory(shop.source, "once"):
+    with index(shop.source, "once"):
         fill(shop)
 
         first = shop.cycle()
@@ -55,7 +55,7 @@ def test_a_source_that_lists_each_open_folder_once_is_copied_whole(shop: Worksho
 
 def test_a_mirror_that_lists_each_open_folder_once_is_believed_and_probed(shop: Workshop) -> None:
     fill(shop)
-    with memory(shop.mirror, "once"):
+    with index(shop.mirror, "once"):
         first, second = shop.cycle(), shop.cycle()
 
         assert (first.result, second.result) == (Result.SUCCESS, Result.SUCCESS)
@@ -69,7 +69,7 @@ def test_a_mirror_that_lists_each_open_folder_once_is_believed_and_probed(shop: 
 def test_notes_of_left_temps_are_found_and_cleared_where_a_folder_is_listed_once(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    with memory(state, "once"):
+    with index(state, "once"):
         folder = os.open(state, os.O_RDONLY)
         with closing(TempJournal(folder, 1)) as notes:
             notes.note(b"music")

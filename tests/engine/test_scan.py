@@ -9,7 +9,7 @@ import pytest
 from job.core.outcome import Drift, Failure, Result
 from job.engine.context import PairContext
 from job.events.service import DriftFound, PairStarted
-from tests.engine.workshop import HOUR_NS, ListenedMemory, Told, Workshop, assert_mirrored, changed
+from tests.engine.workshop import HOUR_NS, ListenedIndex, Told, Workshop, assert_mirrored, changed
 
 SEVERAL = ("a", "one/b", "one/two/c", "three/d")
 
@@ -18,19 +18,19 @@ class Counted:
     """A cycle in which the questions to the index are counted."""
 
     def __init__(self, shop: Workshop) -> None:
-        self.memories: list[ListenedMemory] = []
+        self.memories: list[ListenedIndex] = []
         self.told = shop.cycle(changed(self._count))
 
-    def _count(self, bench: PairContext) -> PairContext:
-        self.memories.append(ListenedMemory(bench.memory))
-        return replace(bench, memory=self.memories[-1])
+    def _count(self, context: PairContext) -> PairContext:
+        self.memories.append(ListenedIndex(context.index))
+        return replace(context, index=self.memories[-1])
 
     @property
     def visited(self) -> int:
         """How many folders had their records read; only those of them that changed are remembered anew."""
-        [memory] = self.memories
-        assert memory.asked["rows"] >= memory.asked["committed"]
-        return memory.asked["rows"]
+        [index] = self.memories
+        assert index.asked["rows"] >= index.asked["committed"]
+        return index.asked["rows"]
 
 
 @pytest.fixture

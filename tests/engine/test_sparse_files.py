@@ -179,13 +179,13 @@ def test_what_is_staged_does_not_wait_for_a_file_that_takes_long(shop: Workshop)
     sparse(shop.source / "b", 15 * TIB)
     seen: list[set[str]] = []
 
-    def watched(bench: PairContext) -> PairContext:
+    def watched(context: PairContext) -> PairContext:
         class Watched(Copier):
             def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
                 seen.append({each.name for each in shop.mirror.iterdir()} & {"a", "b"})
                 return super().copy(listed, source, mirror, temp)
 
-        return replace(bench, copyist=Watched("sha256", bench.keeper, at_once, sync_each=False))
+        return replace(context, copier=Watched("sha256", context.metadata_writer, at_once, sync_each=False))
 
     shop.cycle(changed(watched))
 

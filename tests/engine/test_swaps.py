@@ -3,19 +3,18 @@
 import os
 import stat
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from job.core.outcome import Failure
-from job.engine.context import Source
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_root
 from job.fs.listing import Listing, entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link
+from job.fs.trees import SourceScanner
 from tests.engine.meddling import Moment, at, meddled
 from tests.engine.workshop import Workshop, assert_mirrored, changed
 
@@ -49,20 +48,15 @@ def test_a_mode_is_mended_to_that_of_the_file_that_was_compared_and_to_no_others
     assert_mirrored(shop)
 
 
-@dataclass
-class Exchanging:
+class Exchanging(SourceScanner):
     """The real source; right after one folder was listed, another one gets its name."""
 
-    real: Source
-    path: bytes
-    folder: Path
-    other: Path
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
+    def __init__(self, real: SourceScanner, path: bytes, folder: Path, other: Path) -> None:
+        self.__dict__ = real.__dict__
+        self.path, self.folder, self.other = path, folder, other
 
     def list(self, path: bytes) -> Listing:
-        found = self.real.list(path)
+        found = super().list(path)
         if path == self.path:
             self.folder.rename(self.folder.with_name("aside"))
             self.other.rename(self.folder)
@@ -76,7 +70,7 @@ def test_a_folder_gets_no_attributes_of_another_one_that_took_its_name(shop: Wor
     os.setxattr(other, "user.of", b"the other")
 
     told = shop.cycle(
-        changed(lambda bench: replace(bench, source=Exchanging(bench.source, b"sub", shop.source / "sub", other)))
+        changed(lambda context: replace(context, source=Exchanging(context.source, b"sub", shop.source / "sub", other)))
     )
 
     assert told.failed == {b"sub": Failure.IO_ERROR}

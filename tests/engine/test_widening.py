@@ -13,7 +13,7 @@ from job.core.outcome import Result
 from job.core.record import FolderDone
 from job.events.service import EntrySetAside, FileFailed
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, kept, own, set_aside, settled
-from tests.engine.workshop import Workshop, with_memory
+from tests.engine.workshop import Workshop, with_index
 
 pytestmark = pytest.mark.needs_root
 
@@ -295,7 +295,7 @@ def test_a_folder_loses_rights_at_once_that_it_is_not_to_have(private: Workshop)
     def look(_: list[FolderDone]) -> None:
         modes.append(stat.S_IMODE((shop.mirror / "private").stat().st_mode))
 
-    told = shop.cycle(with_memory(look))
+    told = shop.cycle(with_index(look))
 
     assert told.result is Result.SUCCESS
     assert modes[0] == 0o700
@@ -311,7 +311,7 @@ def test_a_first_copy_gives_each_folder_its_metadata_once(shop: Workshop) -> Non
     own(shop.source / "a", OWNER, 0o755)
     done: list[bytes] = []
 
-    told = shop.cycle(with_memory(lambda folders: done.extend(each.path for each in folders)))
+    told = shop.cycle(with_index(lambda folders: done.extend(each.path for each in folders)))
 
     assert told.result is Result.SUCCESS
     assert sorted(done) == sorted({*done})

@@ -20,13 +20,15 @@ from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.engine.context import Memory, PairContext, PairRun, Sync
+from job.engine.context import PairContext, PairRun
 from job.engine.cycle import CycleWork, LayOut, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight import guards
 from job.engine.preflight.guards import Roots
 from job.engine.progress import Progress
 from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, FilesCopied, PairFinished
+from job.fs.small_files import MirrorSync
+from job.store.index import Index
 from job.store.pair_records import PairRecords
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
@@ -163,17 +165,17 @@ class Workshop:
         return Told()
 
     @contextmanager
-    def _lay_out(self, work: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
+    def _lay_out(self, run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
-        def recruit() -> WorkerPool:
-            crew = worker_main.crew(work, roots, bench.abilities)
+        def create_worker_pool() -> WorkerPool:
+            crew = worker_main.crew(run, roots, context.abilities)
             crew._work = partial(serve_ahead, self.ahead_ns)
             self.brief(crew)
             return crew
 
-        with lay_out(work, roots, meter) as bench:
-            yield replace(bench, recruit=recruit)
+        with lay_out(run, roots, meter) as context:
+            yield replace(context, create_worker_pool=create_worker_pool)
 
     def plan(self) -> list[Planned]:
         """Run dry."""
@@ -258,78 +260,55 @@ Change = Callable[[PairContext], PairContext]
 def changed(change: Change) -> LayOut:
     """Lay out the real bench with some part of it exchanged."""
 
-    def lay_out_changed(work: PairRun, roots: Roots, meter: Progress) -> AbstractContextManager[PairContext]:
+    def lay_out_changed(run: PairRun, roots: Roots, meter: Progress) -> AbstractContextManager[PairContext]:
         @contextmanager
         def laid_out() -> Iterator[PairContext]:
-            with lay_out(work, roots, meter) as bench:
-                yield change(bench)
+            with lay_out(run, roots, meter) as context:
+                yield change(context)
 
         return laid_out()
 
     return lay_out_changed
 
 
-@dataclass
-class ListenedSync:
+class ListenedSync(MirrorSync):
     """Syncs for real, after `before` was told; what that raises is what the disk says."""
 
-    real: Sync
-    before: Callable[[], None]
-    each: bool = False
-
-    def __post_init__(self) -> None:
-        self.each = self.real.each
+    def __init__(self, real: MirrorSync, before: Callable[[], None]) -> None:
+        self.__dict__ = real.__dict__
+        self.before = before
 
     def all(self) -> None:
         self.before()
-        self.real.all()
+        super().all()
 
 
-@dataclass
-class ListenedMemory:
+class ListenedIndex(Index):
     """The real index, counting what is asked of it; `before_commit` may raise."""
 
-    real: Memory
-    before_commit: Callable[[list[FolderDone]], object] = len
-    asked: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def audited(self) -> float:
-        return self.real.audited
-
-    def set_audited(self, when: float) -> None:
-        self.real.set_audited(when)
+    def __init__(self, real: Index, before_commit: Callable[[list[FolderDone]], object] = len) -> None:
+        self.__dict__ = real.__dict__
+        self.before_commit = before_commit
+        self.asked = Counter[str]()
 
     def summary(self, path: bytes) -> FolderSummary | None:
         self.asked["summary"] += 1
-        return self.real.summary(path)
+        return super().summary(path)
 
     def rows(self, path: bytes, part: int = 0) -> str:
         self.asked["rows"] += 1
-        return self.real.rows(path, part)
-
-    def unheld(self, path: bytes, part: int = 0) -> str:
-        return self.real.unheld(path, part)
-
-    def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        return self.real.linked(inode)
-
-    def looking(self) -> AbstractContextManager[None]:
-        return self.real.looking()
-
-    def entries_known(self) -> int:
-        return self.real.entries_known()
+        return super().rows(path, part)
 
     def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         done = list(folders)
         self.asked["committed"] += len(done)
         self.before_commit(done)
-        self.real.commit(done, rows, gone)
+        super().commit(done, rows, gone)
 
 
 def with_sync(before: Callable[[], None]) -> LayOut:
-    return changed(lambda bench: replace(bench, sync=ListenedSync(bench.sync, before)))
+    return changed(lambda context: replace(context, sync=ListenedSync(context.sync, before)))
 
 
-def with_memory(before_commit: Callable[[list[FolderDone]], object]) -> LayOut:
-    return changed(lambda bench: replace(bench, memory=ListenedMemory(bench.memory, before_commit)))
+def with_index(before_commit: Callable[[list[FolderDone]], object]) -> LayOut:
+    return changed(lambda context: replace(context, index=ListenedIndex(context.index, before_commit)))

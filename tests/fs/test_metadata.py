@@ -175,13 +175,13 @@ def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path,
 
 def told_by_nobody(work: Callable[[MetadataWriter], object]) -> list[MetadataRefusal]:
     """Do some work as an ordinary user, and give what is told of it."""
-    keeper, groups = MetadataWriter(), os.getgroups()
+    metadata_writer, groups = MetadataWriter(), os.getgroups()
     os.setgroups([])
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
-        work(keeper)
-        return keeper.news()
+        work(metadata_writer)
+        return metadata_writer.news()
     finally:
         os.seteuid(0)
         os.setegid(0)
@@ -197,7 +197,7 @@ class TestAnOrdinaryUser:
         for target in targets:
             os.fchown(target, NOBODY, NOBODY)
 
-        told = told_by_nobody(lambda keeper: [keeper.apply(target, wanted, {}) for target in targets])
+        told = told_by_nobody(lambda metadata_writer: [metadata_writer.apply(target, wanted, {}) for target in targets])
 
         needed = f"this needs root (CAP_CHOWN), and Truecopy runs as user {NOBODY} without it"
         closed = "the owner or group could not be kept, and nobody else gets the rights that were theirs"
@@ -212,7 +212,7 @@ class TestAnOrdinaryUser:
         os.chown(sample, 1234, 5678)
         wanted = sample.stat()
 
-        told = told_by_nobody(lambda keeper: keeper.apply(strange, wanted, {b"user.colour": b"blue"}))
+        told = told_by_nobody(lambda metadata_writer: metadata_writer.apply(strange, wanted, {b"user.colour": b"blue"}))
 
         assert [each.what for each in told] == ["owner", "mode", "xattr", "times"]
 
@@ -221,9 +221,9 @@ class TestAnOrdinaryUser:
         sample.chmod(0o444)
         os.fchown(target, NOBODY, NOBODY)
         wanted = sample.stat()
-        told_by_nobody(lambda keeper: keeper.apply(target, wanted, {}))
+        told_by_nobody(lambda metadata_writer: metadata_writer.apply(target, wanted, {}))
 
-        told = told_by_nobody(lambda keeper: keeper.apply(target, wanted, {b"user.colour": b"blue"}))
+        told = told_by_nobody(lambda metadata_writer: metadata_writer.apply(target, wanted, {b"user.colour": b"blue"}))
 
         assert MetadataWriter().attributes_of(target) == {b"user.colour": b"blue"}
         assert stat.S_IMODE(os.fstat(target).st_mode) == 0o444
@@ -234,10 +234,10 @@ class TestAnOrdinaryUser:
         os.fchown(target, NOBODY, NOBODY)
         wanted = sample.stat()
 
-        def twice(keeper: MetadataWriter) -> None:
-            keeper.apply(target, wanted, {})
-            assert keeper.news()
-            keeper.apply(target, wanted, {})
+        def twice(metadata_writer: MetadataWriter) -> None:
+            metadata_writer.apply(target, wanted, {})
+            assert metadata_writer.news()
+            metadata_writer.apply(target, wanted, {})
 
         assert told_by_nobody(twice) == []
 
@@ -245,12 +245,12 @@ class TestAnOrdinaryUser:
 def test_an_attribute_that_does_not_fit_beside_the_file_is_told_and_the_rest_is_kept(
     opened: Opened, sample: Path
 ) -> None:
-    keeper = MetadataWriter()
+    metadata_writer = MetadataWriter()
     target = opened("target")
 
-    keeper.apply(target, sample.stat(), {b"user.colour": b"x" * 70_000})
+    metadata_writer.apply(target, sample.stat(), {b"user.colour": b"x" * 70_000})
 
-    assert [refused.what for refused in keeper.news()] == ["xattr"]
+    assert [refused.what for refused in metadata_writer.news()] == ["xattr"]
     assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
 
 
@@ -265,13 +265,13 @@ def test_attributes_of_users_are_kept_where_those_of_the_kernel_are_not_supporte
         really(descriptor, name, value)
 
     monkeypatch.setattr(os, "setxattr", picky)
-    keeper, targets = MetadataWriter(), [opened("first"), opened("second")]
+    metadata_writer, targets = MetadataWriter(), [opened("first"), opened("second")]
 
-    keeper.apply(targets[0], sample.stat(), {b"trusted.note": b"1"})
-    keeper.apply(targets[1], sample.stat(), {b"user.colour": b"blue"})
+    metadata_writer.apply(targets[0], sample.stat(), {b"trusted.note": b"1"})
+    metadata_writer.apply(targets[1], sample.stat(), {b"user.colour": b"blue"})
 
-    assert [refused.what for refused in keeper.news()] == ["xattr"]
-    assert keeper.attributes_of(targets[1]) == {b"user.colour": b"blue"}
+    assert [refused.what for refused in metadata_writer.news()] == ["xattr"]
+    assert metadata_writer.attributes_of(targets[1]) == {b"user.colour": b"blue"}
 
 
 def test_an_error_of_another_kind_is_no_refusal(opened: Opened, sample: Path) -> None:
@@ -365,7 +365,9 @@ def test_what_a_mirror_refuses_of_a_temp_is_told_once_for_each_kind(opened: Open
     wanted, mine, strange = sample.stat(), opened("mine"), opened("strange")
     os.fchown(mine, NOBODY, NOBODY)
 
-    told = told_by_nobody(lambda keeper: [keeper.set_initial(each, wanted, {}) for each in (mine, mine, strange)])
+    told = told_by_nobody(
+        lambda metadata_writer: [metadata_writer.set_initial(each, wanted, {}) for each in (mine, mine, strange)]
+    )
 
     assert [each.what for each in told] == ["owner", "mode", "times"]
     assert stat.S_IMODE(os.fstat(mine).st_mode) == 0o600
@@ -442,12 +444,12 @@ def test_an_acl_that_cannot_be_removed_grants_nothing(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "removexattr", refuse)
-    keeper = MetadataWriter()
+    metadata_writer = MetadataWriter()
 
-    put(keeper, target, sample.stat(), {})
+    put(metadata_writer, target, sample.stat(), {})
 
     assert os.fstat(target).st_mode & GROUP_BITS == 0
-    assert "acl" in [each.what for each in keeper.news()]
+    assert "acl" in [each.what for each in metadata_writer.news()]
 
 
 @pytest.mark.parametrize("put", [MetadataWriter.apply, MetadataWriter.set_initial])

@@ -74,15 +74,15 @@ def test_the_acl_is_read_where_the_kernel_has_no_room_for_the_names(
 def test_what_is_left_out_is_noted_once_and_counted_each_time(tmp_path: Path, small: int) -> None:
     for name in "abcde":
         os.setxattr(tmp_path, f"user.{name}", bytes(small // 4))
-    keeper = MetadataWriter()
+    metadata_writer = MetadataWriter()
 
-    keeper.of_source(os.open(tmp_path, os.O_RDONLY))
-    keeper.of_source(os.open(tmp_path, os.O_RDONLY))
+    metadata_writer.of_source(os.open(tmp_path, os.O_RDONLY))
+    metadata_writer.of_source(os.open(tmp_path, os.O_RDONLY))
 
-    [told] = keeper.news()
+    [told] = metadata_writer.news()
     assert told.what == "source_xattr_size"
     assert told.error.startswith("3 of the source's attributes are kept: all of them are more than")
-    assert keeper.take_unread() == 2
+    assert metadata_writer.take_unread() == 2
 
 
 def test_a_copy_that_has_all_of_them_is_not_taken_for_another(tmp_path: Path, small: int) -> None:
@@ -92,7 +92,7 @@ def test_a_copy_that_has_all_of_them_is_not_taken_for_another(tmp_path: Path, sm
         for name in names:
             os.setxattr(path, f"user.{name}", name.encode() * (small // 4))
 
-    keeper = MetadataWriter()
-    wanted = keeper.of_source(os.open(source, os.O_RDONLY))
+    metadata_writer = MetadataWriter()
+    wanted = metadata_writer.of_source(os.open(source, os.O_RDONLY))
 
-    assert keeper.present(os.open(mirror, os.O_RDONLY)) == wanted
+    assert metadata_writer.present(os.open(mirror, os.O_RDONLY)) == wanted

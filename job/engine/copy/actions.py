@@ -10,7 +10,7 @@ from job.core.decide import NODEV_SOURCE, Action, Step, is_device
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record, is_racy
-from job.engine.context import PairContext, PairRun, Tacho
+from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
 from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note, unheld_of
 from job.engine.copy.finish import Settled, Work
@@ -68,12 +68,12 @@ def make_folder(name: bytes, parent: int) -> None:
 class Actions:
     """Carries out steps for one pair."""
 
-    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, progress: Tacho) -> None:
-        self._bench = bench
-        self._assignment = work
+    def __init__(self, context: PairContext, run: PairRun, batch: Batch, progress: ProgressSink) -> None:
+        self._context = context
+        self._run = run
         self._batch = batch
         self._progress = progress
-        self._run = os.urandom(4).hex().encode("ascii")
+        self._temp_id = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
     def pass_over(self, work: Work, size: int) -> None:
@@ -100,7 +100,7 @@ class Actions:
             self._fail(place, step, reason, reason_text(error), mirror)
             if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
                 raise MirrorLost(
-                    f"the mirror {self._assignment.pair.dest} turned read-only",
+                    f"the mirror {self._run.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
 
@@ -131,10 +131,10 @@ class Actions:
         if volume.notes_nothing:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            note(place.work, entry.name, attributes_of(entry, place.source, self._bench.keeper))
+            note(place.work, entry.name, attributes_of(entry, place.source, self._context.metadata_writer))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
-                note(place.work, entry.name, unheld_of(entry, place.source, self._bench.keeper))
+                note(place.work, entry.name, unheld_of(entry, place.source, self._context.metadata_writer))
 
     def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
@@ -159,9 +159,9 @@ class Actions:
         what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
         if step.reason == NODEV_SOURCE:
             what = "nodev"
-        place.work.volume.keeper.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        place.work.volume.metadata_writer.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
         self._batch.pending_events.note_refusals(self._path(place, step.entry))
-        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._bench.keeper))
+        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._context.metadata_writer))
         if what == "nodev" and mirror is not None and is_device(mirror):
             # It has no content that could be lost; what it takes to make it again is noted.
             os.unlink(mirror.name, dir_fd=place.mirror)
@@ -192,18 +192,16 @@ class Actions:
         self._batch.set_aside(place.work, aside)
         path = self._path(place, step.entry)
         self._batch.pending_events.tell(
-            ReplacedByFolder(
-                cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=mirror.kind
-            )
+            ReplacedByFolder(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=mirror.kind)
         )
 
     def new_temp(self) -> bytes:
         """Give a name for a temp."""
         self._temps += 1
-        return b"%s%s-%x" % (TEMP_PREFIX, self._run, self._temps)
+        return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
 
     def _copy(self, place: Place, step: Step, *, fresh: bool = False) -> None:
-        entry, started_ns = step.entry, self._assignment.now_ns()
+        entry, started_ns = step.entry, self._run.now_ns()
         most = place.work.volume.mirror.largest_file
         if most and entry.size > most:
             raise OSError(
@@ -211,7 +209,7 @@ class Actions:
             )
         if entry.size >= MOST_BYTES and self._batch.holding:
             self._batch.commit()  # what is staged must not wait for a file that takes long
-        temp, denied = self.new_temp(), place.work.volume.keeper.denied
+        temp, denied = self.new_temp(), place.work.volume.metadata_writer.denied
         self._batch.announce(place.work)
         try:
             copied = self._copied(place, entry, temp)
@@ -224,28 +222,28 @@ class Actions:
         path = self._path(place, entry)
         self._batch.pending_events.note_refusals(path)
         event = FileCopied(
-            cycle_id=self._assignment.cycle_id,
-            pair=self._assignment.pair.name,
+            cycle_id=self._run.cycle_id,
+            pair=self._run.pair.name,
             path=path,
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(place.work.volume.keeper.mode_of(copied.source.mode)),
+            permissions=permissions(place.work.volume.metadata_writer.mode_of(copied.source.mode)),
             reason=step.reason,
-            duration_seconds=max(0.0, (self._assignment.now_ns() - started_ns) / 1e9),
+            duration_seconds=max(0.0, (self._run.now_ns() - started_ns) / 1e9),
         )
         self.drift(place, entry, step.drift)
-        racy = is_racy(copied.source, started_ns) or place.work.volume.keeper.denied != denied
+        racy = is_racy(copied.source, started_ns) or place.work.volume.metadata_writer.denied != denied
         self._batch.stage(place.work, temp, copied, event, racy=racy, fresh=fresh)
         self._progress.entry_done()
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
             try:
-                copyist = place.work.volume.copyist
+                copier = place.work.volume.copier
                 if entry.kind is Kind.FILE:
-                    return copyist.copy(entry, place.source, place.mirror, temp)
-                make = copyist.copy_link if entry.kind is Kind.SYMLINK else copyist.copy_special
+                    return copier.copy(entry, place.source, place.mirror, temp)
+                make = copier.copy_link if entry.kind is Kind.SYMLINK else copier.copy_special
                 return make(entry, place.source, place.mirror, temp)
             except ChangedWhileReadError:
                 # Editors save by renaming a new file over the old one: then the new one is what is wanted.
@@ -258,11 +256,11 @@ class Actions:
     def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
-        started_ns, listed, denied = self._assignment.now_ns(), mirror, place.work.volume.keeper.denied
+        started_ns, listed, denied = self._run.now_ns(), mirror, place.work.volume.metadata_writer.denied
         mirror = self._narrowed(place, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
         volume = place.work.volume
-        found = ContentCompare(volume.copyist).judge(
+        found = ContentCompare(volume.copier).judge(
             step.entry, place.source, mirror, place.mirror if both else None, record
         )
         if not found.same:
@@ -272,7 +270,7 @@ class Actions:
             return
         made, mended = found.alike, mirror is not listed
         if made is None:
-            answer = fix_metadata(volume.keeper, step.entry, place.source, mirror, place.mirror, place.names)
+            answer = fix_metadata(volume.metadata_writer, step.entry, place.source, mirror, place.mirror, place.names)
             if answer is None:
                 self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
@@ -280,7 +278,7 @@ class Actions:
             self._batch.pending_events.note_refusals(self._path(place, step.entry))
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
-            racy = is_racy(found.source, started_ns) or place.work.volume.keeper.denied != denied
+            racy = is_racy(found.source, started_ns) or place.work.volume.metadata_writer.denied != denied
             place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
             place.work.complete = False  # somebody was at it meanwhile: its content is compared next time
@@ -297,11 +295,11 @@ class Actions:
         self._progress.entry_done(step.entry.size)
         self._batch.pending_events.tell(
             FileUpdated(
-                cycle_id=self._assignment.cycle_id,
-                pair=self._assignment.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 path=self._path(place, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(place.work.volume.keeper.mode_of(step.entry.mode)),
+                permissions=permissions(place.work.volume.metadata_writer.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )
@@ -313,12 +311,10 @@ class Actions:
         self._progress.entry_done(step.entry.size)
         if reason is Skip.VANISHED:
             place.work.complete = False
-        if self._assignment.verbose or reason is not Skip.UNCHANGED:
+        if self._run.verbose or reason is not Skip.UNCHANGED:
             path = self._path(place, step.entry)
             self._batch.pending_events.tell(
-                FileSkipped(
-                    cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, reason=reason
-                )
+                FileSkipped(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, reason=reason)
             )
 
     def _fail(self, place: Place, step: Step, reason: Failure, error: str, old: Entry | None = None) -> None:
@@ -335,7 +331,7 @@ class Actions:
         self._batch.pending_events.counts.drift[kind] += 1
         path = self._path(place, entry)
         self._batch.pending_events.tell(
-            DriftFound(cycle_id=self._assignment.cycle_id, pair=self._assignment.pair.name, path=path, kind=kind)
+            DriftFound(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=kind)
         )
 
     @staticmethod

@@ -46,14 +46,14 @@ class HomeMovedError(OSError):
 class Adoption:
     """Judges folders of one mirror. Use it with `contextlib.closing`."""
 
-    def __init__(self, bench: PairContext, work: PairRun, sources: DirCursor | None = None) -> None:
+    def __init__(self, context: PairContext, run: PairRun, sources: DirCursor | None = None) -> None:
         """Take `sources`, a trail that something else moves, too, instead of one of its own."""
-        self._home = bench.home
-        self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
-        self._sources, self._mirrors = sources or DirCursor(bench.source_root), DirCursor(bench.mirror_root)
-        self._versions = Versions(bench, work)
-        others = {each.point: standing_of(each.mirror) for each in bench.mounted}
-        self._standing = ByMount(standing_of(bench.mirror), others)
+        self._home = context.home
+        self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
+        self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
+        self._versions = Versions(context, run)
+        others = {each.point: standing_of(each.mirror) for each in context.mounted}
+        self._standing = ByMount(standing_of(context.mirror), others)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -111,11 +111,11 @@ class Exchange:
     """
 
     def __init__(
-        self, bench: PairContext, work: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
+        self, context: PairContext, run: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
     ) -> None:
         """`commit` has the index forget what was moved away, and tells it."""
-        self._adoption = Adoption(bench, work)
-        self._work = work
+        self._adoption = Adoption(context, run)
+        self._run = run
         self._commit = commit
         self._seen_to: set[bytes] = set()
         self._events: list[Event] = []
@@ -164,8 +164,8 @@ class Exchange:
         self._failed[reason] = self._failed.get(reason, 0) + 1
         self._events.append(
             FileFailed(
-                cycle_id=self._work.cycle_id,
-                pair=self._work.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
@@ -182,7 +182,7 @@ class Exchange:
             return [], []
         batch = BatchResult(
             begun=0,
-            since_ns=self._work.now_ns(),
+            since_ns=self._run.now_ns(),
             ended=[],
             events=self._events,
             tally=Tally(failed_by=dict(self._failed)),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from job.core.entry import Kind, printable
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
-from job.engine.context import PairContext, PairRun, Sync, Volume
+from job.engine.context import PairContext, PairRun, Volume
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish import Settled, Work, finish, finish_part
@@ -24,7 +24,7 @@ from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import has_name
 from job.fs.mounts import mount_of
-from job.fs.small_files import fsync_folder
+from job.fs.small_files import MirrorSync, fsync_folder
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
@@ -41,23 +41,23 @@ class Batch:
 
     def __init__(
         self,
-        bench: PairContext,
-        work: PairRun,
+        context: PairContext,
+        run: PairRun,
         trail: DirCursor,
         sources: DirCursor,
         deliver: Callable[[BatchResult], None],
     ) -> None:
         """`deliver` takes what is placed; `trail` and `sources` are moved by a commit."""
-        self._bench = bench
-        self._assignment = work
+        self._context = context
+        self._run = run
         self._trail = trail
         self.recheck = Recheck(sources, trail)
-        self._versions = Versions(bench, work)
+        self._versions = Versions(context, run)
         self._deliver = deliver
         self._staged: list[PendingRename] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
-        self.pending_events = PendingEvents(work, bench)
+        self.pending_events = PendingEvents(run, context)
         self._volume: Volume | None = None
         self._read_only: tuple[bytes | None, str] = (None, "")
         """The folder that was asked for last, and why nothing can be written to it."""
@@ -70,7 +70,7 @@ class Batch:
         self._asides: list[tuple[Work, bytes]] = []
         self._announced: list[Work] = []
         self._bytes = self._entries = self._errand = self._begun = 0
-        self._since_ns = work.now_ns()
+        self._since_ns = run.now_ns()
         self._ended: list[int] = []
         self._folders: list[FolderDone] = []
 
@@ -83,8 +83,8 @@ class Batch:
         self._volume = volume
 
     @property
-    def _sync(self) -> Sync:
-        return self._bench.sync if self._volume is None else self._volume.sync
+    def _sync(self) -> MirrorSync:
+        return self._context.sync if self._volume is None else self._volume.sync
 
     def begin(self, errand: int) -> None:
         """Note for which errand everything is done from now on."""
@@ -101,7 +101,7 @@ class Batch:
         """Whether it is time to commit."""
         if len(self._staged) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             return True
-        return self._assignment.now_ns() - self._since_ns >= LONGEST_NS
+        return self._run.now_ns() - self._since_ns >= LONGEST_NS
 
     @property
     def holding(self) -> bool:
@@ -128,7 +128,7 @@ class Batch:
         return self._read_only[1]
 
     def _why_read_only(self, path: bytes) -> str:
-        root = self._bench.mirror_root
+        root = self._context.mirror_root
         try:
             self.recheck.leave()
             folder = self._trail.goto(path)
@@ -163,7 +163,7 @@ class Batch:
         if work.announced:
             return
         with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
-            self._bench.leftovers.note(work.listing.path)
+            self._context.temp_journal.note(work.listing.path)
         work.announced = True
         self._announced.append(work)
 
@@ -171,7 +171,7 @@ class Batch:
         """Forget the notes: no temp of ours is left."""
         if self._announced:
             with suppress(OSError):
-                self._bench.leftovers.clear()
+                self._context.temp_journal.clear()
         for work in self._announced:
             work.announced = False
         self._announced.clear()
@@ -198,7 +198,7 @@ class Batch:
     def commit(self) -> None:
         """Sync, rename, finish folders, hand on. What goes wrong is told there."""
         self._sync_or_void()
-        if self._assignment.pair.verify_copies == "readback":
+        if self._run.pair.verify_copies == "readback":
             self._read_back()
         self._look_again()
         placed = [staged for staged in self._staged if self._place(staged)]
@@ -217,7 +217,7 @@ class Batch:
         self._retract()
         self._bytes, self._entries, self.dirty = 0, 0, False
         self._deliver(batch)
-        self._since_ns = self._assignment.now_ns()
+        self._since_ns = self._run.now_ns()
 
     def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> BatchResult:
         events, tally = self.pending_events.take()
@@ -247,7 +247,7 @@ class Batch:
                 fsync_folder(self._trail.goto(path))
         except OSError as error:
             self._doubt([])
-            return voided(batch, Failure.SYNC, reason_text(error), self._assignment)
+            return voided(batch, Failure.SYNC, reason_text(error), self._run)
         return batch
 
     def _throw_away(self) -> None:
@@ -333,7 +333,7 @@ class Batch:
         try:
             folder = self.recheck.enter(staged.work)
             if staged.event.bytes >= _LARGE_BYTES:
-                staged.work.volume.copyist.release(staged.temp, folder, staged.event.bytes)
+                staged.work.volume.copier.release(staged.temp, folder, staged.event.bytes)
             if staged.fresh and staged.work.volume.spelling is not None:
                 staged.insist_on_none(folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
@@ -368,8 +368,8 @@ class Batch:
         self.retired.append(path)
         self.pending_events.tell(
             FolderRetired(
-                cycle_id=self._assignment.cycle_id,
-                pair=self._assignment.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 path=path,
                 version=printable(place),
             )

@@ -17,31 +17,32 @@ from job.config.settings import Pair
 from job.core.capabilities import Capabilities, Spelling
 from job.core.decide import gets
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
-from job.engine.context import PairContext, PairRun, Source, policy_of
+from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.preflight.roots import Claim
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import has_name, names_in, rows_named, sweep_temps
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, restrictions_of
+from job.fs.trees import SourceScanner
 from job.fs.versions import Home, remove_empty
 
 
-def sweep(bench: PairContext, claim: Claim | None) -> None:
+def sweep(context: PairContext, claim: Claim | None) -> None:
     """Remove temps from the folders noted as being worked on, with a claim on the mirror, so that nobody writes them.
 
     What cannot be swept now is no reason to fail: a folder that is still in the source is swept by its next visit, too.
     """
     with suppress(OSError):
-        noted = bench.leftovers.noted()
+        noted = context.temp_journal.noted()
         if not noted:
             return
         if claim is not None:
             claim()
-        with closing(DirCursor(bench.mirror_root)) as trail:
+        with closing(DirCursor(context.mirror_root)) as trail:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
                     sweep_temps(trail.goto(path))
-        bench.leftovers.clear_all()
+        context.temp_journal.clear_all()
 
 
 def sweep_folder(folder: int) -> tuple[Found, bool]:
@@ -83,7 +84,7 @@ class Surplus:
     """Compares mirror folders with their sources. Use it with `contextlib.closing`."""
 
     def __init__(
-        self, source: Source, roots: tuple[int, int], pair: Pair, mirror: Callable[[bytes], Capabilities]
+        self, source: SourceScanner, roots: tuple[int, int], pair: Pair, mirror: Callable[[bytes], Capabilities]
     ) -> None:
         """`roots` are the open ones of source and mirror; `mirror` gives what a folder's file system can hold."""
         self._source = source
@@ -208,10 +209,10 @@ _VERSIONS_ELSEWHERE = (
 class Versions:
     """Moves what is in folders of one mirror to its versions."""
 
-    def __init__(self, bench: PairContext, work: PairRun) -> None:
-        self._roots = bench.source_root, bench.mirror_root
-        self._home = Home(bench.mirror_root, bench.home)
-        self._now_ns = work.now_ns
+    def __init__(self, context: PairContext, run: PairRun) -> None:
+        self._roots = context.source_root, context.mirror_root
+        self._home = Home(context.mirror_root, context.home)
+        self._now_ns = run.now_ns
 
     def take(self, path: bytes, folder: int) -> bytes:
         """Move what has the last name of a path in an open folder; gives where it is now. Raises `OSError`."""

@@ -12,11 +12,13 @@ from typing import cast
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
-from job.engine.context import Memory, Mounted, PairRun, Sync
+from job.engine.context import Mounted, PairRun
 from job.engine.messages import BatchResult
 from job.engine.preflight.roots import PlaceLost
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import counted
+from job.fs.small_files import MirrorSync
+from job.store.index import Index
 
 
 class Commit:
@@ -24,9 +26,9 @@ class Commit:
 
     def __init__(
         self,
-        memory: Memory,
-        sync: Sync,
-        work: PairRun,
+        index: Index,
+        sync: MirrorSync,
+        run: PairRun,
         check_place: Callable[[], None] = lambda: None,
         mounted: Sequence[Mounted] = (),
     ) -> None:
@@ -36,9 +38,9 @@ class Commit:
         """
         self._mounted = mounted
         self._check_place = check_place
-        self._memory = memory
+        self._index = index
         self._sync = sync
-        self._work = work
+        self._run = run
         self._not_kept: set[str] = set()
         self._unsafe: dict[int, tuple[int, int]] = {}
         """By file system where a sync failed: the latest errand then, and when that was, in nanoseconds."""
@@ -62,7 +64,7 @@ class Commit:
             folders = self._changed([folder for batch in batches for folder in batch.folders])
             retired = [path for batch in batches for path in batch.retired]
             if folders or rows or retired:
-                self._memory.commit(folders, rows, retired)
+                self._index.commit(folders, rows, retired)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
             batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
@@ -78,7 +80,7 @@ class Commit:
                 if any(batch.dirty for batch in batches if batch.volume == volume):
                     (self._mounted[volume - 1].sync if volume else self._sync).all()
             except OSError as error:
-                self._unsafe[volume] = self.given, self._work.now_ns()
+                self._unsafe[volume] = self.given, self._run.now_ns()
                 batches = [
                     self._voided(batch, Failure.SYNC, reason_text(error)) if batch.volume == volume else batch
                     for batch in batches
@@ -87,8 +89,8 @@ class Commit:
 
     def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
         # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
-        with self._memory.looking():
-            return [folder for folder in folders if self._memory.summary(folder.path) != folder.summary]
+        with self._index.looking():
+            return [folder for folder in folders if self._index.summary(folder.path) != folder.summary]
 
     def _trusted(self, batch: BatchResult) -> BatchResult:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
@@ -105,25 +107,25 @@ class Commit:
         return batch
 
     def _voided(self, batch: BatchResult, reason: Failure, error: str) -> BatchResult:
-        return voided(batch, reason, error, self._work)
+        return voided(batch, reason, error, self._run)
 
     def _tell(self, batch: BatchResult) -> None:
-        about = {"cycle_id": self._work.cycle_id, "pair": self._work.pair.name}
+        about = {"cycle_id": self._run.cycle_id, "pair": self._run.pair.name}
         for kind, events in groupby(batch.events, type):
             if kind is FileCopied:
-                self._work.emit(FilesCopied(**about, copies=tuple(cast("Iterator[FileCopied]", events))))
+                self._run.emit(FilesCopied(**about, copies=tuple(cast("Iterator[FileCopied]", events))))
                 continue
             for event in events:
                 if isinstance(event, MetadataNotKept):
                     if event.what in self._not_kept:
                         continue  # another worker met the same refusal
                     self._not_kept.add(event.what)
-                self._work.emit(event)
+                self._run.emit(event)
         if batch.tally.entries or batch.tally.folders:
-            self._work.emit(BatchCommitted(**about, tally=batch.tally))
+            self._run.emit(BatchCommitted(**about, tally=batch.tally))
 
 
-def voided(batch: BatchResult, reason: Failure, error: str, work: PairRun) -> BatchResult:
+def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> BatchResult:
     """Turn what was placed into failures: nothing of it is remembered, so the next cycle compares it all again."""
     if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
         return batch
@@ -135,8 +137,8 @@ def voided(batch: BatchResult, reason: Failure, error: str, work: PairRun) -> Ba
         told = f"{counted(len(batch.folders), 'folder')} could not be committed: {error}"
         events.append(
             FileFailed(
-                cycle_id=work.cycle_id,
-                pair=work.pair.name,
+                cycle_id=run.cycle_id,
+                pair=run.pair.name,
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
 from job.core.record import Record
-from job.engine.context import Copyist
 from job.engine.copy.finish import Work
 from job.errors import ChangedWhileReadError
 from job.fs.compare import at_listed, open_file
+from job.fs.copier import Copier
 from job.fs.dircursor import open_name
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
@@ -38,8 +38,8 @@ class Judgement(NamedTuple):
 class ContentCompare:
     """Compares contents by checksum, links by their text, special files by what they are."""
 
-    def __init__(self, copyist: Copyist) -> None:
-        self._copyist = copyist
+    def __init__(self, copier: Copier) -> None:
+        self._copier = copier
 
     def judge(
         self, entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
@@ -52,9 +52,9 @@ class ContentCompare:
             return self._others(entry, source, mirror, mirror_folder, record)
         if mirror_folder is None:
             algorithm = None if record is None else _algorithm(record.checksum)
-            checksum, seen = self._copyist.checksum(entry, source, algorithm)
+            checksum, seen = self._copier.checksum(entry, source, algorithm)
             return Judgement(record is not None and checksum == record.checksum, seen, checksum, drifted=False)
-        found = self._copyist.compare(entry, source, mirror, mirror_folder)
+        found = self._copier.compare(entry, source, mirror, mirror_folder)
         drifted = not found.same and self._drifted(found.checksum, mirror, mirror_folder, record)
         return Judgement(found.same, found.source, found.checksum, drifted, found.alike)
 
@@ -62,7 +62,7 @@ class ContentCompare:
         if record is None or _algorithm(record.checksum) != _algorithm(checksum):
             return False
         try:
-            mirrored, _ = self._copyist.checksum(mirror, mirror_folder, _algorithm(record.checksum))
+            mirrored, _ = self._copier.checksum(mirror, mirror_folder, _algorithm(record.checksum))
         except (OSError, ChangedWhileReadError):
             return True
         return mirrored != record.checksum and _algorithm(mirrored) == _algorithm(record.checksum)
@@ -93,7 +93,7 @@ def _algorithm(checksum: str) -> str:
 
 
 def fix_metadata(
-    keeper: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+    metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
     """Give a mirror entry of the right content the source's metadata; True if anything changed.
 
@@ -102,10 +102,10 @@ def fix_metadata(
     `ChangedWhileReadError` for the source's sake: another file's mode must not open this one's content to others.
     """
     if entry.kind is not Kind.FILE:
-        return _mend_unopened(keeper, entry, source, mirror, mirror_folder, names)
+        return _mend_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)
     descriptor, wanted = open_file(entry, source)
     try:
-        xattrs = keeper.of_source(descriptor)
+        xattrs = metadata_writer.of_source(descriptor)
     finally:
         os.close(descriptor)
     try:
@@ -116,23 +116,25 @@ def fix_metadata(
         found = os.fstat(descriptor)
         if entry_of(mirror.name, found) != mirror or not stat.S_ISREG(found.st_mode):
             return None
-        if found.st_nlink > names and not (keeper.suits(found, wanted) and keeper.present(descriptor) == xattrs):
+        if found.st_nlink > names and not (
+            metadata_writer.suits(found, wanted) and metadata_writer.present(descriptor) == xattrs
+        ):
             return None
-        return keeper.apply(descriptor, wanted, xattrs)
+        return metadata_writer.apply(descriptor, wanted, xattrs)
     finally:
         os.close(descriptor)
 
 
 def _mend_unopened(
-    keeper: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+    metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
     with at_listed(entry, source) as (place, wanted):
-        attributes = keeper.of_source(place)
+        attributes = metadata_writer.of_source(place)
     try:
         with at_listed(mirror, mirror_folder) as (place, found):
-            if found.st_nlink > names and not keeper.suits(found, wanted):
+            if found.st_nlink > names and not metadata_writer.suits(found, wanted):
                 return None
-            return keeper.apply_at(place, wanted, attributes)
+            return metadata_writer.apply_at(place, wanted, attributes)
     except (FileNotFoundError, ChangedWhileReadError):
         return None
 
@@ -147,25 +149,25 @@ def note(work: Work, name: bytes, unheld: UnsupportedMetadata | None) -> None:
     """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
     size = unheld.size if unheld else 0
     if unheld and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_ATTRIBUTE_BYTES):
-        work.volume.keeper.note_too_large(_TOO_LARGE)
+        work.volume.metadata_writer.note_too_large(_TOO_LARGE)
         unheld, size = unheld._replace(attributes=()), 0
     work.unheld[name] = unheld
     work.unheld_bytes += size
 
 
-def unheld_of(entry: Entry, source: int, keeper: MetadataWriter) -> UnsupportedMetadata:
+def unheld_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata:
     """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
     with at_listed(entry, source) as (place, seen):
         target = os.readlink(b"", dir_fd=place) if entry.kind is Kind.SYMLINK else b""
-        kept = tuple(sorted(keeper.of_source(place).items()))
+        kept = tuple(sorted(metadata_writer.of_source(place).items()))
     return UnsupportedMetadata(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 
-def attributes_of(entry: Entry, source: int, keeper: MetadataWriter) -> UnsupportedMetadata | None:
+def attributes_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata | None:
     """Look up the attributes of a file; None if it has none, or went away."""
     attributes: dict[bytes, bytes] = {}
     with suppress(OSError):
-        attributes = keeper.of_source(place_of(entry.name, source))
+        attributes = metadata_writer.of_source(place_of(entry.name, source))
     if not attributes:
         return None
     kept = tuple(sorted(attributes.items()))

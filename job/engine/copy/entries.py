@@ -22,9 +22,9 @@ from job.fs.listing import Shared, file_at
 class Entries:
     """Sees to the entries of folders, with the tools of a visitor."""
 
-    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, deeds: Actions) -> None:
-        self._bench = bench
-        self._assignment = work
+    def __init__(self, context: PairContext, run: PairRun, batch: Batch, deeds: Actions) -> None:
+        self._context = context
+        self._run = run
         self._batch = batch
         self._deeds = deeds
 
@@ -80,7 +80,7 @@ class Entries:
     ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
         work, policy = place.work, place.work.policy
-        if self._assignment.verbose or not records:
+        if self._run.verbose or not records:
             return work.listing.entries
         to_do, size = [], 0
         for entry in work.listing.entries:
@@ -102,10 +102,10 @@ class Entries:
 
     def _is_confirmed(self, record: Record, place: Place) -> bool:
         self._check_stop()
-        return self._bench.copyist.confirms(record, place.source, place.mirror)
+        return self._context.copier.confirms(record, place.source, place.mirror)
 
     def _check_stop(self) -> None:
-        if self._assignment.stop():
+        if self._run.stop():
             raise Stopped("stopped between two entries")
 
 

@@ -117,7 +117,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     listing = work.listing
     before = stamp_of(os.fstat(folder))
     if not work.held:
-        work.volume.keeper.apply(folder, listing.folder, work.xattrs)
+        work.volume.metadata_writer.apply(folder, listing.folder, work.xattrs)
     # Before the listing: what somebody changes from here on moves the stamp that is remembered.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
@@ -196,13 +196,13 @@ def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, 
     return now
 
 
-def finish_whole(close: Close, source: int, folder: int, keeper: MetadataWriter) -> tuple[FolderDone, bool]:
+def finish_whole(close: Close, source: int, folder: int, metadata_writer: MetadataWriter) -> tuple[FolderDone, bool]:
     """Give the open mirror of a huge folder its metadata, all its parts being done; True if it was changed.
 
     Raises `OSError`.
     """
     before = stamp_of(os.fstat(folder))
-    keeper.apply(folder, os.fstat(source), keeper.of_source(source))
+    metadata_writer.apply(folder, os.fstat(source), metadata_writer.of_source(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
         fingerprint=close.fingerprint if total.complete else b"",

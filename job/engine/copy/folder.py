@@ -13,7 +13,7 @@ from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Record
-from job.engine.context import PairContext, PairRun, Tacho, volumes_of
+from job.engine.context import PairContext, PairRun, ProgressSink, volumes_of
 from job.engine.copy.actions import Actions, Place, make_folder, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
@@ -51,23 +51,23 @@ class FolderSync:
     """Goes on errands, one process's worth of them. Use `at_work` around everything else."""
 
     def __init__(
-        self, bench: PairContext, work: PairRun, progress: Tacho, deliver: Callable[[BatchResult], None]
+        self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Callable[[BatchResult], None]
     ) -> None:
-        self._bench = bench
-        self._assignment = work
-        self._volumes = volumes_of(bench, work.pair)
-        self._devices = Devices(bench)
-        self._sources = DirCursor(bench.source_root)
-        self._mirrors = DirCursor(bench.mirror_root)
+        self._context = context
+        self._run = run
+        self._volumes = volumes_of(context, run.pair)
+        self._devices = Devices(context)
+        self._sources = DirCursor(context.source_root)
+        self._mirrors = DirCursor(context.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
-        self._placing, self._judging = DirCursor(bench.mirror_root), DirCursor(bench.source_root, kept=2)
-        self._batch = Batch(bench, work, self._placing, self._judging, deliver)
+        self._placing, self._judging = DirCursor(context.mirror_root), DirCursor(context.source_root, kept=2)
+        self._batch = Batch(context, run, self._placing, self._judging, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
-        self._deeds = Actions(bench, work, self._batch, progress)
-        self._entries = Entries(bench, work, self._batch, self._deeds)
-        self._adoption = Adoption(bench, work, self._judging)
-        self._linker = Linker(bench, work, self._batch, self._deeds, self._adoption)
-        self._opening = Opening(bench, work, self._batch, self._volumes, self._adoption)
+        self._deeds = Actions(context, run, self._batch, progress)
+        self._entries = Entries(context, run, self._batch, self._deeds)
+        self._adoption = Adoption(context, run, self._judging)
+        self._linker = Linker(context, run, self._batch, self._deeds, self._adoption)
+        self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
         self._progress = progress
 
     @contextmanager
@@ -107,7 +107,7 @@ class FolderSync:
         self._batch.commit()
 
     def _check_stop(self) -> None:
-        if self._assignment.stop():
+        if self._run.stop():
             raise Stopped("stopped between two entries")
 
     def _commit_if_full(self) -> None:
@@ -131,7 +131,7 @@ class FolderSync:
 
     def _visit_whole(self, path: bytes, links: Links | None) -> None:
         """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
-        for found in self._bench.source.walk(path):
+        for found in self._context.source.walk(path):
             self._check_stop()
             if self._adopts(found.path):
                 self._visit(SyncFolder(found.path, b"", "", links, lacking=True))
@@ -159,7 +159,7 @@ class FolderSync:
     def _visit(self, visit: SyncFolder) -> None:
         path = visit.path
         records = decoded(visit.rows, self._volumes.at(path).options_key)
-        source = self._bench.source
+        source = self._context.source
         try:
             place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
         except Huge:
@@ -248,7 +248,7 @@ class FolderSync:
         place.work.linked = listing.linked
         if listing.linked and not policy.hard_links:
             why = "the mirror's file system knows one name of a file only"
-            place.work.volume.keeper.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
+            place.work.volume.metadata_writer.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
         members = members_of(place, present, shared, records, policy)
@@ -279,8 +279,8 @@ class FolderSync:
                 self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
             volume = self._volumes.at(path)
-            attributes = self._bench.keeper.of_source(source)
-            work = work_for(listing, attributes, volume, self._assignment.pair.options_key, source)
+            attributes = self._context.metadata_writer.of_source(source)
+            work = work_for(listing, attributes, volume, self._run.pair.options_key, source)
         except Huge:
             raise
         except FileNotFoundError:
@@ -296,7 +296,7 @@ class FolderSync:
             self._check_same(path, seen, listing.folder, visit)
             work.mirror = seen
             self._batch.turn_to(volume)
-            volume.keeper.restrict(work.restrictions)
+            volume.metadata_writer.restrict(work.restrictions)
             mode = self._narrower.enter(work, mirror, seen)
             return Place(work, source, mirror, seen=seen, mode=mode)
         except OSError as error:
@@ -362,7 +362,7 @@ class FolderSync:
     def _part(self, task: Part) -> None:
         names = names_of(task.names)
         # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
-        place = self._place(task.path, lambda path: self._bench.source.part(path, names))
+        place = self._place(task.path, lambda path: self._context.source.part(path, names))
         if place is None:
             return
         work, unreadable, shared = place.work, Unreadable(), dict[bytes, Shared]()
@@ -388,7 +388,7 @@ class FolderSync:
                 raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
             if not self._may_open(task, place, [b""] * there) or place.work.held:
                 return
-            folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.keeper)
+            folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.metadata_writer)
         except OSError as error:
             self._fail(path, error, "its mirror: ")
             return
@@ -396,13 +396,13 @@ class FolderSync:
         self._batch.close_folder(folder)
 
     def _nothing_of(self, path: bytes) -> Listing:
-        return self._bench.source.part(path, [])
+        return self._context.source.part(path, [])
 
     def _fingerprint(self, path: bytes) -> bytes:
-        shares = [self._bench.source.scan_folder(path)]
+        shares = [self._context.source.scan_folder(path)]
         for share in range(1, shares[0].shares):
             self._checkpoint()
-            shares.append(self._bench.source.scan_folder(path, share))
+            shares.append(self._context.source.scan_folder(path, share))
         return whole_fingerprint([each.fingerprint for each in shares])
 
     def _checkpoint(self) -> None:

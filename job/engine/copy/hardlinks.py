@@ -75,16 +75,16 @@ class _File:
 class Linker:
     """Goes on errands for files with several names, with the tools of a visitor."""
 
-    def __init__(self, bench: PairContext, work: PairRun, batch: Batch, deeds: Actions, adoption: Adoption) -> None:
-        self._bench = bench
+    def __init__(self, context: PairContext, run: PairRun, batch: Batch, deeds: Actions, adoption: Adoption) -> None:
+        self._context = context
         self._adoption = adoption
-        self._assignment = work
-        self._volumes = volumes_of(bench, work.pair)
+        self._run = run
+        self._volumes = volumes_of(context, run.pair)
         self._batch = batch
         self._deeds = deeds
-        self._sources = DirCursor(bench.source_root)
-        self._mirrors = DirCursor(bench.mirror_root)
-        self._beside = DirCursor(bench.mirror_root)
+        self._sources = DirCursor(context.source_root)
+        self._mirrors = DirCursor(context.mirror_root)
+        self._beside = DirCursor(context.mirror_root)
         self._last: tuple[bytes, int, int, int] | None = None
         """Path, device, inode number and ctime of the mirror folder that was judged last."""
 
@@ -137,7 +137,7 @@ class Linker:
         shares = Counter(name.usable for name in names)
         names.sort(key=lambda each: (each.usable is None or each.taken, not each.intact, -shares[each.usable]))
         for number, name in enumerate(names):
-            if self._assignment.stop():
+            if self._run.stop():
                 raise Stopped("stopped between two files")
             step = self._step(name)
             self._do(name, step, shares[name.usable])
@@ -150,14 +150,14 @@ class Linker:
     def _look(self, member: LinkName) -> _Name | None:
         path, name = member.path, member.name
         try:
-            listing = self._bench.source.part(path, [name])
+            listing = self._context.source.part(path, [name])
         except OSError:
             return None
         if not listing.entries or not self._is_listed(member, listing):
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
-        work = work_for(listing, {}, volume, self._assignment.pair.options_key, self._sources.goto(path))
+        work = work_for(listing, {}, volume, self._run.pair.options_key, self._sources.goto(path))
         work.again = member.counted
         try:
             work.mirror = self._judged(work)
@@ -207,7 +207,7 @@ class Linker:
         try:
             self._batch.turn_to(name.work.volume)
             place = Place(name.work, self._sources.goto(path), self._writable(name.work), names)
-            name.work.volume.keeper.leave(name.work.restrictions)
+            name.work.volume.metadata_writer.leave(name.work.restrictions)
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
@@ -297,7 +297,7 @@ class Linker:
             if not name.member.counted:
                 self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += 1
             return None
-        if self._assignment.stop():
+        if self._run.stop():
             raise Stopped("stopped between two links")
         self._batch.turn_to(name.work.volume)
         self._batch.announce(name.work)
@@ -307,7 +307,7 @@ class Linker:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            name.work.volume.keeper.refused("hard_links", error)
+            name.work.volume.metadata_writer.refused("hard_links", error)
             self._batch.pending_events.note_refusals(name.path)
             if error.errno not in _NOT_TO_THIS:
                 return self._alone(name)
@@ -342,13 +342,13 @@ class Linker:
         self._batch.pending_events.counts.copied += 1
         self._batch.pending_events.tell(
             FileCopied(
-                cycle_id=self._assignment.cycle_id,
-                pair=self._assignment.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 path=name.path,
                 kind=name.entry.kind,
                 bytes=0,
                 checksum=record.checksum,
-                permissions=permissions(name.work.volume.keeper.mode_of(record.source.mode)),
+                permissions=permissions(name.work.volume.metadata_writer.mode_of(record.source.mode)),
                 reason=f"a hard link to {printable(first.path)}",
                 duration_seconds=0.0,
             )

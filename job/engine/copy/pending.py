@@ -22,9 +22,9 @@ from job.fs.listing import entry_of
 class PendingEvents:
     """Events and counts of one pair that wait for a commit."""
 
-    def __init__(self, work: PairRun, bench: PairContext) -> None:
-        self._work = work
-        self._keepers = [bench.keeper, *(each.keeper for each in bench.mounted)]
+    def __init__(self, run: PairRun, context: PairContext) -> None:
+        self._run = run
+        self._keepers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
         self._waiting: list[Event] = []
         self.counts = Counts()
         self.lost_folders: set[bytes] = set()
@@ -41,8 +41,8 @@ class PendingEvents:
         self.counts.failed[reason] += 1
         self.tell(
             FileFailed(
-                cycle_id=self._work.cycle_id,
-                pair=self._work.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 path=path,
                 kind=kind,
                 reason=reason,
@@ -52,18 +52,18 @@ class PendingEvents:
 
     def note_refusals(self, path: bytes) -> None:
         """Tell of metadata that the mirror would not take, first met at `path`."""
-        for keeper in self._keepers:
-            for what, error in keeper.news():
+        for metadata_writer in self._keepers:
+            for what, error in metadata_writer.news():
                 self.tell(
                     MetadataNotKept(
-                        cycle_id=self._work.cycle_id, pair=self._work.pair.name, what=what, path=path, error=error
+                        cycle_id=self._run.cycle_id, pair=self._run.pair.name, what=what, path=path, error=error
                     )
                 )
 
     def take(self) -> tuple[list[Event], Tally]:
         """Give everything that waits, and what it adds up to, to be told with the commit."""
         events, self._waiting = self._waiting, []
-        self.counts.attributes_unread += sum(keeper.take_unread() for keeper in self._keepers)
+        self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._keepers)
         tally, self.counts = self.counts.tally(), Counts()
         return events, tally
 
@@ -101,7 +101,7 @@ class PendingRename:
             return None
         try:
             folder, algorithm = enter(self.work), self.copied.checksum.partition(":")[0]
-            found = self.work.volume.copyist.cold_checksum(self.temp, folder, algorithm)
+            found = self.work.volume.copier.cold_checksum(self.temp, folder, algorithm)
         except OSError as error:
             return failure_of(error), f"could not be read back: {reason_text(error)}"
         if found == self.copied.checksum:

@@ -37,12 +37,12 @@ _UNKNOWN = (b"/",)
 """No path: nothing was seen to yet."""
 
 
-def close_unread(bench: PairContext, unlisted: Iterable[Unlisted]) -> None:
+def close_unread(context: PairContext, unlisted: Iterable[Unlisted]) -> None:
     """Have rights follow folders of the source that may not be read: what the mirror has of them stays, and closes."""
     closed = [each.path for each in unlisted if each.path and isinstance(each.error, PermissionError)]
     if not closed:
         return
-    with closing(DirCursor(bench.source_root)) as sources, closing(DirCursor(bench.mirror_root)) as mirrors:
+    with closing(DirCursor(context.source_root)) as sources, closing(DirCursor(context.mirror_root)) as mirrors:
         for path in closed:
             above, _, name = path.rpartition(b"/")
             with suppress(OSError):  # that it cannot be read is told
@@ -85,22 +85,22 @@ class Narrower:
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
         """Narrow an open mirror folder, and have its keeper know it; gives its st_mode then."""
-        keeper, path = work.volume.keeper, work.listing.path
+        metadata_writer, path = work.volume.metadata_writer, work.listing.path
         self._seen_to = tuple(path.split(b"/")) if path else ()
-        held = keeper.present(mirror)
+        held = metadata_writer.present(mirror)
         if not work.volume.mirror.modes:
-            keeper.enter(held, seen.st_uid)
+            metadata_writer.enter(held, seen.st_uid)
             return seen.st_mode
         found = Rights(seen.st_uid, seen.st_gid, seen.st_mode, held.get(ACCESS_ACL))
         narrowed = narrow_folder(mirror, found, wanted_rights(work.listing.folder, work.xattrs))
         self._take_in(path, narrowed, work.volume)
-        keeper.enter(held, narrowed.owner)
+        metadata_writer.enter(held, narrowed.owner)
         return narrowed.mode
 
     def _take_in(self, path: bytes, narrowed: Narrowed, volume: Volume) -> None:
         self._batch.dirty |= narrowed.changed
         if narrowed.error is not None:
-            volume.keeper.refused("mode", narrowed.error)
+            volume.metadata_writer.refused("mode", narrowed.error)
             self._batch.pending_events.note_refusals(path)
 
 
@@ -122,16 +122,16 @@ class Opening:
     """Has mirror folders wait with their metadata, and prepares them for it."""
 
     def __init__(
-        self, bench: PairContext, work: PairRun, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
+        self, context: PairContext, run: PairRun, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
     ) -> None:
         self._batch = batch
         self._adoption = adoption
-        self._versions = Versions(bench, work)
-        self._bench, self._volumes = bench, volumes
+        self._versions = Versions(context, run)
+        self._context, self._volumes = context, volumes
         self._surplus: Surplus | None = None
-        self._about = {"cycle_id": work.cycle_id, "pair": work.pair.name}
-        self._pair = work.pair
-        self._entered_ns = bench.entered_ns
+        self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
+        self._pair = run.pair
+        self._entered_ns = context.entered_ns
 
     def close(self) -> None:
         """Close what was opened."""
@@ -142,15 +142,15 @@ class Opening:
         from job.engine.copy.cleanup import Surplus  # noqa: PLC0415  # rarely needed, and each start would pay for it
 
         if self._surplus is None:
-            bench, volumes = self._bench, self._volumes
-            roots = (bench.source_root, bench.mirror_root)
-            self._surplus = Surplus(bench.source, roots, self._pair, lambda path: volumes.at(path).mirror)
+            context, volumes = self._context, self._volumes
+            roots = (context.source_root, context.mirror_root)
+            self._surplus = Surplus(context.source, roots, self._pair, lambda path: volumes.at(path).mirror)
         return self._surplus
 
     def why(self, work: Work, seen: os.stat_result) -> str:
         """Say by what a mirror folder lets in more users once it has its metadata; empty if it does not."""
         volume, standing = work.volume, self._adoption.standing(work.listing.path)
-        access = volume.keeper.entered.get(ACCESS_ACL)
+        access = volume.metadata_writer.entered.get(ACCESS_ACL)
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_open(seen, work.listing.folder, standing, acl_differs=differs)
 

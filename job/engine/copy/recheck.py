@@ -101,7 +101,7 @@ class Recheck:
         narrowed = narrow_as(source, mirror)
         self._closed |= narrowed.changed
         if narrowed.error is not None:
-            work.volume.keeper.refused("mode", narrowed.error)
+            work.volume.metadata_writer.refused("mode", narrowed.error)
 
 
 def check_visited(work: Work, folder: int, now: os.stat_result) -> None:

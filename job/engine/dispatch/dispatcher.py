@@ -23,6 +23,7 @@ from job.engine.progress import Progress
 from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import BatchCommitted, FileFailed
+from job.store.hardlinks import HardLinkTable
 
 _AHEAD = 4
 """Errands a worker has before it, so that it neither waits nor commits before its batch is full."""
@@ -35,23 +36,23 @@ _PATIENCE_NS = 3_500_000_000
 class Act:
     """Acts on what a look found for one pair. Not to be used again after `run`."""
 
-    def __init__(self, bench: PairContext, work: PairRun, meter: Progress) -> None:
-        self._bench = bench
-        self._assignment = work
+    def __init__(self, context: PairContext, run: PairRun, meter: Progress) -> None:
+        self._context = context
+        self._run = run
         self._meter = meter
-        self._commit = Commit(bench.memory, bench.sync, work, bench.check_place, bench.mounted)
+        self._commit = Commit(context.index, context.sync, run, context.check_place, context.mounted)
         self._out: dict[int, dict[int, set[bytes]]] = {}
         self._unvisited: dict[int, int] = {}
 
     def run(self, found: ScanResult, team: WorkerSupervisor | None = None) -> None:
         """Bring the changed folders up to date and commit. Raises `Stopped` or `PlaceLost`, with temps thrown away."""
-        bench = self._bench
-        roots = bench.source_root, bench.mirror_root
-        with closing(bench.hardlink_table()) as book, closing(Whereabouts(bench.source, roots)) as whereabouts:
-            known = IndexLookup(bench.memory, [bench.mirror, *(each.mirror for each in bench.mounted)])
-            volumes = volumes_of(bench, self._assignment.pair)
+        context = self._context
+        roots = context.source_root, context.mirror_root
+        with closing(HardLinkTable()) as book, closing(Whereabouts(context.source, roots)) as whereabouts:
+            known = IndexLookup(context.index, [context.mirror, *(each.mirror for each in context.mounted)])
+            volumes = volumes_of(context, self._run.pair)
             hard_links = HardLinks(book, known, lambda path: volumes.at(path).options_key, whereabouts)
-            with closing(Exchange(bench, self._assignment, self._commit)) as exchange:
+            with closing(Exchange(context, self._run, self._commit)) as exchange:
                 self._go(found, WorkQueue(found, known, hard_links, roots, exchange), team)
 
     def _go(self, found: ScanResult, rounds: WorkQueue, team: WorkerSupervisor | None) -> None:
@@ -69,7 +70,7 @@ class Act:
         def deliver(batch: BatchResult) -> None:
             self._take_in([batch], rounds)
 
-        visitor = FolderSync(self._bench, self._assignment, self._meter, deliver)
+        visitor = FolderSync(self._context, self._run, self._meter, deliver)
         with visitor.at_work():
             while True:
                 errand = self._next(rounds)
@@ -95,7 +96,7 @@ class Act:
     def _send_out(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
         team.start(team.most)
         while not team.exhausted:
-            if self._assignment.stop():
+            if self._run.stop():
                 self._stop(rounds, team)
             for ahead in range(1, _AHEAD + 1):
                 for slot in team.ready:
@@ -150,12 +151,12 @@ class Act:
         rounds.ended(lost)
 
     def _fail(self, paths: Iterable[bytes], how: str) -> None:
-        cycle_id, pair = self._assignment.cycle_id, self._assignment.pair.name
+        cycle_id, pair = self._run.cycle_id, self._run.pair.name
         failed = 0
         for path in paths:
             failed += 1
             told = f"the worker that was sent there is lost: {how}; the next cycle does it again"
-            self._assignment.emit(
+            self._run.emit(
                 FileFailed(
                     cycle_id=cycle_id,
                     pair=pair,
@@ -167,11 +168,11 @@ class Act:
             )
         if failed:
             tally = Tally(failed_by={Failure.WORKER_LOST: failed})
-            self._assignment.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
+            self._run.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
 
     def _stop(self, rounds: WorkQueue, team: WorkerSupervisor) -> None:
         team.stop()
-        began_ns = self._assignment.now_ns()
-        while any(self._out.values()) and abs(self._assignment.now_ns() - began_ns) < _PATIENCE_NS:
+        began_ns = self._run.now_ns()
+        while any(self._out.values()) and abs(self._run.now_ns() - began_ns) < _PATIENCE_NS:
             self._hear(rounds, team)
         raise Stopped("stopped while workers were out")

@@ -15,11 +15,12 @@ from enum import IntEnum
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId, is_reserved, join
 from job.core.record import LinkName, Record
-from job.engine.context import Book, Source
 from job.engine.messages import Followups, Group, IndexLookup, Links, LinkUp, SyncFolder, Task
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
+from job.fs.trees import SourceScanner
 from job.store.codec import decoded
+from job.store.hardlinks import HardLinkTable
 
 _MOST_NAMES = 256
 _MOST_BYTES = 32 << 20
@@ -36,7 +37,7 @@ class _Stage(IntEnum):
 class Whereabouts:
     """Looks up what names stand for on both sides. Use it with `contextlib.closing`."""
 
-    def __init__(self, source: Source, roots: tuple[int, int]) -> None:
+    def __init__(self, source: SourceScanner, roots: tuple[int, int]) -> None:
         """`roots` are the open ones of source and mirror."""
         self._source = source
         self._sources, self._mirrors = map(DirCursor, roots)
@@ -83,13 +84,13 @@ class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
     def __init__(
-        self, book: Book, known: IndexLookup, options_key: Callable[[bytes], str], whereabouts: Whereabouts
+        self, book: HardLinkTable, known: IndexLookup, options_key: Callable[[bytes], str], whereabouts: Whereabouts
     ) -> None:
         """`options_key` gives that of the file system that holds the mirror of a path."""
         self._book = book
         self._known = known
         self._whereabouts = whereabouts
-        self._memory = known.memory
+        self._index = known.index
         self._policy = options_key
         self._stage = _Stage.MEETING
         self._folders: CompressedList[tuple[bytes, bytes, bool, bool]] = CompressedList()
@@ -159,7 +160,7 @@ class HardLinks:
         # gives what is written to a file of its own, and leaves the others alone. The mirror has them linked still.
         shared = {each.mirror for each in met if each.mirror is not None}
         for inode in {file.inode, *(each.record.source.inode for each in met if each.record is not None)}:
-            for path, part, name in self._memory.linked(inode):
+            for path, part, name in self._index.linked(inode):
                 now = None if self._book.has_name(path, name) else self._whereabouts.file_of(path, name)
                 if now is None:
                     continue
@@ -173,7 +174,7 @@ class HardLinks:
         record = self._records(path, part).get(name)
         size = record.source.size if record else 0
         self._book.add([LinkName(file, path, part, name, size, mirror, record, counted=True)])
-        summary = self._memory.summary(path)
+        summary = self._index.summary(path)
         # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
         if new and summary is not None and summary.parts == 1:
             self._folders.append((path, summary.fingerprint, True, False))
@@ -183,7 +184,7 @@ class HardLinks:
         if (path, part) not in self._read:
             if len(self._read) >= _MOST_READ:
                 del self._read[next(iter(self._read))]
-            self._read[path, part] = decoded(self._memory.rows(path, part), self._policy(path))
+            self._read[path, part] = decoded(self._index.rows(path, part), self._policy(path))
         return self._read[path, part]
 
     def _group(self, file: FileId) -> Group:

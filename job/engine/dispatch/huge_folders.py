@@ -57,7 +57,7 @@ class HugeFolders:
                 return Close(split.path, folder.fingerprint, folder.parts, folder.total, split.lacking)
         if self._splitting is None and self._asked:
             path, fingerprint, lacking = self._asked.pop()
-            known = self._known.memory.summary(path)
+            known = self._known.index.summary(path)
             self._splitting = Split(path, fingerprint, known.parts if known else 0, lacking)
             return self._splitting
         return None

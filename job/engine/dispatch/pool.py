@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from job.engine.context import PairRun, WorkerPool
+from job.engine.context import PairRun
 from job.engine.messages import BatchResult, Broken, Ready, ScanReply
 from job.errors import JobError
 from job.events.service import CycleStalled, WorkerLost, WorkersAwaited
+
+if TYPE_CHECKING:
+    from job.system.processes import WorkerPool
 
 _MOST_REPLACED = 16
 """Losses after which nobody is hired any more: what kills so many kills all."""
@@ -30,10 +33,10 @@ class AllStuckError(JobError):
 class WorkerSupervisor:
     """Hires, listens, and tells of losses. Use it with `contextlib.closing`."""
 
-    def __init__(self, recruit: Callable[[], WorkerPool], work: PairRun) -> None:
-        """`recruit` gives the crew, with nobody in it yet; it is asked when somebody is needed."""
-        self._recruit = recruit
-        self._work = work
+    def __init__(self, create_worker_pool: "Callable[[], WorkerPool]", run: PairRun) -> None:
+        """`create_worker_pool` gives the crew, with nobody in it yet; it is asked when somebody is needed."""
+        self._create_worker_pool = create_worker_pool
+        self._run = run
         self._crew: WorkerPool | None = None
         self._ready: set[int] = set()
         self._bugs: dict[int, str] = {}
@@ -42,7 +45,7 @@ class WorkerSupervisor:
         self._owed: dict[int, int] = {}
         self._silent: dict[int, float] = {}
         self._stuck = ""
-        self.most = work.workers
+        self.most = run.workers
         """How many workers there may be."""
 
     @property
@@ -52,7 +55,7 @@ class WorkerSupervisor:
     @property
     def work_from(self) -> int:
         """Entries of a job from which workers pay."""
-        return self._work.workers_from
+        return self._run.workers_from
 
     @property
     def awaited(self) -> bool:
@@ -79,7 +82,7 @@ class WorkerSupervisor:
         """Have so many workers, as far as possible."""
         self._wanted = count
         if self._crew is None:
-            self._crew = self._recruit()
+            self._crew = self._create_worker_pool()
         if self._lost < _MOST_REPLACED:
             self._crew.start(count)
         for slot in self._crew.slots:
@@ -123,7 +126,7 @@ class WorkerSupervisor:
             else:
                 heard.append((slot, answer))
         if not answers and waited:
-            self._work.emit(WorkersAwaited(cycle_id=self._work.cycle_id, pair=self._work.pair.name))
+            self._run.emit(WorkersAwaited(cycle_id=self._run.cycle_id, pair=self._run.pair.name))
         return heard + self._stuck_after(waited)
 
     def _note(self, slot: int, answer: object) -> None:
@@ -139,7 +142,7 @@ class WorkerSupervisor:
     def _stuck_after(self, waited: float) -> list[tuple[int, object]]:
         """Give up on those who have something to do, and have let us wait for too long."""
         stuck: list[tuple[int, object]] = []
-        limit = self._work.stall_seconds
+        limit = self._run.stall_seconds
         for slot in self._slots if limit else ():
             if self._owed[slot] <= 0:
                 self._silent[slot] = 0.0
@@ -154,10 +157,10 @@ class WorkerSupervisor:
             raise AssertionError
         left = self._crew.kill(slot)
         self._lost = _MOST_REPLACED  # who takes its place would hang at the same
-        self._work.emit(
+        self._run.emit(
             CycleStalled(
-                cycle_id=self._work.cycle_id,
-                pair=self._work.pair.name,
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
                 process=f"worker {left.process}",
                 stalled_seconds=self._silent[slot],
                 where=left.where,
@@ -174,6 +177,6 @@ class WorkerSupervisor:
             self._lost = _MOST_REPLACED  # it died of itself, not of its work, and so would the next one
         self._ready.discard(slot)
         told = self._bugs.pop(slot, how)
-        self._work.emit(WorkerLost(cycle_id=self._work.cycle_id, pair=self._work.pair.name, error=told))
+        self._run.emit(WorkerLost(cycle_id=self._run.cycle_id, pair=self._run.pair.name, error=told))
         self.start(self._wanted)
         return Gone(told.rstrip().rpartition("\n")[2])

@@ -76,7 +76,7 @@ class Last:
         return tasks
 
     def _renewed(self, path: bytes) -> list[Task]:
-        summary = self._known.memory.summary(path)
+        summary = self._known.index.summary(path)
         # Of a huge folder the next cycle finds that it moved; to go through it now would cost much more.
         if path in self._opened or summary is None or summary.parts > 1:
             return []
@@ -118,7 +118,7 @@ class WorkQueue:
         source_root, mirror_root = roots
         self._found = found
         self._known = known
-        self._memory = known.memory
+        self._index = known.index
         self._hard_links = hard_links
         self._sources = DirCursor(source_root, kept=2)
         self._mirrors = DirCursor(mirror_root)
@@ -204,12 +204,12 @@ class WorkQueue:
                 # Rarely asked for, so that it is not kept at hand.
                 self._met = {change.path for change in self._found.changes()}
                 self._met.update(each.path for each in self._found.unlisted)
-            if path not in self._met and not is_reserved(path) and self._memory.summary(path) is None:
+            if path not in self._met and not is_reserved(path) and self._index.summary(path) is None:
                 self._met.add(path)
                 self._late.append(path)
 
     def _next_visits(self) -> list[Task]:
-        with self._memory.looking():
+        with self._index.looking():
             visits = self._visits()
         committed, anew = self._exchange.settle()
         for batch in committed:
@@ -259,7 +259,7 @@ class WorkQueue:
         """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
         if change.left == Left.MISSING:
             # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
-            self._exchange.forget(change.path, self._memory.summary(change.path))
+            self._exchange.forget(change.path, self._index.summary(change.path))
             return False
         return self._exchange.see_to(change.path, Left(change.left))
 

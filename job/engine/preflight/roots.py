@@ -94,9 +94,9 @@ class Claim:
 class Devices:
     """Knows the device numbers of one mirror. Any other one was mounted since, or is a subvolume of btrfs."""
 
-    def __init__(self, bench: PairContext) -> None:
-        self._roots = [bench.mirror_root, *(each.root for each in bench.mounted)]
-        self._own = os.fstat(bench.mirror_root).st_dev
+    def __init__(self, context: PairContext) -> None:
+        self._roots = [context.mirror_root, *(each.root for each in context.mounted)]
+        self._own = os.fstat(context.mirror_root).st_dev
         self._known: dict[tuple[int, int], bool] = {}
 
     def check(self, folder: int, device: int, volume: int) -> None:

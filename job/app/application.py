@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from job import __version__
 from job.app.pair_setup import history_of, lay_out
 from job.app.process_setup import collect_rarely
-from job.config.load import InForce, read_config
+from job.config.load import LoadedConfig, read_config
 from job.config.settings import Config, MetricsSettings
 from job.core.outcome import Result
 from job.engine.cycle import CycleWork, run_cycle
@@ -60,7 +60,7 @@ class Application:
         self._environ = environ
         self._io_priority = "normal"
         self._sandbox_error = ""
-        self._settings: InForce | None = None
+        self._settings: LoadedConfig | None = None
         self._doubts: tuple[Doubt, ...] = ()
         self._rejected: ConfigError | None = None
         self._only: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Application:
         self._tell_doubts(settings)
         return settings.config
 
-    def _tell_doubts(self, settings: InForce) -> None:
+    def _tell_doubts(self, settings: LoadedConfig) -> None:
         if settings.doubts != self._doubts:
             self._doubts = settings.doubts
             for doubt in settings.doubts:
@@ -191,7 +191,7 @@ class Application:
         self._tell_doubts(fresh)
         return self._narrowed(fresh.config)
 
-    def _read_again(self) -> InForce:
+    def _read_again(self) -> LoadedConfig:
         fresh = read_config(self.config_path, self._environ)
         known = {pair.name for pair in fresh.config.effective_pairs}
         if gone := [name for name in self._only if name not in known]:
@@ -225,7 +225,7 @@ class Application:
                 log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
-        self._records = self._records.moved_to(PairRecords.of(config, self._environ))
+        self._records = self._records.updated_to(PairRecords.of(config, self._environ))
         for pair in pairs:
             # Made each time: where the state of a pair lies may change with the pairs that have one.
             self._histories[pair.name] = partial(

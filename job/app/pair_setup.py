@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from job.app.process_setup import index_to_read, keeper_for, set_up, source_scanner
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities, Spelling
+from job.core.capabilities import Capabilities, NameRules
 from job.core.entry import STATE_FOLDER, join, printable
-from job.core.mounts import NO_MOUNTS, Abilities, ByMount, Identity, KnownMounts, Verdict, judge
+from job.core.mounts import (
+    NO_MOUNTS,
+    ByMount,
+    FileSystemId,
+    FileSystemMatch,
+    KnownMounts,
+    MirrorCapabilities,
+    match_file_system,
+)
 from job.core.outcome import Refusal, reason_text
 from job.engine.compare import Sight, View
 from job.engine.context import PairContext, PairRun, policy_of
@@ -36,7 +44,7 @@ from job.store import schema, temp_journal
 from job.store.hardlinks import HardLinkTable
 from job.store.history import Failed, History
 from job.store.index import Index
-from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
+from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
 from job.store.schema import IndexTorn, set_aside
 
 if TYPE_CHECKING:
@@ -67,7 +75,7 @@ def lay_out(run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext
             index = opened.enter_context(_open_index(run, folder, there_was_one=False))
             gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
         others = tuple((each.point, _able(run, roots, each)) for each in systems[1:])
-        able = Abilities(root, others, gone)
+        able = MirrorCapabilities(root, others, gone)
         context = tidy.enter_context(set_up(run, roots, index, meter, able))
         yield replace(context, create_worker_pool=create_worker_pool)
 
@@ -76,7 +84,7 @@ def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capab
     """Leave out file systems that are mounted in a mirror where nothing of its source goes, for they are not ours."""
     if len(systems) <= 1:
         return list(systems)
-    with contextlib.closing(source_scanner(pair, source, Abilities(root), NO_MOUNTS)) as scanner:
+    with contextlib.closing(source_scanner(pair, source, MirrorCapabilities(root), NO_MOUNTS)) as scanner:
         return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
 
 
@@ -84,7 +92,7 @@ def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) ->
     *above, name = point.split(b"/")
     if name == STATE_FOLDER or STATE_FOLDER in above:
         return False
-    if not root.exact:
+    if not root.keeps_all_names:
         return True  # the source may spell it in another way
     path = b""
     for each in (*above, name):
@@ -115,21 +123,21 @@ def _believe_only_what_is_here(
     Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
     for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
     """
-    known, found = index.identities, {each.point: each.identity for each in systems}
-    verdicts = {point: judge(known.get(point), identity) for point, identity in found.items()}
+    known, found = index.file_systems, {each.point: each.identity for each in systems}
+    verdicts = {point: match_file_system(known.get(point), identity) for point, identity in found.items()}
     gone = _unmounted(index, systems, mirror)
     ended = [point for point in known if point not in found]
-    forgotten = [point for point, verdict in verdicts.items() if verdict is Verdict.OTHER]
+    forgotten = [point for point, verdict in verdicts.items() if verdict is FileSystemMatch.OTHER]
     forgotten += [point for point in ended if point not in gone]
-    fresh: dict[bytes, Identity | None] = {
-        point: found[point] for point, verdict in verdicts.items() if verdict is not Verdict.SAME
+    fresh: dict[bytes, FileSystemId | None] = {
+        point: found[point] for point, verdict in verdicts.items() if verdict is not FileSystemMatch.SAME
     }
     fresh |= {point: None for point in ended if point not in gone}
     if not fresh:
         return gone
     surprising = [point for point in forgotten if index.summary(point) is not None]
     try:
-        index.speak_of(fresh, forgotten)
+        index.set_file_systems(fresh, forgotten)
     except OSError:
         if not index.torn:
             raise
@@ -140,7 +148,7 @@ def _believe_only_what_is_here(
         if not known:
             reason = "it does not say which file system it was made for"
         run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
-    if Verdict.MOVED in verdicts.values():
+    if FileSystemMatch.MOVED in verdicts.values():
         index.set_audited(0.0)
     return gone
 
@@ -148,7 +156,7 @@ def _believe_only_what_is_here(
 def _unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
     """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
     here = {each.point for each in systems}
-    return tuple(point for point in index.identities if point not in here and _is_empty_folder(point, mirror))
+    return tuple(point for point in index.file_systems if point not in here and _is_empty_folder(point, mirror))
 
 
 def _is_empty_folder(point: bytes, mirror: int) -> bool:
@@ -275,11 +283,11 @@ def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[
     return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
 
 
-def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> Abilities:
+def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
     """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
     with contextlib.closing(DirCursor(mirror)) as trail:
         others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
-        return Abilities(_known(mirror, state), others)
+        return MirrorCapabilities(_known(mirror, state), others)
 
 
 def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
@@ -288,15 +296,19 @@ def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
 
 def _others_than_known(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
     """Give the mount points of file systems that the index does not speak of."""
-    known = index.identities
+    known = index.file_systems
     here = {each.point for each in systems}
-    others = [each.point for each in systems if judge(known.get(each.point), each.identity) is Verdict.OTHER]
+    others = [
+        each.point
+        for each in systems
+        if match_file_system(known.get(each.point), each.identity) is FileSystemMatch.OTHER
+    ]
     return others + [point for point in known if point not in here]
 
 
-def by_mount(able: Abilities) -> ByMount[Capabilities]:
+def by_mount(able: MirrorCapabilities) -> ByMount[Capabilities]:
     """Give what the file systems of a mirror can hold by the paths of folders in it."""
-    return ByMount(able.root, dict(able.others), None if able.root.exact else Spelling(able.root))
+    return ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root))
 
 
 def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
@@ -322,7 +334,7 @@ def state_folder(config: Config, pair: Pair) -> str:
     if config.state_dir is None:
         return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
     try:
-        name = state_place(config.state_dir, pair).name
+        name = find_state_folder(config.state_dir, pair).name
     except (OSError, DamagedIdentityError):
         name = pair.name  # the gate refuses it
     return os.path.join(config.state_dir, name)
@@ -335,8 +347,8 @@ def history_of(
     return History(
         state_folder(config, pair),
         failed=failed,
-        source=Paths.of(pair.source),
-        spare=partial(records.open_history, pair.dest),
+        source=ResolvedPath.of(pair.source),
+        fallback=partial(records.open_history, pair.dest),
         emit=emit,
     )
 
@@ -361,7 +373,9 @@ def lay_out_comparison(
         def sight(of: Capabilities) -> Sight:
             metadata_writer = keeper_for(pair, of)
             copier = _Comparer(pair.checksum, metadata_writer, notice)
-            return Sight(of, copier, metadata_writer, policy_of(pair, of), None if of.exact else Spelling(of))
+            return Sight(
+                of, copier, metadata_writer, policy_of(pair, of), None if of.keeps_all_names else NameRules(of)
+            )
 
         root = sight(able.root)
         scanner = source_scanner(
@@ -373,7 +387,7 @@ def lay_out_comparison(
             source=scanner,
             source_root=source,
             mirror_root=mirror,
-            by=ByMount(root, {point: sight(of) for point, of in able.others}, root.spelling),
+            by=ByMount(root, {point: sight(of) for point, of in able.others}, root.name_rules),
             book=tidy.enter_context(contextlib.closing(HardLinkTable())),
             notice=notice,
         )

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities, Spelling
+from job.core.capabilities import Capabilities, NameRules
 from job.core.entry import printable
-from job.core.exclude import Rules
-from job.core.mounts import Abilities, KnownMounts
+from job.core.exclude import ExcludeRules
+from job.core.mounts import KnownMounts, MirrorCapabilities
 from job.core.outcome import Refusal
 from job.engine.context import Mounted, PairContext, PairRun, ProgressSink
 from job.engine.preflight.guards import Roots
@@ -38,7 +38,7 @@ def collect_rarely() -> None:
 
 @contextlib.contextmanager
 def set_up(
-    run: PairRun, roots: Roots, index: Index, progress: ProgressSink, able: Abilities, slot: int = 0
+    run: PairRun, roots: Roots, index: Index, progress: ProgressSink, able: MirrorCapabilities, slot: int = 0
 ) -> Iterator[PairContext]:
     """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
     pair = run.pair
@@ -123,15 +123,15 @@ def _check_mounted(point: bytes, root: int, mirror: int) -> None:
         raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")
 
 
-def source_scanner(pair: Pair, root: int, able: Abilities, mounts: KnownMounts) -> SourceScanner:
+def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: KnownMounts) -> SourceScanner:
     """Give what lists the open root of a source, for a mirror that is able to so much."""
 
     def fits(mirror: Capabilities) -> Fits:
-        return Fits(pair.options_bytes + mirror.options_bytes, None if mirror.exact else Spelling(mirror))
+        return Fits(pair.options_bytes + mirror.options_bytes, None if mirror.keeps_all_names else NameRules(mirror))
 
     return SourceScanner(
         root,
-        Rules(pair.exclude),
+        ExcludeRules(pair.exclude),
         cross_mounts=pair.cross_mounts,
         fits=fits(able.root),
         mounted={point: fits(mirror) for point, mirror in able.others},

@@ -10,7 +10,7 @@ from job.app.pair_setup import history_of, known_capabilities, known_extent, mou
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities
 from job.core.counts import PairHistory
-from job.core.mounts import NO_MOUNTS, Why
+from job.core.mounts import NO_MOUNTS, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
 from job.engine.preflight.guards import is_read_only
@@ -114,7 +114,9 @@ def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
     """Give what the last cycle left out; before the first one, what the mount table says, which has no subvolumes."""
     known = _opened(pair.dest, partial(mounts_of, config, pair)) or NO_MOUNTS
     found = dict(_opened(pair.source, others_below) or [])
-    return sorted(({each.path: each.kind for each in known.left_out if each.why is Why.MOUNT} | found).items())
+    return sorted(
+        ({each.path: each.kind for each in known.left_out if each.why is LeftOutReason.MOUNT} | found).items()
+    )
 
 
 def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:

@@ -15,7 +15,7 @@ from job.app.process_setup import collect_rarely, index_to_read, set_up
 from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId
-from job.core.mounts import Abilities
+from job.core.mounts import MirrorCapabilities
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.folder import FolderSync
 from job.engine.messages import Broken, Ready, ScanReply, ScanRequest, Stopping, WorkerProgress, WorkItem
@@ -40,7 +40,7 @@ class Orders(NamedTuple):
     source: Descriptor
     mirror: Descriptor
     state: Descriptor
-    able: Abilities
+    able: MirrorCapabilities
     """What the file systems of the mirror can hold."""
     home: FileId | None
     """The mirror's own state folder."""
@@ -52,7 +52,7 @@ class Orders(NamedTuple):
     """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
-def crew(run: PairRun, roots: Roots, able: Abilities) -> WorkerPool:
+def crew(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:

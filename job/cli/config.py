@@ -10,7 +10,7 @@ from job.app.outputs import OUTPUTS, check_outputs, unwritable
 from job.cli.main import Context, NamingGroup
 from job.config import describe
 from job.config.faults import printable
-from job.config.load import Settings, read_settings, written_paths
+from job.config.load import DescribedConfig, read_settings, written_paths
 from job.errors import ConfigError
 
 
@@ -74,7 +74,7 @@ def schema() -> None:
     click.echo(describe.schema_text(), nl=False)
 
 
-def _settings(context: Context) -> Settings:
+def _settings(context: Context) -> DescribedConfig:
     return read_settings(context.config_path, context.environ)
 
 
@@ -93,7 +93,7 @@ def _plain(value: Any) -> str:
     return "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _document(context: Context, settings: Settings, values: dict[str, Any]) -> dict[str, Any]:
+def _document(context: Context, settings: DescribedConfig, values: dict[str, Any]) -> dict[str, Any]:
     return {
         "config": context.config_path,
         "keys": {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()},

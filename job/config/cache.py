@@ -66,13 +66,13 @@ class CacheFile(NamedTuple):
     """Its name there."""
 
 
-def shelf_of(config_path: str, environ: Mapping[str, str]) -> CacheFile:
+def cache_file(config_path: str, environ: Mapping[str, str]) -> CacheFile:
     """Name the file for this config. Few names, so that configs that come and go leave no heap of files behind."""
     slot = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()[:2]
     return CacheFile(places(environ), f"known-{slot}.json")
 
 
-def recall(shelf: CacheFile, key: str) -> Config | None:
+def load_config(shelf: CacheFile, key: str) -> Config | None:
     """Give the configuration kept under `key`; None if there is none that can be believed. Never raises."""
     for content in _contents(shelf):
         with suppress(*UNUSABLE):
@@ -81,7 +81,7 @@ def recall(shelf: CacheFile, key: str) -> Config | None:
     return None
 
 
-def recall_last(shelf: CacheFile, config_path: str) -> tuple[Config, float] | None:
+def load_last_config(shelf: CacheFile, config_path: str) -> tuple[Config, float] | None:
     """Give the configuration that was kept last for `config_path`, whatever that holds now, and when it was kept.
 
     In seconds since the epoch; None if there is none that can be believed. Never raises.
@@ -101,7 +101,7 @@ def _contents(shelf: CacheFile) -> Iterator[Any]:
             yield json.loads(read(place, shelf.file, most_bytes=_MOST_BYTES))
 
 
-def keep(shelf: CacheFile, key: str, config: Config, of: tuple[str, float]) -> None:
+def store_config(shelf: CacheFile, key: str, config: Config, of: tuple[str, float]) -> None:
     """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower.
 
     `of` is the path of its file, and the time, in seconds since the epoch.

@@ -93,7 +93,7 @@ def _within(inner: str, outer: str) -> bool:
     return inner.startswith(outer if outer == "/" else outer + "/")
 
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _NOT_HERE = "is a Windows path, but Truecopy runs on Linux"
 _WHOLE_PATH = "~ is not expanded here; write the whole path"
@@ -103,18 +103,18 @@ _WHOLE_PATH = "~ is not expanded here; write the whole path"
 class Conflict:
     """Keys that do not fit together: told at `place`, whose value is `value`."""
 
-    place: Place
+    place: KeyPath
     value: Any
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
+class _PairPaths:
     """One pair as written, with the places its two folders were written at."""
 
-    source_place: Place
+    source_place: KeyPath
     source: str | None
-    dest_place: Place
+    dest_place: KeyPath
     dest: str | None
 
 
@@ -132,15 +132,15 @@ def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
     yield from _half_of_a_login(_table(raw.get("metrics")))
 
 
-def _ends(raw: Mapping[str, Any]) -> Iterator[_Ends]:
+def _ends(raw: Mapping[str, Any]) -> Iterator[_PairPaths]:
     sources, dests = _list(raw, "source_dirs") or [], _list(raw, "dest_dirs") or []
     for number in range(max(len(sources), len(dests))):
         source = _text(sources[number]) if number < len(sources) else None
         dest = _text(dests[number]) if number < len(dests) else None
-        yield _Ends(("source_dirs", number), source, ("dest_dirs", number), dest)
+        yield _PairPaths(("source_dirs", number), source, ("dest_dirs", number), dest)
     for number, item in enumerate(_list(raw, "pairs") or []):
         pair, place = _table(item), ("pairs", number)
-        yield _Ends((*place, "source"), _text(pair.get("source")), (*place, "dest"), _text(pair.get("dest")))
+        yield _PairPaths((*place, "source"), _text(pair.get("source")), (*place, "dest"), _text(pair.get("dest")))
 
 
 def _ways_to_write(raw: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -171,7 +171,7 @@ def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
         first.setdefault(name.casefold(), number)
 
 
-def _within_a_pair(pair: _Ends) -> Iterator[Conflict]:
+def _within_a_pair(pair: _PairPaths) -> Iterator[Conflict]:
     if not pair.source or not pair.dest or _foreign(pair.source) or _foreign(pair.dest):
         return
     how = relation(pair.dest, pair.source)
@@ -181,7 +181,7 @@ def _within_a_pair(pair: _Ends) -> Iterator[Conflict]:
         yield Conflict(pair.dest_place, pair.dest, message)
 
 
-def _between_mirrors(pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+def _between_mirrors(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
     for one, other in combinations(pairs, 2):
         if not one.dest or not other.dest or _foreign(one.dest) or _foreign(other.dest):
             continue
@@ -192,7 +192,7 @@ def _between_mirrors(pairs: Sequence[_Ends]) -> Iterator[Conflict]:
             yield Conflict(other.dest_place, other.dest, message)
 
 
-def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
+def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
     # A disabled run touches no folder, so the original's sample, which ships disabled, may keep its Windows paths.
     if not _runs(raw):
         return
@@ -207,7 +207,7 @@ def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Con
             yield Conflict(place, path, _WHOLE_PATH)
 
 
-def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -> Iterator[Conflict]:
+def _unmounted(folders: Sequence[tuple[KeyPath, str]], inside: str, ending: str) -> Iterator[Conflict]:
     # Numbered where two end alike, so that whoever follows every advice gets as many mounts as folders.
     names = unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
     for (place, path), name in zip(folders, names, strict=True):
@@ -219,8 +219,8 @@ def _unmounted(folders: Sequence[tuple[Place, str]], inside: str, ending: str) -
             yield Conflict(place, path, _WHOLE_PATH)
 
 
-def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_Ends]) -> Iterator[Conflict]:
-    outputs: list[tuple[Place, str]] = []
+def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
+    outputs: list[tuple[KeyPath, str]] = []
     for key in ("log_file", "error_log_file"):
         if path := _text(raw.get(key)):
             outputs.append(((key,), path))
@@ -284,7 +284,7 @@ def _half_of_a_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
         yield Conflict(("metrics", "pushgateway_password"), metrics.get("pushgateway_password"), message)
 
 
-def spell(place: Place) -> str:
+def spell(place: KeyPath) -> str:
     """Write a place as people do: `pairs[1].dest`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".")

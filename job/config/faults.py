@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from job.config import describe
-from job.config.consistency import Place, spell
+from job.config.consistency import KeyPath, spell
 from job.config.model import WrittenConfig
 from job.core.redaction import MASK, without_login
 
@@ -69,7 +69,7 @@ def printable(text: str) -> str:
 
 
 def _fault(found: Any, origins: Mapping[str, str]) -> Fault:
-    place: Place = found["loc"]
+    place: KeyPath = found["loc"]
     kind: str = found["type"]
     name = spell(place) or "the configuration"
     origin = origins.get(_key_of(place), "").removeprefix("env ")
@@ -82,11 +82,11 @@ def _fault(found: Any, origins: Mapping[str, str]) -> Fault:
     return Fault(told, _value(place, kind, found["input"]), _message(kind, found))
 
 
-def _key_of(place: Place) -> str:
+def _key_of(place: KeyPath) -> str:
     return spell(place[:2]) if place and place[0] in describe.TABLES else str(place[0]) if place else ""
 
 
-def _value(place: Place, kind: str, value: object) -> str:
+def _value(place: KeyPath, kind: str, value: object) -> str:
     if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
         return MASK
     # Whatever was written instead of a table may be a part of it, a secret one too.
@@ -97,7 +97,7 @@ def _is_free_of_logins(value: object) -> bool:
     return not isinstance(value, str) or _NO_LOGIN.fullmatch(value) is not None
 
 
-def _unknown(place: Place) -> str:
+def _unknown(place: KeyPath) -> str:
     wanted, table = str(place[-1]), place[:-1]
     near = nearest(wanted, describe.known_at(table))
     if near:
@@ -108,7 +108,7 @@ def _unknown(place: Place) -> str:
     return "unknown key, and no known one is like it; `truecopy config schema` lists all"
 
 
-def _meaning(place: Place) -> str:
+def _meaning(place: KeyPath) -> str:
     field = describe.SECTIONS.get(str(place[0]), WrittenConfig).model_fields.get(str(place[-1]))
     text = (field.description if field else None) or "value"
     return text[:1].lower() + text[1:].rstrip(".")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from job.core import schedule as schedules
-from job.core.exclude import Rules
+from job.core.exclude import ExcludeRules
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -67,7 +67,7 @@ def pattern(text: str) -> str:
         msg = "holds a NUL character, which no name can; write the pattern without it"
         raise ValueError(msg)
     try:
-        Rules((text,))
+        ExcludeRules((text,))
     except UnicodeEncodeError as error:
         msg = "holds half a character, which no name can; write the whole character"
         raise ValueError(msg) from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
 from job.config import settings as settings_module
-from job.config.cache import keep, recall, recall_last, shelf_of
+from job.config.cache import cache_file, load_config, load_last_config, store_config
 from job.config.settings import OWNER, PREFIX, Config, owner_of
 from job.core.outcome import reason_text
 from job.errors import ConfigError
@@ -30,7 +30,7 @@ _ROOTS_OWN = "/etc/truecopy"
 _ELSEWHERE = "Name the file with --config FILE or $TRUECOPY_CONFIG."
 
 
-class InForce(NamedTuple):
+class LoadedConfig(NamedTuple):
     """A configuration that can be used."""
 
     config: Config
@@ -40,7 +40,7 @@ class InForce(NamedTuple):
     """Who else may change it, or read the secrets in it. Root does not follow what others may change."""
 
 
-class Settings(NamedTuple):
+class DescribedConfig(NamedTuple):
     """The same with all that is known of it, for people."""
 
     config: Config
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
 
 
-def read_config(path: str, environ: Mapping[str, str]) -> InForce:
+def read_config(path: str, environ: Mapping[str, str]) -> LoadedConfig:
     """Read the configuration at `path`, with what `environ` overrides; believe it if it was found valid before.
 
     Raises `ConfigError` with every fault there is.
@@ -61,14 +61,14 @@ def read_config(path: str, environ: Mapping[str, str]) -> InForce:
     key = _key(path, file.content, environ)
     if key is None:
         return _checked(path, file, environ)
-    shelf = shelf_of(path, environ)
-    known = recall(shelf, key)
+    shelf = cache_file(path, environ)
+    known = load_config(shelf, key)
     if known is not None:
-        return InForce(known, hashlib.sha256(file.content).hexdigest(), file.doubts)
+        return LoadedConfig(known, hashlib.sha256(file.content).hexdigest(), file.doubts)
     found = _checked(path, file, environ)
     metrics = found.config.metrics
     if metrics.pushgateway_password is None and not metrics.pushgateway_withheld:
-        keep(shelf, key, found.config, (path, time.time()))
+        store_config(shelf, key, found.config, (path, time.time()))
     return found
 
 
@@ -77,20 +77,20 @@ def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, flo
 
     None if that is not known: one with secrets is never kept.
     """
-    return recall_last(shelf_of(path, environ), path)
+    return load_last_config(cache_file(path, environ), path)
 
 
-def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> InForce:
+def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> LoadedConfig:
     settings = _validated(path, file, environ)
-    return InForce(settings.config, settings.digest, settings.doubts)
+    return LoadedConfig(settings.config, settings.digest, settings.doubts)
 
 
-def read_settings(path: str, environ: Mapping[str, str]) -> Settings:
+def read_settings(path: str, environ: Mapping[str, str]) -> DescribedConfig:
     """Read and validate the configuration, whatever is known of it. Raises `ConfigError` with every fault there is."""
     return _validated(path, _read_config(path, environ), environ)
 
 
-def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Settings:
+def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> DescribedConfig:
     from job.config.sources import validated  # noqa: PLC0415  # pydantic is half of a short run's time
 
     digest = hashlib.sha256(file.content)
@@ -106,12 +106,12 @@ def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Sett
     valid = validated(path, file.content, environ, read_secret)
     if file.exposed and "file" in valid.origins_of_secrets():
         doubts.append(file.exposed)
-    config = valid.written.in_force()
-    if valid.withheld:
+    config = valid.written.to_settings()
+    if valid.why_withheld:
         config = replace(
-            config, metrics=replace(config.metrics, pushgateway_password=None, pushgateway_withheld=valid.withheld)
+            config, metrics=replace(config.metrics, pushgateway_password=None, pushgateway_withheld=valid.why_withheld)
         )
-    return Settings(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
+    return DescribedConfig(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
 
 
 def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:

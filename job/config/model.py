@@ -96,7 +96,7 @@ class MetricsConfig(_Section):
     )
     """Host that may get the password over `http://`. If not set, only this machine may, and others by `https://`."""
 
-    def in_force(self) -> MetricsSettings:
+    def to_settings(self) -> MetricsSettings:
         """Give the plain value."""
         password = self.pushgateway_password
         special: dict[str, Any] = {
@@ -119,7 +119,7 @@ class LogRotateConfig(_Section):
     count: Annotated[int, Field(ge=1, le=1000), BeforeValidator(fields.no_switch)] = 5
     """Old files kept of each log: `.1` is the newest."""
 
-    def in_force(self) -> LogRotate:
+    def to_settings(self) -> LogRotate:
         """Give the plain value."""
         return LogRotate(size=self.size, count=self.count)
 
@@ -246,12 +246,12 @@ class WrittenConfig(CopyOptions):
     metrics: MetricsConfig = MetricsConfig()
     """Where metrics go: a table of its own, see below."""
 
-    def in_force(self) -> Config:
+    def to_settings(self) -> Config:
         """Give the plain value: what was not written has its default, and every pair its name and all its options."""
         special: dict[str, Any] = {
-            "effective_pairs": self._pairs_in_force(),
-            "log_rotate": self.log_rotate.in_force(),
-            "metrics": self.metrics.in_force(),
+            "effective_pairs": self._pair_settings(),
+            "log_rotate": self.log_rotate.to_settings(),
+            "metrics": self.metrics.to_settings(),
         }
         plain = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(Config) if field.name not in special
@@ -261,7 +261,7 @@ class WrittenConfig(CopyOptions):
             plain |= dict.fromkeys((key for key in _OWN_PATHS if consistency.is_elsewhere(plain[key] or "")), None)
         return Config(**plain, **special)
 
-    def _pairs_in_force(self) -> tuple[Pair, ...]:
+    def _pair_settings(self) -> tuple[Pair, ...]:
         given = self.pairs or tuple(
             PairConfig(source=source, dest=dest) for source, dest in zip(self.source_dirs, self.dest_dirs, strict=True)
         )
@@ -274,19 +274,19 @@ class WrittenConfig(CopyOptions):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _told_in_one_go(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _report_all_faults(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         # Around the keys' own validation, not after it: after it would be never, as soon as one key is wrong.
         found = list(conflicts(raw)) if isinstance(raw, Mapping) else []
         try:
             config = handler(raw)
         except ValidationError as error:
-            raise _in_one_go(error, found) from None
+            raise _with_conflicts(error, found) from None
         if found:
-            raise _in_one_go(None, found)
+            raise _with_conflicts(None, found)
         return config
 
 
-def _in_one_go(error: ValidationError | None, found: Sequence[Conflict]) -> ValidationError:
+def _with_conflicts(error: ValidationError | None, found: Sequence[Conflict]) -> ValidationError:
     told = [
         InitErrorDetails(type=fault["type"], loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
         for fault in (error.errors(include_url=False) if error else ())

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from job.config import describe, fields
-from job.config.consistency import Place, spell
+from job.config.consistency import KeyPath, spell
 from job.config.faults import MAY_HOLD_A_LOGIN, Fault
 from job.config.model import MetricsConfig
 from job.core.redaction import Redaction, without_login
@@ -107,7 +107,7 @@ def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:
             yield Fault(spell(place), "", told)
 
 
-def _texts(value: object, place: Place) -> Iterator[tuple[Place, str]]:
+def _texts(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     """Give every single value as text, with its place."""
     if isinstance(value, Mapping):
         for name, part in value.items():
@@ -122,7 +122,7 @@ def _texts(value: object, place: Place) -> Iterator[tuple[Place, str]]:
 ADDRESS, PASSWORD, PLAIN = (f"metrics.pushgateway{ending}" for ending in ("", "_password", "_plain_http"))
 
 
-def withheld(metrics: MetricsConfig, origins: Mapping[str, str]) -> str:
+def why_withheld(metrics: MetricsConfig, origins: Mapping[str, str]) -> str:
     """Tell why the password may not be sent to the Pushgateway, and what to do; empty if it may be, or is not wanted.
 
     `origins` tells by dotted key where each value came from.

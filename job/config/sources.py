@@ -68,7 +68,7 @@ def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> 
     for key in describe.all_keys():
         try:
             override = _override(key, ours, read_secret)
-        except _Wrong as wrong:
+        except _InvalidValueError as wrong:
             faults.append(wrong.fault)
         else:
             found += [override] if override else []
@@ -83,7 +83,7 @@ def _names(key: Key) -> tuple[str, ...]:
     return (key.variable, key.variable + FILE_ENDING) if key.is_secret else (key.variable,)
 
 
-class _Wrong(Exception):
+class _InvalidValueError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
         self.fault = fault
@@ -93,12 +93,12 @@ def _override(key: Key, ours: Mapping[str, str], read_secret: Callable[[str], st
     by_file = key.variable + FILE_ENDING if key.is_secret else ""
     if key.variable in ours and by_file in ours:
         message = f"{by_file} is set as well, and only one can count; unset one of the two"
-        raise _Wrong(Fault(f"{key.name} (from {key.variable})", "", message))
+        raise _InvalidValueError(Fault(f"{key.name} (from {key.variable})", "", message))
     if by_file in ours:
         try:
             text = read_secret(ours[by_file])
         except ValueError as error:
-            raise _Wrong(Fault(f"{key.name} (from {by_file})", "", str(error))) from error
+            raise _InvalidValueError(Fault(f"{key.name} (from {by_file})", "", str(error))) from error
         origin = f"secret file {ours[by_file]}"
         return Override(key.name, _value(key, text, origin), origin)
     if key.variable in ours:
@@ -113,7 +113,7 @@ def _value(key: Key, text: str, origin: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         message = """not JSON; write a list such as '["/one", "/two"]'"""
-        raise _Wrong(Fault(f"{key.name} (from {origin})", "", message)) from error
+        raise _InvalidValueError(Fault(f"{key.name} (from {origin})", "", message)) from error
     return value
 
 
@@ -172,7 +172,7 @@ def _is_too_deep(mapping: dict[str, Any] | None) -> bool:
 
 
 @dataclass(slots=True)
-class _Doubles:
+class _DuplicateKeys:
     names: list[str] = field(default_factory=list)
 
     def table(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class _Doubles:
 
 
 def _json(text: str) -> Parsed:
-    doubles = _Doubles()
+    doubles = _DuplicateKeys()
     try:
         mapping = json.loads(text, object_pairs_hook=doubles.table, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -249,13 +249,13 @@ _NEXT = "Mend the file or the variables named above, then run `truecopy config c
 
 
 @dataclass(frozen=True, slots=True)
-class Valid:
+class ValidConfig:
     """What was written, and where each of its keys came from."""
 
     written: WrittenConfig
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
-    withheld: str
+    why_withheld: str
     """Why the password of the Pushgateway may not be sent, and what to do; empty where it may be."""
 
     def origins_of_secrets(self) -> set[str]:
@@ -263,7 +263,7 @@ class Valid:
         return {self.origins[key.name] for key in describe.all_keys() if key.is_secret}
 
 
-def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Callable[[str], bytes]) -> Valid:
+def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Callable[[str], bytes]) -> ValidConfig:
     """Validate the file `path`, which holds `raw`, with what `environ` overrides.
 
     `read_secret` gives the content of the file that a variable names, or raises `ValueError`. Raises `ConfigError` with
@@ -287,14 +287,14 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
     if mapping is None:
         raise _unusable(path, faults, secrets)
     origins = _origins(mapping, environment)
-    _lay_over(mapping, environment)
+    _apply_overrides(mapping, environment)
     secrets += secrecy.secrets_of(mapping)
     written, more = _modelled(mapping, {override.key: override.origin for override in environment.values})
     faults += [*more, *secrecy.copies(mapping, secrets)]
     if written is None or faults:
         raise _unusable(path, faults, [*secrets, *secrecy.suspects(mapping)])
     remember(secrets)
-    return Valid(written, origins, secrecy.withheld(written.metrics, origins))
+    return ValidConfig(written, origins, secrecy.why_withheld(written.metrics, origins))
 
 
 def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, str]) -> dict[str, str]:
@@ -303,7 +303,7 @@ def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, s
     if mapping is None:
         return {}
     environment = overrides(environ, lambda _: "")
-    _lay_over(mapping, environment)
+    _apply_overrides(mapping, environment)
     secrets = {*environment.secrets, *secrecy.secrets_of(mapping), *secrecy.suspects(mapping)} - {""}
     found = {}
     for key in keys:
@@ -344,7 +344,7 @@ def _origins(mapping: Mapping[str, Any], environment: Overrides) -> dict[str, st
     return origins | {override.key: override.origin for override in environment.values}
 
 
-def _lay_over(mapping: dict[str, Any], environment: Overrides) -> None:
+def _apply_overrides(mapping: dict[str, Any], environment: Overrides) -> None:
     for override in environment.values:
         section, _, name = override.key.rpartition(".")
         table = mapping.setdefault(section, {}) if section else mapping

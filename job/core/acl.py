@@ -29,7 +29,7 @@ class Rights(NamedTuple):
     """Value of its access ACL; None if it has none."""
 
 
-def without_acl(mode: int, acl: bytes | None) -> int:
+def mode_without_acl(mode: int, acl: bytes | None) -> int:
     """Give the mode for something that cannot have its ACL: with it nobody has a right that the ACL does not grant.
 
     The group gets its own entry, limited by the mask, for the group bits show the mask. A named user may be a member of
@@ -50,7 +50,7 @@ def without_acl(mode: int, acl: bytes | None) -> int:
     return mode & ~(_GROUP_BITS | _OTHER_BITS) | (group & _ALL) << 3 | other & _ALL
 
 
-def for_others(mode: int) -> int:
+def mode_for_other_group(mode: int) -> int:
     """Give the mode for something that belongs to another group than it is to.
 
     Its members had the rights of all others, and the members of the group that it is to belong to are others now: both
@@ -60,7 +60,7 @@ def for_others(mode: int) -> int:
     return mode & ~(_GROUP_BITS | _OTHER_BITS) | both << 3 | both
 
 
-def of_another_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
+def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     """Give ACL and mode for something that belongs to another group than it is to; None if the ACL is not understood.
 
     Rights of users and groups that are named hold whatever the group is; but members of the group that has it now may
@@ -79,7 +79,7 @@ def of_another_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     return value, mode & ~_OTHER_BITS | both
 
 
-def common(found: Rights, wanted: Rights) -> int:
+def common_mode(found: Rights, wanted: Rights) -> int:
     """Give the permission bits with which something that is as it was `found` grants nobody more than `wanted` does.
 
     Nobody gets a right either. The owner's bits stay: an owner can set them at any time.
@@ -87,11 +87,11 @@ def common(found: Rights, wanted: Rights) -> int:
     kept = found.mode & ~(_GROUP_BITS | _OTHER_BITS)
     if found[:2] == wanted[:2] and found.acl == wanted.acl:
         return kept | found.mode & wanted.mode & (_GROUP_BITS | _OTHER_BITS)
-    old, new = without_acl(found.mode, found.acl), without_acl(wanted.mode, wanted.acl)
+    old, new = mode_without_acl(found.mode, found.acl), mode_without_acl(wanted.mode, wanted.acl)
     bits = old & new
     if found[:2] != wanted[:2]:
         # Whoever was of the one class is of another one now, perhaps.
-        bits = for_others(bits)
+        bits = mode_for_other_group(bits)
     if found.acl is not None:
         bits &= ~_GROUP_BITS  # they would be the mask of an ACL that is not wanted
     return kept | bits & (_GROUP_BITS | _OTHER_BITS)

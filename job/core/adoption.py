@@ -17,10 +17,10 @@ _OTHERS = 0o077
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Left(IntEnum):
+class FolderMatch(IntEnum):
     """How a mirror folder compares with the one that the index speaks of."""
 
-    AS_LEFT = 0
+    SAME = 0
     """It has the inode number and the owner that are recorded."""
     UNKNOWN = 1
     """Nothing is recorded."""
@@ -32,7 +32,7 @@ class Left(IntEnum):
     """It does not exist, and is recorded."""
 
 
-class Standing(NamedTuple):
+class ProcessRights(NamedTuple):
     """What the user that Truecopy runs as can do to folders of a mirror."""
 
     user: int
@@ -44,7 +44,7 @@ class Standing(NamedTuple):
     """Whether the file system keeps modes."""
 
 
-class Status(Protocol):
+class StatResult(Protocol):
     """What is used of a stat result."""
 
     @property
@@ -60,16 +60,16 @@ class Status(Protocol):
         """Group."""
 
 
-def how_left(recorded: Stamp | None, now: Stamp) -> Left:
+def match_folder(recorded: Stamp | None, now: Stamp) -> FolderMatch:
     """Compare the stamp of a mirror folder with the recorded one, which may be hostile bytes, or empty for none."""
     if not recorded:
-        return Left.UNKNOWN
+        return FolderMatch.UNKNOWN
     if recorded == now:
-        return Left.AS_LEFT
+        return FolderMatch.SAME
     (inode, owner), (inode_now, owner_now) = _inode_and_owner(recorded), _inode_and_owner(now)
     if inode != inode_now:
-        return Left.OTHER_FOLDER
-    return Left.AS_LEFT if owner == owner_now else Left.OTHER_OWNER
+        return FolderMatch.OTHER_FOLDER
+    return FolderMatch.SAME if owner == owner_now else FolderMatch.OTHER_OWNER
 
 
 def _inode_and_owner(stamp: Stamp) -> tuple[bytes, bytes]:
@@ -93,25 +93,25 @@ def _number_at(stamp: Stamp, at: int) -> bytes:
     return b""
 
 
-def why_foreign(left: Left, mirror: Status, source: Status, we: Standing) -> str:
+def why_not_adopted(left: FolderMatch, mirror: StatResult, source: StatResult, we: ProcessRights) -> str:
     """Say why a mirror folder, which is not empty, must not be used for a source folder; empty if it may be."""
     owner = mirror.st_uid
-    if left is Left.AS_LEFT or not we.owners or owner == source.st_uid:
+    if left is FolderMatch.SAME or not we.owners or owner == source.st_uid:
         return ""
     # A folder of our own was made by a cycle that was interrupted, or was put there by the administrator. What it holds
     # and its source does not is set aside before it gets its owner.
-    if left is not Left.OTHER_FOLDER and owner == we.user:
+    if left is not FolderMatch.OTHER_FOLDER and owner == we.user:
         return ""
     why = {
-        Left.UNKNOWN: "nothing is recorded of it",
-        Left.OTHER_FOLDER: "it is not the folder that was left there",
-        Left.OTHER_OWNER: "its owner changed",
-        Left.MISSING: "it was missing",
+        FolderMatch.UNKNOWN: "nothing is recorded of it",
+        FolderMatch.OTHER_FOLDER: "it is not the folder that was left there",
+        FolderMatch.OTHER_OWNER: "its owner changed",
+        FolderMatch.MISSING: "it was missing",
     }[left]
     return f"{why}: the mirror's folder belongs to user {owner}, the source's to user {source.st_uid}"
 
 
-def why_open(mirror: Status, source: Status, we: Standing, *, acl_differs: bool) -> str:
+def why_widened(mirror: StatResult, source: StatResult, we: ProcessRights, *, acl_differs: bool) -> str:
     """Say by what a mirror folder, once it is as its source, lets in more users than now; empty if it does not."""
     if not (we.modes or we.owners):
         return ""  # everybody gets what the mount gives
@@ -135,6 +135,6 @@ def why_open(mirror: Status, source: Status, we: Standing, *, acl_differs: bool)
     return ""
 
 
-def is_as_made(mirror: Status, user: int) -> bool:
+def is_as_created(mirror: StatResult, user: int) -> bool:
     """Tell whether a mirror folder looks as Truecopy makes one: for its user alone."""
     return mirror.st_uid == user and stat.S_IMODE(mirror.st_mode) & 0o777 == stat.S_IRWXU

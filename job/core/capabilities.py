@@ -57,7 +57,7 @@ class Capabilities(NamedTuple):
     """Modification times are kept to so many nanoseconds."""
 
     @property
-    def exact(self) -> bool:
+    def keeps_all_names(self) -> bool:
         """Whether it holds every name just as it is."""
         return self.case_sensitive and not self.normalises and self.any_bytes and self.trailing and not self.forbidden
 
@@ -123,7 +123,7 @@ def shown(characters: Iterable[str]) -> str:
     return " ".join(each if each.isprintable() else ascii(each) for each in characters)
 
 
-def capabilities_of(document: Any) -> Capabilities:  # whatever JSON can say
+def decode_capabilities(document: Any) -> Capabilities:  # whatever JSON can say
     """Make capabilities of what `_asdict` gave and somebody stored. Raises `ValueError` if it makes no sense."""
     known = Capabilities()._asdict()
     if not isinstance(document, dict) or document.keys() != known.keys():
@@ -138,7 +138,7 @@ def capabilities_of(document: Any) -> Capabilities:  # whatever JSON can say
     return Capabilities(**document)
 
 
-class Spelling:
+class NameRules:
     """The names of one mirror that does not hold every name as it is."""
 
     def __init__(self, mirror: Capabilities) -> None:

@@ -90,7 +90,7 @@ CountsByName = Mapping[tuple[str, str], int]
 """Counts by metric name (without its prefix) and the value of its second label, empty where it has none."""
 
 
-class Trouble(NamedTuple):
+class PairProblem(NamedTuple):
     """Why a cycle of a pair did not get through."""
 
     event: str
@@ -103,7 +103,7 @@ class Trouble(NamedTuple):
     """The next step."""
 
 
-class Failing(NamedTuple):
+class FailedEntry(NamedTuple):
     """An entry that failed."""
 
     path: bytes
@@ -117,14 +117,14 @@ MOST_FAILING = 5
 """Failed entries of a cycle that are kept by name."""
 
 
-class Remarks(NamedTuple):
+class CycleDetails(NamedTuple):
     """What is kept of a cycle besides its counts."""
 
-    trouble: Trouble | None = None
-    failing: tuple[Failing, ...] = ()
+    trouble: PairProblem | None = None
+    failing: tuple[FailedEntry, ...] = ()
 
 
-NO_REMARKS = Remarks()
+NO_DETAILS = CycleDetails()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +143,9 @@ class PairHistory:
     """When the last cycle ended, in whatever way, in seconds since the epoch; 0 for never."""
     last_success_timestamp_seconds: float = 0.0
     """When a cycle last ended with everything copied and checked; 0 for never."""
-    trouble: Trouble | None = None
+    trouble: PairProblem | None = None
     """Why the last cycle was refused, busy or failed; None if it was none of these."""
-    failing: tuple[Failing, ...] = ()
+    failing: tuple[FailedEntry, ...] = ()
     """The first entries that failed in the last cycle, `MOST_FAILING` at most."""
     result_since_timestamp_seconds: float = 0.0
     """When the first of the latest cycles that all had this `result` ended, in seconds since the epoch; 0 for never."""
@@ -196,17 +196,17 @@ def tally_of(counts: CountsByName, *, folders: int = 0) -> Tally:
     )
 
 
-def remarks_of(kept: Mapping[str, Any]) -> dict[str, Any]:
+def cycle_details_of(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Make the fields of a `PairHistory` of what is kept; what is not as it was written is left out."""
     fields: dict[str, Any] = {}
     with contextlib.suppress(*UNUSABLE):
         fields["result_since_timestamp_seconds"] = seconds_of(kept.get("since", 0.0))
     with contextlib.suppress(*UNUSABLE):
-        trouble = Trouble(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
+        trouble = PairProblem(*map(text_of, kept["trouble"])) if kept.get("trouble") else None
         fields["trouble"] = trouble and trouble._replace(reason=RENAMED.get(trouble.reason, trouble.reason))
     with contextlib.suppress(*UNUSABLE):
         fields["failing"] = tuple(
-            Failing(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
+            FailedEntry(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
             for path, reason, error in kept.get("failing", ())
         )
     return fields

@@ -37,7 +37,7 @@ class Action(StrEnum):
     """The name is one that Truecopy keeps for itself."""
 
 
-class Step(NamedTuple):
+class Decision(NamedTuple):
     """A decision about one entry."""
 
     action: Action
@@ -75,7 +75,7 @@ def is_device(entry: Entry) -> bool:
     return entry.mode & TYPE_BITS in _DEVICES
 
 
-def not_held(source: Entry, policy: Policy) -> str:
+def why_unsupported(source: Entry, policy: Policy) -> str:
     """Tell why the mirror cannot hold an entry of such a kind at all; empty if it can."""
     kind = source.mode & TYPE_BITS
     if kind == S_IFLNK and not policy.symlinks:
@@ -89,14 +89,14 @@ def not_held(source: Entry, policy: Policy) -> str:
     return ""
 
 
-def gets(source: Entry, policy: Policy) -> bool:
+def is_mirrored(source: Entry, policy: Policy) -> bool:
     """Tell whether the mirror is to have an entry, whatever its name is."""
     return source.kind is Kind.FOLDER or not (
-        (source.kind is Kind.SPECIAL and not policy.specials) or not_held(source, policy)
+        (source.kind is Kind.SPECIAL and not policy.specials) or why_unsupported(source, policy)
     )
 
 
-def is_as_known(source: Entry, mirror: Entry | None, record: Record, policy: Policy) -> bool:
+def is_unchanged(source: Entry, mirror: Entry | None, record: Record, policy: Policy) -> bool:
     """Tell at little cost what is true of nearly every entry: both sides look as they were left. False is no answer.
 
     `decide` would have it kept then, unless contents are always compared. What an index says of names and kinds that
@@ -114,25 +114,25 @@ def is_as_known(source: Entry, mirror: Entry | None, record: Record, policy: Pol
     return known and not source.name.startswith(STATE_FOLDER)
 
 
-def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Step:
+def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Decision:
     """Decide about one source entry at `path`; `mirror` and `record` are None where there is none."""
     if is_reserved(path):
-        return Step(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
+        return Decision(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
     kind = source.kind
     if kind is Kind.SPECIAL and not policy.specials:
-        return Step(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
+        return Decision(Action.SKIP_SPECIAL, source, "a FIFO, socket or device")
     if kind is Kind.FOLDER:
         return _decide_folder(source, mirror)
-    if kind is not Kind.FILE and (why := not_held(source, policy)):
-        return Step(Action.NOTE, source, why)
+    if kind is not Kind.FILE and (why := why_unsupported(source, policy)):
+        return Decision(Action.NOTE, source, why)
     return _decide_content(source, mirror, record, policy)
 
 
-def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Step:
+def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Decision:
     if mirror is None:
         if record is None:
-            return Step(Action.COPY, source, "new")
-        return Step(Action.COPY, source, "missing in the mirror", Drift.MISSING)
+            return Decision(Action.COPY, source, "new")
+        return Decision(Action.COPY, source, "missing in the mirror", Drift.MISSING)
     if mirror.kind is not source.kind:
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
@@ -140,35 +140,35 @@ def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, 
     return _decide_unsure(source, mirror, record, policy)
 
 
-def _decide_folder(source: Entry, mirror: Entry | None) -> Step:
+def _decide_folder(source: Entry, mirror: Entry | None) -> Decision:
     if mirror is None:
-        return Step(Action.MAKE_FOLDER, source, "new folder")
+        return Decision(Action.MAKE_FOLDER, source, "new folder")
     if mirror.kind is not Kind.FOLDER:
-        return Step(Action.MAKE_FOLDER, source, f"the mirror has a {mirror.kind} here")
-    return Step(Action.KEEP, source, "folder")
+        return Decision(Action.MAKE_FOLDER, source, f"the mirror has a {mirror.kind} here")
+    return Decision(Action.KEEP, source, "folder")
 
 
-def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Step:
+def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Decision:
     reason = f"the mirror has a {mirror.kind} here"
     drifted = record is not None and record.source.kind is source.kind
-    return Step(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
+    return Decision(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
 
 
-def _decide_as_left(source: Entry, record: Record, policy: Policy) -> Step:
+def _decide_as_left(source: Entry, record: Record, policy: Policy) -> Decision:
     before = record.source
     has_content = source.kind is Kind.FILE
     if policy.read_everything:
-        return Step(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
+        return Decision(Action.COMPARE_BOTH, source, "contents are always compared", Drift.CONTENT)
     if source == before and not record.racy:
         if not has_content or is_by(record.checksum, policy.checksum):
-            return Step(Action.KEEP, source, "unchanged")
-        return Step(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
+            return Decision(Action.KEEP, source, "unchanged")
+        return Decision(Action.COMPARE_BOTH, source, "another checksum algorithm is configured", Drift.CONTENT)
     if source.size != before.size:
-        return Step(Action.COPY, source, "size changed")
+        return Decision(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
-        return Step(Action.COPY, source, "modified")
+        return Decision(Action.COPY, source, "modified")
     both = not has_content or not is_by(record.checksum, policy.checksum)
-    return Step(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
+    return Decision(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
 
 def _why_compare(source: Entry, before: Entry) -> str:
@@ -181,21 +181,21 @@ def _why_compare(source: Entry, before: Entry) -> str:
     return "ctime moved though size and mtime did not"
 
 
-def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> Step:
+def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> Decision:
     if why := why_foreign(source, mirror, record, policy):
         left = record is not None and record.source == source
-        return Step(Action.COPY, source, why, Drift.REPLACED if left else None)
+        return Decision(Action.COPY, source, why, Drift.REPLACED if left else None)
     if record is None:
         if source.kind is Kind.FILE and source.size != mirror.size:
-            return Step(Action.COPY, source, "the mirror has another size and the index does not know it")
-        return Step(Action.COMPARE_BOTH, source, "the index does not know it")
+            return Decision(Action.COPY, source, "the mirror has another size and the index does not know it")
+        return Decision(Action.COMPARE_BOTH, source, "the index does not know it")
     # Our own rename of an interrupted cycle looks like a stranger's change until the contents are compared.
     if source != record.source and source.kind is Kind.FILE and source.size != mirror.size:
-        return Step(Action.COPY, source, "modified")
+        return Decision(Action.COPY, source, "modified")
     drift = Drift.REPLACED if mirror.inode != record.mirror.inode else Drift.CONTENT
     if source.kind is Kind.FILE and source.size != mirror.size:
-        return Step(Action.COPY, source, "the mirror was changed", drift)
-    return Step(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)
+        return Decision(Action.COPY, source, "the mirror was changed", drift)
+    return Decision(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)
 
 
 def why_foreign(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> str:

@@ -34,7 +34,7 @@ _FOLDERS_ANYWHERE = frozenset(each[:-1].encode("ascii") for each in ALWAYS_EXCLU
 _FOLDERS_AT_ROOT = frozenset(each[1:-1].encode("ascii") for each in ALWAYS_EXCLUDED if each.startswith("/"))
 
 
-class _Step(NamedTuple):
+class _PatternGroup(NamedTuple):
     """Patterns in a row that say the same of what they match, one expression for each way in which they match."""
 
     excludes: bool
@@ -45,7 +45,7 @@ class _Step(NamedTuple):
     folder_path: _Matcher
 
 
-class Rules:
+class ExcludeRules:
     """The exclude patterns of a pair, compiled.
 
     Raises `ValueError` for a pattern that can never match, with the pattern and the reason in the message.
@@ -96,12 +96,12 @@ class Rules:
                 return excludes
         return None
 
-    def takes_in(self, folder: bytes) -> bool:
+    def includes_folder(self, folder: bytes) -> bool:
         """Tell whether a pattern says that the folder at this path is in scope, whatever else would leave it out."""
         return self._verdict(folder, folder.rpartition(b"/")[2], folder=True) is False
 
 
-def _compiled(lines: Sequence[str]) -> list[_Step]:
+def _compiled(lines: Sequence[str]) -> list[_PatternGroup]:
     """Give the steps in the order in which they are asked: what the last pattern says goes first."""
     from job.core.exclude import Pattern  # noqa: PLC0415  # most pairs have no patterns of their own
 
@@ -120,11 +120,11 @@ def _parsed(line: str) -> "Pattern | None":
         raise ValueError(f"the pattern {line!r} can never match: {error}") from error
 
 
-def _step(excludes: bool, patterns: list["Pattern"]) -> _Step:  # noqa: FBT001  # a field of the step
+def _step(excludes: bool, patterns: list["Pattern"]) -> _PatternGroup:  # noqa: FBT001  # a field of the step
     def matcher(*, path: bool, folder: bool) -> _Matcher:
         return _any_of([e.expression for e in patterns if e.whole_path is path and (folder or not e.folders_only)])
 
-    return _Step(
+    return _PatternGroup(
         excludes,
         matcher(path=False, folder=False),
         matcher(path=True, folder=False),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from job.core.capabilities import Capabilities, Spelling
+from job.core.capabilities import Capabilities, NameRules
 from job.core.stored import UNUSABLE
 
 T = TypeVar("T")
@@ -17,13 +17,13 @@ T = TypeVar("T")
 class ByMount(Generic[T]):
     """One value for the file system of the mirror's root, and one for each that is mounted below it."""
 
-    def __init__(self, root: T, others: Mapping[bytes, T], spelling: Spelling | None = None) -> None:
+    def __init__(self, root: T, others: Mapping[bytes, T], name_rules: NameRules | None = None) -> None:
         """`others` are by the path of their mount point below the root.
 
-        `spelling` is of a root whose file system takes different names for the same.
+        `name_rules` is of a root whose file system takes different names for the same.
         """
         self.root = root
-        self._key = key = None if spelling is None else spelling.key
+        self._key = key = None if name_rules is None else name_rules.key
         self._others = {key(point): value for point, value in others.items()} if key else dict(others)
 
     def items(self) -> Iterator[tuple[bytes, T]]:
@@ -45,7 +45,7 @@ class ByMount(Generic[T]):
         return self.root
 
 
-class Abilities(NamedTuple):
+class MirrorCapabilities(NamedTuple):
     """What each file system of a mirror can hold."""
 
     root: Capabilities
@@ -55,7 +55,7 @@ class Abilities(NamedTuple):
     """Where a file system was mounted once, and now only the empty mount point is left."""
 
 
-class Identity(NamedTuple):
+class FileSystemId(NamedTuple):
     """What tells a file system from others. Plain text, only ever compared."""
 
     proof: str
@@ -64,7 +64,7 @@ class Identity(NamedTuple):
     """Where it is attached at present: the device, and what else changes when another one takes its place."""
 
 
-class Verdict(StrEnum):
+class FileSystemMatch(StrEnum):
     """What an identity says about what the index knows of a file system."""
 
     SAME = "same"
@@ -74,21 +74,21 @@ class Verdict(StrEnum):
     """Another one, or one that cannot be shown to be the same: nothing that is known of it may be believed."""
 
 
-def judge(known: Identity | None, found: Identity) -> Verdict:
+def match_file_system(known: FileSystemId | None, found: FileSystemId) -> FileSystemMatch:
     """Compare the identity that the index was made for with the one that is found."""
     if known is None or known.proof != found.proof:
-        return Verdict.OTHER
+        return FileSystemMatch.OTHER
     if known.place == found.place:
-        return Verdict.SAME
-    return Verdict.MOVED if found.proof else Verdict.OTHER
+        return FileSystemMatch.SAME
+    return FileSystemMatch.MOVED if found.proof else FileSystemMatch.OTHER
 
 
-def encoded(identity: Identity) -> str:
+def encode_file_system_id(identity: FileSystemId) -> str:
     """Write it down."""
     return json.dumps(identity)
 
 
-def decoded(text: object) -> Identity | None:
+def decode_file_system_id(text: object) -> FileSystemId | None:
     """Read what `encode_unsupported` wrote; None if the text makes no sense."""
     if not isinstance(text, str):
         return None
@@ -96,10 +96,10 @@ def decoded(text: object) -> Identity | None:
         proof, place = json.loads(text)
     except UNUSABLE:
         return None
-    return Identity(proof, place) if isinstance(proof, str) and isinstance(place, str) else None
+    return FileSystemId(proof, place) if isinstance(proof, str) and isinstance(place, str) else None
 
 
-class Why(StrEnum):
+class LeftOutReason(StrEnum):
     """Why something is left out."""
 
     MOUNT = "mount"
@@ -114,16 +114,16 @@ class LeftOut(NamedTuple):
     """One entry of a source that is left out."""
 
     path: bytes
-    why: Why
+    why: LeftOutReason
     kind: str
     """The type of the file system; empty for what is our own."""
 
     @property
     def words(self) -> str:
         """Why, in words that follow the path."""
-        if self.why is Why.OWN:
+        if self.why is LeftOutReason.OWN:
             return "it is Truecopy's own"
-        if self.why is Why.KERNEL:
+        if self.why is LeftOutReason.KERNEL:
             return f"{self.kind} shows the kernel and holds no files"
         return f"{file_system_of(self.kind)}, and cross_mounts is off"
 

@@ -47,7 +47,7 @@ class Drift(StrEnum):
     METADATA = "metadata"
 
 
-class Because(StrEnum):
+class UnloggedReason(StrEnum):
     """Why entries have no log lines of their own."""
 
     FOLDER = "folder"

@@ -100,7 +100,7 @@ class RowsDone(NamedTuple):
 
     A hint where other names may be: device numbers change, so that each is looked at before it is believed.
     """
-    unheld: str = ""
+    unsupported: str = ""
     """What the mirror cannot hold of them; see `store/codec.py`."""
 
 
@@ -124,7 +124,7 @@ class LinkName(NamedTuple):
     """How many names the file has, in the source or the mirror, whichever has more; 0 if that is not known."""
 
 
-class Outcome(NamedTuple):
+class LinkOutcome(NamedTuple):
     """What became of a name that was seen to with the others of its file."""
 
     device: int
@@ -133,7 +133,7 @@ class Outcome(NamedTuple):
     """What is to be remembered; None if it failed, which is told."""
 
 
-class Linked(NamedTuple):
+class LinkRecord(NamedTuple):
     """What is to be remembered of a name that was seen to with the others of its file."""
 
     path: bytes

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
-from job.core.capabilities import Capabilities, Spelling
-from job.core.decide import Policy, not_held
+from job.core.capabilities import Capabilities, NameRules
+from job.core.decide import Policy, why_unsupported
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import failure_of, reason_text
@@ -75,7 +75,7 @@ class Sight(NamedTuple):
     copier: Copier
     metadata_writer: MetadataWriter
     policy: Policy
-    spelling: Spelling | None
+    name_rules: NameRules | None
     """None if it holds every name as it is."""
 
 
@@ -147,7 +147,7 @@ class _Comparison:
             self._names = {entry.name for entry in listing.entries} | {name for name, _ in listing.unreadable}
             yield listing
             return
-        key = None if self._at.spelling is None else self._at.spelling.key
+        key = None if self._at.name_rules is None else self._at.name_rules.key
         sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
         for names in source.names(path):
             sorter.add(names)
@@ -156,8 +156,8 @@ class _Comparison:
 
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
-        if self._at.spelling is not None:
-            self._keys.update(self._at.spelling.key(entry.name) for entry in listing.entries)
+        if self._at.name_rules is not None:
+            self._keys.update(self._at.name_rules.key(entry.name) for entry in listing.entries)
         for name, error in listing.unreadable:
             what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
             yield Difference(join(path, name), Kind.FILE, what, reason_text(error))
@@ -186,7 +186,7 @@ class _Comparison:
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
-        elif why := not_held(entry, self._at.policy):
+        elif why := why_unsupported(entry, self._at.policy):
             yield Difference(path, kind, "unsupported", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
@@ -305,7 +305,7 @@ class _Comparison:
 
     def _respelled(self, name: bytes) -> bool:
         """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""
-        return self._at.spelling is not None and self._at.spelling.key(name) in self._keys
+        return self._at.name_rules is not None and self._at.name_rules.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
         book = self._view.book

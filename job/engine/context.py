@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities, Spelling
+from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import Policy
 from job.core.entry import FileId
-from job.core.mounts import Abilities, ByMount, KnownMounts
+from job.core.mounts import ByMount, KnownMounts, MirrorCapabilities
 from job.events.service import Listener
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
@@ -47,7 +47,7 @@ class ProgressSink(Protocol):
         """Note entries that need nothing more, with those of their bytes that were not copied."""
 
 
-_ABLE = Abilities(Capabilities())
+_ABLE = MirrorCapabilities(Capabilities())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class PairContext:
     """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
     mounted: Sequence[Mounted] = ()
     """Other file systems in the mirror."""
-    abilities: Abilities = _ABLE
+    abilities: MirrorCapabilities = _ABLE
     """What each of them can hold, for workers."""
     home: FileId | None = None
     """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
@@ -115,7 +115,7 @@ class Volume(NamedTuple):
     policy: Policy
     options_key: str
     """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
-    spelling: Spelling | None
+    name_rules: NameRules | None
     """None if it holds every name as it is."""
     notes_nothing: bool
     """Whether it holds all that there is to know of files and symlinks."""
@@ -134,13 +134,13 @@ def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
             sync=of.sync,
             policy=policy_of(pair, mirror),
             options_key=pair.options_key + mirror.options_key,
-            spelling=None if mirror.exact else Spelling(mirror),
+            name_rules=None if mirror.keeps_all_names else NameRules(mirror),
             notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
         )
 
     others = {each.point: volume(number, each) for number, each in enumerate(context.mounted, 1)}
     root = volume(0, context)
-    return ByMount(root, others, root.spelling)
+    return ByMount(root, others, root.name_rules)
 
 
 def policy_of(pair: Pair, mirror: Capabilities) -> Policy:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.mounts import KnownMounts, LeftOut, Why
+from job.core.mounts import KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.cleanup import sweep
@@ -65,7 +65,7 @@ def settle_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
     now = KnownMounts(found.mounts | _unsettled(known, found, troubled), left_out)
     for event in _news(known, now, troubled, run):
         run.emit(event)
-    by_option = sum(1 for each in left_out if each.why is Why.MOUNT)
+    by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
     if by_option:
         tally = Tally(skipped_by={Skip.MOUNT: by_option})
         run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
@@ -109,11 +109,11 @@ def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], 
 def _left_out(each: LeftOut, run: PairRun) -> Event:
     cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
     match each.why:
-        case Why.MOUNT:
+        case LeftOutReason.MOUNT:
             return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
-        case Why.KERNEL:
+        case LeftOutReason.KERNEL:
             return PseudoFilesystemSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
-        case Why.OWN:
+        case LeftOutReason.OWN:
             return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
 
 
@@ -273,7 +273,7 @@ def _mirror(run: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
     meter = Progress(run)
     now_ns = run.now_ns()
     with lay_out(run, roots, meter) as context:
-        known = context.index.entries_known()
+        known = context.index.entry_count()
         seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
         sweep(context, roots.claim)
         care, awake = care_for(run.pair, context.index.audited, now_ns / 1e9)
@@ -310,7 +310,7 @@ def _mirror(run: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
 def _looked_asleep(context: PairContext, run: PairRun, meter: Progress, care: ScanDepth) -> ScanResult:
     """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
     with _team(context, run) as team:
-        return survey(context, run.pair, meter.looked, care, team, context.index.entries_known())
+        return survey(context, run.pair, meter.looked, care, team, context.index.entry_count())
 
 
 def _team(context: PairContext, run: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
-from job.core.adoption import Left, why_foreign, why_open
+from job.core.adoption import FolderMatch, why_not_adopted, why_widened
 from job.core.capabilities import Capabilities
-from job.core.decide import Action, Step, decide
+from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
@@ -30,7 +30,7 @@ from job.fs.mounts import NODEV, restrictions_of
 from job.fs.rights import may_read, may_write_in
 from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.xattrs import read_attributes
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.index import Index
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
@@ -72,7 +72,7 @@ class Planned:
 def preview(view: Preview, now: float, notice: Callable[[ScanResult], None]) -> Iterator[Planned]:
     """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
     pair = view.pair
-    seen = presence.check_source(view.source, view.index.entries_known(), pair, view.mirror_root)
+    seen = presence.check_source(view.source, view.index.entry_count(), pair, view.mirror_root)
     care, awake = care_for(pair, view.index.audited, now)
     found = survey(view, pair, notice, care)
     if found.changed and care is not awake:
@@ -125,7 +125,7 @@ def _folder(
             rights = _Rights(listing.path, *trails)
             present, records = (
                 _mirror_entries(trails[1], listing),
-                decoded(rows, view.pair.options_key + able.options_key),
+                decode_records(rows, view.pair.options_key + able.options_key),
             )
             if forecast.is_made_anew(path):
                 present, records = {}, {}
@@ -141,7 +141,7 @@ def _folder(
         yield Planned(name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
 
 
-def _planned(pair: str, where: bytes, step: Step, why_not: str, file: FileId | None, met: set[FileId]) -> Planned:
+def _planned(pair: str, where: bytes, step: Decision, why_not: str, file: FileId | None, met: set[FileId]) -> Planned:
     """Give the line of one step. `file` is set if it has several names; `met` holds those that have a line already."""
     entry = step.entry
     if why_not:
@@ -169,7 +169,7 @@ class _Rights:
         except OSError:
             self._may_write = True  # it is made by the cycle, or the cycle tells what is in its place
 
-    def lacking(self, step: Step) -> str:
+    def lacking(self, step: Decision) -> str:
         """Tell why a step would fail; empty if nothing is known against it."""
         if step.action in _WRITES and not self._may_write:
             return f"{Failure.PERMISSION}: the mirror folder cannot be written"
@@ -186,7 +186,7 @@ def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
     if not change.huge and rows <= 1:
         with suppress(Huge):
             text = index.rows(path)
-            yield list_again(source, path, decoded(text), change.if_empty), text
+            yield list_again(source, path, decode_records(text), change.if_empty), text
             return
     sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
     for names in source.names(path):
@@ -236,7 +236,7 @@ class Forecast:
             return
         with suppress(OSError):  # its line tells
             source, mirror = (os.fstat(trail.goto(path)) for trail in (self._sources, self._mirrors))
-            why = why_foreign(Left(change.left), mirror, source, standing_of(self._mirror.at(path)))
+            why = why_not_adopted(FolderMatch(change.left), mirror, source, standing_of(self._mirror.at(path)))
             if why:
                 self._anew.add(path)
                 if self._holds_anything(path):
@@ -260,7 +260,7 @@ class Forecast:
             able = self._mirror.at(path)
             ours, theirs = (read_attributes(each, security=False).get(ACCESS_ACL) for each in (mirror, source))
             standing, differs = standing_of(able), able.acls and ours != theirs
-            return why_open(os.fstat(mirror), os.fstat(source), standing, acl_differs=differs)
+            return why_widened(os.fstat(mirror), os.fstat(source), standing, acl_differs=differs)
         except OSError:
             return ""  # it does not exist yet, or its line tells
 

@@ -11,7 +11,7 @@ from job.core.capabilities import Capabilities
 from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import FileId
-from job.core.record import FolderDone, Linked, LinkName, Outcome, RowsDone
+from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
 from job.engine.scan import Item, ScanDepth, ScanResult
 from job.events.service import Event
 from job.fs.large_dir import Names, Sums
@@ -33,7 +33,7 @@ class ScanReply(NamedTuple):
     """A folder may have a million subfolders."""
 
 
-Links: TypeAlias = Mapping[bytes, Outcome]
+Links: TypeAlias = Mapping[bytes, LinkOutcome]
 """What became of names that were seen to with the other names of the same file."""
 
 
@@ -201,7 +201,7 @@ class Followups:
     """Folders that turned out to be huge, with the fingerprint that the look saw, if it still counts."""
     divided: list[Divided] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
-    linked: list[Linked] = field(default_factory=list)
+    linked: list[LinkRecord] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
     """Folders that were opened, with all below them compared with the source."""
@@ -274,4 +274,4 @@ class IndexLookup:
 
     def noted(self, path: bytes, part: int = 0) -> str:
         """Give what is noted because the mirror cannot hold it; a mirror that holds everything is not asked for."""
-        return "" if self._holds_all else self.index.unheld(path, part)
+        return "" if self._holds_all else self.index.unsupported(path, part)

@@ -98,7 +98,7 @@ class RateLimiter:
         self._free_at = clock()
 
     def __call__(self, count: int) -> None:
-        """Account for `check_counts` bytes. Raises `Stopped` when the run is to end: the current file is dropped."""
+        """Account for `count` bytes. Raises `Stopped` when the run is to end: the current file is dropped."""
         if self._stop():
             raise Stopped("stopped while a file was being copied")
         self._progress(count)

@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from job.config.settings import Pair
-from job.core.adoption import Left, how_left, inode_mark
+from job.core.adoption import FolderMatch, inode_mark, match_folder
 from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import join, printable
@@ -76,7 +76,7 @@ class Changed(NamedTuple):
     if_empty: bytes
     """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
     left: int
-    """How the mirror's folder compares with the recorded one: a `Left`. The mirror's root is taken as it is."""
+    """How the mirror's folder compares with the recorded one: a `FolderMatch`. The mirror's root is taken as it is."""
     mark: bytes
     """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
     bare: bool
@@ -161,7 +161,7 @@ class FolderScanner:
         Raises what `is_over` raises.
         """
         found = ScanResult()
-        with self._index.looking():
+        with self._index.read_transaction():
             while waiting:
                 self._look_at(waiting.pop(), found, waiting)
                 # One share of a huge folder is work enough: who has the others is decided anew.
@@ -199,11 +199,11 @@ class FolderScanner:
         # Whoever has to write to a sleeping mirror looks again, with it awake.
         awake = self._care is not ScanDepth.ASLEEP
         stamp = self._mirror_scanner.stamp(path) if awake else None
-        left = Left.AS_LEFT
+        left = FolderMatch.SAME
         if path and awake and stamp is None and known is not None:
-            left = Left.MISSING
+            left = FolderMatch.MISSING
         elif path and stamp is not None:
-            left = how_left(known and known.stamp, stamp)
+            left = match_folder(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
         bare = awake and not path and known is None and self._mirror_scanner.is_bare()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.

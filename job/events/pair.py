@@ -2,7 +2,7 @@
 
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.outcome import Because, Drift, Failure, Refusal, Result, Skip
+from job.core.outcome import Drift, Failure, Refusal, Result, Skip, UnloggedReason
 from job.events.base import EntryEvent, PairEvent
 
 
@@ -328,7 +328,7 @@ class LogLinesSuppressed(PairEvent):
     entries: int
     by: dict[str, int]
     """How many there are for each reason."""
-    because: Because
+    because: UnloggedReason
 
 
 class FoldersUnchanged(PairEvent):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from job.core.counts import Tally
 from job.core.entry import printable
 from job.core.mounts import file_system_of
-from job.core.outcome import Because
+from job.core.outcome import UnloggedReason
 from job.core.redaction import redacted
 from job.core.stored import is_possible
 from job.events.service import Event
@@ -169,9 +169,9 @@ _NOW_SECONDS = 2
 _WORDS = ("{reasons}", "{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _WHY = {
-    Because.FOLDER: "so many in one folder",
-    Because.CYCLE: "so many in one cycle",
-    Because.AS_BEFORE: "as in the cycle before",
+    UnloggedReason.FOLDER: "so many in one folder",
+    UnloggedReason.CYCLE: "so many in one cycle",
+    UnloggedReason.AS_BEFORE: "as in the cycle before",
 }
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 

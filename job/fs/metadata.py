@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from job.core.acl import ACCESS_ACL, for_others, of_another_group, without_acl
+from job.core.acl import ACCESS_ACL, acl_for_other_group, mode_for_other_group, mode_without_acl
 from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
 from job.fs.dircursor import Place
@@ -254,9 +254,9 @@ class MetadataWriter:
             limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
         if found.st_gid != wanted.st_gid:
             acl = (xattrs or {}).get(ACCESS_ACL)
-            changed = None if acl is None else of_another_group(acl, limited)
+            changed = None if acl is None else acl_for_other_group(acl, limited)
             if xattrs is None or changed is None:
-                limited = for_others(without_acl(limited, acl))
+                limited = mode_for_other_group(mode_without_acl(limited, acl))
             else:
                 value, limited = changed
                 xattrs = with_acl(xattrs, value)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fcntl import ioctl
 from typing import NamedTuple
 
-from job.core.mounts import SUBVOLUME, Identity
+from job.core.mounts import SUBVOLUME, FileSystemId
 from job.fs.dircursor import DirCursor
 
 SERVERS = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
@@ -264,7 +264,7 @@ class FileSystem(NamedTuple):
     """Path of its mount point below the mirror's root; empty for the one that holds the root."""
     type: str
     """As the mount table has it; empty if unknown."""
-    identity: Identity
+    identity: FileSystemId
 
 
 def file_systems(mirror: int) -> list[FileSystem]:
@@ -296,20 +296,20 @@ def _around(point: bytes, known: dict[bytes, tuple[int, int]]) -> bytes:
     return point
 
 
-def identity_of(folder: int, mount: Mount | None) -> Identity:
+def identity_of(folder: int, mount: Mount | None) -> FileSystemId:
     """Find out what tells the file system of an open folder from others."""
     found, device = os.fstatvfs(folder), os.fstat(folder).st_dev
     proof = _stable_id(found.f_fsid, device) or _uuid_of(folder, mount)
     if mount is None:
-        return Identity(proof, f"{device:x}")
+        return FileSystemId(proof, f"{device:x}")
     major, minor = mount.device
     place = [f"{major}:{minor}", mount.source]
     if not proof and _is_address(mount.source):
-        return Identity(f"address {mount.source}", place[0])
+        return FileSystemId(f"address {mount.source}", place[0])
     if not proof and major:
         # Another disk may get this device number, after a reboot even this number in the sequence of disks.
         place += [str(found.f_blocks * found.f_frsize), _disk_sequence(major, minor), _boot()]
-    return Identity(proof, " ".join(place))
+    return FileSystemId(proof, " ".join(place))
 
 
 def _stable_id(number: int, device: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from job.core.capabilities import Capabilities, capabilities_of
+from job.core.capabilities import Capabilities, decode_capabilities
 from job.core.entry import TEMP_PREFIX
 from job.core.stored import UNUSABLE
 from job.fs import mounts
@@ -65,7 +65,7 @@ def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True)
     try:
         stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
         compared = len(key) if to_write else -1
-        return capabilities_of(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
+        return decode_capabilities(stored["capabilities"]) if stored["key"][:compared] == key[:compared] else None
     except (OSError, *UNUSABLE):
         return None
 

@@ -15,7 +15,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from job.core.acl import ACCESS_ACL, Rights, common, for_others, grants_more
+from job.core.acl import ACCESS_ACL, Rights, common_mode, grants_more, mode_for_other_group
 from job.core.entry import Entry
 from job.core.outcome import reason_text
 from job.fs.dircursor import at_place, single
@@ -109,7 +109,7 @@ def wanted_rights(seen: os.stat_result, attributes: dict[bytes, bytes]) -> Right
     """Sum up who may do what with something in the source, of which the attributes were read."""
     mode = seen.st_mode
     if isinstance(attributes, PartlyRead) and attributes.acl_unknown:
-        mode = for_others(mode)
+        mode = mode_for_other_group(mode)
     return Rights(seen.st_uid, seen.st_gid, mode, attributes.get(ACCESS_ACL))
 
 
@@ -120,7 +120,7 @@ def rights_at(target: Target, seen: os.stat_result) -> Rights:
     except FileNotFoundError:
         acl, mode = None, seen.st_mode
     except OSError as error:
-        acl, mode = None, seen.st_mode if error.errno in REFUSED else for_others(seen.st_mode)
+        acl, mode = None, seen.st_mode if error.errno in REFUSED else mode_for_other_group(seen.st_mode)
     return Rights(seen.st_uid, seen.st_gid, mode, acl)
 
 
@@ -132,7 +132,7 @@ def close_folder(listed: bytes, source: int, mirror: int) -> bool:
     seen, held = os.stat(listed, dir_fd=source, follow_symlinks=False), os.fstat(mirror)
     if not stat.S_ISDIR(seen.st_mode):
         return False
-    bits = stat.S_IMODE(common(rights_at(mirror, held), rights_at(place_of(listed, source), seen)))
+    bits = stat.S_IMODE(common_mode(rights_at(mirror, held), rights_at(place_of(listed, source), seen)))
     if bits == stat.S_IMODE(held.st_mode):
         return False
     os.fchmod(mirror, bits)
@@ -145,7 +145,7 @@ def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> Narrowed:
     A folder that belonged to somebody else belongs to this user until it is handed over: its owner could open it again.
     """
     mode, owner, error = found.mode, found.uid, None
-    bits = stat.S_IMODE(common(found, wanted)) | (wanted.mode & stat.S_ISVTX)
+    bits = stat.S_IMODE(common_mode(found, wanted)) | (wanted.mode & stat.S_ISVTX)
     try:
         if bits != stat.S_IMODE(mode):
             os.fchmod(mirror, bits)
@@ -168,7 +168,7 @@ def narrow_as(source: int, mirror: int) -> Narrowed:
 def needs_narrowing(found: Entry, wanted: Entry) -> bool:
     """Tell by the listings alone whether a mirror file grants more than its source does; ACLs are not in them."""
     bits = found.mode & _SHARED_BITS
-    return bool(bits) and common(_listed(found), _listed(wanted)) & _SHARED_BITS != bits
+    return bool(bits) and common_mode(_listed(found), _listed(wanted)) & _SHARED_BITS != bits
 
 
 def _listed(entry: Entry) -> Rights:
@@ -186,7 +186,7 @@ def narrow_file(listed: Entry, source: int, mirror: Entry, mirror_folder: int, n
         seen = os.fstat(place)
         if seen.st_ino != mirror.inode or not stat.S_ISREG(seen.st_mode) or seen.st_nlink > names:
             return None
-        bits = stat.S_IMODE(common(rights_at(place, seen), wanted))
+        bits = stat.S_IMODE(common_mode(rights_at(place, seen), wanted))
         if bits == stat.S_IMODE(seen.st_mode):
             return None
         os.chmod(place.path, bits)

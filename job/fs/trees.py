@@ -18,10 +18,10 @@ from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from job.core.capabilities import Spelling
+from job.core.capabilities import NameRules
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, join
-from job.core.exclude import Rules
-from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, Why
+from job.core.exclude import ExcludeRules
+from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason
 from job.core.record import Stamp
 from job.fs.dircursor import DirCursor, open_folder, open_name
 from job.fs.large_dir import fingerprint_of_sums, names_in, rows_named, whole_sums
@@ -55,7 +55,7 @@ class Fits(NamedTuple):
 
     options_key: bytes
     """Mixed into fingerprints: other options, other fingerprints."""
-    spelling: Spelling | None
+    name_rules: NameRules | None
     """By it names that the mirror cannot hold are left out, and told as unreadable."""
 
     def salted(self, rules: bytes) -> Self:
@@ -77,7 +77,7 @@ class SourceScanner:
     def __init__(  # noqa: PLR0913  # five have defaults and are given by name
         self,
         root: int,
-        rules: Rules,
+        rules: ExcludeRules,
         fits: Fits = _ANY,
         *,
         cross_mounts: bool = False,
@@ -96,7 +96,7 @@ class SourceScanner:
         self._mount_flags = mount_flags
         digest = rules.digest
         salted = {point: each.salted(digest) for point, each in mounted.items()}
-        self._fits = ByMount(fits.salted(digest), salted, fits.spelling)
+        self._fits = ByMount(fits.salted(digest), salted, fits.name_rules)
         self._gone = frozenset(gone)
         self._trail = DirCursor(root)
         self._device = os.fstat(root).st_dev
@@ -133,10 +133,10 @@ class SourceScanner:
             rows = _without_own(rows, scope)
         if scope.mount:
             rows = self._without_lost_found(rows, scope.path)
-        spelling = self._fits.at(scope.path).spelling
-        if spelling is None:
+        name_rules = self._fits.at(scope.path).name_rules
+        if name_rules is None:
             return rows
-        faults = spelling.faults([row[0] for row in rows])
+        faults = name_rules.faults([row[0] for row in rows])
         if not faults:
             return rows
         scope.refused += [(name, NameNotHeldError(errno.EINVAL, why)) for name, why in sorted(faults.items())]
@@ -144,7 +144,7 @@ class SourceScanner:
 
     def _without_lost_found(self, rows: list[Row], path: bytes) -> list[Row]:
         inside = [row for row in rows if row[0] != LOST_FOUND or not stat.S_ISDIR(row[2])]
-        return rows if len(inside) == len(rows) or self._rules.takes_in(join(path, LOST_FOUND)) else inside
+        return rows if len(inside) == len(rows) or self._rules.includes_folder(join(path, LOST_FOUND)) else inside
 
     def _salt(self, path: bytes, folder: int, seen: os.stat_result) -> bytes:
         salt = self._fits.at(path).options_key + stamp_of(seen)
@@ -212,7 +212,7 @@ class SourceScanner:
 
     def _left_out(self, path: bytes, folder: int) -> LeftOut:
         kind = kind_at(folder)
-        return LeftOut(path, Why.KERNEL if kind in KERNEL_TYPES else Why.MOUNT, kind)
+        return LeftOut(path, LeftOutReason.KERNEL if kind in KERNEL_TYPES else LeftOutReason.MOUNT, kind)
 
     def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
         """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""
@@ -258,7 +258,7 @@ def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
         name, is_folder = row[0], stat.S_ISDIR(row[2])
         ours = is_folder and name == STATE_FOLDER and is_own_state(name, scope.folder, or_empty=not scope.path)
         if ours or is_own_temp(name, folder=is_folder):
-            scope.left_out.append(LeftOut(join(scope.path, name), Why.OWN, ""))
+            scope.left_out.append(LeftOut(join(scope.path, name), LeftOutReason.OWN, ""))
         else:
             kept.append(row)
     return kept

@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from typing import TypeAlias
 
-from job.core.acl import ACCESS_ACL, for_others, without_acl
+from job.core.acl import ACCESS_ACL, mode_for_other_group, mode_without_acl
 from job.fs.dircursor import Place, single
 
 ATTRIBUTES = ("acl", "xattr")
@@ -179,10 +179,10 @@ def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]
     if acl == there:
         # What cannot be read of the source may be an ACL, of which the group bits are the mask.
         unknown = acl is None and isinstance(wanted, PartlyRead) and wanted.acl_unknown
-        return for_others(mode) if unknown else mode
+        return mode_for_other_group(mode) if unknown else mode
     if acl is None and isinstance(wanted, PartlyRead) and not wanted.is_for_new:
         return mode  # an ACL that was left is the one that cannot be read now
-    mode = without_acl(mode, acl)
+    mode = mode_without_acl(mode, acl)
     return mode if there is None else mode & ~stat.S_IRWXG  # these are the mask of an ACL that could not be removed
 
 

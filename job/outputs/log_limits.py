@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from job.core.outcome import Because, Result
+from job.core.outcome import Result, UnloggedReason
 from job.events.service import (
     CycleFinished,
     CycleStarted,
@@ -59,7 +59,7 @@ class Log(Protocol):
 class _Rest:
     """Entries of a kind that have no lines of their own."""
 
-    def __init__(self, event: _Capped, path: bytes, because: Because) -> None:
+    def __init__(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
         self._like = event
         self._path = path
         self._because = because
@@ -136,17 +136,17 @@ class BriefLog:
         fact = hash((kind, pair, event.path, _reason(event), getattr(event, "error", "")))
         if isinstance(event, FileFailed) and fact in self._before:
             self._stands(fact)
-            self._count(event, b"", Because.AS_BEFORE)
+            self._count(event, b"", UnloggedReason.AS_BEFORE)
             return False
         folder = event.path.rpartition(b"/")[0]
         place = kind, pair, folder
         told = self._of_folder.pop(place, 0)
         if told >= MOST_A_FOLDER:
             self._of_folder[place] = told
-            self._count(event, folder, Because.FOLDER)
+            self._count(event, folder, UnloggedReason.FOLDER)
             return False
         if self._of_pair[kind, pair] >= MOST_A_CYCLE:
-            self._count(event, b"", Because.CYCLE)
+            self._count(event, b"", UnloggedReason.CYCLE)
             return False
         while len(self._of_folder) >= MOST_FOLDERS:
             self._leave(next(iter(self._of_folder)), moment)
@@ -159,7 +159,7 @@ class BriefLog:
         if len(self._standing) < MOST_STANDING:
             self._standing.add(fact)
 
-    def _count(self, event: _Capped, path: bytes, because: Because) -> None:
+    def _count(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
         key = type(event), event.pair, path, because
         rest = self._rests.get(key)
         if rest is None:
@@ -169,7 +169,7 @@ class BriefLog:
     def _leave(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
         """Sum up a folder that nothing was told of for the longest time."""
         del self._of_folder[place]
-        rest = self._rests.pop((*place, Because.FOLDER), None)
+        rest = self._rests.pop((*place, UnloggedReason.FOLDER), None)
         if rest is not None:
             self._log(rest.summed_up(), moment)
 

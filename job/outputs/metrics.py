@@ -11,7 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from job.core import metric_names
-from job.core.counts import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Tally, Trouble, counts_of
+from job.core.counts import (
+    MOST_FAILING,
+    NO_DETAILS,
+    CycleDetails,
+    FailedEntry,
+    PairHistory,
+    PairProblem,
+    Tally,
+    counts_of,
+)
 from job.core.metric_names import Family, Series
 from job.core.outcome import Result
 from job.events.service import (
@@ -47,7 +56,9 @@ class PairMemory(Protocol):
     def read(self) -> PairHistory:
         """Give everything kept so far."""
 
-    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
+    def add(
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
+    ) -> bool:
         """Keep a cycle and what it adds to the counters; False when that is not possible now."""
 
     def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
@@ -60,8 +71,8 @@ class _Pair:
 
     kept: PairHistory = field(default_factory=PairHistory)
     pending: Counter[tuple[str, str]] = field(default_factory=Counter)
-    trouble: Trouble | None = None
-    failing: list[Failing] = field(default_factory=list)
+    trouble: PairProblem | None = None
+    failing: list[FailedEntry] = field(default_factory=list)
     """Of the cycle that is going on."""
 
 
@@ -148,13 +159,13 @@ class Metrics:
     def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
         with self._lock:
             pair = self._pairs.setdefault(event.pair, _Pair())
-            pair.trouble = Trouble(event.name, str(reason), event.error, event.hint)
+            pair.trouble = PairProblem(event.name, str(reason), event.error, event.hint)
 
     def _note(self, event: FileFailed) -> None:
         with self._lock:
             pair = self._pairs.setdefault(event.pair, _Pair())
             if len(pair.failing) < MOST_FAILING:
-                pair.failing.append(Failing(event.path, str(event.reason), event.error))
+                pair.failing.append(FailedEntry(event.path, str(event.reason), event.error))
 
     def _set(self, gauges: Mapping[str, float]) -> None:
         if gauges:
@@ -168,13 +179,13 @@ class Metrics:
             # Outputs belong to no pair. They are kept with whichever finishes, and shown as the sum over the pairs.
             pair.pending.update(self._outputs)
             self._outputs.clear()
-            remarks = Remarks(pair.trouble, tuple(pair.failing))
+            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing))
             pair.trouble, pair.failing = None, []
-            pair.kept = _after(pair.kept, event, remarks)
+            pair.kept = _after(pair.kept, event, cycle_details)
             deltas = Counter(pair.pending)
         # The disk is not waited for under the lock: a scrape must not hang behind it.
         memory = self._history(event.pair)
-        if not memory.add(event, deltas, remarks):
+        if not memory.add(event, deltas, cycle_details):
             return
         fresh = memory.read()
         with self._lock:
@@ -205,7 +216,7 @@ def _gauges_of(event: Event) -> Mapping[str, float]:
     return _GAUGES.get(type(event), {})
 
 
-def _after(kept: PairHistory, event: PairFinished, remarks: Remarks) -> PairHistory:
+def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) -> PairHistory:
     moment = event.finished_timestamp_seconds
     success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
     return replace(
@@ -215,8 +226,8 @@ def _after(kept: PairHistory, event: PairFinished, remarks: Remarks) -> PairHist
         duration_seconds=event.duration_seconds,
         last_attempt_timestamp_seconds=moment,
         last_success_timestamp_seconds=success,
-        trouble=remarks.trouble,
-        failing=remarks.failing,
+        trouble=cycle_details.trouble,
+        failing=cycle_details.failing,
         result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
     )
 

@@ -34,7 +34,7 @@ _record_of = partial(tuple.__new__, Record)
 _write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def encoded(records: Iterable[Record], options_key: str = "") -> str:
+def encode_records(records: Iterable[Record], options_key: str = "") -> str:
     """Write records down; empty if there are none. The mirror's names are taken to be the source's.
 
     `options_key` says under which options the mirror was made.
@@ -57,7 +57,7 @@ def encoded(records: Iterable[Record], options_key: str = "") -> str:
     return _write([*stored, options_key] if options_key else stored)
 
 
-def decoded(text: str, options_key: str = "") -> dict[bytes, Record]:
+def decode_records(text: str, options_key: str = "") -> dict[bytes, Record]:
     """Give records by name; none if the text makes no sense, so that the entries are compared again.
 
     Those that were made under another policy have to be looked at again, whatever the times say. A policy may end with
@@ -74,13 +74,13 @@ def decoded(text: str, options_key: str = "") -> dict[bytes, Record]:
     return {name: record._replace(racy=True) for name, record in records.items()}
 
 
-def without(text: str, names: Collection[bytes]) -> str:
+def without_records(text: str, names: Collection[bytes]) -> str:
     """Leave records out, so that their entries are compared again; all of them if the text makes no sense."""
     try:
         records, options_key = _read(text)
     except UNUSABLE:
         return ""
-    return encoded([record for name, record in records.items() if name not in names], options_key)
+    return encode_records([record for name, record in records.items() if name not in names], options_key)
 
 
 def _read(text: str) -> tuple[dict[bytes, Record], str]:
@@ -150,12 +150,12 @@ class UnsupportedMetadata(NamedTuple):
         return sum(len(name) + len(value) for name, value in self.attributes)
 
 
-def encode_unsupported(unheld: Mapping[bytes, UnsupportedMetadata]) -> str:
+def encode_unsupported(unsupported: Mapping[bytes, UnsupportedMetadata]) -> str:
     """Write it down, without attributes beyond `MOST_ATTRIBUTE_BYTES`; empty if there is nothing."""
-    if not unheld:
+    if not unsupported:
         return ""
     documents, size = {}, 0
-    for name, each in sorted(unheld.items()):
+    for name, each in sorted(unsupported.items()):
         size += each.size
         documents[_text(name)] = _document(each if size <= MOST_ATTRIBUTE_BYTES else each._replace(attributes=()))
     return json.dumps(documents, separators=(",", ":"))
@@ -171,9 +171,9 @@ def decode_unsupported(text: str) -> dict[bytes, UnsupportedMetadata]:
         return {}
 
 
-def _document(unheld: UnsupportedMetadata) -> list[Any]:
-    attributes = {_text(name): b64encode(value).decode("ascii") for name, value in unheld.attributes}
-    return [*unheld[:4], _text(unheld.target), unheld.rdev, attributes]
+def _document(unsupported: UnsupportedMetadata) -> list[Any]:
+    attributes = {_text(name): b64encode(value).decode("ascii") for name, value in unsupported.attributes}
+    return [*unsupported[:4], _text(unsupported.target), unsupported.rdev, attributes]
 
 
 def _unheld(document: Any) -> UnsupportedMetadata:  # whatever JSON can say

@@ -13,7 +13,7 @@ from typing import Any
 
 from job.core.entry import Entry, FileId, file_key, file_of_key
 from job.core.outcome import reason_text
-from job.core.record import Linked, LinkName, Outcome, Record
+from job.core.record import LinkName, LinkOutcome, LinkRecord, Record
 
 _SCHEMA = """
 CREATE TABLE member (
@@ -51,7 +51,7 @@ class HardLinkTable:
         with self._writing() as db:
             db.executemany(_ADD, map(_row, members))
 
-    def settle(self, linked: Iterable[Linked]) -> None:
+    def settle(self, linked: Iterable[LinkRecord]) -> None:
         """Note what is to be remembered of names."""
         rows = [(_packed(each.record) or b"", each.path, each.name) for each in linked]
         with self._writing() as db:
@@ -75,10 +75,10 @@ class HardLinkTable:
         """Tell which file of the source one of the mirror is to stand for, if it stands for names of several."""
         return next((file_of_key(file) for (file,) in self._all(_OWNER, file_key(mirror))), None)
 
-    def of_folder(self, path: bytes, part: int) -> dict[bytes, Outcome]:
+    def of_folder(self, path: bytes, part: int) -> dict[bytes, LinkOutcome]:
         """Give what became of the names in a folder, or one part of it."""
         return {
-            name: Outcome(file_of_key(file).device, _unpacked(outcome) if outcome else None)
+            name: LinkOutcome(file_of_key(file).device, _unpacked(outcome) if outcome else None)
             for name, file, outcome in self._all(_OF_FOLDER, path, part)
         }
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from job.core.counts import NO_REMARKS, PairHistory, Remarks, counts_of, remarks_of, tally_of
+from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
 from job.core.outcome import Result, reason_text
 from job.core.stored import number_of, seconds_of
 from job.events.service import HistoryReset, Listener, PairFinished
@@ -33,7 +33,7 @@ from job.store.history_schema import (
     opened,
     set_aside,
 )
-from job.store.pair_records import Paths
+from job.store.pair_records import ResolvedPath
 from job.store.sqlite import Connection
 
 _TOTALS = "SELECT name, label, value FROM totals"
@@ -41,11 +41,11 @@ _TOTALS = "SELECT name, label, value FROM totals"
 Failed = Callable[[str, str], None]
 
 
-class _OfAnotherSource(UnusableHistoryError):
+class _OtherSourceError(UnusableHistoryError):
     """The file is the history of another pair; the message names that one's source."""
 
 
-class Spare(Protocol):
+class OpenFallback(Protocol):
     """Gives the folder that is used while the state folder cannot be reached."""
 
     def __call__(self, *, make: bool) -> int:
@@ -55,10 +55,10 @@ class Spare(Protocol):
 class History:
     """The history of one pair, in its state folder.
 
-    `failed` is called with "history" and a sentence when something could not be kept or read. Nothing is raised for
-    what a disk or another program may do. Given its `source`, a history of another source in the same folder is moved
-    aside, which `emit` is told. What happens while the state folder cannot be reached or written is kept in the `spare`
-    folder, and both are added up when they are read.
+    `failed` is called with "history" and a sentence if the history cannot be read or written; errors of the disk are
+    not raised. If `source` is given, a history of another source in the same folder is moved aside, and `emit` gets an
+    event. While the state folder cannot be reached or written, cycles are recorded in the `fallback` folder; `read`
+    adds up both.
     """
 
     def __init__(
@@ -66,18 +66,20 @@ class History:
         folder: str,
         *,
         failed: Failed,
-        source: Paths | None = None,
-        spare: Spare | None = None,
+        source: ResolvedPath | None = None,
+        fallback: OpenFallback | None = None,
         emit: Listener | None = None,
     ) -> None:
         self._folder = folder
         self._path = os.path.join(folder, FILE_NAME)
         self._failed = failed
         self._source = source
-        self._spare = spare
+        self._spare = fallback
         self._emit = emit
 
-    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
+    def add(
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
+    ) -> bool:
         """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
 
         What cannot be kept in the state folder is kept in the spare one: status must not show an earlier, better cycle.
@@ -88,20 +90,20 @@ class History:
         except OSError as error:
             if self._spare is None and not isinstance(error, FileNotFoundError):
                 self._failed("history", f"{self._path}: {reason_text(error)}")
-            return self._add_to_spare(finished, deltas, remarks)
+            return self._add_to_spare(finished, deltas, cycle_details)
         try:
             # A pair that is refused does not own the mirror: the history of its owner goes on.
             yields = finished.result is Result.REFUSED and self._spare is not None
-            if self._add_in(folder, finished, deltas, remarks, yields=yields):
+            if self._add_in(folder, finished, deltas, cycle_details, yields=yields):
                 return True
-        except _OfAnotherSource:
+        except _OtherSourceError:
             pass
         finally:
             os.close(folder)
-        return self._add_to_spare(finished, deltas, remarks)
+        return self._add_to_spare(finished, deltas, cycle_details)
 
     def _add_to_spare(
-        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
     ) -> bool:
         if self._spare is None:
             return False
@@ -110,7 +112,7 @@ class History:
         except OSError:
             return False  # which is reported where records of pairs are needed
         try:
-            return self._add_in(folder, finished, deltas, remarks)
+            return self._add_in(folder, finished, deltas, cycle_details)
         finally:
             os.close(folder)
 
@@ -119,17 +121,17 @@ class History:
         folder: int,
         finished: PairFinished,
         deltas: Mapping[tuple[str, str], int],
-        remarks: Remarks,
+        cycle_details: CycleDetails,
         *,
         yields: bool = False,
     ) -> bool:
-        """Add to the history in an open folder. Raises `_OfAnotherSource` if it `yields` to that."""
+        """Add to the history in an open folder. Raises `_OtherSourceError` if it `yields` to that."""
         for attempt in (1, 2):
             try:
                 sqlite.make(FILE_NAME, folder)
-                self._write(folder, finished, deltas, remarks)
+                self._write(folder, finished, deltas, cycle_details)
             except UnusableHistoryError as error:
-                if yields and isinstance(error, _OfAnotherSource):
+                if yields and isinstance(error, _OtherSourceError):
                     raise
                 if not self._start_anew(folder, error, finished, again=attempt > 1):
                     return False
@@ -199,7 +201,7 @@ class History:
         try:
             os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
             return self._read(folder)
-        except _OfAnotherSource:
+        except _OtherSourceError:
             return PairHistory()
         except (UnusableHistoryError, sqlite3.Error) as error:
             self._failed("history", f"{self._path}: {reason_text(error)}")
@@ -218,7 +220,7 @@ class History:
             os.close(above)
 
     def _write(
-        self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks
+        self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails
     ) -> None:
         moment = finished.finished_timestamp_seconds
         last = {
@@ -236,7 +238,7 @@ class History:
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {FORMAT}")
             counts_in(database, _TOTALS)  # what cannot be read is not added to: it would never be readable again
-            self._remark(database, finished, remarks)
+            self._write_details(database, finished, cycle_details)
             database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
             database.execute("DELETE FROM last_counts")
             rows = [(name, label, value) for (name, label), value in counts_of(finished.tally).items()]
@@ -244,7 +246,7 @@ class History:
             database.execute(SET_LAST, last)
             database.execute("COMMIT")
 
-    def _remark(self, database: Connection, finished: PairFinished, remarks: Remarks) -> None:
+    def _write_details(self, database: Connection, finished: PairFinished, cycle_details: CycleDetails) -> None:
         """Keep what is not a count; to be called before the last cycle is replaced."""
         database.execute(DETAILS)
         kept = details(database)
@@ -253,8 +255,8 @@ class History:
         goes_on = before is not None and before[0] == str(finished.result) and "since" in kept
         wanted = {
             "source": self._source or kept.get("source"),
-            "trouble": remarks.trouble,
-            "failing": [[os.fsdecode(each.path), each.reason, each.error] for each in remarks.failing],
+            "trouble": cycle_details.trouble,
+            "failing": [[os.fsdecode(each.path), each.reason, each.error] for each in cycle_details.failing],
             "since": kept["since"] if goes_on else finished.finished_timestamp_seconds,
         }
         changed = [(name, json.dumps(value)) for name, value in wanted.items()]
@@ -263,11 +265,11 @@ class History:
 
     def _check_source(self, kept: Mapping[str, Any]) -> None:
         try:
-            theirs = Paths(*map(str, kept.get("source") or ()))
+            theirs = ResolvedPath(*map(str, kept.get("source") or ()))
         except TypeError:
             return
         if self._source is not None and not self._source.matches(theirs):
-            raise _OfAnotherSource(theirs.written)
+            raise _OtherSourceError(theirs.written)
 
     def _read(self, folder: int) -> PairHistory:
         try:
@@ -306,14 +308,14 @@ class History:
             duration_seconds=duration,
             last_attempt_timestamp_seconds=attempt,
             last_success_timestamp_seconds=success,
-            **remarks_of(kept),
+            **cycle_details_of(kept),
         )
 
     def _start_anew(self, folder: int, why: UnusableHistoryError, finished: PairFinished, *, again: bool) -> bool:
         if again:
             self._failed("history", f"{self._path}: {reason_text(why)}")
             return False
-        other = isinstance(why, _OfAnotherSource)
+        other = isinstance(why, _OtherSourceError)
         try:
             aside = set_aside(folder, "earlier" if other else "broken")
         except OSError as error:

@@ -14,11 +14,11 @@ from job.store.sqlite import (
     DAMAGED,
     Connection,
     HostileFileError,
-    check_counts,
     check_objects,
-    fetched,
-    made_by,
-    release,
+    fetch_bounded,
+    lift_limits,
+    limit_steps,
+    schema_of,
 )
 
 FILE_NAME = "history.sqlite3"
@@ -77,7 +77,7 @@ def details(database: Connection) -> dict[str, Any]:
     if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'details'").fetchone()[0]:
         return {}
     found = {}
-    for name, value in fetched(database.execute("SELECT name, value FROM details"), 0):
+    for name, value in fetch_bounded(database.execute("SELECT name, value FROM details"), 0):
         with contextlib.suppress(*UNUSABLE):
             found[str(name)] = json.loads(value)
     return found
@@ -114,21 +114,21 @@ def has_format(database: Connection) -> bool:
     """
     found = database.objects()
     if found:
-        application, version = database.marks()
+        application, version = database.format_marks()
         if application != APPLICATION_ID:
             raise UnusableHistoryError("it is another program's database")
         if version != FORMAT:
             raise UnusableHistoryError(f"its format is {version}, this Truecopy knows {FORMAT}")
-        check_objects(found, (made_by(SCHEMA, DETAILS), made_by(SCHEMA)))
-    release(database, _MOST_VALUE)
-    check_counts(database, 0)
+        check_objects(found, (schema_of(SCHEMA, DETAILS), schema_of(SCHEMA)))
+    lift_limits(database, _MOST_VALUE)
+    limit_steps(database, 0)
     return bool(found)
 
 
 def counts_in(database: Connection, query: str) -> dict[tuple[str, str], int]:
     """Return counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
     counts: Counter[tuple[str, str]] = Counter()
-    for name, label, value in fetched(database.execute(query), 0):
+    for name, label, value in fetch_bounded(database.execute(query), 0):
         if not (isinstance(name, str) and isinstance(label, str) and isinstance(value, int)):
             raise UnusableHistoryError("a count is no number")
         counts[name, RENAMED.get(label, label)] += value

@@ -17,13 +17,11 @@ from math import inf, isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
-from job.core.mounts import ByMount, Identity
-from job.core.mounts import decoded as identity_of
-from job.core.mounts import encoded as identity_text
+from job.core.mounts import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store import schema
 from job.store.index_tree import Tree, key_of, place_of
-from job.store.sqlite import DAMAGED, Connection, counted, fetched
+from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
 
 MOST_PARTS = 1 << 16
 """More is nonsense."""
@@ -67,7 +65,7 @@ class Index:
     @classmethod
     def empty(cls) -> Self:
         """Give an index that knows nothing and lies nowhere."""
-        return cls(schema.connect_to_nothing())
+        return cls(schema.connect_in_memory())
 
     def close(self) -> None:
         """Close the file."""
@@ -94,7 +92,7 @@ class Index:
         """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
         return self._text("SELECT rows FROM records WHERE folder = ? AND part = ?", path, part)
 
-    def unheld(self, path: bytes, part: int = 0) -> str:
+    def unsupported(self, path: bytes, part: int = 0) -> str:
         """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
         return self._text("SELECT rows FROM unheld WHERE folder = ? AND part = ?", path, part)
 
@@ -112,7 +110,7 @@ class Index:
         query = "SELECT folder, part, name FROM hard_link WHERE inode = ?"
         try:
             with self._counted():
-                found = fetched(self._cursor.execute(query, (inode_key(inode),)), self._db.size())
+                found = fetch_bounded(self._cursor.execute(query, (inode_key(inode),)), self._db.size())
                 found = [row for row in found if (*map(type, row),) == (bytes, int, bytes)]
                 paths = self._tree.paths_of({key for key, _, _ in found})
         except sqlite3.DatabaseError as error:
@@ -121,7 +119,7 @@ class Index:
         return [(paths[key], part, name) for key, part, name in found if key in paths]
 
     @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """Read everything within in one transaction: no call takes a lock of its own. Raises `OSError`.
 
         Meanwhile nobody can commit, in this process or another; nor may this process fork, for SQLite in the child
@@ -145,12 +143,12 @@ class Index:
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Give all rows of an answer, of which a hostile file may have no end. Raises `sqlite3.Error`."""
         size = self._db.size()
-        with counted(self._db, size):
-            return fetched(self._cursor.execute(query, values), size)
+        with step_limit(self._db, size):
+            return fetch_bounded(self._cursor.execute(query, values), size)
 
     def _counted(self) -> AbstractContextManager[None]:
         """End what a damaged or hostile file would have go on for ever; what finds one row by its key needs none."""
-        return counted(self._db, self._db.size())
+        return step_limit(self._db, self._db.size())
 
     def _note(self, error: sqlite3.DatabaseError) -> None:
         if not _means_damage(error):
@@ -158,7 +156,7 @@ class Index:
             raise OSError(_errno_of(error), f"the index cannot be read: {error}") from error
         self.torn = str(error)
 
-    def entries_known(self) -> int:
+    def entry_count(self) -> int:
         """Count the entries that are not folders."""
         with self._counted():
             row = self._row("SELECT total(entries) FROM folder")
@@ -172,8 +170,8 @@ class Index:
         with self._counted():
             row = self._row("SELECT total(bytes), min(bytes) FROM folder")
         if row is None or not all(isinstance(value, int | float) and 0 <= value < inf for value in row):
-            return self.entries_known(), None
-        return self.entries_known(), int(row[0])
+            return self.entry_count(), None
+        return self.entry_count(), int(row[0])
 
     def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         """Store finished folders and rows of records in one transaction. Raises `OSError` if the disk does not take it.
@@ -203,7 +201,7 @@ class Index:
             self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_AUDITED, when))
 
     @property
-    def identities(self) -> dict[bytes, Identity]:
+    def file_systems(self) -> dict[bytes, FileSystemId]:
         """Give the file systems that the index speaks of, by the path of their mount point; the root's is empty.
 
         Raises `OSError`.
@@ -214,15 +212,15 @@ class Index:
         except sqlite3.DatabaseError as error:
             self._note(error)
             return {}
-        found: dict[bytes, Identity] = {}
+        found: dict[bytes, FileSystemId] = {}
         for name, value in rows:
             with contextlib.suppress(ValueError, TypeError):
-                identity = identity_of(value)
+                identity = decode_file_system_id(value)
                 if identity is not None:
                     found[bytes.fromhex(name.removeprefix(_IDENTITY))] = identity
         return found
 
-    def speak_of(self, identities: Mapping[bytes, Identity | None], forgotten: Collection[bytes]) -> None:
+    def set_file_systems(self, file_systems: Mapping[bytes, FileSystemId | None], forgotten: Collection[bytes]) -> None:
         """Note file systems by their mount points, None for one that is no more, and forget what is known of some.
 
         To forget that of the root's file system, whose path is empty, is to forget everything. Raises `OSError`.
@@ -231,12 +229,13 @@ class Index:
             with self._transaction():
                 for path in forgotten:
                     self._tree.forget(path)
-                for point, identity in identities.items():
+                for point, identity in file_systems.items():
                     name = _IDENTITY + point.hex()
                     if identity is None:
                         self._db.execute("DELETE FROM fact WHERE name = ?", (name,))
                     else:
-                        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, identity_text(identity)))
+                        fact = (name, encode_file_system_id(identity))
+                        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
         except sqlite3.Error as error:
             if _means_damage(error):
                 self.torn = str(error)
@@ -270,7 +269,9 @@ class Index:
             [(inode_key(inode), keys[row.path], row.part, name) for row in rows for inode, name in row.linked],
             stale,
         )
-        self._store_aside("unheld", [(keys[row.path], row.part, row.unheld) for row in rows if row.unheld], stale)
+        self._store_aside(
+            "unheld", [(keys[row.path], row.part, row.unsupported) for row in rows if row.unsupported], stale
+        )
         self._db.executemany(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(*place_of(path), *summary, size) for path, summary, size in folders],
@@ -298,8 +299,8 @@ class Index:
             self._db.executemany(f"DELETE FROM {table} WHERE folder = ? AND part = ?", parts)  # noqa: S608
             self._db.executemany(f"DELETE FROM {table} WHERE folder = ? AND part >= ?", ends)  # noqa: S608
         if values:
-            marks = ", ".join("?" * len(values[0]))
-            self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608
+            format_marks = ", ".join("?" * len(values[0]))
+            self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({format_marks})", values)  # noqa: S608
 
 
 def _means_damage(error: Exception) -> bool:

@@ -41,7 +41,7 @@ _MOST_BYTES = 64 << 10
 _UNAVAILABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP}
 
 
-class Known(NamedTuple):
+class MirrorRecord(NamedTuple):
     """A mirror that existed."""
 
     source: str
@@ -75,14 +75,14 @@ class PairRecords:
         home, why = state_home(environ)
         return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
 
-    def moved_to(self, other: "PairRecords") -> "PairRecords":
+    def updated_to(self, other: "PairRecords") -> "PairRecords":
         """Give the records of a new config; what was said once in this process is not said again."""
         if self.base == other.base:
             self.sources, self.mirrors, self.why_none = other.sources, other.mirrors, other.why_none
             return self
         return other
 
-    def known(self, mirror: str) -> Known | None:
+    def mirror_record(self, mirror: str) -> MirrorRecord | None:
         """Tell whether a mirror existed; a damaged record says so, too. None also where no record can be had."""
         for key in _keys(mirror):
             try:
@@ -93,10 +93,10 @@ class PairRecords:
             except OSError as error:
                 # A home folder of another user is like none at all; an I/O error is not.
                 if error.errno not in _UNAVAILABLE:
-                    return Known("", "")
+                    return MirrorRecord("", "")
         return None
 
-    def remember(self, pair: str, source: str, mirror: str) -> None:
+    def record_mirror(self, pair: str, source: str, mirror: str) -> None:
         """Record that a mirror exists; nothing is written where that is recorded. Raises `OSError`."""
         content = {
             "format": _FORMAT,
@@ -112,10 +112,10 @@ class PairRecords:
                 except FileNotFoundError:
                     replace_file(folder, _KNOWN, json.dumps(content, indent=2).encode("ascii") + b"\n", synced=True)
 
-    def why_not_remembered(self, pair: str, source: str, mirror: str) -> str:
-        """Remember as `remember` does; if that fails, say why, once in a process, otherwise give an empty text."""
+    def try_record_mirror(self, pair: str, source: str, mirror: str) -> str:
+        """Remember as `record_mirror` does; if that fails, say why, once in a process, otherwise give an empty text."""
         try:
-            self.remember(pair, source, mirror)
+            self.record_mirror(pair, source, mirror)
         except OSError as error:
             told, self._told = self._told, True
             return "" if told else error.strerror or str(error)
@@ -154,19 +154,19 @@ def _keys(mirror: str) -> list[str]:
     return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, real))]
 
 
-def _read(folder: int) -> Known | None:
+def _read(folder: int) -> MirrorRecord | None:
     """Read the record in an open folder; `FileNotFoundError` if there is none."""
     try:
         descriptor = open_file(_KNOWN, folder, os.O_RDONLY)
     except FileNotFoundError:
         raise
     except OSError:
-        return Known("", "")
+        return MirrorRecord("", "")
     try:
         found = json.loads(os.read(descriptor, _MOST_BYTES))
-        return Known(text_of(found["source"]), text_of(found["since"]))
+        return MirrorRecord(text_of(found["source"]), text_of(found["since"]))
     except (OSError, *UNUSABLE):
-        return Known("", "")
+        return MirrorRecord("", "")
     finally:
         os.close(descriptor)
 
@@ -180,7 +180,7 @@ class DamagedIdentityError(ValueError):
     """The file exists and cannot be read as an identity, or is of a newer format; the message says which."""
 
 
-class Paths(NamedTuple):
+class ResolvedPath(NamedTuple):
     """A path as the config has it and with all links resolved; one of the two is enough to know it again.
 
     The resolved one may differ while a disk is not mounted, the written one after an edit of the config.
@@ -190,31 +190,31 @@ class Paths(NamedTuple):
     resolved: str
 
     @classmethod
-    def of(cls, path: str) -> "Paths":
+    def of(cls, path: str) -> "ResolvedPath":
         """Resolve a path, as far as it exists."""
         return cls(os.path.abspath(path), resolved(path))
 
-    def matches(self, other: "Paths") -> bool:
+    def matches(self, other: "ResolvedPath") -> bool:
         """Tell whether both are one path."""
         return self.written == other.written or self.resolved == other.resolved
 
 
-class Identity(NamedTuple):
+class PairIdentity(NamedTuple):
     """What the file says."""
 
     mirror_id: str
     """Random, 32 hexadecimal digits."""
     pair: str
     """The pair's name at that time."""
-    source: Paths
-    mirror: Paths
+    source: ResolvedPath
+    mirror: ResolvedPath
     made: str
     """RFC 3339, UTC."""
     mirror_root: tuple[int, int] = (0, 0)
     """Device and inode of the mirror's root when it was last seen to be this pair's; only below a `state_dir`."""
 
 
-def read_identity(folder: int) -> Identity | None:
+def read_identity(folder: int) -> PairIdentity | None:
     """Read the identity of an open folder of ours; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
     try:
         descriptor = open_file(IDENTITY_FILE, folder, os.O_RDONLY)
@@ -237,16 +237,18 @@ def read_identity(folder: int) -> Identity | None:
         raise DamagedIdentityError("it is damaged") from error
 
 
-def _identity_of(found: dict[str, Any]) -> Identity:
+def _identity_of(found: dict[str, Any]) -> PairIdentity:
     if number_of(found["format"]) != FORMAT:
         raise DamagedIdentityError(f"its format is {found['format']}, this Truecopy knows {FORMAT}")
-    source, mirror = (Paths(text_of(found[side]), text_of(found[f"{side}_resolved"])) for side in ("source", "mirror"))
+    source, mirror = (
+        ResolvedPath(text_of(found[side]), text_of(found[f"{side}_resolved"])) for side in ("source", "mirror")
+    )
     device, inode = map(number_of, found.get("mirror_root", (0, 0)))
     mirror_id, pair, made = (text_of(found[key]) for key in ("mirror_id", "pair", "made"))
-    return Identity(mirror_id, pair, source, mirror, made, (device, inode))
+    return PairIdentity(mirror_id, pair, source, mirror, made, (device, inode))
 
 
-def write_identity(folder: int, identity: Identity) -> None:
+def write_identity(folder: int, identity: PairIdentity) -> None:
     """Write it so that it survives a power cut. Raises `OSError`."""
     content: dict[str, object] = {
         "format": FORMAT,
@@ -265,53 +267,53 @@ def write_identity(folder: int, identity: Identity) -> None:
     )
 
 
-class StatePlace(NamedTuple):
+class StateFolder(NamedTuple):
     """The folder of a pair's state."""
 
     name: str
     """Below `state_dir`; it need not exist."""
-    taken_by: Identity | None = None
+    used_by: PairIdentity | None = None
     """The pair that the folder of this pair's name belongs to, if it is another one."""
 
 
-def state_place(state_dir: str, pair: Pair) -> StatePlace:
+def find_state_folder(state_dir: str, pair: Pair) -> StateFolder:
     """Find the folder of a pair's state. Raises `OSError`, and `DamagedIdentityError` for the one of its name."""
     try:
         folder = open_trusted_folder(state_dir)
     except FileNotFoundError:
-        return StatePlace(pair.name)
+        return StateFolder(pair.name)
     try:
         return _place(folder, pair)
     finally:
         os.close(folder)
 
 
-def _place(folder: int, pair: Pair) -> StatePlace:
-    mine = Paths.of(pair.source), Paths.of(pair.dest)
+def _place(folder: int, pair: Pair) -> StateFolder:
+    mine = ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)
     exists, found = _identity(folder, pair.name)
     if exists and (found is None or _is(found, mine)):
-        return StatePlace(pair.name)
+        return StateFolder(pair.name)
     for name, other in _others(folder):
         if _is(other, mine):
-            return StatePlace(name, found)
+            return StateFolder(name, found)
     if not exists:
-        return StatePlace(pair.name)
+        return StateFolder(pair.name)
     taken = {name.casefold() for name in os.listdir(folder)}
     free = next(name for name in (f"{pair.name}-{number}" for number in count(2)) if name.casefold() not in taken)
-    return StatePlace(free, found)
+    return StateFolder(free, found)
 
 
-def is_of(identity: Identity, pair: Pair) -> bool:
+def belongs_to(identity: PairIdentity, pair: Pair) -> bool:
     """Tell whether an identity is that of a pair."""
-    return _is(identity, (Paths.of(pair.source), Paths.of(pair.dest)))
+    return _is(identity, (ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)))
 
 
-def _is(identity: Identity, pair: tuple[Paths, Paths]) -> bool:
+def _is(identity: PairIdentity, pair: tuple[ResolvedPath, ResolvedPath]) -> bool:
     source, mirror = pair
     return identity.source.matches(source) and identity.mirror.matches(mirror)
 
 
-def _others(folder: int) -> Iterator[tuple[str, Identity]]:
+def _others(folder: int) -> Iterator[tuple[str, PairIdentity]]:
     for name in sorted(os.listdir(folder)):
         if name.startswith("."):
             continue
@@ -323,7 +325,7 @@ def _others(folder: int) -> Iterator[tuple[str, Identity]]:
             yield name, found
 
 
-def _identity(folder: int, name: str) -> tuple[bool, Identity | None]:
+def _identity(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
     """Tell whether there is a folder of that name, and whose it says it is."""
     try:
         inner = open_ours(os.fsencode(name), folder)

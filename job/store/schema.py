@@ -13,9 +13,18 @@ from job.core.outcome import reason_text
 from job.errors import IndexUnusable
 from job.fs.dircursor import open_root
 from job.store import sqlite
-from job.store.codec import without
+from job.store.codec import without_records
 from job.store.index_tree import Tree, key_of, place_of
-from job.store.sqlite import DAMAGED, Connection, HostileFileError, Schema, check_objects, counted, made_by, release
+from job.store.sqlite import (
+    DAMAGED,
+    Connection,
+    HostileFileError,
+    Schema,
+    check_objects,
+    lift_limits,
+    schema_of,
+    step_limit,
+)
 
 FORMAT = 5
 OLDEST = 3
@@ -79,10 +88,10 @@ UNION SELECT path FROM old_unheld ORDER BY path
 """
 
 
-def older() -> tuple[Schema, ...]:
+def older_schemas() -> tuple[Schema, ...]:
     """Give the schemas that an index of an older format can have."""
     return tuple(
-        made_by(*scripts, FACTS) for scripts in ((_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
+        schema_of(*scripts, FACTS) for scripts in ((_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
     )
 
 
@@ -108,7 +117,7 @@ def _forget_links(connection: sqlite3.Connection) -> None:
     for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
         names = {name for (name,) in connection.execute(_NAMES, place)}
         row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()
-        kept = without(row[0], names) if row and isinstance(row[0], str) else ""
+        kept = without_records(row[0], names) if row and isinstance(row[0], str) else ""
         connection.execute("UPDATE records SET rows = ? WHERE path = ? AND part = ?", (kept, *place))
     connection.execute("UPDATE folder SET fingerprint = x'' WHERE path IN (SELECT path FROM hard_link)")
 
@@ -202,9 +211,9 @@ def _home(folder: str) -> Iterator[int]:
         raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_LOOK_AT_IT) from None
 
 
-def connect_to_nothing() -> Connection:
+def connect_in_memory() -> Connection:
     """Give an index that lies nowhere."""
-    connection = sqlite.nowhere()
+    connection = sqlite.connect_unnamed()
     connection.executescript(_SCHEMA)
     return connection
 
@@ -236,12 +245,12 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
             found = _objects(connection)
             if not found:
                 if not make:
-                    return connect_to_nothing()  # its maker was killed, and what it had begun is rolled back
+                    return connect_in_memory()  # its maker was killed, and what it had begun is rolled back
                 connection.executescript(_SCHEMA)
             version = _version(connection)
             if found:
-                check_objects(found, (made_by(_SCHEMA),) if version == FORMAT else older())
-            release(connection, _MOST_VALUE)
+                check_objects(found, (schema_of(_SCHEMA),) if version == FORMAT else older_schemas())
+            lift_limits(connection, _MOST_VALUE)
             if version < FORMAT:
                 connection = _migrated(connection if make else _copied(connection, undo), version)
             # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
@@ -265,7 +274,7 @@ def _objects(connection: Connection) -> Schema:
 
 def _version(connection: Connection) -> int:
     """Give the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
-    application, version = connection.marks()
+    application, version = connection.format_marks()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
     if version < OLDEST:
@@ -280,7 +289,7 @@ def _version(connection: Connection) -> int:
 
 def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
     """Give a copy that lies nowhere of an index that must not be changed."""
-    copy = sqlite.nowhere("")
+    copy = sqlite.connect_unnamed("")
     undo.callback(copy.close)
     copy.copied = connection.size()
     connection.backup(copy)
@@ -294,7 +303,7 @@ def _migrated(connection: Connection, version: int) -> Connection:
     Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
     """
     try:
-        with counted(connection, connection.size()):
+        with step_limit(connection, connection.size()):
             migrate(connection, version)
     except sqlite3.OperationalError as error:
         torn = error.sqlite_errorcode in {sqlite3.SQLITE_ERROR, *DAMAGED}

@@ -104,7 +104,7 @@ def check_header(descriptor: int) -> None:
             raise HostileFileError(f"{what} is not one that Truecopy chooses")
 
 
-def restrain(connection: sqlite3.Connection) -> None:
+def restrict(connection: sqlite3.Connection) -> None:
     """Allow a connection only what is needed to read the schema; to be called before anything is read."""
     for category, most in (
         (sqlite3.SQLITE_LIMIT_LENGTH, _OPENING_BYTES),
@@ -150,14 +150,14 @@ def check_objects(found: Schema, known: Collection[Schema]) -> None:
     raise HostileFileError(f"it does not have the {_shown(kind)} {_shown(name)} as Truecopy makes it")
 
 
-def release(connection: sqlite3.Connection, longest: int) -> None:
+def lift_limits(connection: sqlite3.Connection, longest: int) -> None:
     """Allow a connection, whose schema was checked, values of so many bytes, and any number of steps."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
     connection.set_progress_handler(None, 0)
 
 
 @cache
-def made_by(*scripts: str) -> Schema:
+def schema_of(*scripts: str) -> Schema:
     """Give the schema that some SQL text makes."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for script in scripts:
@@ -165,7 +165,7 @@ def made_by(*scripts: str) -> Schema:
         return objects_in(connection)
 
 
-def check_counts(connection: sqlite3.Connection, size: int) -> None:
+def limit_steps(connection: sqlite3.Connection, size: int) -> None:
     """End what is asked from now on once it took more steps than a file of `size` bytes has use for.
 
     SQLite says then that it was interrupted, which is one of the codes in `DAMAGED`.
@@ -175,16 +175,16 @@ def check_counts(connection: sqlite3.Connection, size: int) -> None:
 
 
 @contextlib.contextmanager
-def counted(connection: sqlite3.Connection, size: int) -> Iterator[None]:
+def step_limit(connection: sqlite3.Connection, size: int) -> Iterator[None]:
     """End what is asked within once it took more steps than a file of `size` bytes has use for."""
-    check_counts(connection, size)
+    limit_steps(connection, size)
     try:
         yield
     finally:
         connection.set_progress_handler(None, 0)
 
 
-def fetched(cursor: sqlite3.Cursor, size: int) -> list[tuple[Any, ...]]:
+def fetch_bounded(cursor: sqlite3.Cursor, size: int) -> list[tuple[Any, ...]]:
     """Give all rows of an answer, which cannot be larger than the file of `size` bytes. Raises `TooMuchError`."""
     found, left = [], _SOME_BYTES + size
     for row in cursor:
@@ -231,7 +231,7 @@ class Connection(sqlite3.Connection):
     copied = 0
     """Size of the file that this is a copy of, in memory or among temporary files."""
 
-    def marks(self) -> tuple[int, int]:
+    def format_marks(self) -> tuple[int, int]:
         """Give what the file says of itself: whose it is, and in which format. Raises `sqlite3.Error`."""
         (application,) = self.execute("PRAGMA application_id").fetchone()
         (version,) = self.execute("PRAGMA user_version").fetchone()
@@ -266,7 +266,7 @@ def connect(name: str, folder: int, mode: str, *, timeout: float) -> Connection:
     connection of this process may be in a transaction on the file: the header is read by a descriptor of its own, and
     when one is closed the kernel drops all locks that a process has on a file.
     """
-    goes_by_descriptors()
+    disable_link_resolution()
     for suffix in _SUFFIXES:
         _check(name + suffix, folder)
     _check_content(name, folder)
@@ -279,8 +279,8 @@ def connect(name: str, folder: int, mode: str, *, timeout: float) -> Connection:
         raise
     connection.home, connection.name = home, name
     try:
-        restrain(connection)
-        connection.marks()
+        restrict(connection)
+        connection.format_marks()
         _check_content(name, folder)  # a journal that was played back may have brought another header
     except BaseException:
         connection.close()
@@ -288,7 +288,7 @@ def connect(name: str, folder: int, mode: str, *, timeout: float) -> Connection:
     return connection
 
 
-def nowhere(address: str = ":memory:") -> Connection:
+def connect_unnamed(address: str = ":memory:") -> Connection:
     """Open a new database that has no name: in memory, or with an empty address among temporary files."""
     return sqlite3.connect(address, isolation_level=None, factory=Connection)
 
@@ -384,7 +384,7 @@ class _Vfs(ctypes.Structure):
 
 
 @cache
-def goes_by_descriptors() -> bool:
+def disable_link_resolution() -> bool:
     """Have SQLite take no part of a path for a link; False where its library cannot be reached.
 
     There, in interpreters with a SQLite of their own inside, it goes by the text of the path as it always did.

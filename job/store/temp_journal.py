@@ -14,7 +14,7 @@ import os
 import re
 from contextlib import suppress
 
-from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, Why
+from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.core.stored import UNUSABLE
 from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in
@@ -94,7 +94,7 @@ def load_known_mounts(state: int) -> KnownMounts:
         if document["format"] != _MOUNTS_FORMAT:
             return NO_MOUNTS
         taken = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
-        left_out = [LeftOut(_bytes(path), Why(why), _word(kind)) for path, why, kind in document["left_out"]]
+        left_out = [LeftOut(_bytes(path), LeftOutReason(why), _word(kind)) for path, why, kind in document["left_out"]]
         missing = [_bytes(path) for path in document["missing"]]
     except (OSError, *UNUSABLE):
         return NO_MOUNTS

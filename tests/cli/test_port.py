@@ -14,7 +14,7 @@ from job.core.counts import Tally
 from job.errors import Exit
 from job.events.service import BatchCommitted, ConfigReloaded, Event, PortChanged, PortNotOpened, ServiceWaited
 from job.outputs.http import Web
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 from tests.faults.rig import Rig
 
 
@@ -156,7 +156,7 @@ class Waiting:
 
     def __init__(self, taken: socket.socket) -> None:
         self.now = 50.0
-        self.wanted = replace(in_force(source_dirs=["/s"], dest_dirs=["/m"]).metrics, port=taken.getsockname()[1])
+        self.wanted = replace(to_settings(source_dirs=["/s"], dest_dirs=["/m"]).metrics, port=taken.getsockname()[1])
         self.told: list[Event] = []
         self.port = Port(self.make, lambda: self.wanted, self.told.append, monotonic=lambda: self.now)
 

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from job.app.status import PairStatus, SandboxStatus
 from job.cli import compare, plan
 from job.cli.status_text import Facts, plain_lines
-from job.core.counts import Failing, PairHistory, Tally, Trouble
+from job.core.counts import FailedEntry, PairHistory, PairProblem, Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
 from job.engine.compare import WHATS, Difference
 from job.engine.dry_run import Planned
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 names = st.binary(max_size=300) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))
 texts = st.text(st.characters(), max_size=80)
 """With surrogates, as they stand for bytes in paths of errors."""
 kinds = st.sampled_from(Kind)
-(PAIR,) = in_force(source_dirs=["/source"], dest_dirs=["/mirror"]).effective_pairs
+(PAIR,) = to_settings(source_dirs=["/source"], dest_dirs=["/mirror"]).effective_pairs
 
 
 def is_one_plain_line(text: str) -> bool:
@@ -67,7 +67,7 @@ def facts_of(history: PairHistory) -> Facts:
 
 
 def test_a_refusal_is_shown_with_since_when_why_and_the_next_step() -> None:
-    trouble = Trouble("pair_refused", "source_missing", "the source /s does not exist", "Check that it is mounted.")
+    trouble = PairProblem("pair_refused", "source_missing", "the source /s does not exist", "Check that it is mounted.")
     history = PairHistory(
         result=Result.REFUSED,
         last_attempt_timestamp_seconds=10**9 - 180,
@@ -91,7 +91,7 @@ def test_the_first_failing_names_are_each_one_plain_line(path: bytes, error: str
         result=Result.PARTIAL,
         last_attempt_timestamp_seconds=10**9 - 180,
         tally=Tally(failed_by={Failure.PERMISSION: 8}),
-        failing=(Failing(path, "permission", error),),
+        failing=(FailedEntry(path, "permission", error),),
     )
 
     *_, failed, first, more = plain_lines(facts_of(history))

@@ -6,6 +6,6 @@ from job.config.model import WrittenConfig
 from job.config.settings import Config
 
 
-def in_force(**written: Any) -> Config:
+def to_settings(**written: Any) -> Config:
     """Give what `written` means, after it was found valid."""
-    return WrittenConfig.model_validate(written).in_force()
+    return WrittenConfig.model_validate(written).to_settings()

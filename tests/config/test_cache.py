@@ -14,7 +14,7 @@ from job.config.cache import rebuilt, to_plain
 from job.config.load import last_good_config, read_config, read_settings
 from job.config.settings import Config
 from job.errors import ConfigError
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 WRITTEN: dict[str, Any] = {
     "pairs": [{"name": "music", "source": "/s", "dest": "/d", "exclude": ["*.tmp"], "rate_limit": "1MiB"}],
@@ -76,7 +76,7 @@ def test_what_is_kept_says_the_same_as_the_file(tmp_path: Path) -> None:
 
     first, again = place.read(), place.read()
 
-    assert first == again == read_settings(str(place.path), place.environ).config == in_force(**WRITTEN)
+    assert first == again == read_settings(str(place.path), place.environ).config == to_settings(**WRITTEN)
     assert place.kept.stat().st_mode & 0o7777 == 0o600
     assert place.folder.stat().st_mode & 0o7777 == 0o700
 
@@ -90,7 +90,7 @@ def test_the_digest_is_the_same_whichever_way_it_was_read(place: Place) -> None:
 
 def test_every_configuration_comes_back_as_it_was() -> None:
     for written in ({"run_enabled": "N"}, WRITTEN, WRITTEN | {"workers_from": 0, "io_priority": "idle"}):
-        config = in_force(**written)
+        config = to_settings(**written)
 
         assert rebuilt(Config, json.loads(json.dumps(to_plain(config)))) == config
 
@@ -156,14 +156,14 @@ def a_pipe(place: Place) -> None:
 def test_what_is_not_whole_or_not_ours_is_not_believed(place: Place, spoil: Callable[[Place], object]) -> None:
     spoil(place)
 
-    assert place.read() == in_force(**WRITTEN)
+    assert place.read() == to_settings(**WRITTEN)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"", b"\xff\0", b"[" * 100_000], ids=lambda content: content[:3])
 def test_what_is_no_such_file_at_all_is_not_believed(place: Place, content: bytes) -> None:
     place.kept.write_bytes(content)
 
-    assert place.read() == in_force(**WRITTEN)
+    assert place.read() == to_settings(**WRITTEN)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_what_is_no_such_file_at_all_is_not_believed(place: Place, content: byte
 def test_what_is_not_of_the_right_type_is_not_believed(place: Place, planted: dict[str, Any]) -> None:
     place.plant(**planted)
 
-    assert place.read() == in_force(**WRITTEN)
+    assert place.read() == to_settings(**WRITTEN)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o710, 0o705])
@@ -213,7 +213,7 @@ def test_a_spoilt_file_is_replaced(place: Place) -> None:
 def test_without_a_private_folder_nothing_is_kept_and_nothing_said(tmp_path: Path, runtime: str) -> None:
     place = Place(tmp_path)
 
-    assert place.read(XDG_RUNTIME_DIR=runtime) == place.read(XDG_RUNTIME_DIR=runtime) == in_force(**WRITTEN)
+    assert place.read(XDG_RUNTIME_DIR=runtime) == place.read(XDG_RUNTIME_DIR=runtime) == to_settings(**WRITTEN)
 
 
 def test_a_folder_for_temporary_files_is_not_used(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_configs_that_come_and_go_leave_a_bounded_number_of_files(tmp_path: Path
 
 
 def test_a_type_that_does_not_fit_is_refused_and_not_turned_into_one_that_does() -> None:
-    config = in_force(**WRITTEN)
+    config = to_settings(**WRITTEN)
 
     with pytest.raises(TypeError):
         rebuilt(Config, to_plain(replace(config, sleep_time=30)))
@@ -311,7 +311,7 @@ def test_the_last_good_config_is_known_whatever_the_file_holds_now(tmp_path: Pat
     found = last_good_config(str(place.path), place.environ)
 
     assert found is not None
-    assert found[0] == in_force(**WRITTEN)
+    assert found[0] == to_settings(**WRITTEN)
     assert found[1] == pytest.approx(place.kept.stat().st_mtime, abs=5)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from job.config import describe
 from job.config.model import WrittenConfig
 from job.core.redaction import MASK
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -42,7 +42,7 @@ def test_the_generated_docs_are_up_to_date() -> None:
 def test_the_sample_has_just_the_six_keys_and_is_valid() -> None:
     raw = json.loads((CONFIG / "backup_config.json").read_text("utf-8"))
 
-    config = in_force(**raw)
+    config = to_settings(**raw)
 
     assert list(raw) == ["run_enabled", "source_dirs", "dest_dirs", "log_file", "error_log_file", "sleep_time"]
     assert config.enabled
@@ -52,7 +52,7 @@ def test_the_sample_has_just_the_six_keys_and_is_valid() -> None:
 def test_the_full_example_is_valid_as_it_is_and_with_every_key_taken_in(everything: bool) -> None:  # noqa: FBT001
     raw = full_example(everything=everything)
 
-    assert in_force(**raw).enabled
+    assert to_settings(**raw).enabled
 
 
 def test_the_full_example_has_every_key_and_its_default() -> None:

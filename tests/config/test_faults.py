@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from job.config import describe
 from job.config.faults import Fault, faults_of, nearest
 from job.config.model import WrittenConfig
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 FOLDERS = {"source_dirs": ["/source/music"], "dest_dirs": ["/backup/music"]}
 
@@ -235,7 +235,7 @@ VALUE = st.one_of(JSON, st.lists(PAIR, max_size=3), st.lists(st.text(max_size=9)
 @given(st.dictionaries(st.one_of(st.sampled_from(TOP), st.text(max_size=9)), VALUE, max_size=8))
 def test_any_mapping_is_a_config_or_a_list_of_faults_that_name_their_keys(raw: dict[str, Any]) -> None:
     try:
-        config = in_force(**raw)
+        config = to_settings(**raw)
     except ValidationError as error:
         faults = faults_of(error, {})
         assert faults

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.config.load import Settings, read_settings
+from job.config.load import DescribedConfig, read_settings
 from job.errors import ConfigError, Exit
 
 SIX: dict[str, Any] = {
@@ -34,7 +34,7 @@ def config_file(folder: Path, content: str | bytes | dict[str, Any], name: str =
     return str(path)
 
 
-def read(folder: Path, content: str | bytes | dict[str, Any], environ: dict[str, str] | None = None) -> Settings:
+def read(folder: Path, content: str | bytes | dict[str, Any], environ: dict[str, str] | None = None) -> DescribedConfig:
     return read_settings(config_file(folder, content), environ or {})
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.config import describe
-from job.config.load import Settings, read_settings
+from job.config.load import DescribedConfig, read_settings
 from job.errors import ConfigError
 
 SIX: dict[str, Any] = {
@@ -22,7 +22,7 @@ SIX: dict[str, Any] = {
 }
 
 
-def read(folder: Path, content: str | dict[str, Any], environ: dict[str, str]) -> Settings:
+def read(folder: Path, content: str | dict[str, Any], environ: dict[str, str]) -> DescribedConfig:
     path = folder / "config.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     path.chmod(0o644)

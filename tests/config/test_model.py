@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from job.config.model import WrittenConfig
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 WINDOWS = {
     "run_enabled": "N",
@@ -21,7 +21,7 @@ WINDOWS = {
 
 
 def test_the_six_keys_are_enough() -> None:
-    config = in_force(
+    config = to_settings(
         run_enabled="Y",
         source_dirs=["/source/music"],
         dest_dirs=["/backup/music"],
@@ -37,22 +37,22 @@ def test_the_six_keys_are_enough() -> None:
 
 @pytest.mark.parametrize("text", ["N", "n", "y", "Yes", "true", ""])
 def test_only_the_text_y_runs(text: str) -> None:
-    assert not in_force(run_enabled=text).enabled
+    assert not to_settings(run_enabled=text).enabled
 
 
 def test_a_disabled_run_may_keep_its_windows_paths() -> None:
-    config = in_force(**WINDOWS)
+    config = to_settings(**WINDOWS)
 
     assert not config.enabled
     assert [pair.name for pair in config.effective_pairs] == ["music", "pictures"]
 
 
 def test_a_disabled_run_needs_no_folders() -> None:
-    assert in_force(run_enabled="N").effective_pairs == ()
+    assert to_settings(run_enabled="N").effective_pairs == ()
 
 
 def test_the_options_of_a_pair_win_over_the_general_ones() -> None:
-    config = in_force(
+    config = to_settings(
         exclude=["*.tmp"],
         rate_limit=1000,
         checksum="md5",
@@ -68,7 +68,10 @@ def test_the_options_of_a_pair_win_over_the_general_ones() -> None:
 
 
 def test_how_many_processes_share_the_work_is_left_open_unless_it_is_written() -> None:
-    silent, told = in_force(run_enabled="N"), in_force(run_enabled="N", workers=3, workers_from=0, io_priority="idle")
+    silent, told = (
+        to_settings(run_enabled="N"),
+        to_settings(run_enabled="N", workers=3, workers_from=0, io_priority="idle"),
+    )
 
     assert (silent.workers, silent.workers_from, silent.io_priority) == (None, 2000, "normal")
     assert (told.workers, told.workers_from, told.io_priority) == (3, 0, "idle")
@@ -81,7 +84,7 @@ def test_a_number_of_processes_that_cannot_be_is_refused(wrong: dict[str, Any]) 
 
 
 def test_what_is_in_force_holds_a_secret_but_does_not_print_it() -> None:
-    metrics = in_force(
+    metrics = to_settings(
         run_enabled="N", metrics={"pushgateway_username": "me", "pushgateway_password": "hunter2"}
     ).metrics
 
@@ -111,7 +114,7 @@ def test_a_pattern_that_can_never_match_is_refused_with_the_reason(pattern: str,
 
 
 def test_a_config_cannot_be_changed() -> None:
-    config = in_force(run_enabled="N")
+    config = to_settings(run_enabled="N")
 
     with pytest.raises(FrozenInstanceError):
         config.run_enabled = "Y"  # type: ignore[misc]

@@ -13,7 +13,7 @@ from job.config import describe
 from job.config.model import MetricsConfig
 from job.config.settings import OWNER
 from job.errors import Exit
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 ROOT = Path(__file__).parents[2]
 PORT = MetricsConfig().port
@@ -162,7 +162,7 @@ def test_what_substitutes_in_the_compose_file_is_no_setting_by_name() -> None:
 
 
 def test_the_config_of_the_image_means_the_folders_that_are_mounted(dockerfile: str, service: dict[str, Any]) -> None:
-    config = in_force(**json.loads((ROOT / "config/backup_config.json").read_text("utf-8")))
+    config = to_settings(**json.loads((ROOT / "config/backup_config.json").read_text("utf-8")))
 
     targets = {volume["target"]: volume for volume in service["volumes"]}
     [pair] = config.effective_pairs

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from job.core.entry import Entry
 from job.core.record import CLOCK_GRAIN_NS, FolderDone, FolderSummary, Record, RowsDone
-from job.store.codec import encoded
+from job.store.codec import encode_records
 
 LONG_AGO_NS = 1_000 * CLOCK_GRAIN_NS
 SHA256 = "sha256:" + "ab" * 32
@@ -59,4 +59,4 @@ def a_finished_folder(path: bytes = b"folder", entries: int = 1, parts: int = 1)
 
 def rows_of(path: bytes = b"folder", part: int = 0, **changed: int) -> RowsDone:
     """Give the one record of a folder, or of a part of it, as a row."""
-    return RowsDone(path, part, encoded([a_record(a_file(**changed), a_mirror())]))
+    return RowsDone(path, part, encode_records([a_record(a_file(**changed), a_mirror())]))

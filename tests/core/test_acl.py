@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.acl import Rights, common, for_others, grants_more, of_another_group, without_acl
+from job.core.acl import Rights, acl_for_other_group, common_mode, grants_more, mode_for_other_group, mode_without_acl
 from tests.faults.readability import Permissions, Person, may
 
 OWNER, OTHER_OWNER, NAMED, NOBODY = 1001, 1002, 1003, 0xFFFFFFFF
@@ -66,28 +66,28 @@ def gained(before: Rights, after: Rights) -> dict[Person, int]:
 
 @given(rights())
 def test_without_its_acl_nobody_may_do_more(of: Rights) -> None:
-    assert gained(of, of._replace(mode=without_acl(of.mode, of.acl), acl=None)) == {}
+    assert gained(of, of._replace(mode=mode_without_acl(of.mode, of.acl), acl=None)) == {}
 
 
 def test_the_group_bits_are_those_of_the_groups_entry_and_not_of_the_mask() -> None:
     acl = acl_of(6, 0, 0, 6, {(2, NAMED): 6})
 
-    assert without_acl(0o660, acl) == 0o600
-    assert without_acl(0o640, acl_of(6, 4, 0, 4, {(2, NAMED): 6})) == 0o640
-    assert without_acl(0o644, acl_of(6, 4, 4, 4, {(2, NAMED): 0})) == 0o600  # who is shut out by name
+    assert mode_without_acl(0o660, acl) == 0o600
+    assert mode_without_acl(0o640, acl_of(6, 4, 0, 4, {(2, NAMED): 6})) == 0o640
+    assert mode_without_acl(0o644, acl_of(6, 4, 4, 4, {(2, NAMED): 0})) == 0o600  # who is shut out by name
 
 
 def test_an_acl_that_makes_no_sense_grants_nothing_to_others() -> None:
-    assert without_acl(0o664, b"\x03\0\0\0") == 0o600
-    assert without_acl(0o664, b"\x02\0\0\0\1") == 0o600
+    assert mode_without_acl(0o664, b"\x03\0\0\0") == 0o600
+    assert mode_without_acl(0o664, b"\x02\0\0\0\1") == 0o600
 
 
 @given(rights())
 def test_with_another_group_nobody_may_do_more(of: Rights) -> None:
     other = OTHER_GROUP if of.gid == GROUP else GROUP
-    changed = None if of.acl is None else of_another_group(of.acl, of.mode)
+    changed = None if of.acl is None else acl_for_other_group(of.acl, of.mode)
     if changed is None:
-        after = of._replace(gid=other, mode=for_others(without_acl(of.mode, of.acl)), acl=None)
+        after = of._replace(gid=other, mode=mode_for_other_group(mode_without_acl(of.mode, of.acl)), acl=None)
     else:
         acl, mode = changed
         after = of._replace(gid=other, mode=mode, acl=acl)
@@ -96,15 +96,15 @@ def test_with_another_group_nobody_may_do_more(of: Rights) -> None:
 
 
 def test_a_group_that_was_shut_out_is_not_let_in_with_all_others() -> None:
-    assert for_others(0o604) == 0o600
-    assert for_others(0o640) == 0o600
-    assert for_others(0o664) == 0o644
-    assert for_others(0o2755) == 0o2755
+    assert mode_for_other_group(0o604) == 0o600
+    assert mode_for_other_group(0o640) == 0o600
+    assert mode_for_other_group(0o664) == 0o644
+    assert mode_for_other_group(0o2755) == 0o2755
 
 
 @given(rights(), rights())
 def test_what_both_sides_grant_is_no_more_than_either(found: Rights, wanted: Rights) -> None:
-    narrowed = found._replace(mode=common(found, wanted))
+    narrowed = found._replace(mode=common_mode(found, wanted))
 
     assert gained(found, narrowed) == {}
     assert gained(wanted, narrowed) == {}

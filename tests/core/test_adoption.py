@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.adoption import Left, Standing, how_left, inode_mark, is_as_made, why_foreign, why_open
+from job.core.adoption import (
+    FolderMatch,
+    ProcessRights,
+    inode_mark,
+    is_as_created,
+    match_folder,
+    why_not_adopted,
+    why_widened,
+)
 
 US, OWNER, STRANGER = 0, 1001, 1002
-ROOT = Standing(US, frozenset({0}), owners=True, modes=True)
-ORDINARY = Standing(OWNER, frozenset({OWNER, 50}), owners=False, modes=True)
-FAT = Standing(US, frozenset({0}), owners=False, modes=False)
+ROOT = ProcessRights(US, frozenset({0}), owners=True, modes=True)
+ORDINARY = ProcessRights(OWNER, frozenset({OWNER, 50}), owners=False, modes=True)
+FAT = ProcessRights(US, frozenset({0}), owners=False, modes=False)
 
 numbers = st.integers(0, 2**64 - 1)
 
@@ -34,47 +42,47 @@ def stamp(inode: int, uid: int, *rest: int) -> bytes:
 
 @given(inode=numbers, uid=st.integers(0, 2**32 - 1), before=numbers, after=numbers)
 def test_a_folder_whose_times_moved_is_the_one_that_was_left(inode: int, uid: int, before: int, after: int) -> None:
-    assert how_left(stamp(inode, uid, before), stamp(inode, uid, after)) is Left.AS_LEFT
+    assert match_folder(stamp(inode, uid, before), stamp(inode, uid, after)) is FolderMatch.SAME
     assert inode_mark(stamp(inode, uid, before)) == inode_mark(stamp(inode, STRANGER, after))
 
 
 @given(one=numbers, other=numbers, uid=st.integers(0, 2**32 - 1))
 def test_another_inode_number_is_another_folder_and_another_owner_is_noticed(one: int, other: int, uid: int) -> None:
     if one != other:
-        assert how_left(stamp(one, uid, 1), stamp(other, uid, 1)) is Left.OTHER_FOLDER
+        assert match_folder(stamp(one, uid, 1), stamp(other, uid, 1)) is FolderMatch.OTHER_FOLDER
         assert inode_mark(stamp(one, uid, 1)) != inode_mark(stamp(other, uid, 1))
-    assert how_left(stamp(one, uid, 1), stamp(one, uid + 1, 1)) is Left.OTHER_OWNER
-    assert how_left(None, stamp(one, uid, 1)) is Left.UNKNOWN
+    assert match_folder(stamp(one, uid, 1), stamp(one, uid + 1, 1)) is FolderMatch.OTHER_OWNER
+    assert match_folder(None, stamp(one, uid, 1)) is FolderMatch.UNKNOWN
 
 
 @given(recorded=st.binary(max_size=80))
 def test_a_hostile_stamp_is_never_the_folder_that_was_left(recorded: bytes) -> None:
     now = stamp(7, OWNER, 1)
-    found = how_left(recorded, now)
-    assert found is not Left.AS_LEFT or recorded.startswith(now[:10])
+    found = match_folder(recorded, now)
+    assert found is not FolderMatch.SAME or recorded.startswith(now[:10])
 
 
 @pytest.mark.parametrize(
     ("left", "owner", "standing", "is_used"),
     [
-        (Left.AS_LEFT, STRANGER, ROOT, True),
-        (Left.UNKNOWN, OWNER, ROOT, True),
-        (Left.OTHER_FOLDER, OWNER, ROOT, True),
-        (Left.OTHER_OWNER, OWNER, ROOT, True),
-        (Left.UNKNOWN, STRANGER, ROOT, False),
-        (Left.OTHER_FOLDER, STRANGER, ROOT, False),
-        (Left.OTHER_OWNER, STRANGER, ROOT, False),
-        (Left.UNKNOWN, US, ROOT, True),
-        (Left.OTHER_OWNER, US, ROOT, True),
-        (Left.OTHER_FOLDER, US, ROOT, False),
-        (Left.OTHER_FOLDER, STRANGER, ORDINARY, True),
-        (Left.OTHER_FOLDER, STRANGER, FAT, True),
+        (FolderMatch.SAME, STRANGER, ROOT, True),
+        (FolderMatch.UNKNOWN, OWNER, ROOT, True),
+        (FolderMatch.OTHER_FOLDER, OWNER, ROOT, True),
+        (FolderMatch.OTHER_OWNER, OWNER, ROOT, True),
+        (FolderMatch.UNKNOWN, STRANGER, ROOT, False),
+        (FolderMatch.OTHER_FOLDER, STRANGER, ROOT, False),
+        (FolderMatch.OTHER_OWNER, STRANGER, ROOT, False),
+        (FolderMatch.UNKNOWN, US, ROOT, True),
+        (FolderMatch.OTHER_OWNER, US, ROOT, True),
+        (FolderMatch.OTHER_FOLDER, US, ROOT, False),
+        (FolderMatch.OTHER_FOLDER, STRANGER, ORDINARY, True),
+        (FolderMatch.OTHER_FOLDER, STRANGER, FAT, True),
     ],
 )
 def test_a_folder_is_used_if_it_was_left_there_or_has_the_right_owner(
-    left: Left, owner: int, standing: Standing, *, is_used: bool
+    left: FolderMatch, owner: int, standing: ProcessRights, *, is_used: bool
 ) -> None:
-    why = why_foreign(left, folder(0o755, owner), folder(0o755), standing)
+    why = why_not_adopted(left, folder(0o755, owner), folder(0o755), standing)
 
     assert (why == "") == is_used
     assert is_used or f"user {owner}" in why
@@ -108,18 +116,18 @@ def test_a_folder_is_used_if_it_was_left_there_or_has_the_right_owner(
     ],
 )
 def test_what_lets_in_more_users_is_said(
-    mirror: ScanReply, source: ScanReply, standing: Standing, *, opens: bool
+    mirror: ScanReply, source: ScanReply, standing: ProcessRights, *, opens: bool
 ) -> None:
-    assert bool(why_open(mirror, source, standing, acl_differs=False)) == opens
+    assert bool(why_widened(mirror, source, standing, acl_differs=False)) == opens
 
 
 def test_another_acl_may_let_in_more_users_where_modes_are_kept() -> None:
-    assert why_open(folder(0o750), folder(0o750), ROOT, acl_differs=True) == "its ACL changes"
-    assert why_open(folder(0o750), folder(0o750), FAT, acl_differs=True) == ""
+    assert why_widened(folder(0o750), folder(0o750), ROOT, acl_differs=True) == "its ACL changes"
+    assert why_widened(folder(0o750), folder(0o750), FAT, acl_differs=True) == ""
 
 
 def test_only_a_closed_folder_of_ours_looks_as_we_make_one() -> None:
-    assert is_as_made(folder(0o700, US), US)
-    assert is_as_made(folder(0o2700, US), US)
-    assert not is_as_made(folder(0o750, US), US)
-    assert not is_as_made(folder(0o700, OWNER), US)
+    assert is_as_created(folder(0o700, US), US)
+    assert is_as_created(folder(0o2700, US), US)
+    assert not is_as_created(folder(0o750, US), US)
+    assert not is_as_created(folder(0o700, OWNER), US)

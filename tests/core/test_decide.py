@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.decide import Action, Policy, Step, decide, is_as_known
+from job.core.decide import Action, Decision, Policy, decide, is_unchanged
 from job.core.entry import Entry, Kind
 from job.core.outcome import Drift
 from job.core.record import Record
@@ -84,7 +84,7 @@ def test_every_reason_leads_to_its_action(reason: str) -> None:
 
     step = decide(b"folder/name", case.source, case.mirror, case.record, case.policy)
 
-    assert step == Step(action, case.source, reason, drift)
+    assert step == Decision(action, case.source, reason, drift)
 
 
 FOREIGN = "the mirror's file belongs to user 7 and is not the one that was left there"
@@ -129,7 +129,7 @@ def test_mixed_cases_are_decided_by_what_is_surest(
 ) -> None:
     step = decide(b"name", case.source, case.mirror, case.record, case.policy)
 
-    assert step == Step(action, case.source, reason, drift)
+    assert step == Decision(action, case.source, reason, drift)
 
 
 def test_a_link_needs_no_checksum_of_the_algorithm_in_force() -> None:
@@ -218,15 +218,15 @@ def test_what_is_as_known_would_be_kept_and_is_a_file_or_link_of_the_user(case: 
         record = record._replace(source=record.source._replace(name=name))
     policy = case.policy._replace(read_everything=False)
 
-    if record is not None and is_as_known(source, case.mirror, record, policy):
+    if record is not None and is_unchanged(source, case.mirror, record, policy):
         assert decide(name, source, case.mirror, record, policy).action is Action.KEEP
         assert source.kind in {Kind.FILE, Kind.SYMLINK}
         assert not name.startswith(b".truecopy")
 
 
 def test_an_unchanged_file_and_an_unchanged_link_are_as_known() -> None:
-    assert is_as_known(a_file(), a_mirror(), a_record(a_file(), a_mirror()), AUTO)
-    assert is_as_known(a_link(), a_link(inode=99), a_record(a_link(), a_link(inode=99), ""), AUTO)
+    assert is_unchanged(a_file(), a_mirror(), a_record(a_file(), a_mirror()), AUTO)
+    assert is_unchanged(a_link(), a_link(inode=99), a_record(a_link(), a_link(inode=99), ""), AUTO)
 
 
 @pytest.mark.parametrize("reason", [reason for reason in TABLE if reason != "unchanged"])
@@ -234,4 +234,4 @@ def test_nothing_that_wants_a_decision_is_as_known(reason: str) -> None:
     case = TABLE[reason]
 
     if case[0].record is not None and not case[0].policy.read_everything:
-        assert not is_as_known(case[0].source, case[0].mirror, case[0].record, case[0].policy)
+        assert not is_unchanged(case[0].source, case[0].mirror, case[0].record, case[0].policy)

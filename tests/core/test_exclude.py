@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.entry import join
-from job.core.exclude import Rules
+from job.core.exclude import ExcludeRules
 from tests.core.samples import a_file, a_folder, a_link, names
 
 
-def excluded(*patterns: str) -> Rules:
-    return Rules(patterns)
+def excluded(*patterns: str) -> ExcludeRules:
+    return ExcludeRules(patterns)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_one_pattern_does_not_pass_for_two() -> None:
 def test_the_scope_of_a_folder_is_that_of_its_entries_one_by_one(
     patterns: tuple[str, ...], folder: bytes, found: list[bytes], data: st.DataObject
 ) -> None:
-    rules = Rules(patterns)
+    rules = ExcludeRules(patterns)
     kinds = st.sampled_from([a_file(), a_folder(), a_link()])
     entries = [data.draw(kinds)._replace(name=name) for name in found]
 
@@ -133,7 +133,7 @@ def test_a_hostile_name_costs_no_more_than_its_length(pattern: str, path: bytes)
 def test_names_in_a_folder_of_any_depth_cost_no_more_than_the_length_of_its_path(pattern: str) -> None:
     folder = b"/".join([b"a", b"b", b"x"] * 30_000)
     entries = [a_file()._replace(name=b"a" * 50 + b"b" * 50 + b"%05d" % number) for number in range(10)]
-    rules = Rules((pattern,))
+    rules = ExcludeRules((pattern,))
     began = time.process_time()
 
     assert rules.in_scope(folder, entries) == entries

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from job.core.entry import join
-from job.core.exclude import Rules, parse
+from job.core.exclude import ExcludeRules, parse
 from job.fs.listing import Listing
 from job.fs.trees import SourceScanner
 
@@ -81,7 +81,7 @@ def kept_by_git(folder: Path) -> set[bytes]:
     return {path for path in listed.split(b"\0") if path and not path.endswith(b"/.gitignore")}
 
 
-def kept_by_us(folder: Path, rules: Rules) -> Iterator[bytes]:
+def kept_by_us(folder: Path, rules: ExcludeRules) -> Iterator[bytes]:
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     scanner = SourceScanner(root, rules)
     try:
@@ -123,7 +123,7 @@ def test_a_thousand_random_sets_of_patterns_leave_out_what_git_leaves_out(tmp_pa
     by_git = kept_by_git(tmp_path)
 
     for name, patterns in sets.items():
-        rules = Rules([pattern for pattern in patterns if can_match(pattern)] or ["#"])
+        rules = ExcludeRules([pattern for pattern in patterns if can_match(pattern)] or ["#"])
         ours = {name + b"/" + path for path in kept_by_us(tmp_path / name.decode(), rules)}
         assert ours == {path for path in by_git if path.startswith(name + b"/")}, patterns
 
@@ -165,7 +165,7 @@ def test_a_repository_of_its_own_with_the_patterns_beside_it_agrees(tmp_path: Pa
 
     listed = git(tree, "--git-dir", "../bare", "--work-tree", ".", "ls-files", "-z", "--others", "--exclude-standard")
 
-    assert sorted(kept_by_us(tree, Rules(patterns))) == sorted(filter(None, listed.split(b"\0")))
+    assert sorted(kept_by_us(tree, ExcludeRules(patterns))) == sorted(filter(None, listed.split(b"\0")))
 
 
 @pytest.mark.needs_tool("git")
@@ -182,5 +182,5 @@ def test_every_byte_is_in_the_sets_in_which_git_has_it(tmp_path: Path) -> None:
     by_git = kept_by_git(tmp_path)
 
     for number, pattern in enumerate(sets):
-        ours = {b"%d/" % number + path for path in kept_by_us(tmp_path / f"{number}", Rules(["x" + pattern]))}
+        ours = {b"%d/" % number + path for path in kept_by_us(tmp_path / f"{number}", ExcludeRules(["x" + pattern]))}
         assert ours == {path for path in by_git if path.startswith(b"%d/" % number)}, pattern

@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.capabilities import Capabilities, Spelling
-from job.core.mounts import ByMount, Identity, Verdict, decoded, encoded, judge
+from job.core.capabilities import Capabilities, NameRules
+from job.core.mounts import (
+    ByMount,
+    FileSystemId,
+    FileSystemMatch,
+    decode_file_system_id,
+    encode_file_system_id,
+    match_file_system,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,7 @@ def test_a_path_belongs_to_the_nearest_mount_above_it(path: bytes, expected: str
 
 
 def test_a_root_that_folds_case_has_its_mount_points_under_every_spelling() -> None:
-    folding = Spelling(Capabilities(case_sensitive=False))
+    folding = NameRules(Capabilities(case_sensitive=False))
 
     assert ByMount("root", {b"USB": "usb"}, folding).at(b"usb/x") == "usb"
     assert ByMount("root", {b"USB": "usb"}).at(b"usb/x") == "root"
@@ -37,28 +44,28 @@ def test_a_root_that_folds_case_has_its_mount_points_under_every_spelling() -> N
 @pytest.mark.parametrize(
     ("known", "found", "verdict"),
     [
-        (None, Identity("uuid 1", "8:1"), Verdict.OTHER),
-        (Identity("uuid 1", "8:1"), Identity("uuid 1", "8:1"), Verdict.SAME),
-        (Identity("uuid 1", "8:1"), Identity("uuid 1", "8:17"), Verdict.MOVED),
-        (Identity("uuid 1", "8:1"), Identity("uuid 2", "8:1"), Verdict.OTHER),
-        (Identity("uuid 1", "8:1"), Identity("", "8:1"), Verdict.OTHER),
-        (Identity("", "8:1"), Identity("", "8:1"), Verdict.SAME),
-        (Identity("", "8:1 disk 7"), Identity("", "8:1 disk 8"), Verdict.OTHER),
+        (None, FileSystemId("uuid 1", "8:1"), FileSystemMatch.OTHER),
+        (FileSystemId("uuid 1", "8:1"), FileSystemId("uuid 1", "8:1"), FileSystemMatch.SAME),
+        (FileSystemId("uuid 1", "8:1"), FileSystemId("uuid 1", "8:17"), FileSystemMatch.MOVED),
+        (FileSystemId("uuid 1", "8:1"), FileSystemId("uuid 2", "8:1"), FileSystemMatch.OTHER),
+        (FileSystemId("uuid 1", "8:1"), FileSystemId("", "8:1"), FileSystemMatch.OTHER),
+        (FileSystemId("", "8:1"), FileSystemId("", "8:1"), FileSystemMatch.SAME),
+        (FileSystemId("", "8:1 disk 7"), FileSystemId("", "8:1 disk 8"), FileSystemMatch.OTHER),
     ],
 )
 def test_only_what_is_shown_to_be_the_same_is_believed(
-    known: Identity | None, found: Identity, verdict: Verdict
+    known: FileSystemId | None, found: FileSystemId, verdict: FileSystemMatch
 ) -> None:
-    assert judge(known, found) is verdict
+    assert match_file_system(known, found) is verdict
 
 
-@given(st.builds(Identity, st.text(), st.text()))
-def test_an_identity_survives_being_stored(identity: Identity) -> None:
-    assert decoded(encoded(identity)) == identity
+@given(st.builds(FileSystemId, st.text(), st.text()))
+def test_an_identity_survives_being_stored(identity: FileSystemId) -> None:
+    assert decode_file_system_id(encode_file_system_id(identity)) == identity
 
 
 @pytest.mark.parametrize(
     "text", [None, 1.5, b"x", "", "{}", "[]", '["a"]', '["a", 1]', '["a", "b", "c"]', "[[", "null"]
 )
 def test_what_is_no_identity_is_none(text: object) -> None:
-    assert decoded(text) is None
+    assert decode_file_system_id(text) is None

@@ -15,14 +15,21 @@ from job.config import cache
 from job.config.settings import Config
 from job.core import mounts
 from job.core.capabilities import Capabilities
-from job.core.counts import remarks_of
+from job.core.counts import cycle_details_of
 from job.core.mounts import KnownMounts
 from job.events.text import ago, moment
 from job.fs import probe
 from job.locking import lock
 from job.store import codec, pair_records, temp_journal
-from job.store.pair_records import IDENTITY_FILE, DamagedIdentityError, Identity, Paths, read_identity, write_identity
-from tests.config.configs import in_force
+from job.store.pair_records import (
+    IDENTITY_FILE,
+    DamagedIdentityError,
+    PairIdentity,
+    ResolvedPath,
+    read_identity,
+    write_identity,
+)
+from tests.config.configs import to_settings
 from tests.core import samples
 
 DIGITS = "9" * 5000
@@ -102,13 +109,15 @@ RECORD = {"source": "/s", "since": "2026-01-01T00:00:00Z"}
 calm = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 
 
-def identity_of(content: bytes, folder: int, place: Path) -> Identity | None:
+def identity_of(content: bytes, folder: int, place: Path) -> PairIdentity | None:
     (place / IDENTITY_FILE).write_bytes(content)
     return read_identity(folder)
 
 
 def test_an_identity_is_read_back_as_it_was_written(folder: int) -> None:
-    written = Identity("0" * 32, "music", Paths("/s\udcff", "/s"), Paths("/m", "/m"), "2026", (10, 2**64 - 1))
+    written = PairIdentity(
+        "0" * 32, "music", ResolvedPath("/s\udcff", "/s"), ResolvedPath("/m", "/m"), "2026", (10, 2**64 - 1)
+    )
 
     write_identity(folder, written)
 
@@ -169,7 +178,7 @@ def test_an_owner_is_described_or_not_known(content: bytes) -> None:
 def test_remarks_in_a_history_are_shown_or_left_out(content: bytes) -> None:
     kept = _parsed(content)
 
-    fields = remarks_of(kept if isinstance(kept, dict) else {})
+    fields = cycle_details_of(kept if isinstance(kept, dict) else {})
 
     moment(fields.get("result_since_timestamp_seconds"))
     ago(1_000.0 - fields.get("result_since_timestamp_seconds", 0.0))
@@ -229,33 +238,33 @@ def test_times_that_no_file_system_keeps_are_found_out_anew(folder: int, tmp_pat
 @calm
 @given(st.data())
 def test_a_kept_configuration_is_believed_or_not(tmp_path: Path, data: st.DataObject) -> None:
-    shelf = cache.shelf_of("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
-    cache.keep(shelf, "key", in_force(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    shelf = cache.cache_file("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    cache.store_config(shelf, "key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
     (kept,) = (tmp_path / "truecopy").iterdir()
     kept.write_bytes(data.draw(damaged(json.loads(kept.read_bytes()))))
 
-    assert isinstance(cache.recall(shelf, "key"), Config | None)
-    last = cache.recall_last(shelf, "/c.json")
+    assert isinstance(cache.load_config(shelf, "key"), Config | None)
+    last = cache.load_last_config(shelf, "/c.json")
     if last is not None:
         assert ago(1_000.0 - last[1])
 
 
 def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Path) -> None:
-    shelf = cache.shelf_of("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
-    cache.keep(shelf, "key", in_force(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    shelf = cache.cache_file("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    cache.store_config(shelf, "key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
     (kept,) = (tmp_path / "truecopy").iterdir()
     kept.write_text(json.dumps(json.loads(kept.read_bytes()) | {"kept_timestamp_seconds": HUGE}))
 
-    assert cache.recall_last(shelf, "/c.json") is None
+    assert cache.load_last_config(shelf, "/c.json") is None
 
 
 READERS: list[tuple[str, Callable[[str], object]]] = [
-    (mounts.encoded(mounts.Identity("proof", "place")), mounts.decoded),
+    (mounts.encode_file_system_id(mounts.FileSystemId("proof", "place")), mounts.decode_file_system_id),
     (
         codec.encode_unsupported({b"name": codec.UnsupportedMetadata(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}),
         codec.decode_unsupported,
     ),
-    (codec.encoded([samples.a_record(samples.a_file(), samples.a_mirror())]), codec.decoded),
+    (codec.encode_records([samples.a_record(samples.a_file(), samples.a_mirror())]), codec.decode_records),
 ]
 
 

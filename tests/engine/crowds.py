@@ -6,7 +6,7 @@ from job.core.outcome import Result
 from job.core.record import FolderSummary, Record
 from job.engine.context import PairContext
 from job.store import codec
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.index import Index
 from tests.engine.workshop import HOUR_NS, ListenedIndex, Workshop, assert_mirrored, changed
 
@@ -41,7 +41,7 @@ def records(shop: Workshop, path: bytes = b"crowd") -> dict[bytes, Record]:
     assert index is not None
     found = index.summary(path)
     assert found is not None
-    rows = [decoded(index.rows(path, part)) for part in range(found.parts)]
+    rows = [decode_records(index.rows(path, part)) for part in range(found.parts)]
     beyond = [index.rows(path, part) for part in range(found.parts, 4 * found.parts)]
     index.close()
     assert not any(beyond)
@@ -54,7 +54,7 @@ def noted(shop: Workshop, path: bytes = b"crowd") -> set[bytes]:
     """Give the names in a folder of which the index has something that the mirror does not hold."""
     index = Index.open_read_only(str(shop.state))
     assert index is not None
-    found = [codec.decode_unsupported(index.unheld(path, part)) for part in range(summary(shop, path).parts)]
+    found = [codec.decode_unsupported(index.unsupported(path, part)) for part in range(summary(shop, path).parts)]
     index.close()
     return {name for notes in found for name in notes}
 

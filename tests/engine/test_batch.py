@@ -15,7 +15,7 @@ from job.engine.context import PairContext
 from job.engine.copy import batch
 from job.engine.cycle import CycleWork, run_cycle
 from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FilesCopied, FileUpdated
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.index import Index
 from tests.engine.workshop import (
     ListenedIndex,
@@ -180,7 +180,7 @@ def test_what_a_sync_says_in_the_middle_of_a_folder_holds_for_the_rest_of_it(
 def records(shop: Workshop) -> dict[bytes, Record]:
     """Give what the index says of the root's entries."""
     with closing(Index.open(str(shop.state))) as index:
-        return decoded(index.rows(b""))
+        return decode_records(index.rows(b""))
 
 
 # Failing commits ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from job.engine.messages import BatchResult
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.fs.small_files import MirrorSync
 from job.store.index import Index
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 from tests.core import samples
 from tests.engine.workshop import ListenedIndex
 
@@ -48,7 +48,7 @@ class Office:
     clock_ns: int = 1000
 
     def __post_init__(self) -> None:
-        pair = in_force(pairs=[{"name": "music", "source": "/source", "dest": "/mirror"}]).effective_pairs[0]
+        pair = to_settings(pairs=[{"name": "music", "source": "/source", "dest": "/mirror"}]).effective_pairs[0]
         self.commit = Commit(self.index, ToldSync(self.sync), PairRun("cycle", pair, self.emit, bool, self.now_ns))
         self.index.before_commit = self.remember
 

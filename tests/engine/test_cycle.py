@@ -29,7 +29,7 @@ from job.events.service import (
     PairStarted,
     Progressed,
 )
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 from tests.engine.workshop import Told, Workshop, as_nobody, assert_mirrored
 
 
@@ -199,7 +199,7 @@ def two_pairs(shop: Workshop, **second: object) -> Config:
         {"name": "music", "source": str(shop.source), "dest": str(shop.mirror)},
         {"name": "other", "source": f"{shop.base}/other-source", "dest": f"{shop.base}/other-mirror", **second},
     ]
-    return in_force(pairs=pairs)
+    return to_settings(pairs=pairs)
 
 
 def run(shop: Workshop, config: Config, stop: Callable[[], bool] = bool) -> Told:

@@ -45,7 +45,7 @@ def a_file(path: Path) -> None:
 
 
 def a_known_mirror_gone(shop: Workshop) -> None:
-    shop.records.remember("music", str(shop.source), str(shop.mirror))
+    shop.records.record_mirror("music", str(shop.source), str(shop.mirror))
     shop.mirror.rmdir()
 
 

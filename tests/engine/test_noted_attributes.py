@@ -41,7 +41,7 @@ def test_an_entry_whose_attributes_are_too_large_for_the_index_is_copied_with_a_
     assert told.result is Result.SUCCESS
     assert "source_xattr_size" in [event.what for event in told.of(MetadataNotKept)]
     with closing(Index.open(str(shop.state))) as index:
-        found = codec.decode_unsupported(index.unheld(b""))
+        found = codec.decode_unsupported(index.unsupported(b""))
     assert {name: each.attributes for name, each in found.items() if name} == {
         b"small": ((b"user.a", bytes(50)),),
         b"large": (),

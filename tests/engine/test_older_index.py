@@ -14,7 +14,7 @@ import pytest
 from job.core.outcome import Result
 from job.core.record import RowsDone
 from job.fs.listing import entry_of
-from job.store.codec import decoded, encoded
+from job.store.codec import decode_records, encode_records
 from job.store.index import Index
 from job.store.schema import FILE_NAME, FORMAT, IndexTorn, migrate
 from tests.core import samples
@@ -53,12 +53,12 @@ def believe(shop: Workshop, folder: str) -> None:
     with closing(Index.open(str(shop.state))) as index:
         text = index.rows(path)
         options_key = made_under(text)
-        records = decoded(text, options_key)
+        records = decode_records(text, options_key)
         for name, record in records.items():
             seen = (shop.mirror / os.fsdecode(path) / os.fsdecode(name)).lstat()
             records[name] = record._replace(mirror=entry_of(name, seen))
         linked = [(record.source.inode, name) for name, record in records.items() if name in {b"a", b"b"}]
-        index.commit([], [RowsDone(path, 0, encoded(records.values(), options_key), tuple(linked))])
+        index.commit([], [RowsDone(path, 0, encode_records(records.values(), options_key), tuple(linked))])
 
 
 def made_under(text: str) -> str:

@@ -14,7 +14,7 @@ from job.engine.preflight import guards
 from job.errors import Refused
 from job.events.service import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
 from job.store.history import History
-from job.store.pair_records import PairRecords, Paths
+from job.store.pair_records import PairRecords, ResolvedPath
 from tests.engine.workshop import NOBODY, Told, Workshop
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works
@@ -239,7 +239,9 @@ def test_a_history_of_another_source_is_set_aside_and_never_read(tmp_path: Path)
     told: list[object] = []
 
     def history(source: str) -> History:
-        return History(str(tmp_path), failed=lambda *what: told.append(what), source=Paths.of(source), emit=told.append)
+        return History(
+            str(tmp_path), failed=lambda *what: told.append(what), source=ResolvedPath.of(source), emit=told.append
+        )
 
     assert history("/one").add(finished(Result.SUCCESS, 10.0), {("files_copied_total", ""): 5})
     assert history("/two").read().counts == {}

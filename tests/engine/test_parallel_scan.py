@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.compressed_list import CompressedList
-from job.core.mounts import LeftOut, Why
+from job.core.mounts import LeftOut, LeftOutReason
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
 from job.engine.messages import ScanRequest
@@ -195,7 +195,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = Share(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
-        out, mounts = [LeftOut(b"out %d" % number, Why.MOUNT, "ext4")], {b"%d" % number: "ext4"}
+        out, mounts = [LeftOut(b"out %d" % number, LeftOutReason.MOUNT, "ext4")], {b"%d" % number: "ext4"}
         return ScanResult(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
 
     found, other = a_look(1), a_look(2)

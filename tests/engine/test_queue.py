@@ -10,7 +10,7 @@ import pytest
 from job.core.capabilities import Capabilities
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.exclude import Rules
+from job.core.exclude import ExcludeRules
 from job.core.outcome import Failure
 from job.engine.context import PairRun
 from job.engine.copy.adoption import Exchange
@@ -51,7 +51,9 @@ def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            whereabouts = tidy.enter_context(closing(Whereabouts(SourceScanner(source, Rules(())), (source, mirror))))
+            whereabouts = tidy.enter_context(
+                closing(Whereabouts(SourceScanner(source, ExcludeRules(())), (source, mirror)))
+            )
             hard_links = HardLinks(HardLinkTable(), known, lambda _: "", whereabouts)
             with at_work(shop, [], 1, bool) as (laid_out, _):
                 context = replace(laid_out, source_root=source, mirror_root=mirror)

@@ -21,9 +21,9 @@ from job.events.service import (
     PairStarted,
     Progressed,
 )
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.index import Index
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 from tests.engine.meddling import at, failing, meddled
 from tests.engine.workshop import HOUR_NS, Told, Workshop, assert_mirrored, with_sync
 
@@ -185,7 +185,7 @@ def test_a_bug_that_one_pair_brings_out_does_not_keep_the_next_from_its_backup(s
     told = Told()
     work = CycleWork("cycle", told.hear, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
 
-    told.result = run_cycle(in_force(pairs=pairs), work)
+    told.result = run_cycle(to_settings(pairs=pairs), work)
 
     [failed] = told.of(PairFailed)
     assert (failed.pair, failed.error) == ("music", "RuntimeError: nobody expected this")
@@ -209,6 +209,6 @@ def test_another_checksum_algorithm_reaches_files_whose_mode_changed_at_the_same
     assert told.tally.copied == 0
     assert [event.path for event in told.of(FileUpdated)] == [b"changed"]
     index = Index.open(str(shop.state))
-    algorithms = {name: record.checksum.partition(":")[0] for name, record in decoded(index.rows(b"")).items()}
+    algorithms = {name: record.checksum.partition(":")[0] for name, record in decode_records(index.rows(b"")).items()}
     index.close()
     assert algorithms == {b"changed": "blake3", b"kept": "blake3"}

@@ -74,7 +74,7 @@ def test_what_symlinks_do_not_keep_is_told_once_and_in_the_index(server: Worksho
     assert [event.what for event in told.of(MetadataNotKept)] == ["symlink_metadata"]
     index = Index.open_read_only(str(server.state))
     assert index is not None
-    noted = decode_unsupported(index.unheld(b""))
+    noted = decode_unsupported(index.unsupported(b""))
     index.close()
     assert (noted[b"link"].uid, noted[b"link"].gid, noted[b"link"].mtime_ns) == (1001, 1001, OLDER * 10**9)
     assert noted[b"link"].target == b"nowhere"

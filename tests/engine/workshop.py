@@ -32,7 +32,7 @@ from job.store.index import Index
 from job.store.pair_records import PairRecords
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 Kind = TypeVar("Kind", bound=Event)
 HOUR_NS = 3600 * 10**9
@@ -109,7 +109,7 @@ class Workshop:
     @property
     def config(self) -> Config:
         pair = {"name": "music", "source": str(self.source), "dest": str(self.mirror)}
-        return in_force(**{"pairs": [pair], "audit_interval": 0, **workers.FORCED, **self.options})
+        return to_settings(**{"pairs": [pair], "audit_interval": 0, **workers.FORCED, **self.options})
 
     @property
     def pair(self) -> Pair:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.store.codec import decoded, encoded
+from job.store.codec import decode_records, encode_records
 from job.store.index_tree import ROOT
 from tests.faults.rig import Rig
 from tests.faults.trees import LONG_AGO_NS, entries_below
@@ -304,10 +304,10 @@ def believe(rig: Rig, name: str) -> None:
     seen = (rig.mirror / name).stat()
     index = sqlite3.connect(rig.state / "index.sqlite3")
     (rows,) = index.execute("SELECT rows FROM records WHERE folder = ?", (ROOT,)).fetchone()
-    records = decoded(rows)
+    records = decode_records(rows)
     record = records[name.encode()]
     records[name.encode()] = record._replace(mirror=record.mirror._replace(ctime_ns=seen.st_ctime_ns))
-    index.execute("UPDATE records SET rows = ? WHERE folder = ?", (encoded(records.values()), ROOT))
+    index.execute("UPDATE records SET rows = ? WHERE folder = ?", (encode_records(records.values()), ROOT))
     index.commit()
     index.close()
 

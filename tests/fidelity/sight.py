@@ -52,10 +52,10 @@ class Sight:
     def notes(self, name: bytes) -> list[Note]:
         """Give what the index has of an entry."""
         if stat.S_ISDIR(self.here(name).lstat().st_mode):
-            found: Note | None = codec.decode_unsupported(self.index.unheld(join(self.path, name))).get(FOLDER)
+            found: Note | None = codec.decode_unsupported(self.index.unsupported(join(self.path, name))).get(FOLDER)
             return [found] if found else []
-        record = codec.decoded(self.index.rows(self.path)).get(name)
-        noted = codec.decode_unsupported(self.index.unheld(self.path)).get(name)
+        record = codec.decode_records(self.index.rows(self.path)).get(name)
+        noted = codec.decode_unsupported(self.index.unsupported(self.path)).get(name)
         return [*([record.source] if record else []), *([noted] if noted else [])]
 
     def verdict(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import Identity
+from job.core.mounts import FileSystemId
 from job.fs import mounts
 from job.fs.mounts import FileSystem, identity_of, mount_of
 from tests.faults.tampering import mounted, run
@@ -25,7 +25,7 @@ def listed(folder: Path) -> list[FileSystem]:
         os.close(descriptor)
 
 
-def identity(folder: Path) -> Identity:
+def identity(folder: Path) -> FileSystemId:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         return identity_of(descriptor, mount_of(descriptor))
@@ -77,7 +77,7 @@ def test_a_disk_of_linux_proves_what_it_is_by_whatever_device(tmp_path: Path, ki
     for image in images:
         run("truncate", "-s", "400M", str(image))
         run(f"mkfs.{kind}", "-q", str(image), passing="cannot check mount status")
-    found: list[Identity] = []
+    found: list[FileSystemId] = []
     for image in (*images, images[0]):
         with ExitStack() as undo:
             if len(found) == 2:

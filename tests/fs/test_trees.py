@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.exclude import Rules
+from job.core.exclude import ExcludeRules
 from job.fs.listing import Listing, Unlisted
 from job.fs.trees import Fits, MirrorScanner, SourceScanner
 from tests.faults.tampering import mounted
@@ -38,12 +38,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def fingerprint(root: int, *patterns: str, path: bytes = b"", policy: bytes = b"") -> bytes:
-    with closing(SourceScanner(root, Rules(patterns), Fits(policy, None))) as scanner:
+    with closing(SourceScanner(root, ExcludeRules(patterns), Fits(policy, None))) as scanner:
         return scanner.list(path).fingerprint
 
 
 def walked(root: int, *patterns: str) -> list[Listing | Unlisted]:
-    with closing(SourceScanner(root, Rules(patterns), cross_mounts=True)) as scanner:
+    with closing(SourceScanner(root, ExcludeRules(patterns), cross_mounts=True)) as scanner:
         return list(scanner.walk())
 
 
@@ -57,7 +57,7 @@ def test_parents_come_before_their_children_and_names_in_order(root: int, tmp_pa
 
 
 def test_a_listing_is_sorted_and_names_its_folders(root: int, tree: Path) -> None:
-    with closing(SourceScanner(root, Rules(()))) as scanner:
+    with closing(SourceScanner(root, ExcludeRules(()))) as scanner:
         listing = scanner.list(b"")
 
     assert [entry.name for entry in listing.entries] == [b"file", b"link", b"sub"]
@@ -258,7 +258,7 @@ def test_specials_are_listed_without_being_opened(root: int, tmp_path: Path) -> 
 def test_a_folder_that_vanished_meanwhile_is_unlisted_and_the_walk_goes_on(root: int, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    with closing(SourceScanner(root, Rules(()))) as scanner:
+    with closing(SourceScanner(root, ExcludeRules(()))) as scanner:
         walk = scanner.walk()
         next(walk)
         (tmp_path / "a").rmdir()

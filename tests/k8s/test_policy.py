@@ -17,7 +17,7 @@ import job
 from job.config import describe
 from job.config.model import MetricsConfig
 from job.errors import Exit
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 K8S = Path(__file__).parents[2] / "k8s"
 Manifest = dict[str, Any]
@@ -87,7 +87,7 @@ def test_the_interval_beside_the_schedule_is_the_schedule_s(cronjob: Manifest) -
     [container] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     [beside] = [each["value"] for each in container["env"] if each["name"] == "TRUECOPY_EXPECTED_INTERVAL"]
 
-    config = in_force(source_dirs=["/s"], dest_dirs=["/d"], expected_interval=beside)
+    config = to_settings(source_dirs=["/s"], dest_dirs=["/d"], expected_interval=beside)
     assert config.expected_interval == longest_wait(cronjob["spec"]["schedule"])
 
 
@@ -167,7 +167,7 @@ def test_no_image_is_taken_by_a_tag_that_moves() -> None:
 
 
 def test_the_configuration_is_one_that_the_job_accepts_on_the_mounts_it_gets(container: Manifest) -> None:
-    config = in_force(**json.loads((K8S / "base" / "backup_config.json").read_text("utf-8")))
+    config = to_settings(**json.loads((K8S / "base" / "backup_config.json").read_text("utf-8")))
 
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {pair.source for pair in config.effective_pairs} <= mounts

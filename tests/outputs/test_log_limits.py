@@ -6,7 +6,7 @@ import pytest
 
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.outcome import Because, Drift, Failure, Result
+from job.core.outcome import Drift, Failure, Result, UnloggedReason
 from job.events.service import (
     CycleFinished,
     CycleStarted,
@@ -46,7 +46,7 @@ class Teller:
         return sum(1 for event in self.out if type(event) is kind)
 
     @property
-    def sums(self) -> list[tuple[str, bytes, int, dict[str, int], Because]]:
+    def sums(self) -> list[tuple[str, bytes, int, dict[str, int], UnloggedReason]]:
         return [
             (each.of, each.path, each.entries, each.by, each.because)
             for each in self.out
@@ -74,7 +74,7 @@ def test_failures_of_a_folder_are_counted_by_reason_after_a_hundred() -> None:
     )
 
     assert told.lines(FileFailed) == MOST_A_FOLDER + 1
-    assert told.sums == [("file_failed", b"a", 4, {"name": 3, "permission": 1}, Because.FOLDER)]
+    assert told.sums == [("file_failed", b"a", 4, {"name": 3, "permission": 1}, UnloggedReason.FOLDER)]
     assert [type(event) for event in told.out[-3:]] == [LogLinesSuppressed, PairFinished, CycleFinished]
 
 
@@ -89,7 +89,7 @@ def test_failures_in_many_folders_are_counted_after_a_thousand() -> None:
     told = Teller().cycle(*(failed(b"%d/f" % number) for number in range(MOST_A_CYCLE + 7)))
 
     assert told.lines(FileFailed) == MOST_A_CYCLE
-    assert told.sums == [("file_failed", b"", 7, {"permission": 7}, Because.CYCLE)]
+    assert told.sums == [("file_failed", b"", 7, {"permission": 7}, UnloggedReason.CYCLE)]
 
 
 @pytest.mark.parametrize("kind", [DriftFound, OwnFilesSkipped])
@@ -119,7 +119,7 @@ def test_what_fails_as_before_is_counted_and_logged_again_after_the_interval() -
 
     shown = [(teller.cycle(*fails).lines(FileFailed), teller.sums) for _ in range(5)]
 
-    as_before = [("file_failed", b"", 2, {"permission": 1, "name": 1}, Because.AS_BEFORE)]
+    as_before = [("file_failed", b"", 2, {"permission": 1, "name": 1}, UnloggedReason.AS_BEFORE)]
     assert shown == [(2, []), (0, as_before), (0, as_before), (0, as_before), (2, [])]
 
 
@@ -157,5 +157,5 @@ def test_a_folder_is_summed_up_when_many_others_came_since(monkeypatch: pytest.M
 
     told = Teller().cycle(*first, *(failed(b"%d/f" % number) for number in range(8)))
 
-    assert told.sums == [("file_failed", b"a", 5, {"permission": 5}, Because.FOLDER)]
+    assert told.sums == [("file_failed", b"a", 5, {"permission": 5}, UnloggedReason.FOLDER)]
     assert type(told.out[-3]) is not LogLinesSuppressed

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from job.core.counts import MOST_FAILING, NO_REMARKS, Failing, PairHistory, Remarks, Tally, Trouble
+from job.core.counts import MOST_FAILING, NO_DETAILS, CycleDetails, FailedEntry, PairHistory, PairProblem, Tally
 from job.core.entry import Kind
 from job.core.metric_names import EVERY_SERIES, OUTPUTS
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
@@ -61,7 +61,9 @@ class Memory:
     def read(self) -> PairHistory:
         return self.kept if self.mounted else PairHistory()
 
-    def add(self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], remarks: Remarks = NO_REMARKS) -> bool:
+    def add(
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
+    ) -> bool:
         if not self.mounted:
             return False
         moment = finished.finished_timestamp_seconds
@@ -74,8 +76,8 @@ class Memory:
             duration_seconds=finished.duration_seconds,
             last_attempt_timestamp_seconds=moment,
             last_success_timestamp_seconds=success,
-            trouble=remarks.trouble,
-            failing=remarks.failing,
+            trouble=cycle_details.trouble,
+            failing=cycle_details.failing,
             result_since_timestamp_seconds=self.kept.result_since_timestamp_seconds if goes_on else moment,
         )
         return True
@@ -224,11 +226,11 @@ def test_why_a_pair_did_not_get_through_and_the_first_that_failed_are_kept_for_t
     failed = memory.kept
     metrics(finished(Result.SUCCESS))
 
-    assert refused.trouble == Trouble("pair_refused", "source_empty", "it is empty", "mount it")
+    assert refused.trouble == PairProblem("pair_refused", "source_empty", "it is empty", "mount it")
     assert partial.trouble is None
     assert [each.path for each in partial.failing] == [b"%d" % number for number in range(MOST_FAILING)]
-    assert partial.failing[0] == Failing(b"0", "permission", "Permission denied")
-    assert (failed.trouble, failed.failing) == (Trouble("pair_failed", "", "it went away", "look"), ())
+    assert partial.failing[0] == FailedEntry(b"0", "permission", "Permission denied")
+    assert (failed.trouble, failed.failing) == (PairProblem("pair_failed", "", "it went away", "look"), ())
     assert (memory.kept.trouble, memory.kept.failing) == (None, ())
 
 

@@ -30,7 +30,7 @@ class NoMemory:
     def read(self) -> PairHistory:
         return PairHistory()
 
-    def add(self, finished: PairFinished, deltas: object, remarks: object = None) -> bool:  # noqa: ARG002
+    def add(self, finished: PairFinished, deltas: object, cycle_details: object = None) -> bool:  # noqa: ARG002
         return False
 
     def count(self, deltas: object) -> bool:  # noqa: ARG002

@@ -10,10 +10,10 @@ from job.core.outcome import Result
 from job.errors import Exit
 from job.events.service import Event
 from job.service import SLICE_SECONDS, Service, Stop, serve
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
-BASE = in_force(source_dirs=["/source"], dest_dirs=["/mirror"], sleep_time=30)
+BASE = to_settings(source_dirs=["/source"], dest_dirs=["/mirror"], sleep_time=30)
 
 
 def config(**changes: Any) -> Config:

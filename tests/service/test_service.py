@@ -13,7 +13,7 @@ from job.events.service import (
     SignalReceived,
 )
 from job.service import SLICE_SECONDS
-from tests.config.configs import in_force
+from tests.config.configs import to_settings
 from tests.service.simulated import START, World, config
 
 
@@ -69,7 +69,7 @@ def test_a_crash_is_told_with_its_traceback_and_waits_like_any_other_cycle() -> 
 
 
 def test_the_config_is_read_again_before_every_cycle_even_if_no_change_was_noticed() -> None:
-    two = in_force(source_dirs=["/source", "/more"], dest_dirs=["/mirror", "/more-mirror"], sleep_time=30)
+    two = to_settings(source_dirs=["/source", "/more"], dest_dirs=["/mirror", "/more-mirror"], sleep_time=30)
     world = World(config(), lasts=70)
     world.watched = False
     world.at(10, lambda: world.edit(two))

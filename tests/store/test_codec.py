@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.record import Record
-from job.store.codec import decoded, encoded, without
+from job.store.codec import decode_records, encode_records, without_records
 from tests.core import samples
 
 ROW = [1, 2, 3, 4, 5, 6, 7]
@@ -23,18 +23,20 @@ def by_name(records: list[Record]) -> dict[bytes, Record]:
 def test_what_was_written_is_read_again(found: list[Record]) -> None:
     records = by_name(found)
 
-    assert decoded(encoded(records.values())) == records
+    assert decode_records(encode_records(records.values())) == records
 
 
 @given(st.lists(samples.entries, min_size=1, max_size=4), st.booleans())
 def test_a_mirror_that_keeps_everything_is_read_again(entries: list[Any], racy: bool) -> None:  # noqa: FBT001
     records = by_name([Record(entry, entry._replace(inode=7), samples.SHA256, racy) for entry in entries])
 
-    assert decoded(encoded(records.values())) == records
+    assert decode_records(encode_records(records.values())) == records
 
 
 def test_what_is_read_is_of_the_right_kinds() -> None:
-    [record] = decoded(encoded([samples.a_record(samples.a_file(), samples.a_mirror(), racy=True)])).values()
+    [record] = decode_records(
+        encode_records([samples.a_record(samples.a_file(), samples.a_mirror(), racy=True)])
+    ).values()
 
     assert record == samples.a_record(samples.a_file(), samples.a_mirror(), racy=True)
     assert record.racy is True
@@ -46,15 +48,15 @@ def test_numbers_of_more_than_64_bits_are_no_trouble() -> None:
     far_away = samples.a_file(mtime_ns=10**9 * 2**62, inode=2**64 - 1)
     records = {b"name": samples.a_record(far_away, far_away)}
 
-    assert decoded(encoded(records.values())) == records
+    assert decode_records(encode_records(records.values())) == records
 
 
 @pytest.mark.parametrize(("then", "now"), [("", "u"), ("u", ""), ("u", "su")])
 def test_what_was_done_under_other_options_has_to_be_looked_at_again(then: str, now: str) -> None:
     record = samples.a_record(samples.a_file(), samples.a_mirror())
 
-    [same] = decoded(encoded([record], then), then).values()
-    [other] = decoded(encoded([record], then), now).values()
+    [same] = decode_records(encode_records([record], then), then).values()
+    [other] = decode_records(encode_records([record], then), now).values()
 
     assert same == record
     assert other == record._replace(racy=True)
@@ -67,14 +69,16 @@ def test_records_that_are_left_out_are_unknown_and_the_others_are_as_they_were(
     records = by_name(found)
     left_out = {name for name in records if data.draw(st.booleans())}
 
-    kept = without(encoded(records.values(), options_key), left_out)
+    kept = without_records(encode_records(records.values(), options_key), left_out)
 
-    assert decoded(kept, options_key) == {name: record for name, record in records.items() if name not in left_out}
+    assert decode_records(kept, options_key) == {
+        name: record for name, record in records.items() if name not in left_out
+    }
 
 
 def test_no_records_are_no_text() -> None:
-    assert encoded([]) == ""
-    assert decoded("") == {}
+    assert encode_records([]) == ""
+    assert decode_records("") == {}
 
 
 def test_the_text_says_once_what_is_the_same_for_all() -> None:
@@ -85,7 +89,7 @@ def test_the_text_says_once_what_is_the_same_for_all() -> None:
         for record in one
     ]
 
-    added_bytes = (len(encoded(many)) - len(encoded(one))) / 99
+    added_bytes = (len(encode_records(many)) - len(encode_records(one))) / 99
 
     assert added_bytes < len(samples.SHA256) + 5
 
@@ -141,26 +145,26 @@ SPOILT: list[tuple[int, Any]] = [
 
 
 def test_the_row_that_is_spoilt_below_is_a_good_one() -> None:
-    assert list(decoded(json.dumps(A_ROW))) == [b"name"]
+    assert list(decode_records(json.dumps(A_ROW))) == [b"name"]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text)[:40])
 def test_text_that_is_not_ours_says_nothing(text: str) -> None:
-    assert decoded(text) == {}
+    assert decode_records(text) == {}
 
 
 @pytest.mark.parametrize(("place", "value"), SPOILT)
 def test_a_row_in_which_one_thing_makes_no_sense_says_nothing(place: int, value: Any) -> None:
     row = [*A_ROW[:place], value, *A_ROW[place + 1 :]]
 
-    assert b"name" not in decoded(json.dumps(row))
+    assert b"name" not in decode_records(json.dumps(row))
 
 
-@pytest.mark.parametrize("policy", [None, 7, ["-o"], {}, True])
+@pytest.mark.parametrize("options_key", [None, 7, ["-o"], {}, True])
 def test_rows_of_which_the_policy_makes_no_sense_say_nothing(options_key: Any) -> None:
-    assert decoded(json.dumps([*A_ROW, "-o"]), "-o")
-    assert decoded(json.dumps([*A_ROW, options_key]), "-o") == {}
-    assert without(json.dumps([*A_ROW, options_key]), ()) == ""
+    assert decode_records(json.dumps([*A_ROW, "-o"]), "-o")
+    assert decode_records(json.dumps([*A_ROW, options_key]), "-o") == {}
+    assert without_records(json.dumps([*A_ROW, options_key]), ()) == ""
 
 
 json_values = st.recursive(
@@ -172,7 +176,7 @@ json_values = st.recursive(
 
 @given(st.one_of(st.text(), json_values.map(json.dumps), st.lists(json_values, min_size=5, max_size=5).map(json.dumps)))
 def test_no_text_is_an_error(text: str) -> None:
-    without(text, {b"name"})
-    records = decoded(text)
+    without_records(text, {b"name"})
+    records = decode_records(text)
 
-    assert decoded(encoded(records.values())) == records
+    assert decode_records(encode_records(records.values())) == records

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from job.core.entry import FileId
-from job.core.record import Linked, LinkName, Outcome
+from job.core.record import LinkName, LinkOutcome, LinkRecord
 from job.store.hardlinks import HardLinkTable
 from tests.core import samples
 
@@ -58,11 +58,14 @@ def test_a_name_that_is_noted_already_stays_as_it_is(book: HardLinkTable) -> Non
 
 def test_outcomes_are_given_by_folder_and_part_and_only_those_that_were_heard_of(book: HardLinkTable) -> None:
     book.add([a_member(b"settled"), a_member(b"failed"), a_member(b"unheard"), a_member(b"of a part", part=3)])
-    book.settle([Linked(b"folder", b"settled", RECORD), Linked(b"folder", b"failed", None)])
-    book.settle([Linked(b"folder", b"of a part", RECORD)])
+    book.settle([LinkRecord(b"folder", b"settled", RECORD), LinkRecord(b"folder", b"failed", None)])
+    book.settle([LinkRecord(b"folder", b"of a part", RECORD)])
 
-    assert book.of_folder(b"folder", 0) == {b"settled": Outcome(DEVICE, RECORD), b"failed": Outcome(DEVICE, None)}
-    assert book.of_folder(b"folder", 3) == {b"of a part": Outcome(DEVICE, RECORD)}
+    assert book.of_folder(b"folder", 0) == {
+        b"settled": LinkOutcome(DEVICE, RECORD),
+        b"failed": LinkOutcome(DEVICE, None),
+    }
+    assert book.of_folder(b"folder", 3) == {b"of a part": LinkOutcome(DEVICE, RECORD)}
     assert book.has_folder(b"folder")
     assert book.has_name(b"folder", b"failed")
     assert not book.has_name(b"elsewhere", b"failed")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.counts import Failing, PairHistory, Remarks, Tally, Trouble, counts_of, tally_of
+from job.core.counts import CycleDetails, FailedEntry, PairHistory, PairProblem, Tally, counts_of, tally_of
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.events.service import PairFinished
 from job.store.history import History
@@ -57,7 +57,7 @@ def finished(result: Result = Result.SUCCESS, *, tally: Tally | None = None, at:
 
 def test_reasons_of_earlier_versions_are_read_by_their_new_names(history: History, tmp_path: Path) -> None:
     deltas = {("files_skipped_total", "not_held"): 2, ("files_skipped_total", "unsupported"): 3}
-    refused = Remarks(Trouble("pair_refused", "no_wall", "no Landlock", "set landlock to auto"))
+    refused = CycleDetails(PairProblem("pair_refused", "no_wall", "no Landlock", "set landlock to auto"))
     assert history.add(finished(Result.REFUSED), {**deltas, ("pairs_refused_total", "no_wall"): 1}, refused)
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
         database.execute("INSERT INTO last_counts VALUES ('files_skipped_total', 'not_held', 2)")
@@ -65,7 +65,7 @@ def test_reasons_of_earlier_versions_are_read_by_their_new_names(history: Histor
     kept = history.read()
     assert kept.counts == {("files_skipped_total", "unsupported"): 5, ("pairs_refused_total", "sandbox_unavailable"): 1}
     assert kept.tally.skipped_by == {Skip.UNSUPPORTED: 2}
-    assert kept.trouble == Trouble("pair_refused", "sandbox_unavailable", "no Landlock", "set landlock to auto")
+    assert kept.trouble == PairProblem("pair_refused", "sandbox_unavailable", "no Landlock", "set landlock to auto")
 
 
 def test_what_was_added_is_read_back(history: History, told: Told) -> None:
@@ -351,17 +351,17 @@ def test_a_tally_comes_back_from_its_counts(
     assert tally_of(counts_of(tally), folders=7) == tally
 
 
-REFUSED = Remarks(trouble=Trouble("pair_refused", "source_empty", "it is empty", "mount it"))
+REFUSED = CycleDetails(trouble=PairProblem("pair_refused", "source_empty", "it is empty", "mount it"))
 
 
 def test_why_the_last_cycle_did_not_get_through_is_kept_until_one_does(history: History) -> None:
-    failing = (Failing(b"a \xff\n", "permission", "Permission denied"),)
+    failing = (FailedEntry(b"a \xff\n", "permission", "Permission denied"),)
 
     history.add(finished(Result.REFUSED, at=10.0), {}, REFUSED)
     first = history.read()
     history.add(finished(Result.REFUSED, at=20.0), {}, REFUSED)
     second = history.read()
-    history.add(finished(Result.PARTIAL, at=30.0), {}, Remarks(failing=failing))
+    history.add(finished(Result.PARTIAL, at=30.0), {}, CycleDetails(failing=failing))
     third = history.read()
     history.add(finished(Result.SUCCESS, at=40.0), {})
 
@@ -399,14 +399,14 @@ def test_remarks_that_cannot_be_read_are_left_out(history: History, tmp_path: Pa
 
 
 def test_what_happens_while_the_state_folder_is_gone_is_kept_elsewhere_and_added_up(tmp_path: Path, told: Told) -> None:
-    state, spare = tmp_path / "state", tmp_path / "spare"
+    state, fallback = tmp_path / "state", tmp_path / "spare"
 
     def elsewhere(*, make: bool) -> int:
         if make:
-            spare.mkdir(exist_ok=True)
-        return os.open(spare, os.O_RDONLY)
+            fallback.mkdir(exist_ok=True)
+        return os.open(fallback, os.O_RDONLY)
 
-    history = History(str(state), failed=told, spare=elsewhere)
+    history = History(str(state), failed=told, fallback=elsewhere)
     assert history.add(finished(Result.REFUSED, at=10.0), {("pairs_refused_total", "mirror_missing"): 1}, REFUSED)
     assert history.read().counts == {("pairs_refused_total", "mirror_missing"): 1}
     assert history.read().trouble == REFUSED.trouble

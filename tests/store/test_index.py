@@ -38,14 +38,14 @@ def test_what_was_committed_is_told_again(summary: FolderSummary, path: bytes, r
         with closing(Index.open(state)) as index:
             assert index.rows(path) == rows
             assert index.summary(path) == summary
-            assert index.entries_known() == summary.entries
+            assert index.entry_count() == summary.entries
 
 
 def test_a_folder_is_remembered_as_it_was_last(state: Path) -> None:
     with closing(Index.open(str(state))) as index:
         index.commit([samples.a_finished_folder(entries=7)], [RowsDone(b"folder", 0, "")])
 
-        assert index.entries_known() == 7
+        assert index.entry_count() == 7
         assert index.rows(b"folder") == ""
 
 
@@ -72,7 +72,7 @@ def test_what_was_never_committed_is_not_known(tmp_path: Path) -> None:
     with closing(Index.open(str(tmp_path))) as index:
         assert index.summary(b"folder") is None
         assert index.rows(b"folder") == ""
-        assert index.entries_known() == 0
+        assert index.entry_count() == 0
         assert index.audited == 0
 
 
@@ -148,4 +148,4 @@ def test_looking_finds_the_index_in_a_folder_with_a_strange_name(tmp_path: Path)
 def test_an_empty_index_knows_nothing_and_lies_nowhere() -> None:
     with closing(Index.empty()) as index:
         assert index.summary(b"") is None
-        assert index.entries_known() == 0
+        assert index.entry_count() == 0

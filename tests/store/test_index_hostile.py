@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.index import MOST_PARTS, Index
 from job.store.schema import FILE_NAME
 from tests.core import samples
@@ -17,7 +17,7 @@ def test_records_that_are_no_text_are_not_known(state: Path, raw: sqlite3.Connec
     raw.execute("UPDATE records SET rows = ?", (rows,))
 
     with closing(Index.open(str(state))) as index:
-        assert decoded(index.rows(b"folder")) == {}
+        assert decode_records(index.rows(b"folder")) == {}
 
 
 def test_text_that_is_no_utf_8_is_damage(state: Path, raw: sqlite3.Connection) -> None:
@@ -66,7 +66,7 @@ def test_counts_that_make_no_sense_end_nothing(state: Path, raw: sqlite3.Connect
     raw.execute(f"INSERT INTO folder SELECT x'02', name, {same} FROM folder LIMIT 1")
 
     with closing(Index.open(str(state))) as index:
-        assert index.entries_known() >= 0
+        assert index.entry_count() >= 0
 
 
 @pytest.mark.parametrize("value", ["yesterday", float("inf")])
@@ -84,7 +84,7 @@ def test_damage_met_in_mid_run_is_noted_and_nothing_of_it_is_believed(
     with closing(Index.open(str(state))) as index:
         raw.execute(f"DROP TABLE {table}")
 
-        answers = index.summary(b"folder"), index.rows(b"folder"), index.entries_known(), index.audited
+        answers = index.summary(b"folder"), index.rows(b"folder"), index.entry_count(), index.audited
 
         assert index.torn != ""
         assert not answers[{"folder": 0, "records": 1, "fact": 3}[table]]

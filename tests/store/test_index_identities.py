@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import Identity
+from job.core.mounts import FileSystemId
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store.index import Index
 
 PATHS = (b"", b"a", b"usb", b"usb/deep", b"usb2")
-ONE, TWO = Identity("uuid 1", "8:1"), Identity("", "8:17 disk 4")
+ONE, TWO = FileSystemId("uuid 1", "8:1"), FileSystemId("", "8:17 disk 4")
 
 
 @pytest.fixture
@@ -25,22 +25,22 @@ def folder(tmp_path: Path) -> str:
 
 
 def known(index: Index) -> set[bytes]:
-    assert {path for path in PATHS if index.rows(path)} == {path for path in PATHS if index.unheld(path)}
+    assert {path for path in PATHS if index.rows(path)} == {path for path in PATHS if index.unsupported(path)}
     assert {path for path, _, _ in index.linked(7)} == {path for path in PATHS if index.rows(path)}
     return {path for path in PATHS if index.summary(path)}
 
 
 def test_identities_are_kept_beside_an_audit_and_dropped_one_by_one(folder: str) -> None:
     with closing(Index.open(folder)) as index:
-        assert index.identities == {}
+        assert index.file_systems == {}
         index.set_audited(5.0)
-        index.speak_of({b"": ONE, b"usb/\xff": TWO}, [])
+        index.set_file_systems({b"": ONE, b"usb/\xff": TWO}, [])
         assert known(index) == set(PATHS)
     with closing(Index.open(folder)) as index:
-        assert index.identities == {b"": ONE, b"usb/\xff": TWO}
+        assert index.file_systems == {b"": ONE, b"usb/\xff": TWO}
         assert index.audited == 5.0
-        index.speak_of({b"usb/\xff": None}, [])
-        assert index.identities == {b"": ONE}
+        index.set_file_systems({b"usb/\xff": None}, [])
+        assert index.file_systems == {b"": ONE}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_forgotten_goes_with_the_file_system_and_nothing_else(
     folder: str, forgotten: list[bytes], left: set[bytes]
 ) -> None:
     with closing(Index.open(folder)) as index:
-        index.speak_of({b"": TWO}, forgotten)
+        index.set_file_systems({b"": TWO}, forgotten)
 
         assert known(index) == left
 
@@ -73,4 +73,4 @@ def test_facts_that_make_no_sense_are_no_identities(folder: str, name: str, valu
         database.execute("INSERT INTO fact VALUES (?, ?)", (name, value))
 
     with closing(Index.open(folder)) as index:
-        assert index.identities == {}
+        assert index.file_systems == {}

@@ -48,14 +48,14 @@ def look_when_asked(state: str, asked: Connection) -> None:
     """Tell of `folder`, at once or in a transaction that is kept until `let go`."""
     index = Index.open_read_only(state)
     assert index is not None
-    looking = index.looking()
+    read_transaction = index.read_transaction()
     with closing(index):
         while (what := asked.recv()) != "end":
             if what == "hold":
-                looking.__enter__()
+                read_transaction.__enter__()
             asked.send((index.summary(b"folder"), index.rows(b"folder")))
             if what == "let go":
-                looking.__exit__(None, None, None)
+                read_transaction.__exit__(None, None, None)
     asked.send((None, ""))
 
 
@@ -101,7 +101,7 @@ def test_a_worker_that_comes_and_goes_leaves_the_locks_of_the_other_alone(state:
     with closing(Index.open(str(state))) as index:
         reader("now")
         other = sqlite3.connect(state / FILE_NAME, timeout=0, isolation_level=None)
-        with closing(other), index.looking():
+        with closing(other), index.read_transaction():
             assert index.summary(b"folder") is not None
             reader("end")
 
@@ -145,12 +145,12 @@ def test_a_commit_that_a_kill_cut_off_is_rolled_back_by_whoever_looks_first(
 
 def test_after_looking_there_is_no_lock_left_whatever_ended_it(state: Path) -> None:
     with closing(Index.open(str(state))) as index, closing(Index.open(str(state))) as other:
-        with suppress(RuntimeError), index.looking():
+        with suppress(RuntimeError), index.read_transaction():
             index.summary(b"folder")
             raise RuntimeError("in the middle")
 
         other.commit([samples.a_finished_folder(entries=7)], [])
-        with index.looking():
+        with index.read_transaction():
             found = index.summary(b"folder")
 
         assert found is not None
@@ -162,7 +162,7 @@ def test_looking_at_an_index_that_somebody_locks_is_an_error_and_no_damage(state
         index._db.execute("PRAGMA busy_timeout = 0")
         other.execute("BEGIN EXCLUSIVE")
 
-        with pytest.raises(OSError, match="locked"), index.looking():
+        with pytest.raises(OSError, match="locked"), index.read_transaction():
             index.summary(b"folder")
 
         assert index.torn == ""
@@ -173,7 +173,7 @@ def test_damage_met_in_looking_is_noted_and_ends_nothing(state: Path) -> None:
         with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as stranger:
             stranger.execute("DROP TABLE folder")
 
-        with index.looking():
+        with index.read_transaction():
             assert index.summary(b"folder") is None
             assert index.rows(b"folder") != ""
 

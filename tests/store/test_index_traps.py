@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import Identity
+from job.core.mounts import FileSystemId
 from job.errors import IndexUnusable
 from job.store.index import Index
 from job.store.schema import FILE_NAME, IndexTorn, set_aside
@@ -18,7 +18,7 @@ from tests.traps import TRAPS, changed, rows_without_end
 SOON = 10.0
 """Seconds; on a machine that has nothing else to do all of this takes a tenth of one."""
 INODE = 11
-FULL = samples.rows_of()._replace(linked=((INODE, b"name"),), unheld="what the mirror cannot hold")
+FULL = samples.rows_of()._replace(linked=((INODE, b"name"),), unsupported="what the mirror cannot hold")
 """Has a row in each table of the index that is about entries."""
 
 
@@ -91,12 +91,12 @@ def test_a_schema_that_a_journal_brings_is_not_believed(state: Path) -> None:
 
 
 ASKED: dict[str, Callable[[Index], object]] = {
-    "how many entries": lambda index: index.entries_known(),
+    "how many entries": lambda index: index.entry_count(),
     "how many bytes": lambda index: index.extent(),
     "which links": lambda index: index.linked(INODE),
-    "which file systems": lambda index: index.identities,
+    "which file systems": lambda index: index.file_systems,
     "forget a folder": lambda index: index.commit([], [], [b"folder"]),
-    "forget everything": lambda index: index.speak_of({}, [b""]),
+    "forget everything": lambda index: index.set_file_systems({}, [b""]),
     "store links": lambda index: index.commit([samples.a_finished_folder()], [samples.rows_of()]),
 }
 
@@ -106,7 +106,7 @@ ASKED: dict[str, Callable[[Index], object]] = {
 def test_rows_without_an_end_end(state: Path, asked: str, table: str) -> None:
     with closing(Index.open(str(state))) as index:
         index.commit([], [FULL])
-        index.speak_of({b"": Identity("proof", "place")}, [])
+        index.set_file_systems({b"": FileSystemId("proof", "place")}, [])
     rows_without_end(state / FILE_NAME, table)
     began = time.monotonic()
 
@@ -125,7 +125,7 @@ def test_rows_without_an_end_end(state: Path, asked: str, table: str) -> None:
 def test_rows_without_an_end_are_damage(state: Path, table: str) -> None:
     with closing(Index.open(str(state))) as index:
         index.commit([], [FULL])
-        index.speak_of({b"": Identity("proof", "place")}, [])
+        index.set_file_systems({b"": FileSystemId("proof", "place")}, [])
     rows_without_end(state / FILE_NAME, table)
 
     with closing(Index.open(str(state))) as index:
@@ -153,7 +153,7 @@ def test_an_index_of_many_folders_is_no_trap(tmp_path: Path) -> None:
         for begin in range(0, len(paths), 5000):
             index.commit(map(samples.a_finished_folder, paths[begin : begin + 5000]), [])
 
-        assert index.entries_known() == 60_000 * samples.a_finished_folder().summary.entries
+        assert index.entry_count() == 60_000 * samples.a_finished_folder().summary.entries
         index.commit([], [], paths[:50_000])
-        assert index.entries_known() == 10_000 * samples.a_finished_folder().summary.entries
+        assert index.entry_count() == 10_000 * samples.a_finished_folder().summary.entries
         assert index.torn == ""

@@ -59,7 +59,7 @@ def test_folders_above_one_that_is_known_are_found_and_say_nothing(index: Index,
 
     assert sorted(paths_of(raw).values()) == [b"", b"a", b"a/b", b"a/b/c", b"x", b"x/y"]
     assert [index.summary(path) for path in (b"", b"a", b"a/b", b"a/b/c", b"x")] == [None] * 5
-    assert (index.entries_known(), index.extent()) == (1, (1, 5))
+    assert (index.entry_count(), index.extent()) == (1, (1, 5))
     commit(index, b"a/b")
     assert (index.summary(b"a/b"), index.rows(b"a/b/c", 3)) == (SUMMARY, "rows")
 

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, Why
+from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.store import temp_journal
 
 KNOWN = KnownMounts(
     {b"disk": "ext4", b"odd\xff\n": "btrfs subvolume"},
-    frozenset({LeftOut(b"proc", Why.KERNEL, "proc"), LeftOut(b".truecopy", Why.OWN, ""), LeftOut(b"o", Why.MOUNT, "")}),
+    frozenset(
+        {
+            LeftOut(b"proc", LeftOutReason.KERNEL, "proc"),
+            LeftOut(b".truecopy", LeftOutReason.OWN, ""),
+            LeftOut(b"o", LeftOutReason.MOUNT, ""),
+        }
+    ),
     frozenset({b"disk"}),
 )
 

@@ -74,11 +74,11 @@ def test_a_newer_format_is_refused_with_the_next_step(state: Path, raw: sqlite3.
     assert not isinstance(refused.value, IndexTorn)
 
 
-@pytest.mark.parametrize("older", range(-1, 3))
+@pytest.mark.parametrize("version", range(-1, 3))
 def test_an_index_of_an_older_version_is_told_so_that_it_can_be_made_anew(
-    state: Path, raw: sqlite3.Connection, older: int
+    state: Path, raw: sqlite3.Connection, version: int
 ) -> None:
-    raw.execute(f"PRAGMA user_version = {older}")
+    raw.execute(f"PRAGMA user_version = {version}")
 
     for open_ in (Index.open, Index.open_read_only):
         with pytest.raises(IndexTorn, match="older version"):
@@ -126,7 +126,7 @@ def test_looking_at_an_index_in_the_making_finds_nothing_known(tmp_path: Path) -
 
     if index is not None:
         with closing(index):
-            assert index.entries_known() == 0
+            assert index.entry_count() == 0
 
 
 def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> None:

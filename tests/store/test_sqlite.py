@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.store.sqlite import Connection, HostileJournalError, connect, goes_by_descriptors, make
+from job.store.sqlite import Connection, HostileJournalError, connect, disable_link_resolution, make
 from tests.faults.tampering import journal_that_names
 
 NAME = "some.sqlite3"
@@ -36,7 +36,7 @@ def opened(folder: int) -> Iterator[Connection]:
         yield connection
 
 
-by_descriptor = pytest.mark.skipif(not goes_by_descriptors(), reason="this Python has a SQLite of its own inside")
+by_descriptor = pytest.mark.skipif(not disable_link_resolution(), reason="this Python has a SQLite of its own inside")
 
 
 @by_descriptor

@@ -13,12 +13,12 @@ from job.store.sqlite import (
     TooMuchError,
     check_header,
     check_objects,
-    counted,
-    fetched,
-    made_by,
+    fetch_bounded,
+    lift_limits,
     objects_in,
-    release,
-    restrain,
+    restrict,
+    schema_of,
+    step_limit,
 )
 from tests.traps import ENDLESS, patched
 
@@ -32,14 +32,14 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def test_a_statement_without_an_end_is_damage(database: sqlite3.Connection) -> None:
-    with counted(database, 1000), pytest.raises(sqlite3.OperationalError) as ended:
+    with step_limit(database, 1000), pytest.raises(sqlite3.OperationalError) as ended:
         database.execute(f"{ENDLESS} SELECT max(x) FROM c").fetchone()
 
     assert ended.value.sqlite_errorcode in DAMAGED
 
 
 def test_what_a_file_of_that_size_can_need_is_done(database: sqlite3.Connection) -> None:
-    with counted(database, 100 << 20):
+    with step_limit(database, 100 << 20):
         (count,) = database.execute(f"{ENDLESS} SELECT count(*) FROM (SELECT x FROM c LIMIT 2000000)").fetchone()
 
     assert count == 2_000_000
@@ -49,14 +49,14 @@ def test_many_short_statements_are_not_one_long_one(database: sqlite3.Connection
     """SQLite counts the steps of a statement over all its executions."""
     database.execute(ONE)
     for _ in range(10):
-        with counted(database, 0):
+        with step_limit(database, 0):
             database.executemany("INSERT INTO one VALUES (?, ?)", [("text", number) for number in range(20_000)])
 
     assert database.execute("SELECT count(*) FROM one").fetchone() == (200_000,)
 
 
 def test_bounds_end_with_what_was_asked_within(database: sqlite3.Connection) -> None:
-    with counted(database, 0):
+    with step_limit(database, 0):
         pass
 
     assert database.execute(f"{ENDLESS} SELECT count(*) FROM (SELECT x FROM c LIMIT 3000000)").fetchone()
@@ -67,23 +67,23 @@ def test_an_answer_without_an_end_is_damage_before_it_fills_the_memory(
     database: sqlite3.Connection, answer: str
 ) -> None:
     with pytest.raises(TooMuchError) as ended:
-        fetched(database.execute(f"{ENDLESS} SELECT {answer} FROM c"), 1 << 20)
+        fetch_bounded(database.execute(f"{ENDLESS} SELECT {answer} FROM c"), 1 << 20)
 
     assert ended.value.sqlite_errorcode in DAMAGED
 
 
 def test_an_answer_that_the_file_can_hold_is_given(database: sqlite3.Connection) -> None:
-    rows = fetched(database.execute(f"{ENDLESS} SELECT x, 'text' FROM c LIMIT 30000"), 0)
+    rows = fetch_bounded(database.execute(f"{ENDLESS} SELECT x, 'text' FROM c LIMIT 30000"), 0)
 
     assert rows == [(number, "text") for number in range(1, 30_001)]
 
 
 def test_before_the_schema_was_checked_no_large_value_is_read(database: sqlite3.Connection) -> None:
-    restrain(database)
+    restrict(database)
 
     with pytest.raises(sqlite3.DataError, match="too big"):
         database.execute("SELECT zeroblob(100000)").fetchone()
-    release(database, 1 << 20)
+    lift_limits(database, 1 << 20)
 
     assert len(database.execute("SELECT zeroblob(100000)").fetchone()[0]) == 100_000
 
@@ -91,8 +91,8 @@ def test_before_the_schema_was_checked_no_large_value_is_read(database: sqlite3.
 def test_nothing_is_attached_and_no_trigger_runs(database: sqlite3.Connection, tmp_path: Path) -> None:
     database.execute(ONE)
     database.execute("CREATE TRIGGER t AFTER INSERT ON one BEGIN DELETE FROM one; END")
-    restrain(database)
-    release(database, 1 << 20)
+    restrict(database)
+    lift_limits(database, 1 << 20)
 
     with pytest.raises(sqlite3.OperationalError):
         database.execute("ATTACH DATABASE ? AS other", (str(tmp_path / "other"),))
@@ -108,7 +108,7 @@ def test_nothing_is_attached_and_no_trigger_runs(database: sqlite3.Connection, t
 def test_a_schema_is_known_again_however_it_is_spaced(database: sqlite3.Connection) -> None:
     database.execute("CREATE TABLE one (a TEXT,\n    b)")
 
-    check_objects(objects_in(database), (made_by(ONE),))
+    check_objects(objects_in(database), (schema_of(ONE),))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_is_other_in_a_schema_is_named_in_one_printable_line(
     database.executescript(made)
 
     with pytest.raises(HostileFileError, match=told) as refused:
-        check_objects(objects_in(database), (made_by(ONE),))
+        check_objects(objects_in(database), (schema_of(ONE),))
 
     assert str(refused.value).isprintable()
 

@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from job.core.decide import NODEV_SOURCE, Action, Step, is_device
+from job.core.decide import NODEV_SOURCE, Action, Decision, is_device
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record, is_racy
@@ -82,7 +82,7 @@ class Actions:
         self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
         self._progress.entry_done(size, entries)
 
-    def do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+    def do(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._do(place, step, mirror, record)
@@ -136,7 +136,7 @@ class Actions:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
                 note(place.work, entry.name, unheld_of(entry, place.source, self._context.metadata_writer))
 
-    def _do(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+    def _do(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
             case Action.KEEP:
                 self._keep(place, step)
@@ -155,7 +155,7 @@ class Actions:
             case Action.REFUSE_NAME:
                 self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
 
-    def _note(self, place: Place, step: Step, mirror: Entry | None) -> None:
+    def _note(self, place: Place, step: Decision, mirror: Entry | None) -> None:
         what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
         if step.reason == NODEV_SOURCE:
             what = "nodev"
@@ -169,11 +169,11 @@ class Actions:
         else:
             self._skip(place, step, Skip.UNSUPPORTED)
 
-    def _keep(self, place: Place, step: Step) -> None:
+    def _keep(self, place: Place, step: Decision) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
             self._skip(place, step, Skip.UNCHANGED)
 
-    def _make_folder(self, place: Place, step: Step, mirror: Entry | None) -> None:
+    def _make_folder(self, place: Place, step: Decision, mirror: Entry | None) -> None:
         name = step.entry.name
         self._batch.dirty = True
         if mirror is None:
@@ -200,7 +200,7 @@ class Actions:
         self._temps += 1
         return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
 
-    def _copy(self, place: Place, step: Step, *, fresh: bool = False) -> None:
+    def _copy(self, place: Place, step: Decision, *, fresh: bool = False) -> None:
         entry, started_ns = step.entry, self._run.now_ns()
         most = place.work.volume.mirror.largest_file
         if most and entry.size > most:
@@ -253,7 +253,7 @@ class Actions:
                 entry = seen
         raise AssertionError
 
-    def _compare(self, place: Place, step: Step, mirror: Entry | None, record: Record | None) -> None:
+    def _compare(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
         started_ns, listed, denied = self._run.now_ns(), mirror, place.work.volume.metadata_writer.denied
@@ -289,7 +289,7 @@ class Actions:
             self.drift(place, step.entry, Drift.METADATA)
         self._update(place, step)
 
-    def _update(self, place: Place, step: Step) -> None:
+    def _update(self, place: Place, step: Decision) -> None:
         self._batch.dirty = True
         self._batch.pending_events.counts.updated += 1
         self._progress.entry_done(step.entry.size)
@@ -304,7 +304,7 @@ class Actions:
             )
         )
 
-    def _skip(self, place: Place, step: Step, reason: Skip) -> None:
+    def _skip(self, place: Place, step: Decision, reason: Skip) -> None:
         if place.work.again and reason is Skip.UNCHANGED:
             return
         self._batch.pending_events.counts.skipped[reason] += 1
@@ -317,7 +317,7 @@ class Actions:
                 FileSkipped(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, reason=reason)
             )
 
-    def _fail(self, place: Place, step: Step, reason: Failure, error: str, old: Entry | None = None) -> None:
+    def _fail(self, place: Place, step: Decision, reason: Failure, error: str, old: Entry | None = None) -> None:
         """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
         if old is not None:
             self._closed(place, step.entry, old)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from job.core.adoption import Left, Standing, Status, why_foreign
+from job.core.adoption import FolderMatch, ProcessRights, StatResult, why_not_adopted
 from job.core.capabilities import Capabilities
 from job.core.counts import Tally
 from job.core.entry import STATE_FOLDER, Kind, printable
@@ -25,10 +25,10 @@ from job.events.service import EntrySetAside, Event, FileFailed
 from job.fs.dircursor import DirCursor
 
 
-def standing_of(mirror: Capabilities) -> Standing:
+def standing_of(mirror: Capabilities) -> ProcessRights:
     """Give what this process can do to folders on a file system."""
     groups = frozenset((os.getegid(), *os.getgroups()))
-    return Standing(os.geteuid(), groups, owners=mirror.owners, modes=mirror.modes)
+    return ProcessRights(os.geteuid(), groups, owners=mirror.owners, modes=mirror.modes)
 
 
 class HomeMovedError(OSError):
@@ -60,7 +60,7 @@ class Adoption:
         self._sources.close()
         self._mirrors.close()
 
-    def standing(self, path: bytes) -> Standing:
+    def standing(self, path: bytes) -> ProcessRights:
         """Give what can be done to a folder of the mirror."""
         return self._standing.at(path)
 
@@ -69,7 +69,7 @@ class Adoption:
         if (seen.st_dev, seen.st_ino) == self._home and path != STATE_FOLDER:
             raise HomeMovedError(path)
 
-    def why_not(self, path: bytes, left: Left) -> str:
+    def why_not(self, path: bytes, left: FolderMatch) -> str:
         """Say why the mirror's folder at a path must not be used; empty if it may be, or is no folder.
 
         Raises `OSError` if it is none that may be moved either.
@@ -83,11 +83,11 @@ class Adoption:
         if not stat.S_ISDIR(mirror.st_mode):
             return ""
         self.check_not_home(path, mirror)
-        return self.why_foreign(path, left, mirror, source)
+        return self.why_not_adopted(path, left, mirror, source)
 
-    def why_foreign(self, path: bytes, left: Left, mirror: Status, source: Status) -> str:
+    def why_not_adopted(self, path: bytes, left: FolderMatch, mirror: StatResult, source: StatResult) -> str:
         """Say the same of a folder whose stats are known."""
-        return why_foreign(left, mirror, source, self.standing(path))
+        return why_not_adopted(left, mirror, source, self.standing(path))
 
     def make_anew(self, path: bytes, why: str) -> EntrySetAside | None:
         """Set the mirror's folder aside and make a new one; nothing is told of an empty one. Raises `OSError`."""
@@ -138,7 +138,7 @@ class Exchange:
                 return True
         return False
 
-    def see_to(self, path: bytes, left: Left) -> bool:
+    def see_to(self, path: bytes, left: FolderMatch) -> bool:
         """Judge a folder; True if it was replaced, or could not be. It is told with `settle`."""
         try:
             why = self._adoption.why_not(path, left)

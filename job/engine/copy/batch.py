@@ -334,7 +334,7 @@ class Batch:
             folder = self.recheck.enter(staged.work)
             if staged.event.bytes >= _LARGE_BYTES:
                 staged.work.volume.copier.release(staged.temp, folder, staged.event.bytes)
-            if staged.fresh and staged.work.volume.spelling is not None:
+            if staged.fresh and staged.work.volume.name_rules is not None:
                 staged.insist_on_none(folder)
             self.put(staged.temp, staged.name, folder, staged.event.path)
             made = staged.made(folder)

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities, Spelling
-from job.core.decide import gets
+from job.core.capabilities import Capabilities, NameRules
+from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
 from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.preflight.roots import Claim
@@ -165,16 +165,16 @@ class Surplus:
         policy = policy_of(self._pair, self._mirror(at))
         if self._pair.options_key:
             policy = policy._replace(nodev=NODEV in restrictions_of(self._sources.goto(at)))
-        return gets(entry, policy)
+        return is_mirrored(entry, policy)
 
     def _spelled(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
         """Give the source's names by those of a mirror that takes different names for the same."""
         mirror = self._mirror(at)
-        if mirror.exact:
+        if mirror.keeps_all_names:
             return {}
-        spelling = Spelling(mirror)
-        keys = {spelling.key(name): name for name in wanted}
-        return {name: keys[key] for name in held if name not in wanted and (key := spelling.key(name)) in keys}
+        name_rules = NameRules(mirror)
+        keys = {name_rules.key(name): name for name in wanted}
+        return {name: keys[key] for name in held if name not in wanted and (key := name_rules.key(name)) in keys}
 
     def _confirm(self, at: bytes, names: Sequence[bytes], listing: Listing | None) -> None:
         """Insist that the source does not have names that its listing did not show."""

@@ -89,7 +89,7 @@ class Commit:
 
     def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
         # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
-        with self._index.looking():
+        with self._index.read_transaction():
             return [folder for folder in folders if self._index.summary(folder.path) != folder.summary]
 
     def _trusted(self, batch: BatchResult) -> BatchResult:

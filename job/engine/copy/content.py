@@ -145,13 +145,13 @@ _TOO_LARGE = (
 )
 
 
-def note(work: Work, name: bytes, unheld: UnsupportedMetadata | None) -> None:
+def note(work: Work, name: bytes, unsupported: UnsupportedMetadata | None) -> None:
     """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
-    size = unheld.size if unheld else 0
-    if unheld and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_ATTRIBUTE_BYTES):
+    size = unsupported.size if unsupported else 0
+    if unsupported and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_ATTRIBUTE_BYTES):
         work.volume.metadata_writer.note_too_large(_TOO_LARGE)
-        unheld, size = unheld._replace(attributes=()), 0
-    work.unheld[name] = unheld
+        unsupported, size = unsupported._replace(attributes=()), 0
+    work.unsupported[name] = unsupported
     work.unheld_bytes += size
 
 

@@ -6,10 +6,10 @@ Members: names of files that have several, as a visit of their folder meets them
 from collections.abc import Mapping
 from contextlib import suppress
 
-from job.core.decide import Policy, decide, is_as_known, not_held
+from job.core.decide import Policy, decide, is_unchanged, why_unsupported
 from job.core.entry import Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
-from job.core.record import LinkName, Outcome, Record
+from job.core.record import LinkName, LinkOutcome, Record
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import Actions, Place
 from job.engine.copy.batch import Batch
@@ -56,7 +56,9 @@ class Entries:
         self._batch.close(place.work)
 
     @staticmethod
-    def _is_seen_to(place: Place, entry: Entry, mirror: Entry | None, found: Outcome, record: Record | None) -> bool:
+    def _is_seen_to(
+        place: Place, entry: Entry, mirror: Entry | None, found: LinkOutcome, record: Record | None
+    ) -> bool:
         """Take over what became of a name that was seen to with others; False if it changed since."""
         work, name, outcome = place.work, entry.name, found.record
         if outcome is None:
@@ -89,7 +91,7 @@ class Entries:
             if (
                 record is not None
                 and name not in links
-                and is_as_known(entry, present.get(name), record, policy)
+                and is_unchanged(entry, present.get(name), record, policy)
                 and (not policy.read_everything or self._is_confirmed(record, place))
             ):
                 work.kept[name] = record
@@ -131,10 +133,10 @@ def members_of(
         if name not in ours and name not in shared:
             continue
         left_out = entry.kind is Kind.FOLDER or (entry.kind is Kind.SPECIAL and not policy.specials)
-        if left_out or not_held(entry, policy) or is_reserved(join(listing.path, name)):
+        if left_out or why_unsupported(entry, policy) or is_reserved(join(listing.path, name)):
             continue
         record = records.get(name)
-        known = record is not None and is_as_known(entry, present.get(name), record, policy)
+        known = record is not None and is_unchanged(entry, present.get(name), record, policy)
         to_do |= not known
         if name in ours or not known:
             found.append(entry)

@@ -17,7 +17,7 @@ from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, m
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, restrictions_of
 from job.store import codec
-from job.store.codec import UnsupportedMetadata, encoded
+from job.store.codec import UnsupportedMetadata, encode_records
 
 _LARGEST = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
@@ -62,10 +62,10 @@ class Work:
     """Names that have to be looked at again next time, whatever the times say."""
     noted: str = ""
     """What the index has of what the mirror cannot hold of its entries."""
-    unheld: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
+    unsupported: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
     """The same, of entries that were looked at; None of those that the mirror holds whole."""
     unheld_bytes: int = 0
-    """What the attributes in `unheld` take."""
+    """What the attributes in `unsupported` take."""
     again: bool = False
     """Whether what needs nothing is counted already."""
     failure: Failure | None = None
@@ -122,13 +122,13 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
     named = {entry.name: entry for entry in present}
-    if work.volume.spelling is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
+    if work.volume.name_rules is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
         # A server may show a name late that it has already; what was taken away cannot be examined either.
         seen = entries_of(rows_named(folder, hidden, []))
         present = sorted([*present, *seen])
         named |= {entry.name: entry for entry in seen}
-    if work.volume.spelling is not None:
-        named = work.volume.spelling.matched([entry.name for entry in listing.entries], named)
+    if work.volume.name_rules is not None:
+        named = work.volume.name_rules.matched([entry.name for entry in listing.entries], named)
     records = _records(work, named)
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.complete else b"",
@@ -166,8 +166,8 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
 
 def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
     """Give what the index is to have of a folder's entries; None if it has that already."""
-    rows = encoded(records.values(), work.options_key)
-    noted = _noted(work, records) if work.noted or work.unheld else ""
+    rows = encode_records(records.values(), work.options_key)
+    noted = _noted(work, records) if work.noted or work.unsupported else ""
     if rows == work.rows and noted == work.noted:
         return None
     linked = [(records[name].source.inode, name) for name in work.linked if name in records]
@@ -176,7 +176,9 @@ def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | Non
 
 def _noted(work: Work, records: dict[bytes, Record]) -> str:
     before = {name: each for name, each in codec.decode_unsupported(work.noted).items() if name in records}
-    return codec.encode_unsupported({name: each for name, each in (before | work.unheld).items() if each is not None})
+    return codec.encode_unsupported(
+        {name: each for name, each in (before | work.unsupported).items() if each is not None}
+    )
 
 
 def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:

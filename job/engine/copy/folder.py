@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from job.core.adoption import Left, inode_mark
+from job.core.adoption import FolderMatch, inode_mark
 from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
 from job.core.outcome import Failure, failure_of, reason_text
@@ -44,7 +44,7 @@ from job.events.text import counted
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Sorter, count_in, heaps, names_of, parts_for, rows_named, sweep_temps
 from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
-from job.store.codec import FOLDER, decoded
+from job.store.codec import FOLDER, decode_records
 
 
 class FolderSync:
@@ -140,7 +140,7 @@ class FolderSync:
     def _adopts(self, path: bytes) -> bool:
         """See that the mirror's folder, of which nothing is known, may be used; another one is set aside."""
         try:
-            if why := self._adoption.why_not(path, Left.UNKNOWN):
+            if why := self._adoption.why_not(path, FolderMatch.UNKNOWN):
                 told = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
                 self._batch.retired.append(path)
@@ -158,7 +158,7 @@ class FolderSync:
 
     def _visit(self, visit: SyncFolder) -> None:
         path = visit.path
-        records = decoded(visit.rows, self._volumes.at(path).options_key)
+        records = decode_records(visit.rows, self._volumes.at(path).options_key)
         source = self._context.source
         try:
             place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
@@ -167,7 +167,7 @@ class FolderSync:
             return
         if place is None:
             return
-        records = decoded(visit.rows, place.work.options_key) if place.work.options_key else records
+        records = decode_records(visit.rows, place.work.options_key) if place.work.options_key else records
         try:
             present, shared = self._mirror_entries(place, records)
         except Huge:
@@ -224,12 +224,12 @@ class FolderSync:
 
     def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
-        spelling = place.work.volume.spelling
-        if spelling is None:
+        name_rules = place.work.volume.name_rules
+        if name_rules is None:
             return present
-        found = spelling.matched([entry.name for entry in place.work.listing.entries], present)
+        found = name_rules.matched([entry.name for entry in place.work.listing.entries], present)
         for name, held in zip(found, present, strict=True):
-            if name != held and spelling.respelled(name, held):
+            if name != held and name_rules.respelled(name, held):
                 with suppress(OSError):  # it goes on under its old spelling
                     os.rename(held, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
                     self._batch.dirty = True
@@ -308,10 +308,10 @@ class FolderSync:
         self._adoption.check_not_home(path, seen)
         if visit is None or not path:
             return
-        left = Left.AS_LEFT if visit.mark else Left.UNKNOWN
+        left = FolderMatch.SAME if visit.mark else FolderMatch.UNKNOWN
         if visit.mark and visit.mark != inode_mark(stamp_of(seen)):
-            left = Left.OTHER_FOLDER
-        if why := self._adoption.why_foreign(path, left, seen, source):
+            left = FolderMatch.OTHER_FOLDER
+        if why := self._adoption.why_not_adopted(path, left, seen, source):
             raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
 
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
@@ -332,7 +332,7 @@ class FolderSync:
         present, swept = sweep_folder(place.mirror)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
-        if place.work.volume.spelling is None and (missing := records.keys() - entries.keys()):
+        if place.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
             rows = rows_named(place.mirror, sorted(missing), [], present.linked)
             entries |= {entry.name: entry for entry in entries_of(rows)}
         return entries, present.linked
@@ -345,12 +345,12 @@ class FolderSync:
         if place is None:
             return
         self._batch.dirty |= make_writable(place.mirror, place.mode)
-        spelling = place.work.volume.spelling
+        name_rules = place.work.volume.name_rules
         try:
             # All of it before the first part is begun: no part may take another's temps for left ones.
             self._batch.dirty |= sweep_temps(place.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
-            key = None if spelling is None else spelling.key
+            key = None if name_rules is None else name_rules.key
             expected = count_in(place.source)
             parts = parts_for(max(expected, count_in(place.mirror)), task.parts)
             names = heaps(place.source, place.mirror, Sorter(parts, key), self._checkpoint, expected)
@@ -369,7 +369,7 @@ class FolderSync:
         present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.complete = not unreadable
-        records = decoded(task.rows, work.options_key)
+        records = decode_records(task.rows, work.options_key)
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)

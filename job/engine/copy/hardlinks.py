@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from job.core.adoption import Left
-from job.core.decide import Action, Step, decide
+from job.core.adoption import FolderMatch
+from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.record import Linked, LinkName, Record
+from job.core.record import LinkName, LinkRecord, Record
 from job.engine.context import PairContext, PairRun, volumes_of
 from job.engine.copy.actions import Actions, Place, make_writable
 from job.engine.copy.adoption import Adoption
@@ -181,7 +181,7 @@ class Linker:
         seen = os.fstat(self._mirrors.goto(path))
         if self._last != (path, seen.st_dev, seen.st_ino, seen.st_ctime_ns):
             self._adoption.check_not_home(path, seen)
-            if path and (why := self._adoption.why_foreign(path, Left.UNKNOWN, seen, work.listing.folder)):
+            if path and (why := self._adoption.why_not_adopted(path, FolderMatch.UNKNOWN, seen, work.listing.folder)):
                 raise OSError(errno.ESTALE, f"in the mirror, another folder has its name now: {why}")
             if work.volume.mirror.modes:
                 self._batch.recheck.narrow(work, path)
@@ -202,7 +202,7 @@ class Linker:
             return file_at(member.name, self._sources.goto(member.path)) == member.file
         return False
 
-    def _do(self, name: _Name, step: Step, names: int) -> None:
+    def _do(self, name: _Name, step: Decision, names: int) -> None:
         path = name.member.path
         try:
             self._batch.turn_to(name.work.volume)
@@ -249,7 +249,7 @@ class Linker:
     def _note(self, name: _Name, record: Record | None) -> None:
         # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
         if record is not None or name.work.failure is not None:
-            self._batch.followups.linked.append(Linked(name.member.path, name.member.name, record))
+            self._batch.followups.linked.append(LinkRecord(name.member.path, name.member.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
@@ -284,9 +284,9 @@ class Linker:
         self._do(name, step, 1)
         return step.action
 
-    def _step(self, name: _Name) -> Step:
+    def _step(self, name: _Name) -> Decision:
         if name.taken:
-            return Step(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
+            return Decision(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
         return decide(name.path, name.entry, name.mirror, name.member.record, name.work.policy)
 
     def _other(self, file: _File, name: _Name, record: Record) -> Action | None:

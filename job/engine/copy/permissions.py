@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from job.core.acl import ACCESS_ACL, Rights
-from job.core.adoption import is_as_made, why_open
+from job.core.adoption import is_as_created, why_widened
 from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import reason_text
@@ -152,7 +152,7 @@ class Opening:
         volume, standing = work.volume, self._adoption.standing(work.listing.path)
         access = volume.metadata_writer.entered.get(ACCESS_ACL)
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
-        return why_open(seen, work.listing.folder, standing, acl_differs=differs)
+        return why_widened(seen, work.listing.folder, standing, acl_differs=differs)
 
     def is_new(self, path: bytes, seen: os.stat_result, *, lacking: bool) -> bool:
         """Tell whether all that is in a mirror folder was made in this cycle; the look found it `lacking`.
@@ -161,7 +161,7 @@ class Opening:
         """
         if not lacking or not path:
             return lacking
-        if not is_as_made(seen, self._adoption.standing(b"").user):
+        if not is_as_created(seen, self._adoption.standing(b"").user):
             return False
         return 0 < self._entered_ns - _CLOCK_STEP_NS <= seen.st_mtime_ns
 

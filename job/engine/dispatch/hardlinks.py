@@ -19,7 +19,7 @@ from job.engine.messages import Followups, Group, IndexLookup, Links, LinkUp, Sy
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
 from job.fs.trees import SourceScanner
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from job.store.hardlinks import HardLinkTable
 
 _MOST_NAMES = 256
@@ -184,7 +184,7 @@ class HardLinks:
         if (path, part) not in self._read:
             if len(self._read) >= _MOST_READ:
                 del self._read[next(iter(self._read))]
-            self._read[path, part] = decoded(self._index.rows(path, part), self._policy(path))
+            self._read[path, part] = decode_records(self._index.rows(path, part), self._policy(path))
         return self._read[path, part]
 
     def _group(self, file: FileId) -> Group:

@@ -14,7 +14,7 @@ the index is to remember how they look now.
 import os
 from collections.abc import Iterable, Iterator
 
-from job.core.adoption import Left
+from job.core.adoption import FolderMatch
 from job.core.compressed_list import CompressedList
 from job.core.entry import Kind, is_reserved
 from job.engine.copy.actions import make_folder
@@ -209,7 +209,7 @@ class WorkQueue:
                 self._late.append(path)
 
     def _next_visits(self) -> list[Task]:
-        with self._index.looking():
+        with self._index.read_transaction():
             visits = self._visits()
         committed, anew = self._exchange.settle()
         for batch in committed:
@@ -257,11 +257,11 @@ class WorkQueue:
 
     def _exchanged(self, change: Changed) -> bool:
         """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
-        if change.left == Left.MISSING:
+        if change.left == FolderMatch.MISSING:
             # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
             self._exchange.forget(change.path, self._index.summary(change.path))
             return False
-        return self._exchange.see_to(change.path, Left(change.left))
+        return self._exchange.see_to(change.path, FolderMatch(change.left))
 
     def _is_gone(self, path: bytes) -> bool:
         # The folder above it may be finished: what is made there in vain would move its time, and stay.

@@ -22,7 +22,7 @@ from job.fs.mounts import FileSystem, file_systems
 from job.fs.small_files import REMOVE_IT, described, open_ours, others_may_reach
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
-from job.store.pair_records import DamagedIdentityError, PairRecords, state_place
+from job.store.pair_records import DamagedIdentityError, PairRecords, find_state_folder
 
 if TYPE_CHECKING:
     from job.locking.lease import Lease
@@ -120,7 +120,7 @@ def enter(
                 from job.locking.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
                 lease = doors.enter_context(closing(take(claim().home, pair.name, started, stop)))
-        not_remembered = records.why_not_remembered(pair.name, pair.source, pair.dest)
+        not_remembered = records.try_record_mirror(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
         own = None if claim.held is None else FileId._make(identity(claim.held.home))
         entered_ns = time.time_ns()
@@ -289,12 +289,12 @@ def _open_state(
         parent = make_folders(state_dir, records.sources or (pair.source,), records.mirrors or (pair.dest,))
         doors.callback(os.close, parent)
         try:
-            place = state_place(state_dir, pair)
+            place = find_state_folder(state_dir, pair)
         except DamagedIdentityError as error:
             raise ownership.unusable_state(pair, error) from None
         name = os.fsencode(place.name)
-        if place.taken_by is not None and not has_name(parent, name):
-            theirs = f"{place.taken_by.source.written} -> {place.taken_by.mirror.written}"
+        if place.used_by is not None and not has_name(parent, name):
+            theirs = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
             begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
     doors.callback(os.close, state)

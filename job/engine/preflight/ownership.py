@@ -20,10 +20,10 @@ from job.fs.small_files import NotOurs, open_ours, replace_file
 from job.store.pair_records import (
     IDENTITY_FILE,
     DamagedIdentityError,
-    Identity,
+    PairIdentity,
     PairRecords,
-    Paths,
-    is_of,
+    ResolvedPath,
+    belongs_to,
     read_identity,
     write_identity,
 )
@@ -54,10 +54,10 @@ def lost_home(pair: Pair, mirror: int, records: PairRecords) -> str:
     """Say what is known of the `.truecopy` that an open mirror must have had, if it has none; empty otherwise."""
     if has_name(mirror, STATE_FOLDER):
         return ""
-    known = records.known(pair.dest)
-    if known is None:
+    mirror_record = records.mirror_record(pair.dest)
+    if mirror_record is None:
         return ""
-    since = f" (known since {known.since})" if known.since else ""
+    since = f" (known since {mirror_record.since})" if mirror_record.since else ""
     return f"{_home_of(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
 
 
@@ -96,7 +96,7 @@ def _is_home(pair: Pair, name: bytes, mirror: int) -> bool:
         return False
     finally:
         os.close(folder)
-    return found is not None and found.source.matches(Paths.of(pair.source))
+    return found is not None and found.source.matches(ResolvedPath.of(pair.source))
 
 
 def _replaced(pair: Pair, mirror: int, error: NotOurs) -> Refused:
@@ -117,7 +117,7 @@ def _home_of(pair: Pair) -> str:
     return f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
 
 
-def settle_mirror(pair: Pair, home: int) -> Identity:
+def settle_mirror(pair: Pair, home: int) -> PairIdentity:
     """Give the identity of a locked mirror by its open `.truecopy`; one without any is this pair's from now on.
 
     Raises `Refused` and `OSError`.
@@ -125,12 +125,14 @@ def settle_mirror(pair: Pair, home: int) -> Identity:
     found = _recorded(pair, home)
     if found is None:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        found = Identity(os.urandom(16).hex(), pair.name, Paths.of(pair.source), Paths.of(pair.dest), made)
+        found = PairIdentity(
+            os.urandom(16).hex(), pair.name, ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest), made
+        )
         write_identity(home, found)
     return found
 
 
-def _recorded(pair: Pair, home: int) -> Identity | None:
+def _recorded(pair: Pair, home: int) -> PairIdentity | None:
     file = f"{_home_of(pair)}/{IDENTITY_FILE}"
     try:
         found = read_identity(home)
@@ -140,7 +142,7 @@ def _recorded(pair: Pair, home: int) -> Identity | None:
             f"{file} cannot be used: {error}",
             hint=f"If {pair.dest} is the mirror of {pair.source}, delete this file; it is written again.",
         ) from None
-    if found is not None and not found.source.matches(Paths.of(pair.source)):
+    if found is not None and not found.source.matches(ResolvedPath.of(pair.source)):
         raise Refused(
             Refusal.MIRROR_OTHER_SOURCE,
             f"{pair.dest} is the mirror of {found.source.written} (pair {found.pair}, since {found.made}), "
@@ -151,13 +153,13 @@ def _recorded(pair: Pair, home: int) -> Identity | None:
     return found
 
 
-def check_state(pair: Pair, state: int) -> Identity | None:
+def check_state(pair: Pair, state: int) -> PairIdentity | None:
     """Give the identity of an open, locked state folder below a `state_dir`. Raises `Refused` and `OSError`."""
     try:
         found = read_identity(state)
     except DamagedIdentityError as error:
         raise unusable_state(pair, error) from None
-    if found is not None and not is_of(found, pair):
+    if found is not None and not belongs_to(found, pair):
         raise Refused(
             Refusal.STATE_UNUSABLE,
             f"another instance just took the state folder for {found.source.written}",
@@ -175,7 +177,7 @@ def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
     )
 
 
-def settle_state(state: int, found: Identity | None, mirror: int, mirror_identity: Identity) -> None:
+def settle_state(state: int, found: PairIdentity | None, mirror: int, mirror_identity: PairIdentity) -> None:
     """Record whose a state folder below a `state_dir` is, and of which mirror, where that is not recorded yet."""
     wanted = mirror_identity._replace(mirror_root=identity(mirror))
     if found is None or (found.mirror_id, found.mirror_root) != (wanted.mirror_id, wanted.mirror_root):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from job.config.settings import Pair
 from job.core.entry import NO_CONTENT, STATE_FOLDER
-from job.core.exclude import Rules
+from job.core.exclude import ExcludeRules
 from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import overlap
 from job.errors import Refused
@@ -20,7 +20,7 @@ from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolved
 from job.fs.small_files import fsync_folder
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
-from job.store.pair_records import DamagedIdentityError, PairRecords, Paths, state_place
+from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
 
 
 def is_missing(pair: Pair) -> bool:
@@ -48,9 +48,9 @@ def is_due(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
 def check(pair: Pair, state_dir: str | None, records: PairRecords) -> None:
     """Refuse to make the missing mirror of a pair that had one, or where the folder above it is missing, too."""
     _check_above(pair)
-    known = records.known(pair.dest)
-    if known is not None:
-        when = f" since {known.since}" if known.since else ""
+    mirror_record = records.mirror_record(pair.dest)
+    if mirror_record is not None:
+        when = f" since {mirror_record.since}" if mirror_record.since else ""
         raise Refused(
             Refusal.MIRROR_MISSING,
             f"the mirror {pair.dest} does not exist, but is known{when}",
@@ -85,11 +85,11 @@ def _check_above(pair: Pair) -> None:
 
 def _check_state(pair: Pair, state_dir: str) -> None:
     try:
-        place = state_place(state_dir, pair)
+        place = find_state_folder(state_dir, pair)
     except (OSError, DamagedIdentityError):
         return  # the gate tells of it
-    other = place.taken_by
-    if other is not None and not other.source.matches(Paths.of(pair.source)):
+    other = place.used_by
+    if other is not None and not other.source.matches(ResolvedPath.of(pair.source)):
         raise Refused(
             Refusal.MIRROR_MISSING,
             f"the mirror {pair.dest} does not exist, and the pair {pair.name} was {other.source.written} with "
@@ -165,9 +165,9 @@ def never_had_entry(pair: Pair) -> Refused:
     )
 
 
-def holds_content(folder: int, rules: Rules | None = None) -> bool:
+def holds_content(folder: int, rules: ExcludeRules | None = None) -> bool:
     """Tell whether an open root holds anything but what is left out by default or by `rules`. Raises `OSError`."""
-    chosen = rules or Rules(())
+    chosen = rules or ExcludeRules(())
     # Opened anew: some file systems list a folder only once for each time it was opened.
     listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
@@ -179,7 +179,7 @@ def holds_content(folder: int, rules: Rules | None = None) -> bool:
 
 def _check_never_empty(pair: Pair, source: int) -> None:
     try:
-        found = holds_content(source, Rules(pair.exclude))
+        found = holds_content(source, ExcludeRules(pair.exclude))
     except OSError as error:
         raise Refused(
             Refusal.SOURCE_UNREADABLE,
@@ -190,7 +190,7 @@ def _check_never_empty(pair: Pair, source: int) -> None:
         raise never_had_entry(pair)
 
 
-def _is_content(item: "os.DirEntry[str]", rules: Rules) -> bool:
+def _is_content(item: "os.DirEntry[str]", rules: ExcludeRules) -> bool:
     unreadable: Unreadable = []
     rows = read_rows([item], unreadable)
     return bool(unreadable or [row for row in rules.in_scope(b"", rows) if row[0] != STATE_FOLDER])
@@ -247,7 +247,7 @@ class Listed(Protocol):
         """Look at one folder; raises `OSError`."""
 
 
-def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> FolderScan:
+def check_source(source: Listed, known_files: int, pair: Pair, mirror: int) -> FolderScan:
     """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
     Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
@@ -264,8 +264,8 @@ def check_source(source: Listed, known: int, pair: Pair, mirror: int) -> FolderS
         ) from None
     if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
         return seen
-    if known or holds_content(mirror):
-        files = counted(known, "file of it is", "files of it are") if known else "something is"
+    if known_files or holds_content(mirror):
+        files = counted(known_files, "file of it is", "files of it are") if known_files else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
             f"the source {pair.source} is empty, but {files} in the mirror",

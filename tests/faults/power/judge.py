@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from job.core.entry import TEMP_PREFIX, join
-from job.store.codec import decoded
+from job.store.codec import decode_records
 from tests.faults.generations import ACCESS_ACL
 from tests.faults.power.ages import IN_A_FOLDER, Age, History
 from tests.faults.trees import Thing, Tree, tree_of
@@ -144,7 +144,7 @@ def _records(database: sqlite3.Connection) -> Iterator[tuple[bytes, int]]:
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
         paths = paths_of(database)
         for folder, rows in database.execute("SELECT folder, rows FROM records"):
-            for name, record in decoded(rows).items():
+            for name, record in decode_records(rows).items():
                 yield join(paths[folder], name), record.source.ctime_ns
 
 

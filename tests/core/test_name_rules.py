@@ -2,18 +2,18 @@
 
 import pytest
 
-from job.core.capabilities import Capabilities, Spelling, capabilities_of
+from job.core.capabilities import Capabilities, NameRules, decode_capabilities
 from tests.core import samples
 
-FOLDING = Spelling(Capabilities(case_sensitive=False))
-HFS = Spelling(Capabilities(case_sensitive=False, normalises=True, any_bytes=False))
-EXFAT = Spelling(Capabilities(file_system="exfat", case_sensitive=False, any_bytes=False, forbidden=":?\x01"))
-SERVER = Spelling(Capabilities(trailing=False))
+FOLDING = NameRules(Capabilities(case_sensitive=False))
+HFS = NameRules(Capabilities(case_sensitive=False, normalises=True, any_bytes=False))
+EXFAT = NameRules(Capabilities(file_system="exfat", case_sensitive=False, any_bytes=False, forbidden=":?\x01"))
+SERVER = NameRules(Capabilities(trailing=False))
 NFC, NFD = "Caf\u00e9".encode(), "Cafe\u0301".encode()
 
 
 @pytest.mark.parametrize(
-    ("spelling", "one", "other"),
+    ("name_rules", "one", "other"),
     [
         (FOLDING, b"README", b"readme"),
         (FOLDING, "\u00c9".encode(), "\u00e9".encode()),
@@ -21,15 +21,15 @@ NFC, NFD = "Caf\u00e9".encode(), "Cafe\u0301".encode()
         (HFS, NFC.upper(), NFD),
     ],
 )
-def test_names_that_the_mirror_takes_for_one_are_both_told(spelling: Spelling, one: bytes, other: bytes) -> None:
-    found = spelling.faults([one, b"between", other])
+def test_names_that_the_mirror_takes_for_one_are_both_told(name_rules: NameRules, one: bytes, other: bytes) -> None:
+    found = name_rules.faults([one, b"between", other])
 
     assert found.keys() == {one, other}
     assert all("for one name; rename one of them" in why for why in found.values())
 
 
 @pytest.mark.parametrize(
-    ("spelling", "one", "other"),
+    ("name_rules", "one", "other"),
     [
         (FOLDING, NFC, NFD),
         (FOLDING, "Stra\u00dfe".encode(), b"Strasse"),
@@ -37,12 +37,12 @@ def test_names_that_the_mirror_takes_for_one_are_both_told(spelling: Spelling, o
         (SERVER, b"a", b"A"),
     ],
 )
-def test_other_names_are_two(spelling: Spelling, one: bytes, other: bytes) -> None:
-    assert spelling.faults([one, other]) == {}
+def test_other_names_are_two(name_rules: NameRules, one: bytes, other: bytes) -> None:
+    assert name_rules.faults([one, other]) == {}
 
 
 @pytest.mark.parametrize(
-    ("spelling", "name", "why"),
+    ("name_rules", "name", "why"),
     [
         (EXFAT, b"a:b?", "the mirror's file system (exfat) holds no names with : ?"),
         (EXFAT, b"a\x01b", "holds no names with '\\x01'"),
@@ -51,9 +51,11 @@ def test_other_names_are_two(spelling: Spelling, one: bytes, other: bytes) -> No
         (SERVER, b"space ", "that end with a dot or a space"),
     ],
 )
-def test_names_that_the_mirror_cannot_hold_are_refused_with_a_reason(spelling: Spelling, name: bytes, why: str) -> None:
-    assert why in spelling.refusal(name)
-    assert spelling.faults([name, b"fine"]).keys() == {name}
+def test_names_that_the_mirror_cannot_hold_are_refused_with_a_reason(
+    name_rules: NameRules, name: bytes, why: str
+) -> None:
+    assert why in name_rules.refusal(name)
+    assert name_rules.faults([name, b"fine"]).keys() == {name}
 
 
 def test_entries_of_the_mirror_are_given_under_the_sources_names() -> None:
@@ -66,19 +68,19 @@ def test_entries_of_the_mirror_are_given_under_the_sources_names() -> None:
 
 
 def test_a_spelling_is_another_one_only_if_more_than_the_normal_form_differs() -> None:
-    assert not Spelling.respelled(NFC, NFD)
-    assert Spelling.respelled(b"README", b"readme")
-    assert Spelling.respelled(b"\xffa", b"\xffA")
+    assert not NameRules.respelled(NFC, NFD)
+    assert NameRules.respelled(b"README", b"readme")
+    assert NameRules.respelled(b"\xffa", b"\xffA")
 
 
 def test_capabilities_survive_being_stored_and_nothing_else_is_believed() -> None:
     some = Capabilities(file_system="exfat", symlinks=False, mtime_grain_ns=10**9)
 
-    assert capabilities_of(some._asdict()) == some
+    assert decode_capabilities(some._asdict()) == some
     hostiles: list[object] = [None, [], {}, {**some._asdict(), "more": 1}, {**some._asdict(), "symlinks": 1}]
     for hostile in hostiles:
         with pytest.raises(ValueError, match="not "):
-            capabilities_of(hostile)
+            decode_capabilities(hostile)
 
 
 def test_what_a_mirror_lacks_is_told_in_words() -> None:

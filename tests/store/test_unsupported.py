@@ -21,10 +21,12 @@ things = st.builds(
 
 
 @given(st.dictionaries(samples.names | st.just(FOLDER), things, max_size=5))
-def test_what_is_written_is_read_again_whatever_the_bytes(unheld: dict[bytes, UnsupportedMetadata]) -> None:
-    read = decode_unsupported(encode_unsupported(unheld))
+def test_what_is_written_is_read_again_whatever_the_bytes(unsupported: dict[bytes, UnsupportedMetadata]) -> None:
+    read = decode_unsupported(encode_unsupported(unsupported))
 
-    assert {name: each._replace(attributes=tuple(sorted(each.attributes))) for name, each in read.items()} == unheld
+    assert {
+        name: each._replace(attributes=tuple(sorted(each.attributes))) for name, each in read.items()
+    } == unsupported
 
 
 def test_nothing_is_an_empty_text() -> None:

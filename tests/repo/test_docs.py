@@ -17,7 +17,8 @@ PAGES = [
     if not {".venv", ".pytest_cache", "data"} & set(page.relative_to(ROOT).parts) and "site-packages" not in str(page)
 ]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
-NAMED = re.compile(r"`((?:job|tests|core|tasks|adapters|files|app|cli|config|k8s)/[\w./-]+\.(?:py|json|toml|md))`")
+ROOMS = "|".join(folder.name for folder in (ROOT / "job").iterdir() if folder.is_dir())
+NAMED = re.compile(rf"`((?:job|tests|k8s|{ROOMS})/[\w./-]+\.(?:py|json|toml|md))`")
 ALLOWED_AT_THE_TOP = {
     ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE",
     "Makefile", "README.md", "SECURITY.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml",
@@ -104,7 +105,23 @@ def test_nothing_but_the_layout_lies_at_the_top() -> None:
     assert {name.split("/")[0] for name in tracked()} <= ALLOWED_AT_THE_TOP
 
 
-def test_no_file_of_the_package_is_longer_than_a_review_can_hold() -> None:
-    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "job").rglob("*.py")}
+def test_the_map_names_every_room_and_is_short() -> None:
+    page = (ROOT / "job/README.md").read_text("utf-8")
+    rooms = [folder.name for folder in (ROOT / "job").iterdir() if folder.is_dir() and folder.name != "__pycache__"]
 
-    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+    assert [room for room in rooms if f"| `{room}/` |" not in page] == []
+    assert len(page.splitlines()) <= 80
+
+
+def test_every_module_that_the_map_names_exists() -> None:
+    table = (ROOT / "job/README.md").read_text("utf-8").partition("| room |")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", table, re.MULTILINE)
+    missing = [
+        f"{room}/{module}"
+        for room, holds in rows
+        for module in re.findall(r"`(\w+\.py)`", holds)
+        if not (ROOT / "job" / room / module).is_file()
+    ]
+
+    assert len(rows) > 10
+    assert missing == []

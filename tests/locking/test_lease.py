@@ -30,7 +30,7 @@ ANOTHER_MACHINE = """
 import sys, time
 from job.locking import lease
 from job.locking import lock
-holder.boot_id = lambda: "another boot"
+lock.boot_id = lambda: "another boot"
 import os
 folder = os.open(sys.argv[1], os.O_RDONLY)
 held = lease.take(folder, "music", 1.0, bool, lease.Timing(renewed_every=0.05))
@@ -213,7 +213,7 @@ import os, sys
 from job.errors import Busy
 from job.locking import lease
 from job.locking import lock
-holder.boot_id = lambda: "boot " + sys.argv[2]
+lock.boot_id = lambda: "boot " + sys.argv[2]
 folder = os.open(sys.argv[1], os.O_RDONLY)
 try:
     held = lease.take(folder, "music", 1.0, bool, lease.Timing(0.05, 3600.0, 1.0))

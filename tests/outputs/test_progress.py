@@ -194,13 +194,13 @@ def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch: pytest.MonkeyP
 
 ON_A_TERMINAL = """
 import sys, time
-from job.outputs.progress import Progress
+from job.outputs.progress import ProgressDisplay
 from job.core.entry import Kind
 from job.events.service import *
 from job.core.outcome import Failure, Result
 from job.core.counts import Tally
 
-progress = Progress(sys.stdout)
+progress = ProgressDisplay(sys.stdout)
 pair = {"cycle_id": "c", "pair": "music"}
 progress(CycleStarted(cycle_id="c", pairs=("music",)))
 progress(PairStarted(**pair, source="/s", mirror="/m", audit=False))

@@ -20,7 +20,7 @@ from job.system.signals import StopSignal
 from job.config.model import WrittenConfig
 from job.core.outcome import Result
 from job.service import serve
-from job.health import Pulse
+from job.health import HealthFile
 
 class Service:
     config_path = "config/backup_config.json"
@@ -53,7 +53,7 @@ class Service:
         print(event.name, getattr(event, "reason", ""), flush=True)
 
 with StopSignal(monotonic=time.monotonic) as stop:
-    sys.exit(serve(Service(Pulse(sys.argv[1], {}), sys.argv[2] == "busy"), stop))
+    sys.exit(serve(Service(HealthFile(sys.argv[1], {}), sys.argv[2] == "busy"), stop))
 """
 
 

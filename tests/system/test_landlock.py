@@ -16,14 +16,13 @@ from tests.walls import needs_landlock
 PROGRAM = """
 import errno, json, os, sys
 from job.system import sandbox
-from job.system import sandbox
 top = sys.argv[1]
 os.chdir(top)
-granted = [(landlock.READ, os.open("source", os.O_PATH)), (landlock.CHANGE, os.open("mirror", os.O_PATH))]
+granted = [(sandbox.READ, os.open("source", os.O_PATH)), (sandbox.CHANGE, os.open("mirror", os.O_PATH))]
 # So that a program would run, if it may.
-granted += [(landlock.READ_AND_RUN, os.open(each, os.O_PATH)) for each in interpreter.folders() if os.path.exists(each)]
+granted += [(sandbox.READ_AND_RUN, os.open(each, os.O_PATH)) for each in sandbox.folders() if os.path.exists(each)]
 moved = os.open("outside/open before", os.O_RDWR)
-landlock.restrict(granted)
+sandbox.restrict(granted)
 tried = {
     "read the source": lambda: os.open("source/file", os.O_RDONLY),
     "list the source": lambda: os.listdir("source"),
@@ -150,7 +149,7 @@ def test_a_descriptor_that_is_no_folder_gets_the_rights_of_a_file(top: Path) -> 
     program = """
 import os, sys
 from job.system import sandbox
-landlock.restrict([(landlock.CHANGE, os.open(sys.argv[1], os.O_PATH))])
+sandbox.restrict([(sandbox.CHANGE, os.open(sys.argv[1], os.O_PATH))])
 open(sys.argv[1], "w").write("changed")
 open(sys.argv[2])
 """
@@ -167,7 +166,7 @@ import os, sys
 from job.system import sandbox
 reading, writing = os.pipe()
 try:
-    landlock.restrict([(landlock.READ, reading)])
+    sandbox.restrict([(sandbox.READ, reading)])
 except OSError as error:
     print(type(error).__name__)
 print(open(sys.argv[1]).read())
@@ -206,6 +205,6 @@ def test_on_a_machine_that_is_not_known_no_call_is_made(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("number", ["ENOSYS", "EOPNOTSUPP", "EPERM"])
 def test_a_kernel_or_container_that_does_not_offer_it_says_so(top: Path, number: str) -> None:
     fault = ("strace", "-qq", "-o", str(top / "log"), "-e", f"inject=landlock_create_ruleset:error={number}")
-    program = "from job.system import landlock\ntry: landlock.abi()\nexcept OSError as error: print(error.errno)"
+    program = "from job.system import sandbox\ntry: sandbox.abi()\nexcept OSError as error: print(error.errno)"
 
     assert int(python(program, prefix=fault).stdout) == getattr(errno, number)

@@ -236,20 +236,20 @@ def test_a_wall_that_fails_at_the_last_moment_is_told_or_refused(missing: Missin
 
 LARGE_BOOK = """
 import os, sys
-from job.store.hardlinks import LinkBook
-from job.system.sandbox import Wall
+from job.store.hardlinks import HardLinkTable
+from job.system.sandbox import Sandbox
 from job.fs.private_folders import Scratch
 from job.core.entry import FileId
 from job.core.outcome import Result
-from job.core.record import Member
+from job.core.record import LinkName
 folder = os.open(sys.argv[1], os.O_RDONLY)
 scratch = Scratch(os.environ)
-walled = Wall("required", scratch, print)
+walled = Sandbox("required", scratch, print)
 def work(_):
-    walled.put_up(folder, folder, folder)
-    book = LinkBook()
+    walled.restrict(folder, folder, folder)
+    book = HardLinkTable()
     names = ((FileId(1, n), b"a name of some length %d" % n) for n in range(60_000))
-    book.add(Member(file, b"folder", 0, name, 1, None, None, True) for file, name in names)
+    book.add(LinkName(file, b"folder", 0, name, 1, None, None, True) for file, name in names)
     opened = {os.path.dirname(os.readlink(f"/proc/self/fd/{n}")) for n in os.listdir("/proc/self/fd")
               if os.path.lexists(f"/proc/self/fd/{n}") and "etilqs" in os.readlink(f"/proc/self/fd/{n}")}
     print(*opened)
@@ -341,14 +341,14 @@ def open_folder_of(path: Path) -> Iterator[int]:
 HANGS = """
 import os, sys, time
 from job.system.signals import StopSignal
-from job.system.sandbox import Wall
+from job.system.sandbox import Sandbox
 from job.fs.private_folders import Scratch
 def work(_):
     print("hangs", flush=True)
     time.sleep(1000)
 with StopSignal(monotonic=time.monotonic):
     try:
-        Wall("required", Scratch(os.environ), print).around(work, print)
+        Sandbox("required", Scratch(os.environ), print).around(work, print)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """

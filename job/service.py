@@ -31,7 +31,7 @@ import schedule
 from job import __version__
 from job.config.settings import Config
 from job.core.outcome import Result
-from job.core.schedule import due_after, is_missed, schedule_of
+from job.core.timing import due_after, is_missed, schedule_of
 from job.errors import Exit
 from job.events.service import (
     CycleCrashed,

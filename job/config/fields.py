@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from job.core import schedule as schedules
+from job.core import timing
 from job.core.exclude import ExcludeRules
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def zone(name: str) -> str:
 
 def schedule(text: str) -> str:
     """Refuse a schedule that cannot be read."""
-    schedules.parse_schedule(text)
+    timing.parse_schedule(text)
     return text
 
 

@@ -130,7 +130,7 @@ class Config:
             return self.expected_interval
         if self.schedule is None:
             return self.sleep_time
-        from job.core.schedule import parse_schedule  # noqa: PLC0415  # few have a schedule
+        from job.core.timing import parse_schedule  # noqa: PLC0415  # few have a schedule
 
         return parse_schedule(self.schedule).longest_gap
 

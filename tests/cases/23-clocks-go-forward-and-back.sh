@@ -6,7 +6,7 @@ python=$(head -1 "$TC" | sed 's/^#!//'); [ -x "$python" ] || cannot "no interpre
 "$python" - <<'PYTHON' && right "once on each of both nights" || wrong "twice or never"
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
-from job.core.schedule import parse_schedule
+from job.core.timing import parse_schedule
 zone, daily = ZoneInfo("Europe/Berlin"), parse_schedule("daily at 02:30")
 for first in (datetime(2026, 3, 28, tzinfo=zone), datetime(2026, 10, 24, tzinfo=zone)):
     at, days = first.astimezone(UTC), []

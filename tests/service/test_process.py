@@ -34,7 +34,7 @@ class Service:
         self.busy = busy
 
     def reload(self, *, asked=False):
-        return WrittenConfig(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=3600).in_force()
+        return WrittenConfig(source_dirs=("/source",), dest_dirs=("/mirror",), sleep_time=3600).to_settings()
 
     def config_changed(self):
         return False

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.core.schedule import Calendar, Interval, Schedule, parse_schedule
+from job.core.timing import Calendar, Interval, Schedule, parse_schedule
 
 MOVING = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Chatham"]
 

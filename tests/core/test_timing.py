@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from job.core.schedule import Calendar, Interval, Schedule, due_after, is_missed, parse_schedule, schedule_of
+from job.core.timing import Calendar, Interval, Schedule, due_after, is_missed, parse_schedule, schedule_of
 
 EVERY_DAY = frozenset(range(7))
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -17,7 +17,6 @@ HEAVY = {
     "job.outputs.prometheus",
     "job.outputs.http",
     "job.config.describe",
-    "job.core.exclude",
     "job.service",
     "multiprocessing",
     "prometheus_client",
@@ -59,11 +58,10 @@ def test_a_run_with_nothing_special_imports_nothing_special(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "needed"),
     [
-        ({"exclude": ["*.tmp"]}, {"job.core.exclude"}),
         ({"metrics": {"textfile": "/dev/null/metrics.prom"}}, {"prometheus_client", "job.outputs.prometheus"}),
         ({"metrics": {"pushgateway_username": "me", "pushgateway_password": "secret"}}, {"pydantic"}),
     ],
-    ids=["exclude", "textfile", "password"],
+    ids=["textfile", "password"],
 )
 def test_a_run_with_something_special_imports_what_that_takes(
     tmp_path: Path, options: dict[str, Any], needed: set[str]

@@ -28,6 +28,9 @@ from job.store.index import Index
 from job.store.schema import IndexTorn
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
+_PACE_BYTES = 1 << 20
+"""Small files that are copied without a rate limit are reported to progress once they add up to this."""
+
 
 def collect_rarely() -> None:
     """Look for garbage cycles now and then only: what a batch holds is many objects and no cycles (4 % of a copy)."""
@@ -89,8 +92,14 @@ def _tools_for(
     metadata_writer = keeper_for(pair, mirror)
     sync = MirrorSync(root)
     copier = Copier(
-        pair.checksum, metadata_writer, pace, sync_each=sync.each, reflink=pair.reflink, sparse=mirror.sparse
+        pair.checksum,
+        metadata_writer,
+        pace,
+        sync_each=sync.each,
+        reflink=pair.reflink,
+        sparse=mirror.sparse,
     )
+    copier.pace_bytes = 0 if pair.rate_limit else _PACE_BYTES
     return copier, metadata_writer, sync
 
 

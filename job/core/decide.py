@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, Kind, is_reserved
 from job.core.outcome import Drift
-from job.core.record import Record, is_by
+from job.core.record import CLOCK_GRAIN_NS, Record, is_by
 
 _DEVICES = {S_IFBLK, S_IFCHR}
 NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect there: none is made in the mirror"
@@ -210,3 +210,12 @@ def why_foreign(source: Entry, mirror: Entry, record: Record | None, policy: Pol
     if record is not None and (record.mirror.inode, record.mirror.uid) == (mirror.inode, owner):
         return ""
     return f"the mirror's {mirror.kind} belongs to user {owner} and is not the one that was left there"
+
+
+def is_racy(source: Entry, now_ns: int) -> bool:
+    """Tell whether a source entry, seen at `now_ns`, is too young to be believed unchanged next time.
+
+    An mtime far in the future was set by somebody and says nothing of its age; a ctime there means a clock gone wrong.
+    """
+    young_ns = now_ns - CLOCK_GRAIN_NS
+    return source.ctime_ns > young_ns or young_ns < source.mtime_ns <= now_ns + CLOCK_GRAIN_NS

@@ -140,12 +140,3 @@ class LinkRecord(NamedTuple):
     name: bytes
     record: Record | None
     """None if it failed, which is told."""
-
-
-def is_racy(source: Entry, now_ns: int) -> bool:
-    """Tell whether a source entry, seen at `now_ns`, is too young to be believed unchanged next time.
-
-    An mtime far in the future was set by somebody and says nothing of its age; a ctime there means a clock gone wrong.
-    """
-    young_ns = now_ns - CLOCK_GRAIN_NS
-    return source.ctime_ns > young_ns or young_ns < source.mtime_ns <= now_ns + CLOCK_GRAIN_NS

@@ -1,57 +1,16 @@
-"""The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed.
-
-Read nothing but what was listed, a regular file first of all, and know whether it moved meanwhile.
-"""
+"""The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
 
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
-from job.core.entry import Entry, kind_of
+from job.core.entry import Entry
 from job.errors import ChangedWhileReadError
-from job.fs.dircursor import Place, at_place, open_name
+from job.fs.dircursor import open_listed, unmoved
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.sparse import Layout, Piece
 from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, PageCacheGuard
-
-
-def open_file(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
-    """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
-
-    Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
-    """
-    descriptor = open_name(listed.name, folder)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
-        os.close(descriptor)
-        raise ChangedWhileReadError("something else has its name now")
-    os.set_blocking(descriptor, True)
-    return descriptor, found
-
-
-@contextmanager
-def at_listed(listed: Entry, folder: int) -> Iterator[tuple[Place, os.stat_result]]:
-    """Hold on to a listed symlink or special file without opening it; gives its lstat, too. Raises as `open_file`."""
-    with at_place(listed.name, folder) as place:
-        found = os.fstat(place)
-        if kind_of(found.st_mode) is not listed.kind or found.st_ino != listed.inode:
-            raise ChangedWhileReadError("something else has its name now")
-        yield place, found
-
-
-def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
-    """Tell whether two stats of one open file say that it was left alone in between."""
-    return (
-        before.st_ctime_ns == after.st_ctime_ns
-        and before.st_mtime_ns == after.st_mtime_ns
-        and before.st_size == after.st_size
-        and before.st_mode == after.st_mode
-        and before.st_uid == after.st_uid
-        and before.st_gid == after.st_gid
-    )
-
 
 _CLOSED = -1
 _ZEROS = bytes(BUFFER_BYTES)
@@ -71,7 +30,7 @@ class MirrorReader:
         """Begin with a mirror file."""
         self._name, self._guest, self._same = listed.name, None, False
         with suppress(OSError, ChangedWhileReadError):
-            self._descriptor, self._before = open_file(listed, folder)
+            self._descriptor, self._before = open_listed(listed, folder)
             self._begin()
 
     def _begin(self) -> None:

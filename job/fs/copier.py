@@ -2,12 +2,9 @@
 
 The temp gets its metadata on the open descriptor and is not renamed here: the batch is synced first. A source that
 changes while it is read is read again, and given up after `_TRIES` times; the old copy stays (invariant 10).
-
-Clone a whole file by reflink: the file system shares the blocks until one of both is written to.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable
@@ -17,14 +14,15 @@ from functools import partial
 from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
-from job.fs.compare import MirrorReader, open_file, unmoved
-from job.fs.dircursor import open_name
-from job.fs.free_space import FreeSpace, insist_on_room
+from job.fs.compare import MirrorReader
+from job.fs.dircursor import open_listed, open_name, unmoved
+from job.fs.free_space import BLOCK_BYTES, FreeSpace, insist_on_room
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link, copy_special
-from job.fs.small_files import create, write_all
+from job.fs.small_files import NEW_FILE, write_all
 from job.fs.sparse import (
+    SECTOR,
     Blocks,
     Filled,
     Hash,
@@ -32,41 +30,11 @@ from job.fs.sparse import (
     HoleWithDataError,
     Layout,
     insist_on_holes,
-    is_sparse,
     of_blocks,
     room_of,
 )
-from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Skip, Stream, Take, WritebackLimiter, drop
+from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Cloner, Skip, Stream, Take, WritebackLimiter, drop
 from job.fs.xattrs import for_new
-
-_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_NOT_HERE = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
-_NOT_THIS = {errno.EINVAL, errno.EPERM, errno.ETXTBSY}
-
-
-class Cloner:
-    """Clones for one pair, and stops trying once it is known that it cannot be done there."""
-
-    def __init__(self) -> None:
-        self._wanted = True
-
-    def clone(self, source: int, written: int) -> bool:
-        """Give the empty open file `written` the content of `source`; False if it has to be copied instead.
-
-        Raises `OSError` for what would keep a copy from being written, too.
-        """
-        if not self._wanted:
-            return False
-        try:
-            fcntl.ioctl(written, _FICLONE, source)
-        except OSError as error:
-            if error.errno in _NOT_HERE:
-                self._wanted = False
-            elif error.errno not in _NOT_THIS:
-                raise
-            return False
-        return True
-
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
@@ -106,16 +74,24 @@ class Copier:
         reflink: bool = False,
         sparse: bool = True,
     ) -> None:
-        """`pace` is told of every chunk of bytes, and may wait or raise to stop; `sync_each` where syncfs is void.
+        """`pace` is called with the length of each chunk, see also `pace_bytes`, and may wait or raise to stop.
 
-        With `reflink` contents are cloned where that can be done; `sparse` leaves holes where the source has some.
+        `sync_each` is for mirrors where syncfs does nothing. With `reflink` contents are cloned where the file system
+        can; `sparse` leaves holes where the source has some.
         """
         self._sparse = sparse
         self._algorithm = algorithm
         self._metadata_writer = metadata_writer
         self._pace = pace
         self._sync_each = sync_each
-        self._room = FreeSpace()
+        self.pace_bytes = 0
+        """Small files are reported by one call of `pace` once they add up to so many bytes, or by `checkpoint`."""
+        self._unpaced = 0
+        """Bytes of small files for which `pace` was not called yet."""
+        self._free_space = FreeSpace()
+        self._allowed_bytes = self._allowed_files = 0
+        """How much may be written, to the device `_allowed_on`, before the free space is checked again."""
+        self._allowed_on = -1
         self._stream = Stream()
         self._twin = MirrorReader(metadata_writer)
         self._cloner = Cloner() if reflink else None
@@ -127,14 +103,14 @@ class Copier:
 
         Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
         """
-        descriptor, found = open_file(listed, source)
+        descriptor, found = open_listed(listed, source)
         try:
-            written = create(temp, mirror)
+            written = os.open(temp, NEW_FILE, 0o600, dir_fd=mirror)
             try:
                 try:
                     return self._copy(listed.name, descriptor, found, (written, mirror))
                 finally:
-                    os.close(written)  # which may be the first to hear of a full disk
+                    os.close(written)  # may be the first call that reports a full disk
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
@@ -146,16 +122,10 @@ class Copier:
         """Copy an open file to an open temp, which is given with the folder that it lies in."""
         written, folder = temp
         for _ in range(_TRIES):
-            holey = is_sparse(before)
-            # What was cloned is what is read, if nothing moves from before the one until after the other.
-            cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
-            taker = (self._pass_by, self._checkpoint) if cloned else self._writer(written, before, holey=holey)
-            checksum, size, holes = self._read(descriptor, self._algorithm, before, taker)
+            checksum, size, holes = self._transfer(descriptor, written, before)
             xattrs = self._metadata_writer.of_source(descriptor)
             after = os.fstat(descriptor)
             if size == before.st_size and unmoved(before, after):
-                if holey and self._sparse:
-                    os.ftruncate(written, size)  # it may end with a hole
                 made = self._finish(written, before, xattrs, folder)
                 return Copied(entry_of(name, before), checksum, made.st_ino, made.st_mtime_ns, holes)
             before = after
@@ -164,9 +134,37 @@ class Copier:
             os.ftruncate(written, 0)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def _writer(self, written: int, found: os.stat_result, *, holey: bool) -> tuple[Take, Skip]:
+    def _transfer(self, descriptor: int, written: int, found: os.stat_result) -> tuple[str, int, int]:
+        """Read and hash an open file and write it to an open temp; gives checksum, size, and bytes in holes."""
+        size, algorithm = found.st_size, self._algorithm
+        has_holes = found.st_blocks * SECTOR < size
+        if size <= SMALL_BYTES and not has_holes and self._cloner is None:
+            content = os.read(descriptor, size + 1)
+            if len(content) == size:
+                digest = (self._hashes.get(algorithm) or self._start(algorithm))(content)
+                if content and (done := os.write(written, content)) < size:
+                    write_all(written, memoryview(content)[done:])
+                self._unpaced += size
+                if self._unpaced >= self.pace_bytes:
+                    self.checkpoint()
+                return f"{algorithm}:{digest.hexdigest()}", size, 0
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        # A clone has the content that is read, if nothing changes between the fstat before and the one after.
+        cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
+        taker = (self._count, self._ignore) if cloned else self._writer(written, found, has_holes=has_holes)
+        checksum, size, holes = self._read(descriptor, algorithm, found, taker)
+        if has_holes and self._sparse and size == found.st_size:
+            os.ftruncate(written, size)  # it may end with a hole
+        return checksum, size, holes
+
+    def checkpoint(self) -> None:
+        """Call `pace` for the small files that were copied since its last call."""
+        count, self._unpaced = self._unpaced, 0
+        self._pace(count)
+
+    def _writer(self, written: int, found: os.stat_result, *, has_holes: bool) -> tuple[Take, Skip]:
         trickle = WritebackLimiter(written) if found.st_size >= _TRICKLE_BYTES else None
-        holes = Holes(written) if holey and self._sparse else None
+        holes = Holes(written) if has_holes and self._sparse else None
         put = partial(write_all, written) if holes is None else holes.write
 
         def write(chunk: memoryview | bytes) -> None:
@@ -175,8 +173,8 @@ class Copier:
                 trickle.wrote(len(chunk))
             self._pace(len(chunk))
 
-        if not holey:
-            return write, self._checkpoint
+        if not has_holes:
+            return write, self._ignore
         if holes is None:
             insist_on_room(written, found.st_size)  # not when a disk is full of zeros
             return write, partial(_fill, write)
@@ -192,7 +190,7 @@ class Copier:
 
         return skip
 
-    def _pass_by(self, chunk: memoryview | bytes) -> None:
+    def _count(self, chunk: memoryview | bytes) -> None:
         self._pace(len(chunk))
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
@@ -207,7 +205,11 @@ class Copier:
             made = self._metadata_writer.set_initial(written, wanted, xattrs)
         if made.st_size != wanted.st_size:
             raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
-        self._room.check(written, made, folder)
+        self._allowed_bytes -= made.st_size + BLOCK_BYTES
+        self._allowed_files -= 1
+        if self._allowed_bytes < 0 or self._allowed_files < 0 or self._allowed_on != made.st_dev:
+            self._allowed_bytes, self._allowed_files = self._free_space.check(written, made, folder)
+            self._allowed_on = made.st_dev
         return made
 
     def _read(
@@ -281,10 +283,10 @@ class Copier:
 
         Raises `OSError`, or `ChangedWhileReadError`.
         """
-        descriptor, before = open_file(listed, folder)
+        descriptor, before = open_listed(listed, folder)
         try:
             for _ in range(_TRIES):
-                taker = self._checkpoint, self._checkpoint
+                taker = self._ignore, self._ignore
                 checksum, size, _ = self._read(descriptor, algorithm or self._algorithm, before, taker)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
@@ -300,7 +302,7 @@ class Copier:
 
         Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
         """
-        descriptor, before = open_file(listed, source)
+        descriptor, before = open_listed(listed, source)
         twin = self._twin
         try:
             twin.open(mirror, mirror_folder)
@@ -359,7 +361,7 @@ class Copier:
         self._twin.skip(count, self._pace)
         self._pace(0)
 
-    def _checkpoint(self, _: memoryview | bytes | int) -> None:
+    def _ignore(self, _: memoryview | bytes | int) -> None:
         self._pace(0)
 
     def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
@@ -367,7 +369,7 @@ class Copier:
         descriptor = open_name(temp, mirror)
         try:
             drop(descriptor)
-            taker = self._checkpoint, self._checkpoint
+            taker = self._ignore, self._ignore
             return self._read(descriptor, algorithm or self._algorithm, os.fstat(descriptor), taker, ours=True)[0]
         finally:
             os.close(descriptor)

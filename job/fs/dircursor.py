@@ -7,9 +7,13 @@ folder that was left.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from job.core.entry import Entry, kind_of
+from job.errors import ChangedWhileReadError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -64,6 +68,45 @@ def at_place(name: bytes, folder: int) -> Iterator[Place]:
         yield place
     finally:
         os.close(place)
+
+
+def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
+    """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
+
+    Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
+    """
+    name = listed.name
+    if b"/" in name:
+        single(name)
+    descriptor = os.open(name, _NAME, dir_fd=folder)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
+        os.close(descriptor)
+        raise ChangedWhileReadError("something else has its name now")
+    os.set_blocking(descriptor, True)
+    return descriptor, found
+
+
+@contextmanager
+def at_listed(listed: Entry, folder: int) -> Iterator[tuple[Place, os.stat_result]]:
+    """Hold on to a listed symlink or special file without opening it; gives its lstat, too. Raises as `open_listed`."""
+    with at_place(listed.name, folder) as place:
+        found = os.fstat(place)
+        if kind_of(found.st_mode) is not listed.kind or found.st_ino != listed.inode:
+            raise ChangedWhileReadError("something else has its name now")
+        yield place, found
+
+
+def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
+    """Tell whether two stats of one open file say that it was left alone in between."""
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_mode == after.st_mode
+        and before.st_uid == after.st_uid
+        and before.st_gid == after.st_gid
+    )
 
 
 def single(name: bytes) -> bytes:

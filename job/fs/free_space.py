@@ -20,7 +20,7 @@ _AMPLE_NAMES = 4096
 """With so much above the reserve not every file is worth a look."""
 _UNSEEN_BYTES = 128 << 10
 _UNSEEN_FILES = 32
-_BLOCK_BYTES = 4096
+BLOCK_BYTES = 4096
 _TRIAL_BYTES = 64 << 10
 _TRIAL = TEMP_PREFIX + b"room-"
 
@@ -43,32 +43,24 @@ def insist_on_room(descriptor: int, size: int) -> None:
 class FreeSpace:
     """Watches the reserve for one writer.
 
-    While there is ample room, at most `_UNSEEN_BYTES` in `_UNSEEN_FILES` files are written between two looks: even 64
-    workers, each with its looks behind it, cannot use up more than the reserve without noticing.
+    While space is ample, at most `_UNSEEN_BYTES` in `_UNSEEN_FILES` files are written between two checks: even 64
+    workers, each with its checks behind it, cannot use up more than the reserve without noticing.
     """
 
     def __init__(self) -> None:
         # Root may use the blocks that the file system keeps for it.
         self._root = os.geteuid() == 0
-        self._device = -1
-        self._bytes = 0
-        self._files = 0
         self._no_names: set[int] = set()
         """Devices of file systems whose count of names was found to be nonsense."""
         self._no_blocks: set[int] = set()
 
-    def check(self, descriptor: int, written: os.stat_result, folder: int) -> None:
-        """Raise `OSError` (ENOSPC) if a file just written to an open folder leaves less than the reserve.
+    def check(self, descriptor: int, written: os.stat_result, folder: int) -> tuple[int, int]:
+        """Give how many bytes, whole blocks, and how many files may be written before the next check.
 
-        Quotas are not seen.
+        Raises `OSError` (ENOSPC) if the file just written to an open folder leaves less than the reserve. Quotas are
+        not seen.
         """
-        self._bytes -= written.st_size + _BLOCK_BYTES
-        self._files -= 1
-        if self._bytes >= 0 and self._files >= 0 and written.st_dev == self._device:
-            return
-        ample = self._look(descriptor, written, folder)
-        self._device = written.st_dev if ample else -1
-        self._bytes, self._files = _UNSEEN_BYTES, _UNSEEN_FILES
+        return (_UNSEEN_BYTES, _UNSEEN_FILES) if self._look(descriptor, written, folder) else (0, 0)
 
     def _look(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
         found, device = os.fstatvfs(descriptor), written.st_dev

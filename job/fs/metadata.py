@@ -116,8 +116,16 @@ class MetadataWriter:
         Content must not stay away for their sake: rclone's mounts have answered with I/O errors. Raises
         `FileNotFoundError`.
         """
+        names: list[str] | None = None
+        if type(target) is int:
+            try:
+                names = os.listxattr(target)
+            except OSError as error:
+                names = [] if error.errno in REFUSED else None  # `read_attributes` handles all else
+            if names == []:
+                return {}  # nearly always; the rest costs several calls a file
         try:
-            found = read_attributes(target, security=self._security)
+            found = read_attributes(target, names, security=self._security)
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -7,8 +7,7 @@ from contextlib import suppress
 
 from job.core.entry import Entry, kind_of
 from job.core.record import Copied
-from job.fs.compare import at_listed
-from job.fs.dircursor import at_place, single
+from job.fs.dircursor import at_listed, at_place, single
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import for_new

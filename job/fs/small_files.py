@@ -27,9 +27,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *,
     Survives a crash of the program; a power cut only if it is to be `synced`. Raises `OSError`, leaving the old file.
     """
     temp = b"." + single(name) + b"." + os.urandom(4).hex().encode()
-    descriptor = os.open(
-        temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
-    )
+    descriptor = create(temp, folder)
     try:
         try:
             write_all(descriptor, content)
@@ -65,10 +63,13 @@ def _give_mode(descriptor: int, mode: int) -> None:
             raise
 
 
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags that create a file for writing: `FileExistsError` if anything, even a dangling link, has the name."""
+
+
 def create(name: bytes, folder: int) -> int:
     """Create a new file for writing, 0600; `FileExistsError` if anything, even a dangling link, has the name."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(name, flags, 0o600, dir_fd=folder)
+    return os.open(name, NEW_FILE, 0o600, dir_fd=folder)
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:

@@ -19,7 +19,6 @@ the same.
 
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -32,7 +31,7 @@ from job.fs.small_files import write_all
 
 BLOCK = 4096
 ZERO_BLOCK = bytes(BLOCK)
-_UNIT = 512
+SECTOR = 512
 """Of st_blocks, whatever the file system's own blocks are."""
 _WORTH_BYTES = 1 << 20
 """With less in holes a file is read whole, which is faster than to ask."""
@@ -174,7 +173,7 @@ def _is_synced(descriptor: int) -> bool:
 
 def room_of(found: os.stat_result) -> int:
     """Give the bytes that a file takes on its disk."""
-    return found.st_blocks * _UNIT
+    return found.st_blocks * SECTOR
 
 
 def insist_on_holes(found: os.stat_result, holes: int) -> None:
@@ -192,11 +191,6 @@ def insist_on_holes(found: os.stat_result, holes: int) -> None:
 _BLOCK = 4096
 _PIECE = 16 * _BLOCK
 _ZERO_PIECE = bytes(_PIECE)
-
-
-def is_sparse(found: os.stat_result) -> bool:
-    """Tell whether a file takes less room than its size says."""
-    return stat.S_ISREG(found.st_mode) and room_of(found) < found.st_size
 
 
 class Holes:

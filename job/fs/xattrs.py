@@ -68,15 +68,17 @@ def place_of(name: bytes, folder: int) -> bytes:
     return b"/proc/self/fd/%d/%s" % (folder, single(name))
 
 
-def read_attributes(target: Target, *, security: bool) -> dict[bytes, bytes]:
+def read_attributes(target: Target, names: list[str] | None = None, *, security: bool) -> dict[bytes, bytes]:
     """Read the attributes that are carried over; none where they are not supported. Raises `OSError`.
 
-    Of more than `MOST_BYTES`, or more names than the kernel lists, some are given, as `PartlyRead`: ACLs first.
+    `names` are those that the target has, if they were listed already. Of more than `MOST_BYTES`, or more names than
+    the kernel lists, some are given, as `PartlyRead`: ACLs first.
     """
     found: dict[bytes, bytes] = {}
     size = 0
     try:
-        for name in _listed(target, security=security):
+        carried = _listed(target, security=security) if names is None else _carried_over(names, security=security)
+        for name in carried:
             with suppress(FileNotFoundError):
                 value = _value(target, name)
                 size += len(name) + len(value)
@@ -98,6 +100,10 @@ def _listed(target: Target, *, security: bool) -> list[str]:
         if error.errno in REFUSED:
             return []
         raise
+    return _carried_over(names, security=security)
+
+
+def _carried_over(names: list[str], *, security: bool) -> list[str]:
     return [name for name in names if _is_carried_over(name, security=security)]
 
 

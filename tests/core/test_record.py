@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.record import CLOCK_GRAIN_NS, is_racy
+from job.core.decide import is_racy
+from job.core.record import CLOCK_GRAIN_NS
 from tests.core.samples import a_file
 
 NOW_NS = 5_000 * CLOCK_GRAIN_NS

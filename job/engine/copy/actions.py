@@ -6,10 +6,10 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from job.core.decide import NODEV_SOURCE, Action, Decision, is_device
+from job.core.decide import NODEV_SOURCE, Action, Decision, is_device, is_racy
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
-from job.core.record import Copied, Record, is_racy
+from job.core.record import Copied, Record
 from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
 from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note, unheld_of

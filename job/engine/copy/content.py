@@ -12,9 +12,8 @@ from job.core.entry import Entry, Kind
 from job.core.record import Record
 from job.engine.copy.finish import Work
 from job.errors import ChangedWhileReadError
-from job.fs.compare import at_listed, open_file
 from job.fs.copier import Copier
-from job.fs.dircursor import open_name
+from job.fs.dircursor import at_listed, open_listed, open_name
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import place_of
@@ -103,7 +102,7 @@ def fix_metadata(
     """
     if entry.kind is not Kind.FILE:
         return _mend_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)
-    descriptor, wanted = open_file(entry, source)
+    descriptor, wanted = open_listed(entry, source)
     try:
         xattrs = metadata_writer.of_source(descriptor)
     finally:

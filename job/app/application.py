@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
-from job.app.pair_setup import history_of, lay_out
+from job.app.pair_setup import history_of, open_context
 from job.app.process_setup import collect_rarely
 from job.config.load import LoadedConfig, read_config
 from job.config.settings import Config, MetricsSettings
 from job.core.outcome import Result
-from job.engine.cycle import CycleWork, run_cycle
+from job.engine.cycle import CycleContext, run_cycle
 from job.errors import ConfigError
 from job.events.bus import Bus
 from job.events.service import (
@@ -285,12 +285,12 @@ class Application:
         cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
-        work = CycleWork(
+        work = CycleContext(
             name,
             self._bus.emit,
             stop,
             time.time_ns,
-            lay_out,
+            open_context,
             sandbox=sandbox,
             verbose=verbose,
             cores=cores,

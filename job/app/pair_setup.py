@@ -24,7 +24,7 @@ from job.core.mounts import (
     match_file_system,
 )
 from job.core.outcome import Refusal, reason_text
-from job.engine.compare import Sight, View
+from job.engine.compare import CompareContext, VolumeTools
 from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.dry_run import Preview
 from job.engine.preflight.guards import Roots
@@ -54,13 +54,13 @@ _Answer = TypeVar("_Answer")
 
 
 @contextlib.contextmanager
-def lay_out(run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
+def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
     """Make everything that the work on one pair needs; gone when the pair is done."""
 
     def create_worker_pool() -> "WorkerPool":
-        from job.app.worker_main import crew  # noqa: PLC0415  # only a large job pays for multiprocessing
+        from job.app.worker_main import create_pool  # noqa: PLC0415  # only a large job pays for multiprocessing
 
-        return crew(run, roots, able)
+        return create_pool(run, roots, able)
 
     with contextlib.ExitStack() as tidy:
         # What the mirror can hold is found out after the index was made: where it is known, there was one.
@@ -76,7 +76,7 @@ def lay_out(run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext
             gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
         others = tuple((each.point, _able(run, roots, each)) for each in systems[1:])
         able = MirrorCapabilities(root, others, gone)
-        context = tidy.enter_context(set_up(run, roots, index, meter, able))
+        context = tidy.enter_context(set_up(run, roots, index, progress, able))
         yield replace(context, create_worker_pool=create_worker_pool)
 
 
@@ -211,7 +211,7 @@ def _set_aside(run: PairRun, folder: str, why: str) -> None:
 
 
 @contextlib.contextmanager
-def lay_out_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
+def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
     """Make what a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
         state = _state_to_read(tidy, config, pair, mirror)
@@ -360,7 +360,7 @@ Notice = Callable[[int, int], None]
 @contextlib.contextmanager
 def lay_out_comparison(
     config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
-) -> Iterator[View]:
+) -> Iterator[CompareContext]:
     """Make what a comparison of a pair needs; nothing is created or changed."""
     notice = notice or _ignore
     with contextlib.ExitStack() as tidy:
@@ -370,10 +370,10 @@ def lay_out_comparison(
             tidy.callback(os.close, state)
         able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
 
-        def sight(of: Capabilities) -> Sight:
+        def sight(of: Capabilities) -> VolumeTools:
             metadata_writer = keeper_for(pair, of)
             copier = _Comparer(pair.checksum, metadata_writer, notice)
-            return Sight(
+            return VolumeTools(
                 of, copier, metadata_writer, policy_of(pair, of), None if of.keeps_all_names else NameRules(of)
             )
 
@@ -382,13 +382,13 @@ def lay_out_comparison(
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
         )
         tidy.callback(scanner.close)
-        yield View(
+        yield CompareContext(
             pair=pair,
             source=scanner,
             source_root=source,
             mirror_root=mirror,
             by=ByMount(root, {point: sight(of) for point, of in able.others}, root.name_rules),
-            book=tidy.enter_context(contextlib.closing(HardLinkTable())),
+            table=tidy.enter_context(contextlib.closing(HardLinkTable())),
             notice=notice,
         )
 

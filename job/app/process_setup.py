@@ -14,9 +14,9 @@ from job.core.entry import printable
 from job.core.exclude import ExcludeRules
 from job.core.mounts import KnownMounts, MirrorCapabilities
 from job.core.outcome import Refusal
-from job.engine.context import Mounted, PairContext, PairRun, ProgressSink
+from job.engine.context import MountedFileSystem, PairContext, PairRun, ProgressSink
 from job.engine.preflight.guards import Roots
-from job.engine.preflight.roots import check_place
+from job.engine.preflight.roots import recheck_roots
 from job.engine.progress import RateLimiter
 from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier
@@ -57,10 +57,10 @@ def set_up(
             pair.rate_limit, stop=run.stop, progress=progress.bytes_copied, clock=time.monotonic, wait=time.sleep
         )
 
-        def mounted(point: bytes, mirror: Capabilities, root: int) -> Mounted:
+        def mounted(point: bytes, mirror: Capabilities, root: int) -> MountedFileSystem:
             tidy.callback(os.close, root)
             check = partial(_check_mounted, point, root, roots.mirror)
-            return Mounted(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
+            return MountedFileSystem(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
 
         others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
         copier, metadata_writer, sync = _tools_for(pair, able.root, roots.mirror, pace)
@@ -78,10 +78,10 @@ def set_up(
             mounted=others,
             abilities=able,
             known_mounts=mounts,
-            remember_mounts=partial(save_known_mounts, state=roots.state),
+            save_mounts=partial(save_known_mounts, state=roots.state),
             home=roots.home,
-            entered_ns=roots.entered_ns,
-            check_place=partial(check_place, pair, roots.source, roots.mirror, roots.lease, roots.claim),
+            opened_ns=roots.opened_ns,
+            recheck_roots=partial(recheck_roots, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )
 
 

@@ -18,9 +18,17 @@ from job.core.entry import FileId
 from job.core.mounts import MirrorCapabilities
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.folder import FolderSync
-from job.engine.messages import Broken, Ready, ScanReply, ScanRequest, Stopping, WorkerProgress, WorkItem
+from job.engine.messages import (
+    ScanReply,
+    ScanRequest,
+    WorkerError,
+    WorkerProgress,
+    WorkerReady,
+    WorkerStopped,
+    WorkItem,
+)
 from job.engine.preflight.guards import Roots
-from job.engine.preflight.roots import PlaceLost
+from job.engine.preflight.roots import RootLost
 from job.engine.scan import FolderScanner, ScanDepth
 from job.errors import Stopped
 from job.events.service import Event
@@ -44,7 +52,7 @@ class Orders(NamedTuple):
     """What the file systems of the mirror can hold."""
     home: FileId | None
     """The mirror's own state folder."""
-    entered_ns: int
+    opened_ns: int
     """When the gate was passed."""
     verbose: bool
     slot: int
@@ -52,12 +60,12 @@ class Orders(NamedTuple):
     """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
 
 
-def crew(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
+def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
     """Give the crew of a pair, with nobody in it yet."""
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        about_mirror = able, roots.home, roots.entered_ns
+        about_mirror = able, roots.home, roots.opened_ns
         held = None if roots.claim is None else roots.claim.held
         lock = None if held is None else Descriptor(held.lock)
         return Orders(run.cycle_id, run.pair, source, mirror, state, *about_mirror, run.verbose, slot, lock)
@@ -72,7 +80,7 @@ def serve(post: WorkerPipe, orders: Orders) -> None:
         _serve(post, orders)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
         told = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
-        post.send(Broken(told, "", fatal=False))
+        post.send(WorkerError(told, "", fatal=False))
         raise SystemExit(1) from None
 
 
@@ -84,17 +92,17 @@ def _serve(post: WorkerPipe, orders: Orders) -> None:
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         index = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
-        roots = Roots(source, mirror, state, orders.home, orders.entered_ns)
+        roots = Roots(source, mirror, state, orders.home, orders.opened_ns)
         context = tidy.enter_context(set_up(run, roots, index, counter, orders.able, orders.slot))
-        visitor = FolderSync(context, run, counter, post.send)
-        post.send(Ready())
+        folder_sync = FolderSync(context, run, counter, post.send)
+        post.send(WorkerReady())
         try:
-            with visitor.at_work():
-                _Desk(post, run, context).serve(visitor, counter)
+            with folder_sync.at_work():
+                _Desk(post, run, context).serve(folder_sync, counter)
         except Stopped:
-            post.send(Stopping())
-        except PlaceLost as error:
-            post.send(Broken(error.message, error.hint, fatal=True))
+            post.send(WorkerStopped())
+        except RootLost as error:
+            post.send(WorkerError(error.message, error.hint, fatal=True))
         else:
             return
         while post.next() is not None:
@@ -121,28 +129,28 @@ class _Desk:
         self._post = post
         self._run = run
         self._context = context
-        self._lookers: dict[ScanDepth, FolderScanner] = {}
+        self._scanners: dict[ScanDepth, FolderScanner] = {}
 
-    def serve(self, visitor: FolderSync, counter: "_Counter") -> None:
+    def serve(self, folder_sync: FolderSync, counter: "_Counter") -> None:
         while (task := self._post.next()) is not None:
             match task:
                 case ScanRequest():
                     self._look(task)
                 case WorkItem():
-                    visitor.go(task)
+                    folder_sync.go(task)
                     counter.visited(task.number)
                     if self._post.idle:
-                        visitor.finish()
+                        folder_sync.finish()
                 case _:
                     raise AssertionError(task)
 
     def _look(self, task: ScanRequest) -> None:
-        looker = self._lookers.get(task.care)
-        if looker is None:
-            looker = self._lookers[task.care] = FolderScanner(self._context, self._run.pair, task.care)
+        scanner = self._scanners.get(task.depth)
+        if scanner is None:
+            scanner = self._scanners[task.depth] = FolderScanner(self._context, self._run.pair, task.depth)
         end = time.monotonic() + _SLICE_SECONDS
         waiting = CompressedList(task.items)
-        found = looker.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
+        found = scanner.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
         self._post.send(ScanReply(found, waiting))
 
 
@@ -165,9 +173,9 @@ class _Counter:
         self._bytes += bytes_passed_over
         self._now_and_then()
 
-    def visited(self, errand: int) -> None:
+    def visited(self, item: int) -> None:
         """Tell that all of an errand is done but its commit."""
-        self._tell(errand)
+        self._tell(item)
 
     def _now_and_then(self) -> None:
         if time.monotonic() - self._told >= _TELL_EVERY_SECONDS:

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from job.app.pair_setup import lay_out_preview
+from job.app.pair_setup import open_preview
 from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
@@ -70,7 +70,7 @@ def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: boo
         click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
     with (
         open_roots(pair, config.state_dir, records) as (source, mirror),
-        lay_out_preview(config, pair, source, mirror) as view,
+        open_preview(config, pair, source, mirror) as view,
     ):
         if not is_due:
             check_writable(pair, mirror)

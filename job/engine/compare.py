@@ -39,12 +39,12 @@ class Difference(NamedTuple):
     path: bytes
     kind: Kind
     what: str
-    """What differs: one of `WHATS`."""
+    """What differs: one of `DIFFERENCES`."""
     detail: str
     """In words; empty where there is nothing to add."""
 
 
-WHATS = (
+DIFFERENCES = (
     "missing",
     "extra",
     "kind",
@@ -68,7 +68,7 @@ mirror wrong.
 HARMLESS = {"extra", "unsupported", "left_out", "unread"}
 
 
-class Sight(NamedTuple):
+class VolumeTools(NamedTuple):
     """What a comparison needs for one file system of the mirror."""
 
     able: Capabilities
@@ -80,27 +80,27 @@ class Sight(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CompareContext:
     """What a comparison of one pair needs."""
 
     pair: Pair
     source: SourceScanner
     source_root: int
     mirror_root: int
-    by: ByMount[Sight]
-    book: HardLinkTable
+    by: ByMount[VolumeTools]
+    table: HardLinkTable
     notice: Callable[[int, int], None] = lambda _entries, _bytes: None
     """Called with the entries that were compared and the bytes that were read since the last call."""
 
 
-def compare(view: View) -> Iterator[Difference]:
+def compare(view: CompareContext) -> Iterator[Difference]:
     """Compare one pair; raises what the copyist's pace raises, and `OSError` where there is no room for temporaries."""
     with closing(DirCursor(view.source_root)) as sources, closing(DirCursor(view.mirror_root)) as mirrors:
         yield from _Comparison(view, sources, mirrors).run()
 
 
 class _Comparison:
-    def __init__(self, view: View, sources: DirCursor, mirrors: DirCursor) -> None:
+    def __init__(self, view: CompareContext, sources: DirCursor, mirrors: DirCursor) -> None:
         self._view = view
         self._sources = sources
         self._mirrors = mirrors
@@ -175,7 +175,7 @@ class _Comparison:
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
         if self._at.able.hard_links and (shared or listing.linked):
             names = (each for each in present if each in shared or each in listing.linked)
-            self._view.book.add(_members(path, names, source, mirror))
+            self._view.table.add(_members(path, names, source, mirror))
 
     # One entry --------------------------------------------------------------------------------------------------------
 
@@ -308,18 +308,18 @@ class _Comparison:
         return self._at.name_rules is not None and self._at.name_rules.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
-        book = self._view.book
-        for file in book.files():
-            members = [each for each in book.of_file(file) if each.mirror is not None]
+        table = self._view.table
+        for file in table.files():
+            link_names = [each for each in table.of_file(file) if each.mirror is not None]
             # No link leads from one file system of a mirror to another.
-            of_device = Counter(device for device, _ in {each.mirror for each in members if each.mirror is not None})
-            for each in members:
+            of_device = Counter(device for device, _ in {each.mirror for each in link_names if each.mirror is not None})
+            for each in link_names:
                 path = join(each.path, each.name)
                 if each.mirror is None:
                     continue
                 if of_device[each.mirror.device] > 1:
                     yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
-                elif book.owner_of(each.mirror) != file:
+                elif table.owner_of(each.mirror) != file:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from job.system.processes import WorkerPool  # multiprocessing: a run without workers does not load it
 
 
-class Mounted(NamedTuple):
+class MountedFileSystem(NamedTuple):
     """A file system that is mounted below the mirror's root, with the tools for it."""
 
     point: bytes
@@ -67,17 +67,17 @@ class PairContext:
     """What the mirror can hold."""
     known_mounts: KnownMounts
     """What was mounted in the source, or left out of it, when that was looked at last."""
-    remember_mounts: Callable[[KnownMounts], None]
+    save_mounts: Callable[[KnownMounts], None]
     """Has the next cycle know them; raises `OSError`."""
-    check_place: Callable[[], None]
-    """Raises `PlaceLost` if the roots are not what they were; to be asked before anything is believed to be done."""
-    mounted: Sequence[Mounted] = ()
+    recheck_roots: Callable[[], None]
+    """Raises `RootLost` if the roots are not what they were; to be asked before anything is believed to be done."""
+    mounted: Sequence[MountedFileSystem] = ()
     """Other file systems in the mirror."""
     abilities: MirrorCapabilities = _ABLE
     """What each of them can hold, for workers."""
     home: FileId | None = None
     """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
-    entered_ns: int = 0
+    opened_ns: int = 0
     """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
     create_worker_pool: "Callable[[], WorkerPool] | None" = None
     """Gives worker processes for a large job; None where there may be none."""
@@ -117,14 +117,14 @@ class Volume(NamedTuple):
     """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
     name_rules: NameRules | None
     """None if it holds every name as it is."""
-    notes_nothing: bool
+    supports_everything: bool
     """Whether it holds all that there is to know of files and symlinks."""
 
 
 def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
     """Give the file systems of a mirror by the paths of folders in it."""
 
-    def volume(number: int, of: PairContext | Mounted) -> Volume:
+    def volume(number: int, of: PairContext | MountedFileSystem) -> Volume:
         mirror = of.mirror
         return Volume(
             number=number,
@@ -135,7 +135,7 @@ def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
             policy=policy_of(pair, mirror),
             options_key=pair.options_key + mirror.options_key,
             name_rules=None if mirror.keeps_all_names else NameRules(mirror),
-            notes_nothing=mirror.keeps_attributes and mirror.symlink_metadata,
+            supports_everything=mirror.keeps_attributes and mirror.symlink_metadata,
         )
 
     others = {each.point: volume(number, each) for number, each in enumerate(context.mounted, 1)}

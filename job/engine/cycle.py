@@ -17,12 +17,12 @@ from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.cleanup import sweep
 from job.engine.copy.permissions import close_unread
-from job.engine.dispatch.dispatcher import Act
-from job.engine.dispatch.parallel_scan import survey
+from job.engine.dispatch.dispatcher import Dispatcher
+from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.dispatch.pool import WorkerSupervisor
 from job.engine.preflight import guards, overlap, presence
 from job.engine.progress import Progress
-from job.engine.scan import ScanDepth, ScanResult, care_for
+from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
 from job.events.service import (
     BatchCommitted,
@@ -54,7 +54,7 @@ from job.system.sandbox import Sandbox
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
 
 
-def settle_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
+def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
     """Report what is new in what a look found, count what `cross_mounts` leaves out, and remember both.
 
     It is remembered before anything is copied: what is unmounted after a kill is missed, too.
@@ -74,7 +74,7 @@ def settle_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
     if now != known:
         # On a full disk, which the copies meet, too, the next cycle reports it once more.
         with suppress(OSError):
-            context.remember_mounts(now)
+            context.save_mounts(now)
 
 
 def _unsettled(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
@@ -117,38 +117,38 @@ def _left_out(each: LeftOut, run: PairRun) -> Event:
             return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
 
 
-LayOut = Callable[[PairRun, guards.Roots, Progress], AbstractContextManager[PairContext]]
+OpenContext = Callable[[PairRun, guards.Roots, Progress], AbstractContextManager[PairContext]]
 """Makes the bench for a pair that passed the gate."""
 
 
-def run_cycle(config: Config, work: "CycleWork") -> Result:
+def run_cycle(config: Config, cycle: "CycleContext") -> Result:
     """Back up every pair, one after the other. A pair that cannot be done never keeps the others from it."""
     pairs = config.effective_pairs
-    started_ns = work.now_ns()
-    work.emit(CycleStarted(cycle_id=work.cycle_id, pairs=tuple(pair.name for pair in pairs)))
+    started_ns = cycle.now_ns()
+    cycle.emit(CycleStarted(cycle_id=cycle.cycle_id, pairs=tuple(pair.name for pair in pairs)))
     results, total = [], Tally()
-    conflicts = overlap.mirror_conflicts((*pairs, *work.left_out))
+    conflicts = overlap.mirror_conflicts((*pairs, *cycle.left_out))
     for pair in pairs:
-        result, tally = back_up(pair, config, work, conflicts.get(pair.name))
+        result, tally = back_up_pair(pair, config, cycle, conflicts.get(pair.name))
         results.append(result)
         total += tally
         if result is Result.STOPPED:
             break
     result = worst(results)
-    seconds = max(0.0, (work.now_ns() - started_ns) / 1e9)
-    work.emit(CycleFinished(cycle_id=work.cycle_id, result=result, tally=total, duration_seconds=seconds))
+    seconds = max(0.0, (cycle.now_ns() - started_ns) / 1e9)
+    cycle.emit(CycleFinished(cycle_id=cycle.cycle_id, result=result, tally=total, duration_seconds=seconds))
     return result
 
 
 @dataclass(frozen=True, slots=True)
-class CycleWork:
+class CycleContext:
     """What a cycle is given from outside."""
 
     cycle_id: str
     emit: Callable[[Event], None]
     stop: Callable[[], bool]
     now_ns: Callable[[], int]
-    lay_out: LayOut
+    open_context: OpenContext
     verbose: bool = False
     sandbox: Sandbox | None = None
     cores: int = 1
@@ -160,7 +160,7 @@ class CycleWork:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class _TallyListener:
     """Adds up what is told of a pair, so that the summary cannot differ from the counters."""
 
     emit: Callable[[Event], None]
@@ -172,10 +172,12 @@ class _Ledger:
         self.emit(event)
 
 
-def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | None = None) -> tuple[Result, Tally]:
+def back_up_pair(
+    pair: Pair, config: Config, cycle: CycleContext, refusal: Refused | None = None
+) -> tuple[Result, Tally]:
     """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
-    ledger = _Ledger(cycle.emit)
+    ledger = _TallyListener(cycle.emit)
     run = PairRun(
         cycle.cycle_id,
         pair,
@@ -188,7 +190,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    policy = _Means(config.state_dir, cycle.lay_out, cycle.sandbox, cycle.records)
+    policy = _Means(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records)
     if cycle.sandbox is None:
         result = _guarded(run, policy, refusal)
     else:
@@ -211,7 +213,7 @@ def back_up(pair: Pair, config: Config, cycle: CycleWork, refusal: Refused | Non
 
 class _Means(NamedTuple):
     state_dir: str | None
-    lay_out: LayOut
+    open_context: OpenContext
     sandbox: Sandbox | None
     records: PairRecords
 
@@ -252,7 +254,7 @@ def _work(run: PairRun, policy: _Means, refusal: Refused | None) -> None:
         _tell_entered(roots, run)
         if policy.sandbox is not None:
             policy.sandbox.restrict(roots.source, roots.mirror, roots.state)
-        _mirror(run, roots, policy.lay_out)
+        _mirror(run, roots, policy.open_context)
 
 
 def _tell_entered(roots: guards.Roots, run: PairRun) -> None:
@@ -261,56 +263,56 @@ def _tell_entered(roots: guards.Roots, run: PairRun) -> None:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
     if roots.lost:
         run.emit(StateFolderLost(**about, error=roots.lost))
-    if roots.begun_anew:
-        run.emit(HistoryReset(**about, reason=roots.begun_anew))
-    if roots.not_remembered:
-        run.emit(MirrorNotRecorded(**about, mirror=run.pair.dest, error=roots.not_remembered))
+    if roots.state_reset:
+        run.emit(HistoryReset(**about, reason=roots.state_reset))
+    if roots.not_recorded:
+        run.emit(MirrorNotRecorded(**about, mirror=run.pair.dest, error=roots.not_recorded))
     if roots.lease is not None and roots.lease.left_by:
         run.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _mirror(run: PairRun, roots: guards.Roots, lay_out: LayOut) -> None:
-    meter = Progress(run)
+def _mirror(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> None:
+    progress = Progress(run)
     now_ns = run.now_ns()
-    with lay_out(run, roots, meter) as context:
+    with open_context(run, roots, progress) as context:
         known = context.index.entry_count()
         seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
         sweep(context, roots.claim)
-        care, awake = care_for(run.pair, context.index.audited, now_ns / 1e9)
+        depth, rescan_depth = scan_depths(run.pair, context.index.audited, now_ns / 1e9)
         run.emit(
             PairStarted(
                 cycle_id=run.cycle_id,
                 pair=run.pair.name,
                 source=run.pair.source,
                 mirror=run.pair.dest,
-                audit=care is ScanDepth.AUDIT,
+                audit=depth is ScanDepth.AUDIT,
             )
         )
-        found = None if care is awake else _looked_asleep(context, run, meter, care)
+        found = None if depth is rescan_depth else _looked_asleep(context, run, progress, depth)
         if found is None or found.changed:
-            care = awake
+            depth = rescan_depth
             if roots.claim is not None:
                 roots.claim()  # before there are workers that write
-        with _team(context, run) as team:
+        with _team(context, run) as supervisor:
             if found is None or found.changed:
-                found = survey(context, run.pair, meter.looked, care, team, known)
+                found = scan_tree(context, run.pair, progress.scanned, depth, supervisor, known)
             if not found.unlisted:
                 presence.check_still_there(seen, found.entries, found.folders, run.pair)
             _tell_settled(found.tally, run)
             _tell_unlisted(found.unlisted, run)
             close_unread(context, found.unlisted)
-            settle_mounts(context, found, run)
-            meter.expect(found)
-            Act(context, run, meter).run(found, team)
-        context.check_place()  # a look that found nothing to do found it there, too
-        if care is ScanDepth.AUDIT:
+            report_mounts(context, found, run)
+            progress.start_sync(found)
+            Dispatcher(context, run, progress).run(found, supervisor)
+        context.recheck_roots()  # a look that found nothing to do found it there, too
+        if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
 
 
-def _looked_asleep(context: PairContext, run: PairRun, meter: Progress, care: ScanDepth) -> ScanResult:
+def _looked_asleep(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:
     """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
-    with _team(context, run) as team:
-        return survey(context, run.pair, meter.looked, care, team, context.index.entry_count())
+    with _team(context, run) as supervisor:
+        return scan_tree(context, run.pair, progress.scanned, depth, supervisor, context.index.entry_count())
 
 
 def _team(context: PairContext, run: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:

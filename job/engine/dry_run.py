@@ -20,9 +20,9 @@ from job.engine.context import policy_of
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_left_over
-from job.engine.dispatch.parallel_scan import survey
+from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
-from job.engine.scan import Changed, ScanResult, care_for, list_again
+from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Sorter, names_in, names_of, parts_for, rows_named
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
@@ -69,14 +69,14 @@ class Planned:
     reason: str
 
 
-def preview(view: Preview, now: float, notice: Callable[[ScanResult], None]) -> Iterator[Planned]:
-    """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `notice` raises."""
+def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], None]) -> Iterator[Planned]:
+    """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `report_progress` raises."""
     pair = view.pair
     seen = presence.check_source(view.source, view.index.entry_count(), pair, view.mirror_root)
-    care, awake = care_for(pair, view.index.audited, now)
-    found = survey(view, pair, notice, care)
-    if found.changed and care is not awake:
-        found = survey(view, pair, notice, awake)
+    depth, rescan_depth = scan_depths(pair, view.index.audited, now)
+    found = scan_tree(view, pair, report_progress, depth)
+    if found.changed and depth is not rescan_depth:
+        found = scan_tree(view, pair, report_progress, rescan_depth)
     if not found.unlisted:
         presence.check_still_there(seen, found.entries, found.folders, pair)
     for path, error in found.unlisted:
@@ -111,7 +111,7 @@ def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
 
 
 def _folder(
-    view: Preview, change: Changed, trails: tuple[DirCursor, DirCursor], known: tuple[set[FileId], "Forecast"]
+    view: Preview, change: ChangedFolder, trails: tuple[DirCursor, DirCursor], known: tuple[set[FileId], "Forecast"]
 ) -> Iterator[Planned]:
     path, name, (met, forecast) = change.path, view.pair.name, known
     able = view.mirror.at(path)
@@ -178,7 +178,7 @@ class _Rights:
         return ""
 
 
-def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
+def _listings(view: Preview, change: ChangedFolder) -> Iterator[tuple[Listing, str]]:
     """List a folder, a huge one in parts; each time with what the index knows of it."""
     source, index, path = view.source, view.index, change.path
     known = index.summary(path)
@@ -186,7 +186,7 @@ def _listings(view: Preview, change: Changed) -> Iterator[tuple[Listing, str]]:
     if not change.huge and rows <= 1:
         with suppress(Huge):
             text = index.rows(path)
-            yield list_again(source, path, decode_records(text), change.if_empty), text
+            yield list_again(source, path, decode_records(text), change.empty_fingerprint), text
             return
     sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
     for names in source.names(path):
@@ -229,7 +229,7 @@ class Forecast:
         """Tell whether a mirror folder, or one above it, is going to be replaced by a new one."""
         return _is_in(path, self._anew)
 
-    def replaced(self, change: Changed) -> Iterator[Aside]:
+    def replaced(self, change: ChangedFolder) -> Iterator[Aside]:
         """Give the mirror's folder if it must not be used for the one of the source."""
         path = change.path
         if not change.left or self.is_made_anew(path):

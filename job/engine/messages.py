@@ -12,7 +12,7 @@ from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
-from job.engine.scan import Item, ScanDepth, ScanResult
+from job.engine.scan import ScanDepth, ScanItem, ScanResult
 from job.events.service import Event
 from job.fs.large_dir import Names, Sums
 from job.store.index import Index
@@ -21,15 +21,15 @@ from job.store.index import Index
 class ScanRequest(NamedTuple):
     """To a worker: look at these folders and what is below them."""
 
-    care: ScanDepth
-    items: list[Item]
+    depth: ScanDepth
+    items: list[ScanItem]
 
 
 class ScanReply(NamedTuple):
     """From a worker: what it found, and what it did not get to."""
 
     found: ScanResult
-    rest: CompressedList[Item]
+    rest: CompressedList[ScanItem]
     """A folder may have a million subfolders."""
 
 
@@ -37,7 +37,7 @@ Links: TypeAlias = Mapping[bytes, LinkOutcome]
 """What became of names that were seen to with the other names of the same file."""
 
 
-class Clearance(NamedTuple):
+class Widening(NamedTuple):
     """All other work is done: a folder may be opened once what its source does not have is set aside."""
 
     cleared: bool
@@ -62,17 +62,17 @@ class SyncFolder(NamedTuple):
     """Whether all that is below it is visited, too, since nobody looked there."""
     noted: str = ""
     """What the index has of what the mirror cannot hold (`store/codec.py`)."""
-    if_empty: bytes = b""
+    empty_fingerprint: bytes = b""
     """As the look has it."""
-    lacking: bool = False
+    missing: bool = False
     """Whether the look found that the mirror has no such folder; of the root, that nothing is in it."""
     mark: bytes = b""
     """The `inode_mark` of the mirror's folder as it was judged; empty for one that was not."""
-    opening: "Clearance | None" = None
+    widening: Widening | None = None
     """Set where the folder may now let in more users than before."""
 
 
-class Split(NamedTuple):
+class SplitFolder(NamedTuple):
     """A huge folder, to be divided into parts that several can see to, one after the other."""
 
     path: bytes
@@ -80,11 +80,11 @@ class Split(NamedTuple):
     """What the look saw; empty for a folder of which nobody knows what is in it."""
     parts: int
     """How many there must be at least."""
-    lacking: bool = False
+    missing: bool = False
     """As a visit's."""
 
 
-class Part(NamedTuple):
+class SyncPart(NamedTuple):
     """Some of the names of a huge folder, to be brought up to date."""
 
     path: bytes
@@ -94,7 +94,7 @@ class Part(NamedTuple):
     """What the index knows of them, and perhaps of others."""
     borrowed: bool
     """Whether that is another part's row, from when there were fewer."""
-    unseen: bool
+    unscanned: bool
     """Whether nobody looked at the subfolders."""
     links: Links | None = None
     """As a visit's."""
@@ -120,7 +120,7 @@ class PartDone(NamedTuple):
     """Sizes of what the mirror has of its entries, summed up."""
 
 
-class Close(NamedTuple):
+class FinishFolder(NamedTuple):
     """A huge folder of which all parts are committed: what remains is the folder itself."""
 
     path: bytes
@@ -129,26 +129,26 @@ class Close(NamedTuple):
     parts: int
     total: PartDone
     """All parts together."""
-    lacking: bool = False
+    missing: bool = False
     """As a visit's."""
-    opening: Clearance | None = None
+    widening: Widening | None = None
     """As a visit's."""
 
 
-class Group(NamedTuple):
+class HardLinkGroup(NamedTuple):
     """All names of one file of the source."""
 
-    members: list[LinkName]
+    link_names: list[LinkName]
     taken: frozenset[FileId]
     """Files of the mirror that some of them have, but that are to stand for another file."""
 
 
-class LinkUp(NamedTuple):
+class SyncHardLinks(NamedTuple):
     """Files with several names, to be brought up to date with all of them."""
 
     path: bytes
     """Of one of them, to speak of."""
-    groups: list[Group]
+    groups: list[HardLinkGroup]
 
 
 class Postponed(NamedTuple):
@@ -156,22 +156,22 @@ class Postponed(NamedTuple):
 
     path: bytes
     fingerprint: bytes
-    part: Part | None
-    members: list[LinkName]
-    lacking: bool = False
+    part: SyncPart | None
+    link_names: list[LinkName]
+    missing: bool = False
     """As a visit's."""
 
 
-class Closed(NamedTuple):
+class PendingWidening(NamedTuple):
     """A folder that is to let in more users than before, and waits until all other work is done."""
 
     path: bytes
     fingerprint: bytes
-    close: Close | None = None
+    close: FinishFolder | None = None
     """Set for a huge one."""
 
 
-Task: TypeAlias = SyncFolder | Split | Part | Close | LinkUp
+Task: TypeAlias = SyncFolder | SplitFolder | SyncPart | FinishFolder | SyncHardLinks
 
 
 class WorkItem(NamedTuple):
@@ -181,7 +181,7 @@ class WorkItem(NamedTuple):
     tasks: list[Task]
 
 
-class Divided(NamedTuple):
+class SplitResult(NamedTuple):
     """A huge folder, cut in parts."""
 
     path: bytes
@@ -195,14 +195,14 @@ class Divided(NamedTuple):
 class Followups:
     """What else there is to do, as a worker found on the way."""
 
-    unseen: list[bytes] = field(default_factory=list)
+    unscanned: list[bytes] = field(default_factory=list)
     """Subfolders of folders that changed since the look: some of them nobody may have looked at."""
-    grown: list[tuple[bytes, bytes]] = field(default_factory=list)
+    now_huge: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Folders that turned out to be huge, with the fingerprint that the look saw, if it still counts."""
-    divided: list[Divided] = field(default_factory=list)
+    divided: list[SplitResult] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
     linked: list[LinkRecord] = field(default_factory=list)
-    closed: list[Closed] = field(default_factory=list)
+    closed: list[PendingWidening] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
     """Folders that were opened, with all below them compared with the source."""
     moved: list[bytes] = field(default_factory=list)
@@ -241,11 +241,11 @@ class WorkerProgress(NamedTuple):
     visited: int = 0
 
 
-class Stopping(NamedTuple):
+class WorkerStopped(NamedTuple):
     """From a worker: it was stopped, and has dropped what had no name yet."""
 
 
-class Broken(NamedTuple):
+class WorkerError(NamedTuple):
     """From a worker: nothing more can be done for the pair (`fatal`), or it met a bug and ends."""
 
     error: str
@@ -253,7 +253,7 @@ class Broken(NamedTuple):
     fatal: bool
 
 
-class Ready(NamedTuple):
+class WorkerReady(NamedTuple):
     """From a worker: it has everything it needs."""
 
 

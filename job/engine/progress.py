@@ -23,7 +23,7 @@ class Progress:
         self._entries_total = self._bytes_total = 0
         self._seen = self._told_ns = 0
 
-    def looked(self, found: ScanResult) -> None:
+    def scanned(self, found: ScanResult) -> None:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
         if self._run.stop():
             raise Stopped("stopped while looking")
@@ -32,10 +32,10 @@ class Progress:
             self._seen, self._entries = seen, found.entries
             self._tell_now_and_then()
 
-    def expect(self, found: ScanResult) -> None:
+    def start_sync(self, found: ScanResult) -> None:
         """Start over for the acting: what lies in the folders that will be visited is the whole."""
         self._phase, self._entries = "act", 0
-        self._entries_total, self._bytes_total = found.entries_to_visit, found.bytes_to_visit
+        self._entries_total, self._bytes_total = found.entries_to_sync, found.bytes_to_sync
         self._tell()
 
     def bytes_copied(self, count: int) -> None:
@@ -49,7 +49,7 @@ class Progress:
         self._bytes += bytes_passed_over
         self._tell_now_and_then()
 
-    def told(self, entries: int, count: int) -> None:
+    def worker_progress(self, entries: int, count: int) -> None:
         """Note what a worker did."""
         self._entries += entries
         self._bytes += count

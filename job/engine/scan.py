@@ -28,11 +28,11 @@ from job.fs.listing import CHUNK, FolderScan, Listing, Unlisted, fingerprint_of
 from job.fs.trees import MirrorScanner, SourceScanner
 from job.store.index import Index
 
-Item = tuple[bytes, int]
+ScanItem = tuple[bytes, int]
 """A folder to be looked at, by its path, or one share of a huge one."""
 
 
-class Eyes(Protocol):
+class ScanContext(Protocol):
     """What a look needs: a bench has it, and so has a preview."""
 
     @property
@@ -51,7 +51,7 @@ class Eyes(Protocol):
 class ScanDepth(IntEnum):
     """How closely the mirror is looked at."""
 
-    ASLEEP = 0
+    ROOT = 0
     """Only its root, which is open anyway."""
     FOLDERS = 1
     """A stat of every folder."""
@@ -59,7 +59,7 @@ class ScanDepth(IntEnum):
     """A stat of every file, too."""
 
 
-class Changed(NamedTuple):
+class ChangedFolder(NamedTuple):
     """A folder that has to be visited."""
 
     path: bytes
@@ -69,21 +69,21 @@ class Changed(NamedTuple):
     """Their bytes summed up."""
     fingerprint: bytes
     """What the look saw: a visit that sees something else tells which folders it found."""
-    lacking: bool
+    missing: bool
     """Whether the mirror has no such folder."""
     huge: bool
     """Whether it has more entries than anybody holds in memory at once."""
-    if_empty: bytes
+    empty_fingerprint: bytes
     """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
     left: int
     """How the mirror's folder compares with the recorded one: a `FolderMatch`. The mirror's root is taken as it is."""
     mark: bytes
     """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
-    bare: bool
+    new_mirror: bool
     """Whether it is the root of a mirror that nothing was copied to yet."""
 
 
-class Share(NamedTuple):
+class FolderShare(NamedTuple):
     """One share of a huge folder, which is judged when all of them are there."""
 
     path: bytes
@@ -101,12 +101,12 @@ class ScanResult:
     """What is left out for another reason than a pattern."""
     mounts: dict[bytes, str] = field(default_factory=dict)
     """Folders where another file system begins that is taken in, and its type."""
-    shares: list[Share] = field(default_factory=list)
+    shares: list[FolderShare] = field(default_factory=list)
     folders_unchanged: int = 0
     entries_unchanged: int = 0
     specials_unchanged: int = 0
-    entries_to_visit: int = 0
-    bytes_to_visit: int = 0
+    entries_to_sync: int = 0
+    bytes_to_sync: int = 0
 
     @property
     def tally(self) -> Tally:
@@ -120,16 +120,16 @@ class ScanResult:
     @property
     def entries(self) -> int:
         """Entries seen so far."""
-        return self.entries_unchanged + self.entries_to_visit + sum(share.scan_folder.entries for share in self.shares)
+        return self.entries_unchanged + self.entries_to_sync + sum(share.scan_folder.entries for share in self.shares)
 
     @property
     def folders(self) -> int:
         """Folders seen so far."""
         return self.folders_unchanged + len(self.changed)
 
-    def changes(self) -> Iterator[Changed]:
+    def changes(self) -> Iterator[ChangedFolder]:
         """Go through the folders that have to be visited."""
-        return map(Changed._make, self.changed)
+        return map(ChangedFolder._make, self.changed)
 
     def absorb(self, other: "ScanResult") -> None:
         """Take in what somebody else found."""
@@ -141,21 +141,21 @@ class ScanResult:
         self.folders_unchanged += other.folders_unchanged
         self.entries_unchanged += other.entries_unchanged
         self.specials_unchanged += other.specials_unchanged
-        self.entries_to_visit += other.entries_to_visit
-        self.bytes_to_visit += other.bytes_to_visit
+        self.entries_to_sync += other.entries_to_sync
+        self.bytes_to_sync += other.bytes_to_sync
 
 
 class FolderScanner:
     """Looks at folders, one process's worth of it."""
 
-    def __init__(self, eyes: Eyes, pair: Pair, care: ScanDepth) -> None:
-        self._glance = eyes.source.scan_folder
-        self._mirror_scanner = eyes.mirror_scanner
-        self._index = eyes.index
+    def __init__(self, context: ScanContext, pair: Pair, depth: ScanDepth) -> None:
+        self._glance = context.source.scan_folder
+        self._mirror_scanner = context.mirror_scanner
+        self._index = context.index
         self._believe = pair.compare != "checksum"
-        self._care = care
+        self._depth = depth
 
-    def go(self, waiting: CompressedList[Item], is_over: Callable[[], bool]) -> ScanResult:
+    def go(self, waiting: CompressedList[ScanItem], is_over: Callable[[], bool]) -> ScanResult:
         """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
 
         Raises what `is_over` raises.
@@ -169,7 +169,7 @@ class FolderScanner:
                     break
         return found
 
-    def _look_at(self, item: Item, found: ScanResult, waiting: CompressedList[Item]) -> None:
+    def _look_at(self, item: ScanItem, found: ScanResult, waiting: CompressedList[ScanItem]) -> None:
         path, share = item
         try:
             seen = self._glance(path, share)
@@ -184,7 +184,7 @@ class FolderScanner:
             waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
         if share or seen.shares > 1:
             waiting.extend([(path, number) for number in range(1, seen.shares)])
-            found.shares.append(Share(path, share, seen._replace(folders=[])))
+            found.shares.append(FolderShare(path, share, seen._replace(folders=[])))
         else:
             self.judge(path, seen, found)
 
@@ -197,7 +197,7 @@ class FolderScanner:
             found.specials_unchanged += known.specials
             return
         # Whoever has to write to a sleeping mirror looks again, with it awake.
-        awake = self._care is not ScanDepth.ASLEEP
+        awake = self._depth is not ScanDepth.ROOT
         stamp = self._mirror_scanner.stamp(path) if awake else None
         left = FolderMatch.SAME
         if path and awake and stamp is None and known is not None:
@@ -205,17 +205,28 @@ class FolderScanner:
         elif path and stamp is not None:
             left = match_folder(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
-        bare = awake and not path and known is None and self._mirror_scanner.is_bare()
+        new_mirror = awake and not path and known is None and self._mirror_scanner.is_empty()
         # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
-        if_empty = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
-        lacking = awake and stamp is None
+        empty_fingerprint = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
+        missing = awake and stamp is None
         found.changed.append(
-            (path, seen.entries, seen.bytes, seen.fingerprint, lacking, huge, if_empty, int(left), mark, bare)
+            (
+                path,
+                seen.entries,
+                seen.bytes,
+                seen.fingerprint,
+                missing,
+                huge,
+                empty_fingerprint,
+                int(left),
+                mark,
+                new_mirror,
+            )
         )
-        found.entries_to_visit += seen.entries
-        found.bytes_to_visit += seen.bytes
+        found.entries_to_sync += seen.entries
+        found.bytes_to_sync += seen.bytes
 
     def _source_unmoved(self, seen: FolderScan, known: FolderSummary) -> bool:
         if not self._believe or known.recheck or seen.unreadable:
@@ -223,14 +234,14 @@ class FolderScanner:
         return seen.fingerprint == known.fingerprint
 
     def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
-        if self._care is ScanDepth.ASLEEP and path:
+        if self._depth is ScanDepth.ROOT and path:
             return True
-        if self._care is ScanDepth.AUDIT:
+        if self._depth is ScanDepth.AUDIT:
             return self._mirror_scanner.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
         return self._mirror_scanner.stamp(path) == known.stamp
 
 
-def care_for(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
+def scan_depths(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
     """Tell how closely to look at a mirror last audited at `audited`: at first, and once there is work for it.
 
     A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
@@ -238,29 +249,29 @@ def care_for(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDep
     # A clock that was ahead once must not put the next audit off for years.
     due = not 0 <= now - audited < pair.audit_interval
     awake = ScanDepth.AUDIT if due else ScanDepth.FOLDERS
-    return (ScanDepth.ASLEEP if pair.mirror_check == "asleep" else awake), awake
+    return (ScanDepth.ROOT if pair.mirror_check == "asleep" else awake), awake
 
 
 _name_of = itemgetter(0)
 
 
-def list_again(source: SourceScanner, path: bytes, known: Collection[bytes], if_empty: bytes) -> Listing:
-    """List a folder of the source, of which the index knows some names.
+def list_again(source: SourceScanner, path: bytes, known: Collection[bytes], empty_fingerprint: bytes) -> Listing:
+    """List a folder of the source again, of which the index knows some names.
 
-    `if_empty` is the fingerprint that it has if it lost all its entries since the look, but did not change itself;
-    empty if the look saw none. Raises `OSError` if the listing contradicts that, or does not show a known name that can
-    be examined, twice: a rename hides a name from one listing only. Raises `Huge`, too.
+    `empty_fingerprint` is that of the folder without entries and otherwise unchanged since the scan; empty if the scan
+    found no entries. Raises `Huge`, and `OSError` if two listings contradict the scan, or lack a known name that can be
+    examined: a concurrent rename hides a name from one listing only.
     """
     listing = source.list(path)
-    if _doubt(source, listing, known, if_empty):
+    if _doubt(source, listing, known, empty_fingerprint):
         listing = source.list(path)
-        if why := _doubt(source, listing, known, if_empty):
+        if why := _doubt(source, listing, known, empty_fingerprint):
             raise OSError(errno.EIO, why)
     return listing
 
 
-def _doubt(source: SourceScanner, listing: Listing, known: Collection[bytes], if_empty: bytes) -> str:
-    if if_empty and listing.fingerprint == if_empty and not listing.entries:
+def _doubt(source: SourceScanner, listing: Listing, known: Collection[bytes], empty_fingerprint: bytes) -> str:
+    if empty_fingerprint and listing.fingerprint == empty_fingerprint and not listing.entries:
         return "its listing is empty now, though it was not a moment ago and nothing in it was changed"
     listed = {*map(_name_of, listing.entries), *map(_name_of, listing.unreadable)}
     missing = [name for name in known if name not in listed]

@@ -291,7 +291,7 @@ class MirrorScanner:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 
-    def is_bare(self) -> bool:
+    def is_empty(self) -> bool:
         """Tell whether nothing but our own state folder is in the mirror; False if that cannot be told."""
         try:
             return all(name == STATE_FOLDER for names in names_in(self._root) for name in names)

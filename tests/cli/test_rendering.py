@@ -12,7 +12,7 @@ from job.cli.status_text import Facts, plain_lines
 from job.core.counts import FailedEntry, PairHistory, PairProblem, Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
-from job.engine.compare import WHATS, Difference
+from job.engine.compare import DIFFERENCES, Difference
 from job.engine.dry_run import Planned
 from tests.config.configs import to_settings
 
@@ -42,7 +42,7 @@ def test_a_step_of_a_plan(path: bytes, kind: Kind, reason: str) -> None:
     assert bytes_told(plan._as_json(step)) == path
 
 
-@given(names, kinds, st.sampled_from(WHATS), texts)
+@given(names, kinds, st.sampled_from(DIFFERENCES), texts)
 def test_a_difference(path: bytes, kind: Kind, what: str, detail: str) -> None:
     difference = Difference(path, kind, what, detail)
 

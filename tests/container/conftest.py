@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.engine import BASE, ROOT, USER, Container, Project, checked, free_port, lay_out, run
+from tests.container.engine import BASE, ROOT, USER, Container, Project, checked, free_port, open_context, run
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def new_project(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     def make() -> Project:
         folder = tmp_path_factory.mktemp("compose")
-        lay_out(folder)
+        open_context(folder)
         port = free_port()
         settings = {"PUID": str(USER), "PGID": str(USER), "METRICS_PORT": str(port), "TRUECOPY_SLEEP_TIME": "1"}
         made.append(Project(folder, port, {"IMAGE": image, **settings}))

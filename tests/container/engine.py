@@ -96,7 +96,7 @@ def free_port() -> int:
         return port
 
 
-def lay_out(folder: Path) -> None:
+def open_context(folder: Path) -> None:
     (folder / "docker-compose.yml").write_bytes((ROOT / "docker-compose.yml").read_bytes())
     (folder / "config").mkdir()
     (folder / "config" / "backup_config.json").write_bytes((ROOT / "config" / "backup_config.json").read_bytes())

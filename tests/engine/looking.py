@@ -23,30 +23,30 @@ def at_work(
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
     run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.lay_out(run, roots, Progress(run)) as context:
+    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
 
         def create_worker_pool() -> WorkerPool:
-            crew = worker_main.crew(run, roots, context.abilities)
-            brief(crew)
-            return crew
+            create_pool = worker_main.create_pool(run, roots, context.abilities)
+            brief(create_pool)
+            return create_pool
 
-        with closing(WorkerSupervisor(create_worker_pool, run)) as team:
-            team.start(workers - 1)
-            while team.awaited:
-                team.poll()
-            yield context, team if workers > 1 else None
+        with closing(WorkerSupervisor(create_worker_pool, run)) as supervisor:
+            supervisor.start(workers - 1)
+            while supervisor.starting:
+                supervisor.poll()
+            yield context, supervisor if workers > 1 else None
 
 
 def looked(
     shop: Workshop,
     workers: int,
     *,
-    care: ScanDepth = ScanDepth.AUDIT,
+    depth: ScanDepth = ScanDepth.AUDIT,
     brief: Brief = bool,
     workers_from: int = 0,
     expected: int = 0,
 ) -> tuple[ScanResult, list[Event]]:
     told: list[Event] = []
-    with at_work(shop, told, workers, brief, workers_from) as (context, team):
-        found = parallel_scan.survey(context, shop.pair, lambda _: None, care, team, expected)
+    with at_work(shop, told, workers, brief, workers_from) as (context, supervisor):
+        found = parallel_scan.scan_tree(context, shop.pair, lambda _: None, depth, supervisor, expected)
     return found, [event for event in told if not isinstance(event, WorkersAwaited)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
-from job.engine.cycle import LayOut
+from job.engine.cycle import OpenContext
 from job.fs.copier import Copier
 from tests.engine.workshop import changed
 
@@ -58,7 +58,7 @@ def _path(listed: Entry, folder: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{folder}")) / os.fsdecode(listed.name)
 
 
-def meddled(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> LayOut:
+def meddled(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> OpenContext:
     """Lay out a bench at which somebody else acts, too."""
     return changed(lambda context: replace(context, copier=MeddledCopier(context.copier, before_copy, after_checksum)))
 

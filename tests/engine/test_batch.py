@@ -13,7 +13,7 @@ from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, Record
 from job.engine.context import PairContext
 from job.engine.copy import batch
-from job.engine.cycle import CycleWork, run_cycle
+from job.engine.cycle import CycleContext, run_cycle
 from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FilesCopied, FileUpdated
 from job.store.codec import decode_records
 from job.store.index import Index
@@ -61,7 +61,7 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
         sync = ListenedSync(context.sync, lambda: look_around("sync"))
         return replace(context, sync=sync, index=ListenedIndex(context.index, lambda _: look_around("commit")))
 
-    run_cycle(shop.config, CycleWork("cycle", emit, bool, shop.now_ns, changed(listened)))
+    run_cycle(shop.config, CycleContext("cycle", emit, bool, shop.now_ns, changed(listened)))
 
     assert story == [
         "sync: 2 temps, 0 files",
@@ -297,7 +297,7 @@ def test_a_long_wait_makes_a_batch_full(shop: Workshop) -> None:
         return ticking()
 
     told = Told()
-    run_cycle(shop.config, CycleWork("cycle", told.hear, bool, slow_clock, changed(lambda context: context)))
+    run_cycle(shop.config, CycleContext("cycle", told.hear, bool, slow_clock, changed(lambda context: context)))
 
     assert len(told.of(BatchCommitted)) > 1
     assert told.committed.copied == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.app.pair_setup import lay_out_comparison
-from job.engine.compare import HARMLESS, WHATS, Difference, compare
+from job.engine.compare import DIFFERENCES, HARMLESS, Difference, compare
 from job.engine.preflight import guards
 from tests.engine.test_hard_links import give_name, part
 from tests.engine.workshop import Workshop
@@ -110,7 +110,7 @@ def test_what_is_missing_is_of_another_kind_or_left_over_is_told(full: Workshop)
     found = {path: what for path, what in told(full).items() if path not in {b"", b"folder"}}
 
     assert found == {b"folder/same": "missing", b"link": "kind", b"extra": "extra", b"pipe": "missing"}
-    assert {"extra", "unsupported", "left_out", "unread"} == HARMLESS < set(WHATS)
+    assert {"extra", "unsupported", "left_out", "unread"} == HARMLESS < set(DIFFERENCES)
 
 
 def test_a_missing_folder_is_told_with_all_that_it_would_hold(full: Workshop) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from job.app.pair_setup import lay_out
+from job.app.pair_setup import open_context
 from job.config.settings import Config
 from job.core.counts import Tally
 from job.core.outcome import Failure, Result, Skip
 from job.engine.context import PairContext
-from job.engine.cycle import CycleWork, run_cycle
+from job.engine.cycle import CycleContext, run_cycle
 from job.events.service import (
     BatchCommitted,
     CycleFinished,
@@ -204,7 +204,7 @@ def two_pairs(shop: Workshop, **second: object) -> Config:
 
 def run(shop: Workshop, config: Config, stop: Callable[[], bool] = bool) -> Told:
     told = Told()
-    told.result = run_cycle(config, CycleWork("cycle", told.hear, stop, shop.now_ns, lay_out))
+    told.result = run_cycle(config, CycleContext("cycle", told.hear, stop, shop.now_ns, open_context))
     return told
 
 
@@ -250,7 +250,7 @@ def test_a_pair_whose_disk_fails_is_given_up_in_words(shop: Workshop) -> None:
     def broken(*_: object) -> AbstractContextManager[PairContext]:
         raise OSError(5, "Input/output error")
 
-    told = shop.cycle(lay_out=broken)
+    told = shop.cycle(open_context=broken)
 
     [failed] = told.of(PairFailed)
     assert "Input/output error" in failed.error

@@ -14,7 +14,7 @@ from job.core.mounts import LeftOut, LeftOutReason
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
 from job.engine.messages import ScanRequest
-from job.engine.scan import ScanDepth, ScanResult, Share
+from job.engine.scan import FolderShare, ScanDepth, ScanResult
 from job.events.service import WorkerLost
 from job.fs import listing
 from job.fs.listing import Unlisted
@@ -42,7 +42,7 @@ def findings(found: ScanResult) -> tuple[object, ...]:
     later = [set(paths[number:]) - huge for number in range(len(paths))]
     assert all(above(path) not in after for path, after in zip(paths, later, strict=True)), "parents before children"
     unlisted = sorted((each.path, each.error.errno) for each in found.unlisted)
-    return sorted(changed), unlisted, found.tally, found.entries, found.entries_to_visit, found.bytes_to_visit
+    return sorted(changed), unlisted, found.tally, found.entries, found.entries_to_sync, found.bytes_to_sync
 
 
 def above(path: bytes) -> bytes | None:
@@ -50,8 +50,8 @@ def above(path: bytes) -> bytes | None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(before=trees, after=trees, workers=st.integers(2, 5), care=st.sampled_from(ScanDepth))
-def test_helpers_find_what_one_finds(before: object, after: object, workers: int, care: ScanDepth) -> None:
+@given(before=trees, after=trees, workers=st.integers(2, 5), depth=st.sampled_from(ScanDepth))
+def test_helpers_find_what_one_finds(before: object, after: object, workers: int, depth: ScanDepth) -> None:
     with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as base:
         shop = Workshop(Path(base), {"allow_empty": True})
         plant(shop.source, before)
@@ -59,8 +59,8 @@ def test_helpers_find_what_one_finds(before: object, after: object, workers: int
         shutil.rmtree(shop.source)
         plant(shop.source, after)
 
-        alone, _ = looked(shop, 1, care=care)
-        together, told = looked(shop, workers, care=care)
+        alone, _ = looked(shop, 1, depth=depth)
+        together, told = looked(shop, workers, depth=depth)
 
     assert findings(together) == findings(alone)
     assert told == []
@@ -184,8 +184,8 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
         if found.entries > 20:
             raise Stop
 
-    with at_work(wide, [], 3, bool) as (context, team), pytest.raises(Stop):
-        parallel_scan.survey(context, wide.pair, notice, ScanDepth.FOLDERS, team)
+    with at_work(wide, [], 3, bool) as (context, supervisor), pytest.raises(Stop):
+        parallel_scan.scan_tree(context, wide.pair, notice, ScanDepth.FOLDERS, supervisor)
 
 
 def test_what_others_found_is_added_to_what_was_found() -> None:
@@ -194,7 +194,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
             [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False)]
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
-        share = Share(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
+        share = FolderShare(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
         out, mounts = [LeftOut(b"out %d" % number, LeftOutReason.MOUNT, "ext4")], {b"%d" % number: "ext4"}
         return ScanResult(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
 
@@ -208,6 +208,6 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
     assert found.mounts == {b"1": "ext4", b"2": "ext4"}
     assert [each.path for each in found.left_out] == [b"out 1", b"out 2"]
     assert (found.folders_unchanged, found.entries_unchanged, found.specials_unchanged) == (3, 30, 3)
-    assert (found.entries_to_visit, found.bytes_to_visit) == (3, 3)
+    assert (found.entries_to_sync, found.bytes_to_sync) == (3, 3)
     assert found.entries == 30 + 3 + 2
     assert len(other.changed) == 1

@@ -59,41 +59,41 @@ def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:
 
 def test_progress_is_told_a_few_times_a_second_at_most(shop: Workshop) -> None:
     told, clock = Told(), Clock()
-    meter = a_meter(shop, told, clock=clock)
-    meter.expect(ScanResult(entries_to_visit=1000))
+    progress = a_meter(shop, told, clock=clock)
+    progress.start_sync(ScanResult(entries_to_sync=1000))
     clock.now_ns = 0
 
     frozen = clock()
-    meter = a_meter(shop, told := Told(), clock=lambda: frozen)
+    progress = a_meter(shop, told := Told(), clock=lambda: frozen)
     for _ in range(1000):
-        meter.entry_done()
+        progress.entry_done()
 
     assert len(told.events) <= 1
 
 
 def test_a_clock_that_goes_back_does_not_silence_the_meter(shop: Workshop) -> None:
     told, times = Told(), iter([10**18, 10**18, 5, 5, 5, 5])
-    meter = a_meter(shop, told, clock=lambda: next(times))
+    progress = a_meter(shop, told, clock=lambda: next(times))
 
-    meter.entry_done()
-    meter.entry_done()
+    progress.entry_done()
+    progress.entry_done()
 
     assert [step.entries for step in told.of(Progressed)] == [1, 2]
 
 
 def test_a_stop_ends_the_look(shop: Workshop) -> None:
     with pytest.raises(Stopped):
-        a_meter(shop, Told(), stop=lambda: True).looked(ScanResult())
+        a_meter(shop, Told(), stop=lambda: True).scanned(ScanResult())
 
 
 def test_bytes_that_need_no_copying_count_as_passed(shop: Workshop) -> None:
     told = Told()
-    meter = a_meter(shop, told)
-    meter.expect(ScanResult(entries_to_visit=2, bytes_to_visit=30))
+    progress = a_meter(shop, told)
+    progress.start_sync(ScanResult(entries_to_sync=2, bytes_to_sync=30))
 
-    meter.bytes_copied(20)
-    meter.entry_done()
-    meter.entry_done(10)
+    progress.bytes_copied(20)
+    progress.entry_done()
+    progress.entry_done(10)
 
     last = told.of(Progressed)[-1]
     assert (last.entries, last.entries_total, last.bytes, last.bytes_total) == (2, 2, 30, 30)

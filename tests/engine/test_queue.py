@@ -15,7 +15,7 @@ from job.core.outcome import Failure
 from job.engine.context import PairRun
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch import queue
-from job.engine.dispatch.hardlinks import HardLinks, Whereabouts
+from job.engine.dispatch.hardlinks import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
 from job.engine.messages import BatchResult, Followups, IndexLookup, SyncFolder, WorkItem
 from job.events.service import FileFailed
@@ -51,10 +51,10 @@ def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
             for root in (source, mirror):
                 tidy.callback(os.close, root)
-            whereabouts = tidy.enter_context(
-                closing(Whereabouts(SourceScanner(source, ExcludeRules(())), (source, mirror)))
+            resolver = tidy.enter_context(
+                closing(LinkResolver(SourceScanner(source, ExcludeRules(())), (source, mirror)))
             )
-            hard_links = HardLinks(HardLinkTable(), known, lambda _: "", whereabouts)
+            hard_links = HardLinks(HardLinkTable(), known, lambda _: "", resolver)
             with at_work(shop, [], 1, bool) as (laid_out, _):
                 context = replace(laid_out, source_root=source, mirror_root=mirror)
             run = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
@@ -69,26 +69,26 @@ def singly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_MOST_FOLDERS", 1)
 
 
-def back(errand: WorkItem | None, **followups: list[bytes]) -> BatchResult:
+def back(item: WorkItem | None, **followups: list[bytes]) -> BatchResult:
     """Come back from an errand."""
-    assert errand is not None
-    return BatchResult(begun=errand.number, since_ns=0, ended=[errand.number], followups=Followups(**followups))  # type: ignore[arg-type]
+    assert item is not None
+    return BatchResult(begun=item.number, since_ns=0, ended=[item.number], followups=Followups(**followups))  # type: ignore[arg-type]
 
 
 def failed(path: bytes, kind: Kind) -> FileFailed:
     return FileFailed(cycle_id="cycle", pair="music", path=path, kind=kind, reason=Failure.NO_SPACE, error="full")
 
 
-def paths(errand: WorkItem | None) -> list[bytes]:
-    return [task.path for task in errand.tasks] if errand else []
+def paths(item: WorkItem | None) -> list[bytes]:
+    return [task.path for task in item.tasks] if item else []
 
 
 def all_of(ours: WorkQueue) -> list[bytes]:
     """Take errands as long as there are any, coming back from each at once."""
     taken = []
-    while errand := ours.take():
-        taken += paths(errand)
-        ours.heard(back(errand))
+    while item := ours.take():
+        taken += paths(item)
+        ours.heard(back(item))
     assert not ours.out
     return taken
 
@@ -99,8 +99,8 @@ def test_each_folder_is_given_once_parents_first_and_the_mirror_has_it_then(shop
         shop.write(name)
     ours, given = begin(), []
 
-    while errand := ours.take():
-        (path,) = paths(errand)
+    while item := ours.take():
+        (path,) = paths(item)
         assert (shop.mirror / os.fsdecode(path)).is_dir()
         given.append(path)
 
@@ -122,10 +122,10 @@ def test_errands_are_of_a_fair_size(shop: Workshop, begin: Begin, monkeypatch: p
         for number in range(3):
             shop.write(f"{folder}/{number}", "x" * 10)
     monkeypatch.setattr(queue, "_MOST_ENTRIES", 7)
-    by_entries = [len(paths(errand)) for errand in iter(begin().take, None)]
+    by_entries = [len(paths(item)) for item in iter(begin().take, None)]
     monkeypatch.undo()
     monkeypatch.setattr(queue, "_MOST_BYTES", 50)
-    by_bytes = [len(paths(errand)) for errand in iter(begin().take, None)]
+    by_bytes = [len(paths(item)) for item in iter(begin().take, None)]
 
     assert by_entries == [4, 3]
     assert by_bytes == [3, 2, 2]
@@ -136,10 +136,10 @@ def test_what_is_known_of_a_folder_goes_along(shop: Workshop, begin: Begin, inde
     rows = samples.rows_of()
     index.commit([samples.a_finished_folder()], [rows])
 
-    errand = begin().take()
+    item = begin().take()
 
-    assert errand is not None
-    assert {task.path: task.rows for task in errand.tasks if isinstance(task, SyncFolder)} == {
+    assert item is not None
+    assert {task.path: task.rows for task in item.tasks if isinstance(task, SyncFolder)} == {
         b"": "",
         b"folder": rows.rows,
     }
@@ -215,9 +215,9 @@ def test_folders_that_came_since_the_look_are_visited_whole_and_known_ones_are_n
     ours = begin(b"unreadable")
     came = [b"new", b"new", b"looked at", b"unreadable", b"unchanged", b".truecopy", b"new/.truecopy-tmp-1"]
 
-    ours.heard(back(ours.take(), unseen=came))
+    ours.heard(back(ours.take(), unscanned=came))
     late = ours.take()
-    ours.heard(back(late, unseen=came))
+    ours.heard(back(late, unscanned=came))
 
     assert late is not None
     assert late.tasks == [SyncFolder(b"new", b"", "", whole=True)]
@@ -229,9 +229,9 @@ def test_errands_are_numbered_and_out_until_they_are_ended(shop: Workshop, begin
     shop.write("file")
     ours = begin()
     before = ours.out
-    errand = ours.take()
+    item = ours.take()
     during = ours.out
-    ours.heard(back(errand))
+    ours.heard(back(item))
 
-    assert errand is not None
-    assert (before, during, ours.out, errand.number) == (False, True, False, 1)
+    assert item is not None
+    assert (before, during, ours.out, item.number) == (False, True, False, 1)

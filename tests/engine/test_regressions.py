@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from job.app.pair_setup import lay_out
+from job.app.pair_setup import open_context
 from job.core.outcome import Failure, Result
 from job.engine.copy import batch
-from job.engine.cycle import CycleWork, LayOut, run_cycle
+from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.events.service import (
     CycleFinished,
     Event,
@@ -98,7 +98,7 @@ def after_the_look(shop: Workshop, action: Callable[[], object]) -> Told:
         if isinstance(event, Progressed) and event.phase == "act" and waiting:
             waiting.pop()()
 
-    told.result = run_cycle(shop.config, CycleWork("cycle", emit, bool, shop.now_ns, lay_out))
+    told.result = run_cycle(shop.config, CycleContext("cycle", emit, bool, shop.now_ns, open_context))
     assert not waiting
     return told
 
@@ -164,7 +164,7 @@ def test_an_audit_said_to_have_been_in_the_future_does_not_put_the_next_one_off(
     assert audits == [True, False, True]
 
 
-def broken_once(error: Exception) -> LayOut:
+def broken_once(error: Exception) -> OpenContext:
     """Lay out benches of which the first copies nothing, because of a bug."""
     left = [error]
 
@@ -183,7 +183,7 @@ def test_a_bug_that_one_pair_brings_out_does_not_keep_the_next_from_its_backup(s
     other = {"name": "other", "source": f"{shop.base}/other-source", "dest": f"{shop.base}/other-mirror"}
     pairs = [{"name": "music", "source": str(shop.source), "dest": str(shop.mirror)}, other]
     told = Told()
-    work = CycleWork("cycle", told.hear, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
+    work = CycleContext("cycle", told.hear, bool, shop.now_ns, broken_once(RuntimeError("nobody expected this")))
 
     told.result = run_cycle(to_settings(pairs=pairs), work)
 

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from job.app import worker_main
-from job.app.pair_setup import lay_out, lay_out_preview
+from job.app.pair_setup import open_context, open_preview
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.engine.context import PairContext, PairRun
-from job.engine.cycle import CycleWork, LayOut, run_cycle
+from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight import guards
 from job.engine.preflight.guards import Roots
@@ -118,22 +118,22 @@ class Workshop:
     def now_ns(self) -> int:
         return time.time_ns() + self.ahead_ns
 
-    def cycle(self, lay_out: LayOut | None = None, stop: Callable[[], bool] = bool) -> Told:
+    def cycle(self, open_context: OpenContext | None = None, stop: Callable[[], bool] = bool) -> Told:
         """Run a cycle of all pairs; `stop` is asked as in a real one.
 
         A bench of the test's own is one process's: what is broken or listened to in it, no worker would have.
         """
         told = Told()
-        work = CycleWork(
+        work = CycleContext(
             "cycle",
             told.hear,
             stop,
             self.now_ns,
-            lay_out or self._lay_out,
+            open_context or self._lay_out,
             verbose=self.verbose,
             records=self.records,
         )
-        told.result = run_cycle(replace(self.config, workers=1) if lay_out else self.config, work)
+        told.result = run_cycle(replace(self.config, workers=1) if open_context else self.config, work)
         return told
 
     def killed_cycle(self, steps: int) -> Told:
@@ -154,7 +154,7 @@ class Workshop:
                 return False
 
             try:
-                run_cycle(self.config, CycleWork("killed", tell, stop, self.now_ns, self._lay_out))
+                run_cycle(self.config, CycleContext("killed", tell, stop, self.now_ns, self._lay_out))
             finally:
                 os._exit(0)
         os.waitpid(process, 0)
@@ -165,23 +165,23 @@ class Workshop:
         return Told()
 
     @contextmanager
-    def _lay_out(self, run: PairRun, roots: Roots, meter: Progress) -> Iterator[PairContext]:
+    def _lay_out(self, run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
         def create_worker_pool() -> WorkerPool:
-            crew = worker_main.crew(run, roots, context.abilities)
-            crew._work = partial(serve_ahead, self.ahead_ns)
-            self.brief(crew)
-            return crew
+            create_pool = worker_main.create_pool(run, roots, context.abilities)
+            create_pool._work = partial(serve_ahead, self.ahead_ns)
+            self.brief(create_pool)
+            return create_pool
 
-        with lay_out(run, roots, meter) as context:
+        with open_context(run, roots, progress) as context:
             yield replace(context, create_worker_pool=create_worker_pool)
 
     def plan(self) -> list[Planned]:
         """Run dry."""
         with (
             guards.open_roots(self.pair, self.config.state_dir) as (source, mirror),
-            lay_out_preview(self.config, self.pair, source, mirror) as view,
+            open_preview(self.config, self.pair, source, mirror) as view,
         ):
             return list(preview(view, self.now_ns() / 1e9, lambda _: None))
 
@@ -257,13 +257,13 @@ def assert_mirrored(shop: Workshop) -> None:
 Change = Callable[[PairContext], PairContext]
 
 
-def changed(change: Change) -> LayOut:
+def changed(change: Change) -> OpenContext:
     """Lay out the real bench with some part of it exchanged."""
 
-    def lay_out_changed(run: PairRun, roots: Roots, meter: Progress) -> AbstractContextManager[PairContext]:
+    def lay_out_changed(run: PairRun, roots: Roots, progress: Progress) -> AbstractContextManager[PairContext]:
         @contextmanager
         def laid_out() -> Iterator[PairContext]:
-            with lay_out(run, roots, meter) as context:
+            with open_context(run, roots, progress) as context:
                 yield change(context)
 
         return laid_out()
@@ -306,9 +306,9 @@ class ListenedIndex(Index):
         super().commit(done, rows, gone)
 
 
-def with_sync(before: Callable[[], None]) -> LayOut:
+def with_sync(before: Callable[[], None]) -> OpenContext:
     return changed(lambda context: replace(context, sync=ListenedSync(context.sync, before)))
 
 
-def with_index(before_commit: Callable[[list[FolderDone]], object]) -> LayOut:
+def with_index(before_commit: Callable[[list[FolderDone]], object]) -> OpenContext:
     return changed(lambda context: replace(context, index=ListenedIndex(context.index, before_commit)))

@@ -54,7 +54,7 @@ class Site:
         """What the service printed."""
         return self.folder / "service.log"
 
-    def lay_out(self) -> None:
+    def open_context(self) -> None:
         """Make the folders and the config; let `late` succeed two hours ago and never again."""
         for name in ("good", "bad", "late"):
             (self.folder / "source" / name).mkdir(parents=True)
@@ -139,7 +139,7 @@ class Stack:
 def running(folder: Path) -> Iterator[Stack]:
     """Start both, wait until all pairs were attempted and scraped more than once, and end both afterwards."""
     site = Site(folder, free_port())
-    site.lay_out()
+    site.open_context()
     prometheus = Prometheus(free_port())
     with _process([sys.executable, "-m", "job", "--config", str(site.config), "run"], site.log) as service:
         arguments = _prometheus_arguments(folder, site.port, prometheus.port)

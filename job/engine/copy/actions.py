@@ -14,7 +14,7 @@ from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
 from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note, unheld_of
 from job.engine.copy.finish import Settled, Work
-from job.engine.preflight.roots import PlaceLost
+from job.engine.preflight.roots import RootLost
 from job.errors import ChangedWhileReadError
 from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.listing import entry_of
@@ -24,7 +24,7 @@ _LISTINGS = 3
 """How often a name that is being replaced under us is looked up again."""
 
 
-class MirrorLost(PlaceLost):
+class MirrorLost(RootLost):
     """The mirror turned read-only in mid-run: nothing more can be done for the pair."""
 
 
@@ -128,7 +128,7 @@ class Actions:
     def note_unheld(self, place: Place, entry: Entry) -> None:
         """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
         volume = place.work.volume
-        if volume.notes_nothing:
+        if volume.supports_everything:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
             note(place.work, entry.name, attributes_of(entry, place.source, self._context.metadata_writer))

@@ -86,10 +86,10 @@ class Batch:
     def _sync(self) -> MirrorSync:
         return self._context.sync if self._volume is None else self._volume.sync
 
-    def begin(self, errand: int) -> None:
+    def begin(self, item: int) -> None:
         """Note for which errand everything is done from now on."""
-        self._errand = errand
-        self._begun = self._begun or errand
+        self._errand = item
+        self._begun = self._begun or item
 
     def end(self) -> None:
         """Note that the errand is done with, once this batch is."""

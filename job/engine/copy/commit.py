@@ -12,9 +12,9 @@ from typing import cast
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
-from job.engine.context import Mounted, PairRun
+from job.engine.context import MountedFileSystem, PairRun
 from job.engine.messages import BatchResult
-from job.engine.preflight.roots import PlaceLost
+from job.engine.preflight.roots import RootLost
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import counted
 from job.fs.small_files import MirrorSync
@@ -29,15 +29,15 @@ class Commit:
         index: Index,
         sync: MirrorSync,
         run: PairRun,
-        check_place: Callable[[], None] = lambda: None,
-        mounted: Sequence[Mounted] = (),
+        recheck_roots: Callable[[], None] = lambda: None,
+        mounted: Sequence[MountedFileSystem] = (),
     ) -> None:
-        """`check_place` raises `PlaceLost` where nothing can be believed any more.
+        """`recheck_roots` raises `RootLost` where nothing can be believed any more.
 
         `sync` is for the file system of the mirror's root, and `mounted` are others in it.
         """
         self._mounted = mounted
-        self._check_place = check_place
+        self._check_place = recheck_roots
         self._index = index
         self._sync = sync
         self._run = run
@@ -50,11 +50,11 @@ class Commit:
     def __call__(self, batches: list[BatchResult]) -> list[BatchResult]:
         """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures.
 
-        Raises `PlaceLost`, with everything told as failed.
+        Raises `RootLost`, with everything told as failed.
         """
         try:
             self._check_place()
-        except PlaceLost as error:
+        except RootLost as error:
             for batch in batches:
                 self._tell(self._voided(batch, Failure.SYNC, error.message))
             raise
@@ -94,9 +94,9 @@ class Commit:
 
     def _trusted(self, batch: BatchResult) -> BatchResult:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
-        for volume, (errand, until_ns) in self._unsafe.items():
+        for volume, (item, until_ns) in self._unsafe.items():
             is_under_way = batch.since_ns < until_ns
-            if not is_under_way and batch.begun > errand:
+            if not is_under_way and batch.begun > item:
                 continue
             if batch.volume == volume and is_under_way:
                 return self._voided(batch, Failure.SYNC, "an earlier sync failed")

@@ -142,8 +142,8 @@ def members_of(
             found.append(entry)
     if not to_do:
         return []
-    members = [_member(entry, place, present.get(entry.name), shared, records.get(entry.name)) for entry in found]
-    return [each for each in members if each is not None]
+    link_names = [_member(entry, place, present.get(entry.name), shared, records.get(entry.name)) for entry in found]
+    return [each for each in link_names if each is not None]
 
 
 def _member(

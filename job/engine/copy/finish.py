@@ -11,7 +11,7 @@ from job.core.entry import Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.engine.context import Volume
-from job.engine.messages import Close, PartDone
+from job.engine.messages import FinishFolder, PartDone
 from job.fs.large_dir import fingerprint_of_sums, rows_named, sums_of
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.fs.metadata import MetadataWriter
@@ -198,7 +198,9 @@ def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, 
     return now
 
 
-def finish_whole(close: Close, source: int, folder: int, metadata_writer: MetadataWriter) -> tuple[FolderDone, bool]:
+def finish_whole(
+    close: FinishFolder, source: int, folder: int, metadata_writer: MetadataWriter
+) -> tuple[FolderDone, bool]:
     """Give the open mirror of a huge folder its metadata, all its parts being done; True if it was changed.
 
     Raises `OSError`.

@@ -25,19 +25,19 @@ from job.engine.copy.hardlinks import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
     BatchResult,
-    Close,
-    Closed,
-    Divided,
+    FinishFolder,
     Links,
-    LinkUp,
-    Part,
+    PendingWidening,
     Postponed,
-    Split,
+    SplitFolder,
+    SplitResult,
     SyncFolder,
+    SyncHardLinks,
+    SyncPart,
     Task,
     WorkItem,
 )
-from job.engine.preflight.roots import Devices, PlaceLost
+from job.engine.preflight.roots import DeviceCheck, RootLost
 from job.engine.scan import list_again
 from job.errors import Stopped
 from job.events.text import counted
@@ -56,7 +56,7 @@ class FolderSync:
         self._context = context
         self._run = run
         self._volumes = volumes_of(context, run.pair)
-        self._devices = Devices(context)
+        self._devices = DeviceCheck(context)
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
@@ -80,7 +80,7 @@ class FolderSync:
             self._batch.drop()
             self._batch.commit()
             raise
-        except PlaceLost:
+        except RootLost:
             self._batch.drop()
             self._batch.give_up()
             raise
@@ -91,10 +91,10 @@ class FolderSync:
             for each in (self._linker, self._adoption, self._opening):
                 each.close()
 
-    def go(self, errand: WorkItem) -> None:
-        """Visit the folders of an errand. Raises `Stopped` or `PlaceLost`."""
-        self._batch.begin(errand.number)
-        for task in errand.tasks:
+    def go(self, item: WorkItem) -> None:
+        """Visit the folders of an errand. Raises `Stopped` or `RootLost`."""
+        self._batch.begin(item.number)
+        for task in item.tasks:
             self._check_stop()
             self._commit_if_full()
             self._see_to(task)
@@ -120,13 +120,13 @@ class FolderSync:
                 self._visit_whole(task.path, task.links)
             case SyncFolder():
                 self._visit(task)
-            case Split():
+            case SplitFolder():
                 self._split(task)
-            case Part():
+            case SyncPart():
                 self._part(task)
-            case Close():
+            case FinishFolder():
                 self._close(task)
-            case LinkUp():
+            case SyncHardLinks():
                 self._linker.link_up(task)
 
     def _visit_whole(self, path: bytes, links: Links | None) -> None:
@@ -134,7 +134,7 @@ class FolderSync:
         for found in self._context.source.walk(path):
             self._check_stop()
             if self._adopts(found.path):
-                self._visit(SyncFolder(found.path, b"", "", links, lacking=True))
+                self._visit(SyncFolder(found.path, b"", "", links, missing=True))
             self._commit_if_full()
 
     def _adopts(self, path: bytes) -> bool:
@@ -161,9 +161,9 @@ class FolderSync:
         records = decode_records(visit.rows, self._volumes.at(path).options_key)
         source = self._context.source
         try:
-            place = self._place(path, lambda path: list_again(source, path, records, visit.if_empty), visit)
+            place = self._place(path, lambda path: list_again(source, path, records, visit.empty_fingerprint), visit)
         except Huge:
-            self._batch.followups.grown.append((path, b""))
+            self._batch.followups.now_huge.append((path, b""))
             return
         if place is None:
             return
@@ -171,7 +171,7 @@ class FolderSync:
         try:
             present, shared = self._mirror_entries(place, records)
         except Huge:
-            self._batch.followups.grown.append((path, visit.fingerprint))
+            self._batch.followups.now_huge.append((path, visit.fingerprint))
             return
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
@@ -184,31 +184,31 @@ class FolderSync:
             return
         self._recall(place, 0, visit.noted)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
-            self._batch.followups.unseen += [join(path, name) for name in listing.folders]
+            self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
         self._entries.go(place, present, records, visit.links)
 
-    def _may_open(self, task: SyncFolder | Close, place: Place, present: Collection[bytes]) -> bool:
+    def _may_open(self, task: SyncFolder | FinishFolder, place: Place, present: Collection[bytes]) -> bool:
         """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
-        path, opening, seen = place.work.listing.path, self._opening, place.seen
-        why = opening.why(place.work, seen)
-        if not why or opening.is_new(path, seen, lacking=task.lacking) or not opening.holds_anything(path, present):
+        path, widening, seen = place.work.listing.path, self._opening, place.seen
+        why = widening.why(place.work, seen)
+        if not why or widening.is_new(path, seen, missing=task.missing) or not widening.holds_anything(path, present):
             return True
         if any(each.path == path for each in place.work.listing.left_out):
             # Nothing in it is in scope, so that nobody can tell what of it the source still has.
-            opening.hold(place.work, place.mirror, seen)
+            widening.hold(place.work, place.mirror, seen)
             return True
-        close = task if isinstance(task, Close) else None
+        close = task if isinstance(task, FinishFolder) else None
         # What is below a folder that changed since the look was perhaps looked at too early: the next cycle opens it.
         too_early = close is None and place.work.listing.fingerprint != task.fingerprint
-        if task.opening is None or too_early:
-            opening.hold(place.work, place.mirror, seen)
+        if task.widening is None or too_early:
+            widening.hold(place.work, place.mirror, seen)
             place.work.complete = False
             if not too_early:
-                self._batch.followups.closed.append(Closed(path, task.fingerprint, close))
+                self._batch.followups.closed.append(PendingWidening(path, task.fingerprint, close))
             return True
         try:
-            if not task.opening.cleared:
-                opening.prepare(path, why, task.opening.failed)
+            if not task.widening.cleared:
+                widening.prepare(path, why, task.widening.failed)
         except OSError as error:
             self._fail(path, error)
             return False
@@ -237,7 +237,7 @@ class FolderSync:
 
     def _has_to_wait(
         self,
-        task: SyncFolder | Part,
+        task: SyncFolder | SyncPart,
         place: Place,
         present: dict[bytes, Entry],
         shared: dict[bytes, Shared],
@@ -251,8 +251,8 @@ class FolderSync:
             place.work.volume.metadata_writer.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
-        members = members_of(place, present, shared, records, policy)
-        if not members:
+        link_names = members_of(place, present, shared, records, policy)
+        if not link_names:
             return False
         for entry in listing.entries:
             # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
@@ -261,11 +261,11 @@ class FolderSync:
                 step = decide(join(listing.path, entry.name), entry, mirror, None, policy)
                 self._deeds.do(place, step, mirror, None)
         part = None
-        if isinstance(task, Part):
+        if isinstance(task, SyncPart):
             part = task if task.borrowed else task._replace(rows="", noted="")
         fingerprint = task.fingerprint if isinstance(task, SyncFolder) else b""
-        lacking = isinstance(task, SyncFolder) and task.lacking
-        self._batch.followups.postponed.append(Postponed(listing.path, fingerprint, part, members, lacking))
+        missing = isinstance(task, SyncFolder) and task.missing
+        self._batch.followups.postponed.append(Postponed(listing.path, fingerprint, part, link_names, missing))
         return True
 
     def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: SyncFolder | None = None) -> Place | None:
@@ -339,7 +339,7 @@ class FolderSync:
 
     # Huge folders ----------------------------------------------------------------------------------------------------
 
-    def _split(self, task: Split) -> None:
+    def _split(self, task: SplitFolder) -> None:
         path = task.path
         place = self._place(path, self._nothing_of)
         if place is None:
@@ -357,9 +357,9 @@ class FolderSync:
         except OSError as error:
             self._fail(path, error)
             return
-        self._batch.followups.divided.append(Divided(path, fingerprint, names))
+        self._batch.followups.divided.append(SplitResult(path, fingerprint, names))
 
-    def _part(self, task: Part) -> None:
+    def _part(self, task: SyncPart) -> None:
         names = names_of(task.names)
         # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
         place = self._place(task.path, lambda path: self._context.source.part(path, names))
@@ -373,11 +373,11 @@ class FolderSync:
         if self._has_to_wait(task, place, present, shared, records):
             return
         self._recall(place, task.number, task.noted)
-        if task.unseen:
-            self._batch.followups.unseen += [join(task.path, name) for name in work.listing.folders]
+        if task.unscanned:
+            self._batch.followups.unscanned += [join(task.path, name) for name in work.listing.folders]
         self._entries.go(place, present, records, task.links)
 
-    def _close(self, task: Close) -> None:
+    def _close(self, task: FinishFolder) -> None:
         path, held = task.path, task.total.held
         place = self._place(path, self._nothing_of)
         if place is None:

@@ -21,7 +21,7 @@ from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Work, work_for
 from job.engine.copy.recheck import check_visited
-from job.engine.messages import Group, LinkUp
+from job.engine.messages import HardLinkGroup, SyncHardLinks
 from job.errors import Stopped
 from job.events.service import FileCopied
 from job.fs.dircursor import DirCursor, single
@@ -93,11 +93,11 @@ class Linker:
         for trail in (self._sources, self._mirrors, self._beside):
             trail.close()
 
-    def link_up(self, task: LinkUp) -> None:
+    def link_up(self, task: SyncHardLinks) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
         # In the order of their folders, each of which is opened once then: names of one file lie far apart.
-        members = sorted((member for group in task.groups for member in group.members), key=_place_of)
-        looked = {_place_of(member): self._look(member) for member in members}
+        link_names = sorted((member for group in task.groups for member in group.link_names), key=_place_of)
+        looked = {_place_of(member): self._look(member) for member in link_names}
         waiting = [self._names_of(group, looked) for group in task.groups]
         while waiting:
             waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
@@ -127,8 +127,8 @@ class Linker:
     # The first name --------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _names_of(group: Group, looked: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
-        names = [name for member in group.members if (name := looked[_place_of(member)]) is not None]
+    def _names_of(group: HardLinkGroup, looked: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
+        names = [name for member in group.link_names if (name := looked[_place_of(member)]) is not None]
         for name in names:
             name.taken = name.usable in group.taken
         return names

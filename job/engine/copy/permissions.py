@@ -131,7 +131,7 @@ class Opening:
         self._surplus: Surplus | None = None
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._pair = run.pair
-        self._entered_ns = context.entered_ns
+        self._entered_ns = context.opened_ns
 
     def close(self) -> None:
         """Close what was opened."""
@@ -154,13 +154,13 @@ class Opening:
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_widened(seen, work.listing.folder, standing, acl_differs=differs)
 
-    def is_new(self, path: bytes, seen: os.stat_result, *, lacking: bool) -> bool:
-        """Tell whether all that is in a mirror folder was made in this cycle; the look found it `lacking`.
+    def is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
+        """Tell whether all that is in a mirror folder was made in this cycle; the look found it `missing`.
 
         A closed folder of ours that somebody gave that name since is older.
         """
-        if not lacking or not path:
-            return lacking
+        if not missing or not path:
+            return missing
         if not is_as_created(seen, self._adoption.standing(b"").user):
             return False
         return 0 < self._entered_ns - _CLOCK_STEP_NS <= seen.st_mtime_ns

@@ -15,7 +15,7 @@ from enum import IntEnum
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId, is_reserved, join
 from job.core.record import LinkName, Record
-from job.engine.messages import Followups, Group, IndexLookup, Links, LinkUp, SyncFolder, Task
+from job.engine.messages import Followups, HardLinkGroup, IndexLookup, Links, SyncFolder, SyncHardLinks, Task
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
 from job.fs.trees import SourceScanner
@@ -34,7 +34,7 @@ class _Stage(IntEnum):
     ENDING = 2
 
 
-class Whereabouts:
+class LinkResolver:
     """Looks up what names stand for on both sides. Use it with `contextlib.closing`."""
 
     def __init__(self, source: SourceScanner, roots: tuple[int, int]) -> None:
@@ -52,7 +52,7 @@ class Whereabouts:
         """Look at all folders anew from now on."""
         self._reached.clear()
 
-    def file_of(self, path: bytes, name: bytes) -> FileId | None:
+    def source_file(self, path: bytes, name: bytes) -> FileId | None:
         """Tell which file a name in a folder stands for; None if a walk of the source would not meet that name now."""
         try:
             if is_reserved(join(path, single(name))) or not self._reaches(path):
@@ -63,12 +63,12 @@ class Whereabouts:
         except (OSError, ValueError):  # an index may hold what is no name
             return None
 
-    def held_at(self, path: bytes, name: bytes) -> FileId | None:
+    def mirror_file(self, path: bytes, name: bytes) -> FileId | None:
         """Tell what the mirror has under a name; None if there is no such name. Raises `OSError` without its folder."""
         return file_at(name, self._mirrors.goto(path))
 
     def _reaches(self, path: bytes) -> bool:
-        """Tell whether a folder and all above it are there and in scope. Raises as `file_of` may."""
+        """Tell whether a folder and all above it are there and in scope. Raises as `source_file` may."""
         above = b""
         for name in path.split(b"/") if path else ():
             here = join(above, single(name))
@@ -84,17 +84,17 @@ class HardLinks:
     """What there is to do about files with several names, for the process that sends others out."""
 
     def __init__(
-        self, book: HardLinkTable, known: IndexLookup, options_key: Callable[[bytes], str], whereabouts: Whereabouts
+        self, table: HardLinkTable, known: IndexLookup, options_key: Callable[[bytes], str], resolver: LinkResolver
     ) -> None:
         """`options_key` gives that of the file system that holds the mirror of a path."""
-        self._book = book
+        self._table = table
         self._known = known
-        self._whereabouts = whereabouts
+        self._resolver = resolver
         self._index = known.index
         self._policy = options_key
         self._stage = _Stage.MEETING
         self._folders: CompressedList[tuple[bytes, bytes, bool, bool]] = CompressedList()
-        self._groups: Iterator[Group] = iter(())
+        self._groups: Iterator[HardLinkGroup] = iter(())
         self._met = False
         self._read: dict[tuple[bytes, int], dict[bytes, Record]] = {}
 
@@ -105,17 +105,17 @@ class HardLinks:
 
     def heard(self, followups: Followups) -> None:
         """Take in what somebody met, and what became of it."""
-        for path, fingerprint, part, members, lacking in followups.postponed:
+        for path, fingerprint, part, link_names, missing in followups.postponed:
             self._met = True
-            self._book.add(members)
+            self._table.add(link_names)
             if part is None:
-                self._folders.append((path, fingerprint, False, lacking))
+                self._folders.append((path, fingerprint, False, missing))
         if followups.linked:
-            self._book.settle(followups.linked)
+            self._table.settle(followups.linked)
 
     def links_of(self, path: bytes, part: int = 0) -> Links | None:
         """Give what became of the names in a folder; None as long as names may still be met."""
-        return None if self._stage is _Stage.MEETING else self._book.of_folder(path, part)
+        return None if self._stage is _Stage.MEETING else self._table.of_folder(path, part)
 
     def go_on(self) -> bool:
         """Begin with what comes next, nobody being out any more; False if there is no more."""
@@ -123,11 +123,11 @@ class HardLinks:
             return False
         self._stage = _Stage(self._stage + 1)
         if self._stage is _Stage.LINKING:
-            for file in self._book.files():
+            for file in self._table.files():
                 self._complete(file)
             self._read.clear()
-            self._whereabouts.forget()
-            self._groups = map(self._group, self._book.files())
+            self._resolver.forget()
+            self._groups = map(self._group, self._table.files())
         return True
 
     def tasks(self) -> list[Task]:
@@ -135,25 +135,25 @@ class HardLinks:
         if self._stage is _Stage.LINKING:
             return self._link_ups()
         if self.ending and self._folders:
-            path, fingerprint, again, lacking = self._folders.pop()
+            path, fingerprint, again, missing = self._folders.pop()
             rows, noted = self._known.rows(path), self._known.noted(path)
-            return [SyncFolder(path, fingerprint, rows, self.links_of(path), again, noted=noted, lacking=lacking)]
+            return [SyncFolder(path, fingerprint, rows, self.links_of(path), again, noted=noted, missing=missing)]
         return []
 
     def _link_ups(self) -> list[Task]:
-        groups: list[Group] = []
+        groups: list[HardLinkGroup] = []
         names = size = 0
         for group in self._groups:
             groups.append(group)
-            names += len(group.members)
-            size += group.members[0].size
+            names += len(group.link_names)
+            size += group.link_names[0].size
             if names >= _MOST_NAMES or size >= _MOST_BYTES:
                 break
-        return [LinkUp(groups[0].members[0].path, groups)] if groups else []
+        return [SyncHardLinks(groups[0].link_names[0].path, groups)] if groups else []
 
     def _complete(self, file: FileId) -> None:
         """Add the names that nobody met, because nothing changed where they are."""
-        met = self._book.of_file(file)
+        met = self._table.of_file(file)
         if len(met) >= max(each.names for each in met) > 0:
             return
         # What a name stood for before may have others, of which the source did not tell that they lost one: an overlay
@@ -161,19 +161,19 @@ class HardLinks:
         shared = {each.mirror for each in met if each.mirror is not None}
         for inode in {file.inode, *(each.record.source.inode for each in met if each.record is not None)}:
             for path, part, name in self._index.linked(inode):
-                now = None if self._book.has_name(path, name) else self._whereabouts.file_of(path, name)
+                now = None if self._table.has_name(path, name) else self._resolver.source_file(path, name)
                 if now is None:
                     continue
                 with suppress(OSError):  # the next look finds that the mirror lacks the folder
-                    held = self._whereabouts.held_at(path, name)
+                    held = self._resolver.mirror_file(path, name)
                     if now == file or held in shared:
                         self._meet(now, held, path, part, name)
 
     def _meet(self, file: FileId, mirror: FileId | None, path: bytes, part: int, name: bytes) -> None:
-        new = not self._book.has_folder(path)
+        new = not self._table.has_folder(path)
         record = self._records(path, part).get(name)
         size = record.source.size if record else 0
-        self._book.add([LinkName(file, path, part, name, size, mirror, record, counted=True)])
+        self._table.add([LinkName(file, path, part, name, size, mirror, record, counted=True)])
         summary = self._index.summary(path)
         # Of a huge folder the next audit finds that its entries moved; to go through it now would cost much more.
         if new and summary is not None and summary.parts == 1:
@@ -187,7 +187,7 @@ class HardLinks:
             self._read[path, part] = decode_records(self._index.rows(path, part), self._policy(path))
         return self._read[path, part]
 
-    def _group(self, file: FileId) -> Group:
-        members = self._book.of_file(file)
-        mirrors = {each.mirror for each in members if each.mirror is not None}
-        return Group(members, frozenset(each for each in mirrors if self._book.owner_of(each) != file))
+    def _group(self, file: FileId) -> HardLinkGroup:
+        link_names = self._table.of_file(file)
+        mirrors = {each.mirror for each in link_names if each.mirror is not None}
+        return HardLinkGroup(link_names, frozenset(each for each in mirrors if self._table.owner_of(each) != file))

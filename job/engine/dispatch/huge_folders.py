@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 from job.core.compressed_list import CompressedList
 from job.engine.dispatch.hardlinks import HardLinks
-from job.engine.messages import Close, Divided, IndexLookup, Part, PartDone, Split, Task
+from job.engine.messages import FinishFolder, IndexLookup, PartDone, SplitFolder, SplitResult, SyncPart, Task
 from job.fs.large_dir import NOTHING, Names, added
 
 
 @dataclass(slots=True)
 class _Folder:
-    split: Split
+    split: SplitFolder
     fingerprint: bytes
     parts: int
     waiting: list[Names]
     left: set[int]
     """Parts that are not committed."""
-    postponed: dict[int, Part]
+    postponed: dict[int, SyncPart]
     """Parts that wait until all hard links are known."""
     total: PartDone
 
@@ -33,16 +33,16 @@ class HugeFolders:
         self._known = known
         self._hard_links = hard_links
         self._asked: CompressedList[tuple[bytes, bytes, bool]] = CompressedList()
-        self._splitting: Split | None = None
+        self._splitting: SplitFolder | None = None
         self._open: dict[bytes, _Folder] = {}
         self._out: dict[int, Task] = {}
 
-    def ask(self, path: bytes, fingerprint: bytes, *, lacking: bool = False) -> None:
+    def ask(self, path: bytes, fingerprint: bytes, *, missing: bool = False) -> None:
         """Have a folder brought up to date; `fingerprint` is what the look saw, empty if nobody looked at it.
 
-        `lacking` is whether the look found that the mirror has no such folder.
+        `missing` is whether the look found that the mirror has no such folder.
         """
-        self._asked.append((path, fingerprint, lacking))
+        self._asked.append((path, fingerprint, missing))
 
     def next(self) -> Task | None:
         """Tell what to do next; None if nothing can be done before somebody is back."""
@@ -54,15 +54,15 @@ class HugeFolders:
             if not folder.left:
                 del self._open[folder.split.path]
                 split = folder.split
-                return Close(split.path, folder.fingerprint, folder.parts, folder.total, split.lacking)
+                return FinishFolder(split.path, folder.fingerprint, folder.parts, folder.total, split.missing)
         if self._splitting is None and self._asked:
-            path, fingerprint, lacking = self._asked.pop()
+            path, fingerprint, missing = self._asked.pop()
             known = self._known.index.summary(path)
-            self._splitting = Split(path, fingerprint, known.parts if known else 0, lacking)
+            self._splitting = SplitFolder(path, fingerprint, known.parts if known else 0, missing)
             return self._splitting
         return None
 
-    def _part(self, folder: _Folder) -> Part:
+    def _part(self, folder: _Folder) -> SyncPart:
         # The last one first: where there are more parts than before, a row of then is read for several parts before it
         # is written over. A killed run may have left rows of more parts, too.
         names = folder.waiting.pop()
@@ -72,27 +72,27 @@ class HugeFolders:
         source = number % known if borrowed else number
         if borrowed:
             rows = self._known.rows(path, source)
-        unseen = not folder.split.fingerprint
+        unscanned = not folder.split.fingerprint
         noted, links = self._known.noted(path, source), self._hard_links.links_of(path, number)
-        return Part(path, number, names, rows, borrowed, unseen, links, noted)
+        return SyncPart(path, number, names, rows, borrowed, unscanned, links, noted)
 
-    def _postponed(self, folder: _Folder) -> Part:
+    def _postponed(self, folder: _Folder) -> SyncPart:
         number, part = folder.postponed.popitem()
         if not part.borrowed:
             part = part._replace(rows=self._known.rows(part.path, number), noted=self._known.noted(part.path, number))
         return part._replace(links=self._hard_links.links_of(part.path, number))
 
-    def postpone(self, part: Part) -> None:
+    def postpone(self, part: SyncPart) -> None:
         """Have a part, which nothing was done about, seen to again when all hard links are known."""
         folder = self._open.get(part.path)
         if folder is not None and part.number in folder.left:
             folder.postponed[part.number] = part
 
-    def sent(self, errand: int, task: Task) -> None:
+    def sent(self, item: int, task: Task) -> None:
         """Note who sees to a task that came from here."""
-        self._out[errand] = task._replace(names=(), rows="", links=None, noted="") if isinstance(task, Part) else task
+        self._out[item] = task._replace(names=(), rows="", links=None, noted="") if isinstance(task, SyncPart) else task
 
-    def heard(self, divided: Iterable[Divided], parts: Iterable[PartDone]) -> None:
+    def heard(self, divided: Iterable[SplitResult], parts: Iterable[PartDone]) -> None:
         """Take in what was divided, and parts that are committed."""
         for path, fingerprint, names in divided:
             split = self._splitting
@@ -106,13 +106,13 @@ class HugeFolders:
                 folder.left.remove(part.number)
                 folder.total = _together(folder.total, part)
 
-    def ended(self, errands: Iterable[int]) -> None:
+    def ended(self, items: Iterable[int]) -> None:
         """Note errands that are done with, or lost; a part that was not heard of by now failed."""
-        for errand in errands:
-            task = self._out.pop(errand, None)
+        for item in items:
+            task = self._out.pop(item, None)
             if task is not None and task is self._splitting:
                 self._splitting = None
-            elif isinstance(task, Part) and (folder := self._open.get(task.path)):
+            elif isinstance(task, SyncPart) and (folder := self._open.get(task.path)):
                 self._missed(folder, task.number)
 
     @staticmethod

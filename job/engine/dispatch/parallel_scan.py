@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
-from job.engine.dispatch.pool import WAIT_SECONDS, Gone, WorkerSupervisor
+from job.engine.dispatch.pool import WAIT_SECONDS, WorkerGone, WorkerSupervisor
 from job.engine.messages import ScanReply, ScanRequest
-from job.engine.scan import Eyes, FolderScanner, Item, ScanDepth, ScanResult
+from job.engine.scan import FolderScanner, ScanContext, ScanDepth, ScanItem, ScanResult
 from job.fs.listing import FolderScan, Unlisted, whole_fingerprint
 
 _FOLDERS_AT_ONCE = 64
@@ -24,40 +24,42 @@ _TIMES_CHEAPER = 5
 """Looking at an entry costs less than acting on it, and a helper is ready in the time of some 5,000: they pay later."""
 
 
-def survey(
-    eyes: Eyes,
+def scan_tree(
+    context: ScanContext,
     pair: Pair,
-    notice: Callable[[ScanResult], None],
-    care: ScanDepth,
-    team: WorkerSupervisor | None = None,
+    report_progress: Callable[[ScanResult], None],
+    depth: ScanDepth,
+    supervisor: WorkerSupervisor | None = None,
     expected: int = 0,
 ) -> ScanResult:
-    """Walk the source against the index, and the mirror as closely as `care` says.
+    """Compare the source tree with the index, and the mirror as closely as `depth` says.
 
-    `notice` is called now and then with what was found so far; what it raises ends the look. Where so many entries are
-    `expected`, helpers need not wait until they are found.
+    `report_progress` is called with the result so far, a few times a second; an exception of it ends the scan. Where
+    `expected` entries are many enough for workers, they are started at once.
     """
-    return _ParallelScan(eyes, pair, notice, care).run(team, expected)
+    return _TreeScan(context, pair, report_progress, depth).run(supervisor, expected)
 
 
-class _ParallelScan:
-    def __init__(self, eyes: Eyes, pair: Pair, notice: Callable[[ScanResult], None], care: ScanDepth) -> None:
-        self._looker = FolderScanner(eyes, pair, care)
-        self._notice = notice
-        self._care = care
+class _TreeScan:
+    def __init__(
+        self, context: ScanContext, pair: Pair, report_progress: Callable[[ScanResult], None], depth: ScanDepth
+    ) -> None:
+        self._scanner = FolderScanner(context, pair, depth)
+        self._report_progress = report_progress
+        self._depth = depth
         self._found = ScanResult()
-        self._waiting: CompressedList[Item] = CompressedList([(b"", 0)])
-        self._again: list[Item] = []
-        self._lost: Counter[Item] = Counter()
-        self._given: dict[int, list[list[Item]]] = {}
+        self._waiting: CompressedList[ScanItem] = CompressedList([(b"", 0)])
+        self._again: list[ScanItem] = []
+        self._lost: Counter[ScanItem] = Counter()
+        self._given: dict[int, list[list[ScanItem]]] = {}
 
-    def run(self, team: WorkerSupervisor | None, expected: int) -> ScanResult:
+    def run(self, supervisor: WorkerSupervisor | None, expected: int) -> ScanResult:
         while self._waiting or self._again or any(self._given.values()):
             if self._waiting:
                 self._look()
-            if team is not None:
-                self._share_out(team, expected)
-                self._hear(team)
+            if supervisor is not None:
+                self._share_out(supervisor, expected)
+                self._hear(supervisor)
             elif self._again:
                 self._waiting.append(self._again.pop())
         self._judge_shares()
@@ -70,45 +72,45 @@ class _ParallelScan:
             nonlocal looked_at
             looked_at += 1
             if looked_at % 16 == 0:
-                self._notice(self._found)
+                self._report_progress(self._found)
             return looked_at >= _FOLDERS_AT_ONCE
 
-        self._found.absorb(self._looker.go(self._waiting, is_over))
-        self._notice(self._found)
+        self._found.absorb(self._scanner.go(self._waiting, is_over))
+        self._report_progress(self._found)
 
-    def _share_out(self, team: WorkerSupervisor, expected: int) -> None:
-        if max(self._found.entries, self._found.folders, expected) < team.work_from * _TIMES_CHEAPER:
+    def _share_out(self, supervisor: WorkerSupervisor, expected: int) -> None:
+        if max(self._found.entries, self._found.folders, expected) < supervisor.min_entries * _TIMES_CHEAPER:
             return
         if not self._given and (self._waiting or self._again):
-            team.start(team.most - 1)
-        for slot in team.ready:
+            supervisor.start(supervisor.most - 1)
+        for slot in supervisor.ready:
             given = self._given.setdefault(slot, [])
-            while len(given) < _AHEAD and (items := self._some(len(team.ready) + 1)):
+            while len(given) < _AHEAD and (items := self._some(len(supervisor.ready) + 1)):
                 given.append(items)
-                team.submit(slot, ScanRequest(self._care, items))
+                supervisor.submit(slot, ScanRequest(self._depth, items))
 
-    def _some(self, lookers: int) -> list[Item]:
+    def _some(self, scanners: int) -> list[ScanItem]:
         if self._again:
             return [self._again.pop()]
         # A single folder stays: its descriptors are open here.
-        return self._waiting.take(lookers, _MOST_ITEMS) if len(self._waiting) > 1 else []
+        return self._waiting.take(scanners, _MOST_ITEMS) if len(self._waiting) > 1 else []
 
-    def _hear(self, team: WorkerSupervisor) -> None:
-        if not self._given and not team.awaited:
+    def _hear(self, supervisor: WorkerSupervisor) -> None:
+        if not self._given and not supervisor.starting:
             return
-        for slot, answer in team.poll(0.0 if self._waiting else WAIT_SECONDS):
+        for slot, answer in supervisor.poll(0.0 if self._waiting else WAIT_SECONDS):
             if isinstance(answer, ScanReply):
                 self._given[slot].pop(0)
                 self._found.absorb(answer.found)
                 self._waiting.extend(answer.rest)
-            elif isinstance(answer, Gone):
+            elif isinstance(answer, WorkerGone):
                 self._look_again(self._given.pop(slot, []), answer)
-        self._notice(self._found)
-        if team.exhausted:
+        self._report_progress(self._found)
+        if supervisor.exhausted:
             self._waiting.extend(self._again)
             self._again.clear()
 
-    def _look_again(self, given: list[list[Item]], gone: Gone) -> None:
+    def _look_again(self, given: list[list[ScanItem]], gone: WorkerGone) -> None:
         for item in (item for items in given for item in items):
             self._lost[item] += 1
             if self._lost[item] == 1 and not gone.stuck:
@@ -126,7 +128,7 @@ class _ParallelScan:
         for path, known in shares.items():
             if 0 in known and len(known) == known[0].shares:
                 ordered = [known[number] for number in range(len(known))]
-                self._looker.judge(path, _joined(ordered), self._found)
+                self._scanner.judge(path, _joined(ordered), self._found)
 
 
 def _joined(shares: list[FolderScan]) -> FolderScan:

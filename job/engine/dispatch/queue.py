@@ -21,8 +21,8 @@ from job.engine.copy.actions import make_folder
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch.hardlinks import HardLinks
 from job.engine.dispatch.huge_folders import HugeFolders
-from job.engine.messages import BatchResult, Clearance, Close, Followups, IndexLookup, SyncFolder, Task, WorkItem
-from job.engine.scan import Changed, ScanResult
+from job.engine.messages import BatchResult, FinishFolder, Followups, IndexLookup, SyncFolder, Task, Widening, WorkItem
+from job.engine.scan import ChangedFolder, ScanResult
 from job.events.service import FileFailed
 from job.fs.dircursor import DirCursor
 
@@ -31,7 +31,7 @@ _MOST_AT_ONCE = 64
 """Folders in one errand."""
 
 
-class Last:
+class FinalTasks:
     """What is left to be done in the end, for the process that sends others out."""
 
     def __init__(self, known: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
@@ -41,7 +41,7 @@ class Last:
         self._failed: set[bytes] = set(unlisted)
         self._closed: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
         """Folders and their fingerprints by depth: one has its turn after all that it lies in."""
-        self._huge: dict[bytes, Close] = {}
+        self._huge: dict[bytes, FinishFolder] = {}
         self._opened: set[bytes] = set()
         """Without those that lie in others."""
         self._moved: CompressedList[tuple[bytes]] = CompressedList()
@@ -85,10 +85,10 @@ class Last:
     def _opening(self, path: bytes, fingerprint: bytes) -> Task:
         inside = path + b"/" if path else b""
         failed = tuple(sorted(each for each in self._failed if each == path or each.startswith(inside)))
-        clearance = Clearance(self._is_cleared(path), failed)
+        clearance = Widening(self._is_cleared(path), failed)
         if (close := self._huge.pop(path, None)) is not None:
-            return close._replace(opening=clearance)
-        return self._visit(path, fingerprint)._replace(opening=clearance)
+            return close._replace(widening=clearance)
+        return self._visit(path, fingerprint)._replace(widening=clearance)
 
     def _visit(self, path: bytes, fingerprint: bytes) -> SyncFolder:
         rows, noted, links = self._known.rows(path), self._known.noted(path), self._hard_links.links_of(path)
@@ -124,8 +124,8 @@ class WorkQueue:
         self._mirrors = DirCursor(mirror_root)
         self._division = HugeFolders(known, hard_links)
         self._exchange = exchange
-        self._last = Last(known, hard_links, [each.path for each in found.unlisted])
-        self._changes: Iterator[Changed] = found.changes()
+        self._last = FinalTasks(known, hard_links, [each.path for each in found.unlisted])
+        self._changes: Iterator[ChangedFolder] = found.changes()
         self._later: CompressedList[tuple[object, ...]] = CompressedList()
         self._second = False
         self._late: list[bytes] = []
@@ -163,7 +163,7 @@ class WorkQueue:
             path = self._late.pop()
             tasks = [SyncFolder(path, b"", "", self._hard_links.links_of(path), whole=True)]
         if not tasks and self._later and not self._out:
-            self._changes = map(Changed._make, self._later)
+            self._changes = map(ChangedFolder._make, self._later)
             self._later, self._second = CompressedList(), True
             tasks = self._next_visits() or self._part()
         return tasks or self._hard_links.tasks()
@@ -188,9 +188,9 @@ class WorkQueue:
             self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
             self._last.failed(event.path for event in failures)
         self._last.heard(batch.followups)
-        for path, fingerprint in batch.followups.grown:
+        for path, fingerprint in batch.followups.now_huge:
             self._division.ask(path, fingerprint)
-        self._unseen(batch.followups.unseen)
+        self._unseen(batch.followups.unscanned)
 
     def ended(self, numbers: Iterable[int]) -> None:
         """Note errands that are done with, or lost."""
@@ -223,15 +223,15 @@ class WorkQueue:
         for change in self._changes:
             if self._exchange.is_seen_to(change.path) or (change.left and self._exchanged(change)):
                 continue
-            if change.lacking and self._is_gone(change.path):
+            if change.missing and self._is_gone(change.path):
                 continue
-            if change.lacking and not self._make(change.path) and not self._second:
+            if change.missing and not self._make(change.path) and not self._second:
                 self._later.append(tuple(change))
                 continue
             if self._second and change.path in self._failed:
                 continue  # told already, by who was to make it
             if change.huge:
-                self._division.ask(change.path, change.fingerprint, lacking=change.lacking or change.bare)
+                self._division.ask(change.path, change.fingerprint, missing=change.missing or change.new_mirror)
                 continue
             visits.append(self._visit(change))
             entries += change.entries
@@ -240,7 +240,7 @@ class WorkQueue:
                 break
         return visits
 
-    def _visit(self, change: Changed) -> SyncFolder:
+    def _visit(self, change: ChangedFolder) -> SyncFolder:
         path, known = change.path, self._known
         links = self._hard_links.links_of(path)
         rows, noted = known.rows(path), known.noted(path)
@@ -250,12 +250,12 @@ class WorkQueue:
             rows,
             links,
             noted=noted,
-            if_empty=change.if_empty,
-            lacking=change.lacking or change.bare,
+            empty_fingerprint=change.empty_fingerprint,
+            missing=change.missing or change.new_mirror,
             mark=change.mark,
         )
 
-    def _exchanged(self, change: Changed) -> bool:
+    def _exchanged(self, change: ChangedFolder) -> bool:
         """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
         if change.left == FolderMatch.MISSING:
             # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.

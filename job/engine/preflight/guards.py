@@ -14,7 +14,7 @@ from job.core.entry import STATE_FOLDER, FileId
 from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import overlap, ownership, presence
 from job.engine.preflight.presence import check_complete
-from job.engine.preflight.roots import Claim, Held
+from job.engine.preflight.roots import Claim, ClaimedMirror
 from job.errors import Refused
 from job.fs.dircursor import identity, single
 from job.fs.large_dir import has_name
@@ -40,7 +40,7 @@ class Roots:
     state: int
     home: FileId | None = None
     """The `.truecopy` of the mirror; None where it was not looked at."""
-    entered_ns: int = 0
+    opened_ns: int = 0
     """When the gate was passed, by the system's clock."""
     lease: "Lease | None" = None
     """Where other machines may reach the mirror."""
@@ -50,9 +50,9 @@ class Roots:
     """The file systems of the mirror, the root's first; looked up before the wall is put up around the work."""
     made: bool = False
     """Whether the mirror did not exist and was made."""
-    not_remembered: str = ""
+    not_recorded: str = ""
     """Why it cannot be recorded that the mirror exists; said once in a process."""
-    begun_anew: str = ""
+    state_reset: str = ""
     """Why the pair begins with a new state although its name had one."""
     lost: str = ""
     """What is known of a `.truecopy` that the mirror had, and has no more."""
@@ -67,14 +67,14 @@ def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHIN
 
     An empty folder stands for a mirror that the next cycle makes.
     """
-    with ExitStack() as doors:
-        source = _open(doors, pair.source, _SOURCE)
+    with ExitStack() as stack:
+        source = _open(stack, pair.source, _SOURCE)
         check_complete(pair, source)
         if presence.is_missing(pair):
             presence.check(pair, state_dir, records)
-            mirror = presence.stand_in(doors)
+            mirror = presence.stand_in(stack)
         else:
-            mirror = _open(doors, pair.dest, _MIRROR)
+            mirror = _open(stack, pair.dest, _MIRROR)
         _check_roots(pair, state_dir, source, mirror)
         yield source, mirror
 
@@ -101,70 +101,68 @@ def enter(
     A mirror that is used for the first time is made. Raises `Stopped` if it is to end while a lease is watched that
     was left.
     """
-    with ExitStack() as doors:
-        source = _open(doors, pair.source, _SOURCE)
+    with ExitStack() as stack:
+        source = _open(stack, pair.source, _SOURCE)
         check_complete(pair, source)
-        mirror, made = _open_or_make(doors, pair, state_dir, source, records)
+        mirror, made = _open_or_make(stack, pair, state_dir, source, records)
         _check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
         lost = "" if made or pair.mirror_check == "asleep" else ownership.lost_home(pair, mirror, records)
         with _state_must_do(pair, state_dir):
-            state, begun_anew = _open_state(doors, pair, state_dir, mirror, records)
+            state, state_reset = _open_state(stack, pair, state_dir, mirror, records)
             held = lock.hold(state, pair.name, started)
-            doors.callback(os.close, held)
-        claim = _claim(doors, pair, state_dir, (mirror, state, held), started)
+            stack.callback(os.close, held)
+        claim = _claim(stack, pair, state_dir, (mirror, state, held), started)
         lease = None
         # A mirror that may sleep is not written to just to say that we are here.
         if pair.mirror_check == "awake" and others_may_reach(mirror):
             with _state_must_do(pair, None, always_there=True):
                 from job.locking.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
-                lease = doors.enter_context(closing(take(claim().home, pair.name, started, stop)))
-        not_remembered = records.try_record_mirror(pair.name, pair.source, pair.dest)
+                lease = stack.enter_context(closing(take(claim().home, pair.name, started, stop)))
+        not_recorded = records.try_record_mirror(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
         own = None if claim.held is None else FileId._make(identity(claim.held.home))
-        entered_ns = time.time_ns()
-        yield Roots(
-            source, mirror, state, own, entered_ns, lease, claim, systems, made, not_remembered, begun_anew, lost
-        )
+        opened_ns = time.time_ns()
+        yield Roots(source, mirror, state, own, opened_ns, lease, claim, systems, made, not_recorded, state_reset, lost)
 
 
 def _open_or_make(
-    doors: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
+    stack: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
 ) -> tuple[int, bool]:
     if not presence.is_missing(pair):
-        return _open(doors, pair.dest, _MIRROR), False
+        return _open(stack, pair.dest, _MIRROR), False
     presence.check(pair, state_dir, records)
     mirror = presence.make(pair, state_dir, source)
-    doors.callback(os.close, mirror)
+    stack.callback(os.close, mirror)
     return mirror, True
 
 
-def _claim(doors: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
+def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
     """Claim a mirror, see that it is this pair's, and record it; one that may sleep is claimed later if it was seen."""
     mirror, state, held = opened
     if state_dir is None:
         with _state_must_do(pair, None):
             ownership.settle_mirror(pair, state)
-        claim = Claim(mirror, lambda: Held(state, held))
+        claim = Claim(mirror, lambda: ClaimedMirror(state, held))
         claim()
         return claim
     with _state_must_do(pair, state_dir):
         recorded = ownership.check_state(pair, state)
 
-    def take() -> Held:
+    def take() -> ClaimedMirror:
         before = os.fstat(mirror)
         with _state_must_do(pair, None, always_there=True):
             home = _make_and_open(STATE_FOLDER, mirror)
-            doors.callback(os.close, home)
+            stack.callback(os.close, home)
             ours = lock.hold(home, pair.name, started)
-            doors.callback(os.close, ours)
+            stack.callback(os.close, ours)
             found = ownership.settle_mirror(pair, home)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
             ownership.keep_times(mirror, before)
         with _state_must_do(pair, state_dir):
             ownership.settle_state(state, recorded, mirror, found)
-        return Held(home, ours)
+        return ClaimedMirror(home, ours)
 
     claim = Claim(mirror, take)
     if pair.mirror_check == "awake" or recorded is None or recorded.mirror_root != identity(mirror):
@@ -197,7 +195,7 @@ _MIRROR = _Side(
 )
 
 
-def _open(doors: ExitStack, path: str, side: _Side) -> int:
+def _open(stack: ExitStack, path: str, side: _Side) -> int:
     try:
         descriptor = open_trusted_folder(path)
     except UntrustedPath as error:
@@ -210,7 +208,7 @@ def _open(doors: ExitStack, path: str, side: _Side) -> int:
     except OSError as error:
         message = f"the {side.noun} {path} cannot be opened: {reason_text(error)}"
         raise Refused(side.unreadable, message, hint=side.hint) from None
-    doors.callback(os.close, descriptor)
+    stack.callback(os.close, descriptor)
     return descriptor
 
 
@@ -279,15 +277,15 @@ def _next_step(error: OSError, place: str, *, always_there: bool) -> str:
 
 
 def _open_state(
-    doors: ExitStack, pair: Pair, state_dir: str | None, mirror: int, records: PairRecords
+    stack: ExitStack, pair: Pair, state_dir: str | None, mirror: int, records: PairRecords
 ) -> tuple[int, str]:
     """Open the state folder; also say why it is a new one although the pair's name had one."""
-    begun_anew = ""
+    state_reset = ""
     if state_dir is None:
         parent, name = mirror, STATE_FOLDER
     else:
         parent = make_folders(state_dir, records.sources or (pair.source,), records.mirrors or (pair.dest,))
-        doors.callback(os.close, parent)
+        stack.callback(os.close, parent)
         try:
             place = find_state_folder(state_dir, pair)
         except DamagedIdentityError as error:
@@ -295,14 +293,14 @@ def _open_state(
         name = os.fsencode(place.name)
         if place.used_by is not None and not has_name(parent, name):
             theirs = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
-            begun_anew = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
+            state_reset = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _make_and_open(name, parent)
-    doors.callback(os.close, state)
+    stack.callback(os.close, state)
     if not has_name(state, _README):
         from job.engine.preflight.ownership import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
 
         explain(state, pair)
-    return state, begun_anew
+    return state, state_reset
 
 
 def _make_and_open(name: bytes, parent: int) -> int:

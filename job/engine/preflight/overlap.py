@@ -124,7 +124,7 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
     Both are refused: nobody can tell which of them is meant. Mirrors that cannot be opened are left to the gate.
     """
     found: dict[str, Refused] = {}
-    with ExitStack() as doors:
+    with ExitStack() as stack:
         opened: list[tuple[Pair, int]] = []
         missing: list[Pair] = []
         for pair in pairs:
@@ -135,7 +135,7 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
                 continue
             except (OSError, ValueError):
                 continue
-            doors.callback(os.close, mirror)
+            stack.callback(os.close, mirror)
             for other, theirs in opened:
                 if identity(mirror) == identity(theirs) or _nested(mirror, theirs):
                     _note_conflict(found, pair, other)

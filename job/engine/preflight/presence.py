@@ -112,9 +112,9 @@ def make(pair: Pair, state_dir: str | None, source: int) -> int:
     """
     if not pair.allow_empty:
         _check_never_empty(pair, source)
-    with ExitStack() as doors:
+    with ExitStack() as stack:
         above, name = open_trusted_parent(pair.dest)
-        doors.callback(os.close, above)
+        stack.callback(os.close, above)
         overlap.check_new_mirror(pair, source, above)
         if state_dir is not None and _is_in(state_dir, pair.dest):
             raise Refused(
@@ -134,19 +134,19 @@ def make(pair: Pair, state_dir: str | None, source: int) -> int:
         # A folder that may not be listed cannot be synced; the sync of the file system holds its names, too.
         with suppress(OSError):
             listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
-            doors.callback(os.close, listed)
+            stack.callback(os.close, listed)
             fsync_folder(listed)
         return made
 
 
-def stand_in(doors: ExitStack) -> int:
-    """Give an empty folder that stands for a mirror which is not made yet, while `doors` are open; for looking only."""
+def stand_in(stack: ExitStack) -> int:
+    """Give an empty folder that stands for a mirror which is not made yet, while `stack` are open; for looking only."""
     from tempfile import mkdtemp  # noqa: PLC0415  # slow, and for `plan` and `compare` before the first cycle only
 
     path = mkdtemp(prefix="truecopy-empty-")
-    doors.callback(_remove, path)
+    stack.callback(_remove, path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    doors.callback(os.close, folder)
+    stack.callback(os.close, folder)
     return folder
 
 
@@ -224,12 +224,12 @@ def check_complete(pair: Pair, source: int) -> None:
 
 def _exists(path: bytes, root: int) -> bool:
     *above, name = [part for part in path.split(b"/") if part not in {b"", b"."}]
-    with ExitStack() as doors:
+    with ExitStack() as stack:
         folder = root
         try:
             for part in above:
                 folder = open_folder(part, folder)
-                doors.callback(os.close, folder)
+                stack.callback(os.close, folder)
             os.stat(single(name), dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -240,14 +240,14 @@ def _exists(path: bytes, root: int) -> bool:
     return True
 
 
-class Listed(Protocol):
+class SourceScanner(Protocol):
     """What the check of the source needs."""
 
     def scan_folder(self, path: bytes) -> FolderScan:
         """Look at one folder; raises `OSError`."""
 
 
-def check_source(source: Listed, known_files: int, pair: Pair, mirror: int) -> FolderScan:
+def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: int) -> FolderScan:
     """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
 
     Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,

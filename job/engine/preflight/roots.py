@@ -34,14 +34,14 @@ _CLAIM_HINT = "Leave it there while an instance works; what was committed before
 _LEASE_HINT = "Look whether another machine backs up to the same mirror; what was committed before stays valid."
 
 
-class PlaceLost(JobError):
+class RootLost(JobError):
     """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
 
 
-def check_place(
+def recheck_roots(
     pair: Pair, source: int, mirror: int, lease: "Lease | None" = None, claim: "Claim | None" = None
 ) -> None:
-    """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `PlaceLost`."""
+    """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `RootLost`."""
     for noun, path, opened, hint in (
         ("source", pair.source, source, _SOURCE_HINT),
         ("mirror", pair.dest, mirror, _MIRROR_HINT),
@@ -49,17 +49,17 @@ def check_place(
         try:
             there = os.stat(path)
         except OSError as error:
-            raise PlaceLost(f"the {noun} {path} went away in mid-run: {reason_text(error)}", hint=hint) from error
+            raise RootLost(f"the {noun} {path} went away in mid-run: {reason_text(error)}", hint=hint) from error
         if not os.path.samestat(there, os.fstat(opened)):
             message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
-            raise PlaceLost(message, hint=hint)
+            raise RootLost(message, hint=hint)
     if claim is not None and (why := claim.why_lost()):
-        raise PlaceLost(f"the lock on the mirror {pair.dest} is lost: {why}", hint=_CLAIM_HINT)
+        raise RootLost(f"the lock on the mirror {pair.dest} is lost: {why}", hint=_CLAIM_HINT)
     if lease is not None and (why := lease.why_lost()):
-        raise PlaceLost(f"the lease on the mirror {pair.dest} is lost: {why}", hint=_LEASE_HINT)
+        raise RootLost(f"the lease on the mirror {pair.dest} is lost: {why}", hint=_LEASE_HINT)
 
 
-class Held(NamedTuple):
+class ClaimedMirror(NamedTuple):
     """What is open while a mirror is claimed."""
 
     home: int
@@ -71,14 +71,14 @@ class Held(NamedTuple):
 class Claim:
     """The claim of one instance on an open mirror."""
 
-    def __init__(self, mirror: int, take: Callable[[], Held]) -> None:
+    def __init__(self, mirror: int, take: Callable[[], ClaimedMirror]) -> None:
         """`take` takes the lock and keeps everything open that it gives; it raises `Refused` and `Busy`."""
         self._mirror = mirror
         self._take = take
-        self.held: Held | None = None
+        self.held: ClaimedMirror | None = None
         """What is open; None before the mirror is claimed."""
 
-    def __call__(self) -> Held:
+    def __call__(self) -> ClaimedMirror:
         """Claim the mirror, if that is not done yet. Raises `Refused` and `Busy`, with nothing written but in ours."""
         if self.held is None:
             self.held = self._take()
@@ -91,7 +91,7 @@ class Claim:
         return f"{STATE_FOLDER.decode('ascii')}/{lock.NAME.decode('ascii')} was removed or replaced in mid-run"
 
 
-class Devices:
+class DeviceCheck:
     """Knows the device numbers of one mirror. Any other one was mounted since, or is a subvolume of btrfs."""
 
     def __init__(self, context: PairContext) -> None:

@@ -1,9 +1,7 @@
-"""The configuration that was found valid last, so that a run with the same one need not find that out again.
+"""The configuration that was valid last, so that a run with the same file and environment starts without pydantic.
 
-One small file in a private folder. It is believed only if nobody else can have written it and its key says that it
-was made of the same bytes by the same program; whatever else it is, the answer is just that nothing is known.
-
-The configuration in force as plain values, and back: exactly of the types that `effective.py` says. Pure.
+One small JSON file in a private folder. It is used only if its key matches (made of the same bytes by the same program)
+and only this user can have written it; anything else counts as a miss.
 """
 
 import hashlib
@@ -14,118 +12,89 @@ from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from math import isfinite
 from types import UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from job.config.settings import Config
 from job.core.stored import UNUSABLE, seconds_of
 from job.fs.mounts import is_below
-from job.fs.private_folders import Place, open_place, places, read
+from job.fs.private_folders import open_place, places, read
 from job.fs.small_files import replace_file
 from job.fs.trusted_path import make_folders
 
-_Kind = TypeVar("_Kind")
+_MOST_BYTES = 1 << 20
+_Dataclass = TypeVar("_Dataclass")
 
 
-def to_plain(config: Config) -> dict[str, Any]:
-    """Give it as JSON can hold it."""
-    return asdict(config)
+class ConfigCache:
+    """The cache of the configuration at one path."""
+
+    def __init__(self, config_path: str, environ: Mapping[str, str]) -> None:
+        self._path = os.path.abspath(config_path)
+        self._places = places(environ)
+        # 256 names at most, so that temporary configurations leave few files behind.
+        self._name = f"known-{hashlib.sha256(os.fsencode(self._path)).hexdigest()[:2]}.json"
+
+    def load(self, key: str) -> Config | None:
+        """Return the configuration stored under `key`; None for a miss."""
+        for document in self._documents():
+            with suppress(*UNUSABLE):
+                if document["key"] == key:
+                    return rebuilt(Config, document["config"])
+        return None
+
+    def load_last(self) -> tuple[Config, float] | None:
+        """Return the newest configuration of this path, whatever its file holds now, and when it was stored (epoch)."""
+        found = []
+        for document in self._documents():
+            with suppress(*UNUSABLE):
+                if document["path"] == self._path:  # two paths can share a name
+                    found.append((rebuilt(Config, document["config"]), seconds_of(document["kept_timestamp_seconds"])))
+        return max(found, key=lambda each: each[1], default=None)
+
+    def store(self, key: str, config: Config, now: float) -> None:
+        """Store a valid configuration without secrets, at `now` (epoch seconds); a failure is ignored."""
+        document = {"key": key, "path": self._path, "kept_timestamp_seconds": now, "config": asdict(config)}
+        if len(content := json.dumps(document).encode() + b"\n") > _MOST_BYTES:
+            return
+        sources = [pair.source for pair in config.effective_pairs]
+        mirrors = [pair.dest for pair in config.effective_pairs]
+        for place in self._places:
+            if place.apart and any(is_below(place.base, root) for root in (*sources, *mirrors)):
+                continue  # the preflight refuses such a configuration
+            with suppress(OSError):
+                if place.lasting and not place.apart:
+                    os.close(make_folders(place.base, sources, mirrors))
+                folder = open_place(place, make=True)
+                try:
+                    replace_file(folder, os.fsencode(self._name), content)
+                finally:
+                    os.close(folder)
+                return
+
+    def _documents(self) -> Iterator[Any]:
+        for place in self._places:
+            with suppress(OSError, *UNUSABLE):
+                yield json.loads(read(place, self._name, most_bytes=_MOST_BYTES))
 
 
-def rebuilt(kind: type[_Kind], table: object) -> _Kind:
-    """Build a `kind`, which is a dataclass, from what JSON made of it; raises `TypeError` for anything else."""
-    wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass, says the caller
+def rebuilt(kind: type[_Dataclass], table: object) -> _Dataclass:
+    """Build a dataclass from its JSON form. Raises `TypeError` unless each value has exactly the annotated type."""
+    wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if not isinstance(table, dict) or table.keys() != wanted.keys():
-        raise TypeError("not the fields it should have")
-    return kind(**{name: _fitting(wanted[name], value) for name, value in table.items()})
+        raise TypeError("other fields")
+    return kind(**{name: _value_as(wanted[name], value) for name, value in table.items()})
 
 
-def _fitting(wanted: Any, value: object) -> Any:
+def _value_as(wanted: Any, value: object) -> Any:
     origin, parts = get_origin(wanted), get_args(wanted)
     if is_dataclass(wanted):
-        return rebuilt(wanted, value)  # type: ignore[arg-type]  # a class, as annotations are
-    if origin in {UnionType, Union}:  # a Literal or None is the second
-        return None if value is None else _fitting(parts[0], value)
+        return rebuilt(wanted, value)  # type: ignore[arg-type]  # annotations are classes
+    if origin in {UnionType, Union}:  # a Literal or None is a Union
+        return None if value is None else _value_as(parts[0], value)
     if origin is tuple and isinstance(value, list):
-        return tuple(_fitting(parts[0], each) for each in value)
-    if type(value) is float and not isfinite(value):
-        raise TypeError("a number that no configuration has")
-    if value in parts if origin is Literal else type(value) is wanted:
+        return tuple(_value_as(parts[0], each) for each in value)
+    if (value in parts if origin is Literal else type(value) is wanted) and (
+        type(value) is not float or isfinite(value)
+    ):
         return value
-    raise TypeError("not of the type it should have")
-
-
-_MOST_BYTES = 1 << 20
-
-
-class CacheFile(NamedTuple):
-    """Where what is known of the config at one path lies."""
-
-    places: list[Place]
-    """The private folders that it may be in."""
-    file: str
-    """Its name there."""
-
-
-def cache_file(config_path: str, environ: Mapping[str, str]) -> CacheFile:
-    """Name the file for this config. Few names, so that configs that come and go leave no heap of files behind."""
-    slot = hashlib.sha256(os.fsencode(os.path.abspath(config_path))).hexdigest()[:2]
-    return CacheFile(places(environ), f"known-{slot}.json")
-
-
-def load_config(shelf: CacheFile, key: str) -> Config | None:
-    """Give the configuration kept under `key`; None if there is none that can be believed. Never raises."""
-    for content in _contents(shelf):
-        with suppress(*UNUSABLE):
-            if content["key"] == key:
-                return rebuilt(Config, content["config"])
-    return None
-
-
-def load_last_config(shelf: CacheFile, config_path: str) -> tuple[Config, float] | None:
-    """Give the configuration that was kept last for `config_path`, whatever that holds now, and when it was kept.
-
-    In seconds since the epoch; None if there is none that can be believed. Never raises.
-    """
-    path, found = os.path.abspath(config_path), []
-    for content in _contents(shelf):
-        with suppress(*UNUSABLE):
-            if content["path"] == path:  # else it is of another configuration, whose name has the same slot
-                found.append((rebuilt(Config, content["config"]), seconds_of(content["kept_timestamp_seconds"])))
-    return max(found, key=lambda each: each[1], default=None)
-
-
-def _contents(shelf: CacheFile) -> Iterator[Any]:
-    for place in shelf.places:
-        with suppress(OSError, *UNUSABLE):
-            # Not mended: whoever could enter the folder until now may have left something there.
-            yield json.loads(read(place, shelf.file, most_bytes=_MOST_BYTES))
-
-
-def store_config(shelf: CacheFile, key: str, config: Config, of: tuple[str, float]) -> None:
-    """Keep a valid configuration without secrets under `key`. Never raises: without it a run only starts slower.
-
-    `of` is the path of its file, and the time, in seconds since the epoch.
-    """
-    config_path, now = of
-    known = {"key": key, "path": os.path.abspath(config_path), "kept_timestamp_seconds": now}
-    content = json.dumps({**known, "config": to_plain(config)}).encode() + b"\n"
-    if len(content) > _MOST_BYTES:
-        return
-    sources = [pair.source for pair in config.effective_pairs]
-    mirrors = [pair.dest for pair in config.effective_pairs]
-    for place in shelf.places:
-        if place.apart and any(is_below(place.base, root) for root in (*sources, *mirrors)):
-            continue  # the gate refuses it
-        with suppress(OSError):
-            if place.lasting and not place.apart:
-                os.close(make_folders(place.base, sources, mirrors))
-            _keep(place, shelf.file, content)
-            return
-
-
-def _keep(place: Place, name: str, content: bytes) -> None:
-    folder = open_place(place, make=True)
-    try:
-        replace_file(folder, os.fsencode(name), content)
-    finally:
-        os.close(folder)
+    raise TypeError("another type")

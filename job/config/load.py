@@ -1,7 +1,7 @@
-"""Read the configuration: a JSON or TOML file, environment variables over it, secrets from files of their own.
+"""Read the configuration: a JSON or TOML file, environment variables that override it, and files with secrets.
 
-Every fault of all three is told in one `ConfigError`. The file is read in one go, so that an edit in mid-read cannot
-mix two versions of it beyond what the editor itself wrote.
+One `ConfigError` reports all faults of the three. The file is read in one call, so that an edit during the read cannot
+mix two versions.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
 from job.config import settings as settings_module
-from job.config.cache import cache_file, load_config, load_last_config, store_config
+from job.config.cache import ConfigCache
 from job.config.settings import OWNER, PREFIX, Config, owner_of
 from job.core.outcome import reason_text
 from job.errors import ConfigError
@@ -37,47 +37,47 @@ class LoadedConfig(NamedTuple):
     digest: str
     """SHA-256 of the bytes that were read, secrets included, in hex: it changes when they do."""
     doubts: tuple[Doubt, ...]
-    """Who else may change it, or read the secrets in it. Root does not follow what others may change."""
+    """Which other users may change it, or read the secrets in it. Root refuses a file that others may change."""
 
 
 class DescribedConfig(NamedTuple):
-    """The same with all that is known of it, for people."""
+    """A configuration with the origins of its values, to be shown."""
 
     config: Config
     digest: str
     doubts: tuple[Doubt, ...]
     written: "WrittenConfig"
-    """Without what the options of each pair come to."""
+    """As written: the general options are not yet applied to each pair."""
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
 
 
 def read_config(path: str, environ: Mapping[str, str]) -> LoadedConfig:
-    """Read the configuration at `path`, with what `environ` overrides; believe it if it was found valid before.
+    """Read the configuration at `path` with the overrides in `environ`, from the cache if it was validated before.
 
-    Raises `ConfigError` with every fault there is.
+    Raises `ConfigError` with all faults.
     """
     file = _read_config(path, environ)
-    key = _key(path, file.content, environ)
+    key = _cache_key(path, file.content, environ)
     if key is None:
         return _checked(path, file, environ)
-    shelf = cache_file(path, environ)
-    known = load_config(shelf, key)
-    if known is not None:
-        return LoadedConfig(known, hashlib.sha256(file.content).hexdigest(), file.doubts)
+    cache = ConfigCache(path, environ)
+    cached = cache.load(key)
+    if cached is not None:
+        return LoadedConfig(cached, hashlib.sha256(file.content).hexdigest(), file.doubts)
     found = _checked(path, file, environ)
     metrics = found.config.metrics
     if metrics.pushgateway_password is None and not metrics.pushgateway_withheld:
-        store_config(shelf, key, found.config, (path, time.time()))
+        cache.store(key, found.config, time.time())
     return found
 
 
 def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, float] | None:
-    """Give the configuration that was valid at `path` last, and when it was first read, in seconds since the epoch.
+    """Return the last valid configuration at `path`, and when it was first read, in seconds since the epoch.
 
-    None if that is not known: one with secrets is never kept.
+    None if it is not cached: one with secrets never is.
     """
-    return load_last_config(cache_file(path, environ), path)
+    return ConfigCache(path, environ).load_last()
 
 
 def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> LoadedConfig:
@@ -86,7 +86,7 @@ def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Loaded
 
 
 def read_settings(path: str, environ: Mapping[str, str]) -> DescribedConfig:
-    """Read and validate the configuration, whatever is known of it. Raises `ConfigError` with every fault there is."""
+    """Read and validate the configuration without the cache. Raises `ConfigError` with all faults."""
     return _validated(path, _read_config(path, environ), environ)
 
 
@@ -115,9 +115,9 @@ def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Desc
 
 
 def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
-    """Give the paths that stand at `keys` in a configuration that cannot be used, as far as they can be read.
+    """Return the paths at `keys` in an invalid configuration, as far as they can be read.
 
-    What may hold a secret is left out. Never raises.
+    Values that may contain a secret are left out. Never raises.
     """
     from job.config.sources import texts_at  # noqa: PLC0415  # as in `_validated`
 
@@ -128,18 +128,18 @@ def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) ->
     return texts_at(keys, path, content, environ)
 
 
-def _key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
-    """Give a name for all that decides what the configuration comes to; None where secrets have a part in it."""
+def _cache_key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
+    """Hash everything that determines the configuration; None if files with secrets are involved."""
     ours = sorted((name, text) for name, text in environ.items() if name.startswith(PREFIX) and text)
     if any(name.endswith("_FILE") for name, _ in ours):
         return None
-    program = (__version__, sys.version, _code())
-    told = repr((program, os.path.abspath(path), hashlib.sha256(raw).hexdigest(), ours))
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+    program = (__version__, sys.version, _modules())
+    parts = repr((program, os.path.abspath(path), hashlib.sha256(raw).hexdigest(), ours))
+    return hashlib.sha256(parts.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _code() -> list[tuple[str, int, int]]:
-    """Tell the validating code apart from what a developer makes of it under the same version."""
+def _modules() -> list[tuple[str, int, int]]:
+    """List the modules of this package with size and mtime, as a developer changes them without a new version."""
     with os.scandir(os.path.dirname(settings_module.__file__)) as found:
         files = [(each.name, each.stat()) for each in found if each.name.endswith(".py")]
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
@@ -154,29 +154,29 @@ def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no configuration file at {shown}", hint=f"Create it. {_ELSEWHERE}") from error
     except OSError as error:
-        told = f"the configuration file {shown} cannot be read: {reason_text(error)}"
-        raise ConfigError(told, hint=f"{_advice(error)} {_ELSEWHERE}") from error
-    # Whoever writes this file decides what root reads and where root writes.
+        message = f"the configuration file {shown} cannot be read: {reason_text(error)}"
+        raise ConfigError(message, hint=f"{_advice(error)} {_ELSEWHERE}") from error
+    # A user who can write this file controls what root reads and where root writes.
     if os.geteuid() == 0 and file.doubts:
-        told = f"root does not follow {shown}, since others may change it"
+        message = f"root does not follow {shown}, since others may change it"
         raise ConfigError(
-            told, hint=_mended(path, file.doubts, environ), faults=tuple(str(doubt) for doubt in file.doubts)
+            message, hint=_repair_hint(path, file.doubts, environ), faults=tuple(str(doubt) for doubt in file.doubts)
         )
     return file
 
 
-def _mended(path: str, doubts: Sequence[Doubt], environ: Mapping[str, str]) -> str:
-    """Say what helps; nothing is to be taken from a user whose file or folder it is."""
+def _repair_hint(path: str, doubts: Sequence[Doubt], environ: Mapping[str, str]) -> str:
+    """Return the next step; it never takes a file or folder away from its owner."""
     if not any(doubt.way is Way.OWN for doubt in doubts):
-        return "Run these commands as root, or run Truecopy as another user.{wrong}"
-    from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
+        return "Run these commands as root, or run Truecopy as another user."
+    from shlex import quote  # noqa: PLC0415  # not needed for most configurations
 
-    there = os.path.abspath(path)
-    inside = os.path.realpath(there).startswith(_ROOTS_OWN + "/")
-    copied = os.path.join("/root/truecopy" if inside else _ROOTS_OWN, os.path.basename(there))
-    copying = f"install -D -o root -g root -m 600 {quote(there)} {quote(copied)}"
-    told = environ.get(OWNER, "")
-    wrong = f" {OWNER} is '{told}', which is not the number of a user." if told and owner_of(environ) is None else ""
+    full = os.path.abspath(path)
+    inside = os.path.realpath(full).startswith(_ROOTS_OWN + "/")
+    copied = os.path.join("/root/truecopy" if inside else _ROOTS_OWN, os.path.basename(full))
+    copying = f"install -D -o root -g root -m 600 {quote(full)} {quote(copied)}"
+    owner = environ.get(OWNER, "")
+    wrong = f" {OWNER} is '{owner}', which is not the number of a user." if owner and owner_of(environ) is None else ""
     return clean(
         f"As root, read it, copy it to where only root may write, `{copying}`, and name that file with --config"
         f"{_or_allow(doubts)}; or run Truecopy as another user.{wrong}"
@@ -192,10 +192,10 @@ def _or_allow(doubts: Sequence[Doubt]) -> str:
 
 
 def _read(path: str, most_bytes: int, environ: Mapping[str, str]) -> TrustedFile:
-    """Read a file, with who else may change it, as far as this is a matter for the user that runs this program.
+    """Read a file, and find the other users who may change it.
 
-    An ordinary user may well be given a configuration by another one, as in a container. What it does with it is
-    limited by its own rights. Raises `OSError`, also for what is no file or far too large.
+    For an ordinary user the owner of the file is not reported: that user's configuration may come from another one, as
+    in a container. Raises `OSError`, also if it is not a regular file or too large.
     """
     user, owner = os.geteuid(), owner_of(environ)
     trusted = {user} if owner is None else {user, owner}
@@ -214,9 +214,9 @@ def _advice(error: OSError) -> str:
 
 
 def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
-    """Read the file that a variable names. Raises `ValueError`, which names the path only if something is there.
+    """Read the file that a variable names. Raises `ValueError`.
 
-    If nothing is, the variable may hold the secret itself.
+    The message has the path only if it exists: otherwise the variable may hold the secret itself.
     """
     shown = f"{clean(path)}: " if os.path.lexists(path) else ""
     try:
@@ -226,9 +226,9 @@ def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
         msg = f"{shown}this file cannot be read: {why}; write the path of a file with nothing but the secret in it"
         raise ValueError(msg) from error
     if os.geteuid() == 0 and file.doubts:
-        told = "; ".join(str(doubt) for doubt in file.doubts)
+        reasons = "; ".join(str(doubt) for doubt in file.doubts)
         if any(doubt.way is Way.OWN for doubt in file.doubts):
-            told += f"; put the secret into a file that only root may change{_or_allow(file.doubts)}"
-        msg = f"root does not read this file, since others may change it: {told}"
+            reasons += f"; put the secret into a file that only root may change{_or_allow(file.doubts)}"
+        msg = f"root does not read this file, since others may change it: {reasons}"
         raise ValueError(msg)
     return file

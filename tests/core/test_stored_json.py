@@ -238,24 +238,24 @@ def test_times_that_no_file_system_keeps_are_found_out_anew(folder: int, tmp_pat
 @calm
 @given(st.data())
 def test_a_kept_configuration_is_believed_or_not(tmp_path: Path, data: st.DataObject) -> None:
-    shelf = cache.cache_file("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
-    cache.store_config(shelf, "key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    stored = cache.ConfigCache("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    stored.store("key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), 10.0)
     (kept,) = (tmp_path / "truecopy").iterdir()
     kept.write_bytes(data.draw(damaged(json.loads(kept.read_bytes()))))
 
-    assert isinstance(cache.load_config(shelf, "key"), Config | None)
-    last = cache.load_last_config(shelf, "/c.json")
+    assert isinstance(stored.load("key"), Config | None)
+    last = stored.load_last()
     if last is not None:
         assert ago(1_000.0 - last[1])
 
 
 def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Path) -> None:
-    shelf = cache.cache_file("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
-    cache.store_config(shelf, "key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), ("/c.json", 10.0))
+    stored = cache.ConfigCache("/c.json", {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/nonexistent"})
+    stored.store("key", to_settings(source_dirs=["/s"], dest_dirs=["/d"]), 10.0)
     (kept,) = (tmp_path / "truecopy").iterdir()
     kept.write_text(json.dumps(json.loads(kept.read_bytes()) | {"kept_timestamp_seconds": HUGE}))
 
-    assert cache.load_last_config(shelf, "/c.json") is None
+    assert stored.load_last() is None
 
 
 READERS: list[tuple[str, Callable[[str], object]]] = [

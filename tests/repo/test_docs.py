@@ -74,6 +74,13 @@ def test_every_threat_names_what_stops_it_and_tests_of_that(row: list[str]) -> N
         assert re.search(r"^def test_|^Test\w+ = |^[.] .*lib.sh", (ROOT / name).read_text("utf-8"), re.MULTILINE), name
 
 
+def test_the_table_of_threats_names_modules_by_their_place() -> None:
+    named = re.findall(r"\[([\w./]+\.py)\]\(job/([^)]+)\)", "".join(row[2] for row in threats()))
+
+    assert len(named) > 20
+    assert [text for text, target in named if text != target] == []
+
+
 def test_every_case_of_the_users_is_about_a_threat() -> None:
     cases = {f"tests/cases/security/{script.name}" for script in (ROOT / "tests/cases/security").glob("[0-9]*.sh")}
     named = {name for row in threats() for name in LINK.findall(row[3]) if name.startswith("tests/cases/security/")}

@@ -94,7 +94,8 @@ class MetadataWriter:
         self._security = security
         self._setuid = setuid
         self._nosuid = False
-        self._untold: list[MetadataRefusal] = []
+        self.unreported: list[MetadataRefusal] = []
+        """Refusals that `news` did not give yet."""
         self._told: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
         self._unread = 0
@@ -103,7 +104,7 @@ class MetadataWriter:
 
     def news(self) -> list[MetadataRefusal]:
         """Give each kind of refusal once, the first time it was met."""
-        news, self._untold = self._untold, []
+        news, self.unreported = self.unreported, []
         return news
 
     def attributes_of(self, target: Target) -> dict[bytes, bytes]:
@@ -201,7 +202,7 @@ class MetadataWriter:
         """Note that the mirror does not keep something, to be told once."""
         if what not in self._told:
             self._told.add(what)
-            self._untold.append(MetadataRefusal(what, why_not(what, error)))
+            self.unreported.append(MetadataRefusal(what, why_not(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.

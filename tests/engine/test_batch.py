@@ -313,6 +313,20 @@ def stop_after(calls: int) -> Callable[[], bool]:
     return stop
 
 
+@pytest.fixture
+def slow(shop: Workshop) -> Workshop:
+    """Give a place of work where each entry takes so long that a stop is looked for before the next one."""
+    ahead = shop.now_ns
+
+    def leaping() -> int:
+        shop.ahead_ns += 60_000_000
+        return ahead()
+
+    shop.now_ns = leaping  # type: ignore[method-assign]
+    return shop
+
+
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("calls", range(1, 14))
 def test_a_stop_leaves_no_temp_and_tells_only_what_is_done(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, calls: int
@@ -330,6 +344,7 @@ def test_a_stop_leaves_no_temp_and_tells_only_what_is_done(
     assert told.tally.failed == 0
 
 
+@pytest.mark.usefixtures("slow")
 @pytest.mark.one_process
 def test_after_a_stop_the_next_cycle_does_the_rest(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_FILES", 1)

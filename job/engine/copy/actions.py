@@ -73,6 +73,8 @@ class Actions:
         self._run = run
         self._batch = batch
         self._progress = progress
+        self._entries_done = self._bytes_passed = 0
+        """Entries, and bytes of them that were not copied, that are not reported to progress yet."""
         self._temp_id = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
@@ -82,11 +84,19 @@ class Actions:
         self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
         self._progress.entry_done(size, entries)
 
+    def report(self, work: Work) -> None:
+        """Report to progress what was done since the last call. Raises `Stopped`."""
+        entries, size = self._entries_done, self._bytes_passed
+        self._entries_done = self._bytes_passed = 0
+        work.volume.copier.checkpoint()
+        if entries:
+            self._progress.entry_done(size, entries)
+
     def do(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._do(place, step, mirror, record)
-            if step.action is not Action.KEEP:
+            if step.action is not Action.KEEP and not place.work.volume.supports_everything:
                 self.note_unheld(place, step.entry)
         except ChangedWhileReadError as error:
             self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
@@ -201,26 +211,28 @@ class Actions:
         return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
 
     def _copy(self, place: Place, step: Decision, *, fresh: bool = False) -> None:
-        entry, started_ns = step.entry, self._run.now_ns()
-        most = place.work.volume.mirror.largest_file
+        work, entry, started_ns = place.work, step.entry, self._run.now_ns()
+        batch, writer, most = self._batch, work.volume.metadata_writer, work.volume.mirror.largest_file
         if most and entry.size > most:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
-        if entry.size >= MOST_BYTES and self._batch.holding:
-            self._batch.commit()  # what is staged must not wait for a file that takes long
-        temp, denied = self.new_temp(), place.work.volume.metadata_writer.denied
-        self._batch.announce(place.work)
+        if entry.size >= MOST_BYTES and batch.holding:
+            batch.commit()  # what is staged must not wait for a file that takes long
+        temp, denied = self.new_temp(), writer.denied
+        if not work.announced or work.volume is not batch.volume:
+            batch.announce(work)
         try:
             copied = self._copied(place, entry, temp)
         except OSError as error:
-            if failure_of(error) is not Failure.NO_SPACE or not self._batch.holding:
+            if failure_of(error) is not Failure.NO_SPACE or not batch.holding:
                 raise
-            self._batch.commit()  # which gives back what the staged files replace
-            self._batch.announce(place.work)
+            batch.commit()  # which gives back what the staged files replace
+            batch.announce(work)
             copied = self._copied(place, entry, temp)
         path = self._path(place, entry)
-        self._batch.pending_events.note_refusals(path)
+        if writer.unreported:
+            batch.pending_events.note_refusals(path)
         event = FileCopied(
             cycle_id=self._run.cycle_id,
             pair=self._run.pair.name,
@@ -228,14 +240,15 @@ class Actions:
             kind=entry.kind,
             bytes=copied.source.size if copied.checksum else 0,
             checksum=copied.checksum,
-            permissions=permissions(place.work.volume.metadata_writer.mode_of(copied.source.mode)),
+            permissions=permissions(writer.mode_of(copied.source.mode)),
             reason=step.reason,
             duration_seconds=max(0.0, (self._run.now_ns() - started_ns) / 1e9),
         )
-        self.drift(place, entry, step.drift)
-        racy = is_racy(copied.source, started_ns) or place.work.volume.metadata_writer.denied != denied
-        self._batch.stage(place.work, temp, copied, event, racy=racy, fresh=fresh)
-        self._progress.entry_done()
+        if step.drift is not None:
+            self.drift(place, entry, step.drift)
+        racy = is_racy(copied.source, started_ns) or writer.denied != denied
+        batch.stage(work, temp, copied, event, racy=racy, fresh=fresh)
+        self._entries_done += 1
 
     def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_LISTINGS)):
@@ -292,7 +305,8 @@ class Actions:
     def _update(self, place: Place, step: Decision) -> None:
         self._batch.dirty = True
         self._batch.pending_events.counts.updated += 1
-        self._progress.entry_done(step.entry.size)
+        self._entries_done += 1
+        self._bytes_passed += step.entry.size
         self._batch.pending_events.tell(
             FileUpdated(
                 cycle_id=self._run.cycle_id,
@@ -308,7 +322,8 @@ class Actions:
         if place.work.again and reason is Skip.UNCHANGED:
             return
         self._batch.pending_events.counts.skipped[reason] += 1
-        self._progress.entry_done(step.entry.size)
+        self._entries_done += 1
+        self._bytes_passed += step.entry.size
         if reason is Skip.VANISHED:
             place.work.complete = False
         if self._run.verbose or reason is not Skip.UNCHANGED:
@@ -321,7 +336,8 @@ class Actions:
         """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
         if old is not None:
             self._closed(place, step.entry, old)
-        self._progress.entry_done(step.entry.size)
+        self._entries_done += 1
+        self._bytes_passed += step.entry.size
         self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
 
     def drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:

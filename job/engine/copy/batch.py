@@ -23,6 +23,7 @@ from job.engine.messages import BatchResult, Followups, PartDone
 from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import has_name
+from job.fs.listing import entry_of
 from job.fs.mounts import mount_of
 from job.fs.small_files import MirrorSync, fsync_folder
 
@@ -58,7 +59,8 @@ class Batch:
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context)
-        self._volume: Volume | None = None
+        self.volume: Volume | None = None
+        """The file system of the mirror that everything in the batch lies on."""
         self._read_only: tuple[bytes | None, str] = (None, "")
         """The folder that was asked for last, and why nothing can be written to it."""
         self.dirty = False
@@ -76,15 +78,15 @@ class Batch:
 
     def turn_to(self, volume: Volume) -> None:
         """Have what follows go to a file system; what went to another one is committed, and fails, by itself."""
-        if volume is self._volume:
+        if volume is self.volume:
             return
         if self._staged or self._closed or self._asides or self._folders or self.dirty:
             self.commit()
-        self._volume = volume
+        self.volume = volume
 
     @property
     def _sync(self) -> MirrorSync:
-        return self._context.sync if self._volume is None else self._volume.sync
+        return self._context.sync if self.volume is None else self.volume.sync
 
     def begin(self, item: int) -> None:
         """Note for which errand everything is done from now on."""
@@ -201,15 +203,10 @@ class Batch:
         if self._run.pair.verify_copies == "readback":
             self._read_back()
         self._look_again()
-        placed = [staged for staged in self._staged if self._place(staged)]
-        self._staged.clear()
+        placed = self._give_names()
         self._throw_away()
         done = [each for each in map(self._finish, self._closed) if each is not None]
-        for staged in placed:
-            if staged.name in staged.work.lost:
-                self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
-            else:
-                self._count(staged)
+        self._count(placed)
         batch = self._packed(done)
         if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, placed)
@@ -231,7 +228,7 @@ class Batch:
             events=events,
             tally=tally,
             dirty=self.dirty and not self._sync.each,
-            volume=self._volume.number if self._volume else 0,
+            volume=self.volume.number if self.volume else 0,
             retired=self.retired,
             followups=self.followups,
         )
@@ -268,14 +265,19 @@ class Batch:
             work.complete = False
             work.settled.clear()
 
-    def _count(self, staged: PendingRename) -> None:
-        self.pending_events.counts.copied += 1
-        self.pending_events.counts.bytes_copied += staged.event.bytes - staged.copied.holes
-        self.pending_events.tell(staged.event)
+    def _count(self, placed: list[PendingRename]) -> None:
+        counts, events = self.pending_events.counts, self.pending_events.events
+        for staged in placed:
+            if staged.name in staged.work.lost:
+                self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
+            else:
+                counts.copied += 1
+                counts.bytes_copied += staged.event.bytes - staged.copied.holes
+                events.append(staged.event)
 
     def _look_again(self) -> None:
         """Give up what was read in folders that are not those any more; what vanished is no failure."""
-        works = {id(work): work for work in (*(staged.work for staged in self._staged), *self._closed)}
+        works = {id(work): work for work in [*[staged.work for staged in self._staged], *self._closed]}
         wrong = self.recheck.look(works.values())
         self.dirty |= self.recheck.take_closed()
         lost = [staged for staged in self._staged if id(staged.work) in wrong]
@@ -329,27 +331,47 @@ class Batch:
                 self._fail_staged(staged, *wrong)
         self._staged = good
 
-    def _place(self, staged: PendingRename) -> bool:
+    def _give_names(self) -> list[PendingRename]:
+        """Rename all staged temps; gives those that have their name now."""
+        placed: list[PendingRename] = []
+        entered: Work | None = None
+        folder = -1
+        for staged in self._staged:
+            try:
+                if staged.work is not entered:
+                    folder, entered = self.recheck.enter(staged.work), staged.work
+                self._give_name(staged, folder)
+            except OSError as error:
+                entered = None
+                no_name = error.errno == errno.ENOENT and self._has_temp(staged)
+                self._unlink(staged)
+                # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs exists.
+                self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), reason_text(error))
+            else:
+                placed.append(staged)
+        self._staged.clear()
+        return placed
+
+    def _give_name(self, staged: PendingRename, folder: int) -> None:
+        """Rename a temp in its open folder, and settle what has the name then, if it is that temp."""
+        name, copied, event = staged.name, staged.copied, staged.event
+        if event.bytes >= _LARGE_BYTES:
+            staged.work.volume.copier.release(staged.temp, folder, event.bytes)
+        if staged.fresh and staged.work.volume.name_rules is not None:
+            staged.insist_on_none(folder)
+        self.put(staged.temp, name, folder, event.path)
         try:
-            folder = self.recheck.enter(staged.work)
-            if staged.event.bytes >= _LARGE_BYTES:
-                staged.work.volume.copier.release(staged.temp, folder, staged.event.bytes)
-            if staged.fresh and staged.work.volume.name_rules is not None:
-                staged.insist_on_none(folder)
-            self.put(staged.temp, staged.name, folder, staged.event.path)
-            made = staged.made(folder)
-        except OSError as error:
-            no_name = error.errno == errno.ENOENT and self._has_temp(staged)
-            self._unlink(staged)
-            # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs is there.
-            self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), reason_text(error))
-            return False
-        if made is None:
-            staged.work.lost.add(staged.name)
+            # Whatever changes it from now on is another program.
+            made = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        except FileNotFoundError:
+            staged.work.lost.add(name)
+            return
+        # What is no file has a size of the mirror's own: NTFS notes there which device it is.
+        size = made.size if event.kind is Kind.FILE else copied.source.size
+        if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
+            staged.work.settled[name] = Settled(copied.source, copied.checksum, made, staged.racy)
         else:
-            copied = staged.copied
-            staged.work.settled[staged.name] = Settled(copied.source, copied.checksum, made, staged.racy)
-        return True
+            staged.work.lost.add(name)
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
         """Give a temp in an open folder its name, which is last in `path`. A folder that has it makes way first.

@@ -18,6 +18,10 @@ from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
 
+_CHECK_ENTRIES = 16
+_CHECK_NS = 50_000_000
+"""A stop is noticed, and progress is reported, after so many entries or so much time."""
+
 
 class Entries:
     """Sees to the entries of folders, with the tools of a visitor."""
@@ -37,8 +41,13 @@ class Entries:
         self._batch.open(place.work)
         for name, error in listing.unreadable:
             self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
-        for entry in self._to_do(place, present, records, links or {}):
-            self._check_stop()
+        prefix = listing.path + b"/" if listing.path else b""
+        now_ns, checked_ns = self._run.now_ns, 0
+        for number, entry in enumerate(self._to_do(place, present, records, links or {})):
+            if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= _CHECK_NS:
+                self._check_stop()
+                self._deeds.report(place.work)
+                checked_ns = now_ns()
             mirror, record = present.get(entry.name), records.get(entry.name)
             if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
                 self._deeds.note_unheld(place, entry)
@@ -49,11 +58,12 @@ class Entries:
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
                 place.work.kept[entry.name] = record
-            step = decide(join(listing.path, entry.name), entry, mirror, record, policy)
+            step = decide(prefix + entry.name, entry, mirror, record, policy)
             self._deeds.do(place, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
         self._batch.close(place.work)
+        self._deeds.report(place.work)
 
     @staticmethod
     def _is_seen_to(

@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
+from stat import S_IFDIR
 from typing import NamedTuple
 
 from job.core.decide import Policy
-from job.core.entry import Entry, Kind
+from job.core.entry import TYPE_BITS, Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.engine.context import Volume
@@ -19,6 +21,7 @@ from job.fs.mounts import NODEV, restrictions_of
 from job.store import codec
 from job.store.codec import UnsupportedMetadata, encode_records
 
+_IS_RACY = attrgetter("racy")
 _LARGEST = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
 
@@ -136,7 +139,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         mirror_fingerprint=mirror_fingerprint(present),
         entries=_count(listing),
         specials=work.specials,
-        recheck=any(record.racy for record in records.values()),
+        recheck=any(map(_IS_RACY, records.values())),
     )
     changed = _rows(work, 0, records)
     return FolderDone(listing.path, summary, _size(records)), changed, stamp != before
@@ -156,7 +159,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         complete=work.complete,
         entries=_count(listing),
         specials=work.specials,
-        recheck=any(record.racy for record in records.values()),
+        recheck=any(map(_IS_RACY, records.values())),
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
         bytes=_size(records),
@@ -225,7 +228,7 @@ def _size(records: dict[bytes, Record]) -> int:
 
 
 def _count(listing: Listing) -> int:
-    return len(listing.entries) - sum(1 for entry in listing.entries if entry.kind is Kind.FOLDER)
+    return sum([entry.mode & TYPE_BITS != S_IFDIR for entry in listing.entries])
 
 
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
@@ -237,7 +240,7 @@ def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
             records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)
         else:
             work.lost.add(name)
-    if work.lost or any(present.get(name) != record.mirror for name, record in records.items()):
-        # What changed under us must not become the state that later cycles hold the mirror against.
+    # What changed under us must not become the state that later cycles hold the mirror against.
+    if work.lost or [name for name, record in records.items() if present.get(name) != record.mirror]:
         work.complete = False
     return records

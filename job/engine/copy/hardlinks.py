@@ -212,6 +212,7 @@ class Linker:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
         self._deeds.do(place, step, name.mirror, name.member.record)
+        self._deeds.report(name.work)
 
     def _writable(self, work: Work) -> int:
         """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""

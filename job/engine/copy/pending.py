@@ -10,13 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from job.core.counts import Counts, Tally
-from job.core.entry import Entry, Kind
+from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish import Work
 from job.events.service import Event, FileCopied, FileFailed, MetadataNotKept
-from job.fs.listing import entry_of
 
 
 class PendingEvents:
@@ -25,14 +24,15 @@ class PendingEvents:
     def __init__(self, run: PairRun, context: PairContext) -> None:
         self._run = run
         self._keepers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
-        self._waiting: list[Event] = []
+        self.events: list[Event] = []
+        """In order."""
         self.counts = Counts()
         self.lost_folders: set[bytes] = set()
         """Folders told as failed: not to be tried, and told, once more."""
 
     def tell(self, event: Event) -> None:
         """Have an event told with the commit, in its place between the others."""
-        self._waiting.append(event)
+        self.events.append(event)
 
     def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and tell a failed entry."""
@@ -62,14 +62,14 @@ class PendingEvents:
 
     def take(self) -> tuple[list[Event], Tally]:
         """Give everything that waits, and what it adds up to, to be told with the commit."""
-        events, self._waiting = self._waiting, []
+        events, self.events = self.events, []
         self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._keepers)
         tally, self.counts = self.counts.tally(), Counts()
         return events, tally
 
     def keep_failures(self) -> None:
         """Forget everything but what failed: for a mirror that takes no commit any more."""
-        self._waiting = [event for event in self._waiting if isinstance(event, FileFailed)]
+        self.events = [event for event in self.events if isinstance(event, FileFailed)]
         self.counts = Counts(failed=self.counts.failed)
 
 
@@ -107,16 +107,3 @@ class PendingRename:
         if found == self.copied.checksum:
             return None
         return Failure.VERIFY_MISMATCH, f"read back as {found}, but {self.copied.checksum} was written"
-
-    def made(self, folder: int) -> Entry | None:
-        """Look at what just got its name: what moves it from then on is somebody else. None if it is not ours."""
-        try:
-            made = entry_of(self.name, os.stat(self.name, dir_fd=folder, follow_symlinks=False))
-        except FileNotFoundError:
-            return None
-        copied = self.copied
-        # What is no file has a size of the mirror's own: NTFS notes there which device it is.
-        size = made.size if self.event.kind is Kind.FILE else copied.source.size
-        if (made.inode, size, made.mtime_ns) != (copied.inode, copied.source.size, copied.mtime_ns):
-            return None
-        return made

@@ -145,7 +145,7 @@ def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: Know
         fits=fits(able.root),
         mounted={point: fits(mirror) for point, mirror in able.others},
         gone=able.gone,
-        mounts=mounts.taken,
+        mounts=mounts.mounted,
         mount_flags=bool(pair.options_key),
     )
 

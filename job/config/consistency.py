@@ -55,17 +55,17 @@ def _first_free(wanted: str, taken: set[str]) -> str:
 
 
 def is_windows_path(path: str) -> bool:
-    r"""Tell whether `path` is one of Windows: `C:\Users`, `C:/Users`, `C:`, `\\server\share`."""
+    r"""Return whether `path` is one of Windows: `C:\Users`, `C:/Users`, `C:`, `\\server\share`."""
     return bool(_WINDOWS.fullmatch(path))
 
 
 def is_shorthand(path: str) -> bool:
-    """Tell whether a shell would write another path for `path`: `~` or `~/logs`."""
+    """Return whether a shell would write another path for `path`: `~` or `~/logs`."""
     return path == "~" or path.startswith("~/")
 
 
 def is_elsewhere(path: str) -> bool:
-    """Tell whether `path` means something on another machine, or in a shell, but nothing here."""
+    """Return whether `path` means something on another machine, or in a shell, but nothing here."""
     return is_windows_path(path) or is_shorthand(path)
 
 
@@ -236,7 +236,7 @@ def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> I
 
 
 def misplaced(noun: str, root: str) -> str:
-    """Say why no output may be written into a `source` or `mirror`, and what to do."""
+    """Return why no output may be written into a `source` or `mirror`, and what to do."""
     in_source = "where every cycle would find it changed and copy it"
     why = in_source if noun == "source" else "which holds nothing but copies of its source"
     return f"lies in the {noun} {root}, {why}; write a path outside of every source and mirror"
@@ -255,7 +255,7 @@ _STREAMS = {
 
 
 def _stream_of(path: str) -> str:
-    """Give the number of the standard stream that a path means, or `null`; empty for every other path."""
+    """Return the number of the standard stream that a path means, or `null`; empty for every other path."""
     normal = re.sub(r"^(/dev|/proc/self|/proc/thread-self|/proc/1)/fd/", "/dev/", posixpath.normpath(path))
     if not normal.startswith("/dev/"):
         return ""
@@ -303,7 +303,7 @@ def _text(value: object) -> str | None:
 
 
 def _list(raw: Mapping[str, Any], key: str) -> list[Any] | None:
-    """Give the list at `key`, empty if the key is not there, None if it is no list."""
+    """Return the list at `key`, empty if the key is not there, None if it is no list."""
     value = raw.get(key, ())
     return list(value) if isinstance(value, list | tuple) else None
 

@@ -52,7 +52,7 @@ def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON Schema of a configuration file."""
+    """Return the JSON Schema of a configuration file."""
     described = WrittenConfig.model_json_schema()
     # An editor finds the schema by this key, so a file may hold it; config/load.py drops it.
     described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
@@ -64,12 +64,12 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Give the schema as it is committed and printed."""
+    """Return the schema as it is committed and printed."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def values_of(written: WrittenConfig) -> dict[str, Any]:
-    """Give every key's value, given or default, as JSON has it, secrets masked, by dotted name."""
+    """Return every key's value, given or default, as JSON has it, secrets masked, by dotted name."""
     plain = written.model_dump(mode="json")
     found: dict[str, Any] = {}
     for key in all_keys():
@@ -82,13 +82,13 @@ def values_of(written: WrittenConfig) -> dict[str, Any]:
 
 
 def key_table() -> str:
-    """Give all keys as a Markdown table."""
+    """Return all keys as a Markdown table."""
     head = ("key", "value", "default", "environment variable", "meaning")
     return _markdown(head, [(f"`{k.name}`", k.words, k.default, f"`{k.variable}`", k.meaning) for k in all_keys()])
 
 
 def pair_table() -> str:
-    """Give the keys of one pair as a Markdown table."""
+    """Return the keys of one pair as a Markdown table."""
     head = ("key", "value", "default", "meaning")
     return _markdown(head, [(f"`{k.name}`", k.words, k.default, k.meaning) for k in pair_keys()])
 

@@ -34,7 +34,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        """Give the fault as one printable line."""
+        """Return the fault as one printable line."""
         shown = f" = {self.value}" if self.value else ""
         return printable(f"{self.place}{shown}: {self.message}")
 
@@ -45,7 +45,7 @@ def faults_of(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]
 
 
 def nearest(wanted: str, known: tuple[str, ...] | list[str]) -> str:
-    """Give the known name that is most like `wanted`, or an empty text."""
+    """Return the known name that is most like `wanted`, or an empty text."""
     plain = re.sub(r"[\s-]+", "_", wanted.strip())
     plain = plain.upper() if known and known[0].isupper() else plain.lower()
     return next(iter(get_close_matches(plain[:_LONGEST], known, n=1, cutoff=0.6)), "")

@@ -132,7 +132,7 @@ def web_address(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Give the host of a web address as it is compared: in lower case, and an IPv6 address without its brackets."""
+    """Return the host of a web address as it is compared: in lower case, and an IPv6 address without its brackets."""
     match = _WEB.fullmatch(url)
     return match["host"].strip("[]").lower() if match else ""
 

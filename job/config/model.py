@@ -97,7 +97,7 @@ class MetricsConfig(_Section):
     """Host that may get the password over `http://`. If not set, only this machine may, and others by `https://`."""
 
     def to_settings(self) -> MetricsSettings:
-        """Give the plain value."""
+        """Return the plain value."""
         password = self.pushgateway_password
         special: dict[str, Any] = {
             "pushgateway_password": password.get_secret_value() if password else None,
@@ -120,7 +120,7 @@ class LogRotateConfig(_Section):
     """Old files kept of each log: `.1` is the newest."""
 
     def to_settings(self) -> LogRotate:
-        """Give the plain value."""
+        """Return the plain value."""
         return LogRotate(size=self.size, count=self.count)
 
 
@@ -247,7 +247,7 @@ class WrittenConfig(CopyOptions):
     """Where metrics go: a table of its own, see below."""
 
     def to_settings(self) -> Config:
-        """Give the plain value: what was not written has its default, and every pair its name and all its options."""
+        """Return the plain value: what was not written has its default, and every pair its name and all its options."""
         special: dict[str, Any] = {
             "effective_pairs": self._pair_settings(),
             "log_rotate": self.log_rotate.to_settings(),

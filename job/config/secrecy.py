@@ -29,7 +29,7 @@ _MOST_OCTETS = 4096
 
 
 def one_line(raw: bytes) -> str:
-    """Give the secret that a file holds: its one line, whose end does not count.
+    """Return the secret that a file holds: its one line, whose end does not count.
 
     Raises `ValueError` for anything else, without a word of what is in it.
     """
@@ -49,14 +49,14 @@ def one_line(raw: bytes) -> str:
 
 
 def parts_of(raw: bytes) -> list[str]:
-    """Give what may be the secret in a file that does not hold one line of text."""
+    """Return what may be the secret in a file that does not hold one line of text."""
     text = raw.decode("utf-8-sig", "replace").replace("\N{REPLACEMENT CHARACTER}", "\n")
     text = "".join(each if each.isprintable() else "\n" for each in text)
     return [part.strip() for part in text.splitlines() if part.strip()]
 
 
 def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
-    """Give the values of the keys that hold secrets, of whatever type they are."""
+    """Return the values of the keys that hold secrets, of whatever type they are."""
     found: list[str] = []
     for key in describe.all_keys():
         table, _, name = key.name.rpartition(".")
@@ -67,7 +67,7 @@ def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
 
 
 def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
-    """Give what may be a secret in a wrong place: under a key whose name says so, and the login of an address."""
+    """Return what may be a secret in a wrong place: under a key whose name says so, and the login of an address."""
     for place, text in _texts(mapping, ()):
         if any(_SECRET_KEY.search(str(part)) for part in place):
             yield text
@@ -79,7 +79,7 @@ def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
 
 
 def quotable(line: str) -> str:
-    """Give what may be shown of a line of a file that cannot be read: a known key that is no secret, with its value.
+    """Return what may be shown of a line of a file that cannot be read: a known key that is no secret, with its value.
 
     Of other lines nothing is: where the file is torn, a line may be a secret without its key, or with half of it.
     """
@@ -108,7 +108,7 @@ def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:
 
 
 def _texts(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Give every single value as text, with its place."""
+    """Return every single value as text, with its place."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from _texts(part, (*place, name))
@@ -123,7 +123,7 @@ ADDRESS, PASSWORD, PLAIN = (f"metrics.pushgateway{ending}" for ending in ("", "_
 
 
 def why_withheld(metrics: MetricsConfig, origins: Mapping[str, str]) -> str:
-    """Tell why the password may not be sent to the Pushgateway, and what to do; empty if it may be, or is not wanted.
+    """Return why the password may not be sent to the Pushgateway, and what to do; empty if it may be, or is not wanted.
 
     `origins` tells by dotted key where each value came from.
     """

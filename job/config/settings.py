@@ -141,6 +141,6 @@ class Config:
 
 
 def owner_of(environ: Mapping[str, str]) -> int | None:
-    """Give the user whose configuration root is to follow; None for nobody, also where it is no number."""
+    """Return the user whose configuration root is to follow; None for nobody, also where it is no number."""
     text = environ.get(OWNER, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None

@@ -298,7 +298,7 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
 
 
 def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the texts that stand at `keys`, whatever else is wrong; those that may hold a secret are left out."""
+    """Return the texts that stand at `keys`, whatever else is wrong; those that may hold a secret are left out."""
     mapping, _ = _parsed(path, raw)
     if mapping is None:
         return {}

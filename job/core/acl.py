@@ -1,14 +1,14 @@
-"""POSIX ACLs as values: what they grant, and which mode bits grant no more than they do. Pure.
+"""POSIX ACLs as values: their rights, and mode bits that grant no more. Pure.
 
-Formats are those of acl(5) and of the kernel's posix_acl_xattr.h. Linux looks at an ACL only if its mask, which shows
-as the group bits of the mode, has any right: without one, users and groups that it names get the rights of all others.
+Formats: acl(5) and the kernel's posix_acl_xattr.h. The group bits of the mode are the mask of an ACL. If they are all
+zero, Linux ignores the ACL, and its named users and groups have the rights of others.
 """
 
 import struct
 from typing import NamedTuple
 
 ACCESS_ACL = b"system.posix_acl_access"
-"""The attribute that holds who may access a file or folder."""
+"""The extended attribute of the access ACL."""
 
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
 _VERSION = 2
@@ -19,7 +19,7 @@ _GROUP_BITS, _OTHER_BITS = 0o070, 0o007
 
 
 class Rights(NamedTuple):
-    """What decides about access to one file or folder."""
+    """Owner, group, mode and ACL of a file or folder."""
 
     uid: int
     gid: int
@@ -30,10 +30,10 @@ class Rights(NamedTuple):
 
 
 def mode_without_acl(mode: int, acl: bytes | None) -> int:
-    """Give the mode for something that cannot have its ACL: with it nobody has a right that the ACL does not grant.
+    """Return the mode for an entry that cannot have its ACL: it grants no right that the ACL does not.
 
-    The group gets its own entry, limited by the mask, for the group bits show the mask. A named user may be a member of
-    the group, and whoever is named may get less than all others: so neither gets more than they do.
+    The group bits become the group's own entry limited by the mask. Named users may be in the group, and may have fewer
+    rights than others, so group and others get no more than they have.
     """
     if acl is None or not mode & _GROUP_BITS:
         return mode
@@ -51,20 +51,20 @@ def mode_without_acl(mode: int, acl: bytes | None) -> int:
 
 
 def mode_for_other_group(mode: int) -> int:
-    """Give the mode for something that belongs to another group than it is to.
+    """Return the mode for an entry whose group cannot be set.
 
-    Its members had the rights of all others, and the members of the group that it is to belong to are others now: both
-    get what both had.
+    Members of the present group had the rights of others, and members of the wanted group count as others now: both get
+    the rights that both had.
     """
     both = mode >> 3 & mode & _ALL
     return mode & ~(_GROUP_BITS | _OTHER_BITS) | both << 3 | both
 
 
 def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
-    """Give ACL and mode for something that belongs to another group than it is to; None if the ACL is not understood.
+    """Return ACL and mode for an entry whose group cannot be set; None if the ACL is invalid.
 
-    Rights of users and groups that are named hold whatever the group is; but members of the group that has it now may
-    be members of those that are named, too, and get no more than these.
+    Named users and groups keep their rights. Members of the present group may be in the named groups, and get no more
+    rights than these.
     """
     entries = _entries(acl)
     if entries is None or not mode & _GROUP_BITS:
@@ -80,9 +80,9 @@ def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
 
 
 def common_mode(found: Rights, wanted: Rights) -> int:
-    """Give the permission bits with which something that is as it was `found` grants nobody more than `wanted` does.
+    """Return the permission bits for an entry with owner, group and ACL as `found` that grant no more than `wanted`.
 
-    Nobody gets a right either. The owner's bits stay: an owner can set them at any time.
+    No right is added. The owner's bits stay, as an owner can set them at any time.
     """
     kept = found.mode & ~(_GROUP_BITS | _OTHER_BITS)
     if found[:2] == wanted[:2] and found.acl == wanted.acl:
@@ -90,7 +90,7 @@ def common_mode(found: Rights, wanted: Rights) -> int:
     old, new = mode_without_acl(found.mode, found.acl), mode_without_acl(wanted.mode, wanted.acl)
     bits = old & new
     if found[:2] != wanted[:2]:
-        # Whoever was of the one class is of another one now, perhaps.
+        # Users may have changed between the classes group and others.
         bits = mode_for_other_group(bits)
     if found.acl is not None:
         bits &= ~_GROUP_BITS  # they would be the mask of an ACL that is not wanted
@@ -98,14 +98,14 @@ def common_mode(found: Rights, wanted: Rights) -> int:
 
 
 def grants_more(wanted: Rights, found: Rights) -> bool:
-    """Tell whether `wanted` grants anybody anything that `found` does not, as far as that is known for sure."""
+    """Return whether `wanted` may grant a right that `found` does not; True if that cannot be excluded."""
     if found[:2] != wanted[:2] or found.acl != wanted.acl:
         return True
     return bool(wanted.mode & ~found.mode & _BITS)
 
 
 def _entries(acl: bytes) -> list[tuple[int, int, int]] | None:
-    """Read the tag, rights and id of each entry; None if that makes no sense."""
+    """Read tag, rights and id of each entry; None if the ACL is invalid."""
     if len(acl) % _ENTRY.size != len(_VERSION.to_bytes(4, "little")) or int.from_bytes(acl[:4], "little") != _VERSION:
         return None
     return list(_ENTRY.iter_unpack(acl[4:]))

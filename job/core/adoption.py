@@ -1,7 +1,7 @@
-"""Adoption: whether a mirror folder may be used as the mirror of a source folder, and whether more users get into it.
+"""Adoption: whether a mirror folder may be used for a source folder, and whether that gives more users access. Pure.
 
-Pure. A folder of the mirror may have been exchanged for another one by whoever may write to the folder above it, and
-the source may have given its name to another user. Nobody may get at the content of a folder by that.
+Users who can write to the parent may have replaced a folder of the mirror, and the name in the source may belong to
+another user now. Neither may give anyone access to the content of a folder.
 """
 
 import stat
@@ -18,22 +18,22 @@ _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderMatch(IntEnum):
-    """How a mirror folder compares with the one that the index speaks of."""
+    """Comparison of a mirror folder with its index record."""
 
     SAME = 0
-    """It has the inode number and the owner that are recorded."""
+    """The recorded inode number and owner."""
     UNKNOWN = 1
     """Nothing is recorded."""
     OTHER_FOLDER = 2
-    """It has another inode number."""
+    """Another inode number."""
     OTHER_OWNER = 3
-    """It has the inode number that is recorded, and another owner."""
+    """The recorded inode number, and another owner."""
     MISSING = 4
-    """It does not exist, and is recorded."""
+    """Recorded, and does not exist."""
 
 
 class ProcessRights(NamedTuple):
-    """What the user that Truecopy runs as can do to folders of a mirror."""
+    """What the user that Truecopy runs as can change on folders of a mirror."""
 
     user: int
     groups: frozenset[int]
@@ -45,7 +45,7 @@ class ProcessRights(NamedTuple):
 
 
 class StatResult(Protocol):
-    """What is used of a stat result."""
+    """The used part of `os.stat_result`, as this room does not import os."""
 
     @property
     def st_mode(self) -> int:
@@ -61,7 +61,7 @@ class StatResult(Protocol):
 
 
 def match_folder(recorded: Stamp | None, now: Stamp) -> FolderMatch:
-    """Compare the stamp of a mirror folder with the recorded one, which may be hostile bytes, or empty for none."""
+    """Compare the stamp of a mirror folder with the recorded one: hostile bytes, or empty for none."""
     if not recorded:
         return FolderMatch.UNKNOWN
     if recorded == now:
@@ -73,14 +73,14 @@ def match_folder(recorded: Stamp | None, now: Stamp) -> FolderMatch:
 
 
 def _inode_and_owner(stamp: Stamp) -> tuple[bytes, bytes]:
-    """Give the marshalled inode number and owner of a stamp; `marshal` itself must not read hostile bytes."""
+    """Return the marshalled inode number and owner; `marshal` must not read hostile bytes."""
     inode = _number_at(stamp, _HEADER)
     mode = _number_at(stamp, _HEADER + len(inode))
     return inode, _number_at(stamp, _HEADER + len(inode) + len(mode))
 
 
 def inode_mark(stamp: Stamp) -> bytes:
-    """Give what two stamps of one folder have in common as long as it is the same folder."""
+    """Return the part of a stamp that identifies the folder."""
     return _number_at(stamp, _HEADER)
 
 
@@ -93,14 +93,14 @@ def _number_at(stamp: Stamp, at: int) -> bytes:
     return b""
 
 
-def why_not_adopted(left: FolderMatch, mirror: StatResult, source: StatResult, we: ProcessRights) -> str:
-    """Say why a mirror folder, which is not empty, must not be used for a source folder; empty if it may be."""
+def why_not_adopted(left: FolderMatch, mirror: StatResult, source: StatResult, rights: ProcessRights) -> str:
+    """Return why a mirror folder with content must not be used for a source folder; empty if it may be."""
     owner = mirror.st_uid
-    if left is FolderMatch.SAME or not we.owners or owner == source.st_uid:
+    if left is FolderMatch.SAME or not rights.owners or owner == source.st_uid:
         return ""
-    # A folder of our own was made by a cycle that was interrupted, or was put there by the administrator. What it holds
-    # and its source does not is set aside before it gets its owner.
-    if left is not FolderMatch.OTHER_FOLDER and owner == we.user:
+    # This user's folder comes from an interrupted cycle or the administrator. Entries that are not in the source are
+    # set aside before it gets its owner.
+    if left is not FolderMatch.OTHER_FOLDER and owner == rights.user:
         return ""
     why = {
         FolderMatch.UNKNOWN: "nothing is recorded of it",
@@ -111,30 +111,30 @@ def why_not_adopted(left: FolderMatch, mirror: StatResult, source: StatResult, w
     return f"{why}: the mirror's folder belongs to user {owner}, the source's to user {source.st_uid}"
 
 
-def why_widened(mirror: StatResult, source: StatResult, we: ProcessRights, *, acl_differs: bool) -> str:
-    """Say by what a mirror folder, once it is as its source, lets in more users than now; empty if it does not."""
-    if not (we.modes or we.owners):
-        return ""  # everybody gets what the mount gives
-    if we.owners and mirror.st_uid != source.st_uid:
+def why_widened(mirror: StatResult, source: StatResult, rights: ProcessRights, *, acl_differs: bool) -> str:
+    """Return which change of metadata would give more users access to a mirror folder; empty for none."""
+    if not (rights.modes or rights.owners):
+        return ""  # the mount determines the rights
+    if rights.owners and mirror.st_uid != source.st_uid:
         return f"its owner changes from user {mirror.st_uid} to user {source.st_uid}"
     if acl_differs:
         return "its ACL changes"
     before, after = mirror.st_mode, source.st_mode
     kept = mirror.st_gid == source.st_gid
-    given = not kept and (we.owners or source.st_gid in we.groups)
+    given = not kept and (rights.owners or source.st_gid in rights.groups)
     if given and after & stat.S_IRWXG:
         return f"its group changes from {mirror.st_gid} to {source.st_gid}"
     # Where the group cannot be given, neither are its rights.
     bits = _OTHERS if kept or given else stat.S_IRWXO
     if after & stat.S_ISVTX:
-        bits &= ~_WRITE  # whoever may write to it may not remove what others have in it
+        bits &= ~_WRITE  # with the sticky bit, write access removes no entries of others
     if after & ~before & bits:
         return f"its mode changes from {stat.S_IMODE(before):03o} to {stat.S_IMODE(after):03o}"
     if before & ~after & stat.S_ISVTX and after & _WRITE:
-        return "whoever may write to it may remove what others have in it, too, as it is not sticky any more"
+        return "it is no longer sticky, so all who may write to it may remove entries of others"
     return ""
 
 
 def is_as_created(mirror: StatResult, user: int) -> bool:
-    """Tell whether a mirror folder looks as Truecopy makes one: for its user alone."""
+    """Return whether a mirror folder has the owner and mode with which Truecopy creates one."""
     return mirror.st_uid == user and stat.S_IMODE(mirror.st_mode) & 0o777 == stat.S_IRWXU

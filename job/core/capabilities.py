@@ -1,10 +1,4 @@
-"""What a mirror's file system can hold, as `fs/probe.py` found it out. Pure.
-
-Spelling: which names a mirror can hold, and which it takes for the same. Pure.
-
-File systems that fold case do it character by character, by tables of their own; upper case of single characters is
-what these have in common. Nothing is decided by it but that two such names are not both written.
-"""
+"""The capabilities of a mirror's file system, as `fs/probe.py` measures them, and its rules for names. Pure."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -16,22 +10,22 @@ _MOST_NUMBER = 2**63
 
 
 class Capabilities(NamedTuple):
-    """What a mirror can hold, for the user that Truecopy runs as. The defaults hold everything."""
+    """Capabilities for the user that Truecopy runs as. The defaults support everything."""
 
     file_system: str = ""
     """Type as the mount table has it; empty if unknown."""
     case_sensitive: bool = True
-    """Whether names that differ in case only are two."""
+    """Whether names that differ in case only are different."""
     normalises: bool = False
-    """Whether names that differ in their Unicode normalisation only are one, or are kept in another form."""
+    """Whether names that differ in Unicode normalisation only are equal, or names are stored in another form."""
     symlinks: bool = True
     symlink_metadata: bool = True
-    """Whether owners and times of symlinks are their own; else they may go to what a symlink points to."""
+    """Whether symlinks have owners and times of their own; if not, setting them may change the target."""
     hard_links: bool = True
     fifos: bool = True
     """FIFOs and sockets."""
     devices: bool = True
-    """Whether this user may make devices there."""
+    """Whether this user can create devices."""
     modes: bool = True
     owners: bool = True
     """Whether files can be given to any user and group."""
@@ -40,47 +34,45 @@ class Capabilities(NamedTuple):
     acls: bool = True
     """POSIX ACLs."""
     sparse: bool = True
-    """Whether holes take no room."""
+    """Whether holes use no space."""
     syncfs: bool = True
-    """Whether a sync of the whole file system means anything."""
+    """Whether `syncfs` is reliable."""
     any_bytes: bool = True
-    """Whether names may be other than UTF-8."""
+    """Whether names need not be UTF-8."""
     trailing: bool = True
     """Whether names may end with a dot or a space."""
     forbidden: str = ""
-    """Characters that no name may have, of those that file systems are known to refuse."""
-    longest_name: int = 255
-    """In bytes."""
+    """The characters that names must not contain, of those that some file systems refuse."""
     largest_file: int = 0
-    """In bytes; 0 if no limit was found."""
+    """In bytes; 0 for no limit."""
     mtime_grain_ns: int = 1
-    """Modification times are kept to so many nanoseconds."""
+    """Granularity of modification times, in nanoseconds."""
 
     @property
     def keeps_all_names(self) -> bool:
-        """Whether it holds every name just as it is."""
+        """Whether every name is stored unchanged."""
         return self.case_sensitive and not self.normalises and self.any_bytes and self.trailing and not self.forbidden
 
     @property
     def keeps_attributes(self) -> bool:
-        """Whether it holds all extended attributes that are carried over."""
+        """Whether all copied extended attributes are stored."""
         return self.xattrs and self.acls
 
     @property
     def keeps_metadata(self) -> bool:
-        """Whether it holds all that is to be known of a folder besides what is in it."""
+        """Whether all metadata of a folder is stored."""
         return self.keeps_attributes and self.modes and self.owners and self.mtime_grain_ns == 1
 
     @property
     def options_bytes(self) -> bytes:
-        """What makes a difference to how a mirror looks; empty if it holds everything."""
+        """All limitations, for folder fingerprints; empty if there are none."""
         return (repr(tuple(self)) + self.options_key).encode("ascii", "backslashreplace") if self.lacks else b""
 
     @property
     def options_key(self) -> str:
-        """What makes a difference to who may do what with an entry; what was made under another one is mended.
+        """The limitations that affect access rights; entries written under another key are examined again.
 
-        Empty if everything is kept, or nothing can be mended.
+        Empty if rights are stored completely, or not at all.
         """
         if not self.modes:
             return ""
@@ -88,7 +80,7 @@ class Capabilities(NamedTuple):
 
     @property
     def lacks(self) -> list[str]:
-        """What it does not hold, in words; nothing if it holds everything."""
+        """The limitations in words."""
         found = [words for words, has in self._words() if not has]
         if self.forbidden:
             found.append(f"names with {shown(self.forbidden)}")
@@ -119,18 +111,18 @@ class Capabilities(NamedTuple):
 
 
 def shown(characters: Iterable[str]) -> str:
-    """Write characters so that each can be seen."""
+    """Join characters by spaces, with escapes for those that are not printable."""
     return " ".join(each if each.isprintable() else ascii(each) for each in characters)
 
 
 def decode_capabilities(document: Any) -> Capabilities:  # whatever JSON can say
-    """Make capabilities of what `_asdict` gave and somebody stored. Raises `ValueError` if it makes no sense."""
+    """Build capabilities from the stored form of `_asdict`. Raises `ValueError` for anything else."""
     known = Capabilities()._asdict()
     if not isinstance(document, dict) or document.keys() != known.keys():
         raise ValueError("not the fields of this version")
     if any(type(value) is not type(known[name]) for name, value in document.items()):
         raise ValueError("not of their types")
-    numbers = [document[name] for name in ("longest_name", "largest_file", "mtime_grain_ns")]
+    numbers = [document[name] for name in ("largest_file", "mtime_grain_ns")]
     if not all(0 <= number < _MOST_NUMBER for number in numbers) or not document["mtime_grain_ns"]:
         raise ValueError("no numbers that a file system can have")
     if not document["file_system"].isprintable():
@@ -139,13 +131,17 @@ def decode_capabilities(document: Any) -> Capabilities:  # whatever JSON can say
 
 
 class NameRules:
-    """The names of one mirror that does not hold every name as it is."""
+    """Which names a mirror can store, and which it treats as equal.
+
+    File systems that ignore case use tables of their own; upper case of single characters is common to all. It is used
+    only to refuse both of two such names.
+    """
 
     def __init__(self, mirror: Capabilities) -> None:
         self._mirror = mirror
 
     def refusal(self, name: bytes) -> str:
-        """Tell why the mirror cannot hold a name; empty if it can."""
+        """Return why the mirror cannot store a name; empty if it can."""
         mirror = self._mirror
         try:
             text = name.decode("utf-8")
@@ -159,7 +155,7 @@ class NameRules:
         return ""
 
     def key(self, name: bytes) -> bytes:
-        """Give what is equal for names that the mirror takes for the same."""
+        """Return a key that is equal for names that the mirror treats as equal."""
         try:
             text = name.decode("utf-8")
         except UnicodeDecodeError:
@@ -171,7 +167,7 @@ class NameRules:
         return text.encode("utf-8")
 
     def faults(self, names: Iterable[bytes]) -> dict[bytes, str]:
-        """Tell which names of one folder cannot be written, and why: refused ones, and all that would become one."""
+        """Return the names of one folder that cannot be written, with the reason: refused ones, and equal ones."""
         found: dict[bytes, str] = {}
         alike: dict[bytes, list[bytes]] = {}
         for name in names:
@@ -186,9 +182,9 @@ class NameRules:
         return found
 
     def matched(self, names: Iterable[bytes], present: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        """Give the mirror's entries under the source's names, where it has them under names that it takes for those.
+        """Return the mirror's entries by the source's names, if the mirror stores these in another form.
 
-        `names` are one source folder's, of which no two are taken for the same.
+        `names` are those of one source folder; no two of them are equal for the mirror.
         """
         missing = {self.key(name): name for name in names if name not in present}
         if not missing:
@@ -201,7 +197,7 @@ class NameRules:
 
     @staticmethod
     def respelled(name: bytes, other: bytes) -> bool:
-        """Tell whether two names that the mirror takes for the same differ in more than their normalisation."""
+        """Return whether two names that are equal for the mirror differ in more than their normalisation."""
         try:
             return _composed(name) != _composed(other)
         except UnicodeDecodeError:

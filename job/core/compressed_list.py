@@ -1,7 +1,6 @@
-"""Packed: a long list of plain values of which only a little lies unpacked, so that a million folders take little room.
+"""A list of plain values that is compressed except for its end, so that a million folders need little memory.
 
-A value is anything `marshal` takes: bytes, numbers, tuples of them. Paths that follow each other are much alike, so a
-packed one takes a few bytes.
+A value is anything that `marshal` accepts. Consecutive paths are similar, so a compressed one takes a few bytes.
 """
 
 import marshal
@@ -10,66 +9,67 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-NEAR = 2048
-"""Values that stay unpacked at least."""
+CHUNK = 2048
+"""Values per chunk; at least so many stay uncompressed."""
 _FAST = 1
 
 Value = TypeVar("Value", bound=tuple[object, ...])
 
 
 class CompressedList(Generic[Value]):
-    """Values in order; appended and taken off at the end, or gone through from the beginning."""
+    """Values in order: appended and removed at the end, iterated from the beginning."""
 
-    def __init__(self, values: Iterable[Value] = ()) -> None:
-        self._near: list[Value] = []
-        self._far: deque[bytes] = deque()
+    def __init__(self, values: Iterable[Value] = (), chunk: int = CHUNK) -> None:
+        self._chunk = chunk
+        self._tail: list[Value] = []
+        self._chunks: deque[bytes] = deque()
         self._count = 0
         self.extend(values)
 
     def __len__(self) -> int:
-        """Count the values."""
+        """Return the number of values."""
         return self._count
 
     def __iter__(self) -> Iterator[Value]:
-        """Go through all, the first one first; nothing may be appended or taken meanwhile."""
-        for packed in self._far:
-            yield from _unpacked(packed)
-        yield from self._near
+        """Iterate from the first value; the list must not change meanwhile."""
+        for compressed in self._chunks:
+            yield from _decompress(compressed)
+        yield from self._tail
 
     def append(self, value: Value) -> None:
-        """Add one at the end."""
-        self._near.append(value)
+        """Append one value."""
+        self._tail.append(value)
         self._count += 1
-        if len(self._near) >= 2 * NEAR:
-            self._far.append(zlib.compress(marshal.dumps(self._near[:NEAR]), _FAST))
-            del self._near[:NEAR]
+        if len(self._tail) >= 2 * self._chunk:
+            self._chunks.append(zlib.compress(marshal.dumps(self._tail[: self._chunk]), _FAST))
+            del self._tail[: self._chunk]
 
     def extend(self, values: Iterable[Value]) -> None:
-        """Add several at the end."""
+        """Append several values."""
         for value in values:
             self.append(value)
 
     def pop(self) -> Value:
-        """Take the last one off. Raises `IndexError` if there is none."""
+        """Remove and return the last value. Raises `IndexError` if the list is empty."""
         self._fetch()
-        value = self._near.pop()
+        value = self._tail.pop()
         self._count -= 1
         return value
 
     def take(self, step: int, most: int) -> list[Value]:
-        """Take off every `step`-th of those near the end, but at most so many; at least one if there is any."""
+        """Remove and return every `step`-th value of the uncompressed end: up to `most`, and one if there is any."""
         self._fetch()
         some = slice(0, most * step, step)
-        taken = self._near[some]
-        del self._near[some]
+        taken = self._tail[some]
+        del self._tail[some]
         self._count -= len(taken)
         return taken
 
     def _fetch(self) -> None:
-        if not self._near and self._far:
-            self._near = _unpacked(self._far.pop())
+        if not self._tail and self._chunks:
+            self._tail = _decompress(self._chunks.pop())
 
 
-def _unpacked(packed: bytes) -> list[Value]:
-    values: list[Value] = marshal.loads(zlib.decompress(packed))  # noqa: S302  # made above, never left this process
+def _decompress(compressed: bytes) -> list[Value]:
+    values: list[Value] = marshal.loads(zlib.decompress(compressed))  # noqa: S302  # made above, never left this process
     return values

@@ -1,7 +1,4 @@
-"""Tally: the counts of a pair or a cycle. Workers send them as plain values; sums are tallies again.
-
-Totals: what a pair has done since its first cycle. Kept by `store/history`, shown as metrics. Pure.
-"""
+"""Counts of a batch, a cycle (`Tally`) and all cycles of a pair (`PairHistory`, stored by `store/history.py`). Pure."""
 
 import contextlib
 from collections import Counter
@@ -15,7 +12,7 @@ from job.core.stored import UNUSABLE, seconds_of, text_of
 
 @dataclass(slots=True)
 class Counts:
-    """A tally in the making."""
+    """A mutable tally."""
 
     copied: int = 0
     updated: int = 0
@@ -27,7 +24,7 @@ class Counts:
     drift: Counter[Drift] = field(default_factory=Counter)
 
     def tally(self) -> "Tally":
-        """Give what was counted, as a value."""
+        """Return the counts as a value."""
         return Tally(
             copied=self.copied,
             updated=self.updated,
@@ -42,7 +39,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many entries had which outcome. Folders are counted apart and are in none of the other counts.
+    """Entries by outcome. Folders are counted apart and are in none of the other counts.
 
     `copied + updated + skipped + failed == entries`; an unreadable folder is one failed entry.
     """
@@ -55,11 +52,11 @@ class Tally:
     failed_by: dict[Failure, int] = field(default_factory=dict)
     drift_by: dict[Drift, int] = field(default_factory=dict)
     attributes_unread: int = 0
-    """How often the attributes of a source entry could not be read; the entry itself is counted elsewhere."""
+    """Source entries whose attributes could not be read; the entry has an outcome besides."""
 
     @property
     def skipped(self) -> int:
-        """Entries passed over without being a failure."""
+        """Entries that were not copied and did not fail."""
         return sum(self.skipped_by.values())
 
     @property
@@ -69,7 +66,7 @@ class Tally:
 
     @property
     def entries(self) -> int:
-        """Every entry that is not a folder, plus folders that could not be read."""
+        """Entries that are not folders, and unreadable folders."""
         return self.copied + self.updated + self.skipped + self.failed
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -87,18 +84,18 @@ class Tally:
 
 
 CountsByName = Mapping[tuple[str, str], int]
-"""Counts by metric name (without its prefix) and the value of its second label, empty where it has none."""
+"""Counts by metric name (without prefix) and the value of its second label, empty if it has none."""
 
 
 class PairProblem(NamedTuple):
-    """Why a cycle of a pair did not get through."""
+    """Why a cycle of a pair was refused, busy or failed."""
 
     event: str
     """`pair_refused`, `pair_busy` or `pair_failed`."""
     reason: str
     """A value of `core.outcome.Refusal` for a refused pair, otherwise empty."""
     error: str
-    """The sentence that was logged."""
+    """The logged message."""
     hint: str
     """The next step."""
 
@@ -114,11 +111,11 @@ class FailedEntry(NamedTuple):
 
 
 MOST_FAILING = 5
-"""Failed entries of a cycle that are kept by name."""
+"""Failed entries of a cycle that are stored by name."""
 
 
 class CycleDetails(NamedTuple):
-    """What is kept of a cycle besides its counts."""
+    """The stored facts of a cycle besides its counts."""
 
     trouble: PairProblem | None = None
     failing: tuple[FailedEntry, ...] = ()
@@ -129,29 +126,29 @@ NO_DETAILS = CycleDetails()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairHistory:
-    """Everything kept of a pair's past cycles; all zero before the first."""
+    """The past cycles of a pair; all zero before the first."""
 
     counts: CountsByName = field(default_factory=dict)
-    """Sums over all cycles, over restarts and one-shot runs too."""
+    """Sums over all cycles, including restarts and one-shot runs."""
     result: Result | None = None
     """How the last cycle ended; None before the first."""
     tally: Tally = field(default_factory=Tally)
-    """What the last cycle did."""
+    """Counts of the last cycle."""
     duration_seconds: float = 0.0
-    """How long the last cycle took."""
+    """Duration of the last cycle."""
     last_attempt_timestamp_seconds: float = 0.0
-    """When the last cycle ended, in whatever way, in seconds since the epoch; 0 for never."""
+    """End of the last cycle, with any result, in seconds since the epoch; 0 for never."""
     last_success_timestamp_seconds: float = 0.0
-    """When a cycle last ended with everything copied and checked; 0 for never."""
+    """End of the last cycle that copied and checked everything; 0 for never."""
     trouble: PairProblem | None = None
-    """Why the last cycle was refused, busy or failed; None if it was none of these."""
+    """Set if the last cycle was refused, busy or failed."""
     failing: tuple[FailedEntry, ...] = ()
-    """The first entries that failed in the last cycle, `MOST_FAILING` at most."""
+    """The first failed entries of the last cycle, at most `MOST_FAILING`."""
     result_since_timestamp_seconds: float = 0.0
-    """When the first of the latest cycles that all had this `result` ended, in seconds since the epoch; 0 for never."""
+    """End of the first of the latest consecutive cycles with this `result`, in seconds since the epoch; 0 for never."""
 
     def joined(self, other: "PairHistory") -> "PairHistory":
-        """Add the history of the same pair that was kept in another place; the later of both last cycles counts."""
+        """Add a second history of the same pair; the later of both last cycles is the last."""
         first, last = sorted((self, other), key=lambda each: each.last_attempt_timestamp_seconds)
         counts = Counter(first.counts)
         counts.update(last.counts)
@@ -169,7 +166,7 @@ class PairHistory:
 
 
 def counts_of(tally: Tally) -> dict[tuple[str, str], int]:
-    """Give a tally's part of the counters, without zeros."""
+    """Return the counters of a tally, without zeros."""
     counts = {
         ("files_copied_total", ""): tally.copied,
         ("files_updated_total", ""): tally.updated,
@@ -183,7 +180,7 @@ def counts_of(tally: Tally) -> dict[tuple[str, str], int]:
 
 
 def tally_of(counts: CountsByName, *, folders: int = 0) -> Tally:
-    """Build the tally back from its counters; `folders` is the one count that is no counter."""
+    """Rebuild a tally from its counters; `folders` has no counter."""
     return Tally(
         copied=counts.get(("files_copied_total", ""), 0),
         updated=counts.get(("files_updated_total", ""), 0),
@@ -197,7 +194,7 @@ def tally_of(counts: CountsByName, *, folders: int = 0) -> Tally:
 
 
 def cycle_details_of(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the fields of a `PairHistory` of what is kept; what is not as it was written is left out."""
+    """Return the stored details as fields of a `PairHistory`; invalid ones are left out."""
     fields: dict[str, Any] = {}
     with contextlib.suppress(*UNUSABLE):
         fields["result_since_timestamp_seconds"] = seconds_of(kept.get("since", 0.0))

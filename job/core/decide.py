@@ -1,7 +1,7 @@
-"""Decide what one entry needs, from its source, its mirror and what the index remembers. Pure.
+"""Decide the action for one entry from its source, its mirror and its index record. Pure.
 
-Every decision carries its reason in words; the log, the dry run and the tests show the same ones. ctime cannot be set
-by a user, so an edit that keeps size and mtime is seen: the content is hashed first and copied only if it changed.
+Each decision has a reason in words, which the log and the dry run show. ctime cannot be set by a user, so an edit that
+keeps size and mtime is noticed: the content is hashed, and copied only if it changed.
 """
 
 from enum import StrEnum
@@ -17,24 +17,24 @@ NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect ther
 
 
 class Action(StrEnum):
-    """What is to be done with an entry."""
+    """The action for an entry."""
 
     KEEP = "keep"
     """Nothing."""
     COPY = "copy"
-    """Copy the content (or make the symlink or special file) beside the final name and put it in place by rename."""
+    """Copy the content, or create the symlink or special file, under a temporary name, then rename it."""
     COMPARE_SOURCE = "compare_source"
-    """Hash the source; copy only if it is not what the index says the mirror holds."""
+    """Hash the source; copy only if the hash differs from the index record."""
     COMPARE_BOTH = "compare_both"
-    """Hash both sides (or read both links, or see what special files they are); copy only if they differ."""
+    """Hash both sides, or compare both symlinks or special files; copy only if they differ."""
     MAKE_FOLDER = "make_folder"
-    """Make the folder; if something else has its name, replace it."""
+    """Create the folder; replace a non-folder of the same name."""
     NOTE = "note"
-    """The mirror's file system cannot hold it: have the index hold what it takes to make it again."""
+    """The mirror's file system does not support it: store in the index what a restore needs."""
     SKIP_SPECIAL = "skip_special"
     """Count it; never open it."""
     REFUSE_NAME = "refuse_name"
-    """The name is one that Truecopy keeps for itself."""
+    """The name is reserved for Truecopy."""
 
 
 class Decision(NamedTuple):
@@ -44,39 +44,39 @@ class Decision(NamedTuple):
     entry: Entry
     reason: str
     drift: Drift | None = None
-    """Set when the mirror is not as it was left. For COMPARE_BOTH: what it is if the contents differ."""
+    """Set if the mirror differs from its record; for COMPARE_BOTH it applies if the contents differ."""
 
 
 class Policy(NamedTuple):
-    """What decides besides the entries."""
+    """The options and capabilities that decisions depend on."""
 
     checksum: str
     """Algorithm in force."""
     read_everything: bool
-    """`compare: checksum`: believe no times."""
+    """`compare: checksum`: compare all contents, whatever the times."""
     specials: bool = False
-    """Whether FIFOs, sockets and devices are made in the mirror, too."""
+    """Whether FIFOs, sockets and devices are created in the mirror."""
     fifos: bool = True
-    """Whether the mirror can hold FIFOs and sockets."""
+    """Whether the mirror supports FIFOs and sockets."""
     devices: bool = True
-    """Whether the mirror can hold devices."""
+    """Whether the mirror supports devices."""
     symlinks: bool = True
-    """Whether the mirror can hold symlinks."""
+    """Whether the mirror supports symlinks."""
     hard_links: bool = True
-    """Whether several names in the mirror can share a file."""
+    """Whether the mirror supports hard links."""
     nodev: bool = False
-    """Whether devices have no effect where the source's folder lies."""
+    """Whether the source is mounted nodev."""
     user: int | None = None
-    """The user that Truecopy runs as, where the mirror keeps owners; None where it does not."""
+    """The user that Truecopy runs as; None if the mirror does not store owners."""
 
 
 def is_device(entry: Entry) -> bool:
-    """Tell a device from all else."""
+    """Return whether an entry is a device."""
     return entry.mode & TYPE_BITS in _DEVICES
 
 
 def why_unsupported(source: Entry, policy: Policy) -> str:
-    """Tell why the mirror cannot hold an entry of such a kind at all; empty if it can."""
+    """Return why the mirror cannot hold an entry of this kind; empty if it can."""
     kind = source.mode & TYPE_BITS
     if kind == S_IFLNK and not policy.symlinks:
         return "the mirror's file system holds no symlinks"
@@ -90,17 +90,17 @@ def why_unsupported(source: Entry, policy: Policy) -> str:
 
 
 def is_mirrored(source: Entry, policy: Policy) -> bool:
-    """Tell whether the mirror is to have an entry, whatever its name is."""
+    """Return whether the mirror gets an entry of this kind, whatever its name."""
     return source.kind is Kind.FOLDER or not (
         (source.kind is Kind.SPECIAL and not policy.specials) or why_unsupported(source, policy)
     )
 
 
 def is_unchanged(source: Entry, mirror: Entry | None, record: Record, policy: Policy) -> bool:
-    """Tell at little cost what is true of nearly every entry: both sides look as they were left. False is no answer.
+    """Return whether both sides match the record, the case of nearly all entries; False leaves it to `decide`.
 
-    `decide` would have it kept then, unless contents are always compared. What an index says of names and kinds that
-    have no records is not believed: it may be hostile.
+    `decide` would return KEEP then, unless contents are always compared. Records of names and kinds that never have one
+    are ignored: the index may be hostile.
     """
     if record.source != source or record.mirror != mirror or record.racy:
         return False
@@ -115,7 +115,7 @@ def is_unchanged(source: Entry, mirror: Entry | None, record: Record, policy: Po
 
 
 def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Decision:
-    """Decide about one source entry at `path`; `mirror` and `record` are None where there is none."""
+    """Decide about the source entry at `path`; `mirror` and `record` are None if they do not exist."""
     if is_reserved(path):
         return Decision(Action.REFUSE_NAME, source, "Truecopy keeps this name for itself")
     kind = source.kind
@@ -136,8 +136,8 @@ def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, 
     if mirror.kind is not source.kind:
         return _decide_type(source, mirror, record)
     if record is not None and record.mirror == mirror:
-        return _decide_as_left(source, record, policy)
-    return _decide_unsure(source, mirror, record, policy)
+        return _decide_recorded(source, record, policy)
+    return _decide_unrecorded(source, mirror, record, policy)
 
 
 def _decide_folder(source: Entry, mirror: Entry | None) -> Decision:
@@ -154,7 +154,7 @@ def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Decisio
     return Decision(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
 
 
-def _decide_as_left(source: Entry, record: Record, policy: Policy) -> Decision:
+def _decide_recorded(source: Entry, record: Record, policy: Policy) -> Decision:
     before = record.source
     has_content = source.kind is Kind.FILE
     if policy.read_everything:
@@ -181,15 +181,15 @@ def _why_compare(source: Entry, before: Entry) -> str:
     return "ctime moved though size and mtime did not"
 
 
-def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> Decision:
-    if why := why_foreign(source, mirror, record, policy):
+def _decide_unrecorded(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> Decision:
+    if why := why_untrusted(source, mirror, record, policy):
         left = record is not None and record.source == source
         return Decision(Action.COPY, source, why, Drift.REPLACED if left else None)
     if record is None:
         if source.kind is Kind.FILE and source.size != mirror.size:
             return Decision(Action.COPY, source, "the mirror has another size and the index does not know it")
         return Decision(Action.COMPARE_BOTH, source, "the index does not know it")
-    # Our own rename of an interrupted cycle looks like a stranger's change until the contents are compared.
+    # A rename of an interrupted cycle looks like a foreign change until the contents are compared.
     if source != record.source and source.kind is Kind.FILE and source.size != mirror.size:
         return Decision(Action.COPY, source, "modified")
     drift = Drift.REPLACED if mirror.inode != record.mirror.inode else Drift.CONTENT
@@ -198,11 +198,10 @@ def _decide_unsure(source: Entry, mirror: Entry, record: Record | None, policy: 
     return Decision(Action.COMPARE_BOTH, source, "the mirror is not as it was left", drift)
 
 
-def why_foreign(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> str:
-    """Say why a mirror entry must not be made the source's, whatever its content; empty if it may be.
+def why_untrusted(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> str:
+    """Return why a mirror entry must be replaced whatever its content; empty if it may be kept.
 
-    Another user's entry may have been put there by that user, who can hold it open for writing: the next owner would
-    get, and set-ID bits would run, what that user writes later.
+    Another user may have created it and hold it open for writing, so it must not get the source's owner or set-ID bits.
     """
     owner = mirror.uid
     if policy.user is None or owner in {source.uid, policy.user}:
@@ -213,9 +212,9 @@ def why_foreign(source: Entry, mirror: Entry, record: Record | None, policy: Pol
 
 
 def is_racy(source: Entry, now_ns: int) -> bool:
-    """Tell whether a source entry, seen at `now_ns`, is too young to be believed unchanged next time.
+    """Return whether a source entry, read at `now_ns`, is too young for its times to prove that it is unchanged.
 
-    An mtime far in the future was set by somebody and says nothing of its age; a ctime there means a clock gone wrong.
+    An mtime far in the future was set by a program and is no age; a ctime there means a wrong clock.
     """
     young_ns = now_ns - CLOCK_GRAIN_NS
     return source.ctime_ns > young_ns or young_ns < source.mtime_ns <= now_ns + CLOCK_GRAIN_NS

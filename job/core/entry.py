@@ -1,4 +1,4 @@
-"""Entry: what a listing says of one name. Kinds, permissions, reserved names, printable paths. Pure."""
+"""An entry of a folder listing: kinds, permissions, reserved names, printable paths. Pure."""
 
 import base64
 import stat
@@ -12,13 +12,13 @@ TEMP_PREFIX = b".truecopy-tmp-"
 """Prefix of files being written; swept by the next cycle, refused in sources."""
 
 LOST_FOUND = b"lost+found"
-"""What `mkfs` makes at the root of a file system, and `fsck` puts pieces of damaged files into."""
+"""Created by `mkfs` at the root of a file system, for files recovered by `fsck`."""
 NO_CONTENT = frozenset({STATE_FOLDER, LOST_FOUND, b".stfolder"})
-"""Names at a root that do not mean that there is anything in it."""
+"""Names at a root that do not count as content."""
 
 
 class Kind(StrEnum):
-    """What an entry is. Everything that is none of the first three is special and never opened."""
+    """The kind of an entry. FIFOs, sockets and devices are SPECIAL and never opened."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """One name of a folder listing, by lstat.
 
     Times are nanoseconds since the epoch, `size` is in bytes, `mode` is the whole st_mode. For a subfolder only
-    `name` and `mode`'s type bits count, the rest is 0: what it is itself belongs to its own listing.
+    `name` and the type bits of `mode` are set, the rest is 0: its own listing has its metadata.
     """
 
     name: bytes
@@ -44,45 +44,45 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Tell the kind from the mode."""
+        """The kind, from the mode."""
         return _KINDS.get(self[2] & TYPE_BITS, Kind.SPECIAL)
 
 
 TYPE_BITS = 0o170000
-"""Of an st_mode."""
+"""The type bits of an st_mode."""
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.SYMLINK}
 
 
 def kind_of(mode: int) -> Kind:
-    """Tell the kind of an entry from its st_mode."""
+    """Return the kind for an st_mode."""
     return _KINDS.get(mode & TYPE_BITS, Kind.SPECIAL)
 
 
 def kept_mode(mode: int, *, setuid: bool = False) -> int:
-    """Give the permission bits the mirror is to have: setuid and setgid are carried over to files only if asked.
+    """Return the permission bits for the mirror: files keep setuid and setgid only if `setuid`.
 
-    A setuid program in a folder of copies is a way to become its owner; on folders setgid only hands down a group.
+    A copied setuid program runs with its owner's rights; on folders, setgid only passes on a group.
     """
     bits = stat.S_IMODE(mode)
     return bits if setuid or stat.S_ISDIR(mode) else bits & ~(stat.S_ISUID | stat.S_ISGID)
 
 
 def is_reserved(path: bytes) -> bool:
-    """Tell whether a path below a root uses a name that Truecopy keeps for itself."""
+    """Return whether a path below a root has a name reserved for Truecopy."""
     if STATE_FOLDER not in path:
         return False
     return path == STATE_FOLDER or path.rpartition(b"/")[2].startswith(TEMP_PREFIX)
 
 
 def permissions(mode: int) -> str:
-    """Write permission bits the way logs show them: octal without a prefix, such as `644` or `2755`."""
+    """Format permission bits for logs: octal without a prefix, such as `644` or `2755`."""
     return f"{stat.S_IMODE(mode):03o}"
 
 
 def printable(path: bytes) -> str:
-    """Make a path safe to show: bytes that are not UTF-8, control and formatting characters become escapes.
+    """Return a path with escapes for bytes that are not UTF-8, control and formatting characters.
 
-    Reversible only together with `base64_of`; a printable path never holds a line end or a terminal sequence.
+    It has no line end or terminal sequence. Reversible only with `base64_of`.
     """
     text = path.decode("utf-8", "backslashreplace")
     if text.isprintable():
@@ -91,14 +91,14 @@ def printable(path: bytes) -> str:
 
 
 def base64_of(path: bytes) -> str | None:
-    """Give the base64 form of a path whose printable form does not tell its bytes; None where it does."""
+    """Return the base64 form of a path if `printable` changes it, otherwise None."""
     return None if printable(path).encode() == path else base64.b64encode(path).decode("ascii")
 
 
 class FileId(NamedTuple):
-    """Identity of a file, or whatever it is, as long as it exists: device and inode, never one without the other.
+    """Device and inode: the identity of a file while it exists.
 
-    Neither is kept: many file systems get another device number each time they are mounted.
+    Never stored: many file systems get another device number with each mount.
     """
 
     device: int
@@ -106,17 +106,17 @@ class FileId(NamedTuple):
 
 
 def inode_key(inode: int) -> bytes:
-    """Give an inode number as SQLite keeps it: its own numbers have a sign, inodes have not."""
+    """Return an inode number as bytes for SQLite, whose integers are signed."""
     return inode.to_bytes(8, "big")
 
 
 def file_key(file: FileId) -> bytes:
-    """Give the identity of a file as SQLite keeps it; `file_of_key` reads it."""
+    """Return a file id as bytes for SQLite; `file_of_key` is the inverse."""
     return inode_key(file.device) + inode_key(file.inode)
 
 
 def file_of_key(key: bytes) -> FileId:
-    """Read what `file_key` wrote."""
+    """Return the file id of a `file_key`."""
     return FileId(int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big"))
 
 

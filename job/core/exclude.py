@@ -1,14 +1,11 @@
-"""Rules: which entries of a source are out of scope, by gitignore patterns with git's own results. Pure.
+"""Which entries of a source are excluded: gitignore patterns, with the same results as git. Pure.
 
-As in git, the last pattern that matches an entry decides, and nothing in an excluded folder is looked at.
+The last pattern that matches an entry decides, and nothing below an excluded folder is examined. Patterns are
+translated to regular expressions over bytes, by the rules of git's `dir.c` and `wildmatch.c`: a pattern with a slash
+before its end matches the whole path below the root, any other one the name.
 
-Gitignore patterns with git's own results, translated to regular expressions over bytes. Pure.
-
-The rules are those of git's `dir.c` and `wildmatch.c`: bytes are compared, and a pattern with a slash before its end
-matches the whole path below the root, any other one the name alone.
-
-A match takes time in proportion to the length of the path, whatever its names: the parts between two stars have a fixed
-length, so the leftmost place of a part is the right one if any is, and an atomic group never looks for another.
+A match takes linear time in the length of the path: the parts between two stars have a fixed length, so the leftmost
+position of a part is the right one if any is, and atomic groups prevent backtracking.
 """
 
 import hashlib
@@ -25,9 +22,9 @@ _Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
 _Matcher = re.Pattern[bytes] | None
 
 ALWAYS_EXCLUDED = (".stfolder/", "/lost+found/")
-"""Skipped by default, as the original did; a later pattern such as `!.stfolder/` takes them in again.
+"""Excluded by default, as by the original; a later pattern such as `!.stfolder/` includes them again.
 
-Of other `lost+found`, only those at the root of a file system are left out; see `fs/trees.py`.
+A `lost+found` elsewhere is left out only at the root of a file system, see `fs/trees.py`.
 """
 
 _FOLDERS_ANYWHERE = frozenset(each[:-1].encode("ascii") for each in ALWAYS_EXCLUDED if not each.startswith("/"))
@@ -35,13 +32,13 @@ _FOLDERS_AT_ROOT = frozenset(each[1:-1].encode("ascii") for each in ALWAYS_EXCLU
 
 
 class _PatternGroup(NamedTuple):
-    """Patterns in a row that say the same of what they match, one expression for each way in which they match."""
+    """Consecutive patterns with the same result, with one expression for each way of matching."""
 
     excludes: bool
     name: _Matcher
     path: _Matcher
     folder_name: _Matcher
-    """For a folder, which may match the patterns for folders as well as those for everything."""
+    """For folders: patterns for folders only and those for all entries."""
     folder_path: _Matcher
 
 
@@ -53,18 +50,18 @@ class ExcludeRules:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         effective = (*ALWAYS_EXCLUDED, *patterns)
-        self._steps = _compiled(effective) if patterns else None
-        self._by_path = any(step.path or step.folder_path for step in self._steps or ())
+        self._groups = _compiled(effective) if patterns else None
+        self._by_path = any(group.path or group.folder_path for group in self._groups or ())
         self.digest = hashlib.sha256(repr(effective).encode("utf-8", "surrogateescape")).digest()
-        """Changes whenever the patterns do, so that fingerprints taken under other patterns do not count."""
+        """Changes with the patterns, so that fingerprints made with other patterns do not match."""
 
     def in_scope(self, folder: bytes, rows: list[_Row], folders: Sequence[bytes] | None = None) -> list[_Row]:
-        """Give those of a folder's entries that are in scope; `folder` is its path below the root, and in scope.
+        """Return the entries of a folder that are not excluded; `folder` is its path below the root, and not excluded.
 
-        Entries come as such or as plain tuples of their fields: the scan makes no object for an entry. A caller that
-        knows the names of the `folders` among them gets the same list back, mostly without a look at it.
+        Rows are entries or plain tuples of their fields: the scan makes no object for an entry. If the names of the
+        `folders` among them are given, the same list is mostly returned without a loop.
         """
-        if self._steps is None:
+        if self._groups is None:
             out = _FOLDERS_ANYWHERE if folder else _FOLDERS_ANYWHERE | _FOLDERS_AT_ROOT
             if folders is not None and out.isdisjoint(folders):
                 return rows
@@ -73,7 +70,7 @@ class ExcludeRules:
         return [row for row in rows if not self._excludes(above + row[0], row[0], folder=stat.S_ISDIR(row[2]))]
 
     def excludes(self, path: bytes, *, folder: bool) -> bool:
-        """Tell whether the entry at `path`, below the root, is out of scope, by itself or with a folder above it."""
+        """Return whether the entry at `path`, below the root, or a folder above it is excluded."""
         above = b""
         *parents, last = path.split(b"/")
         for name in parents:
@@ -83,35 +80,33 @@ class ExcludeRules:
         return self._excludes(path, last, folder=folder)
 
     def _excludes(self, path: bytes, name: bytes, *, folder: bool) -> bool:
-        if self._steps is None:
+        if self._groups is None:
             return folder and (name in _FOLDERS_ANYWHERE or path in _FOLDERS_AT_ROOT)
-        return self._verdict(path, name, folder=folder) or False
+        return self._last_match(path, name, folder=folder) or False
 
-    def _verdict(self, path: bytes, name: bytes, *, folder: bool) -> bool | None:
-        """Give what the last pattern that matches says: True to exclude; None if no pattern matches."""
-        for excludes, by_name, by_path, by_folder_name, by_folder_path in self._steps or ():
+    def _last_match(self, path: bytes, name: bytes, *, folder: bool) -> bool | None:
+        """Return whether the last matching pattern excludes; None if none matches."""
+        for excludes, by_name, by_path, by_folder_name, by_folder_path in self._groups or ():
             if folder:
-                by_name, by_path = by_folder_name, by_folder_path  # noqa: PLW2901  # the same question of a folder
+                by_name, by_path = by_folder_name, by_folder_path  # noqa: PLW2901  # folders have expressions of their own
             if (by_name and by_name.fullmatch(name)) or (by_path and by_path.fullmatch(path)):
                 return excludes
         return None
 
     def includes_folder(self, folder: bytes) -> bool:
-        """Tell whether a pattern says that the folder at this path is in scope, whatever else would leave it out."""
-        return self._verdict(folder, folder.rpartition(b"/")[2], folder=True) is False
+        """Return whether a pattern includes the folder at this path explicitly."""
+        return self._last_match(folder, folder.rpartition(b"/")[2], folder=True) is False
 
 
 def _compiled(lines: Sequence[str]) -> list[_PatternGroup]:
-    """Give the steps in the order in which they are asked: what the last pattern says goes first."""
-    from job.core.exclude import Pattern  # noqa: PLC0415  # most pairs have no patterns of their own
-
+    """Return the groups in the order of evaluation: the last pattern first."""
     patterns = [pattern for pattern in map(_parsed, lines) if isinstance(pattern, Pattern)]
-    return [_step(excludes, list(alike)) for excludes, alike in groupby(reversed(patterns), lambda each: each.excludes)]
+    return [
+        _group(excludes, list(alike)) for excludes, alike in groupby(reversed(patterns), lambda each: each.excludes)
+    ]
 
 
 def _parsed(line: str) -> "Pattern | None":
-    from job.core.exclude import parse  # noqa: PLC0415  # as above
-
     try:
         return parse(line)
     except UnicodeEncodeError:
@@ -120,7 +115,7 @@ def _parsed(line: str) -> "Pattern | None":
         raise ValueError(f"the pattern {line!r} can never match: {error}") from error
 
 
-def _step(excludes: bool, patterns: list["Pattern"]) -> _PatternGroup:  # noqa: FBT001  # a field of the step
+def _group(excludes: bool, patterns: list["Pattern"]) -> _PatternGroup:  # noqa: FBT001  # a field of the group
     def matcher(*, path: bool, folder: bool) -> _Matcher:
         return _any_of([e.expression for e in patterns if e.whole_path is path and (folder or not e.folders_only)])
 
@@ -170,18 +165,18 @@ class Pattern(NamedTuple):
     """One pattern, ready to be compiled."""
 
     excludes: bool
-    """Not so for a pattern with `!`, which takes in again what an earlier one excludes."""
+    """False for a pattern with `!`, which includes entries again."""
     folders_only: bool
     whole_path: bool
-    """Whether the path below the root has to match, or the name alone."""
+    """Whether the path below the root is matched, or the name."""
     expression: bytes
     """For `re.fullmatch` with `re.DOTALL`."""
 
 
 def parse(line: str) -> Pattern | None:
-    """Read one line of a gitignore file; None for a line that matches nothing by intention, such as a comment.
+    """Read one line of a gitignore file; None for a line without a pattern, such as a comment.
 
-    Raises `ValueError`, with the reason, for a pattern that git accepts and that can never match anything.
+    Raises `ValueError`, with the reason, for a pattern that git accepts and that can never match.
     """
     text = _without_end(line.encode("utf-8", "surrogateescape"))
     if not text or text.startswith(b"#"):
@@ -200,7 +195,7 @@ def parse(line: str) -> Pattern | None:
 
 
 def _without_end(line: bytes) -> bytes:
-    """Leave out one carriage return at the end, and spaces that no backslash escapes."""
+    """Remove one carriage return at the end, and spaces that no backslash escapes."""
     line = line.removesuffix(b"\r")
     kept = line.rstrip(b" ")
     backslashes = len(kept) - len(kept.rstrip(b"\\"))
@@ -246,7 +241,7 @@ def _segment(first: bytes, *others: bytes) -> bytes:
 
 
 def _tokens(text: bytes) -> Iterator[bytes]:
-    """Give stars and slashes as such, and everything else as an expression for exactly one byte."""
+    """Yield stars and slashes unchanged, and everything else as an expression for one byte."""
     begin = place = _literal_length(text)
     yield from (_SLASH if char == _SLASH else re.escape(char) for char in (text[i : i + 1] for i in range(begin)))
     while place < len(text):
@@ -274,17 +269,17 @@ def _tokens(text: bytes) -> Iterator[bytes]:
 
 
 def _literal_length(text: bytes) -> int:
-    """Tell how long the beginning without wildcards is.
+    """Return the length of the prefix without wildcards.
 
-    Git compares it apart from the rest, for which `**` right behind it is at the beginning: `foo**/bar` matches
-    `foobar` and `foo/a/bar`.
+    Git compares it apart from the rest, so `**` right behind it counts as a beginning: `foo**/bar` matches `foobar` and
+    `foo/a/bar`.
     """
     found = _LITERAL.match(text)
     return found.end() if found else 0
 
 
 def _set(text: bytes, place: int) -> tuple[int, bytes]:
-    """Translate the set whose `[` is before `place`; give the place behind its `]` and the expression."""
+    """Translate the set whose `[` is before `place`; return the position behind its `]`, and the expression."""
     negated = text[place : place + 1] in {b"!", b"^"}
     place += negated
     found: set[int] = set()

@@ -1,6 +1,6 @@
-"""Every metric Truecopy exposes: name, type, labels with their closed sets of values, meaning. Pure data.
+"""All metrics of Truecopy: name, type, labels with their closed sets of values, meaning. Pure data.
 
-`outputs/metrics` exposes exactly this, the docs are generated from it, dashboards and alerts are checked against it.
+`outputs/metrics.py` exposes exactly these; the documents are generated from them, dashboards and alerts checked.
 """
 
 from typing import Literal, NamedTuple
@@ -20,7 +20,7 @@ OUTPUTS = (
     "http",
     "listener",
 )
-"""Everything that may fail without failing a cycle: the label `output`."""
+"""Outputs, which may fail without failing a cycle: the label `output`."""
 
 FILE_OUTCOMES = ("copied", "updated", "skipped", "failed")
 
@@ -29,7 +29,7 @@ LAST_SUCCESS = "last_success_timestamp_seconds"
 
 
 class Series(NamedTuple):
-    """One metric. `label` is what it has besides `pair`, with every `value` it can take."""
+    """One metric. `label` is its label besides `pair`, with all its `values`."""
 
     name: str
     """Without the prefix."""
@@ -51,7 +51,7 @@ class Series(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A series with everything it shows at one moment."""
+    """A metric with its present samples."""
 
     series: Series
     labels: tuple[str, ...]
@@ -61,31 +61,41 @@ class Family(NamedTuple):
 
 PAIR_COUNTERS = (
     Series("files_copied_total", "counter", "Files and symlinks copied, synced and indexed."),
-    Series("files_updated_total", "counter", "Files whose metadata was mended without copying their content."),
-    Series("files_skipped_total", "counter", "Entries passed over.", label="reason", values=tuple(Skip)),
+    Series("files_updated_total", "counter", "Files whose metadata was corrected without copying their content."),
+    Series(
+        "files_skipped_total",
+        "counter",
+        "Entries not copied, without failure.",
+        label="reason",
+        values=tuple(Skip),
+    ),
     Series("files_failed_total", "counter", "Entries that failed.", label="reason", values=tuple(Failure)),
     Series("bytes_copied_total", "counter", "Bytes of content copied."),
-    Series("attributes_unread_total", "counter", "Failed reads of attributes of source entries, copied without."),
+    Series(
+        "attributes_unread_total",
+        "counter",
+        "Source entries copied without unreadable attributes.",
+    ),
     Series(
         "drift_found_total",
         "counter",
-        "Mirror entries that were not as they were left.",
+        "Mirror entries that differed from the index.",
         label="kind",
         values=tuple(Drift),
     ),
     Series("pairs_refused_total", "counter", "Refusals by a guard.", label="reason", values=tuple(Refusal)),
-    Series("cycles_total", "counter", "Cycles that ended, by how.", label="result", values=tuple(Result)),
+    Series("cycles_total", "counter", "Cycles that ended, by result.", label="result", values=tuple(Result)),
 )
 """Counters kept in each pair's history."""
 
 PAIR_GAUGES = (
-    Series(LAST_SUCCESS, "gauge", "When a cycle last copied and checked everything; 0 for never."),
-    Series("last_attempt_timestamp_seconds", "gauge", "When a cycle last ended, in whatever way; 0 for never."),
+    Series(LAST_SUCCESS, "gauge", "End of the last cycle that copied and checked everything; 0 for never."),
+    Series("last_attempt_timestamp_seconds", "gauge", "End of the last cycle, with any result; 0 for never."),
     Series("cycle_duration_seconds", "gauge", "Duration of the last cycle."),
     Series(
         "last_cycle_result",
         "gauge",
-        "1 for how the last cycle ended, 0 for every other way and before the first.",
+        "1 for the result of the last cycle; 0 for all others, and before the first cycle.",
         label="result",
         values=tuple(Result),
     ),

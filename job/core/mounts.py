@@ -1,7 +1,4 @@
-"""The file systems of one mirror: which of them holds a path, and whether the index speaks of the same one. Pure.
-
-What is left out of a source besides what `exclude` says, and what is mounted in it. Pure.
-"""
+"""The file systems of a mirror and of a source: values by mount point, their identity, and mounts left out. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,24 +12,24 @@ T = TypeVar("T")
 
 
 class ByMount(Generic[T]):
-    """One value for the file system of the mirror's root, and one for each that is mounted below it."""
+    """One value for the file system of the mirror's root, and one for each file system mounted below it."""
 
     def __init__(self, root: T, others: Mapping[bytes, T], name_rules: NameRules | None = None) -> None:
-        """`others` are by the path of their mount point below the root.
+        """`others` have the paths of their mount points below the root as keys.
 
-        `name_rules` is of a root whose file system takes different names for the same.
+        `name_rules` is given if the root's file system treats different names as equal.
         """
         self.root = root
         self._key = key = None if name_rules is None else name_rules.key
         self._others = {key(point): value for point, value in others.items()} if key else dict(others)
 
     def items(self) -> Iterator[tuple[bytes, T]]:
-        """Give all values with their mount points, the root's first, under an empty path."""
+        """Yield all values with their mount points, the root's first, with an empty path."""
         yield b"", self.root
         yield from self._others.items()
 
     def at(self, path: bytes) -> T:
-        """Give the value of the file system that holds the folder at `path`."""
+        """Return the value of the file system that holds the folder at `path`."""
         others = self._others
         if not others:
             return self.root
@@ -46,36 +43,36 @@ class ByMount(Generic[T]):
 
 
 class MirrorCapabilities(NamedTuple):
-    """What each file system of a mirror can hold."""
+    """The capabilities of each file system of a mirror."""
 
     root: Capabilities
     others: tuple[tuple[bytes, Capabilities], ...] = ()
-    """Of those mounted below the root, by the path of their mount point."""
+    """Of file systems mounted below the root, by the path of the mount point."""
     gone: tuple[bytes, ...] = ()
-    """Where a file system was mounted once, and now only the empty mount point is left."""
+    """Empty mount points of file systems that are no longer mounted."""
 
 
 class FileSystemId(NamedTuple):
-    """What tells a file system from others. Plain text, only ever compared."""
+    """Identity of a file system, as text that is only compared."""
 
     proof: str
-    """Goes with the file system wherever it is attached, such as its UUID; empty if it tells none."""
+    """Belongs to the file system wherever it is attached, such as its UUID; empty if it has none."""
     place: str
-    """Where it is attached at present: the device, and what else changes when another one takes its place."""
+    """Its present attachment: the device, and whatever else changes with another file system."""
 
 
 class FileSystemMatch(StrEnum):
-    """What an identity says about what the index knows of a file system."""
+    """Comparison of a file system with the one that the index was made for."""
 
     SAME = "same"
     MOVED = "moved"
     """The same file system, attached anew."""
     OTHER = "other"
-    """Another one, or one that cannot be shown to be the same: nothing that is known of it may be believed."""
+    """Another one, or not provably the same: the index must not be used for it."""
 
 
 def match_file_system(known: FileSystemId | None, found: FileSystemId) -> FileSystemMatch:
-    """Compare the identity that the index was made for with the one that is found."""
+    """Compare the identity in the index with the present one."""
     if known is None or known.proof != found.proof:
         return FileSystemMatch.OTHER
     if known.place == found.place:
@@ -84,12 +81,12 @@ def match_file_system(known: FileSystemId | None, found: FileSystemId) -> FileSy
 
 
 def encode_file_system_id(identity: FileSystemId) -> str:
-    """Write it down."""
+    """Serialise an identity for the index."""
     return json.dumps(identity)
 
 
 def decode_file_system_id(text: object) -> FileSystemId | None:
-    """Read what `encode_unsupported` wrote; None if the text makes no sense."""
+    """Read the text of `encode_file_system_id`; None if it is invalid."""
     if not isinstance(text, str):
         return None
     try:
@@ -100,12 +97,12 @@ def decode_file_system_id(text: object) -> FileSystemId | None:
 
 
 class LeftOutReason(StrEnum):
-    """Why something is left out."""
+    """Why an entry of a source is left out, besides `exclude`."""
 
     MOUNT = "mount"
     """A file system of its own, and `cross_mounts` is off."""
     KERNEL = "kernel"
-    """A view into the kernel, which holds no files."""
+    """A file system of the kernel without stored files."""
     OWN = "own"
     """State or temporary files of Truecopy itself."""
 
@@ -116,11 +113,11 @@ class LeftOut(NamedTuple):
     path: bytes
     why: LeftOutReason
     kind: str
-    """The type of the file system; empty for what is our own."""
+    """The type of the file system; empty for `OWN`."""
 
     @property
     def words(self) -> str:
-        """Why, in words that follow the path."""
+        """The reason, in words that follow the path."""
         if self.why is LeftOutReason.OWN:
             return "it is Truecopy's own"
         if self.why is LeftOutReason.KERNEL:
@@ -129,11 +126,11 @@ class LeftOut(NamedTuple):
 
 
 SUBVOLUME = " subvolume"
-"""Ends the type of a file system that has a device of its own, but no mount."""
+"""Suffix of the type of a file system with its own device number and no mount."""
 
 
 def file_system_of(kind: str) -> str:
-    """Say what lies at a path, by the type of its file system."""
+    """Describe a path by the type of its file system."""
     if kind.endswith(SUBVOLUME):
         return f"it is a {kind}"
     return f"{kind or 'another file system'} is mounted there"
@@ -174,20 +171,20 @@ KERNEL_TYPES = frozenset(
         "xenfs",
     }
 )
-"""File systems whose entries the kernel (or lxcfs, in its place) makes up when they are looked at: there is nothing to
-restore. `autofs` is what an automounter shows until something is mounted. tmpfs and ramfs hold files of users.
+"""File systems whose entries the kernel, or lxcfs, generates: nothing in them can be restored. `autofs` is the
+placeholder of an automounter. tmpfs and ramfs are not among them, as they hold files of users.
 """
 
 
 class KnownMounts(NamedTuple):
-    """What is remembered of a source from cycle to cycle."""
+    """The mounts in a source, as stored from cycle to cycle."""
 
-    taken: dict[bytes, str]
-    """Where file systems are mounted that are backed up, and their types."""
+    mounted: dict[bytes, str]
+    """Mount points that are backed up, with the types of their file systems."""
     left_out: frozenset[LeftOut]
-    """What was reported as left out."""
+    """Reported as left out."""
     missing: frozenset[bytes] = frozenset()
-    """Those of `taken` that were reported as missing."""
+    """Those of `mounted` that were reported as missing."""
 
 
 NO_MOUNTS = KnownMounts({}, frozenset())

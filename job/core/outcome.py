@@ -1,6 +1,6 @@
-"""The closed sets of words for what happened to an entry, a pair and a cycle.
+"""The closed sets of results of an entry, a pair and a cycle.
 
-They are label values in metrics and field values in logs, so they are a public contract and never open-ended.
+They are label values in metrics and field values in logs, so they are a public interface.
 """
 
 import errno
@@ -29,7 +29,7 @@ class Failure(StrEnum):
 
 
 class Skip(StrEnum):
-    """Why an entry was passed over without being a failure: the label `reason` of `truecopy_files_skipped_total`."""
+    """Why an entry was not copied and did not fail: the label `reason` of `truecopy_files_skipped_total`."""
 
     UNCHANGED = "unchanged"
     SPECIAL_FILE = "special_file"
@@ -39,7 +39,7 @@ class Skip(StrEnum):
 
 
 class Drift(StrEnum):
-    """How a mirror entry differs from what Truecopy left there: the label `kind` of `truecopy_drift_found_total`."""
+    """How a mirror entry differs from its index record: the label `kind` of `truecopy_drift_found_total`."""
 
     MISSING = "missing"
     REPLACED = "replaced"
@@ -111,7 +111,7 @@ _WORST_FIRST = (Result.STOPPED, Result.FAILED, Result.REFUSED, Result.PARTIAL, R
 
 
 def worst(results: list[Result]) -> Result:
-    """Give the one result a cycle reports for its pairs: the first that calls for a person wins."""
+    """Return the result of a cycle: the most severe result of its pairs."""
     return next((result for result in _WORST_FIRST if result in results), Result.SUCCESS)
 
 
@@ -122,7 +122,7 @@ _BY_ERRNO = {
     errno.EDQUOT: Failure.NO_SPACE,
     errno.EROFS: Failure.READ_ONLY,
     errno.EIO: Failure.IO_ERROR,
-    # What servers and their mounts say when they are gone.
+    # Errors of network mounts whose server is gone.
     errno.ESTALE: Failure.IO_ERROR,
     errno.ENOTCONN: Failure.IO_ERROR,
     errno.ECONNABORTED: Failure.IO_ERROR,
@@ -143,7 +143,7 @@ _BY_ERRNO = {
 
 
 def failure_of(error: OSError) -> Failure:
-    """Classify an operating system error into the closed set; one of our own may say itself what it is."""
+    """Classify an operating system error; the attribute `failure` of our own errors has priority."""
     own = getattr(error, "failure", None)
     return own if isinstance(own, Failure) else _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
 
@@ -161,12 +161,9 @@ _IN_WORDS = {
 
 
 def reason_text(error: Exception) -> str:
-    """Say why something failed, in words for people: the system's, and what they mean where they do not say it.
-
-    Without the number, the path and the quotes that Python puts around them.
-    """
+    """Return the text of an error without number and path, with an explanation for some errno values."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
     meaning = _IN_WORDS.get(error.errno or 0)
-    # A text of our own says it already; the system's own begins with a capital letter.
+    # Texts of the system begin with a capital letter; our own need no explanation.
     return f"{error.strerror} ({meaning})" if meaning and error.strerror[:1].isupper() else error.strerror

@@ -1,111 +1,111 @@
-"""What the index knows of an entry and of a folder. Plain values; `store/index.py` stores them."""
+"""Index records of entries and folders, as plain values; `store/index.py` stores them."""
 
 from typing import NamedTuple, TypeAlias
 
 from job.core.entry import Entry, FileId
 
 CLOCK_GRAIN_NS = 2_000_000_000
-"""An entry changed less than this before it was read may change again without its times moving (as git's racy files):
-FAT keeps whole pairs of seconds, the kernel's own clock ticks every few milliseconds."""
+"""An entry changed less than this before it was read may change again with the same times (git calls it racy): FAT
+stores even seconds, and the kernel's clock ticks every few milliseconds."""
 
 
 OF_BLOCKS = "sparse-"
-"""Before the algorithm: a checksum that leaves out blocks of zeros (`fs/sparse.py`)."""
+"""Prefix of the algorithm if the checksum leaves out blocks of zeros (`fs/sparse.py`)."""
 
 
 def is_by(checksum: str, algorithm: str) -> bool:
-    """Tell whether a checksum was made by an algorithm, with zeros or without."""
+    """Return whether a checksum was made by an algorithm, sparse or not."""
     return checksum.removeprefix(OF_BLOCKS).startswith(algorithm + ":")
 
 
 class Record(NamedTuple):
-    """An entry as it was when its content was last known to be equal on both sides."""
+    """An entry as it was when both sides last had the same content."""
 
     source: Entry
     mirror: Entry
     checksum: str
     """`algorithm:hex`, or `sparse-algorithm:hex`; empty for a symlink."""
     racy: bool
-    """Whether the content must be read again next time, whatever the times say."""
+    """Whether the content must be read again in the next cycle, whatever the times."""
 
 
 class Copied(NamedTuple):
-    """A temp in the mirror that holds one complete content and waits for its name."""
+    """A complete temporary file in the mirror, before its rename."""
 
     source: Entry
-    """The source as it was, before and after, while it was read."""
+    """The source, which did not change while it was read."""
     checksum: str
     """`algorithm:hex`; empty for a symlink."""
     inode: int
-    """Of the temp, by which it is known again after the rename."""
+    """Of the temporary file, which identifies it after the rename."""
     mtime_ns: int
-    """Of the temp, as the mirror kept it."""
+    """Of the temporary file, as the mirror stored it."""
     holes: int = 0
     """Bytes of the content that were neither read nor written."""
 
 
 class Compared(NamedTuple):
-    """What a comparison of a source file with its mirror, byte for byte, found."""
+    """Result of comparing a source file with its mirror byte by byte."""
 
     source: Entry
-    """The source as it was, before and after, while it was read."""
+    """The source, which did not change while it was read."""
     checksum: str
     """Of the source: `algorithm:hex`."""
     same: bool
     """Whether the contents are equal."""
     alike: Entry | None
-    """The mirror as it was read, if its metadata are right, too."""
+    """The mirror entry, if its metadata is correct too."""
 
 
 Stamp: TypeAlias = bytes
-"""A mirror folder's own stat, opaque: it moves when anything is created, removed or renamed in the folder."""
+"""A mirror folder's stat, opaque: it changes when an entry of the folder is created, removed or renamed."""
 
 
 class FolderSummary(NamedTuple):
-    """What the look needs to pass a folder over without reading its records."""
+    """Facts with which the scan skips a folder without reading its records."""
 
     fingerprint: bytes
-    """Of the source listing; empty when the folder has to be looked at again whatever it says."""
+    """Of the source listing; empty if the folder must be examined again in any case."""
     stamp: Stamp
     mirror_fingerprint: bytes
     entries: int
-    """Entries in scope that are not folders."""
+    """Entries that are neither excluded nor folders."""
     specials: int
-    """Those of them that are never copied."""
+    """The never copied ones among `entries`."""
     recheck: bool
-    """Whether a record in it is racy."""
+    """Whether one of its records is racy."""
     parts: int = 1
-    """How many rows its records are spread over."""
+    """Number of rows with its records."""
 
 
 class FolderDone(NamedTuple):
-    """A folder whose mirror is as its source was; its records go into rows of their own."""
+    """A folder whose mirror equals its source; its records are in `RowsDone`."""
 
     path: bytes
     summary: FolderSummary
     bytes: int = -1
-    """Sizes of what the mirror has of its entries, summed up; -1 for unknown."""
+    """Sum of the sizes of its entries in the mirror; -1 for unknown."""
 
 
 class RowsDone(NamedTuple):
-    """Records of a folder, all or one part of them, as the index keeps them."""
+    """All records of a folder, or one part of them, in the form of the index."""
 
     path: bytes
     part: int
-    """From 0 on."""
+    """Number of the part, from 0."""
     rows: str
     """See `store/codec.py`."""
     linked: tuple[tuple[int, bytes], ...] = ()
-    """Those that share their file in the source with other names: inode and name.
+    """Inode and name of entries with hard links in the source.
 
-    A hint where other names may be: device numbers change, so that each is looked at before it is believed.
+    Hints where other names may be: device numbers change, so each is examined before use.
     """
     unsupported: str = ""
-    """What the mirror cannot hold of them; see `store/codec.py`."""
+    """Their unsupported metadata; see `store/codec.py`."""
 
 
 class LinkName(NamedTuple):
-    """One of the names of a file, or of a symlink or special file, that has several."""
+    """One name of a file, symlink or special file with several names."""
 
     file: FileId
     """Of the source."""
@@ -116,27 +116,27 @@ class LinkName(NamedTuple):
     name: bytes
     size: int
     mirror: FileId | None
-    """Of what the mirror has under that name, if it is of the right kind."""
+    """The mirror's entry of that name, if it is of the right kind."""
     record: Record | None
     counted: bool = False
-    """Whether the look counted it already, since its folder did not change."""
+    """Whether the scan counted it, because its folder did not change."""
     names: int = 0
-    """How many names the file has, in the source or the mirror, whichever has more; 0 if that is not known."""
+    """Number of names of the file, in the source or the mirror, whichever is greater; 0 for unknown."""
 
 
 class LinkOutcome(NamedTuple):
-    """What became of a name that was seen to with the others of its file."""
+    """Result for one hard-linked name."""
 
     device: int
-    """Where the file was, of which all this is true."""
+    """Device of the file that was linked."""
     record: Record | None
-    """What is to be remembered; None if it failed, which is told."""
+    """The record to store; None if it failed, which was reported."""
 
 
 class LinkRecord(NamedTuple):
-    """What is to be remembered of a name that was seen to with the others of its file."""
+    """The record to store for one hard-linked name."""
 
     path: bytes
     name: bytes
     record: Record | None
-    """None if it failed, which is told."""
+    """None if it failed, which was reported."""

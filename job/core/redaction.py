@@ -1,9 +1,8 @@
-"""Redaction: no secret is in any text that leaves this program. Pure.
+"""Redaction: masks secrets in all texts of this process. Pure.
 
-There is one `Redaction` for everything that the process tells: `remember` adds to what it knows, `redacted` applies it.
-It knows the values of secrets, the spellings in which libraries quote them (escaped, percent-encoded, base64 as in an
-Authorization header), and logins in addresses. Names and paths that users chose are not changed: a metric's label and
-the path in a log line stay what they are, also where a weak password is an ordinary word.
+`remember` adds secrets, `redacted` masks them: their values, the forms in which libraries quote them (escaped,
+percent-encoded, base64 as in an Authorization header), and logins in addresses. Names and paths that users chose are
+not changed, even if a weak password is an ordinary word: labels and paths in logs must stay correct.
 """
 
 import base64
@@ -12,12 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 MASK = "********"
-"""What is shown in place of a secret."""
+"""Shown in place of a secret."""
 
 _SHORTEST = 4
-"""Characters; a shorter secret is masked only in quotes or in front of an @: it is a part of too many words."""
+"""In characters; a shorter secret is part of many words, so it is masked only in quotes or before an @."""
 _MOST = 64
-"""Secrets that are known at a time; who changes them all the time does not make the work slower."""
+"""Number of secrets; the oldest are dropped, so that frequent changes do not slow down the process."""
 _LOGIN = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:/+)[^\s\"'<>]*@")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]+")
@@ -25,18 +24,18 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 class Redaction:
-    """Masks some secrets, and logins in addresses, in any text."""
+    """Masks secrets, and logins in addresses, in texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets = tuple(dict.fromkeys(secret for secret in secrets if secret))[-_MOST:]
         spellings = {spelling for secret in self.secrets for spelling in _spellings(secret)}
-        # The longest first, so that what holds another is masked as a whole.
+        # The longest first: one that contains another is masked as a whole.
         choices = [_as_pattern(spelling) for spelling in sorted(spellings, key=lambda each: (-len(each), each))]
         self._pattern = re.compile("|".join(choices)) if choices else None
         self._coded = sorted({part for secret in self.secrets for part in _base64_parts(secret)})
 
     def __call__(self, text: str) -> str:
-        """Give the text with a mask in place of each secret and each login."""
+        """Return the text with a mask in place of each secret and each login."""
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
         for part in self._coded:
@@ -45,7 +44,7 @@ class Redaction:
         return _LOGIN.sub(rf"\g<scheme>{MASK}@", text) if "@" in text else text
 
     def holds(self, text: str) -> bool:
-        """Tell whether a secret, in any spelling, is a part of the text."""
+        """Return whether a secret, in any spelling, is a part of the text."""
         return self._pattern is not None and (
             self._pattern.search(text) is not None or any(part in text for part in self._coded)
         )
@@ -56,21 +55,21 @@ class _Process:
 
 
 def remember(secrets: Iterable[str]) -> None:
-    """Let no text of this process hold these secrets from now on."""
+    """Mask these secrets in all texts of this process from now on."""
     known = _Process.redaction.secrets
     if fresh := [secret for secret in secrets if secret and secret not in known]:
         _Process.redaction = Redaction((*known, *fresh))
 
 
 def redacted(text: str) -> str:
-    """Give a text, such as a library's error, without any secret that this process knows."""
+    """Return a text, such as an error of a library, with all remembered secrets masked."""
     return _Process.redaction(text)
 
 
 def without_login(value: str) -> str:
-    """Give a value that may be an address, however it is spelled, without the login that may be in it.
+    """Mask the login in a value that may be an address.
 
-    The login is all before the last @, whatever characters a password has, if there is a colon in it.
+    The login is the text before the last @, if it contains a colon.
     """
     login, at, host = value.rpartition("@")
     if not at or ":" not in login:
@@ -108,11 +107,11 @@ def _percent_encoded(octets: bytes, safe: str) -> str:
 
 
 def _base64_parts(secret: str) -> Iterator[str]:
-    """Give what the base64 of any text with this secret in it holds: it depends on where the secret begins only."""
+    """Yield the parts common to the base64 of all texts with this secret; they depend on its offset modulo 3."""
     octets = secret.encode("utf-8", "surrogatepass")
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + octets).decode("ascii")
-        # Characters at both ends come of neighbours, too: of a character's 6 bits some are not the secret's.
+        # The characters at both ends also encode bits of neighbouring text.
         first, last = (0, 2, 3)[before], (before + len(octets)) * 8 // 6
         part = coded[first:last]
         if len(part) >= _SHORTEST:

@@ -1,11 +1,11 @@
-"""When the next cycle is due: schedule texts and what they mean in a time zone. Pure; `now` is an argument.
+"""Schedules: their texts, and when the next cycle is due in a time zone. Pure; `now` is an argument.
 
-Instants are aware UTC datetimes, so whatever zone the process runs in changes nothing. Two kinds of schedule:
+Instants are aware UTC datetimes, independent of the zone of the process. Two kinds of schedule:
 
-* an interval (`every 6 hours`, and `sleep_time`) counts real seconds from the end of a cycle to the start of the next;
-* a calendar (`daily at 02:30`, `weekly on sunday at 04:00`) means the clock on the wall of its zone and comes exactly
-  once for every day it names. Where the clocks go forward over the time, it comes as much later as they were moved
-  (02:30 becomes 03:30; if that is named too, the two are one). Where they go back and it comes twice, the first counts.
+* an interval (`every 6 hours`, and `sleep_time`) counts seconds from the end of a cycle to the start of the next;
+* a calendar (`daily at 02:30`, `weekly on sunday at 04:00`) is local time of its zone, exactly once for each named day.
+  If clocks go forward over the time, it is later by the same amount (02:30 becomes 03:30; if that is named too, both
+  are one). If they go back and the time occurs twice, the first counts.
 """
 
 import re
@@ -20,7 +20,7 @@ _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _EVERY_DAY = frozenset(range(7))
 _LONGEST_SECONDS = 100 * 365 * 86400.0
-"""A hundred years is as good as never, and the sum with any `now` is still a date."""
+"""A hundred years: practically never, and the sum with any `now` is still a date."""
 
 _SAME_TIME_SECONDS = 600.0
 
@@ -33,7 +33,7 @@ _LIST = re.compile(r" ?, ?| and ")
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """So many seconds from the end of a cycle to the start of the next."""
+    """Seconds from the end of a cycle to the start of the next."""
 
     seconds: float
 
@@ -43,20 +43,20 @@ class Interval:
         return self.seconds
 
     def next_due(self, after: datetime, zone: tzinfo) -> datetime:  # noqa: ARG002 (the same call for both kinds)
-        """Give the instant the cycle after one that ended at `after` is due."""
+        """Return the instant the cycle after one that ended at `after` is due."""
         return after + timedelta(seconds=min(self.seconds, _LONGEST_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Times of the day on days of the week (Monday is 0), by the wall clock of a zone."""
+    """Times of the day on days of the week (Monday is 0), in local time of a zone."""
 
     weekdays: frozenset[int]
     times: tuple[time, ...]
 
     @property
     def longest_gap(self) -> float:
-        """The longest planned wait, in seconds by the wall clock: a day is 86400, even when the clocks move."""
+        """The longest planned wait, in seconds of local time: a day is 86400, even when clocks change."""
         minutes = sorted(
             day * 1440 + moment.hour * 60 + moment.minute for day in self.weekdays for moment in self.times
         )
@@ -64,18 +64,17 @@ class Calendar:
         return 60.0 * max(later - earlier for earlier, later in pairwise(around))
 
     def next_due(self, after: datetime, zone: tzinfo) -> datetime:
-        """Give the first instant strictly later than `after`, in UTC."""
+        """Return the first instant strictly later than `after`, in UTC."""
         return min(instant for instant in self._around(after.astimezone(zone).date(), zone) if instant > after)
 
     def _around(self, day: date, zone: tzinfo) -> Iterator[datetime]:
-        # From the day before, since a time the clocks jumped over may come after midnight. To the day after the same
-        # weekday of the next week, since clocks set back over midnight bring yesterday's date again, and then
-        # tomorrow's first time has passed already (St. John's, 2010-11-07).
+        # From the day before, since a skipped time may fall after midnight. To the day after the same weekday of the
+        # next week, since clocks set back over midnight repeat a date (St. John's, 2010-11-07).
         for offset in range(-1, 9):
             named = day + timedelta(days=offset)
             if named.weekday() in self.weekdays:
-                # fold=0 is what makes both nights right: in a gap it is the offset before the jump, which lands as
-                # much later as the clocks moved; in a fold it is the first of the two.
+                # fold=0 is right for both changes: in a gap it uses the offset before the jump, in a fold the first
+                # of the two times.
                 for moment in self.times:
                     yield datetime.combine(named, moment, tzinfo=zone).astimezone(UTC)
 
@@ -86,7 +85,7 @@ Schedule = Interval | Calendar
 def parse_schedule(text: str) -> Schedule:
     """Read `every 6 hours`, `daily at 02:30, 14:30`, `weekly on sunday at 04:00`; case and spacing do not matter.
 
-    Raises ValueError that says what would be right.
+    Raises `ValueError` with a valid example.
     """
     plain = " ".join(text.lower().split())
     if match := _EVERY.fullmatch(plain):
@@ -99,19 +98,18 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def schedule_of(text: str | None, sleep_time: float) -> Schedule:
-    """Give the schedule a config means: `schedule` where it is set, else `sleep_time` seconds."""
+    """Return the schedule of a config: `schedule` if set, otherwise `sleep_time` seconds."""
     return parse_schedule(text) if text is not None else Interval(sleep_time)
 
 
 def due_after(schedule: Schedule, zone: tzinfo, *, now: float, ended: float, due: float) -> float:
-    """Give the next due time of a service whose last cycle, planned for `due`, ended at `ended`.
+    """Return the next due time of a service whose last cycle, planned for `due`, ended at `ended`.
 
-    All in seconds since the epoch. An interval counts from the end of the cycle and may lie in the past when the config
-    was edited meanwhile; a calendar counts from `now`, so that an edit cannot make a time come that has passed.
+    All in seconds since the epoch. An interval counts from the end of the cycle, and the result may be in the past if
+    the config was edited; a calendar counts from `now`, so that an edit brings back no past time.
 
-    A clock set back a little while waiting makes a cycle start, and even end, before its planned time; that time is
-    done then and must not come again in a moment. After a big step back it does come again: nobody knows which of the
-    two clocks was right, and one cycle too many is the safe answer.
+    If the clock is set back a little during the wait, a cycle can end before its planned time, which must not come
+    again. After a large step back it does: one cycle too many is the safe choice.
     """
     after = ended
     if isinstance(schedule, Calendar):
@@ -120,10 +118,10 @@ def due_after(schedule: Schedule, zone: tzinfo, *, now: float, ended: float, due
 
 
 def is_missed(schedule: Schedule, zone: tzinfo, last_success: float | None, now: float) -> bool:
-    """Tell whether a cycle should have succeeded between `last_success` and `now`, both in seconds since the epoch.
+    """Return whether a cycle should have succeeded between `last_success` and `now`, both in seconds since the epoch.
 
-    Without any success nothing is known to be missed: a first start without `run_at_start` waits for its time. A
-    success in the future means that the clock was wrong then or is now; then one cycle too many is the safe answer.
+    Without a success, nothing is missed: a first start without `run_at_start` waits for its time. A success in the
+    future means a wrong clock; then one cycle too many is the safe choice.
     """
     if last_success is None:
         return False

@@ -81,7 +81,7 @@ def _unsettled(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSEr
     """Give the mounts of which this look says nothing: they, or a folder above them, could not be listed."""
     return {
         path: kind
-        for path, kind in known.taken.items()
+        for path, kind in known.mounted.items()
         if path not in found.mounts and any(above in troubled for above in _and_above(path))
     }
 
@@ -97,12 +97,12 @@ def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], 
     cycle_id, pair = run.cycle_id, run.pair.name
     for each in sorted(now.left_out - known.left_out):
         yield _left_out(each, run)
-    for path, kind in sorted(now.taken.items()):
+    for path, kind in sorted(now.mounted.items()):
         if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
             yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
     out = {each.path for each in now.left_out}
-    for path, kind in sorted(known.taken.items()):
-        if path not in now.taken and out.isdisjoint(_and_above(path)):
+    for path, kind in sorted(known.mounted.items()):
+        if path not in now.mounted and out.isdisjoint(_and_above(path)):
             yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
 
 

@@ -111,7 +111,6 @@ def probe(mirror: int) -> Capabilities:
                 owners=_keeps_owners(file),
                 sparse=sparse,
                 syncfs=syncfs_means_something(mirror),
-                longest_name=os.fstatvfs(mirror).f_namemax,
                 largest_file=_largest(file) if sparse else 0,
                 mtime_grain_ns=_grain(file),
                 forbidden=forbidden,

@@ -58,7 +58,7 @@ def encode_records(records: Iterable[Record], options_key: str = "") -> str:
 
 
 def decode_records(text: str, options_key: str = "") -> dict[bytes, Record]:
-    """Give records by name; none if the text makes no sense, so that the entries are compared again.
+    """Return records by name; none if the text makes no sense, so that the entries are compared again.
 
     Those that were made under another policy have to be looked at again, whatever the times say. A policy may end with
     a slash and how the source was mounted; where that is not known, it is not compared.
@@ -84,7 +84,7 @@ def without_records(text: str, names: Collection[bytes]) -> str:
 
 
 def _read(text: str) -> tuple[dict[bytes, Record], str]:
-    """Give records and the policy that they were made under."""
+    """Return records and the policy that they were made under."""
     stored = json.loads(text)
     *fields, options_key = stored if len(stored) > _FIELDS else (*stored, "")
     if type(options_key) is not str:

@@ -58,36 +58,36 @@ class HardLinkTable:
             db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
 
     def files(self) -> Iterator[FileId]:
-        """Give every file once; names may be added to them meanwhile."""
+        """Return every file once; names may be added to them meanwhile."""
         last = b""
         while found := self._all(_FILES, last):
             for (last,) in found:
                 yield file_of_key(last)
 
     def of_file(self, file: FileId) -> list[LinkName]:
-        """Give the names of a file, sorted."""
+        """Return the names of a file, sorted."""
         return [
             LinkName(file, path, part, name, size, _file(mirror), _unpacked(record), bool(counted), names)
             for path, part, name, size, mirror, record, counted, names in self._all(_OF_FILE, file_key(file))
         ]
 
     def owner_of(self, mirror: FileId) -> FileId | None:
-        """Tell which file of the source one of the mirror is to stand for, if it stands for names of several."""
+        """Return which file of the source one of the mirror is to stand for, if it stands for names of several."""
         return next((file_of_key(file) for (file,) in self._all(_OWNER, file_key(mirror))), None)
 
     def of_folder(self, path: bytes, part: int) -> dict[bytes, LinkOutcome]:
-        """Give what became of the names in a folder, or one part of it."""
+        """Return what became of the names in a folder, or one part of it."""
         return {
             name: LinkOutcome(file_of_key(file).device, _unpacked(outcome) if outcome else None)
             for name, file, outcome in self._all(_OF_FOLDER, path, part)
         }
 
     def has_name(self, path: bytes, name: bytes) -> bool:
-        """Tell whether a name in a folder is noted."""
+        """Return whether a name in a folder is noted."""
         return bool(self._all("SELECT 1 FROM member WHERE path = ? AND name = ?", path, name))
 
     def has_folder(self, path: bytes) -> bool:
-        """Tell whether any name in a folder is noted."""
+        """Return whether any name in a folder is noted."""
         return bool(self._all("SELECT 1 FROM member WHERE path = ? LIMIT 1", path))
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:

@@ -103,12 +103,12 @@ def opened(folder: int, mode: str) -> Iterator[Connection]:
 
 
 def set_aside(folder: int, ending: str) -> str:
-    """Give the file in an open folder another name, and tell which. Raises `OSError`."""
+    """Return the file in an open folder another name, and tell which. Raises `OSError`."""
     return sqlite.set_aside(FILE_NAME, folder, ending, kept=_KEPT)
 
 
 def has_format(database: Connection) -> bool:
-    """Tell whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else.
+    """Return whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else.
 
     From then on the file can be read and written.
     """

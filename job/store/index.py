@@ -64,7 +64,7 @@ class Index:
 
     @classmethod
     def empty(cls) -> Self:
-        """Give an index that knows nothing and lies nowhere."""
+        """Return an index that knows nothing and lies nowhere."""
         return cls(schema.connect_in_memory())
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Index:
         self._doubted = ByMount(b"" in points, others) if points else None
 
     def summary(self, path: bytes) -> FolderSummary | None:
-        """Give what is known of a folder; None if nothing usable is. Raises `OSError`."""
+        """Return what is known of a folder; None if nothing usable is. Raises `OSError`."""
         if self._doubted is not None and self._doubted.at(path):
             return None
         try:
@@ -89,11 +89,11 @@ class Index:
         return None if row is None else _summarised(row)
 
     def rows(self, path: bytes, part: int = 0) -> str:
-        """Give one row of a folder's records; empty if there is none. Raises `OSError`."""
+        """Return one row of a folder's records; empty if there is none. Raises `OSError`."""
         return self._text("SELECT rows FROM records WHERE folder = ? AND part = ?", path, part)
 
     def unsupported(self, path: bytes, part: int = 0) -> str:
-        """Give what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
+        """Return what the mirror cannot hold of a folder's entries, one part of it. Raises `OSError`."""
         return self._text("SELECT rows FROM unheld WHERE folder = ? AND part = ?", path, part)
 
     def _text(self, query: str, path: bytes, part: int) -> str:
@@ -103,7 +103,7 @@ class Index:
         return row[0] if row and isinstance(row[0], str) else ""
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        """Give names that files of such an inode number had when they were last copied: folder, part, name.
+        """Return names that files of such an inode number had when they were last copied: folder, part, name.
 
         They are hints: rows of names that are gone, and of files on other devices, are among them. Raises `OSError`.
         """
@@ -141,7 +141,7 @@ class Index:
         return row
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Give all rows of an answer, of which a hostile file may have no end. Raises `sqlite3.Error`."""
+        """Return all rows of an answer, of which a hostile file may have no end. Raises `sqlite3.Error`."""
         size = self._db.size()
         with step_limit(self._db, size):
             return fetch_bounded(self._cursor.execute(query, values), size)
@@ -163,7 +163,7 @@ class Index:
         return max(0, int(row[0])) if row and isfinite(row[0]) else 0
 
     def extent(self) -> tuple[int, int | None]:
-        """Give the number of entries that are not folders, and their bytes; None for bytes that are not known.
+        """Return the number of entries that are not folders, and their bytes; None for bytes that are not known.
 
         Raises `OSError`.
         """
@@ -202,7 +202,7 @@ class Index:
 
     @property
     def file_systems(self) -> dict[bytes, FileSystemId]:
-        """Give the file systems that the index speaks of, by the path of their mount point; the root's is empty.
+        """Return the file systems that the index speaks of, by the path of their mount point; the root's is empty.
 
         Raises `OSError`.
         """

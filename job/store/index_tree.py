@@ -27,7 +27,7 @@ _MOST_PATHS = 64
 
 
 def key_of(path: bytes) -> bytes:
-    """Give the key of a folder by its path below the root.
+    """Return the key of a folder by its path below the root.
 
     Nobody finds two paths with one key. If there were two, the rows of both would fit neither: inodes and times tell.
     """
@@ -82,7 +82,7 @@ class Tree:
             path = path.rpartition(b"/")[0]
 
     def paths_of(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Give the paths of folders whose way was noted, without those for which that makes no sense."""
+        """Return the paths of folders whose way was noted, without those for which that makes no sense."""
         paths = self._paths.copy()
         wanted = {key: path for key in keys if (path := self._path_of(key, paths)) is not None}
         self._paths = dict(islice(reversed(wanted.items()), _MOST_PATHS))

@@ -76,14 +76,14 @@ class PairRecords:
         return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
 
     def updated_to(self, other: "PairRecords") -> "PairRecords":
-        """Give the records of a new config; what was said once in this process is not said again."""
+        """Return the records of a new config; what was said once in this process is not said again."""
         if self.base == other.base:
             self.sources, self.mirrors, self.why_none = other.sources, other.mirrors, other.why_none
             return self
         return other
 
     def mirror_record(self, mirror: str) -> MirrorRecord | None:
-        """Tell whether a mirror existed; a damaged record says so, too. None also where no record can be had."""
+        """Return whether a mirror existed; a damaged record says so, too. None also where no record can be had."""
         for key in _keys(mirror):
             try:
                 with self._folder(key) as folder:
@@ -195,7 +195,7 @@ class ResolvedPath(NamedTuple):
         return cls(os.path.abspath(path), resolved(path))
 
     def matches(self, other: "ResolvedPath") -> bool:
-        """Tell whether both are one path."""
+        """Return whether both are one path."""
         return self.written == other.written or self.resolved == other.resolved
 
 
@@ -304,7 +304,7 @@ def _place(folder: int, pair: Pair) -> StateFolder:
 
 
 def belongs_to(identity: PairIdentity, pair: Pair) -> bool:
-    """Tell whether an identity is that of a pair."""
+    """Return whether an identity is that of a pair."""
     return _is(identity, (ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)))
 
 
@@ -326,7 +326,7 @@ def _others(folder: int) -> Iterator[tuple[str, PairIdentity]]:
 
 
 def _identity(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
-    """Tell whether there is a folder of that name, and whose it says it is."""
+    """Return whether there is a folder of that name, and whose it says it is."""
     try:
         inner = open_ours(os.fsencode(name), folder)
     except FileNotFoundError:

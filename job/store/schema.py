@@ -89,7 +89,7 @@ UNION SELECT path FROM old_unheld ORDER BY path
 
 
 def older_schemas() -> tuple[Schema, ...]:
-    """Give the schemas that an index of an older format can have."""
+    """Return the schemas that an index of an older format can have."""
     return tuple(
         schema_of(*scripts, FACTS) for scripts in ((_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
     )
@@ -212,14 +212,14 @@ def _home(folder: str) -> Iterator[int]:
 
 
 def connect_in_memory() -> Connection:
-    """Give an index that lies nowhere."""
+    """Return an index that lies nowhere."""
     connection = sqlite.connect_unnamed()
     connection.executescript(_SCHEMA)
     return connection
 
 
 def holds_anything(folder: str) -> bool:
-    """Tell whether there is an index that is not an empty file."""
+    """Return whether there is an index that is not an empty file."""
     try:
         return os.stat(os.path.join(folder, FILE_NAME), follow_symlinks=False).st_size > 0
     except OSError:
@@ -264,7 +264,7 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
 
 
 def _objects(connection: Connection) -> Schema:
-    """Give the schema; empty if nothing was written yet. Raises `IndexUnusable` for what is not an index of ours."""
+    """Return the schema; empty if nothing was written yet. Raises `IndexUnusable` for what is not an index of ours."""
     try:
         return connection.objects()
     except (HostileFileError, sqlite3.DataError):
@@ -273,7 +273,7 @@ def _objects(connection: Connection) -> Schema:
 
 
 def _version(connection: Connection) -> int:
-    """Give the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
+    """Return the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
     application, version = connection.format_marks()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
@@ -288,7 +288,7 @@ def _version(connection: Connection) -> int:
 
 
 def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
-    """Give a copy that lies nowhere of an index that must not be changed."""
+    """Return a copy that lies nowhere of an index that must not be changed."""
     copy = sqlite.connect_unnamed("")
     undo.callback(copy.close)
     copy.copied = connection.size()

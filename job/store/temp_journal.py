@@ -41,7 +41,7 @@ class TempJournal:
         write_all(self._file, path + _END)
 
     def noted(self) -> list[bytes]:
-        """Give the folders noted by whichever worker; none where nothing was left. Raises `OSError`."""
+        """Return the folders noted by whichever worker; none where nothing was left. Raises `OSError`."""
         found: list[bytes] = []
         room = _MOST_BYTES
         for name in self._all():
@@ -83,7 +83,7 @@ _MOST_MOUNTS_BYTES = 16 << 20
 
 
 def load_known_mounts(state: int) -> KnownMounts:
-    """Give what is remembered in an open state folder; nothing where that makes no sense."""
+    """Return what is remembered in an open state folder; nothing where that makes no sense."""
     try:
         descriptor = open_name(MOUNTS_FILE, state)
     except OSError:
@@ -107,7 +107,7 @@ def save_known_mounts(known: KnownMounts, state: int) -> None:
     """Remember it. Raises `OSError`."""
     document = {
         "format": _MOUNTS_FORMAT,
-        "mounted": {_text(path): kind for path, kind in sorted(known.taken.items())},
+        "mounted": {_text(path): kind for path, kind in sorted(known.mounted.items())},
         "missing": [_text(path) for path in sorted(known.missing)],
         "left_out": [[_text(path), str(why), kind] for path, why, kind in sorted(known.left_out)],
     }

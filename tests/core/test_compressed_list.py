@@ -2,14 +2,12 @@
 
 import pickle
 import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from job.core import compressed_list
 from job.core.compressed_list import CompressedList
 
 Value = tuple[bytes, int]
@@ -17,12 +15,8 @@ Value = tuple[bytes, int]
 values = st.lists(st.tuples(st.binary(max_size=6), st.integers(0, 2**70)), max_size=20)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def nearly_all_is_far() -> Iterator[None]:
-    """Have hardly anything stay unpacked, so that a few values go every way."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compressed_list, "NEAR", 3)
-        yield
+FEW = 3
+"""Length of a chunk with which a few values go every way."""
 
 
 class BesideAList(RuleBasedStateMachine):
@@ -31,7 +25,7 @@ class BesideAList(RuleBasedStateMachine):
     @initialize(first=values)
     def start(self, first: list[Value]) -> None:
         self.plain = list(first)
-        self.packed = CompressedList(first)
+        self.packed = CompressedList(first, FEW)
 
     @rule(value=st.tuples(st.binary(max_size=6), st.integers()))
     def append(self, value: Value) -> None:
@@ -46,7 +40,7 @@ class BesideAList(RuleBasedStateMachine):
     @rule(more=values)
     def extend_by_another(self, more: list[Value]) -> None:
         self.plain += more
-        self.packed.extend(CompressedList(more))
+        self.packed.extend(CompressedList(more, FEW))
 
     @rule()
     def pop(self) -> None:
@@ -92,9 +86,8 @@ def test_whoever_takes_a_share_leaves_theirs_to_the_others(count: int, lookers: 
     assert len(taken) == -(-count // lookers)
 
 
-def test_a_hundred_thousand_paths_take_a_few_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressed_list, "NEAR", 2048)
+def test_a_hundred_thousand_paths_take_a_few_bytes_each() -> None:
     paths = CompressedList((b"music/artist %d/album %d" % (number // 10, number), 0) for number in range(100_000))
 
-    assert sum(map(sys.getsizeof, paths._far)) < 10 * 100_000
-    assert len(paths._near) < 2 * 2048
+    assert sum(map(sys.getsizeof, paths._chunks)) < 10 * 100_000
+    assert len(paths._tail) < 2 * 2048

@@ -33,6 +33,12 @@ def threats() -> list[list[str]]:
     return rows[1:]
 
 
+def anchors(page: Path) -> set[str]:
+    """Give the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
@@ -51,6 +57,15 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     broken = [target for target in LINK.findall(page.read_text("utf-8")) if not (page.parent / target).exists()]
 
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_section_that_a_page_links_to_exists(page: Path) -> None:
+    sections = re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)", page.read_text("utf-8"))
+
+    assert [
+        (name, anchor) for name, anchor in sections if anchor not in anchors(page.parent / name if name else page)
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -150,7 +150,7 @@ class _Desk:
             scanner = self._scanners[task.depth] = FolderScanner(self._context, self._run.pair, task.depth)
         end = time.monotonic() + _SLICE_SECONDS
         waiting = CompressedList(task.items)
-        found = scanner.go(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
+        found = scanner.scan(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
         self._post.send(ScanReply(found, waiting))
 
 

@@ -62,8 +62,8 @@ def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
     known = context.known_mounts
     left_out = frozenset(found.left_out)
     troubled = dict(found.unlisted)
-    now = KnownMounts(found.mounts | _unsettled(known, found, troubled), left_out)
-    for event in _news(known, now, troubled, run):
+    now = KnownMounts(found.mounts | _unlisted_mounts(known, found, troubled), left_out)
+    for event in _mount_events(known, now, troubled, run):
         run.emit(event)
     by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
     if by_option:
@@ -77,36 +77,38 @@ def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
             context.save_mounts(now)
 
 
-def _unsettled(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
+def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
     """Give the mounts of which this look says nothing: they, or a folder above them, could not be listed."""
     return {
         path: kind
         for path, kind in known.mounted.items()
-        if path not in found.mounts and any(above in troubled for above in _and_above(path))
+        if path not in found.mounts and any(above in troubled for above in _with_ancestors(path))
     }
 
 
-def _and_above(path: bytes) -> Iterator[bytes]:
+def _with_ancestors(path: bytes) -> Iterator[bytes]:
     while path:
         yield path
         path = path.rpartition(b"/")[0]
     yield path
 
 
-def _news(known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun) -> Iterator[Event]:
+def _mount_events(
+    known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun
+) -> Iterator[Event]:
     cycle_id, pair = run.cycle_id, run.pair.name
     for each in sorted(now.left_out - known.left_out):
-        yield _left_out(each, run)
+        yield _left_out_event(each, run)
     for path, kind in sorted(now.mounted.items()):
         if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
             yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
     out = {each.path for each in now.left_out}
     for path, kind in sorted(known.mounted.items()):
-        if path not in now.mounted and out.isdisjoint(_and_above(path)):
+        if path not in now.mounted and out.isdisjoint(_with_ancestors(path)):
             yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
 
 
-def _left_out(each: LeftOut, run: PairRun) -> Event:
+def _left_out_event(each: LeftOut, run: PairRun) -> Event:
     cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
     match each.why:
         case LeftOutReason.MOUNT:
@@ -177,11 +179,11 @@ def back_up_pair(
 ) -> tuple[Result, Tally]:
     """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
     started_ns = cycle.now_ns()
-    ledger = _TallyListener(cycle.emit)
+    listener = _TallyListener(cycle.emit)
     run = PairRun(
         cycle.cycle_id,
         pair,
-        ledger,
+        listener,
         cycle.stop,
         cycle.now_ns,
         verbose=cycle.verbose,
@@ -190,12 +192,12 @@ def back_up_pair(
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    policy = _Means(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records)
+    setup = _PairSetup(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records)
     if cycle.sandbox is None:
-        result = _guarded(run, policy, refusal)
+        result = _run_guarded(run, setup, refusal)
     else:
-        result = cycle.sandbox.around(lambda emit: _guarded(replace(run, emit=emit), policy, refusal), ledger)
-    if result is Result.SUCCESS and ledger.tally.failed:
+        result = cycle.sandbox.around(lambda emit: _run_guarded(replace(run, emit=emit), setup, refusal), listener)
+    if result is Result.SUCCESS and listener.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
     run.emit(
@@ -203,24 +205,24 @@ def back_up_pair(
             cycle_id=cycle.cycle_id,
             pair=pair.name,
             result=result,
-            tally=ledger.tally,
+            tally=listener.tally,
             duration_seconds=max(0.0, (now_ns - started_ns) / 1e9),
             finished_timestamp_seconds=now_ns / 1e9,
         )
     )
-    return result, ledger.tally
+    return result, listener.tally
 
 
-class _Means(NamedTuple):
+class _PairSetup(NamedTuple):
     state_dir: str | None
     open_context: OpenContext
     sandbox: Sandbox | None
     records: PairRecords
 
 
-def _guarded(run: PairRun, policy: _Means, refusal: Refused | None) -> Result:
+def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Result:
     try:
-        _work(run, policy, refusal)
+        _run_pair(run, setup, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -247,17 +249,17 @@ def _guarded(run: PairRun, policy: _Means, refusal: Refused | None) -> Result:
     return Result.SUCCESS
 
 
-def _work(run: PairRun, policy: _Means, refusal: Refused | None) -> None:
+def _run_pair(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with guards.enter(run.pair, policy.state_dir, run.now_ns() / 1e9, run.stop, policy.records) as roots:
-        _tell_entered(roots, run)
-        if policy.sandbox is not None:
-            policy.sandbox.restrict(roots.source, roots.mirror, roots.state)
-        _mirror(run, roots, policy.open_context)
+    with guards.enter(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
+        _report_preflight(roots, run)
+        if setup.sandbox is not None:
+            setup.sandbox.restrict(roots.source, roots.mirror, roots.state)
+        _sync_pair(run, roots, setup.open_context)
 
 
-def _tell_entered(roots: guards.Roots, run: PairRun) -> None:
+def _report_preflight(roots: guards.Roots, run: PairRun) -> None:
     about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
     if roots.made:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
@@ -271,7 +273,7 @@ def _tell_entered(roots: guards.Roots, run: PairRun) -> None:
         run.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _mirror(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> None:
+def _sync_pair(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> None:
     progress = Progress(run)
     now_ns = run.now_ns()
     with open_context(run, roots, progress) as context:
@@ -288,18 +290,18 @@ def _mirror(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> Non
                 audit=depth is ScanDepth.AUDIT,
             )
         )
-        found = None if depth is rescan_depth else _looked_asleep(context, run, progress, depth)
+        found = None if depth is rescan_depth else _scan_source_only(context, run, progress, depth)
         if found is None or found.changed:
             depth = rescan_depth
             if roots.claim is not None:
                 roots.claim()  # before there are workers that write
-        with _team(context, run) as supervisor:
+        with _supervisor(context, run) as supervisor:
             if found is None or found.changed:
                 found = scan_tree(context, run.pair, progress.scanned, depth, supervisor, known)
             if not found.unlisted:
                 presence.check_still_there(seen, found.entries, found.folders, run.pair)
-            _tell_settled(found.tally, run)
-            _tell_unlisted(found.unlisted, run)
+            _report_unchanged(found.tally, run)
+            _report_unlisted(found.unlisted, run)
             close_unread(context, found.unlisted)
             report_mounts(context, found, run)
             progress.start_sync(found)
@@ -309,19 +311,19 @@ def _mirror(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> Non
             context.index.set_audited(now_ns / 1e9)
 
 
-def _looked_asleep(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:
+def _scan_source_only(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:
     """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
-    with _team(context, run) as supervisor:
+    with _supervisor(context, run) as supervisor:
         return scan_tree(context, run.pair, progress.scanned, depth, supervisor, context.index.entry_count())
 
 
-def _team(context: PairContext, run: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:
+def _supervisor(context: PairContext, run: PairRun) -> AbstractContextManager[WorkerSupervisor | None]:
     if context.create_worker_pool is None or run.workers == 1:
         return nullcontext()
     return closing(WorkerSupervisor(context.create_worker_pool, run))
 
 
-def _tell_settled(tally: Tally, run: PairRun) -> None:
+def _report_unchanged(tally: Tally, run: PairRun) -> None:
     entries = tally.entries
     if not entries and not tally.folders:
         return
@@ -329,7 +331,7 @@ def _tell_settled(tally: Tally, run: PairRun) -> None:
     run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
 
 
-def _tell_unlisted(folders: list[Unlisted], run: PairRun) -> None:
+def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
     """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
     failed: dict[Failure, int] = {}
     for path, error in folders:

@@ -10,7 +10,7 @@ from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import Progressed
 
-_TELL_EVERY_NS = 200_000_000
+_REPORT_EVERY_NS = 200_000_000
 
 
 class Progress:
@@ -21,7 +21,7 @@ class Progress:
         self._phase = "look"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
-        self._seen = self._told_ns = 0
+        self._seen = self._reported_ns = 0
 
     def scanned(self, found: ScanResult) -> None:
         """Note how far a look is. Raises `Stopped` when the run is to end."""
@@ -30,37 +30,37 @@ class Progress:
         seen = found.entries + found.folders
         if seen != self._seen:  # helpers that say nothing are no sign of life
             self._seen, self._entries = seen, found.entries
-            self._tell_now_and_then()
+            self._report_if_due()
 
     def start_sync(self, found: ScanResult) -> None:
         """Start over for the acting: what lies in the folders that will be visited is the whole."""
         self._phase, self._entries = "act", 0
         self._entries_total, self._bytes_total = found.entries_to_sync, found.bytes_to_sync
-        self._tell()
+        self._report()
 
     def bytes_copied(self, count: int) -> None:
         """Note bytes that were copied; 0 is a sign of life."""
         self._bytes += count
-        self._tell_now_and_then()
+        self._report_if_due()
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
         """Note entries that need nothing more, with those of their bytes that were not copied."""
         self._entries += entries
         self._bytes += bytes_passed_over
-        self._tell_now_and_then()
+        self._report_if_due()
 
     def worker_progress(self, entries: int, count: int) -> None:
         """Note what a worker did."""
         self._entries += entries
         self._bytes += count
-        self._tell_now_and_then()
+        self._report_if_due()
 
-    def _tell_now_and_then(self) -> None:
-        if abs(self._run.now_ns() - self._told_ns) >= _TELL_EVERY_NS:
-            self._tell()
+    def _report_if_due(self) -> None:
+        if abs(self._run.now_ns() - self._reported_ns) >= _REPORT_EVERY_NS:
+            self._report()
 
-    def _tell(self) -> None:
-        self._told_ns = self._run.now_ns()
+    def _report(self) -> None:
+        self._reported_ns = self._run.now_ns()
         self._run.emit(
             Progressed(
                 cycle_id=self._run.cycle_id,

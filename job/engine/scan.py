@@ -131,7 +131,7 @@ class ScanResult:
         """Go through the folders that have to be visited."""
         return map(ChangedFolder._make, self.changed)
 
-    def absorb(self, other: "ScanResult") -> None:
+    def merge(self, other: "ScanResult") -> None:
         """Take in what somebody else found."""
         self.changed.extend(other.changed)
         self.unlisted += other.unlisted
@@ -149,30 +149,30 @@ class FolderScanner:
     """Looks at folders, one process's worth of it."""
 
     def __init__(self, context: ScanContext, pair: Pair, depth: ScanDepth) -> None:
-        self._glance = context.source.scan_folder
+        self._scan_source = context.source.scan_folder
         self._mirror_scanner = context.mirror_scanner
         self._index = context.index
-        self._believe = pair.compare != "checksum"
+        self._trust_times = pair.compare != "checksum"
         self._depth = depth
 
-    def go(self, waiting: CompressedList[ScanItem], is_over: Callable[[], bool]) -> ScanResult:
+    def scan(self, waiting: CompressedList[ScanItem], is_time_up: Callable[[], bool]) -> ScanResult:
         """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
 
-        Raises what `is_over` raises.
+        Raises what `is_time_up` raises.
         """
         found = ScanResult()
         with self._index.read_transaction():
             while waiting:
-                self._look_at(waiting.pop(), found, waiting)
+                self._scan_item(waiting.pop(), found, waiting)
                 # One share of a huge folder is work enough: who has the others is decided anew.
-                if is_over() or found.shares:
+                if is_time_up() or found.shares:
                     break
         return found
 
-    def _look_at(self, item: ScanItem, found: ScanResult, waiting: CompressedList[ScanItem]) -> None:
+    def _scan_item(self, item: ScanItem, found: ScanResult, waiting: CompressedList[ScanItem]) -> None:
         path, share = item
         try:
-            seen = self._glance(path, share)
+            seen = self._scan_source(path, share)
         except OSError as error:
             found.unlisted.append(Unlisted(path, error))
             return
@@ -186,12 +186,12 @@ class FolderScanner:
             waiting.extend([(path, number) for number in range(1, seen.shares)])
             found.shares.append(FolderShare(path, share, seen._replace(folders=[])))
         else:
-            self.judge(path, seen, found)
+            self.classify(path, seen, found)
 
-    def judge(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
+    def classify(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
         """Count a folder as unchanged, or among those to be visited."""
         known = self._index.summary(path)
-        if known is not None and self._source_unmoved(seen, known) and self._mirror_unmoved(path, known):
+        if known is not None and self._source_unchanged(seen, known) and self._mirror_unchanged(path, known):
             found.folders_unchanged += 1
             found.entries_unchanged += known.entries
             found.specials_unchanged += known.specials
@@ -228,12 +228,12 @@ class FolderScanner:
         found.entries_to_sync += seen.entries
         found.bytes_to_sync += seen.bytes
 
-    def _source_unmoved(self, seen: FolderScan, known: FolderSummary) -> bool:
-        if not self._believe or known.recheck or seen.unreadable:
+    def _source_unchanged(self, seen: FolderScan, known: FolderSummary) -> bool:
+        if not self._trust_times or known.recheck or seen.unreadable:
             return False
         return seen.fingerprint == known.fingerprint
 
-    def _mirror_unmoved(self, path: bytes, known: FolderSummary) -> bool:
+    def _mirror_unchanged(self, path: bytes, known: FolderSummary) -> bool:
         if self._depth is ScanDepth.ROOT and path:
             return True
         if self._depth is ScanDepth.AUDIT:
@@ -263,14 +263,14 @@ def list_again(source: SourceScanner, path: bytes, known: Collection[bytes], emp
     examined: a concurrent rename hides a name from one listing only.
     """
     listing = source.list(path)
-    if _doubt(source, listing, known, empty_fingerprint):
+    if _contradiction(source, listing, known, empty_fingerprint):
         listing = source.list(path)
-        if why := _doubt(source, listing, known, empty_fingerprint):
+        if why := _contradiction(source, listing, known, empty_fingerprint):
             raise OSError(errno.EIO, why)
     return listing
 
 
-def _doubt(source: SourceScanner, listing: Listing, known: Collection[bytes], empty_fingerprint: bytes) -> str:
+def _contradiction(source: SourceScanner, listing: Listing, known: Collection[bytes], empty_fingerprint: bytes) -> str:
     if empty_fingerprint and listing.fingerprint == empty_fingerprint and not listing.entries:
         return "its listing is empty now, though it was not a moment ago and nothing in it was changed"
     listed = {*map(_name_of, listing.entries), *map(_name_of, listing.unreadable)}

@@ -287,7 +287,7 @@ def test_a_worker_that_runs_out_of_memory_says_so_and_nothing_more(
 
     assert {event.error for event in told.of(WorkerLost)} == {"it ran out of memory"}
     assert {event.error for event in told.of(FileFailed)} == {
-        "the worker that was sent there is lost: it ran out of memory; the next cycle does it again"
+        "its worker is lost: it ran out of memory; the next cycle syncs it again"
     }
     assert capfd.readouterr().err == ""
     balances(wide, told)

@@ -200,7 +200,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
 
     found, other = a_look(1), a_look(2)
 
-    found.absorb(other)
+    found.merge(other)
 
     assert [change.path for change in found.changes()] == [b"folder 1", b"folder 2"]
     assert [each.path for each in found.unlisted] == [b"1", b"2"]

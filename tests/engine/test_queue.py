@@ -86,10 +86,10 @@ def paths(item: WorkItem | None) -> list[bytes]:
 def all_of(ours: WorkQueue) -> list[bytes]:
     """Take errands as long as there are any, coming back from each at once."""
     taken = []
-    while item := ours.take():
+    while item := ours.next_item():
         taken += paths(item)
-        ours.heard(back(item))
-    assert not ours.out
+        ours.record_result(back(item))
+    assert not ours.is_busy
     return taken
 
 
@@ -99,20 +99,20 @@ def test_each_folder_is_given_once_parents_first_and_the_mirror_has_it_then(shop
         shop.write(name)
     ours, given = begin(), []
 
-    while item := ours.take():
+    while item := ours.next_item():
         (path,) = paths(item)
         assert (shop.mirror / os.fsdecode(path)).is_dir()
         given.append(path)
 
     assert sorted(given) == [b"", b"a", b"a/b", b"a/b/c", b"a/d", b"e"]
     assert all(path.rpartition(b"/")[0] in given[:number] for number, path in enumerate(given) if path)
-    assert ours.out, "nobody has come back"
+    assert ours.is_busy, "nobody has come back"
 
 
 def test_a_folder_made_for_others_is_nobodys_to_enter(shop: Workshop, begin: Begin) -> None:
     shop.write("private/file")
 
-    begin().take()
+    begin().next_item()
 
     assert (shop.mirror / "private").stat().st_mode & 0o777 == 0o700
 
@@ -122,10 +122,10 @@ def test_errands_are_of_a_fair_size(shop: Workshop, begin: Begin, monkeypatch: p
         for number in range(3):
             shop.write(f"{folder}/{number}", "x" * 10)
     monkeypatch.setattr(queue, "_MOST_ENTRIES", 7)
-    by_entries = [len(paths(item)) for item in iter(begin().take, None)]
+    by_entries = [len(paths(item)) for item in iter(begin().next_item, None)]
     monkeypatch.undo()
     monkeypatch.setattr(queue, "_MOST_BYTES", 50)
-    by_bytes = [len(paths(item)) for item in iter(begin().take, None)]
+    by_bytes = [len(paths(item)) for item in iter(begin().next_item, None)]
 
     assert by_entries == [4, 3]
     assert by_bytes == [3, 2, 2]
@@ -136,7 +136,7 @@ def test_what_is_known_of_a_folder_goes_along(shop: Workshop, begin: Begin, inde
     rows = samples.rows_of()
     index.commit([samples.a_finished_folder()], [rows])
 
-    item = begin().take()
+    item = begin().next_item()
 
     assert item is not None
     assert {task.path: task.rows for task in item.tasks if isinstance(task, SyncFolder)} == {
@@ -152,13 +152,13 @@ def test_what_something_else_has_the_name_of_waits_until_everybody_is_back(shop:
     (shop.mirror / "b").write_text("in the way")
     ours = begin()
 
-    root, other = ours.take(), ours.take()
-    waiting = ours.take()
-    ours.heard(back(other))
-    still_waiting = ours.take()
+    root, other = ours.next_item(), ours.next_item()
+    waiting = ours.next_item()
+    ours.record_result(back(other))
+    still_waiting = ours.next_item()
     (shop.mirror / "b").unlink()
     (shop.mirror / "b").mkdir()  # as the visit of the root does
-    ours.heard(back(root))
+    ours.record_result(back(root))
 
     assert (paths(root), paths(other)) == ([b""], [b"d"])
     assert (waiting, still_waiting) == (None, None)
@@ -170,13 +170,13 @@ def test_who_is_lost_is_not_waited_for(shop: Workshop, begin: Begin) -> None:
     shop.write("b/file")
     (shop.mirror / "b").write_text("in the way")
     ours = begin()
-    root = ours.take()
+    root = ours.next_item()
 
     assert root is not None
-    assert ours.take() is None
-    ours.ended([root.number])
+    assert ours.next_item() is None
+    ours.record_done([root.number])
 
-    assert paths(ours.take()) == [b"b"], "which fails, and is told"
+    assert paths(ours.next_item()) == [b"b"], "which fails, and is told"
 
 
 def test_a_folder_that_was_told_as_failed_is_not_given_again(shop: Workshop, begin: Begin) -> None:
@@ -185,11 +185,11 @@ def test_a_folder_that_was_told_as_failed_is_not_given_again(shop: Workshop, beg
     for name in "bc":
         (shop.mirror / name).write_text("in the way")
     ours = begin()
-    batch = back(ours.take())
+    batch = back(ours.next_item())
     batch.events += [failed(b"b", Kind.FOLDER), failed(b"c", Kind.FILE)]
     batch.tally = Tally(failed_by={Failure.NO_SPACE: 2})
 
-    ours.heard(batch)
+    ours.record_result(batch)
 
     assert all_of(ours) == [b"c"]
 
@@ -215,23 +215,23 @@ def test_folders_that_came_since_the_look_are_visited_whole_and_known_ones_are_n
     ours = begin(b"unreadable")
     came = [b"new", b"new", b"looked at", b"unreadable", b"unchanged", b".truecopy", b"new/.truecopy-tmp-1"]
 
-    ours.heard(back(ours.take(), unscanned=came))
-    late = ours.take()
-    ours.heard(back(late, unscanned=came))
+    ours.record_result(back(ours.next_item(), unscanned=came))
+    late = ours.next_item()
+    ours.record_result(back(late, unscanned=came))
 
     assert late is not None
     assert late.tasks == [SyncFolder(b"new", b"", "", whole=True)]
-    assert ours.take() is None
-    assert not ours.out
+    assert ours.next_item() is None
+    assert not ours.is_busy
 
 
 def test_errands_are_numbered_and_out_until_they_are_ended(shop: Workshop, begin: Begin) -> None:
     shop.write("file")
     ours = begin()
-    before = ours.out
-    item = ours.take()
-    during = ours.out
-    ours.heard(back(item))
+    before = ours.is_busy
+    item = ours.next_item()
+    during = ours.is_busy
+    ours.record_result(back(item))
 
     assert item is not None
-    assert (before, during, ours.out, item.number) == (False, True, False, 1)
+    assert (before, during, ours.is_busy, item.number) == (False, True, False, 1)

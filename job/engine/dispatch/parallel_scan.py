@@ -1,7 +1,7 @@
-"""Survey: a look at the whole source, with helpers once it turns out to be large.
+"""Scan the whole source tree, with workers once it turns out to be large.
 
-Everybody holds whole subtrees and gives back what is left after a slice of time; so the work stays spread whatever
-the tree looks like, and what a lost helper was given is known and looked at again.
+Work is handed out as whole subtrees; a worker returns the unscanned rest after a slice of time, so the load stays even
+whatever the shape of the tree. The folders of a lost worker are scanned again.
 """
 
 import errno
@@ -16,12 +16,12 @@ from job.engine.scan import FolderScanner, ScanContext, ScanDepth, ScanItem, Sca
 from job.fs.listing import FolderScan, Unlisted, whole_fingerprint
 
 _FOLDERS_AT_ONCE = 64
-"""Folders that the leader looks at between two looks at its helpers."""
+"""Folders that the main process scans between two polls of its workers."""
 _AHEAD = 2
-"""Tasks given to a helper, so that it never waits for the next one."""
+"""Tasks that a worker has waiting, so that it never idles."""
 _MOST_ITEMS = 256
 _TIMES_CHEAPER = 5
-"""Looking at an entry costs less than acting on it, and a helper is ready in the time of some 5,000: they pay later."""
+"""Scanning an entry is cheaper than syncing it: a worker starts in the time of some 5,000, so it pays later."""
 
 
 def scan_tree(
@@ -49,75 +49,75 @@ class _TreeScan:
         self._depth = depth
         self._found = ScanResult()
         self._waiting: CompressedList[ScanItem] = CompressedList([(b"", 0)])
-        self._again: list[ScanItem] = []
+        self._retry: list[ScanItem] = []
         self._lost: Counter[ScanItem] = Counter()
-        self._given: dict[int, list[list[ScanItem]]] = {}
+        self._assigned: dict[int, list[list[ScanItem]]] = {}
 
     def run(self, supervisor: WorkerSupervisor | None, expected: int) -> ScanResult:
-        while self._waiting or self._again or any(self._given.values()):
+        while self._waiting or self._retry or any(self._assigned.values()):
             if self._waiting:
-                self._look()
+                self._scan_slice()
             if supervisor is not None:
-                self._share_out(supervisor, expected)
-                self._hear(supervisor)
-            elif self._again:
-                self._waiting.append(self._again.pop())
+                self._distribute(supervisor, expected)
+                self._poll(supervisor)
+            elif self._retry:
+                self._waiting.append(self._retry.pop())
         self._judge_shares()
         return self._found
 
-    def _look(self) -> None:
-        looked_at = 0
+    def _scan_slice(self) -> None:
+        scanned = 0
 
-        def is_over() -> bool:
-            nonlocal looked_at
-            looked_at += 1
-            if looked_at % 16 == 0:
+        def is_time_up() -> bool:
+            nonlocal scanned
+            scanned += 1
+            if scanned % 16 == 0:
                 self._report_progress(self._found)
-            return looked_at >= _FOLDERS_AT_ONCE
+            return scanned >= _FOLDERS_AT_ONCE
 
-        self._found.absorb(self._scanner.go(self._waiting, is_over))
+        self._found.merge(self._scanner.scan(self._waiting, is_time_up))
         self._report_progress(self._found)
 
-    def _share_out(self, supervisor: WorkerSupervisor, expected: int) -> None:
+    def _distribute(self, supervisor: WorkerSupervisor, expected: int) -> None:
         if max(self._found.entries, self._found.folders, expected) < supervisor.min_entries * _TIMES_CHEAPER:
             return
-        if not self._given and (self._waiting or self._again):
+        if not self._assigned and (self._waiting or self._retry):
             supervisor.start(supervisor.most - 1)
         for slot in supervisor.ready:
-            given = self._given.setdefault(slot, [])
-            while len(given) < _AHEAD and (items := self._some(len(supervisor.ready) + 1)):
-                given.append(items)
+            assigned = self._assigned.setdefault(slot, [])
+            while len(assigned) < _AHEAD and (items := self._next_items(len(supervisor.ready) + 1)):
+                assigned.append(items)
                 supervisor.submit(slot, ScanRequest(self._depth, items))
 
-    def _some(self, scanners: int) -> list[ScanItem]:
-        if self._again:
-            return [self._again.pop()]
-        # A single folder stays: its descriptors are open here.
+    def _next_items(self, scanners: int) -> list[ScanItem]:
+        if self._retry:
+            return [self._retry.pop()]
+        # A single folder stays in this process, which has the descriptors on its path open.
         return self._waiting.take(scanners, _MOST_ITEMS) if len(self._waiting) > 1 else []
 
-    def _hear(self, supervisor: WorkerSupervisor) -> None:
-        if not self._given and not supervisor.starting:
+    def _poll(self, supervisor: WorkerSupervisor) -> None:
+        if not self._assigned and not supervisor.starting:
             return
         for slot, answer in supervisor.poll(0.0 if self._waiting else WAIT_SECONDS):
             if isinstance(answer, ScanReply):
-                self._given[slot].pop(0)
-                self._found.absorb(answer.found)
+                self._assigned[slot].pop(0)
+                self._found.merge(answer.found)
                 self._waiting.extend(answer.rest)
             elif isinstance(answer, WorkerGone):
-                self._look_again(self._given.pop(slot, []), answer)
+                self._retry_lost(self._assigned.pop(slot, []), answer)
         self._report_progress(self._found)
         if supervisor.exhausted:
-            self._waiting.extend(self._again)
-            self._again.clear()
+            self._waiting.extend(self._retry)
+            self._retry.clear()
 
-    def _look_again(self, given: list[list[ScanItem]], gone: WorkerGone) -> None:
-        for item in (item for items in given for item in items):
+    def _retry_lost(self, assigned: list[list[ScanItem]], gone: WorkerGone) -> None:
+        for item in (item for items in assigned for item in items):
             self._lost[item] += 1
             if self._lost[item] == 1 and not gone.stuck:
-                self._again.append(item)
+                self._retry.append(item)
             else:
                 times = "" if gone.stuck else " twice"
-                error = OSError(errno.EIO, f"who looked at it was lost{times}: {gone.how}")
+                error = OSError(errno.EIO, f"the worker that scanned it was lost{times}: {gone.how}")
                 self._found.unlisted.append(Unlisted(item[0], error))
 
     def _judge_shares(self) -> None:
@@ -128,10 +128,10 @@ class _TreeScan:
         for path, known in shares.items():
             if 0 in known and len(known) == known[0].shares:
                 ordered = [known[number] for number in range(len(known))]
-                self._scanner.judge(path, _joined(ordered), self._found)
+                self._scanner.classify(path, _merge_shares(ordered), self._found)
 
 
-def _joined(shares: list[FolderScan]) -> FolderScan:
+def _merge_shares(shares: list[FolderScan]) -> FolderScan:
     return FolderScan(
         whole_fingerprint([each.fingerprint for each in shares]),
         [],

@@ -1,4 +1,4 @@
-"""The team: the worker processes of a pair as the tasks see them. Who is lost is told, and replaced a few times."""
+"""Supervise the worker pool of a pair: submit tasks, poll answers, replace lost workers, kill silent ones."""
 
 import time
 from collections.abc import Callable
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from job.system.processes import WorkerPool
 
 _MOST_REPLACED = 16
-"""Losses after which nobody is hired any more: what kills so many kills all."""
+"""Losses after which no worker is replaced: one cause then kills them all."""
 WAIT_SECONDS = 0.2
-"""Longest wait for an answer: how soon a stop is noticed."""
+"""Longest wait for an answer, in seconds: a stop is noticed that soon."""
 
 
 class WorkerGone(NamedTuple):
-    """Instead of an answer: the worker is lost, with everything it was given and had not answered."""
+    """In place of an answer: the worker is lost, with every task that it had not answered."""
 
     how: str
     stuck: bool = False
-    """Whether it hung: whoever does the same will hang, too."""
+    """Whether it hung: another worker with the same task would hang, too."""
 
 
 class AllStuckError(JobError):
-    """Every worker hung at its work: the main process must not go where they went."""
+    """Every worker hung; the main process must not read or write where they did."""
 
 
 class WorkerSupervisor:
-    """Hires, listens, and tells of losses. Use it with `contextlib.closing`."""
+    """Starts and replaces workers and reports losses. Use it with `contextlib.closing`."""
 
     def __init__(self, create_worker_pool: "Callable[[], WorkerPool]", run: PairRun) -> None:
-        """`create_worker_pool` gives the crew, with nobody in it yet; it is asked when somebody is needed."""
+        """`create_worker_pool` gives an empty pool; it is called before the first worker starts."""
         self._create_worker_pool = create_worker_pool
         self._run = run
         self._pool: WorkerPool | None = None
@@ -46,7 +46,7 @@ class WorkerSupervisor:
         self._silent_seconds: dict[int, float] = {}
         self._stuck = ""
         self.most = run.workers
-        """How many workers there may be."""
+        """The largest number of workers."""
 
     @property
     def _slots(self) -> list[int]:
@@ -54,22 +54,22 @@ class WorkerSupervisor:
 
     @property
     def min_entries(self) -> int:
-        """Entries of a job from which workers pay."""
+        """Entries from which a job is worth workers."""
         return self._run.workers_from
 
     @property
     def starting(self) -> bool:
-        """Whether somebody hired is not ready yet."""
+        """Whether a started worker is not ready yet."""
         return len(self._ready) < len(self._slots)
 
     @property
     def ready(self) -> list[int]:
-        """Those who can be given something."""
+        """The slots that can be given tasks."""
         return [slot for slot in self._slots if slot in self._ready]
 
     @property
     def exhausted(self) -> bool:
-        """Whether workers are wanted and there will be none. Raises `AllStuckError` if the last one hung."""
+        """Whether all workers are lost and none is replaced. Raises `AllStuckError` if the last one hung."""
         gone = self._wanted > 0 and not self._slots
         if gone and self._stuck:
             raise AllStuckError(
@@ -79,14 +79,14 @@ class WorkerSupervisor:
         return gone
 
     def start(self, count: int) -> None:
-        """Have so many workers, as far as possible."""
+        """Start workers until there are `count`, as far as possible."""
         self._wanted = count
         if self._pool is None:
             self._pool = self._create_worker_pool()
         if self._lost < _MOST_REPLACED:
             self._pool.start(count)
         for slot in self._pool.slots:
-            self._pending.setdefault(slot, 1)  # to be ready
+            self._pending.setdefault(slot, 1)  # its `WorkerReady`
 
     def submit(self, slot: int, task: object) -> None:
         """Give a ready worker a task."""
@@ -95,41 +95,41 @@ class WorkerSupervisor:
             self._pool.submit(slot, task)
 
     def stop(self) -> None:
-        """Ask all to end what they do soon; nobody is replaced any more."""
+        """Ask all workers to end soon; none is replaced from now on."""
         self._lost = _MOST_REPLACED
         if self._pool is not None:
             self._pool.stop()
 
     def close(self) -> None:
-        """Let all go."""
+        """End all workers."""
         if self._pool is not None:
             self._pool.close()
 
     def poll(self, seconds: float = WAIT_SECONDS) -> list[tuple[int, object]]:
-        """Wait, at most so long, for answers; a lost worker's is `WorkerGone`, told and replaced already."""
+        """Wait at most `seconds` for answers; `WorkerGone` stands for a lost worker, which is reported and replaced."""
         if self._pool is None:
             return []
         began = time.monotonic()
         answers = self._pool.poll(seconds)
-        # No more than that: this process itself may have been stopped meanwhile.
+        # This process itself may have been stopped meanwhile, which must not count as a worker's silence.
         waited = min(time.monotonic() - began, 2 * seconds)
-        heard: list[tuple[int, object]] = []
+        results: list[tuple[int, object]] = []
         for slot, answer in answers:
-            self._note(slot, answer)
+            self._count_answer(slot, answer)
             how = getattr(answer, "how", None)
             if isinstance(answer, WorkerReady):
                 self._ready.add(slot)
             elif isinstance(answer, WorkerError) and not answer.fatal:
                 self._errors[slot] = answer.error
             elif isinstance(how, str):
-                heard.append((slot, self._gone(slot, how)))
+                results.append((slot, self._gone(slot, how)))
             else:
-                heard.append((slot, answer))
+                results.append((slot, answer))
         if not answers and waited:
             self._run.emit(WorkersAwaited(cycle_id=self._run.cycle_id, pair=self._run.pair.name))
-        return heard + self._kill_silent(waited)
+        return results + self._kill_silent(waited)
 
-    def _note(self, slot: int, answer: object) -> None:
+    def _count_answer(self, slot: int, answer: object) -> None:
         self._silent_seconds[slot] = 0.0
         match answer:
             case WorkerReady() | ScanReply():
@@ -140,7 +140,7 @@ class WorkerSupervisor:
                 pass
 
     def _kill_silent(self, waited: float) -> list[tuple[int, object]]:
-        """Give up on those who have something to do, and have let us wait for too long."""
+        """Kill the workers that have tasks and were silent for too long."""
         stuck: list[tuple[int, object]] = []
         limit = self._run.stall_seconds
         for slot in self._slots if limit else ():
@@ -156,7 +156,7 @@ class WorkerSupervisor:
         if self._pool is None:
             raise AssertionError
         left = self._pool.kill(slot)
-        self._lost = _MOST_REPLACED  # who takes its place would hang at the same
+        self._lost = _MOST_REPLACED  # a replacement would hang at the same place
         self._run.emit(
             CycleStalled(
                 cycle_id=self._run.cycle_id,
@@ -174,9 +174,9 @@ class WorkerSupervisor:
     def _gone(self, slot: int, how: str) -> WorkerGone:
         self._lost += 1
         if slot not in self._ready:
-            self._lost = _MOST_REPLACED  # it died of itself, not of its work, and so would the next one
+            self._lost = _MOST_REPLACED  # it died at its start, and so would the next one
         self._ready.discard(slot)
-        told = self._errors.pop(slot, how)
-        self._run.emit(WorkerLost(cycle_id=self._run.cycle_id, pair=self._run.pair.name, error=told))
+        error = self._errors.pop(slot, how)
+        self._run.emit(WorkerLost(cycle_id=self._run.cycle_id, pair=self._run.pair.name, error=error))
         self.start(self._wanted)
-        return WorkerGone(told.rstrip().rpartition("\n")[2])
+        return WorkerGone(error.rstrip().rpartition("\n")[2])

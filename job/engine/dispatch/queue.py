@@ -1,14 +1,9 @@
-"""Rounds: which folder may be visited when, cut into errands of a fair size.
+"""The work queue: changed folders in the order in which they can be synced, cut into items of even size.
 
-Folders are independent of each other once the mirror has them: so they are made here, parents first, just before
-somebody is sent to them. Where something else still has the name, they wait until everybody else is back; the visit of
-the folder above them has replaced it by then. Huge folders are seen to in parts (`division.py`), and what holds hard
-links after everything else (`hardlinks.py`).
-
-Last: folders that wait until all other work of a cycle is committed, the least deep ones first.
-
-Those are folders that let in more users than before, and folders from which something was set aside meanwhile, of which
-the index is to remember how they look now.
+Folders are independent once the mirror has them: they are created here, parents first, just before they are handed out.
+Where another kind of entry still holds the name, they wait until all assigned items are done; the sync of the parent
+has replaced it by then. Huge folders go in parts (`huge_folders.py`), hard links after all folders (`hardlinks.py`).
+Widened folders, which let in more users than before, come last, the topmost first, with folders whose stamps changed.
 """
 
 import os
@@ -28,77 +23,77 @@ from job.fs.dircursor import DirCursor
 
 _MOST_FAILED = 10_000
 _MOST_AT_ONCE = 64
-"""Folders in one errand."""
+"""Folders in one item."""
 
 
 class FinalTasks:
-    """What is left to be done in the end, for the process that sends others out."""
+    """Tasks for after all other work of a cycle is committed: widened folders, and folders with stale stamps."""
 
-    def __init__(self, known: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
-        """`unlisted` are folders of the source that cannot be read: what is below them is not known."""
-        self._known = known
+    def __init__(self, lookup: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
+        """`unlisted` are unreadable folders of the source: the content below them is unknown."""
+        self._lookup = lookup
         self._hard_links = hard_links
         self._failed: set[bytes] = set(unlisted)
-        self._closed: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
-        """Folders and their fingerprints by depth: one has its turn after all that it lies in."""
+        self._to_widen: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
+        """Paths and fingerprints by depth: parents are widened before their subfolders."""
         self._huge: dict[bytes, FinishFolder] = {}
-        self._opened: set[bytes] = set()
-        """Without those that lie in others."""
-        self._moved: CompressedList[tuple[bytes]] = CompressedList()
+        self._widened: set[bytes] = set()
+        """The topmost ones only."""
+        self._to_refresh: CompressedList[tuple[bytes]] = CompressedList()
 
     def failed(self, paths: Iterable[bytes]) -> None:
-        """Note what could not be brought up to date."""
+        """Record failed paths."""
         for path in paths:
-            # Of very many failures it is enough to know the folders.
+            # The set stays bounded: of very many failures the folders are enough.
             self._failed.add(path if len(self._failed) < _MOST_FAILED else path.rpartition(b"/")[0])
 
-    def heard(self, followups: Followups) -> None:
-        """Take in which folders wait, and what became of those that waited."""
+    def record_result(self, followups: Followups) -> None:
+        """Record folders to widen or refresh, and widened ones."""
         for path, fingerprint, close in followups.closed:
             depth = path.count(b"/") + bool(path)
-            self._closed.setdefault(depth, CompressedList()).append((path, fingerprint))
+            self._to_widen.setdefault(depth, CompressedList()).append((path, fingerprint))
             if close is not None:
                 self._huge[path] = close
-        self._opened.update([path for path in followups.opened if not self._is_cleared(path)])
-        self._moved.extend((path,) for path in followups.moved)
+        self._widened.update([path for path in followups.opened if not self._is_widened(path)])
+        self._to_refresh.extend((path,) for path in followups.moved)
 
     def tasks(self) -> list[Task]:
-        """Give some of what is to be done, all other work being committed; nothing if there is no more of it."""
+        """Give some tasks, when all other work is committed; none if there are no more."""
         tasks: list[Task] = []
-        while self._closed and not tasks:
-            depth = min(self._closed)
-            waiting = self._closed[depth]
-            tasks = [self._opening(*waiting.pop()) for _ in range(min(len(waiting), _MOST_AT_ONCE))]
+        while self._to_widen and not tasks:
+            depth = min(self._to_widen)
+            waiting = self._to_widen[depth]
+            tasks = [self._widening_task(*waiting.pop()) for _ in range(min(len(waiting), _MOST_AT_ONCE))]
             if not waiting:
-                del self._closed[depth]
-        while self._moved and len(tasks) < _MOST_AT_ONCE and not self._closed:
-            tasks += self._renewed(*self._moved.pop())
+                del self._to_widen[depth]
+        while self._to_refresh and len(tasks) < _MOST_AT_ONCE and not self._to_widen:
+            tasks += self._refresh_tasks(*self._to_refresh.pop())
         return tasks
 
-    def _renewed(self, path: bytes) -> list[Task]:
-        summary = self._known.index.summary(path)
-        # Of a huge folder the next cycle finds that it moved; to go through it now would cost much more.
-        if path in self._opened or summary is None or summary.parts > 1:
+    def _refresh_tasks(self, path: bytes) -> list[Task]:
+        summary = self._lookup.index.summary(path)
+        # A huge folder is left to the next cycle, which finds that its stamp changed: going through it would cost more.
+        if path in self._widened or summary is None or summary.parts > 1:
             return []
-        return [self._visit(path, summary.fingerprint)]
+        return [self._sync_task(path, summary.fingerprint)]
 
-    def _opening(self, path: bytes, fingerprint: bytes) -> Task:
+    def _widening_task(self, path: bytes, fingerprint: bytes) -> Task:
         inside = path + b"/" if path else b""
         failed = tuple(sorted(each for each in self._failed if each == path or each.startswith(inside)))
-        clearance = Widening(self._is_cleared(path), failed)
+        widening = Widening(self._is_widened(path), failed)
         if (close := self._huge.pop(path, None)) is not None:
-            return close._replace(widening=clearance)
-        return self._visit(path, fingerprint)._replace(widening=clearance)
+            return close._replace(widening=widening)
+        return self._sync_task(path, fingerprint)._replace(widening=widening)
 
-    def _visit(self, path: bytes, fingerprint: bytes) -> SyncFolder:
-        rows, noted, links = self._known.rows(path), self._known.noted(path), self._hard_links.links_of(path)
+    def _sync_task(self, path: bytes, fingerprint: bytes) -> SyncFolder:
+        rows, noted, links = self._lookup.rows(path), self._lookup.noted(path), self._hard_links.links_of(path)
         return SyncFolder(path, fingerprint, rows, links, again=True, noted=noted)
 
-    def _is_cleared(self, path: bytes) -> bool:
-        """Tell whether a folder lies in one that was opened."""
+    def _is_widened(self, path: bytes) -> bool:
+        """Tell whether a folder lies in a widened one."""
         while path:
             path = path.rpartition(b"/")[0]
-            if path in self._opened:
+            if path in self._widened:
                 return True
         return False
 
@@ -109,141 +104,141 @@ _MOST_FOLDERS = 64
 
 
 class WorkQueue:
-    """Gives out errands. Use it with `contextlib.closing`."""
+    """Gives out work items. Use it with `contextlib.closing`."""
 
     def __init__(
-        self, found: ScanResult, known: IndexLookup, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
+        self, found: ScanResult, lookup: IndexLookup, hard_links: HardLinks, roots: tuple[int, int], exchange: Exchange
     ) -> None:
-        """`roots` are the open ones of source and mirror; `exchange` sees to folders that are not as they were left."""
+        """`roots` are the open roots of source and mirror; `exchange` handles mirror folders that were replaced."""
         source_root, mirror_root = roots
         self._found = found
-        self._known = known
-        self._index = known.index
+        self._lookup = lookup
+        self._index = lookup.index
         self._hard_links = hard_links
         self._sources = DirCursor(source_root, kept=2)
         self._mirrors = DirCursor(mirror_root)
-        self._division = HugeFolders(known, hard_links)
+        self._huge_folders = HugeFolders(lookup, hard_links)
         self._exchange = exchange
-        self._last = FinalTasks(known, hard_links, [each.path for each in found.unlisted])
+        self._final_tasks = FinalTasks(lookup, hard_links, [each.path for each in found.unlisted])
         self._changes: Iterator[ChangedFolder] = found.changes()
-        self._later: CompressedList[tuple[object, ...]] = CompressedList()
-        self._second = False
-        self._late: list[bytes] = []
-        self._met: set[bytes] = set()
+        self._retry: CompressedList[tuple[object, ...]] = CompressedList()
+        self._retrying = False
+        self._unscanned: list[bytes] = []
+        self._known_paths: set[bytes] = set()
         self._failed: set[bytes] = set()
-        self._out: set[int] = set()
+        self._assigned: set[int] = set()
         self._number = 0
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the cursors; the roots stay open."""
         self._sources.close()
         self._mirrors.close()
 
     @property
-    def out(self) -> bool:
-        """Whether somebody is still out on an errand."""
-        return bool(self._out)
+    def is_busy(self) -> bool:
+        """Whether an item is assigned and not done."""
+        return bool(self._assigned)
 
-    def take(self) -> WorkItem | None:
-        """Give the next errand; None if there is none, or none before somebody else is back."""
+    def next_item(self) -> WorkItem | None:
+        """Give the next item; None if there is none, or none before an assigned one is done."""
         tasks = self._tasks()
-        while not tasks and not self._out and self._hard_links.go_on():
+        while not tasks and not self._assigned and self._hard_links.advance():
             tasks = self._tasks()
-        if not tasks and not self._out:
-            tasks = self._last.tasks()
+        if not tasks and not self._assigned:
+            tasks = self._final_tasks.tasks()
         if not tasks:
             return None
         self._number += 1
-        self._out.add(self._number)
+        self._assigned.add(self._number)
         return WorkItem(self._number, tasks)
 
     def _tasks(self) -> list[Task]:
-        tasks = self._part() or self._next_visits() or self._part()
-        if not tasks and self._late:
-            path = self._late.pop()
+        tasks = self._part() or self._next_folders() or self._part()
+        if not tasks and self._unscanned:
+            path = self._unscanned.pop()
             tasks = [SyncFolder(path, b"", "", self._hard_links.links_of(path), whole=True)]
-        if not tasks and self._later and not self._out:
-            self._changes = map(ChangedFolder._make, self._later)
-            self._later, self._second = CompressedList(), True
-            tasks = self._next_visits() or self._part()
+        if not tasks and self._retry and not self._assigned:
+            self._changes = map(ChangedFolder._make, self._retry)
+            self._retry, self._retrying = CompressedList(), True
+            tasks = self._next_folders() or self._part()
         return tasks or self._hard_links.tasks()
 
     def _part(self) -> list[Task]:
-        task = self._division.next()
+        task = self._huge_folders.next_task()
         if task is None:
             return []
-        self._division.sent(self._number + 1, task)
+        self._huge_folders.record_assigned(self._number + 1, task)
         return [task]
 
-    def heard(self, batch: BatchResult) -> None:
-        """Take in what was committed, and what there is to do because of it."""
-        self._division.heard(batch.followups.divided, batch.parts)
+    def record_result(self, batch: BatchResult) -> None:
+        """Record a committed batch and its followups."""
+        self._huge_folders.record_result(batch.followups.divided, batch.parts)
         for postponed in batch.followups.postponed:
             if postponed.part is not None:
-                self._division.postpone(postponed.part)
-        self._hard_links.heard(batch.followups)
-        self.ended(batch.ended)
+                self._huge_folders.postpone(postponed.part)
+        self._hard_links.record_result(batch.followups)
+        self.record_done(batch.ended)
         if batch.tally.failed_by:
             failures = [event for event in batch.events if isinstance(event, FileFailed)]
             self._failed.update(event.path for event in failures if event.kind is Kind.FOLDER)
-            self._last.failed(event.path for event in failures)
-        self._last.heard(batch.followups)
+            self._final_tasks.failed(event.path for event in failures)
+        self._final_tasks.record_result(batch.followups)
         for path, fingerprint in batch.followups.now_huge:
-            self._division.ask(path, fingerprint)
-        self._unseen(batch.followups.unscanned)
+            self._huge_folders.add(path, fingerprint)
+        self._add_unscanned(batch.followups.unscanned)
 
-    def ended(self, numbers: Iterable[int]) -> None:
-        """Note errands that are done with, or lost."""
-        self._out.difference_update(numbers)
-        self._division.ended(numbers)
+    def record_done(self, numbers: Iterable[int]) -> None:
+        """Record finished or lost items."""
+        self._assigned.difference_update(numbers)
+        self._huge_folders.record_done(numbers)
 
-    def _unseen(self, folders: Iterable[bytes]) -> None:
-        """Have folders visited that came since the look; those it knew are left out."""
+    def _add_unscanned(self, folders: Iterable[bytes]) -> None:
+        """Add folders that appeared since the scan."""
         for path in folders:
-            if not self._met:
-                # Rarely asked for, so that it is not kept at hand.
-                self._met = {change.path for change in self._found.changes()}
-                self._met.update(each.path for each in self._found.unlisted)
-            if path not in self._met and not is_reserved(path) and self._index.summary(path) is None:
-                self._met.add(path)
-                self._late.append(path)
+            if not self._known_paths:
+                # Built on demand: it is rarely needed.
+                self._known_paths = {change.path for change in self._found.changes()}
+                self._known_paths.update(each.path for each in self._found.unlisted)
+            if path not in self._known_paths and not is_reserved(path) and self._index.summary(path) is None:
+                self._known_paths.add(path)
+                self._unscanned.append(path)
 
-    def _next_visits(self) -> list[Task]:
+    def _next_folders(self) -> list[Task]:
         with self._index.read_transaction():
-            visits = self._visits()
-        committed, anew = self._exchange.settle()
+            tasks = self._folder_tasks()
+        committed, replaced = self._exchange.settle()
         for batch in committed:
-            self.heard(batch)
-        self._late += anew
-        return visits
+            self.record_result(batch)
+        self._unscanned += replaced
+        return tasks
 
-    def _visits(self) -> list[Task]:
-        visits: list[Task] = []
+    def _folder_tasks(self) -> list[Task]:
+        tasks: list[Task] = []
         entries = size = 0
         for change in self._changes:
-            if self._exchange.is_seen_to(change.path) or (change.left and self._exchanged(change)):
+            if self._exchange.is_seen_to(change.path) or (change.left and self._is_replaced(change)):
                 continue
-            if change.missing and self._is_gone(change.path):
+            if change.missing and self._left_source(change.path):
                 continue
-            if change.missing and not self._make(change.path) and not self._second:
-                self._later.append(tuple(change))
+            if change.missing and not self._create_folder(change.path) and not self._retrying:
+                self._retry.append(tuple(change))
                 continue
-            if self._second and change.path in self._failed:
-                continue  # told already, by who was to make it
+            if self._retrying and change.path in self._failed:
+                continue  # its failure is reported already, by the item that should have created it
             if change.huge:
-                self._division.ask(change.path, change.fingerprint, missing=change.missing or change.new_mirror)
+                self._huge_folders.add(change.path, change.fingerprint, missing=change.missing or change.new_mirror)
                 continue
-            visits.append(self._visit(change))
+            tasks.append(self._sync_task(change))
             entries += change.entries
             size += change.size
-            if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(visits) >= _MOST_FOLDERS:
+            if entries >= _MOST_ENTRIES or size >= _MOST_BYTES or len(tasks) >= _MOST_FOLDERS:
                 break
-        return visits
+        return tasks
 
-    def _visit(self, change: ChangedFolder) -> SyncFolder:
-        path, known = change.path, self._known
+    def _sync_task(self, change: ChangedFolder) -> SyncFolder:
+        path, lookup = change.path, self._lookup
         links = self._hard_links.links_of(path)
-        rows, noted = known.rows(path), known.noted(path)
+        rows, noted = lookup.rows(path), lookup.noted(path)
         return SyncFolder(
             path,
             change.fingerprint,
@@ -255,16 +250,16 @@ class WorkQueue:
             mark=change.mark,
         )
 
-    def _exchanged(self, change: ChangedFolder) -> bool:
-        """See that a mirror folder which is not as it was left may be used; True if it is set aside, or failed."""
+    def _is_replaced(self, change: ChangedFolder) -> bool:
+        """Check that a mirror folder which is not as recorded may be used; True if it is set aside, or failed."""
         if change.left == FolderMatch.MISSING:
-            # It is made anew, as the folder that is recorded. If we are killed meanwhile, it is not that one.
+            # It is created again. Forget the record first: after a kill the new folder must not pass for the old one.
             self._exchange.forget(change.path, self._index.summary(change.path))
             return False
         return self._exchange.see_to(change.path, FolderMatch(change.left))
 
-    def _is_gone(self, path: bytes) -> bool:
-        # The folder above it may be finished: what is made there in vain would move its time, and stay.
+    def _left_source(self, path: bytes) -> bool:
+        # Creating it in vain would change the mtime of its parent, which may be finished.
         parent, _, name = path.rpartition(b"/")
         try:
             os.stat(name, dir_fd=self._sources.goto(parent), follow_symlinks=False)
@@ -274,7 +269,7 @@ class WorkQueue:
             return False
         return False
 
-    def _make(self, path: bytes) -> bool:
+    def _create_folder(self, path: bytes) -> bool:
         parent, _, name = path.rpartition(b"/")
         try:
             make_folder(name, self._mirrors.goto(parent))

@@ -218,7 +218,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.callback(index.close)
         systems = systems_of(pair, source, mirror, state)
-        index.doubt(_others_than_known(index, systems))
+        index.ignore(_others_than_known(index, systems))
         able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
         scanner = source_scanner(
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)

@@ -1,7 +1,6 @@
-"""The book of hard links: which names of which files wait for each other, while a cycle is under way.
+"""The hard-link table: the names of multiply linked files that one cycle collects.
 
-SQLite keeps it in memory as long as it is small, and in an unnamed file of the system's folder for temporary files
-otherwise: nothing is left of it, however the run ends.
+SQLite holds it in memory while it is small, then in an unnamed temporary file, so that nothing is left of it.
 """
 
 import contextlib
@@ -33,32 +32,32 @@ _FILES = "SELECT DISTINCT file FROM member WHERE file > ? ORDER BY file LIMIT 50
 
 
 class HardLinkTable:
-    """Names of files that have several, and what became of them. Use it with `contextlib.closing`.
+    """Names of files with several names, and their results. Use it with `contextlib.closing`.
 
-    Everything raises `OSError` where there is no room for it.
+    All methods raise `OSError` if the temporary file cannot be written.
     """
 
     def __init__(self) -> None:
         self._opened: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop the table."""
         if self._opened is not None:
             self._opened.close()
 
-    def add(self, members: Iterable[LinkName]) -> None:
-        """Note names; those that are there already stay as they are."""
+    def add(self, names: Iterable[LinkName]) -> None:
+        """Add names; existing ones stay unchanged."""
         with self._writing() as db:
-            db.executemany(_ADD, map(_row, members))
+            db.executemany(_ADD, map(_row, names))
 
     def settle(self, linked: Iterable[LinkRecord]) -> None:
-        """Note what is to be remembered of names."""
-        rows = [(_packed(each.record) or b"", each.path, each.name) for each in linked]
+        """Store the results of names."""
+        rows = [(_dump(each.record) or b"", each.path, each.name) for each in linked]
         with self._writing() as db:
             db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
 
     def files(self) -> Iterator[FileId]:
-        """Return every file once; names may be added to them meanwhile."""
+        """Yield each file once; names may be added meanwhile."""
         last = b""
         while found := self._all(_FILES, last):
             for (last,) in found:
@@ -67,38 +66,38 @@ class HardLinkTable:
     def of_file(self, file: FileId) -> list[LinkName]:
         """Return the names of a file, sorted."""
         return [
-            LinkName(file, path, part, name, size, _file(mirror), _unpacked(record), bool(counted), names)
+            LinkName(file, path, part, name, size, _file(mirror), _load(record), bool(counted), names)
             for path, part, name, size, mirror, record, counted, names in self._all(_OF_FILE, file_key(file))
         ]
 
     def owner_of(self, mirror: FileId) -> FileId | None:
-        """Return which file of the source one of the mirror is to stand for, if it stands for names of several."""
+        """Return the source file that a mirror file is assigned to, if it has names of several source files."""
         return next((file_of_key(file) for (file,) in self._all(_OWNER, file_key(mirror))), None)
 
     def of_folder(self, path: bytes, part: int) -> dict[bytes, LinkOutcome]:
-        """Return what became of the names in a folder, or one part of it."""
+        """Return the results of names in one part of a folder."""
         return {
-            name: LinkOutcome(file_of_key(file).device, _unpacked(outcome) if outcome else None)
+            name: LinkOutcome(file_of_key(file).device, _load(outcome) if outcome else None)
             for name, file, outcome in self._all(_OF_FOLDER, path, part)
         }
 
     def has_name(self, path: bytes, name: bytes) -> bool:
-        """Return whether a name in a folder is noted."""
+        """Return whether the table has a name of a folder."""
         return bool(self._all("SELECT 1 FROM member WHERE path = ? AND name = ?", path, name))
 
     def has_folder(self, path: bytes) -> bool:
-        """Return whether any name in a folder is noted."""
+        """Return whether the table has names of a folder."""
         return bool(self._all("SELECT 1 FROM member WHERE path = ? LIMIT 1", path))
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         if self._opened is None:
             return []
-        with _told():
+        with _as_os_error():
             return self._opened.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _told():
+        with _as_os_error():
             if self._opened is None:
                 self._opened = sqlite3.connect("", isolation_level=None)
                 self._opened.executescript(_SCHEMA)
@@ -108,7 +107,7 @@ class HardLinkTable:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _as_os_error() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -120,7 +119,7 @@ def _told() -> Iterator[None]:
 def _row(each: LinkName) -> tuple[object, ...]:
     mirror = None if each.mirror is None else file_key(each.mirror)
     moved = each.record is None or each.record.source.inode != each.file.inode
-    key, record = file_key(each.file), _packed(each.record)
+    key, record = file_key(each.file), _dump(each.record)
     return each.path, each.name, each.part, key, each.size, mirror, record, each.counted, each.names, moved
 
 
@@ -128,14 +127,14 @@ def _file(key: bytes | None) -> FileId | None:
     return None if key is None else file_of_key(key)
 
 
-def _packed(record: Record | None) -> bytes | None:
+def _dump(record: Record | None) -> bytes | None:
     if record is None:
         return None
     return marshal.dumps((tuple(record.source), tuple(record.mirror), record.checksum, record.racy))
 
 
-def _unpacked(packed: bytes | None) -> Record | None:
-    if packed is None:
+def _load(dumped: bytes | None) -> Record | None:
+    if dumped is None:
         return None
-    source, mirror, checksum, racy = marshal.loads(packed)  # noqa: S302  # made above, never left this process
+    source, mirror, checksum, racy = marshal.loads(dumped)  # noqa: S302  # written by `_dump`, never left this process
     return Record(Entry._make(source), Entry._make(mirror), checksum, racy)

@@ -1,7 +1,7 @@
-"""History: what a pair did in all its cycles, in `history.sqlite3` beside its index.
+"""The history of a pair: counts of all its cycles, in `history.sqlite3` beside its index.
 
-It is only counts: a file that cannot be used is moved aside and counting begins anew, with a word about it. Nothing
-here stops a cycle, and the state folder is never created here, so an unmounted mirror stays untouched (invariant 6).
+A file that cannot be used is set aside, counting starts again, and that is reported. No error here stops a cycle, and
+the state folder is never created here, so an unmounted mirror stays untouched (invariant 6).
 """
 
 import errno
@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
 from job.core.outcome import Result, reason_text
@@ -42,14 +42,7 @@ Failed = Callable[[str, str], None]
 
 
 class _OtherSourceError(UnusableHistoryError):
-    """The file is the history of another pair; the message names that one's source."""
-
-
-class OpenFallback(Protocol):
-    """Gives the folder that is used while the state folder cannot be reached."""
-
-    def __call__(self, *, make: bool) -> int:
-        """Open the folder; raises `OSError`."""
+    """The file is the history of another pair; the message is its source."""
 
 
 class History:
@@ -57,8 +50,8 @@ class History:
 
     `failed` is called with "history" and a sentence if the history cannot be read or written; errors of the disk are
     not raised. If `source` is given, a history of another source in the same folder is moved aside, and `emit` gets an
-    event. While the state folder cannot be reached or written, cycles are recorded in the `fallback` folder; `read`
-    adds up both.
+    event. While the state folder cannot be reached or written, cycles are recorded in the folder that `fallback` opens
+    (`make`: whether to create it); `read` adds up both.
     """
 
     def __init__(
@@ -67,50 +60,50 @@ class History:
         *,
         failed: Failed,
         source: ResolvedPath | None = None,
-        fallback: OpenFallback | None = None,
+        fallback: Callable[..., int] | None = None,
         emit: Listener | None = None,
     ) -> None:
         self._folder = folder
         self._path = os.path.join(folder, FILE_NAME)
         self._failed = failed
         self._source = source
-        self._spare = fallback
+        self._fallback = fallback
         self._emit = emit
 
     def add(
         self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
     ) -> bool:
-        """Add to the counters and remember the cycle, in one transaction, so that no process loses another's counts.
+        """Add to the counters and store the cycle, in one transaction, so that no process loses another's counts.
 
-        What cannot be kept in the state folder is kept in the spare one: status must not show an earlier, better cycle.
-        False: nothing was kept, because the state folder is missing or for a reason that was told.
+        If the state folder cannot be used, the fallback folder is: `status` must not show an earlier, better cycle.
+        Returns False if nothing was stored: the state folder is missing, or the reason was reported.
         """
         try:
             folder = self._open()
         except OSError as error:
-            if self._spare is None and not isinstance(error, FileNotFoundError):
+            if self._fallback is None and not isinstance(error, FileNotFoundError):
                 self._failed("history", f"{self._path}: {reason_text(error)}")
-            return self._add_to_spare(finished, deltas, cycle_details)
+            return self._add_to_fallback(finished, deltas, cycle_details)
         try:
-            # A pair that is refused does not own the mirror: the history of its owner goes on.
-            yields = finished.result is Result.REFUSED and self._spare is not None
+            # A refused pair does not own the mirror, so the history of its owner stays.
+            yields = finished.result is Result.REFUSED and self._fallback is not None
             if self._add_in(folder, finished, deltas, cycle_details, yields=yields):
                 return True
         except _OtherSourceError:
             pass
         finally:
             os.close(folder)
-        return self._add_to_spare(finished, deltas, cycle_details)
+        return self._add_to_fallback(finished, deltas, cycle_details)
 
-    def _add_to_spare(
+    def _add_to_fallback(
         self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
     ) -> bool:
-        if self._spare is None:
+        if self._fallback is None:
             return False
         try:
-            folder = self._spare(make=True)
+            folder = self._fallback(make=True)
         except OSError:
-            return False  # which is reported where records of pairs are needed
+            return False  # reported when the pair records are used
         try:
             return self._add_in(folder, finished, deltas, cycle_details)
         finally:
@@ -125,7 +118,7 @@ class History:
         *,
         yields: bool = False,
     ) -> bool:
-        """Add to the history in an open folder. Raises `_OtherSourceError` if it `yields` to that."""
+        """Add to the history in an open folder. Raises `_OtherSourceError` only if `yields`."""
         for attempt in (1, 2):
             try:
                 sqlite.make(FILE_NAME, folder)
@@ -133,7 +126,7 @@ class History:
             except UnusableHistoryError as error:
                 if yields and isinstance(error, _OtherSourceError):
                     raise
-                if not self._start_anew(folder, error, finished, again=attempt > 1):
+                if not self._replace_file(folder, error, finished, again=attempt > 1):
                     return False
             except (OSError, sqlite3.Error) as error:
                 if not isinstance(error, FileNotFoundError):
@@ -144,7 +137,7 @@ class History:
         raise AssertionError
 
     def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
-        """Add to the counters of a history that exists, outside any cycle. False: nothing was kept."""
+        """Add to the counters of an existing history, outside any cycle. Returns False if nothing was stored."""
         try:
             folder = self._open()
         except OSError:
@@ -167,12 +160,12 @@ class History:
         return True
 
     def read(self) -> PairHistory:
-        """Read everything; all zero when there is no history yet or it cannot be read, which is told."""
-        elsewhere = self._read_spare()
+        """Read the history; all zero if there is none or it cannot be read, which is reported."""
+        elsewhere = self._read_fallback()
         try:
             folder = self._open()
         except OSError as error:
-            # The refusal itself names a link that is not followed.
+            # An untrusted link is named by the refusal.
             if not isinstance(error, UntrustedPath) and error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 self._failed("history", f"{self._path}: {error.strerror}")
             return elsewhere or PairHistory()
@@ -182,11 +175,11 @@ class History:
             os.close(folder)
         return here.joined(elsewhere) if elsewhere else here
 
-    def _read_spare(self) -> PairHistory | None:
-        if self._spare is None:
+    def _read_fallback(self) -> PairHistory | None:
+        if self._fallback is None:
             return None
         try:
-            folder = self._spare(make=False)
+            folder = self._fallback(make=False)
         except OSError:
             return None
         try:
@@ -211,8 +204,8 @@ class History:
         return PairHistory()
 
     def _open(self) -> int:
-        # The gate refuses a link, or somebody else's folder, in the place of the state folder, and links of others on
-        # the way to it: nothing is read or written there for a refusal either.
+        # The preflight refuses a link or another user's folder as state folder, and links of others in its path;
+        # the history of such a refusal must not be read or written there either.
         above, name = open_trusted_parent(self._folder)
         try:
             return open_ours(name, above)
@@ -237,7 +230,7 @@ class History:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {FORMAT}")
-            counts_in(database, _TOTALS)  # what cannot be read is not added to: it would never be readable again
+            counts_in(database, _TOTALS)  # invalid counts are not added to: they would stay invalid
             self._write_details(database, finished, cycle_details)
             database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
             database.execute("DELETE FROM last_counts")
@@ -247,7 +240,7 @@ class History:
             database.execute("COMMIT")
 
     def _write_details(self, database: Connection, finished: PairFinished, cycle_details: CycleDetails) -> None:
-        """Keep what is not a count; to be called before the last cycle is replaced."""
+        """Store the details of a cycle; called before the last cycle is replaced."""
         database.execute(DETAILS)
         kept = details(database)
         self._check_source(kept)
@@ -265,17 +258,17 @@ class History:
 
     def _check_source(self, kept: Mapping[str, Any]) -> None:
         try:
-            theirs = ResolvedPath(*map(str, kept.get("source") or ()))
+            other = ResolvedPath(*map(str, kept.get("source") or ()))
         except TypeError:
             return
-        if self._source is not None and not self._source.matches(theirs):
-            raise _OtherSourceError(theirs.written)
+        if self._source is not None and not self._source.matches(other):
+            raise _OtherSourceError(other.written)
 
     def _read(self, folder: int) -> PairHistory:
         try:
             return self._read_as(folder, "ro")
         except sqlite3.OperationalError:
-            # A writer that was killed leaves a journal, and only a writer may roll it back. Still creates nothing.
+            # A killed writer left a journal, which only a writer can roll back. This still creates no file.
             return self._read_as(folder, "rw")
 
     def _read_as(self, folder: int, mode: str) -> PairHistory:
@@ -311,7 +304,7 @@ class History:
             **cycle_details_of(kept),
         )
 
-    def _start_anew(self, folder: int, why: UnusableHistoryError, finished: PairFinished, *, again: bool) -> bool:
+    def _replace_file(self, folder: int, why: UnusableHistoryError, finished: PairFinished, *, again: bool) -> bool:
         if again:
             self._failed("history", f"{self._path}: {reason_text(why)}")
             return False

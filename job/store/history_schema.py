@@ -1,4 +1,4 @@
-"""The file of a pair's history: its schema, and how it is opened, read and moved aside."""
+"""The file of a pair's history: its schema; opening, reading and setting it aside."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ FILE_NAME = "history.sqlite3"
 APPLICATION_ID, FORMAT = 0x54436869, 1  # "TChi"
 _BUSY_SECONDS = 5.0
 _KEPT = 9
-"""Files that were set aside and stay."""
+"""Files that were set aside and are kept."""
 
 SCHEMA = """
 CREATE TABLE totals (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name, label))
@@ -52,7 +52,7 @@ ON CONFLICT (id) DO UPDATE SET result = :result, folders = :folders, duration_se
     last_success_timestamp_seconds = iif(:success > 0, :success, last_success_timestamp_seconds)
 """
 
-# What SQLite says of a file whose content is wrong; everything else (busy, full, read-only) may pass by itself.
+# Error codes of wrong content; all others (busy, full, read-only) may be temporary.
 _WRONG_CONTENT = {
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_MISMATCH,
@@ -61,19 +61,19 @@ _WRONG_CONTENT = {
     *DAMAGED,
 }
 _MOST_VALUE = 4 << 20
-"""Bytes of one value: remarks with the paths of a few files."""
+"""Bytes of one value: details with the paths of a few files."""
 
 
 DETAILS = "CREATE TABLE IF NOT EXISTS details (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-"""JSON by name: of which source this is the history, and what is remarked of the last cycle. Older files have none."""
+"""JSON by name: the source of this history, and details of the last cycle. Older files do not have it."""
 
 
 class UnusableHistoryError(Exception):
-    """The file is torn, foreign or from a newer version."""
+    """The file is damaged, of another program or of a newer version."""
 
 
 def details(database: Connection) -> dict[str, Any]:
-    """Read what is kept besides counts; what cannot be read of it is left out."""
+    """Read the details; invalid ones are left out."""
     if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'details'").fetchone()[0]:
         return {}
     found = {}
@@ -87,12 +87,12 @@ def details(database: Connection) -> dict[str, Any]:
 def opened(folder: int, mode: str) -> Iterator[Connection]:
     """Open the file in an open folder. Raises `UnusableHistoryError`, `OSError` or `sqlite3.Error`.
 
-    Nothing but `has_format` may be asked of it first.
+    `has_format` must be called first.
     """
     with contextlib.ExitStack() as ending:
         try:
             database = sqlite.connect(FILE_NAME, folder, mode, timeout=_BUSY_SECONDS)
-            ending.callback(database.close)  # which rolls back what was not committed
+            ending.callback(database.close)  # rolls back an open transaction
             yield database
         except HostileFileError as error:
             raise UnusableHistoryError(reason_text(error)) from error
@@ -103,14 +103,14 @@ def opened(folder: int, mode: str) -> Iterator[Connection]:
 
 
 def set_aside(folder: int, ending: str) -> str:
-    """Return the file in an open folder another name, and tell which. Raises `OSError`."""
+    """Rename the file in an open folder, and return its new name. Raises `OSError`."""
     return sqlite.set_aside(FILE_NAME, folder, ending, kept=_KEPT)
 
 
 def has_format(database: Connection) -> bool:
-    """Return whether the file holds our format; False if it is empty. Raises `UnusableHistoryError` for anything else.
+    """Return whether the file has this format; False if it is empty. Raises `UnusableHistoryError` for other content.
 
-    From then on the file can be read and written.
+    Afterwards the file can be read and written.
     """
     found = database.objects()
     if found:

@@ -1,18 +1,12 @@
-"""What is kept of pairs outside their mirrors: which mirrors existed, and cycles that cannot be noted in them.
+"""Records of pairs outside the index: existing mirrors, identities of folders, and the state folder of a pair.
 
-One private folder a mirror, named by a hash of the mirror's path, in `state_dir/.pairs` or, without a `state_dir`, in
-`$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it says that the mirror existed: from then on a missing one is
-refused, while an unknown one is made at first use.
+Pair records are outside the mirrors: one private folder a mirror, named by a hash of its path, in `state_dir/.pairs` or
+in `$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it records that the mirror existed: a missing mirror is then
+refused, while an unrecorded one is created at first use. Cycles that cannot be recorded in the mirror are there too.
 
-Where below a `state_dir` the state of a pair lies: in a folder of the pair's name, unless that is of another pair.
-
-A state belongs to a source and a mirror, not to a name: a renamed pair goes on with its state, and a new pair that
-gets the name of an old one begins with none.
-
-Which pair a folder of ours belongs to, as a small JSON file in it: `identity.json` (design 2.3).
-
-In the `.truecopy` of a mirror it says which source the mirror is of; in a folder below `state_dir`, of which pair the
-state is.
+`identity.json` says to which pair a `.truecopy` folder, or a folder below `state_dir`, belongs (design 2.3). A state
+belongs to a source and a mirror, not to a name: a renamed pair keeps its state, and a new pair with an old name starts
+without one.
 """
 
 import errno
@@ -42,10 +36,10 @@ _UNAVAILABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP}
 
 
 class MirrorRecord(NamedTuple):
-    """A mirror that existed."""
+    """The record of a mirror that existed."""
 
     source: str
-    """Of which source it was the mirror; empty if the record is damaged."""
+    """Its source; empty if the record is damaged."""
     since: str
     """When it was recorded, RFC 3339 in UTC; empty if the record is damaged."""
 
@@ -55,19 +49,19 @@ class PairRecords:
     """The records of one process."""
 
     base: str | None = None
-    """Where they are; None if there is no place for them."""
+    """The folder of the records; None if there is none."""
     why_none: str = "no place for it was given"
-    """Why there is no place."""
+    """Why there is no folder."""
     sources: Sequence[str] = ()
     mirrors: Sequence[str] = ()
-    """All that are configured: see `make_folders`."""
+    """All configured ones, for `make_folders`."""
     beside_state: bool = False
-    """Whether they lie in `state_dir`, which must not lie in a source or mirror."""
-    _told: bool = field(default=False, init=False)
+    """Whether they are in `state_dir`, which must not be in a source or mirror."""
+    _reported: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, config: Config, environ: Mapping[str, str]) -> "PairRecords":
-        """Choose the place. Nothing is read or made."""
+        """Choose the folder. Nothing is read or created."""
         sources = [pair.source for pair in config.effective_pairs]
         mirrors = [pair.dest for pair in config.effective_pairs]
         if config.state_dir is not None:
@@ -76,14 +70,14 @@ class PairRecords:
         return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
 
     def updated_to(self, other: "PairRecords") -> "PairRecords":
-        """Return the records of a new config; what was said once in this process is not said again."""
+        """Return the records for a new config; a reported problem is not reported again for the same folder."""
         if self.base == other.base:
             self.sources, self.mirrors, self.why_none = other.sources, other.mirrors, other.why_none
             return self
         return other
 
     def mirror_record(self, mirror: str) -> MirrorRecord | None:
-        """Return whether a mirror existed; a damaged record says so, too. None also where no record can be had."""
+        """Return the record of a mirror, also a damaged one; None if it does not exist or cannot be reached."""
         for key in _keys(mirror):
             try:
                 with self._folder(key) as folder:
@@ -91,13 +85,13 @@ class PairRecords:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                # A home folder of another user is like none at all; an I/O error is not.
+                # An inaccessible home folder counts as none; an I/O error does not.
                 if error.errno not in _UNAVAILABLE:
                     return MirrorRecord("", "")
         return None
 
     def record_mirror(self, pair: str, source: str, mirror: str) -> None:
-        """Record that a mirror exists; nothing is written where that is recorded. Raises `OSError`."""
+        """Record that a mirror exists, unless it is recorded. Raises `OSError`."""
         content = {
             "format": _FORMAT,
             "mirror": os.path.abspath(mirror),
@@ -113,18 +107,18 @@ class PairRecords:
                     replace_file(folder, _KNOWN, json.dumps(content, indent=2).encode("ascii") + b"\n", synced=True)
 
     def try_record_mirror(self, pair: str, source: str, mirror: str) -> str:
-        """Remember as `record_mirror` does; if that fails, say why, once in a process, otherwise give an empty text."""
+        """Call `record_mirror`; return the error at its first failure in this process, otherwise an empty text."""
         try:
             self.record_mirror(pair, source, mirror)
         except OSError as error:
-            told, self._told = self._told, True
-            return "" if told else error.strerror or str(error)
+            reported, self._reported = self._reported, True
+            return "" if reported else error.strerror or str(error)
         return ""
 
     def open_history(self, mirror: str, *, make: bool) -> int:
-        """Open the folder in which cycles of a pair are kept while its state folder cannot be reached or written.
+        """Open the folder for the history of a pair whose state folder cannot be reached or written.
 
-        Raises `OSError`, `FileNotFoundError` where it does not exist and is not to be made.
+        Raises `OSError`; `FileNotFoundError` if it does not exist and `make` is False.
         """
         with self._folder(_keys(mirror)[0], make=make) as folder:
             return os.dup(folder)
@@ -148,14 +142,14 @@ class PairRecords:
 
 
 def _keys(mirror: str) -> list[str]:
-    """Name the folders of a mirror, by its path as it is written and with the links on the way to it resolved."""
+    """Return the folder names of a mirror: for its path as written, and with the links in its parents resolved."""
     written = os.path.abspath(mirror)
     real = os.path.join(resolved(os.path.dirname(written)), os.path.basename(written))
     return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, real))]
 
 
 def _read(folder: int) -> MirrorRecord | None:
-    """Read the record in an open folder; `FileNotFoundError` if there is none."""
+    """Read the record in an open folder. Raises `FileNotFoundError`."""
     try:
         descriptor = open_file(_KNOWN, folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -177,11 +171,11 @@ _MOST_IDENTITY_BYTES = 64 << 10
 
 
 class DamagedIdentityError(ValueError):
-    """The file exists and cannot be read as an identity, or is of a newer format; the message says which."""
+    """The file is damaged or of a newer format; the message says which."""
 
 
 class ResolvedPath(NamedTuple):
-    """A path as the config has it and with all links resolved; one of the two is enough to know it again.
+    """A path as in the config, and with all links resolved; either identifies it.
 
     The resolved one may differ while a disk is not mounted, the written one after an edit of the config.
     """
@@ -195,12 +189,12 @@ class ResolvedPath(NamedTuple):
         return cls(os.path.abspath(path), resolved(path))
 
     def matches(self, other: "ResolvedPath") -> bool:
-        """Return whether both are one path."""
+        """Return whether both are the same path."""
         return self.written == other.written or self.resolved == other.resolved
 
 
 class PairIdentity(NamedTuple):
-    """What the file says."""
+    """The content of `identity.json`."""
 
     mirror_id: str
     """Random, 32 hexadecimal digits."""
@@ -211,11 +205,11 @@ class PairIdentity(NamedTuple):
     made: str
     """RFC 3339, UTC."""
     mirror_root: tuple[int, int] = (0, 0)
-    """Device and inode of the mirror's root when it was last seen to be this pair's; only below a `state_dir`."""
+    """Device and inode of the mirror's root at its last check; only below a `state_dir`."""
 
 
 def read_identity(folder: int) -> PairIdentity | None:
-    """Read the identity of an open folder of ours; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
+    """Read the identity of an open folder; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
     try:
         descriptor = open_file(IDENTITY_FILE, folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -223,8 +217,8 @@ def read_identity(folder: int) -> PairIdentity | None:
     except OSError as error:
         if error.errno not in NO_FILE:
             raise
-        what = described(IDENTITY_FILE.encode("ascii"), folder)
-        raise OSError(error.errno, f"{what} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
+        found = described(IDENTITY_FILE.encode("ascii"), folder)
+        raise OSError(error.errno, f"{found} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
     try:
         content = os.read(descriptor, _MOST_IDENTITY_BYTES)
     finally:
@@ -249,7 +243,7 @@ def _identity_of(found: dict[str, Any]) -> PairIdentity:
 
 
 def write_identity(folder: int, identity: PairIdentity) -> None:
-    """Write it so that it survives a power cut. Raises `OSError`."""
+    """Write an identity durably. Raises `OSError`."""
     content: dict[str, object] = {
         "format": FORMAT,
         "mirror_id": identity.mirror_id,
@@ -273,28 +267,28 @@ class StateFolder(NamedTuple):
     name: str
     """Below `state_dir`; it need not exist."""
     used_by: PairIdentity | None = None
-    """The pair that the folder of this pair's name belongs to, if it is another one."""
+    """The other pair that owns the folder with this pair's name, if any."""
 
 
 def find_state_folder(state_dir: str, pair: Pair) -> StateFolder:
-    """Find the folder of a pair's state. Raises `OSError`, and `DamagedIdentityError` for the one of its name."""
+    """Find the state folder of a pair. Raises `OSError`, and `DamagedIdentityError` for the folder of its name."""
     try:
         folder = open_trusted_folder(state_dir)
     except FileNotFoundError:
         return StateFolder(pair.name)
     try:
-        return _place(folder, pair)
+        return _choose_folder(folder, pair)
     finally:
         os.close(folder)
 
 
-def _place(folder: int, pair: Pair) -> StateFolder:
+def _choose_folder(folder: int, pair: Pair) -> StateFolder:
     mine = ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)
-    exists, found = _identity(folder, pair.name)
-    if exists and (found is None or _is(found, mine)):
+    exists, found = _identity_in(folder, pair.name)
+    if exists and (found is None or _matches(found, mine)):
         return StateFolder(pair.name)
-    for name, other in _others(folder):
-        if _is(other, mine):
+    for name, other in _other_states(folder):
+        if _matches(other, mine):
             return StateFolder(name, found)
     if not exists:
         return StateFolder(pair.name)
@@ -305,28 +299,28 @@ def _place(folder: int, pair: Pair) -> StateFolder:
 
 def belongs_to(identity: PairIdentity, pair: Pair) -> bool:
     """Return whether an identity is that of a pair."""
-    return _is(identity, (ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)))
+    return _matches(identity, (ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)))
 
 
-def _is(identity: PairIdentity, pair: tuple[ResolvedPath, ResolvedPath]) -> bool:
+def _matches(identity: PairIdentity, pair: tuple[ResolvedPath, ResolvedPath]) -> bool:
     source, mirror = pair
     return identity.source.matches(source) and identity.mirror.matches(mirror)
 
 
-def _others(folder: int) -> Iterator[tuple[str, PairIdentity]]:
+def _other_states(folder: int) -> Iterator[tuple[str, PairIdentity]]:
     for name in sorted(os.listdir(folder)):
         if name.startswith("."):
             continue
         try:
-            _, found = _identity(folder, name)
+            _, found = _identity_in(folder, name)
         except (OSError, DamagedIdentityError):
             continue
         if found is not None:
             yield name, found
 
 
-def _identity(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
-    """Return whether there is a folder of that name, and whose it says it is."""
+def _identity_in(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
+    """Return whether a folder of this name exists, and its identity."""
     try:
         inner = open_ours(os.fsencode(name), folder)
     except FileNotFoundError:

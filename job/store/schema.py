@@ -1,7 +1,4 @@
-"""The file of the index: opened as ours and in the one format, or refused. What is in it: `store/index.py`.
-
-The tables of the index, and how an index of an older format is brought to this one: in one transaction, or not.
-"""
+"""The file of the index: its tables, opening and checking it, and migration from older formats in one transaction."""
 
 import contextlib
 import os
@@ -28,9 +25,9 @@ from job.store.sqlite import (
 
 FORMAT = 5
 OLDEST = 3
-"""The oldest format that is migrated; older ones are made anew."""
+"""The oldest format that is migrated; older ones are rebuilt."""
 _OF_INODES_ALONE = 3
-"""The format when hard links were put together by inode without the device: what had links may hold other content."""
+"""The format that grouped hard links by inode without device: linked files may have wrong content."""
 
 TABLES = """
 CREATE TABLE folder (
@@ -49,8 +46,7 @@ CREATE TABLE unheld (
   folder BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (folder, part)
 ) WITHOUT ROWID;
 """
-"""What format 5 has beside the table `fact`: `folder` and `parent` are keys, see `index_tree.py`; `way` is for the
-folders of hard links alone."""
+"""Format 5, without the table `fact`: `folder` and `parent` are keys (`index_tree.py`); `way` is for hard links."""
 _WITH_PATHS = """
 CREATE TABLE folder (
   path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
@@ -66,14 +62,14 @@ CREATE TABLE unheld (
   path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
 ) WITHOUT ROWID;
 """
-"""What formats 3 and 4 had there."""
+"""The same tables in formats 3 and 4."""
 _WITHOUT_SIZES = _WITH_PATHS.replace(",\n  bytes INTEGER NOT NULL DEFAULT -1", "")
 _ADD_SIZES = "ALTER TABLE folder ADD COLUMN bytes INTEGER NOT NULL DEFAULT -1"
 FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;"
 
 _NAMES = "SELECT name FROM hard_link WHERE path = ? AND part = ?"
 _OF_PATHS = ("folder", "records", "hard_link", "unheld")
-"""Tables that had whole paths for keys up to format 4."""
+"""Tables whose keys were paths up to format 4."""
 _SUMMARY = "fingerprint, stamp, mirror_fingerprint, entries, specials, recheck, parts, bytes"
 _COPIES = (
     f"INSERT INTO folder SELECT parent_of(path), name_of(path), {_SUMMARY} FROM old_folder",  # noqa: S608  # ours
@@ -81,7 +77,7 @@ _COPIES = (
     "INSERT INTO hard_link SELECT inode, key_of(path), part, name FROM old_hard_link",
     "INSERT INTO unheld SELECT key_of(path), part, rows FROM old_unheld",
 )
-"""They are not sorted: that would need room for temporary files, of which there may be little."""
+"""Not sorted, as that would need space for temporary files."""
 _KNOWN_PATHS = """
 SELECT path FROM old_folder UNION SELECT path FROM old_records UNION SELECT path FROM old_hard_link
 UNION SELECT path FROM old_unheld ORDER BY path
@@ -89,16 +85,16 @@ UNION SELECT path FROM old_unheld ORDER BY path
 
 
 def older_schemas() -> tuple[Schema, ...]:
-    """Return the schemas that an index of an older format can have."""
+    """Return the possible schemas of the older formats."""
     return tuple(
         schema_of(*scripts, FACTS) for scripts in ((_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
     )
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring an index of an older format to this one; it stays as it was where that fails. Raises `sqlite3.Error`.
+    """Migrate an index to this format, or leave it unchanged. Raises `sqlite3.Error`.
 
-    Of format 3 the records of names that had hard links are forgotten, so that they are read again, and only they.
+    From format 3, the records of hard-linked names are dropped, so that these files are read again.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -123,37 +119,37 @@ def _forget_links(connection: sqlite3.Connection) -> None:
 
 
 def _give_keys(connection: sqlite3.Connection) -> None:
-    """Put keys where whole paths were, and rows for folders above others that had none."""
+    """Replace paths by keys, and add the missing rows of ancestors."""
     if not connection.execute("SELECT 1 FROM pragma_table_info('folder') WHERE name = 'bytes'").fetchone():
-        # Made before sizes were kept; a folder has its own from its next visit on.
+        # Older than sizes; a folder gets its size when it is synced again.
         connection.execute(_ADD_SIZES)
     connection.create_function("key_of", 1, key_of, deterministic=True)
     connection.create_function("parent_of", 1, lambda path: place_of(path)[0], deterministic=True)
     connection.create_function("name_of", 1, lambda path: place_of(path)[1], deterministic=True)
-    _each(connection, (f"ALTER TABLE {table} RENAME TO old_{table}" for table in _OF_PATHS))
-    _each(connection, TABLES.strip().removesuffix(";").split(";"))
-    _each(connection, _COPIES)
+    _execute_all(connection, (f"ALTER TABLE {table} RENAME TO old_{table}" for table in _OF_PATHS))
+    _execute_all(connection, TABLES.strip().removesuffix(";").split(";"))
+    _execute_all(connection, _COPIES)
     _make_findable(connection)
-    # Row by row first: of a DROP SQLite counts no steps, and it follows a tree round and round.
-    _each(connection, (f"DELETE FROM old_{table} WHERE true" for table in _OF_PATHS))  # noqa: S608  # names of ours
-    _each(connection, (f"DROP TABLE old_{table}" for table in _OF_PATHS))
+    # DELETE first: DROP counts no steps, so a cycle of pages would make it endless.
+    _execute_all(connection, (f"DELETE FROM old_{table} WHERE true" for table in _OF_PATHS))  # noqa: S608  # constant names
+    _execute_all(connection, (f"DROP TABLE old_{table}" for table in _OF_PATHS))
 
 
-def _each(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+def _execute_all(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
     # `executescript` would commit first.
     for statement in statements:
         connection.execute(statement)
 
 
 def _make_findable(connection: sqlite3.Connection) -> None:
-    """Add rows for folders above others that have none, and the ways to those with hard links."""
+    """Add the missing rows of ancestors, and the ways to folders with hard links."""
     tree = Tree(connection)
     for (path,) in connection.execute(_KNOWN_PATHS):
         tree.make_findable(path, ())
         if path:
             tree.make_findable(path.rpartition(b"/")[0], ())
     for (path,) in connection.execute("SELECT DISTINCT path FROM old_hard_link"):
-        tree.note_way(path)
+        tree.store_way(path)
 
 
 FILE_NAME = "index.sqlite3"
@@ -167,59 +163,59 @@ PRAGMA user_version = {FORMAT};
 COMMIT;
 """
 _KEPT = 3
-"""Torn files that stay; they can be large."""
+"""Damaged files that are kept; they can be large."""
 _MOST_VALUE = 64 << 20
-"""Bytes of one value: twice what the records of a folder take that is not yet huge, with names of the worst kind."""
-_LOOK_AT_IT = "Look at the state folder and the disk that holds it; the index may be moved away, it is rebuilt then."
+"""Bytes of one value: twice the records of the largest folder that is not huge, with the longest names."""
+_LOOK_AT_IT = "Check the state folder and its disk; the index may be moved away, it is rebuilt then."
 
 
 class IndexTorn(IndexUnusable):
-    """The file is damaged, or an older version made it. It can be moved away with `set_aside` and is made anew then."""
+    """The file is damaged or too old. After `set_aside`, it is rebuilt."""
 
 
 def connect(folder: str) -> Connection:
-    """Open the index in a state folder, making a new one where there is none.
+    """Open the index in a state folder; create it if it does not exist.
 
-    Raises `IndexTorn` if the file there is torn or of an older format, `IndexUnusable` if it is of a newer one, not
-    ours, or cannot be read.
+    Raises `IndexTorn` if the file is damaged or too old, `IndexUnusable` if it is newer, of another program, or cannot
+    be read.
     """
-    with _home(folder) as home:
-        sqlite.make(FILE_NAME, home)
-        return _opened(home, "rw", make=True)
+    with _state_folder(folder) as state:
+        sqlite.make(FILE_NAME, state)
+        return _opened(state, "rw", make=True)
 
 
 def connect_read_only(folder: str) -> Connection | None:
-    """Open the index for looking only; None where there is none. Raises as `connect` does."""
-    with _home(folder) as home:
+    """Open the index for reading; None if it does not exist. Raises as `connect` does."""
+    with _state_folder(folder) as state:
         try:
-            seen = os.stat(FILE_NAME, dir_fd=home, follow_symlinks=False)
+            seen = os.stat(FILE_NAME, dir_fd=state, follow_symlinks=False)
             if stat.S_ISREG(seen.st_mode) and seen.st_size == 0:
-                return None  # its maker is at it, or was killed before anything was known
+                return None  # it is being created, or its creator was killed
         except FileNotFoundError:
             return None
-        return _opened(home, "rw" if sqlite.has_journal(FILE_NAME, home) else "ro", make=False)
+        return _opened(state, "rw" if sqlite.has_journal(FILE_NAME, state) else "ro", make=False)
 
 
 @contextlib.contextmanager
-def _home(folder: str) -> Iterator[int]:
+def _state_folder(folder: str) -> Iterator[int]:
     try:
         with contextlib.ExitStack() as doors:
-            home = open_root(folder)
-            doors.callback(os.close, home)
-            yield home
+            state = open_root(folder)
+            doors.callback(os.close, state)
+            yield state
     except OSError as error:
         raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_LOOK_AT_IT) from None
 
 
 def connect_in_memory() -> Connection:
-    """Return an index that lies nowhere."""
+    """Return an empty index in memory."""
     connection = sqlite.connect_unnamed()
     connection.executescript(_SCHEMA)
     return connection
 
 
 def holds_anything(folder: str) -> bool:
-    """Return whether there is an index that is not an empty file."""
+    """Return whether an index exists that is not an empty file."""
     try:
         return os.stat(os.path.join(folder, FILE_NAME), follow_symlinks=False).st_size > 0
     except OSError:
@@ -227,25 +223,25 @@ def holds_anything(folder: str) -> bool:
 
 
 def set_aside(folder: str) -> str:
-    """Move a torn index out of the way, and tell where it is; the next `connect` makes a new one. Raises `OSError`."""
-    home = open_root(folder)
+    """Rename a damaged index, and return its new name; the next `connect` creates a new one. Raises `OSError`."""
+    state = open_root(folder)
     try:
-        return sqlite.set_aside(FILE_NAME, home, "torn", kept=_KEPT)
+        return sqlite.set_aside(FILE_NAME, state, "torn", kept=_KEPT)
     except FileNotFoundError:
         return ""
     finally:
-        os.close(home)
+        os.close(state)
 
 
-def _opened(home: int, mode: str, *, make: bool) -> Connection:
+def _opened(state: int, mode: str, *, make: bool) -> Connection:
     with contextlib.ExitStack() as undo:
         try:
-            connection = sqlite.connect(FILE_NAME, home, mode, timeout=10)
+            connection = sqlite.connect(FILE_NAME, state, mode, timeout=10)
             undo.callback(connection.close)
             found = _objects(connection)
             if not found:
                 if not make:
-                    return connect_in_memory()  # its maker was killed, and what it had begun is rolled back
+                    return connect_in_memory()  # its creator was killed, and its transaction was rolled back
                 connection.executescript(_SCHEMA)
             version = _version(connection)
             if found:
@@ -253,7 +249,7 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
             lift_limits(connection, _MOST_VALUE)
             if version < FORMAT:
                 connection = _migrated(connection if make else _copied(connection, undo), version)
-            # EXTRA: a commit ends with a sync of the folder. A journal that a power cut brings back would undo it.
+            # EXTRA syncs the folder at a commit: a journal that reappears after a power cut would undo it.
             connection.execute("PRAGMA synchronous = EXTRA")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
@@ -264,16 +260,16 @@ def _opened(home: int, mode: str, *, make: bool) -> Connection:
 
 
 def _objects(connection: Connection) -> Schema:
-    """Return the schema; empty if nothing was written yet. Raises `IndexUnusable` for what is not an index of ours."""
+    """Return the schema; empty for a new file. Raises `IndexUnusable` for a file of another program."""
     try:
         return connection.objects()
     except (HostileFileError, sqlite3.DataError):
-        _version(connection)  # what belongs to another program is not moved away, whatever it looks like
+        _version(connection)  # a file of another program is never moved away
         raise
 
 
 def _version(connection: Connection) -> int:
-    """Return the format of the file, which this version can read. Raises `IndexUnusable`, or `IndexTorn`."""
+    """Return the format of the file. Raises `IndexUnusable` or `IndexTorn` if this version cannot read it."""
     application, version = connection.format_marks()
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
@@ -288,7 +284,7 @@ def _version(connection: Connection) -> int:
 
 
 def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
-    """Return a copy that lies nowhere of an index that must not be changed."""
+    """Return a temporary copy of an index that must not be changed."""
     copy = sqlite.connect_unnamed("")
     undo.callback(copy.close)
     copy.copied = connection.size()
@@ -298,10 +294,7 @@ def _copied(connection: Connection, undo: contextlib.ExitStack) -> Connection:
 
 
 def _migrated(connection: Connection, version: int) -> Connection:
-    """Bring an index of an older format to this one, all at once.
-
-    Raises `IndexUnusable` if there is no room for that, `sqlite3.DatabaseError` if the file is damaged.
-    """
+    """Migrate an index. Raises `IndexUnusable` if the disk is full, `sqlite3.DatabaseError` if the file is damaged."""
     try:
         with step_limit(connection, connection.size()):
             migrate(connection, version)
@@ -314,7 +307,7 @@ def _migrated(connection: Connection, version: int) -> Connection:
 
 def _unusable(error: Exception) -> IndexUnusable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # SQLite quotes a damaged schema in its complaint, which then is no text.
-    # Rows that no statement of ours could have stored are met when older formats are brought to this one.
+    # SQLite quotes a damaged schema in its message, which then is not UTF-8. A migration can find rows that no
+    # statement of Truecopy stores.
     torn = isinstance(error, UnicodeDecodeError | sqlite3.IntegrityError) or code in DAMAGED
     return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)

@@ -1,12 +1,10 @@
-"""Leftovers: the mirror folders in which a killed run may have left temps, noted before the first temp is made there.
+"""Two small files beside the index: the temp journal of each worker, and the known mounts of the source.
 
-A small file in the state folder for each worker process, so that one can forget its notes while others go on. They are
-not synced: after a power cut a temp may stay that no note speaks of, in a folder that left the source since; everywhere
-else the next visit of the folder sweeps.
+The temp journal has the mirror folders that may contain temporary files, recorded before the first is created, so that
+a killed run can be cleaned up. It is not synced: after a power cut, a temporary file may stay in a folder that left the
+source since; all other folders are cleaned when they are synced.
 
-Remember, beside the index, what was mounted in a source, and what was reported as left out of it.
-
-A file of its own: the index may be lost at any time, and a disk that is not mounted must be missed all the same.
+Known mounts are not in the index, which may be lost: a disk that is no longer mounted must be noticed all the same.
 """
 
 import json
@@ -27,7 +25,7 @@ _MOST_BYTES = 64 << 20
 
 
 class TempJournal:
-    """Notes of one mirror, by an open state folder. `slot` tells workers apart; 0 is the main process."""
+    """The journal of one mirror in an open state folder. `slot` is the worker's number; 0 is the main process."""
 
     def __init__(self, state: int, slot: int = 0) -> None:
         self._state = state
@@ -35,37 +33,37 @@ class TempJournal:
         self._file: int | None = None
 
     def note(self, path: bytes) -> None:
-        """Note a folder, by its path below the root. Raises `OSError`."""
+        """Record a folder by its path below the root. Raises `OSError`."""
         if self._file is None:
             self._file = open_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         write_all(self._file, path + _END)
 
     def noted(self) -> list[bytes]:
-        """Return the folders noted by whichever worker; none where nothing was left. Raises `OSError`."""
+        """Return the folders recorded by all workers. Raises `OSError`."""
         found: list[bytes] = []
-        room = _MOST_BYTES
+        left = _MOST_BYTES
         for name in self._all():
             with suppress(FileNotFoundError), open(open_file(name, self._state, os.O_RDONLY), "rb") as file:
-                text = file.read(room)
-                found += text.split(_END)[:-1]  # what follows the last end was cut off in mid-write
-                room -= len(text)
+                text = file.read(left)
+                found += text.split(_END)[:-1]  # the rest is an interrupted write
+                left -= len(text)
         return found
 
     def clear(self) -> None:
-        """Forget this worker's notes: no temp of its own is left. Raises `OSError`."""
+        """Remove this worker's journal. Raises `OSError`."""
         self.close()
         with suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._state)
 
     def clear_all(self) -> None:
-        """Forget the notes of all workers, none of which is at work. Raises `OSError`."""
+        """Remove the journals of all workers, none of which may run. Raises `OSError`."""
         self.close()
         for name in self._all():
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._state)
 
     def close(self) -> None:
-        """Close the file; the notes stay."""
+        """Close the file, which stays."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -83,7 +81,7 @@ _MOST_MOUNTS_BYTES = 16 << 20
 
 
 def load_known_mounts(state: int) -> KnownMounts:
-    """Return what is remembered in an open state folder; nothing where that makes no sense."""
+    """Read the known mounts in an open state folder; none if the file is invalid."""
     try:
         descriptor = open_name(MOUNTS_FILE, state)
     except OSError:
@@ -93,18 +91,18 @@ def load_known_mounts(state: int) -> KnownMounts:
             document = json.loads(file.read(_MOST_MOUNTS_BYTES))
         if document["format"] != _MOUNTS_FORMAT:
             return NO_MOUNTS
-        taken = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
+        mounted = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
         left_out = [LeftOut(_bytes(path), LeftOutReason(why), _word(kind)) for path, why, kind in document["left_out"]]
         missing = [_bytes(path) for path in document["missing"]]
     except (OSError, *UNUSABLE):
         return NO_MOUNTS
     finally:
         os.close(descriptor)
-    return KnownMounts(taken, frozenset(left_out), frozenset(missing))
+    return KnownMounts(mounted, frozenset(left_out), frozenset(missing))
 
 
 def save_known_mounts(known: KnownMounts, state: int) -> None:
-    """Remember it. Raises `OSError`."""
+    """Write the known mounts durably. Raises `OSError`."""
     document = {
         "format": _MOUNTS_FORMAT,
         "mounted": {_text(path): kind for path, kind in sorted(known.mounted.items())},

@@ -57,12 +57,12 @@ def test_what_is_forgotten_goes_with_the_file_system_and_nothing_else(
 
 def test_what_is_doubted_is_not_told_and_not_forgotten(folder: str) -> None:
     with closing(Index.open(folder)) as index:
-        index.doubt([b"usb"])
+        index.ignore([b"usb"])
         assert {path for path in PATHS if index.summary(path)} == {b"", b"a", b"usb2"}
         assert {path for path in PATHS if index.rows(path)} == {b"", b"a", b"usb2"}
-        index.doubt([b""])
+        index.ignore([b""])
         assert not any(index.summary(path) for path in PATHS)
-        index.doubt([])
+        index.ignore([])
         assert known(index) == set(PATHS)
 
 

@@ -1,4 +1,4 @@
-"""The bench: everything the work on one pair needs, as ports. `app.py` lays it out; tests lay out their own."""
+"""The context of one pair (roots, tools, file systems) and the run that uses it. `app/pair_setup.py` opens it."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 class MountedFileSystem(NamedTuple):
-    """A file system that is mounted below the mirror's root, with the tools for it."""
+    """A file system that is mounted below the mirror's root, and its tools."""
 
     point: bytes
-    """Path of its mount point below the root."""
+    """Path of the mount point below the root."""
     root: int
-    """Open descriptor of the folder that is mounted there."""
+    """Open descriptor of the mounted root folder."""
     mirror: Capabilities
     copier: Copier
     metadata_writer: MetadataWriter
     sync: MirrorSync
     check: Callable[[], None]
-    """Raises `OSError` if its mount point does not lead to it any more."""
+    """Raises `OSError` if the mount point leads elsewhere now."""
 
 
 class ProgressSink(Protocol):
-    """Counts what was done, for bars and heartbeats."""
+    """Receives the progress of a sync; the main process and each worker have their own."""
 
     def bytes_copied(self, count: int) -> None:
-        """Note bytes that were copied; 0 is a sign of life."""
+        """Add copied bytes; 0 is a sign of life."""
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
-        """Note entries that need nothing more, with those of their bytes that were not copied."""
+        """Add finished entries, with those of their bytes that were not copied."""
 
 
 _ABLE = MirrorCapabilities(Capabilities())
@@ -52,7 +52,7 @@ _ABLE = MirrorCapabilities(Capabilities())
 
 @dataclass(frozen=True, slots=True)
 class PairContext:
-    """What the work on one pair needs."""
+    """The tools and facts for the work on one pair, in one process."""
 
     source_root: int
     mirror_root: int
@@ -64,28 +64,28 @@ class PairContext:
     metadata_writer: MetadataWriter
     sync: MirrorSync
     mirror: Capabilities
-    """What the mirror can hold."""
+    """Capabilities of the mirror's root file system."""
     known_mounts: KnownMounts
-    """What was mounted in the source, or left out of it, when that was looked at last."""
+    """Mounts and left-out folders of the source in the last cycle."""
     save_mounts: Callable[[KnownMounts], None]
-    """Has the next cycle know them; raises `OSError`."""
+    """Saves them for the next cycle; raises `OSError`."""
     recheck_roots: Callable[[], None]
-    """Raises `RootLost` if the roots are not what they were; to be asked before anything is believed to be done."""
+    """Raises `RootLost` if the roots changed; to be called before a result is trusted."""
     mounted: Sequence[MountedFileSystem] = ()
     """Other file systems in the mirror."""
     abilities: MirrorCapabilities = _ABLE
-    """What each of them can hold, for workers."""
+    """Capabilities of all of them, for workers."""
     home: FileId | None = None
-    """The mirror's own `.truecopy`, as the gate found it; None where it was not looked at, or does not exist yet."""
+    """The mirror's `.truecopy` as found by the preflight; None if it was not read or does not exist yet."""
     opened_ns: int = 0
-    """When the gate was passed, by the system's clock in nanoseconds since the epoch; 0 if that is not known."""
+    """End of the preflight, by the system's clock in nanoseconds since the epoch; 0 if unknown."""
     create_worker_pool: "Callable[[], WorkerPool] | None" = None
-    """Gives worker processes for a large job; None where there may be none."""
+    """Creates the workers of a large job; None where all work stays in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRun:
-    """Which pair, in which cycle, and how to tell, stop and know the time."""
+    """One pair in one cycle: where events go, when to stop, the time, the number of workers."""
 
     cycle_id: str
     pair: Pair
@@ -94,35 +94,35 @@ class PairRun:
     now_ns: Callable[[], int]
     """Wall clock, nanoseconds since the epoch."""
     verbose: bool = False
-    """Whether every unchanged entry of a visited folder is told of, too."""
+    """Whether every unchanged entry of a synced folder is reported, too."""
     workers: int = 1
-    """Processes that look and act."""
+    """The number of processes that scan and sync."""
     workers_from: int = 0
-    """Entries of a job from which workers pay."""
+    """Entries from which a job is worth workers."""
     stall_seconds: float = 0.0
-    """How long a worker may be silent while it has something to do; 0 for as long as it likes."""
+    """How long a busy worker may be silent; 0 for no limit."""
 
 
 class Volume(NamedTuple):
-    """One file system of the mirror, with all that is to be known of it and the tools for it."""
+    """One file system of the mirror, with its properties and tools."""
 
     number: int
-    """0 for the one that holds the mirror's root, else its place among those mounted, from 1 on."""
+    """0 for that of the mirror's root, else its place in `mounted`, from 1."""
     mirror: Capabilities
     copier: Copier
     metadata_writer: MetadataWriter
     sync: MirrorSync
     policy: Policy
     options_key: str
-    """What says how the mirror of an entry is to look; what was done under another one is looked at anew."""
+    """Options that determine how an entry is mirrored; a record of another key is compared again."""
     name_rules: NameRules | None
     """None if it holds every name as it is."""
     supports_everything: bool
-    """Whether it holds all that there is to know of files and symlinks."""
+    """Whether it holds all metadata of files and symlinks."""
 
 
 def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
-    """Give the file systems of a mirror by the paths of folders in it."""
+    """Give the file systems of a mirror by folder path."""
 
     def volume(number: int, of: PairContext | MountedFileSystem) -> Volume:
         mirror = of.mirror
@@ -144,7 +144,7 @@ def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
 
 
 def policy_of(pair: Pair, mirror: Capabilities) -> Policy:
-    """Give what decides about a pair's entries besides themselves."""
+    """Give the part of a decision that is the same for all entries of a file system."""
     return Policy(
         pair.checksum,
         pair.compare == "checksum",

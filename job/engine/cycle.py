@@ -1,6 +1,7 @@
-"""Back up one pair: gate, look, decide, act, commit (design 3.1), and a cycle of all pairs. The whole story is here.
+"""Back up all pairs of a cycle, one after the other (design 3.1).
 
-Mounts: report once what is left out of a source and which file systems are missing in it, and remember it.
+Of each pair: preflight, scan of the source against the index and the mirror, sync of the changed folders with commits,
+summary. Mounts that appeared or went missing in the source are reported once and remembered.
 """
 
 import traceback
@@ -54,77 +55,12 @@ from job.system.sandbox import Sandbox
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
 
 
-def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
-    """Report what is new in what a look found, count what `cross_mounts` leaves out, and remember both.
-
-    It is remembered before anything is copied: what is unmounted after a kill is missed, too.
-    """
-    known = context.known_mounts
-    left_out = frozenset(found.left_out)
-    troubled = dict(found.unlisted)
-    now = KnownMounts(found.mounts | _unlisted_mounts(known, found, troubled), left_out)
-    for event in _mount_events(known, now, troubled, run):
-        run.emit(event)
-    by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
-    if by_option:
-        tally = Tally(skipped_by={Skip.MOUNT: by_option})
-        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
-    missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
-    now = now._replace(missing=missing)
-    if now != known:
-        # On a full disk, which the copies meet, too, the next cycle reports it once more.
-        with suppress(OSError):
-            context.save_mounts(now)
-
-
-def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
-    """Give the mounts of which this look says nothing: they, or a folder above them, could not be listed."""
-    return {
-        path: kind
-        for path, kind in known.mounted.items()
-        if path not in found.mounts and any(above in troubled for above in _with_ancestors(path))
-    }
-
-
-def _with_ancestors(path: bytes) -> Iterator[bytes]:
-    while path:
-        yield path
-        path = path.rpartition(b"/")[0]
-    yield path
-
-
-def _mount_events(
-    known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun
-) -> Iterator[Event]:
-    cycle_id, pair = run.cycle_id, run.pair.name
-    for each in sorted(now.left_out - known.left_out):
-        yield _left_out_event(each, run)
-    for path, kind in sorted(now.mounted.items()):
-        if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
-            yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
-    out = {each.path for each in now.left_out}
-    for path, kind in sorted(known.mounted.items()):
-        if path not in now.mounted and out.isdisjoint(_with_ancestors(path)):
-            yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
-
-
-def _left_out_event(each: LeftOut, run: PairRun) -> Event:
-    cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
-    match each.why:
-        case LeftOutReason.MOUNT:
-            return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
-        case LeftOutReason.KERNEL:
-            return PseudoFilesystemSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
-        case LeftOutReason.OWN:
-            return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
-
-
 OpenContext = Callable[[PairRun, guards.Roots, Progress], AbstractContextManager[PairContext]]
-"""Makes the bench for a pair that passed the gate."""
+"""Opens the context of a pair that passed the preflight."""
 
 
 def run_cycle(config: Config, cycle: "CycleContext") -> Result:
-    """Back up every pair, one after the other. A pair that cannot be done never keeps the others from it."""
+    """Back up every pair in turn; the failure of one does not affect the others."""
     pairs = config.effective_pairs
     started_ns = cycle.now_ns()
     cycle.emit(CycleStarted(cycle_id=cycle.cycle_id, pairs=tuple(pair.name for pair in pairs)))
@@ -144,7 +80,7 @@ def run_cycle(config: Config, cycle: "CycleContext") -> Result:
 
 @dataclass(frozen=True, slots=True)
 class CycleContext:
-    """What a cycle is given from outside."""
+    """The surroundings of a cycle."""
 
     cycle_id: str
     emit: Callable[[Event], None]
@@ -154,16 +90,16 @@ class CycleContext:
     verbose: bool = False
     sandbox: Sandbox | None = None
     cores: int = 1
-    """How many processes may work where the configuration does not say."""
+    """The number of workers where the config sets none."""
     left_out: tuple[Pair, ...] = ()
-    """Pairs of the configuration that are not backed up in this cycle; a mirror shared with one of them is refused."""
+    """Configured pairs that are not backed up in this cycle; a mirror shared with one of them is refused."""
     records: PairRecords = field(default_factory=PairRecords)
-    """What is known of pairs outside their mirrors."""
+    """The records of pairs outside their mirrors."""
 
 
 @dataclass(slots=True)
 class _TallyListener:
-    """Adds up what is told of a pair, so that the summary cannot differ from the counters."""
+    """Adds up the tallies of a pair's events, so that the summary agrees with the counters."""
 
     emit: Callable[[Event], None]
     tally: Tally = field(default_factory=Tally)
@@ -177,7 +113,7 @@ class _TallyListener:
 def back_up_pair(
     pair: Pair, config: Config, cycle: CycleContext, refusal: Refused | None = None
 ) -> tuple[Result, Tally]:
-    """Bring one mirror up to its source, unless a `refusal` stands already. Raises nothing."""
+    """Back up one pair, unless it has a `refusal` already. Raises nothing."""
     started_ns = cycle.now_ns()
     listener = _TallyListener(cycle.emit)
     run = PairRun(
@@ -187,7 +123,7 @@ def back_up_pair(
         cycle.stop,
         cycle.now_ns,
         verbose=cycle.verbose,
-        # A limit is kept by one; to share it out would leave some of it unused.
+        # The rate limit belongs to one process; shared out, part of it would go unused.
         workers=1 if pair.rate_limit else config.workers or cycle.cores,
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
@@ -241,7 +177,7 @@ def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Re
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
         run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=reason_text(error), hint=hint))
         return Result.FAILED
-    except Exception as error:  # noqa: BLE001  # a bug that one pair brings out must not keep the others from their backup
+    except Exception as error:  # noqa: BLE001  # a bug met in one pair must not stop the others
         text = f"{type(error).__name__}: {error}"
         hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
         run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=text, hint=hint))
@@ -294,7 +230,7 @@ def _sync_pair(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> 
         if found is None or found.changed:
             depth = rescan_depth
             if roots.claim is not None:
-                roots.claim()  # before there are workers that write
+                roots.claim()  # before workers start, which write
         with _supervisor(context, run) as supervisor:
             if found is None or found.changed:
                 found = scan_tree(context, run.pair, progress.scanned, depth, supervisor, known)
@@ -306,13 +242,13 @@ def _sync_pair(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> 
             report_mounts(context, found, run)
             progress.start_sync(found)
             Dispatcher(context, run, progress).run(found, supervisor)
-        context.recheck_roots()  # a look that found nothing to do found it there, too
+        context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
 
 
 def _scan_source_only(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:
-    """Look at a source only, and at no more than the root of its mirror; nothing of the mirror is claimed for that."""
+    """Scan the source, and of the mirror its root only, without claiming the mirror: a sleeping disk stays asleep."""
     with _supervisor(context, run) as supervisor:
         return scan_tree(context, run.pair, progress.scanned, depth, supervisor, context.index.entry_count())
 
@@ -332,11 +268,11 @@ def _report_unchanged(tally: Tally, run: PairRun) -> None:
 
 
 def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
-    """Tell of folders that could not be read; what is below them is unknown, and their mirrors are left alone."""
+    """Report unreadable folders; their mirrors are left alone, since the content below them is unknown."""
     failed: dict[Failure, int] = {}
     for path, error in folders:
         if isinstance(error, FileNotFoundError):
-            continue  # gone between its parent's listing and its own; decided by the next cycle
+            continue  # it vanished after its parent was listed; the next cycle decides
         reason = failure_of(error)
         failed[reason] = failed.get(reason, 0) + 1
         own = isinstance(error, (MirrorUnmountedError, MountMissingError))
@@ -354,3 +290,68 @@ def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
     if failed:
         tally = Tally(failed_by=failed)
         run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
+
+
+def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
+    """Report new mounts and other left-out folders, count those left out by `cross_mounts`, and save all of them.
+
+    It is remembered before anything is copied: what is unmounted after a kill is missed, too.
+    """
+    known = context.known_mounts
+    left_out = frozenset(found.left_out)
+    troubled = dict(found.unlisted)
+    now = KnownMounts(found.mounts | _unlisted_mounts(known, found, troubled), left_out)
+    for event in _mount_events(known, now, troubled, run):
+        run.emit(event)
+    by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
+    if by_option:
+        tally = Tally(skipped_by={Skip.MOUNT: by_option})
+        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
+    missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
+    now = now._replace(missing=missing)
+    if now != known:
+        # If the disk is full, the next cycle reports it again; copies meet the same error.
+        with suppress(OSError):
+            context.save_mounts(now)
+
+
+def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
+    """Give the known mounts that this scan could not see: they, or a folder above them, could not be listed."""
+    return {
+        path: kind
+        for path, kind in known.mounted.items()
+        if path not in found.mounts and any(above in troubled for above in _with_ancestors(path))
+    }
+
+
+def _with_ancestors(path: bytes) -> Iterator[bytes]:
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield path
+
+
+def _mount_events(
+    known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun
+) -> Iterator[Event]:
+    cycle_id, pair = run.cycle_id, run.pair.name
+    for each in sorted(now.left_out - known.left_out):
+        yield _left_out_event(each, run)
+    for path, kind in sorted(now.mounted.items()):
+        if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
+            yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
+    out = {each.path for each in now.left_out}
+    for path, kind in sorted(known.mounted.items()):
+        if path not in now.mounted and out.isdisjoint(_with_ancestors(path)):
+            yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
+
+
+def _left_out_event(each: LeftOut, run: PairRun) -> Event:
+    cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
+    match each.why:
+        case LeftOutReason.MOUNT:
+            return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+        case LeftOutReason.KERNEL:
+            return PseudoFilesystemSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+        case LeftOutReason.OWN:
+            return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)

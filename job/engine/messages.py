@@ -1,6 +1,6 @@
-"""What goes to a worker and what comes back: plain values, whether the worker is another process or not.
+"""Messages between the main process and workers: plain values, the same if one process does all the work.
 
-Recall: what of the index goes along with an errand, so that nobody who is out has to ask for it.
+Each task carries the index rows of its folder, so that workers need no access to the index.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,14 +19,14 @@ from job.store.index import Index
 
 
 class ScanRequest(NamedTuple):
-    """To a worker: look at these folders and what is below them."""
+    """To a worker: scan these folders and their subfolders."""
 
     depth: ScanDepth
     items: list[ScanItem]
 
 
 class ScanReply(NamedTuple):
-    """From a worker: what it found, and what it did not get to."""
+    """From a worker: its result, and the folders it did not reach."""
 
     found: ScanResult
     rest: CompressedList[ScanItem]
@@ -34,207 +34,207 @@ class ScanReply(NamedTuple):
 
 
 Links: TypeAlias = Mapping[bytes, LinkOutcome]
-"""What became of names that were seen to with the other names of the same file."""
+"""Outcomes of names that were synced with the other names of the same file."""
 
 
 class Widening(NamedTuple):
-    """All other work is done: a folder may be opened once what its source does not have is set aside."""
+    """Order to let more users into a folder: all other work is done; set aside first anything the source lacks."""
 
     cleared: bool
-    """Whether that was done just now, with a folder above."""
+    """Whether a folder above was widened just now, and everything below it checked."""
     failed: tuple[bytes, ...] = ()
-    """What could not be brought up to date in this cycle, in it and below it."""
+    """Failed paths of this cycle, in the folder and below it."""
 
 
 class SyncFolder(NamedTuple):
-    """A folder to be brought up to date."""
+    """A folder to sync."""
 
     path: bytes
     fingerprint: bytes
-    """What the look saw; empty for a folder that was not looked at."""
+    """Of the scan; empty for an unscanned folder."""
     rows: str
-    """What the index knows of its entries (`store/codec.py`)."""
+    """The records of its entries (`store/codec.py`)."""
     links: Links | None = None
-    """None as long as names of one file may still be met elsewhere: then what has such names waits for its turn."""
+    """None while names of files with hard links are collected: entries with such names are postponed then."""
     again: bool = False
     """Whether its entries are counted already."""
     whole: bool = False
-    """Whether all that is below it is visited, too, since nobody looked there."""
+    """Whether its subfolders, which were not scanned, are synced, too."""
     noted: str = ""
-    """What the index has of what the mirror cannot hold (`store/codec.py`)."""
+    """Metadata that the mirror cannot hold, from the index (`store/codec.py`)."""
     empty_fingerprint: bytes = b""
-    """As the look has it."""
+    """As in `ChangedFolder`."""
     missing: bool = False
-    """Whether the look found that the mirror has no such folder; of the root, that nothing is in it."""
+    """Whether the mirror lacked the folder; of the root, whether it was empty."""
     mark: bytes = b""
-    """The `inode_mark` of the mirror's folder as it was judged; empty for one that was not."""
+    """The `inode_mark` of the checked mirror folder; empty if it was not checked."""
     widening: Widening | None = None
-    """Set where the folder may now let in more users than before."""
+    """Set where the folder may let in more users than before."""
 
 
 class SplitFolder(NamedTuple):
-    """A huge folder, to be divided into parts that several can see to, one after the other."""
+    """A huge folder to split into parts, which several workers can sync."""
 
     path: bytes
     fingerprint: bytes
-    """What the look saw; empty for a folder of which nobody knows what is in it."""
+    """Of the scan; empty for an unscanned folder."""
     parts: int
-    """How many there must be at least."""
+    """The least number of parts."""
     missing: bool = False
-    """As a visit's."""
+    """As in `SyncFolder`."""
 
 
 class SyncPart(NamedTuple):
-    """Some of the names of a huge folder, to be brought up to date."""
+    """Some names of a huge folder to sync."""
 
     path: bytes
     number: int
     names: Names
     rows: str
-    """What the index knows of them, and perhaps of others."""
+    """The records of its entries, and perhaps of others."""
     borrowed: bool
-    """Whether that is another part's row, from when there were fewer."""
+    """Whether the rows are those of another part, from a time with fewer parts."""
     unscanned: bool
-    """Whether nobody looked at the subfolders."""
+    """Whether the subfolders were not scanned."""
     links: Links | None = None
-    """As a visit's."""
+    """As in `SyncFolder`."""
     noted: str = ""
-    """As a visit's."""
+    """As in `SyncFolder`."""
 
 
 class PartDone(NamedTuple):
-    """A part of a huge folder that is done with."""
+    """A synced part of a huge folder."""
 
     path: bytes
     number: int
     complete: bool
-    """Whether the part is as the source is."""
+    """Whether the mirror's part equals the source."""
     entries: int
     specials: int
     recheck: bool
     held: int
-    """Names of the source that the mirror has."""
+    """Number of names that the mirror has of the source."""
     sums: Sums
-    """What the mirror's entries add up to."""
+    """Fingerprint sums over the mirror's entries."""
     bytes: int = 0
-    """Sizes of what the mirror has of its entries, summed up."""
+    """Sum of the sizes of the mirror's entries."""
 
 
 class FinishFolder(NamedTuple):
-    """A huge folder of which all parts are committed: what remains is the folder itself."""
+    """A huge folder whose parts are all committed, to be given its own metadata and record."""
 
     path: bytes
     fingerprint: bytes
-    """Of the source, from before anything was done."""
+    """Of the source, taken before the first part was synced."""
     parts: int
     total: PartDone
-    """All parts together."""
+    """The sum of all parts."""
     missing: bool = False
-    """As a visit's."""
+    """As in `SyncFolder`."""
     widening: Widening | None = None
-    """As a visit's."""
+    """As in `SyncFolder`."""
 
 
 class HardLinkGroup(NamedTuple):
-    """All names of one file of the source."""
+    """All names of one source file."""
 
     link_names: list[LinkName]
     taken: frozenset[FileId]
-    """Files of the mirror that some of them have, but that are to stand for another file."""
+    """Mirror files of some of these names, which belong to another source file."""
 
 
 class SyncHardLinks(NamedTuple):
-    """Files with several names, to be brought up to date with all of them."""
+    """Files with several names to sync, each with all its names."""
 
     path: bytes
-    """Of one of them, to speak of."""
+    """Of one of them, for reports."""
     groups: list[HardLinkGroup]
 
 
 class Postponed(NamedTuple):
-    """A folder, or part of a huge one, that waits until all names of the files in it are known."""
+    """A folder, or part of a huge one, that waits until all names of its files are known."""
 
     path: bytes
     fingerprint: bytes
     part: SyncPart | None
     link_names: list[LinkName]
     missing: bool = False
-    """As a visit's."""
+    """As in `SyncFolder`."""
 
 
 class PendingWidening(NamedTuple):
-    """A folder that is to let in more users than before, and waits until all other work is done."""
+    """A folder that is to let in more users, once all other work is done."""
 
     path: bytes
     fingerprint: bytes
     close: FinishFolder | None = None
-    """Set for a huge one."""
+    """Set for a huge folder."""
 
 
 Task: TypeAlias = SyncFolder | SplitFolder | SyncPart | FinishFolder | SyncHardLinks
 
 
 class WorkItem(NamedTuple):
-    """To a worker: go and do this. Later errands have higher numbers."""
+    """To a worker: do these tasks. Later items have higher numbers."""
 
     number: int
     tasks: list[Task]
 
 
 class SplitResult(NamedTuple):
-    """A huge folder, cut in parts."""
+    """A huge folder, split into parts."""
 
     path: bytes
     fingerprint: bytes
-    """Of the source, from before anything was done."""
+    """Of the source, taken before the first part was synced."""
     names: list[Names]
-    """Part by part."""
+    """By part."""
 
 
 @dataclass(slots=True)
 class Followups:
-    """What else there is to do, as a worker found on the way."""
+    """Further work that a worker found."""
 
     unscanned: list[bytes] = field(default_factory=list)
-    """Subfolders of folders that changed since the look: some of them nobody may have looked at."""
+    """Subfolders of folders that changed since the scan, some of which may not have been scanned."""
     now_huge: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Folders that turned out to be huge, with the fingerprint that the look saw, if it still counts."""
+    """Folders that turned out to be huge, with the fingerprint of the scan, if it is still valid."""
     divided: list[SplitResult] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
     linked: list[LinkRecord] = field(default_factory=list)
     closed: list[PendingWidening] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
-    """Folders that were opened, with all below them compared with the source."""
+    """Widened folders; everything below them was compared with the source."""
     moved: list[bytes] = field(default_factory=list)
-    """Folders from which something was set aside: what is remembered of them has to be renewed."""
+    """Folders from which entries were set aside: their records must be renewed."""
 
 
 @dataclass(slots=True)
 class BatchResult:
-    """From a worker: a batch whose files have their names, and wait to be made durable, remembered and told."""
+    """From a worker: a batch of renamed files, to be made durable, recorded and reported."""
 
     begun: int
-    """The oldest errand that anything in it was done for."""
+    """The oldest item that the batch has results of."""
     since_ns: int
-    """Nothing in it was written before that, by the wall clock."""
+    """Wall clock before the first write of the batch, in nanoseconds since the epoch."""
     ended: list[int]
-    """Errands that are done with."""
+    """Finished items."""
     folders: list[FolderDone] = field(default_factory=list)
     parts: list[PartDone] = field(default_factory=list)
     rows: list[RowsDone] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     retired: list[bytes] = field(default_factory=list)
-    """Folders that left the mirror's tree, with all that was in them."""
+    """Folders that left the mirror's tree with all their content."""
     dirty: bool = False
-    """Whether anything was written that has to be synced."""
+    """Whether the batch wrote anything that must be synced."""
     volume: int = 0
-    """The file system of the mirror that all of it lies on."""
+    """The number of the file system of the mirror that holds the batch."""
     followups: Followups = field(default_factory=Followups)
 
 
 class WorkerProgress(NamedTuple):
-    """From a worker: how far it got since it last said so. `visited` is an errand it has done all but the commit of."""
+    """From a worker: progress since its last message. `visited` is an item that is done but for its commit."""
 
     entries: int
     bytes: int
@@ -242,11 +242,11 @@ class WorkerProgress(NamedTuple):
 
 
 class WorkerStopped(NamedTuple):
-    """From a worker: it was stopped, and has dropped what had no name yet."""
+    """From a worker: it stopped and removed its temps."""
 
 
 class WorkerError(NamedTuple):
-    """From a worker: nothing more can be done for the pair (`fatal`), or it met a bug and ends."""
+    """From a worker: the pair cannot go on (`fatal`), or the worker met a bug and ends."""
 
     error: str
     hint: str
@@ -254,14 +254,14 @@ class WorkerError(NamedTuple):
 
 
 class WorkerReady(NamedTuple):
-    """From a worker: it has everything it needs."""
+    """From a worker: it can take tasks."""
 
 
 class IndexLookup:
-    """Looks up what is known of a folder's entries, for those who are sent there. Everything raises `OSError`."""
+    """Looks up the index rows that go with a task. Everything raises `OSError`."""
 
     def __init__(self, index: Index, mirrors: Iterable[Capabilities]) -> None:
-        """`mirrors` is what each file system of the mirror can hold."""
+        """`mirrors` are the capabilities of each file system of the mirror."""
         self.index = index
         self._holds_all = all(
             each.symlinks and each.symlink_metadata and each.fifos and each.devices and each.keeps_metadata
@@ -269,9 +269,9 @@ class IndexLookup:
         )
 
     def rows(self, path: bytes, part: int = 0) -> str:
-        """Give the records of a folder, or one part of it."""
+        """Give the records of a folder, or of one part of it."""
         return self.index.rows(path, part)
 
     def noted(self, path: bytes, part: int = 0) -> str:
-        """Give what is noted because the mirror cannot hold it; a mirror that holds everything is not asked for."""
+        """Give the metadata that the mirror cannot hold; a mirror that holds everything needs no lookup."""
         return "" if self._holds_all else self.index.unsupported(path, part)

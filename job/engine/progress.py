@@ -1,7 +1,4 @@
-"""Meter: how far the work on a pair is, told a few times a second for bars and heartbeats.
-
-Pace: called with every chunk of bytes copied; keeps the rate limit, notices a stop, tells progress.
-"""
+"""Progress and rate limit of one pair, driven by the chunks that are copied and the entries that are done."""
 
 from collections.abc import Callable
 
@@ -14,7 +11,7 @@ _REPORT_EVERY_NS = 200_000_000
 
 
 class Progress:
-    """Counts entries and bytes of one pair as they are dealt with."""
+    """Counts the entries and bytes of one pair, and reports them a few times a second."""
 
     def __init__(self, run: PairRun) -> None:
         self._run = run
@@ -24,33 +21,33 @@ class Progress:
         self._seen = self._reported_ns = 0
 
     def scanned(self, found: ScanResult) -> None:
-        """Note how far a look is. Raises `Stopped` when the run is to end."""
+        """Take the state of a scan. Raises `Stopped` when the run is to end."""
         if self._run.stop():
-            raise Stopped("stopped while looking")
+            raise Stopped("stopped during the scan")
         seen = found.entries + found.folders
-        if seen != self._seen:  # helpers that say nothing are no sign of life
+        if seen != self._seen:  # without news from workers nothing is reported: that would look alive
             self._seen, self._entries = seen, found.entries
             self._report_if_due()
 
     def start_sync(self, found: ScanResult) -> None:
-        """Start over for the acting: what lies in the folders that will be visited is the whole."""
+        """Begin the sync: its totals are the entries and bytes of the folders to sync."""
         self._phase, self._entries = "act", 0
         self._entries_total, self._bytes_total = found.entries_to_sync, found.bytes_to_sync
         self._report()
 
     def bytes_copied(self, count: int) -> None:
-        """Note bytes that were copied; 0 is a sign of life."""
+        """Add copied bytes; 0 is a sign of life."""
         self._bytes += count
         self._report_if_due()
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
-        """Note entries that need nothing more, with those of their bytes that were not copied."""
+        """Add finished entries, with those of their bytes that were not copied."""
         self._entries += entries
         self._bytes += bytes_passed_over
         self._report_if_due()
 
     def worker_progress(self, entries: int, count: int) -> None:
-        """Note what a worker did."""
+        """Add the progress of a worker."""
         self._entries += entries
         self._bytes += count
         self._report_if_due()
@@ -78,7 +75,7 @@ _LONGEST_WAIT_SECONDS = 0.5
 
 
 class RateLimiter:
-    """The heartbeat of the copy loop of one pair."""
+    """Called for every copied chunk: keeps the rate limit, reports progress, and notices a stop."""
 
     def __init__(
         self,
@@ -104,7 +101,7 @@ class RateLimiter:
         self._progress(count)
         if self._rate is None or count == 0:
             return
-        # Time not used is not saved up: after a pause the limit still holds for every second.
+        # Unused time is not saved up: after a pause the limit still holds for every second.
         self._free_at = max(self._free_at, self._clock()) + count / self._rate
         while (left := self._free_at - self._clock()) > 0:
             if self._stop():

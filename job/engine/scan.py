@@ -1,12 +1,10 @@
-"""Look: find the folders that need work. A folder whose fingerprint and mirror stamp did not move is done (design 3.1).
+"""Scan: find the folders to sync. A folder with an unchanged fingerprint and mirror stamp is done (design 3.1).
 
-What could not be read is unknown, never gone. Folders still to be looked at are handed out as whole subtrees: whoever
-takes one goes on into it, and gives back what is left after a slice of time, so that nobody waits for long.
+Unreadable content is unknown, never gone. Folders to scan are handed out as whole subtrees; a scanner returns the rest
+after a slice of time.
 
-List a folder that was looked at before: two looks that contradict each other are an error, never an answer.
-
-Servers and FUSE file systems have given empty or short listings without an error. What such a listing does not show is
-unknown, never gone (design 3.1).
+A listing that contradicts the scan is an error: servers and FUSE file systems have returned empty or short listings
+without one.
 """
 
 import errno
@@ -29,11 +27,11 @@ from job.fs.trees import MirrorScanner, SourceScanner
 from job.store.index import Index
 
 ScanItem = tuple[bytes, int]
-"""A folder to be looked at, by its path, or one share of a huge one."""
+"""A folder to scan, by its path and the number of its share, if it is huge."""
 
 
 class ScanContext(Protocol):
-    """What a look needs: a bench has it, and so has a preview."""
+    """The parts of a context that a scan needs; a dry run has them, too."""
 
     @property
     def source(self) -> SourceScanner:
@@ -41,18 +39,18 @@ class ScanContext(Protocol):
 
     @property
     def mirror_scanner(self) -> MirrorScanner:
-        """Looks at the mirror."""
+        """Reads stamps of the mirror."""
 
     @property
     def index(self) -> Index:
-        """What is remembered."""
+        """Holds the recorded state of folders."""
 
 
 class ScanDepth(IntEnum):
-    """How closely the mirror is looked at."""
+    """How much of the mirror is read."""
 
     ROOT = 0
-    """Only its root, which is open anyway."""
+    """Its root only, which is open anyway."""
     FOLDERS = 1
     """A stat of every folder."""
     AUDIT = 2
@@ -60,31 +58,31 @@ class ScanDepth(IntEnum):
 
 
 class ChangedFolder(NamedTuple):
-    """A folder that has to be visited."""
+    """A folder to sync."""
 
     path: bytes
     entries: int
-    """Entries in scope, as the look found them, folders not counted."""
+    """Entries in scope, without folders."""
     size: int
-    """Their bytes summed up."""
+    """Sum of their sizes."""
     fingerprint: bytes
-    """What the look saw: a visit that sees something else tells which folders it found."""
+    """Of the scan; if the sync sees another one, it reports its subfolders as unscanned."""
     missing: bool
-    """Whether the mirror has no such folder."""
+    """Whether the mirror lacks the folder."""
     huge: bool
-    """Whether it has more entries than anybody holds in memory at once."""
+    """Whether it has too many entries to hold in memory."""
     empty_fingerprint: bytes
-    """The fingerprint that it has if it lost everything in it without changing itself; empty if nothing was in it."""
+    """The fingerprint of the folder without entries and otherwise unchanged; empty if it had none."""
     left: int
-    """How the mirror's folder compares with the recorded one: a `FolderMatch`. The mirror's root is taken as it is."""
+    """A `FolderMatch`: how the mirror's folder compares with the recorded one. Of the root always the same."""
     mark: bytes
-    """The `inode_mark` of the mirror's folder as the look found it; empty for none."""
+    """The `inode_mark` of the mirror's folder during the scan; empty for none."""
     new_mirror: bool
-    """Whether it is the root of a mirror that nothing was copied to yet."""
+    """Whether it is the root of a mirror without any content."""
 
 
 class FolderShare(NamedTuple):
-    """One share of a huge folder, which is judged when all of them are there."""
+    """One share of a huge folder, which is classified when all shares are scanned."""
 
     path: bytes
     number: int
@@ -93,14 +91,14 @@ class FolderShare(NamedTuple):
 
 @dataclass(slots=True)
 class ScanResult:
-    """What a look found. Plain values; `changed` holds parents before children."""
+    """The result of a scan, as plain values; `changed` holds parents before children."""
 
     changed: CompressedList[tuple[object, ...]] = field(default_factory=CompressedList)
     unlisted: list[Unlisted] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    """What is left out for another reason than a pattern."""
+    """Folders that are out of scope for another reason than a pattern."""
     mounts: dict[bytes, str] = field(default_factory=dict)
-    """Folders where another file system begins that is taken in, and its type."""
+    """Mount points in the source that are in scope, and their file system types."""
     shares: list[FolderShare] = field(default_factory=list)
     folders_unchanged: int = 0
     entries_unchanged: int = 0
@@ -110,7 +108,7 @@ class ScanResult:
 
     @property
     def tally(self) -> Tally:
-        """What is settled without a closer look."""
+        """The counts of unchanged folders and entries."""
         skipped = {
             Skip.UNCHANGED: self.entries_unchanged - self.specials_unchanged,
             Skip.SPECIAL_FILE: self.specials_unchanged,
@@ -119,20 +117,20 @@ class ScanResult:
 
     @property
     def entries(self) -> int:
-        """Entries seen so far."""
+        """Entries scanned so far."""
         return self.entries_unchanged + self.entries_to_sync + sum(share.scan_folder.entries for share in self.shares)
 
     @property
     def folders(self) -> int:
-        """Folders seen so far."""
+        """Folders scanned so far."""
         return self.folders_unchanged + len(self.changed)
 
     def changes(self) -> Iterator[ChangedFolder]:
-        """Go through the folders that have to be visited."""
+        """Iterate over the folders to sync."""
         return map(ChangedFolder._make, self.changed)
 
     def merge(self, other: "ScanResult") -> None:
-        """Take in what somebody else found."""
+        """Add the result of another scanner."""
         self.changed.extend(other.changed)
         self.unlisted += other.unlisted
         self.left_out += other.left_out
@@ -146,7 +144,7 @@ class ScanResult:
 
 
 class FolderScanner:
-    """Looks at folders, one process's worth of it."""
+    """Scans folders in one process."""
 
     def __init__(self, context: ScanContext, pair: Pair, depth: ScanDepth) -> None:
         self._scan_source = context.source.scan_folder
@@ -156,7 +154,7 @@ class FolderScanner:
         self._depth = depth
 
     def scan(self, waiting: CompressedList[ScanItem], is_time_up: Callable[[], bool]) -> ScanResult:
-        """Take folders from `waiting`, and go on into them, until there are none or the slice of time is over.
+        """Scan the folders `waiting` and their subfolders, until none is left or the slice of time is over.
 
         Raises what `is_time_up` raises.
         """
@@ -164,7 +162,7 @@ class FolderScanner:
         with self._index.read_transaction():
             while waiting:
                 self._scan_item(waiting.pop(), found, waiting)
-                # One share of a huge folder is work enough: who has the others is decided anew.
+                # A share is a slice of its own: the other shares may go to other workers.
                 if is_time_up() or found.shares:
                     break
         return found
@@ -189,14 +187,14 @@ class FolderScanner:
             self.classify(path, seen, found)
 
     def classify(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
-        """Count a folder as unchanged, or among those to be visited."""
+        """Count a folder as unchanged, or as to be synced."""
         known = self._index.summary(path)
         if known is not None and self._source_unchanged(seen, known) and self._mirror_unchanged(path, known):
             found.folders_unchanged += 1
             found.entries_unchanged += known.entries
             found.specials_unchanged += known.specials
             return
-        # Whoever has to write to a sleeping mirror looks again, with it awake.
+        # A sleeping mirror is scanned again, awake, before anything is written.
         awake = self._depth is not ScanDepth.ROOT
         stamp = self._mirror_scanner.stamp(path) if awake else None
         left = FolderMatch.SAME
@@ -206,7 +204,7 @@ class FolderScanner:
             left = match_folder(known and known.stamp, stamp)
         mark = inode_mark(stamp) if stamp else b""
         new_mirror = awake and not path and known is None and self._mirror_scanner.is_empty()
-        # What was huge stays so until it is much smaller: an ordinary visit knows nothing of records in parts.
+        # A huge folder stays so until it is much smaller: its records lie in parts, which only `SyncPart` reads.
         in_parts = known is not None and known.parts > 1
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
         empty_fingerprint = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
@@ -242,11 +240,11 @@ class FolderScanner:
 
 
 def scan_depths(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
-    """Tell how closely to look at a mirror last audited at `audited`: at first, and once there is work for it.
+    """Return two scan depths: for the first scan, and for the rescan once something must be written.
 
     A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
     """
-    # A clock that was ahead once must not put the next audit off for years.
+    # A timestamp in the future, by a clock set back since, counts as no audit.
     due = not 0 <= now - audited < pair.audit_interval
     awake = ScanDepth.AUDIT if due else ScanDepth.FOLDERS
     return (ScanDepth.ROOT if pair.mirror_check == "asleep" else awake), awake

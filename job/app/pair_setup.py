@@ -403,7 +403,7 @@ class _Comparer(Copier):
     """Tells of every chunk that was read of a source and its mirror."""
 
     def __init__(self, algorithm: str, metadata_writer: MetadataWriter, notice: Notice) -> None:
-        super().__init__(algorithm, metadata_writer, pace=_at_once, sync_each=False)
+        super().__init__(algorithm, metadata_writer, on_chunk=_at_once, sync_each=False)
         self._notice = notice
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:

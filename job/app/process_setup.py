@@ -28,7 +28,7 @@ from job.store.index import Index
 from job.store.schema import IndexTorn
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
-_PACE_BYTES = 1 << 20
+_REPORT_BYTES = 1 << 20
 """Small files that are copied without a rate limit are reported to progress once they add up to this."""
 
 
@@ -99,7 +99,7 @@ def _tools_for(
         reflink=pair.reflink,
         sparse=mirror.sparse,
     )
-    copier.pace_bytes = 0 if pair.rate_limit else _PACE_BYTES
+    copier.report_bytes = 0 if pair.rate_limit else _REPORT_BYTES
     return copier, metadata_writer, sync
 
 

@@ -270,7 +270,7 @@ class _Comparison:
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
         metadata_writer = self._at.metadata_writer
         ours, theirs = metadata_writer.of_source(source), metadata_writer.attributes_of(mirror)
-        for found in metadata_writer.news():
+        for found in metadata_writer.take_refusals():
             if found.what.startswith("source_xattr"):
                 yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
             elif found.what in {"nodev", "nosuid"}:

@@ -42,7 +42,7 @@ class Bus:
             try:
                 listener(event)
             except Exception as error:  # noqa: BLE001  # whatever an output does, the backup goes on
-                self._tell_of(listener, error)
+                self._report_failure(listener, error)
             else:
                 if self._broken:
                     self._broken.discard(id(listener))
@@ -51,7 +51,7 @@ class Bus:
         """Tell that an output failed; outputs that notice by themselves call this."""
         self.emit(OutputFailed(output=output, error=error))
 
-    def _tell_of(self, listener: Listener, error: Exception) -> None:
+    def _report_failure(self, listener: Listener, error: Exception) -> None:
         if id(listener) in self._broken:
             return
         self._broken.add(id(listener))

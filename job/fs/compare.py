@@ -23,12 +23,12 @@ class MirrorReader:
         self._metadata_writer = metadata_writer
         self._buffer = bytearray()
         self._descriptor = _CLOSED
-        self._guest: PageCacheGuard | None = None
+        self._cache_guard: PageCacheGuard | None = None
         self._same = False
 
     def open(self, listed: Entry, folder: int) -> None:
         """Begin with a mirror file."""
-        self._name, self._guest, self._same = listed.name, None, False
+        self._name, self._cache_guard, self._same = listed.name, None, False
         with suppress(OSError, ChangedWhileReadError):
             self._descriptor, self._before = open_listed(listed, folder)
             self._begin()
@@ -36,15 +36,15 @@ class MirrorReader:
     def _begin(self) -> None:
         size = self._before.st_size
         if size >= MANNERLY_BYTES:
-            self._guest = PageCacheGuard(self._descriptor, size)
+            self._cache_guard = PageCacheGuard(self._descriptor, size)
         self._same, self._done = True, 0
 
     def rewind(self) -> None:
         """Begin again with the same file."""
         if self._descriptor == _CLOSED:
             return
-        if self._guest is not None:
-            self._guest.leave()
+        if self._cache_guard is not None:
+            self._cache_guard.leave()
         self._same = False
         with suppress(OSError):
             os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -55,8 +55,8 @@ class MirrorReader:
         """End with it."""
         if self._descriptor == _CLOSED:
             return
-        if self._guest is not None:
-            self._guest.leave()
+        if self._cache_guard is not None:
+            self._cache_guard.leave()
         os.close(self._descriptor)
         self._descriptor = _CLOSED
 
@@ -86,9 +86,9 @@ class MirrorReader:
             self._done = end
         except OSError:
             self._same = False
-        if self._guest is not None:
-            self._guest.leave()
-            self._guest = PageCacheGuard(self._descriptor, self._before.st_size, end)
+        if self._cache_guard is not None:
+            self._cache_guard.leave()
+            self._cache_guard = PageCacheGuard(self._descriptor, self._before.st_size, end)
 
     def _is_zero(self, piece: Piece, checkpoint: Callable[[int], object]) -> bool:
         for start in range(piece.start, piece.end, BUFFER_BYTES):
@@ -101,8 +101,8 @@ class MirrorReader:
     def _matches(self, chunk: memoryview) -> bool:
         if not self._buffer:
             self._buffer = bytearray(BUFFER_BYTES)
-        if self._guest is not None:
-            self._guest.arrive(self._done)
+        if self._cache_guard is not None:
+            self._cache_guard.arrive(self._done)
         wanted, got = memoryview(self._buffer)[: len(chunk)], 0
         while got < len(chunk):
             count = os.readv(self._descriptor, [wanted[got:]])

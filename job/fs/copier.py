@@ -38,7 +38,7 @@ from job.fs.xattrs import for_new
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
-_TRICKLE_BYTES = 64 << 20
+_WRITEBACK_BYTES = 64 << 20
 _TRIES = 3
 _HOLES_TO_DATA = 8
 """Zeros are hashed as long as they are no more than so many times what a file takes on the disk, """
@@ -68,13 +68,13 @@ class Copier:
         self,
         algorithm: str,
         metadata_writer: MetadataWriter,
-        pace: Callable[[int], None],
+        on_chunk: Callable[[int], None],
         *,
         sync_each: bool,
         reflink: bool = False,
         sparse: bool = True,
     ) -> None:
-        """`pace` is called with the length of each chunk, see also `pace_bytes`, and may wait or raise to stop.
+        """`on_chunk` is called with the length of each chunk, see also `report_bytes`, and may wait or raise to stop.
 
         `sync_each` is for mirrors where syncfs does nothing. With `reflink` contents are cloned where the file system
         can; `sparse` leaves holes where the source has some.
@@ -82,18 +82,18 @@ class Copier:
         self._sparse = sparse
         self._algorithm = algorithm
         self._metadata_writer = metadata_writer
-        self._pace = pace
+        self._on_chunk = on_chunk
         self._sync_each = sync_each
-        self.pace_bytes = 0
-        """Small files are reported by one call of `pace` once they add up to so many bytes, or by `checkpoint`."""
-        self._unpaced = 0
-        """Bytes of small files for which `pace` was not called yet."""
+        self.report_bytes = 0
+        """Small files are reported by one call of `on_chunk` once they add up to so many bytes, or by `checkpoint`."""
+        self._unreported = 0
+        """Bytes of small files for which `on_chunk` was not called yet."""
         self._free_space = FreeSpace()
         self._allowed_bytes = self._allowed_files = 0
         """How much may be written, to the device `_allowed_on`, before the free space is checked again."""
         self._allowed_on = -1
         self._stream = Stream()
-        self._twin = MirrorReader(metadata_writer)
+        self._mirror_reader = MirrorReader(metadata_writer)
         self._cloner = Cloner() if reflink else None
         self._zeros_left = _ZERO_BYTES
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
@@ -144,8 +144,8 @@ class Copier:
                 digest = (self._hashes.get(algorithm) or self._start(algorithm))(content)
                 if content and (done := os.write(written, content)) < size:
                     write_all(written, memoryview(content)[done:])
-                self._unpaced += size
-                if self._unpaced >= self.pace_bytes:
+                self._unreported += size
+                if self._unreported >= self.report_bytes:
                     self.checkpoint()
                 return f"{algorithm}:{digest.hexdigest()}", size, 0
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -158,40 +158,40 @@ class Copier:
         return checksum, size, holes
 
     def checkpoint(self) -> None:
-        """Call `pace` for the small files that were copied since its last call."""
-        count, self._unpaced = self._unpaced, 0
-        self._pace(count)
+        """Call `on_chunk` for the small files that were copied since its last call."""
+        count, self._unreported = self._unreported, 0
+        self._on_chunk(count)
 
     def _writer(self, written: int, found: os.stat_result, *, has_holes: bool) -> tuple[Take, Skip]:
-        trickle = WritebackLimiter(written) if found.st_size >= _TRICKLE_BYTES else None
+        writeback = WritebackLimiter(written) if found.st_size >= _WRITEBACK_BYTES else None
         holes = Holes(written) if has_holes and self._sparse else None
         put = partial(write_all, written) if holes is None else holes.write
 
         def write(chunk: memoryview | bytes) -> None:
             put(chunk)
-            if trickle is not None:
-                trickle.wrote(len(chunk))
-            self._pace(len(chunk))
+            if writeback is not None:
+                writeback.wrote(len(chunk))
+            self._on_chunk(len(chunk))
 
         if not has_holes:
             return write, self._ignore
         if holes is None:
             insist_on_room(written, found.st_size)  # not when a disk is full of zeros
-            return write, partial(_fill, write)
+            return write, partial(_write_zeros, write)
         os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
-        return write, self._passing_over(holes, trickle)
+        return write, self._skipper(holes, writeback)
 
-    def _passing_over(self, holes: Holes, trickle: WritebackLimiter | None) -> Skip:
+    def _skipper(self, holes: Holes, writeback: WritebackLimiter | None) -> Skip:
         def skip(count: int) -> None:
             holes.skip(count)
-            if trickle is not None:
-                trickle.passed(count)
-            self._pace(0)
+            if writeback is not None:
+                writeback.passed(count)
+            self._on_chunk(0)
 
         return skip
 
     def _count(self, chunk: memoryview | bytes) -> None:
-        self._pace(len(chunk))
+        self._on_chunk(len(chunk))
 
     def _finish(self, written: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], folder: int) -> os.stat_result:
         if type(xattrs) is not dict:
@@ -238,7 +238,7 @@ class Copier:
         if layout is None:
             count = self._stream.read(descriptor, size, digest, take)
             return f"{algorithm}:{digest.hexdigest()}", count, 0
-        if not ours and not isinstance(digest, Blocks) and not self._affords(found, layout):
+        if not ours and not isinstance(digest, Blocks) and not self._may_hash_zeros(found, layout):
             algorithm, digest = OF_BLOCKS + algorithm, Blocks(digest)
         sparse = digest if isinstance(digest, Blocks) else Filled(digest)
         try:
@@ -249,7 +249,7 @@ class Copier:
             return "", -1, 0  # data came into it just now
         return f"{algorithm}:{sparse.hexdigest()}", count, holes
 
-    def _affords(self, found: os.stat_result, layout: Layout) -> bool:
+    def _may_hash_zeros(self, found: os.stat_result, layout: Layout) -> bool:
         """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
         room = room_of(found)
         holes = found.st_size - room
@@ -257,7 +257,7 @@ class Copier:
             return True
         holes = 0
         for hole in layout.holes():  # which are fewer where data is compressed
-            self._pace(0)
+            self._on_chunk(0)
             holes += hole
         insist_on_holes(found, holes)
         if holes <= _HOLES_TO_DATA * room:
@@ -303,44 +303,44 @@ class Copier:
         Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
         """
         descriptor, before = open_listed(listed, source)
-        twin = self._twin
+        reader = self._mirror_reader
         try:
-            twin.open(mirror, mirror_folder)
+            reader.open(mirror, mirror_folder)
             for _ in range(_TRIES):
                 taker = self._take_beside, self._skip_beside
                 checksum, size, _ = self._read(descriptor, self._algorithm, before, taker)
                 xattrs = self._metadata_writer.of_source(descriptor)
                 after = os.fstat(descriptor)
                 if size == before.st_size and unmoved(before, after):
-                    same = twin.same()
-                    alike = twin.alike(before, xattrs) if same else None
+                    same = reader.same()
+                    alike = reader.alike(before, xattrs) if same else None
                     return Compared(entry_of(listed.name, before), checksum, same, alike)
                 before = after
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                twin.rewind()
+                reader.rewind()
         finally:
-            twin.close()
+            reader.close()
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
         """Read a small file and its mirror; tell whether both are, whole and to the byte, what a record says of them.
 
-        False is no answer: then `compare` finds out what it is. Raises what `pace` raises.
+        False is no answer: then `compare` finds out what it is. Raises what `on_chunk` raises.
         """
         if record.source.size > SMALL_BYTES or not record.checksum:
             return False
-        self._pace(0)
+        self._on_chunk(0)
         try:
-            ours = self._whole(record.source, source)
-            if ours is None or ours != self._whole(record.mirror, mirror):
+            ours = self._read_whole(record.source, source)
+            if ours is None or ours != self._read_whole(record.mirror, mirror):
                 return False
         except OSError:
             return False
         algorithm = record.checksum.partition(":")[0]
         return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
 
-    def _whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
+    def _read_whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
         """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
         descriptor = open_name(entry.name, folder)
         try:
@@ -354,15 +354,15 @@ class Copier:
             os.close(descriptor)
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:
-        self._twin.take(chunk)
-        self._pace(0)
+        self._mirror_reader.take(chunk)
+        self._on_chunk(0)
 
     def _skip_beside(self, count: int) -> None:
-        self._twin.skip(count, self._pace)
-        self._pace(0)
+        self._mirror_reader.skip(count, self._on_chunk)
+        self._on_chunk(0)
 
     def _ignore(self, _: memoryview | bytes | int) -> None:
-        self._pace(0)
+        self._on_chunk(0)
 
     def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
         """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
@@ -384,7 +384,7 @@ class Copier:
             os.close(descriptor)
 
 
-def _fill(write: Take, count: int) -> None:
+def _write_zeros(write: Take, count: int) -> None:
     """Write a hole to where there can be none."""
     for start in range(0, count, BUFFER_BYTES):
         write(_ZEROS[: min(BUFFER_BYTES, count - start)])

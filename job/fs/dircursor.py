@@ -17,7 +17,7 @@ from job.errors import ChangedWhileReadError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 8
 _CLOSED = -1
 
@@ -51,7 +51,7 @@ def open_name(name: bytes, folder: int) -> int:
     return os.open(single(name), _NAME, dir_fd=folder)
 
 
-class Place(int):
+class PathHandle(int):
     """Descriptor of something that was neither opened nor followed, such as a link or a special file."""
 
     @property
@@ -61,13 +61,13 @@ class Place(int):
 
 
 @contextmanager
-def at_place(name: bytes, folder: int) -> Iterator[Place]:
+def path_handle(name: bytes, folder: int) -> Iterator[PathHandle]:
     """Hold on to what has a `name` in an open folder, without opening it. Raises `OSError`."""
-    place = Place(os.open(single(name), _PLACE, dir_fd=folder))
+    handle = PathHandle(os.open(single(name), _HANDLE, dir_fd=folder))
     try:
-        yield place
+        yield handle
     finally:
-        os.close(place)
+        os.close(handle)
 
 
 def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
@@ -88,13 +88,13 @@ def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
 
 
 @contextmanager
-def at_listed(listed: Entry, folder: int) -> Iterator[tuple[Place, os.stat_result]]:
+def listed_handle(listed: Entry, folder: int) -> Iterator[tuple[PathHandle, os.stat_result]]:
     """Hold on to a listed symlink or special file without opening it; gives its lstat, too. Raises as `open_listed`."""
-    with at_place(listed.name, folder) as place:
-        found = os.fstat(place)
+    with path_handle(listed.name, folder) as handle:
+        found = os.fstat(handle)
         if kind_of(found.st_mode) is not listed.kind or found.st_ino != listed.inode:
             raise ChangedWhileReadError("something else has its name now")
-        yield place, found
+        yield handle, found
 
 
 def unmoved(before: os.stat_result, after: os.stat_result) -> bool:

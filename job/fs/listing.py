@@ -30,7 +30,7 @@ SHARE = 262_144
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
 _FOLDER = stat.S_IFDIR
-_ANEW = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_REOPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Row = tuple[bytes, int, int, int, int, int, int, int]
 """Name, inode, mode, uid, gid, size, mtime_ns, ctime_ns."""
@@ -164,7 +164,7 @@ def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
 @contextmanager
 def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
     try:
-        opened = os.open(".", _ANEW, dir_fd=folder)
+        opened = os.open(".", _REOPEN, dir_fd=folder)
     except PermissionError:
         # To open it by a name takes more rights than to read it: the mirror of such a folder has its mode already.
         os.lseek(folder, 0, os.SEEK_SET)
@@ -293,11 +293,11 @@ def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Folde
     with scan(folder) as found:
         if share:
             next(islice(found, share * SHARE - 1, None), None)
-            return _glance_on([], islice(found, SHARE), (salt, scope), unreadable)
+            return _scan_rest([], islice(found, SHARE), (salt, scope), unreadable)
         rows, huge = _first_rows(found, unreadable)
         if huge:
             first = scope(rows, _folders(rows))
-            seen = _glance_on(first, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
+            seen = _scan_rest(first, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
             return seen._replace(shares=1 + -(-sum(1 for _ in found) // SHARE))
     rows.sort()
     folders = _folders(rows)
@@ -324,7 +324,7 @@ def _first_rows(
     return rows, read >= CHUNK
 
 
-def _glance_on(
+def _scan_rest(
     rows: list[Row], found: "Iterator[os.DirEntry[str]]", hashing: tuple[bytes, Scope], unreadable: Unreadable
 ) -> FolderScan:
     """Go on after `rows`."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from job.core.acl import ACCESS_ACL, acl_for_other_group, mode_for_other_group, mode_without_acl
 from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
-from job.fs.dircursor import Place
+from job.fs.dircursor import PathHandle
 from job.fs.mounts import NOSUID
 from job.fs.rights import why_not
 from job.fs.xattrs import (
@@ -87,7 +87,7 @@ class MetadataWriter:
         self._owners, self._modes = owners, modes
         self._symlinks = symlinks
         self._grain_ns = grain_ns
-        self._bare = False
+        self._no_inherited_acl = False
         self._user = os.geteuid()
         self.entered: dict[bytes, bytes] = {}
         """The attributes of the mirror folder that was entered last."""
@@ -95,17 +95,17 @@ class MetadataWriter:
         self._setuid = setuid
         self._nosuid = False
         self.unreported: list[MetadataRefusal] = []
-        """Refusals that `news` did not give yet."""
-        self._told: set[str] = set()
+        """Refusals that `take_refusals` did not give yet."""
+        self._reported: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
         self._unread = 0
         self.denied = 0
         """How often a mode could not be set where modes are kept; the next cycle tries that again."""
 
-    def news(self) -> list[MetadataRefusal]:
+    def take_refusals(self) -> list[MetadataRefusal]:
         """Give each kind of refusal once, the first time it was met."""
-        news, self.unreported = self.unreported, []
-        return news
+        take_refusals, self.unreported = self.unreported, []
+        return take_refusals
 
     def attributes_of(self, target: Target) -> dict[bytes, bytes]:
         """Read the extended attributes of something that are carried over, ACLs among them. Raises `OSError`."""
@@ -167,11 +167,11 @@ class MetadataWriter:
         folder that is new in this run belongs to this user until it is complete.
         """
         self.entered = attributes
-        self._bare = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
+        self._no_inherited_acl = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self, restrictions: str = "") -> None:
         """Take nothing for granted of what is made from now on, but for the `restrictions` of the source's folder."""
-        self._bare = False
+        self._no_inherited_acl = False
         self.restrict(restrictions)
 
     def restrict(self, restrictions: str) -> None:
@@ -185,7 +185,7 @@ class MetadataWriter:
 
         `acls` is whether the mirror holds its ACLs.
         """
-        mode, fitting = self._fitting(wanted, found, attributes)
+        mode, fitting = self._limit_to_owner(wanted, found, attributes)
         return mode if acls else limited_mode(mode, fitting or {}, {})
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
@@ -200,8 +200,8 @@ class MetadataWriter:
 
     def refused(self, what: str, error: OSError) -> None:
         """Note that the mirror does not keep something, to be told once."""
-        if what not in self._told:
-            self._told.add(what)
+        if what not in self._reported:
+            self._reported.add(what)
             self.unreported.append(MetadataRefusal(what, why_not(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
@@ -212,10 +212,10 @@ class MetadataWriter:
         """
         found = before = os.fstat(descriptor)
         if not _is_owned(before, wanted):
-            self._close(before, wanted, lambda mode: os.fchmod(descriptor, mode))
-            done = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
+            self._revoke(before, wanted, lambda mode: os.fchmod(descriptor, mode))
+            done = self._chown(lambda uid, gid: os.fchown(descriptor, uid, gid), before, wanted)
             found = wanted if done and self._owners else os.fstat(descriptor)
-        mode, attributes = self._fitting(wanted, found, xattrs)
+        mode, attributes = self._limit_to_owner(wanted, found, xattrs)
         changed = False
         if attributes is not None:
             changed, held = self._set_attributes(descriptor, attributes)
@@ -227,10 +227,10 @@ class MetadataWriter:
         if before.st_mtime_ns != wanted.st_mtime_ns:
             self._try("times", 0, lambda: os.utime(descriptor, ns=times))
         after = os.fstat(descriptor)
-        self._tell_lost(after, wanted, mode)
+        self._report_lost(after, wanted, mode)
         return changed or _visible(after) != _visible(before)
 
-    def _tell_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
+    def _report_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
         """Note what the mirror took without a word and did not keep, as NTFS, exFAT and servers for Windows do."""
         if not _is_owned(after, wanted):
             self.refused("owner", _NOT_KEPT)
@@ -239,14 +239,14 @@ class MetadataWriter:
         if abs(after.st_mtime_ns - wanted.st_mtime_ns) > CLOCK_GRAIN_NS:
             self.refused("times", _NOT_KEPT)
 
-    def _close(self, before: os.stat_result, wanted: os.stat_result, chmod: Callable[[int], None]) -> None:
+    def _revoke(self, before: os.stat_result, wanted: os.stat_result, chmod: Callable[[int], None]) -> None:
         """Leave rights to the owner alone before the owner or group changes; not where that was refused before."""
         mode = stat.S_IMODE(before.st_mode)
         if mode & ~_OWN_BITS and not {("owner", wanted.st_uid), ("group", wanted.st_gid)} & self._given_up:
             with contextlib.suppress(OSError):  # then the owner cannot be changed either
                 chmod(mode & _OWN_BITS)
 
-    def _fitting(
+    def _limit_to_owner(
         self, wanted: os.stat_result, found: os.stat_result, xattrs: dict[bytes, bytes] | None
     ) -> tuple[int, dict[bytes, bytes] | None]:
         """Give mode and attributes for something that has the owner and group that it was `found` with.
@@ -286,14 +286,14 @@ class MetadataWriter:
             self._refuse("times", 0, error)
         found = made = os.fstat(descriptor)
         if not _is_owned(made, wanted):
-            done = self._own(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
+            done = self._chown(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
             found = wanted if done and self._owners else os.fstat(descriptor)
         mode, attributes = self.mode_of(wanted.st_mode), xattrs
         if found is not wanted and not _is_owned(found, wanted):
-            mode, fitting = self._fitting(wanted, found, xattrs)
+            mode, fitting = self._limit_to_owner(wanted, found, xattrs)
             attributes = fitting or xattrs
         changed = False
-        if attributes or not self._bare:
+        if attributes or not self._no_inherited_acl:
             # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
             changed, held = self._set_attributes(descriptor, attributes)
             mode = limited_mode(mode, attributes, held)
@@ -304,35 +304,37 @@ class MetadataWriter:
                 self._refuse("mode", 0, error)
         return made
 
-    def apply_at(self, place: Place, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None) -> bool:
+    def apply_at(
+        self, handle: PathHandle, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None
+    ) -> bool:
         """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
-        found = before = os.fstat(place)
+        found = before = os.fstat(handle)
         is_link = stat.S_ISLNK(before.st_mode)
         if not self._symlinks and is_link:
             self.refused("symlink_metadata", _NOT_OF_ITS_OWN)
             return False
         if not _is_owned(before, wanted):
             if not is_link:
-                self._close(before, wanted, lambda mode: os.chmod(place.path, mode))
-            self._own(lambda uid, gid: os.chown(place.path, uid, gid), before, wanted)
-            found = os.fstat(place)
+                self._revoke(before, wanted, lambda mode: os.chmod(handle.path, mode))
+            self._chown(lambda uid, gid: os.chown(handle.path, uid, gid), before, wanted)
+            found = os.fstat(handle)
         mode = self.mode_of(wanted.st_mode)
         if not is_link:
-            mode, attributes = self._fitting(wanted, found, attributes)
+            mode, attributes = self._limit_to_owner(wanted, found, attributes)
         changed = False
         if attributes is not None:
-            changed, held = self._set_attributes(place, attributes)
+            changed, held = self._set_attributes(handle, attributes)
             mode = limited_mode(mode, attributes, held)
         # A link has no mode of its own.
         if not is_link and (stat.S_IMODE(found.st_mode) != mode or changed):
-            self._try("mode", 0, lambda: os.chmod(place.path, mode))
+            self._try("mode", 0, lambda: os.chmod(handle.path, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
             # That a link or device takes no times says nothing about files.
-            self._try("times", 1, lambda: os.utime(place.path, ns=times))
-        return changed or _visible(os.fstat(place)) != _visible(before)
+            self._try("times", 1, lambda: os.utime(handle.path, ns=times))
+        return changed or _visible(os.fstat(handle)) != _visible(before)
 
-    def _own(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> bool:
+    def _chown(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> bool:
         """Give owner and group; False if one of them was refused."""
         uid, gid = wanted.st_uid, wanted.st_gid
         if (before.st_uid, before.st_gid) == (uid, gid) or self._try("owner", uid, lambda: chown(uid, gid)):
@@ -349,7 +351,7 @@ class MetadataWriter:
             return False, before
         keeps = isinstance(wanted, PartlyRead) and not wanted.is_for_new
         surplus = () if keeps else present.keys() - wanted.keys()
-        if isinstance(target, int) and not isinstance(target, Place):
+        if isinstance(target, int) and not isinstance(target, PathHandle):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
             if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & stat.S_IRWXG):
                 # Who may not write to their own file may not give it attributes either, and without an ACL its mask

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from job.core.entry import Entry, kind_of
 from job.core.record import Copied
-from job.fs.dircursor import at_listed, at_place, single
+from job.fs.dircursor import listed_handle, path_handle, single
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import for_new
@@ -18,17 +18,17 @@ def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_wri
 
     Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
     """
-    with at_listed(listed, source) as (place, seen):
-        target = os.readlink(b"", dir_fd=place)
-        attributes = for_new(metadata_writer.of_source(place))
+    with listed_handle(listed, source) as (handle, seen):
+        target = os.readlink(b"", dir_fd=handle)
+        attributes = for_new(metadata_writer.of_source(handle))
     os.symlink(target, single(temp), dir_fd=mirror)
     return _initial_set(listed, seen, attributes, temp, mirror, metadata_writer)
 
 
 def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
     """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
-    with at_listed(listed, source) as (place, seen):
-        attributes = for_new(metadata_writer.of_source(place))
+    with listed_handle(listed, source) as (handle, seen):
+        attributes = for_new(metadata_writer.of_source(handle))
     try:
         os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
     except FileExistsError:
@@ -49,10 +49,10 @@ def _initial_set(
     metadata_writer: MetadataWriter,
 ) -> Copied:
     try:
-        with at_place(temp, mirror) as place:
-            _check(os.fstat(place), seen)
-            metadata_writer.apply_at(place, seen, attributes)
-            made = os.fstat(place)
+        with path_handle(temp, mirror) as handle:
+            _check(os.fstat(handle), seen)
+            metadata_writer.apply_at(handle, seen, attributes)
+            made = os.fstat(handle)
     except BaseException:
         with suppress(OSError):
             os.unlink(temp, dir_fd=mirror)

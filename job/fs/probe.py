@@ -17,7 +17,7 @@ from job.core.capabilities import Capabilities, decode_capabilities
 from job.core.entry import TEMP_PREFIX
 from job.core.stored import UNUSABLE
 from job.fs import mounts
-from job.fs.dircursor import at_place, open_folder, open_name
+from job.fs.dircursor import open_folder, open_name, path_handle
 from job.fs.large_dir import names_in
 from job.fs.rights import rights_of_metadata
 from job.fs.small_files import create, fsync_folder, replace_file, syncfs_means_something, write_all
@@ -260,7 +260,7 @@ def _keeps_symlink_metadata(folder: int) -> bool:
 
 
 def _keeps_its_own(link: bytes, folder: int) -> bool:
-    with at_place(link, folder) as place:
+    with path_handle(link, folder) as place:
         for uid in (os.geteuid(), _SOMEBODY):
             try:
                 os.chown(place.path, uid, -1)

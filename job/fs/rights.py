@@ -18,7 +18,7 @@ from typing import NamedTuple
 from job.core.acl import ACCESS_ACL, Rights, common_mode, grants_more, mode_for_other_group
 from job.core.entry import Entry
 from job.core.outcome import reason_text
-from job.fs.dircursor import at_place, single
+from job.fs.dircursor import path_handle, single
 from job.fs.xattrs import REFUSED, PartlyRead, Target, place_of, read_attribute
 
 _NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_FOWNER", 3), "acl": ("CAP_FOWNER", 3)}
@@ -182,7 +182,7 @@ def narrow_file(listed: Entry, source: int, mirror: Entry, mirror_folder: int, n
     be changed with it. Raises `OSError`.
     """
     wanted = rights_at(place_of(listed.name, source), os.stat(listed.name, dir_fd=source, follow_symlinks=False))
-    with at_place(mirror.name, mirror_folder) as place:
+    with path_handle(mirror.name, mirror_folder) as place:
         seen = os.fstat(place)
         if seen.st_ino != mirror.inode or not stat.S_ISREG(seen.st_mode) or seen.st_nlink > names:
             return None

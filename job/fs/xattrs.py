@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from job.core.acl import ACCESS_ACL, mode_for_other_group, mode_without_acl
-from job.fs.dircursor import Place, single
+from job.fs.dircursor import PathHandle, single
 
 ATTRIBUTES = ("acl", "xattr")
 """Kinds of metadata that are kept as extended attributes."""
@@ -55,7 +55,7 @@ def for_new(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 Target: TypeAlias = int | bytes
-"""An open file or folder, a `Place`, or a path as `place_of` gives it, whose last name is never followed."""
+"""An open file or folder, a `PathHandle`, or a path as `place_of` gives it, whose last name is never followed."""
 
 
 def is_acl(name: bytes) -> bool:
@@ -94,7 +94,7 @@ def read_attributes(target: Target, names: list[str] | None = None, *, security:
 
 def _listed(target: Target, *, security: bool) -> list[str]:
     try:
-        path, how = _how(target)
+        path, how = _call_target(target)
         names = os.listxattr(path, **how)
     except OSError as error:
         if error.errno in REFUSED:
@@ -116,7 +116,7 @@ def read_readable(target: Target, *, security: bool) -> PartlyRead:
     names: list[str] = []
     with suppress(OSError):
         names = _listed(target, security=security)
-    return _fitting(target, names)
+    return _read_in_limit(target, names)
 
 
 def _as_many_as_fit(target: Target, *, security: bool) -> PartlyRead:
@@ -125,10 +125,10 @@ def _as_many_as_fit(target: Target, *, security: bool) -> PartlyRead:
         names = sorted(_listed(target, security=security), key=lambda name: (name not in _BY_NAME, name))
     except OSError:
         names = [name for name in _BY_NAME if _is_carried_over(name, security=security)]
-    return _fitting(target, names)
+    return _read_in_limit(target, names)
 
 
-def _fitting(target: Target, names: list[str]) -> PartlyRead:
+def _read_in_limit(target: Target, names: list[str]) -> PartlyRead:
     found, size = PartlyRead(), 0
     for name in names:
         with suppress(OSError):
@@ -153,25 +153,25 @@ def read_attribute(target: Target, name: bytes) -> bytes:
 
 def set_attribute(target: Target, name: bytes, value: bytes) -> None:
     """Set one attribute. Raises `OSError`."""
-    path, how = _how(target)
+    path, how = _call_target(target)
     os.setxattr(path, name, value, **how)
 
 
 def remove_attribute(target: Target, name: bytes) -> None:
     """Remove one attribute. Raises `OSError`."""
-    path, how = _how(target)
+    path, how = _call_target(target)
     os.removexattr(path, name, **how)
 
 
-def _how(target: Target) -> tuple[Target, dict[str, bool]]:
+def _call_target(target: Target) -> tuple[Target, dict[str, bool]]:
     if isinstance(target, bytes):
         return target, {"follow_symlinks": False}
-    return target.path if isinstance(target, Place) else target, {}
+    return target.path if isinstance(target, PathHandle) else target, {}
 
 
 def _value(target: Target, name: str) -> bytes:
     try:
-        path, how = _how(target)
+        path, how = _call_target(target)
         return os.getxattr(path, name, **how)
     except OSError as error:
         if error.errno == errno.ENODATA:

@@ -69,9 +69,9 @@ class Logs:
         self._clock = clock
         self._failed = failed
         self._lock = threading.RLock()
-        self._telling = threading.Lock()
+        self._reporting = threading.Lock()
         self._outages: deque[tuple[str, str]] = deque()
-        self._least = _SEVERITY["info"]
+        self._least_level = _SEVERITY["info"]
         self._streams = () if stream is None else (_Stream(stream, _SEVERITY["warning" if quiet else "debug"]),)
         self._files: dict[tuple[object, ...], _File] = {}
         self._sinks: tuple[_Sink, ...] = self._streams
@@ -86,7 +86,7 @@ class Logs:
             wanted.append(("error_log_file", settings.error_log_file, _SEVERITY["warning"]))
         with self._lock:
             self._write()
-            self._least = _SEVERITY[settings.level]
+            self._least_level = _SEVERITY[settings.level]
             known, self._files = self._files, {}
             for output, path, least in wanted:
                 if path is not None:
@@ -98,14 +98,14 @@ class Logs:
                 chosen = settings.format or ("text" if stream.is_terminal else "json")
                 stream.render = text_line if chosen == "text" else json_line
             self._sinks = (*self._streams, *self._files.values())
-        self._tell()
+        self._report_outages()
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
         """Log one event, if its level says so, as told at `moment`, or now."""
         events = event.copies if isinstance(event, FilesCopied) else (event,)
         severity = _SEVERITY[events[0].level]
         with self._lock:
-            if severity >= self._least and self._sinks:
+            if severity >= self._least_level and self._sinks:
                 timestamp = self._timestamp(self._clock() if moment is None else moment)
                 for each in events:
                     self._collect(each, severity, timestamp)
@@ -114,14 +114,14 @@ class Logs:
             if not isinstance(event, EntryEvent | FilesCopied):
                 self._write()
         if self._outages:
-            self._tell()
+            self._report_outages()
 
     def close(self) -> None:
         """Write what waits and close the files; later events open them again, and none waits any more."""
         with self._lock:
             self._most_waiting = 0
             self._write()
-        self._tell()
+        self._report_outages()
         with self._lock:
             for each in self._files.values():
                 each.file.close()
@@ -147,14 +147,14 @@ class Logs:
             self._shown_from, self._shown_until = now, now + (998 - moment.microsecond % 1000) / 1e6
         return self._shown
 
-    def _tell(self) -> None:
+    def _report_outages(self) -> None:
         # Telling makes a new event, which comes back here: whoever tells already tells that one's outages, too.
-        if self._telling.acquire(blocking=False):
+        if self._reporting.acquire(blocking=False):
             try:
                 while self._outages:
                     self._failed(*self._outages.popleft())
             finally:
-                self._telling.release()
+                self._reporting.release()
 
 
 def _is_one_file(settings: LogSettings) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.fs.dircursor import at_place
+from job.fs.dircursor import path_handle
 from job.fs.metadata import MetadataRefusal, MetadataWriter
 from job.fs.xattrs import PartlyRead, for_new
 
@@ -164,7 +164,7 @@ def test_a_link_gets_its_own_times_and_what_it_leads_to_does_not(tmp_path: Path,
     before = (tmp_path / "treasure").stat()
     (tmp_path / "link").symlink_to("treasure")
 
-    with at_place(b"link", folder) as place:
+    with path_handle(b"link", folder) as place:
         changed = MetadataWriter().apply_at(place, sample.stat())
         again = MetadataWriter().apply_at(place, sample.stat())
 
@@ -181,7 +181,7 @@ def told_by_nobody(work: Callable[[MetadataWriter], object]) -> list[MetadataRef
     os.seteuid(NOBODY)
     try:
         work(metadata_writer)
-        return metadata_writer.news()
+        return metadata_writer.take_refusals()
     finally:
         os.seteuid(0)
         os.setegid(0)
@@ -236,7 +236,7 @@ class TestAnOrdinaryUser:
 
         def twice(metadata_writer: MetadataWriter) -> None:
             metadata_writer.apply(target, wanted, {})
-            assert metadata_writer.news()
+            assert metadata_writer.take_refusals()
             metadata_writer.apply(target, wanted, {})
 
         assert told_by_nobody(twice) == []
@@ -250,7 +250,7 @@ def test_an_attribute_that_does_not_fit_beside_the_file_is_told_and_the_rest_is_
 
     metadata_writer.apply(target, sample.stat(), {b"user.colour": b"x" * 70_000})
 
-    assert [refused.what for refused in metadata_writer.news()] == ["xattr"]
+    assert [refused.what for refused in metadata_writer.take_refusals()] == ["xattr"]
     assert os.fstat(target).st_mtime_ns == sample.stat().st_mtime_ns
 
 
@@ -270,7 +270,7 @@ def test_attributes_of_users_are_kept_where_those_of_the_kernel_are_not_supporte
     metadata_writer.apply(targets[0], sample.stat(), {b"trusted.note": b"1"})
     metadata_writer.apply(targets[1], sample.stat(), {b"user.colour": b"blue"})
 
-    assert [refused.what for refused in metadata_writer.news()] == ["xattr"]
+    assert [refused.what for refused in metadata_writer.take_refusals()] == ["xattr"]
     assert metadata_writer.attributes_of(targets[1]) == {b"user.colour": b"blue"}
 
 
@@ -449,7 +449,7 @@ def test_an_acl_that_cannot_be_removed_grants_nothing(
     put(metadata_writer, target, sample.stat(), {})
 
     assert os.fstat(target).st_mode & GROUP_BITS == 0
-    assert "acl" in [each.what for each in metadata_writer.news()]
+    assert "acl" in [each.what for each in metadata_writer.take_refusals()]
 
 
 @pytest.mark.parametrize("put", [MetadataWriter.apply, MetadataWriter.set_initial])

@@ -79,7 +79,7 @@ def test_what_is_left_out_is_noted_once_and_counted_each_time(tmp_path: Path, sm
     metadata_writer.of_source(os.open(tmp_path, os.O_RDONLY))
     metadata_writer.of_source(os.open(tmp_path, os.O_RDONLY))
 
-    [told] = metadata_writer.news()
+    [told] = metadata_writer.take_refusals()
     assert told.what == "source_xattr_size"
     assert told.error.startswith("3 of the source's attributes are kept: all of them are more than")
     assert metadata_writer.take_unread() == 2

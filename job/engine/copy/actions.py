@@ -12,7 +12,7 @@ from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record
 from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
-from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note, unheld_of
+from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note_metadata, unsupported_of
 from job.engine.copy.finish import Settled, Work
 from job.engine.preflight.roots import RootLost
 from job.errors import ChangedWhileReadError
@@ -20,7 +20,7 @@ from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated,
 from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 
-_LISTINGS = 3
+_MOST_LOOKUPS = 3
 """How often a name that is being replaced under us is looked up again."""
 
 
@@ -29,7 +29,7 @@ class MirrorLost(RootLost):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OpenFolders:
     """A folder being worked on, with the open descriptors of both sides."""
 
     work: Work
@@ -73,12 +73,12 @@ class Actions:
         self._run = run
         self._batch = batch
         self._progress = progress
-        self._entries_done = self._bytes_passed = 0
+        self._unreported_entries = self._unreported_bytes = 0
         """Entries, and bytes of them that were not copied, that are not reported to progress yet."""
         self._temp_id = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
-    def pass_over(self, work: Work, size: int) -> None:
+    def count_unchanged(self, work: Work, size: int) -> None:
         """Count untouched entries, with their bytes, of which nobody has to be told that they are unchanged."""
         entries = 0 if work.again else len(work.untouched)
         self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
@@ -86,122 +86,126 @@ class Actions:
 
     def report(self, work: Work) -> None:
         """Report to progress what was done since the last call. Raises `Stopped`."""
-        entries, size = self._entries_done, self._bytes_passed
-        self._entries_done = self._bytes_passed = 0
+        entries, size = self._unreported_entries, self._unreported_bytes
+        self._unreported_entries = self._unreported_bytes = 0
         work.volume.copier.checkpoint()
         if entries:
             self._progress.entry_done(size, entries)
 
-    def do(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
+    def do(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
         try:
-            self._do(place, step, mirror, record)
-            if step.action is not Action.KEEP and not place.work.volume.supports_everything:
-                self.note_unheld(place, step.entry)
+            self._carry_out(opened, step, mirror, record)
+            if step.action is not Action.KEEP and not opened.work.volume.supports_everything:
+                self.note_unsupported(opened, step.entry)
         except ChangedWhileReadError as error:
-            self._fail(place, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
+            self._fail(opened, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
         except FileNotFoundError as error:
-            if self._is_gone(place, step.entry):
-                self._skip(place, step, Skip.VANISHED)
+            if self._is_gone(opened, step.entry):
+                self._skip(opened, step, Skip.VANISHED)
             else:
-                self._fail(place, step, failure_of(error), reason_text(error), mirror)
+                self._fail(opened, step, failure_of(error), reason_text(error), mirror)
         except OSError as error:
             reason = failure_of(error)
-            self._fail(place, step, reason, reason_text(error), mirror)
-            if reason is Failure.READ_ONLY and not self._batch.why_read_only(place.work.listing.path):
+            self._fail(opened, step, reason, reason_text(error), mirror)
+            if reason is Failure.READ_ONLY and not self._batch.why_read_only(opened.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._run.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",
                 ) from error
 
-    def _closed(self, place: Place, entry: Entry, mirror: Entry) -> Entry:
+    def _limit_rights(self, opened: OpenFolders, entry: Entry, mirror: Entry) -> Entry:
         """Let an old copy grant no more than the source does, before its content is read or replaced, or if it is not.
 
         Gives the copy as it is now.
         """
-        if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not place.work.volume.mirror.modes:
+        if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not opened.work.volume.mirror.modes:
             return mirror
         with suppress(OSError):  # what becomes of the content is told
-            seen = narrow_file(entry, place.source, mirror, place.mirror, place.names)
+            seen = narrow_file(entry, opened.source, mirror, opened.mirror, opened.names)
             if seen is not None:
                 self._batch.dirty = True
                 # With the owner by which it was judged: one of another owner that took its place meanwhile differs.
                 return entry_of(mirror.name, seen)._replace(uid=mirror.uid)
         return mirror
 
-    def _narrowed(self, place: Place, entry: Entry, mirror: Entry | None) -> Entry | None:
+    def _limit_rights_if_needed(self, opened: OpenFolders, entry: Entry, mirror: Entry | None) -> Entry | None:
         """Close an old copy, if there is one and the listings say that it grants more than the source."""
         if mirror is None or not needs_narrowing(mirror, entry):
             return mirror
-        return self._closed(place, entry, mirror)
+        return self._limit_rights(opened, entry, mirror)
 
-    def note_unheld(self, place: Place, entry: Entry) -> None:
+    def note_unsupported(self, opened: OpenFolders, entry: Entry) -> None:
         """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
-        volume = place.work.volume
+        volume = opened.work.volume
         if volume.supports_everything:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            note(place.work, entry.name, attributes_of(entry, place.source, self._context.metadata_writer))
+            note_metadata(opened.work, entry.name, attributes_of(entry, opened.source, self._context.metadata_writer))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
-                note(place.work, entry.name, unheld_of(entry, place.source, self._context.metadata_writer))
+                note_metadata(
+                    opened.work, entry.name, unsupported_of(entry, opened.source, self._context.metadata_writer)
+                )
 
-    def _do(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
+    def _carry_out(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         match step.action:
             case Action.KEEP:
-                self._keep(place, step)
+                self._keep(opened, step)
             case Action.COPY:
-                self._narrowed(place, step.entry, mirror)
-                self._copy(place, step, fresh=mirror is None)
+                self._limit_rights_if_needed(opened, step.entry, mirror)
+                self._copy(opened, step, fresh=mirror is None)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
-                self._compare(place, step, mirror, record)
+                self._compare(opened, step, mirror, record)
             case Action.MAKE_FOLDER:
-                self._make_folder(place, step, mirror)
+                self._make_folder(opened, step, mirror)
             case Action.SKIP_SPECIAL:
-                place.work.specials += 1
-                self._skip(place, step, Skip.SPECIAL_FILE)
+                opened.work.specials += 1
+                self._skip(opened, step, Skip.SPECIAL_FILE)
             case Action.NOTE:
-                self._note(place, step, mirror)
+                self._note(opened, step, mirror)
             case Action.REFUSE_NAME:
-                self._fail(place, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
+                self._fail(opened, step, Failure.RESERVED_NAME, f"{step.reason}; exclude it or rename it")
 
-    def _note(self, place: Place, step: Decision, mirror: Entry | None) -> None:
+    def _note(self, opened: OpenFolders, step: Decision, mirror: Entry | None) -> None:
         what = "symlinks" if step.entry.kind is Kind.SYMLINK else "specials"
         if step.reason == NODEV_SOURCE:
             what = "nodev"
-        place.work.volume.metadata_writer.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
-        self._batch.pending_events.note_refusals(self._path(place, step.entry))
-        note(place.work, step.entry.name, unheld_of(step.entry, place.source, self._context.metadata_writer))
+        opened.work.volume.metadata_writer.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
+        self._batch.pending_events.add_refusals(self._path(opened, step.entry))
+        note_metadata(
+            opened.work, step.entry.name, unsupported_of(step.entry, opened.source, self._context.metadata_writer)
+        )
         if what == "nodev" and mirror is not None and is_device(mirror):
             # It has no content that could be lost; what it takes to make it again is noted.
-            os.unlink(mirror.name, dir_fd=place.mirror)
-            self._update(place, step)
+            os.unlink(mirror.name, dir_fd=opened.mirror)
+            self._update(opened, step)
         else:
-            self._skip(place, step, Skip.UNSUPPORTED)
+            self._skip(opened, step, Skip.UNSUPPORTED)
 
-    def _keep(self, place: Place, step: Decision) -> None:
+    def _keep(self, opened: OpenFolders, step: Decision) -> None:
         if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
-            self._skip(place, step, Skip.UNCHANGED)
+            self._skip(opened, step, Skip.UNCHANGED)
 
-    def _make_folder(self, place: Place, step: Decision, mirror: Entry | None) -> None:
+    def _make_folder(self, opened: OpenFolders, step: Decision, mirror: Entry | None) -> None:
         name = step.entry.name
         self._batch.dirty = True
         if mirror is None:
-            make_folder(name, place.mirror)
+            make_folder(name, opened.mirror)
             return
         # The old content goes only when the folder that takes its place is safe.
-        self._batch.announce(place.work)
+        self._batch.journal_temps(opened.work)
         aside = self.new_temp()
-        os.rename(name, aside, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+        os.rename(name, aside, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
         try:
             # Who sends others below it may have made it in this moment, in which it has no name.
-            make_folder(name, place.mirror)
+            make_folder(name, opened.mirror)
         except OSError:
-            os.rename(aside, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+            os.rename(aside, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
             raise
-        self._batch.set_aside(place.work, aside)
-        path = self._path(place, step.entry)
-        self._batch.pending_events.tell(
+        self._batch.set_aside(opened.work, aside)
+        path = self._path(opened, step.entry)
+        self._batch.pending_events.add(
             ReplacedByFolder(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=mirror.kind)
         )
 
@@ -210,29 +214,29 @@ class Actions:
         self._temps += 1
         return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
 
-    def _copy(self, place: Place, step: Decision, *, fresh: bool = False) -> None:
-        work, entry, started_ns = place.work, step.entry, self._run.now_ns()
+    def _copy(self, opened: OpenFolders, step: Decision, *, fresh: bool = False) -> None:
+        work, entry, started_ns = opened.work, step.entry, self._run.now_ns()
         batch, writer, most = self._batch, work.volume.metadata_writer, work.volume.mirror.largest_file
         if most and entry.size > most:
             raise OSError(
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
-        if entry.size >= MOST_BYTES and batch.holding:
+        if entry.size >= MOST_BYTES and batch.has_pending:
             batch.commit()  # what is staged must not wait for a file that takes long
         temp, denied = self.new_temp(), writer.denied
-        if not work.announced or work.volume is not batch.volume:
-            batch.announce(work)
+        if not work.in_journal or work.volume is not batch.volume:
+            batch.journal_temps(work)
         try:
-            copied = self._copied(place, entry, temp)
+            copied = self._copy_content(opened, entry, temp)
         except OSError as error:
-            if failure_of(error) is not Failure.NO_SPACE or not batch.holding:
+            if failure_of(error) is not Failure.NO_SPACE or not batch.has_pending:
                 raise
             batch.commit()  # which gives back what the staged files replace
-            batch.announce(work)
-            copied = self._copied(place, entry, temp)
-        path = self._path(place, entry)
+            batch.journal_temps(work)
+            copied = self._copy_content(opened, entry, temp)
+        path = self._path(opened, entry)
         if writer.unreported:
-            batch.pending_events.note_refusals(path)
+            batch.pending_events.add_refusals(path)
         event = FileCopied(
             cycle_id=self._run.cycle_id,
             pair=self._run.pair.name,
@@ -245,115 +249,117 @@ class Actions:
             duration_seconds=max(0.0, (self._run.now_ns() - started_ns) / 1e9),
         )
         if step.drift is not None:
-            self.drift(place, entry, step.drift)
+            self.drift(opened, entry, step.drift)
         racy = is_racy(copied.source, started_ns) or writer.denied != denied
-        batch.stage(work, temp, copied, event, racy=racy, fresh=fresh)
-        self._entries_done += 1
+        batch.add(work, temp, copied, event, racy=racy, fresh=fresh)
+        self._unreported_entries += 1
 
-    def _copied(self, place: Place, entry: Entry, temp: bytes) -> Copied:
-        for left in reversed(range(_LISTINGS)):
+    def _copy_content(self, opened: OpenFolders, entry: Entry, temp: bytes) -> Copied:
+        for left in reversed(range(_MOST_LOOKUPS)):
             try:
-                copier = place.work.volume.copier
+                copier = opened.work.volume.copier
                 if entry.kind is Kind.FILE:
-                    return copier.copy(entry, place.source, place.mirror, temp)
+                    return copier.copy(entry, opened.source, opened.mirror, temp)
                 make = copier.copy_link if entry.kind is Kind.SYMLINK else copier.copy_special
-                return make(entry, place.source, place.mirror, temp)
+                return make(entry, opened.source, opened.mirror, temp)
             except ChangedWhileReadError:
                 # Editors save by renaming a new file over the old one: then the new one is what is wanted.
-                seen = entry_of(entry.name, os.stat(entry.name, dir_fd=place.source, follow_symlinks=False))
+                seen = entry_of(entry.name, os.stat(entry.name, dir_fd=opened.source, follow_symlinks=False))
                 if not left or seen.kind is not entry.kind or seen.inode == entry.inode:
                     raise
                 entry = seen
         raise AssertionError
 
-    def _compare(self, place: Place, step: Decision, mirror: Entry | None, record: Record | None) -> None:
+    def _compare(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         if mirror is None:
             raise AssertionError
-        started_ns, listed, denied = self._run.now_ns(), mirror, place.work.volume.metadata_writer.denied
-        mirror = self._narrowed(place, step.entry, listed) or listed
+        started_ns, listed, denied = self._run.now_ns(), mirror, opened.work.volume.metadata_writer.denied
+        mirror = self._limit_rights_if_needed(opened, step.entry, listed) or listed
         both = step.action is Action.COMPARE_BOTH
-        volume = place.work.volume
-        found = ContentCompare(volume.copier).judge(
-            step.entry, place.source, mirror, place.mirror if both else None, record
+        volume = opened.work.volume
+        found = ContentCompare(volume.copier).compare(
+            step.entry, opened.source, mirror, opened.mirror if both else None, record
         )
         if not found.same:
             drift = step.drift if found.drifted else None
             reason = step.reason if drift or both else f"content changed: {step.reason}"
-            self._copy(place, step._replace(drift=drift, reason=reason))
+            self._copy(opened, step._replace(drift=drift, reason=reason))
             return
-        made, mended = found.alike, mirror is not listed
+        made, fixed = found.alike, mirror is not listed
         if made is None:
-            answer = fix_metadata(volume.metadata_writer, step.entry, place.source, mirror, place.mirror, place.names)
+            answer = fix_metadata(
+                volume.metadata_writer, step.entry, opened.source, mirror, opened.mirror, opened.names
+            )
             if answer is None:
-                self._copy(place, step._replace(reason="its metadata cannot be mended in place", drift=None))
+                self._copy(opened, step._replace(reason="its metadata cannot be mended in place", drift=None))
                 return
-            mended |= answer
-            self._batch.pending_events.note_refusals(self._path(place, step.entry))
-            made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=place.mirror, follow_symlinks=False))
+            fixed |= answer
+            self._batch.pending_events.add_refusals(self._path(opened, step.entry))
+            made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=opened.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
-            racy = is_racy(found.source, started_ns) or place.work.volume.metadata_writer.denied != denied
-            place.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
+            racy = is_racy(found.source, started_ns) or opened.work.volume.metadata_writer.denied != denied
+            opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
-            place.work.complete = False  # somebody was at it meanwhile: its content is compared next time
-        if not mended:
-            self._skip(place, step, Skip.UNCHANGED)
+            opened.work.complete = False  # somebody was at it meanwhile: its content is compared next time
+        if not fixed:
+            self._skip(opened, step, Skip.UNCHANGED)
             return
         if record is not None and record.source == found.source and record.mirror != listed:
-            self.drift(place, step.entry, Drift.METADATA)
-        self._update(place, step)
+            self.drift(opened, step.entry, Drift.METADATA)
+        self._update(opened, step)
 
-    def _update(self, place: Place, step: Decision) -> None:
+    def _update(self, opened: OpenFolders, step: Decision) -> None:
         self._batch.dirty = True
         self._batch.pending_events.counts.updated += 1
-        self._entries_done += 1
-        self._bytes_passed += step.entry.size
-        self._batch.pending_events.tell(
+        self._unreported_entries += 1
+        self._unreported_bytes += step.entry.size
+        self._batch.pending_events.add(
             FileUpdated(
                 cycle_id=self._run.cycle_id,
                 pair=self._run.pair.name,
-                path=self._path(place, step.entry),
+                path=self._path(opened, step.entry),
                 kind=step.entry.kind,
-                permissions=permissions(place.work.volume.metadata_writer.mode_of(step.entry.mode)),
+                permissions=permissions(opened.work.volume.metadata_writer.mode_of(step.entry.mode)),
                 reason=step.reason,
             )
         )
 
-    def _skip(self, place: Place, step: Decision, reason: Skip) -> None:
-        if place.work.again and reason is Skip.UNCHANGED:
+    def _skip(self, opened: OpenFolders, step: Decision, reason: Skip) -> None:
+        if opened.work.again and reason is Skip.UNCHANGED:
             return
         self._batch.pending_events.counts.skipped[reason] += 1
-        self._entries_done += 1
-        self._bytes_passed += step.entry.size
+        self._unreported_entries += 1
+        self._unreported_bytes += step.entry.size
         if reason is Skip.VANISHED:
-            place.work.complete = False
+            opened.work.complete = False
         if self._run.verbose or reason is not Skip.UNCHANGED:
-            path = self._path(place, step.entry)
-            self._batch.pending_events.tell(
+            path = self._path(opened, step.entry)
+            self._batch.pending_events.add(
                 FileSkipped(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, reason=reason)
             )
 
-    def _fail(self, place: Place, step: Decision, reason: Failure, error: str, old: Entry | None = None) -> None:
+    def _fail(self, opened: OpenFolders, step: Decision, reason: Failure, error: str, old: Entry | None = None) -> None:
         """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
         if old is not None:
-            self._closed(place, step.entry, old)
-        self._entries_done += 1
-        self._bytes_passed += step.entry.size
-        self._batch.fail(place.work, self._path(place, step.entry), step.entry.kind, reason, error)
+            self._limit_rights(opened, step.entry, old)
+        self._unreported_entries += 1
+        self._unreported_bytes += step.entry.size
+        self._batch.fail(opened.work, self._path(opened, step.entry), step.entry.kind, reason, error)
 
-    def drift(self, place: Place, entry: Entry, kind: Drift | None) -> None:
+    def drift(self, opened: OpenFolders, entry: Entry, kind: Drift | None) -> None:
         """Tell, and count, that the mirror of an entry is not as it was left, if so."""
         if kind is None:
             return
         self._batch.pending_events.counts.drift[kind] += 1
-        path = self._path(place, entry)
-        self._batch.pending_events.tell(
+        path = self._path(opened, entry)
+        self._batch.pending_events.add(
             DriftFound(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=kind)
         )
 
     @staticmethod
-    def _is_gone(place: Place, entry: Entry) -> bool:
+    def _is_gone(opened: OpenFolders, entry: Entry) -> bool:
         try:
-            os.stat(entry.name, dir_fd=place.source, follow_symlinks=False)
+            os.stat(entry.name, dir_fd=opened.source, follow_symlinks=False)
         except FileNotFoundError:
             return True
         except OSError:
@@ -361,5 +367,5 @@ class Actions:
         return False
 
     @staticmethod
-    def _path(place: Place, entry: Entry) -> bytes:
-        return join(place.work.listing.path, entry.name)
+    def _path(opened: OpenFolders, entry: Entry) -> bytes:
+        return join(opened.work.listing.path, entry.name)

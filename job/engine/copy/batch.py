@@ -44,18 +44,18 @@ class Batch:
         self,
         context: PairContext,
         run: PairRun,
-        trail: DirCursor,
+        cursor: DirCursor,
         sources: DirCursor,
         deliver: Callable[[BatchResult], None],
     ) -> None:
-        """`deliver` takes what is placed; `trail` and `sources` are moved by a commit."""
+        """`deliver` takes what is placed; `cursor` and `sources` are moved by a commit."""
         self._context = context
         self._run = run
-        self._trail = trail
-        self.recheck = Recheck(sources, trail)
+        self._cursor = cursor
+        self.recheck = Recheck(sources, cursor)
         self._versions = Versions(context, run)
         self._deliver = deliver
-        self._staged: list[PendingRename] = []
+        self._renames: list[PendingRename] = []
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context)
@@ -69,18 +69,18 @@ class Batch:
         """What the main process is to go on with."""
         self.retired: list[bytes] = []
         """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
-        self._asides: list[tuple[Work, bytes]] = []
-        self._announced: list[Work] = []
-        self._bytes = self._entries = self._errand = self._begun = 0
+        self._discards: list[tuple[Work, bytes]] = []
+        self._in_journal: list[Work] = []
+        self._bytes = self._entries = self._item = self._begun = 0
         self._since_ns = run.now_ns()
         self._ended: list[int] = []
         self._folders: list[FolderDone] = []
 
-    def turn_to(self, volume: Volume) -> None:
+    def switch_to(self, volume: Volume) -> None:
         """Have what follows go to a file system; what went to another one is committed, and fails, by itself."""
         if volume is self.volume:
             return
-        if self._staged or self._closed or self._asides or self._folders or self.dirty:
+        if self._renames or self._closed or self._discards or self._folders or self.dirty:
             self.commit()
         self.volume = volume
 
@@ -90,29 +90,29 @@ class Batch:
 
     def begin(self, item: int) -> None:
         """Note for which errand everything is done from now on."""
-        self._errand = item
+        self._item = item
         self._begun = self._begun or item
 
     def end(self) -> None:
         """Note that the errand is done with, once this batch is."""
-        self._ended.append(self._errand)
-        self._errand = 0
+        self._ended.append(self._item)
+        self._item = 0
 
     @property
     def full(self) -> bool:
         """Whether it is time to commit."""
-        if len(self._staged) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
+        if len(self._renames) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             return True
         return self._run.now_ns() - self._since_ns >= LONGEST_NS
 
     @property
-    def holding(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether staged files wait for their names, and the contents they replace still take up room."""
-        return bool(self._staged)
+        return bool(self._renames)
 
-    def stage(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
+    def add(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Take a complete temp in; `event` is told once the file has its name for good."""
-        self._staged.append(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
+        self._renames.append(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
         self.dirty = True
 
@@ -132,8 +132,8 @@ class Batch:
     def _why_read_only(self, path: bytes) -> str:
         root = self._context.mirror_root
         try:
-            self.recheck.leave()
-            folder = self._trail.goto(path)
+            self.recheck.forget()
+            folder = self._cursor.goto(path)
             is_elsewhere = os.fstat(folder).st_dev != os.fstat(root).st_dev
         except OSError:
             return ""
@@ -156,67 +156,67 @@ class Batch:
     def close_folder(self, folder: FolderDone) -> None:
         """Take in a huge folder of which all parts are committed before, with the metadata it got."""
         self._folders.append(folder)
-        self.pending_events.note_refusals(folder.path)
+        self.pending_events.add_refusals(folder.path)
         self.pending_events.counts.folders += 1
 
-    def announce(self, work: Work) -> None:
+    def journal_temps(self, work: Work) -> None:
         """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
-        self.turn_to(work.volume)
-        if work.announced:
+        self.switch_to(work.volume)
+        if work.in_journal:
             return
         with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
             self._context.temp_journal.note(work.listing.path)
-        work.announced = True
-        self._announced.append(work)
+        work.in_journal = True
+        self._in_journal.append(work)
 
-    def _retract(self) -> None:
+    def _clear_journal(self) -> None:
         """Forget the notes: no temp of ours is left."""
-        if self._announced:
+        if self._in_journal:
             with suppress(OSError):
                 self._context.temp_journal.clear()
-        for work in self._announced:
-            work.announced = False
-        self._announced.clear()
+        for work in self._in_journal:
+            work.in_journal = False
+        self._in_journal.clear()
 
     def set_aside(self, work: Work, temp: bytes) -> None:
         """Have what was renamed to `temp` thrown away, once what took its place is safe."""
-        self._asides.append((work, temp))
+        self._discards.append((work, temp))
 
     def drop(self) -> None:
         """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
-        for staged in self._staged:
-            staged.work.complete = False
-            self._unlink(staged)
-        self._staged.clear()
-        self._retract()
+        for rename in self._renames:
+            rename.work.complete = False
+            self._unlink(rename)
+        self._renames.clear()
+        self._clear_journal()
 
     def give_up(self) -> None:
         """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
         self.pending_events.keep_failures()
         self._folders.clear()
         self.dirty = False
-        self._deliver(self._packed([]))
+        self._deliver(self._take_result([]))
 
     def commit(self) -> None:
         """Sync, rename, finish folders, hand on. What goes wrong is told there."""
         self._sync_or_void()
         if self._run.pair.verify_copies == "readback":
             self._read_back()
-        self._look_again()
+        self._recheck_folders()
         placed = self._give_names()
-        self._throw_away()
+        self._discard()
         done = [each for each in map(self._finish, self._closed) if each is not None]
         self._count(placed)
-        batch = self._packed(done)
+        batch = self._take_result(done)
         if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, placed)
         self._closed.clear()
-        self._retract()
+        self._clear_journal()
         self._bytes, self._entries, self.dirty = 0, 0, False
         self._deliver(batch)
         self._since_ns = self._run.now_ns()
 
-    def _packed(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> BatchResult:
+    def _take_result(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> BatchResult:
         events, tally = self.pending_events.take()
         batch = BatchResult(
             begun=self._begun,
@@ -232,24 +232,24 @@ class Batch:
             retired=self.retired,
             followups=self.followups,
         )
-        self._begun, self._ended, self._folders, self.followups, self.retired = self._errand, [], [], Followups(), []
+        self._begun, self._ended, self._folders, self.followups, self.retired = self._item, [], [], Followups(), []
         return batch
 
     def _folders_synced(self, batch: BatchResult, placed: list[PendingRename]) -> BatchResult:
-        works = [staged.work for staged in placed] + self._closed
+        works = [rename.work for rename in placed] + self._closed
         paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
-            self.recheck.leave()
+            self.recheck.forget()
             for path in dict.fromkeys(paths):
-                fsync_folder(self._trail.goto(path))
+                fsync_folder(self._cursor.goto(path))
         except OSError as error:
-            self._doubt([])
+            self._distrust([])
             return voided(batch, Failure.SYNC, reason_text(error), self._run)
         return batch
 
-    def _throw_away(self) -> None:
+    def _discard(self) -> None:
         # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
-        for work, temp in self._asides:
+        for work, temp in self._discards:
             try:
                 folder = self.recheck.enter(work)
                 if self._sync.each:
@@ -257,9 +257,9 @@ class Batch:
                 os.unlink(temp, dir_fd=folder)
             except OSError:
                 work.complete = False  # its next visit sweeps
-        self._asides.clear()
+        self._discards.clear()
 
-    def _doubt(self, works: list[Work]) -> None:
+    def _distrust(self, works: list[Work]) -> None:
         # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
         for work in works if self._open is None else [*works, self._open]:
             work.complete = False
@@ -267,28 +267,28 @@ class Batch:
 
     def _count(self, placed: list[PendingRename]) -> None:
         counts, events = self.pending_events.counts, self.pending_events.events
-        for staged in placed:
-            if staged.name in staged.work.lost:
-                self._fail_staged(staged, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
+        for rename in placed:
+            if rename.name in rename.work.lost:
+                self._fail_rename(rename, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
             else:
                 counts.copied += 1
-                counts.bytes_copied += staged.event.bytes - staged.copied.holes
-                events.append(staged.event)
+                counts.bytes_copied += rename.event.bytes - rename.copied.holes
+                events.append(rename.event)
 
-    def _look_again(self) -> None:
+    def _recheck_folders(self) -> None:
         """Give up what was read in folders that are not those any more; what vanished is no failure."""
-        works = {id(work): work for work in [*[staged.work for staged in self._staged], *self._closed]}
-        wrong = self.recheck.look(works.values())
-        self.dirty |= self.recheck.take_closed()
-        lost = [staged for staged in self._staged if id(staged.work) in wrong]
-        self._staged = [staged for staged in self._staged if id(staged.work) not in wrong] if lost else self._staged
-        for staged in lost:
-            self._unlink(staged)
-            self._lose(staged.work, staged.event.path, staged.event.kind, wrong[id(staged.work)])
-        for number in wrong.keys() - {id(staged.work) for staged in lost}:
-            self._lose(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
+        works = {id(work): work for work in [*[rename.work for rename in self._renames], *self._closed]}
+        wrong = self.recheck.check(works.values())
+        self.dirty |= self.recheck.take_narrowed()
+        lost = [rename for rename in self._renames if id(rename.work) in wrong]
+        self._renames = [rename for rename in self._renames if id(rename.work) not in wrong] if lost else self._renames
+        for rename in lost:
+            self._unlink(rename)
+            self._give_up_folder(rename.work, rename.event.path, rename.event.kind, wrong[id(rename.work)])
+        for number in wrong.keys() - {id(rename.work) for rename in lost}:
+            self._give_up_folder(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
 
-    def _lose(self, work: Work, path: bytes, kind: Kind, error: OSError) -> None:
+    def _give_up_folder(self, work: Work, path: bytes, kind: Kind, error: OSError) -> None:
         work.held, work.complete = True, False
         if not isinstance(error, FileNotFoundError):
             reason = Failure.CHANGED_DURING_COPY if error.errno == errno.ESTALE else failure_of(error)
@@ -297,81 +297,81 @@ class Batch:
             self.pending_events.counts.skipped[Skip.VANISHED] += 1
 
     def _sync_or_void(self) -> None:
-        if not (self._staged or self._asides) or self._sync.each:
+        if not (self._renames or self._discards) or self._sync.each:
             return
         try:
             self._sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
             message = f"the disk did not take it: {reason_text(error)}"
-            for staged in self._staged:
-                self._unlink(staged)
-                self._fail_staged(staged, Failure.SYNC, message)
-            if not self._staged:
-                self.pending_events.fail(self._asides[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
-            self._staged.clear()
-            self._wait_with(self._asides)
-            self._asides.clear()  # the next visit sweeps them
-            self._doubt(self._closed)
+            for rename in self._renames:
+                self._unlink(rename)
+                self._fail_rename(rename, Failure.SYNC, message)
+            if not self._renames:
+                self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
+            self._renames.clear()
+            self._leave_to_next_cycle(self._discards)
+            self._discards.clear()  # the next visit sweeps them
+            self._distrust(self._closed)
 
-    def _wait_with(self, asides: list[tuple[Work, bytes]]) -> None:
+    def _leave_to_next_cycle(self, discards: list[tuple[Work, bytes]]) -> None:
         """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
-        paths = {work.listing.path for work, _ in asides}
+        paths = {work.listing.path for work, _ in discards}
         waiting = self.followups.postponed
         waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
 
     def _read_back(self) -> None:
         good = []
-        for staged in self._staged:
-            wrong = staged.misread(self.recheck.enter)
+        for rename in self._renames:
+            wrong = rename.misread(self.recheck.enter)
             if wrong is None:
-                good.append(staged)
+                good.append(rename)
             else:
-                self._unlink(staged)
-                self._fail_staged(staged, *wrong)
-        self._staged = good
+                self._unlink(rename)
+                self._fail_rename(rename, *wrong)
+        self._renames = good
 
     def _give_names(self) -> list[PendingRename]:
         """Rename all staged temps; gives those that have their name now."""
         placed: list[PendingRename] = []
         entered: Work | None = None
         folder = -1
-        for staged in self._staged:
+        for rename in self._renames:
             try:
-                if staged.work is not entered:
-                    folder, entered = self.recheck.enter(staged.work), staged.work
-                self._give_name(staged, folder)
+                if rename.work is not entered:
+                    folder, entered = self.recheck.enter(rename.work), rename.work
+                self._give_name(rename, folder)
             except OSError as error:
                 entered = None
-                no_name = error.errno == errno.ENOENT and self._has_temp(staged)
-                self._unlink(staged)
+                no_name = error.errno == errno.ENOENT and self._has_temp(rename)
+                self._unlink(rename)
                 # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs exists.
-                self._fail_staged(staged, Failure.NAME if no_name else failure_of(error), reason_text(error))
+                self._fail_rename(rename, Failure.NAME if no_name else failure_of(error), reason_text(error))
             else:
-                placed.append(staged)
-        self._staged.clear()
+                placed.append(rename)
+        self._renames.clear()
         return placed
 
-    def _give_name(self, staged: PendingRename, folder: int) -> None:
+    def _give_name(self, rename: PendingRename, folder: int) -> None:
         """Rename a temp in its open folder, and settle what has the name then, if it is that temp."""
-        name, copied, event = staged.name, staged.copied, staged.event
+        name, copied, event = rename.name, rename.copied, rename.event
         if event.bytes >= _LARGE_BYTES:
-            staged.work.volume.copier.release(staged.temp, folder, event.bytes)
-        if staged.fresh and staged.work.volume.name_rules is not None:
-            staged.insist_on_none(folder)
-        self.put(staged.temp, name, folder, event.path)
+            rename.work.volume.copier.release(rename.temp, folder, event.bytes)
+        if rename.fresh and rename.work.volume.name_rules is not None:
+            rename.insist_on_none(folder)
+        self.put(rename.temp, name, folder, event.path)
         try:
             # Whatever changes it from now on is another program.
             made = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
         except FileNotFoundError:
-            staged.work.lost.add(name)
+            rename.work.lost.add(name)
             return
         # What is no file has a size of the mirror's own: NTFS notes there which device it is.
         size = made.size if event.kind is Kind.FILE else copied.source.size
         if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
-            staged.work.settled[name] = Settled(copied.source, copied.checksum, made, staged.racy)
+            rename.work.settled[name] = Settled(copied.source, copied.checksum, made, rename.racy)
         else:
-            staged.work.lost.add(name)
+            rename.work.lost.add(name)
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
         """Give a temp in an open folder its name, which is last in `path`. A folder that has it makes way first.
@@ -388,7 +388,7 @@ class Batch:
     def _retire(self, folder: int, path: bytes) -> None:
         place = self._versions.take(path, folder)
         self.retired.append(path)
-        self.pending_events.tell(
+        self.pending_events.add(
             FolderRetired(
                 cycle_id=self._run.cycle_id,
                 pair=self._run.pair.name,
@@ -397,17 +397,17 @@ class Batch:
             )
         )
 
-    def _has_temp(self, staged: PendingRename) -> bool:
+    def _has_temp(self, rename: PendingRename) -> bool:
         with suppress(OSError):
-            return has_name(self.recheck.enter(staged.work), staged.temp)
+            return has_name(self.recheck.enter(rename.work), rename.temp)
         return False
 
-    def _fail_staged(self, staged: PendingRename, reason: Failure, error: str) -> None:
-        self.fail(staged.work, staged.event.path, staged.event.kind, reason, error)
+    def _fail_rename(self, rename: PendingRename, reason: Failure, error: str) -> None:
+        self.fail(rename.work, rename.event.path, rename.event.kind, reason, error)
 
-    def _unlink(self, staged: PendingRename) -> None:
+    def _unlink(self, rename: PendingRename) -> None:
         with suppress(OSError):
-            os.unlink(staged.temp, dir_fd=self.recheck.enter(staged.work))
+            os.unlink(rename.temp, dir_fd=self.recheck.enter(rename.work))
 
     def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
         path = work.listing.path
@@ -419,6 +419,6 @@ class Batch:
             self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
             return None
         self.dirty |= changed
-        self.pending_events.note_refusals(path)
+        self.pending_events.add_refusals(path)
         self.pending_events.counts.folders += not work.again
         return folder, rows

@@ -38,10 +38,10 @@ def sweep(context: PairContext, claim: Claim | None) -> None:
             return
         if claim is not None:
             claim()
-        with closing(DirCursor(context.mirror_root)) as trail:
+        with closing(DirCursor(context.mirror_root)) as cursor:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
-                    sweep_temps(trail.goto(path))
+                    sweep_temps(cursor.goto(path))
         context.temp_journal.clear_all()
 
 

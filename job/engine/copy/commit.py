@@ -42,7 +42,7 @@ class Commit:
         self._sync = sync
         self._run = run
         self._not_kept: set[str] = set()
-        self._unsafe: dict[int, tuple[int, int]] = {}
+        self._failed_syncs: dict[int, tuple[int, int]] = {}
         """By file system where a sync failed: the latest errand then, and when that was, in nanoseconds."""
         self.given = 0
         """The latest errand that somebody was sent on."""
@@ -56,9 +56,9 @@ class Commit:
             self._check_place()
         except RootLost as error:
             for batch in batches:
-                self._tell(self._voided(batch, Failure.SYNC, error.message))
+                self._emit(self._voided(batch, Failure.SYNC, error.message))
             raise
-        batches = self._synced([self._trusted(batch) for batch in batches])
+        batches = self._synced([self._doubted_since_sync(batch) for batch in batches])
         rows = [each for batch in batches for each in batch.rows]
         try:
             folders = self._changed([folder for batch in batches for folder in batch.folders])
@@ -69,7 +69,7 @@ class Commit:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
             batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
         for batch in batches:
-            self._tell(batch)
+            self._emit(batch)
         return batches
 
     def _synced(self, batches: list[BatchResult]) -> list[BatchResult]:
@@ -80,7 +80,7 @@ class Commit:
                 if any(batch.dirty for batch in batches if batch.volume == volume):
                     (self._mounted[volume - 1].sync if volume else self._sync).all()
             except OSError as error:
-                self._unsafe[volume] = self.given, self._run.now_ns()
+                self._failed_syncs[volume] = self.given, self._run.now_ns()
                 batches = [
                     self._voided(batch, Failure.SYNC, reason_text(error)) if batch.volume == volume else batch
                     for batch in batches
@@ -92,9 +92,9 @@ class Commit:
         with self._index.read_transaction():
             return [folder for folder in folders if self._index.summary(folder.path) != folder.summary]
 
-    def _trusted(self, batch: BatchResult) -> BatchResult:
+    def _doubted_since_sync(self, batch: BatchResult) -> BatchResult:
         # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
-        for volume, (item, until_ns) in self._unsafe.items():
+        for volume, (item, until_ns) in self._failed_syncs.items():
             is_under_way = batch.since_ns < until_ns
             if not is_under_way and batch.begun > item:
                 continue
@@ -109,7 +109,7 @@ class Commit:
     def _voided(self, batch: BatchResult, reason: Failure, error: str) -> BatchResult:
         return voided(batch, reason, error, self._run)
 
-    def _tell(self, batch: BatchResult) -> None:
+    def _emit(self, batch: BatchResult) -> None:
         about = {"cycle_id": self._run.cycle_id, "pair": self._run.pair.name}
         for kind, events in groupby(batch.events, type):
             if kind is FileCopied:

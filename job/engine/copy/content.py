@@ -13,7 +13,7 @@ from job.core.record import Record
 from job.engine.copy.finish import Work
 from job.errors import ChangedWhileReadError
 from job.fs.copier import Copier
-from job.fs.dircursor import at_listed, open_listed, open_name
+from job.fs.dircursor import listed_handle, open_listed, open_name
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.xattrs import place_of
@@ -40,7 +40,7 @@ class ContentCompare:
     def __init__(self, copier: Copier) -> None:
         self._copier = copier
 
-    def judge(
+    def compare(
         self, entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
     ) -> Judgement:
         """Compare the source with the mirror, or, where `mirror_folder` is None, with what the index says of it.
@@ -48,16 +48,16 @@ class ContentCompare:
         Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
         """
         if entry.kind is not Kind.FILE:
-            return self._others(entry, source, mirror, mirror_folder, record)
+            return self._compare_nonregular(entry, source, mirror, mirror_folder, record)
         if mirror_folder is None:
             algorithm = None if record is None else _algorithm(record.checksum)
             checksum, seen = self._copier.checksum(entry, source, algorithm)
             return Judgement(record is not None and checksum == record.checksum, seen, checksum, drifted=False)
         found = self._copier.compare(entry, source, mirror, mirror_folder)
-        drifted = not found.same and self._drifted(found.checksum, mirror, mirror_folder, record)
+        drifted = not found.same and self._has_drifted(found.checksum, mirror, mirror_folder, record)
         return Judgement(found.same, found.source, found.checksum, drifted, found.alike)
 
-    def _drifted(self, checksum: str, mirror: Entry, mirror_folder: int, record: Record | None) -> bool:
+    def _has_drifted(self, checksum: str, mirror: Entry, mirror_folder: int, record: Record | None) -> bool:
         if record is None or _algorithm(record.checksum) != _algorithm(checksum):
             return False
         try:
@@ -67,23 +67,23 @@ class ContentCompare:
         return mirrored != record.checksum and _algorithm(mirrored) == _algorithm(record.checksum)
 
     @staticmethod
-    def _others(
+    def _compare_nonregular(
         entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
     ) -> Judgement:
-        meant, found = _meaning(entry, source)
+        meant, found = _target_or_device(entry, source)
         seen = entry_of(entry.name, found)
         mirrored: object = None
         if mirror_folder is not None:
             with suppress(OSError, ChangedWhileReadError):
-                mirrored, _ = _meaning(mirror, mirror_folder)
+                mirrored, _ = _target_or_device(mirror, mirror_folder)
         return Judgement(meant == mirrored, seen, "", record is not None and record.source == seen)
 
 
-def _meaning(entry: Entry, folder: int) -> tuple[object, os.stat_result]:
+def _target_or_device(entry: Entry, folder: int) -> tuple[object, os.stat_result]:
     """Give the text of a symlink, or what a special file is and which device it stands for; and its lstat."""
-    with at_listed(entry, folder) as (place, seen):
+    with listed_handle(entry, folder) as (handle, seen):
         if entry.kind is Kind.SYMLINK:
-            return os.readlink(b"", dir_fd=place), seen
+            return os.readlink(b"", dir_fd=handle), seen
         return (stat.S_IFMT(seen.st_mode), seen.st_rdev), seen
 
 
@@ -101,7 +101,7 @@ def fix_metadata(
     `ChangedWhileReadError` for the source's sake: another file's mode must not open this one's content to others.
     """
     if entry.kind is not Kind.FILE:
-        return _mend_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)
+        return _fix_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)
     descriptor, wanted = open_listed(entry, source)
     try:
         xattrs = metadata_writer.of_source(descriptor)
@@ -124,16 +124,16 @@ def fix_metadata(
         os.close(descriptor)
 
 
-def _mend_unopened(
+def _fix_unopened(
     metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
-    with at_listed(entry, source) as (place, wanted):
-        attributes = metadata_writer.of_source(place)
+    with listed_handle(entry, source) as (handle, wanted):
+        attributes = metadata_writer.of_source(handle)
     try:
-        with at_listed(mirror, mirror_folder) as (place, found):
+        with listed_handle(mirror, mirror_folder) as (handle, found):
             if found.st_nlink > names and not metadata_writer.suits(found, wanted):
                 return None
-            return metadata_writer.apply_at(place, wanted, attributes)
+            return metadata_writer.apply_at(handle, wanted, attributes)
     except (FileNotFoundError, ChangedWhileReadError):
         return None
 
@@ -144,21 +144,21 @@ _TOO_LARGE = (
 )
 
 
-def note(work: Work, name: bytes, unsupported: UnsupportedMetadata | None) -> None:
+def note_metadata(work: Work, name: bytes, unsupported: UnsupportedMetadata | None) -> None:
     """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
     size = unsupported.size if unsupported else 0
-    if unsupported and (size > MOST_BYTES_EACH or work.unheld_bytes + size > MOST_ATTRIBUTE_BYTES):
+    if unsupported and (size > MOST_BYTES_EACH or work.unsupported_bytes + size > MOST_ATTRIBUTE_BYTES):
         work.volume.metadata_writer.note_too_large(_TOO_LARGE)
         unsupported, size = unsupported._replace(attributes=()), 0
     work.unsupported[name] = unsupported
-    work.unheld_bytes += size
+    work.unsupported_bytes += size
 
 
-def unheld_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata:
+def unsupported_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata:
     """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
-    with at_listed(entry, source) as (place, seen):
-        target = os.readlink(b"", dir_fd=place) if entry.kind is Kind.SYMLINK else b""
-        kept = tuple(sorted(metadata_writer.of_source(place).items()))
+    with listed_handle(entry, source) as (handle, seen):
+        target = os.readlink(b"", dir_fd=handle) if entry.kind is Kind.SYMLINK else b""
+        kept = tuple(sorted(metadata_writer.of_source(handle).items()))
     return UnsupportedMetadata(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, target, seen.st_rdev, kept)
 
 

@@ -11,7 +11,7 @@ from job.core.entry import Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName, LinkOutcome, Record
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.actions import Actions, Place
+from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Settled
 from job.engine.messages import Links
@@ -26,51 +26,53 @@ _CHECK_NS = 50_000_000
 class Entries:
     """Sees to the entries of folders, with the tools of a visitor."""
 
-    def __init__(self, context: PairContext, run: PairRun, batch: Batch, deeds: Actions) -> None:
+    def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions) -> None:
         self._context = context
         self._run = run
         self._batch = batch
-        self._deeds = deeds
+        self._actions = actions
 
-    def go(self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links | None) -> None:
+    def go(
+        self, opened: OpenFolders, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links | None
+    ) -> None:
         """See to all entries of a folder, and have the batch take it in. Raises `Stopped` or `MirrorLost`.
 
         `links` is what became of names that were seen to before; None as long as names of one file may still be met.
         """
-        listing, policy = place.work.listing, place.work.policy
-        self._batch.open(place.work)
+        listing, policy = opened.work.listing, opened.work.policy
+        self._batch.open(opened.work)
         for name, error in listing.unreadable:
-            self._batch.fail(place.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
+            self._batch.fail(opened.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
         prefix = listing.path + b"/" if listing.path else b""
         now_ns, checked_ns = self._run.now_ns, 0
-        for number, entry in enumerate(self._to_do(place, present, records, links or {})):
+        for number, entry in enumerate(self._entries_to_sync(opened, present, records, links or {})):
             if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= _CHECK_NS:
                 self._check_stop()
-                self._deeds.report(place.work)
+                self._actions.report(opened.work)
                 checked_ns = now_ns()
             mirror, record = present.get(entry.name), records.get(entry.name)
-            if links and entry.name in links and self._is_seen_to(place, entry, mirror, links[entry.name], record):
-                self._deeds.note_unheld(place, entry)
+            if links and entry.name in links and self._take_over_link(opened, entry, mirror, links[entry.name], record):
+                self._actions.note_unsupported(opened, entry)
                 continue
-            if links is not None and entry.name in place.work.linked:
+            if links is not None and entry.name in opened.work.linked:
                 # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
-                place.work.doubtful.add(entry.name)
+                opened.work.doubtful.add(entry.name)
             if record is not None and entry.kind is not Kind.FOLDER:
                 # Holds until something better is known: a copy that fails leaves the old content in place.
-                place.work.kept[entry.name] = record
+                opened.work.kept[entry.name] = record
             step = decide(prefix + entry.name, entry, mirror, record, policy)
-            self._deeds.do(place, step, mirror, record)
+            self._actions.do(opened, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
-        self._batch.close(place.work)
-        self._deeds.report(place.work)
+        self._batch.close(opened.work)
+        self._actions.report(opened.work)
 
     @staticmethod
-    def _is_seen_to(
-        place: Place, entry: Entry, mirror: Entry | None, found: LinkOutcome, record: Record | None
+    def _take_over_link(
+        opened: OpenFolders, entry: Entry, mirror: Entry | None, found: LinkOutcome, record: Record | None
     ) -> bool:
         """Take over what became of a name that was seen to with others; False if it changed since."""
-        work, name, outcome = place.work, entry.name, found.record
+        work, name, outcome = opened.work, entry.name, found.record
         if outcome is None:
             work.complete = False  # it failed, and was told
             if record is not None:
@@ -87,11 +89,11 @@ class Entries:
         work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy)
         return True
 
-    def _to_do(
-        self, place: Place, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
+    def _entries_to_sync(
+        self, opened: OpenFolders, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
     ) -> list[Entry]:
         """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
-        work, policy = place.work, place.work.policy
+        work, policy = opened.work, opened.work.policy
         if self._run.verbose or not records:
             return work.listing.entries
         to_do, size = [], 0
@@ -102,27 +104,27 @@ class Entries:
                 record is not None
                 and name not in links
                 and is_unchanged(entry, present.get(name), record, policy)
-                and (not policy.read_everything or self._is_confirmed(record, place))
+                and (not policy.read_everything or self._is_content_unchanged(record, opened))
             ):
                 work.kept[name] = record
                 work.untouched[name] = record.mirror
                 size += entry.size
             else:
                 to_do.append(entry)
-        self._deeds.pass_over(work, size)
+        self._actions.count_unchanged(work, size)
         return to_do
 
-    def _is_confirmed(self, record: Record, place: Place) -> bool:
+    def _is_content_unchanged(self, record: Record, opened: OpenFolders) -> bool:
         self._check_stop()
-        return self._context.copier.confirms(record, place.source, place.mirror)
+        return self._context.copier.confirms(record, opened.source, opened.mirror)
 
     def _check_stop(self) -> None:
         if self._run.stop():
             raise Stopped("stopped between two entries")
 
 
-def members_of(
-    place: Place,
+def link_names_in(
+    opened: OpenFolders,
     present: dict[bytes, Entry],
     shared: Mapping[bytes, Shared],
     records: dict[bytes, Record],
@@ -135,7 +137,7 @@ def members_of(
     """
     if not policy.hard_links:
         return []
-    listing = place.work.listing
+    listing = opened.work.listing
     ours = listing.linked
     found, to_do = [], False
     for entry in listing.entries:
@@ -152,24 +154,26 @@ def members_of(
             found.append(entry)
     if not to_do:
         return []
-    link_names = [_member(entry, place, present.get(entry.name), shared, records.get(entry.name)) for entry in found]
+    link_names = [
+        _link_name(entry, opened, present.get(entry.name), shared, records.get(entry.name)) for entry in found
+    ]
     return [each for each in link_names if each is not None]
 
 
-def _member(
-    entry: Entry, place: Place, mirror: Entry | None, shared: Mapping[bytes, Shared], record: Record | None
+def _link_name(
+    entry: Entry, opened: OpenFolders, mirror: Entry | None, shared: Mapping[bytes, Shared], record: Record | None
 ) -> LinkName | None:
     """Make a member of a listed entry; None if its name stands for something else by now."""
-    listing, name = place.work.listing, entry.name
+    listing, name = opened.work.listing, entry.name
     ours = listing.linked.get(name)
-    file = FileId(ours.device, entry.inode) if ours else _file_at(name, place.source)
+    file = FileId(ours.device, entry.inode) if ours else _file_at(name, opened.source)
     if file is None or file.inode != entry.inode:
         return None
     theirs, held = shared.get(name), None
     if mirror is not None and mirror.kind is entry.kind:
-        held = FileId(theirs.device, mirror.inode) if theirs else _file_at(name, place.mirror)
+        held = FileId(theirs.device, mirror.inode) if theirs else _file_at(name, opened.mirror)
     names = max(ours.names if ours else 1, theirs.names if theirs else 1)
-    part = place.work.portion.number if place.work.portion else 0
+    part = opened.work.portion.number if opened.work.portion else 0
     return LinkName(file, listing.path, part, name, entry.size, held, record, names=names)
 
 

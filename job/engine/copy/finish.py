@@ -22,7 +22,7 @@ from job.store import codec
 from job.store.codec import UnsupportedMetadata, encode_records
 
 _IS_RACY = attrgetter("racy")
-_LARGEST = (1 << 63) - 1
+_MOST_BYTES = (1 << 63) - 1
 """What SQLite takes for a number: two files of holes can have more bytes together."""
 
 
@@ -53,7 +53,7 @@ class Work:
     complete: bool = True
     """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
     specials: int = 0
-    announced: bool = False
+    in_journal: bool = False
     """Whether it is noted that temps may lie in the mirror folder."""
     options_key: str = ""
     """Options under which the mirror is made, and how the source is mounted if they depend on that."""
@@ -67,7 +67,7 @@ class Work:
     """What the index has of what the mirror cannot hold of its entries."""
     unsupported: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
     """The same, of entries that were looked at; None of those that the mirror holds whole."""
-    unheld_bytes: int = 0
+    unsupported_bytes: int = 0
     """What the attributes in `unsupported` take."""
     again: bool = False
     """Whether what needs nothing is counted already."""
@@ -93,7 +93,7 @@ class Work:
     @property
     def attribute_bytes(self) -> int:
         """What attributes take that are held in memory until the folder is finished."""
-        return self.unheld_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unheld_bytes
+        return self.unsupported_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unsupported_bytes
 
 
 class Portion(NamedTuple):
@@ -142,7 +142,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         recheck=any(map(_IS_RACY, records.values())),
     )
     changed = _rows(work, 0, records)
-    return FolderDone(listing.path, summary, _size(records)), changed, stamp != before
+    return FolderDone(listing.path, summary, _bytes_of(records)), changed, stamp != before
 
 
 def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
@@ -151,7 +151,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
     Only what was put there is looked at again. What somebody else changes meanwhile differs from what is remembered.
     """
     listing = work.listing
-    present = _since(work, portion.present, folder)
+    present = _present_now(work, portion.present, folder)
     records = _records(work, present)
     done = PartDone(
         path=listing.path,
@@ -162,7 +162,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         recheck=any(map(_IS_RACY, records.values())),
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sums_of(list(present.values())),
-        bytes=_size(records),
+        bytes=_bytes_of(records),
     )
     return done, _rows(work, portion.number, records)
 
@@ -184,7 +184,7 @@ def _noted(work: Work, records: dict[bytes, Record]) -> str:
     )
 
 
-def _since(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
+def _present_now(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
     """Give the mirror's entries with what was put there since."""
     now = dict(present)
     for entry in work.listing.entries:
@@ -220,11 +220,11 @@ def finish_whole(
         recheck=total.recheck,
         parts=close.parts,
     )
-    return FolderDone(close.path, summary, min(_LARGEST, total.bytes)), stamp != before
+    return FolderDone(close.path, summary, min(_MOST_BYTES, total.bytes)), stamp != before
 
 
-def _size(records: dict[bytes, Record]) -> int:
-    return min(_LARGEST, sum([record.source.size for record in records.values()]))
+def _bytes_of(records: dict[bytes, Record]) -> int:
+    return min(_MOST_BYTES, sum([record.source.size for record in records.values()]))
 
 
 def _count(listing: Listing) -> int:

@@ -14,12 +14,12 @@ from job.core.entry import Entry, Kind, join
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Record
 from job.engine.context import PairContext, PairRun, ProgressSink, volumes_of
-from job.engine.copy.actions import Actions, Place, make_folder, make_writable
+from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
-from job.engine.copy.content import folder_of, note
-from job.engine.copy.entries import Entries, members_of
+from job.engine.copy.content import folder_of, note_metadata
+from job.engine.copy.entries import Entries, link_names_in
 from job.engine.copy.finish import Portion, finish_whole, work_for
 from job.engine.copy.hardlinks import Linker
 from job.engine.copy.permissions import Narrower, Opening
@@ -60,13 +60,16 @@ class FolderSync:
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
         # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
-        self._placing, self._judging = DirCursor(context.mirror_root), DirCursor(context.source_root, kept=2)
-        self._batch = Batch(context, run, self._placing, self._judging, deliver)
+        self._batch_mirrors, self._batch_sources = (
+            DirCursor(context.mirror_root),
+            DirCursor(context.source_root, kept=2),
+        )
+        self._batch = Batch(context, run, self._batch_mirrors, self._batch_sources, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
-        self._deeds = Actions(context, run, self._batch, progress)
-        self._entries = Entries(context, run, self._batch, self._deeds)
-        self._adoption = Adoption(context, run, self._judging)
-        self._linker = Linker(context, run, self._batch, self._deeds, self._adoption)
+        self._actions = Actions(context, run, self._batch, progress)
+        self._entries = Entries(context, run, self._batch, self._actions)
+        self._adoption = Adoption(context, run, self._batch_sources)
+        self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
         self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
         self._progress = progress
 
@@ -86,8 +89,8 @@ class FolderSync:
             raise
         finally:
             self._batch.drop()
-            for trail in (self._sources, self._mirrors, self._placing, self._judging):
-                trail.close()
+            for cursor in (self._sources, self._mirrors, self._batch_mirrors, self._batch_sources):
+                cursor.close()
             for each in (self._linker, self._adoption, self._opening):
                 each.close()
 
@@ -97,7 +100,7 @@ class FolderSync:
         for task in item.tasks:
             self._check_stop()
             self._commit_if_full()
-            self._see_to(task)
+            self._run_task(task)
         self._batch.end()
         # Not sooner: what a task found is committed with the word that its errand is done with.
         self._commit_if_full()
@@ -114,27 +117,27 @@ class FolderSync:
         if self._batch.full:
             self._batch.commit()
 
-    def _see_to(self, task: Task) -> None:
+    def _run_task(self, task: Task) -> None:
         match task:
             case SyncFolder(whole=True):
-                self._visit_whole(task.path, task.links)
+                self._sync_tree(task.path, task.links)
             case SyncFolder():
-                self._visit(task)
+                self._sync_folder(task)
             case SplitFolder():
                 self._split(task)
             case SyncPart():
-                self._part(task)
+                self._sync_part(task)
             case FinishFolder():
                 self._close(task)
             case SyncHardLinks():
                 self._linker.link_up(task)
 
-    def _visit_whole(self, path: bytes, links: Links | None) -> None:
+    def _sync_tree(self, path: bytes, links: Links | None) -> None:
         """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
         for found in self._context.source.walk(path):
             self._check_stop()
             if self._adopts(found.path):
-                self._visit(SyncFolder(found.path, b"", "", links, missing=True))
+                self._sync_folder(SyncFolder(found.path, b"", "", links, missing=True))
             self._commit_if_full()
 
     def _adopts(self, path: bytes) -> bool:
@@ -146,7 +149,7 @@ class FolderSync:
                 self._batch.retired.append(path)
                 self._batch.followups.moved.append(path.rpartition(b"/")[0])
                 if told is not None:
-                    self._batch.pending_events.tell(told)
+                    self._batch.pending_events.add(told)
             # The visit above it makes no folder while it waits for other names of its files.
             above, _, name = path.rpartition(b"/")
             if name:
@@ -156,53 +159,53 @@ class FolderSync:
             return False
         return True
 
-    def _visit(self, visit: SyncFolder) -> None:
+    def _sync_folder(self, visit: SyncFolder) -> None:
         path = visit.path
         records = decode_records(visit.rows, self._volumes.at(path).options_key)
         source = self._context.source
         try:
-            place = self._place(path, lambda path: list_again(source, path, records, visit.empty_fingerprint), visit)
+            opened = self._open(path, lambda path: list_again(source, path, records, visit.empty_fingerprint), visit)
         except Huge:
             self._batch.followups.now_huge.append((path, b""))
             return
-        if place is None:
+        if opened is None:
             return
-        records = decode_records(visit.rows, place.work.options_key) if place.work.options_key else records
+        records = decode_records(visit.rows, opened.work.options_key) if opened.work.options_key else records
         try:
-            present, shared = self._mirror_entries(place, records)
+            present, shared = self._mirror_entries(opened, records)
         except Huge:
             self._batch.followups.now_huge.append((path, visit.fingerprint))
             return
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
             return
-        present = self._spelled(place, present)
-        listing, place.work.rows, place.work.again = place.work.listing, visit.rows, visit.again
-        if self._has_to_wait(visit, place, present, shared, records):
+        present = self._under_source_names(opened, present)
+        listing, opened.work.rows, opened.work.again = opened.work.listing, visit.rows, visit.again
+        if self._is_postponed(visit, opened, present, shared, records):
             return
-        if not self._may_open(visit, place, present):
+        if not self._may_open(visit, opened, present):
             return
-        self._recall(place, 0, visit.noted)
+        self._continue_unsupported(opened, 0, visit.noted)
         if visit.fingerprint and listing.fingerprint != visit.fingerprint:
             self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
-        self._entries.go(place, present, records, visit.links)
+        self._entries.go(opened, present, records, visit.links)
 
-    def _may_open(self, task: SyncFolder | FinishFolder, place: Place, present: Collection[bytes]) -> bool:
+    def _may_open(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
         """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
-        path, widening, seen = place.work.listing.path, self._opening, place.seen
-        why = widening.why(place.work, seen)
+        path, widening, seen = opened.work.listing.path, self._opening, opened.seen
+        why = widening.why(opened.work, seen)
         if not why or widening.is_new(path, seen, missing=task.missing) or not widening.holds_anything(path, present):
             return True
-        if any(each.path == path for each in place.work.listing.left_out):
+        if any(each.path == path for each in opened.work.listing.left_out):
             # Nothing in it is in scope, so that nobody can tell what of it the source still has.
-            widening.hold(place.work, place.mirror, seen)
+            widening.hold(opened.work, opened.mirror, seen)
             return True
         close = task if isinstance(task, FinishFolder) else None
         # What is below a folder that changed since the look was perhaps looked at too early: the next cycle opens it.
-        too_early = close is None and place.work.listing.fingerprint != task.fingerprint
+        too_early = close is None and opened.work.listing.fingerprint != task.fingerprint
         if task.widening is None or too_early:
-            widening.hold(place.work, place.mirror, seen)
-            place.work.complete = False
+            widening.hold(opened.work, opened.mirror, seen)
+            opened.work.complete = False
             if not too_early:
                 self._batch.followups.closed.append(PendingWidening(path, task.fingerprint, close))
             return True
@@ -215,43 +218,43 @@ class FolderSync:
         self._batch.followups.opened.append(path)
         return True
 
-    def _recall(self, place: Place, part: int, noted: str) -> None:
+    def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
         """Go on from what was noted of what the mirror cannot hold."""
-        work = place.work
+        work = opened.work
         work.noted = noted
         if part == 0 and not work.volume.mirror.keeps_metadata:
-            note(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
+            note_metadata(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
-    def _spelled(self, place: Place, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
+    def _under_source_names(self, opened: OpenFolders, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
         """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
-        name_rules = place.work.volume.name_rules
+        name_rules = opened.work.volume.name_rules
         if name_rules is None:
             return present
-        found = name_rules.matched([entry.name for entry in place.work.listing.entries], present)
+        found = name_rules.matched([entry.name for entry in opened.work.listing.entries], present)
         for name, held in zip(found, present, strict=True):
             if name != held and name_rules.respelled(name, held):
                 with suppress(OSError):  # it goes on under its old spelling
-                    os.rename(held, name, src_dir_fd=place.mirror, dst_dir_fd=place.mirror)
+                    os.rename(held, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
                     self._batch.dirty = True
         return found
 
-    def _has_to_wait(
+    def _is_postponed(
         self,
         task: SyncFolder | SyncPart,
-        place: Place,
+        opened: OpenFolders,
         present: dict[bytes, Entry],
         shared: dict[bytes, Shared],
         records: dict[bytes, Record],
     ) -> bool:
         """Tell whether other names of files in a folder have to be met first; that is handed on then."""
-        listing, policy = place.work.listing, place.work.policy
-        place.work.linked = listing.linked
+        listing, policy = opened.work.listing, opened.work.policy
+        opened.work.linked = listing.linked
         if listing.linked and not policy.hard_links:
             why = "the mirror's file system knows one name of a file only"
-            place.work.volume.metadata_writer.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
+            opened.work.volume.metadata_writer.refused("hard_links", OSError(errno.EOPNOTSUPP, why))
         if task.links is not None or not (listing.linked or shared):
             return False
-        link_names = members_of(place, present, shared, records, policy)
+        link_names = link_names_in(opened, present, shared, records, policy)
         if not link_names:
             return False
         for entry in listing.entries:
@@ -259,7 +262,7 @@ class FolderSync:
             mirror = present.get(entry.name)
             if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
                 step = decide(join(listing.path, entry.name), entry, mirror, None, policy)
-                self._deeds.do(place, step, mirror, None)
+                self._actions.do(opened, step, mirror, None)
         part = None
         if isinstance(task, SyncPart):
             part = task if task.borrowed else task._replace(rows="", noted="")
@@ -268,7 +271,9 @@ class FolderSync:
         self._batch.followups.postponed.append(Postponed(listing.path, fingerprint, part, link_names, missing))
         return True
 
-    def _place(self, path: bytes, listed: Callable[[bytes], Listing], visit: SyncFolder | None = None) -> Place | None:
+    def _open(
+        self, path: bytes, listed: Callable[[bytes], Listing], visit: SyncFolder | None = None
+    ) -> OpenFolders | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
         if path in self._batch.pending_events.lost_folders:
             return None
@@ -295,10 +300,10 @@ class FolderSync:
             self._devices.check(mirror, seen.st_dev, volume.number)
             self._check_same(path, seen, listing.folder, visit)
             work.mirror = seen
-            self._batch.turn_to(volume)
+            self._batch.switch_to(volume)
             volume.metadata_writer.restrict(work.restrictions)
             mode = self._narrower.enter(work, mirror, seen)
-            return Place(work, source, mirror, seen=seen, mode=mode)
+            return OpenFolders(work, source, mirror, seen=seen, mode=mode)
         except OSError as error:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None
@@ -320,20 +325,20 @@ class FolderSync:
         self._batch.pending_events.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
     def _mirror_entries(
-        self, place: Place, records: dict[bytes, Record]
+        self, opened: OpenFolders, records: dict[bytes, Record]
     ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
         """List a mirror folder, made writable for us; temps that a killed run left are swept.
 
         Gives its entries by name, and those that have other names, too. Names in `records` that the listing does
         not show are examined: a short listing must not have good copies replaced, and reported as missing.
         """
-        self._batch.dirty |= make_writable(place.mirror, place.mode)
+        self._batch.dirty |= make_writable(opened.mirror, opened.mode)
         # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
-        present, swept = sweep_folder(place.mirror)
+        present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
-        if place.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
-            rows = rows_named(place.mirror, sorted(missing), [], present.linked)
+        if opened.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
+            rows = rows_named(opened.mirror, sorted(missing), [], present.linked)
             entries |= {entry.name: entry for entry in entries_of(rows)}
         return entries, present.linked
 
@@ -341,61 +346,61 @@ class FolderSync:
 
     def _split(self, task: SplitFolder) -> None:
         path = task.path
-        place = self._place(path, self._nothing_of)
-        if place is None:
+        opened = self._open(path, self._empty_listing)
+        if opened is None:
             return
-        self._batch.dirty |= make_writable(place.mirror, place.mode)
-        name_rules = place.work.volume.name_rules
+        self._batch.dirty |= make_writable(opened.mirror, opened.mode)
+        name_rules = opened.work.volume.name_rules
         try:
             # All of it before the first part is begun: no part may take another's temps for left ones.
-            self._batch.dirty |= sweep_temps(place.mirror)
+            self._batch.dirty |= sweep_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key
-            expected = count_in(place.source)
-            parts = parts_for(max(expected, count_in(place.mirror)), task.parts)
-            names = heaps(place.source, place.mirror, Sorter(parts, key), self._checkpoint, expected)
+            expected = count_in(opened.source)
+            parts = parts_for(max(expected, count_in(opened.mirror)), task.parts)
+            names = heaps(opened.source, opened.mirror, Sorter(parts, key), self._checkpoint, expected)
         except OSError as error:
             self._fail(path, error)
             return
         self._batch.followups.divided.append(SplitResult(path, fingerprint, names))
 
-    def _part(self, task: SyncPart) -> None:
+    def _sync_part(self, task: SyncPart) -> None:
         names = names_of(task.names)
         # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
-        place = self._place(task.path, lambda path: self._context.source.part(path, names))
-        if place is None:
+        opened = self._open(task.path, lambda path: self._context.source.part(path, names))
+        if opened is None:
             return
-        work, unreadable, shared = place.work, Unreadable(), dict[bytes, Shared]()
-        present = {entry.name: entry for entry in entries_of(rows_named(place.mirror, names, unreadable, shared))}
+        work, unreadable, shared = opened.work, Unreadable(), dict[bytes, Shared]()
+        present = {entry.name: entry for entry in entries_of(rows_named(opened.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.complete = not unreadable
         records = decode_records(task.rows, work.options_key)
-        if self._has_to_wait(task, place, present, shared, records):
+        if self._is_postponed(task, opened, present, shared, records):
             return
-        self._recall(place, task.number, task.noted)
+        self._continue_unsupported(opened, task.number, task.noted)
         if task.unscanned:
             self._batch.followups.unscanned += [join(task.path, name) for name in work.listing.folders]
-        self._entries.go(place, present, records, task.links)
+        self._entries.go(opened, present, records, task.links)
 
     def _close(self, task: FinishFolder) -> None:
         path, held = task.path, task.total.held
-        place = self._place(path, self._nothing_of)
-        if place is None:
+        opened = self._open(path, self._empty_listing)
+        if opened is None:
             return
         try:
-            there = count_in(place.mirror)
+            there = count_in(opened.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
-            if not self._may_open(task, place, [b""] * there) or place.work.held:
+            if not self._may_open(task, opened, [b""] * there) or opened.work.held:
                 return
-            folder, changed = finish_whole(task, place.source, place.mirror, place.work.volume.metadata_writer)
+            folder, changed = finish_whole(task, opened.source, opened.mirror, opened.work.volume.metadata_writer)
         except OSError as error:
             self._fail(path, error, "its mirror: ")
             return
         self._batch.dirty |= changed
         self._batch.close_folder(folder)
 
-    def _nothing_of(self, path: bytes) -> Listing:
+    def _empty_listing(self, path: bytes) -> Listing:
         return self._context.source.part(path, [])
 
     def _fingerprint(self, path: bytes) -> bytes:

@@ -16,7 +16,7 @@ from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import LinkName, LinkRecord, Record
 from job.engine.context import PairContext, PairRun, volumes_of
-from job.engine.copy.actions import Actions, Place, make_writable
+from job.engine.copy.actions import Actions, OpenFolders, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Work, work_for
@@ -75,13 +75,13 @@ class _File:
 class Linker:
     """Goes on errands for files with several names, with the tools of a visitor."""
 
-    def __init__(self, context: PairContext, run: PairRun, batch: Batch, deeds: Actions, adoption: Adoption) -> None:
+    def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions, adoption: Adoption) -> None:
         self._context = context
         self._adoption = adoption
         self._run = run
         self._volumes = volumes_of(context, run.pair)
         self._batch = batch
-        self._deeds = deeds
+        self._actions = actions
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
         self._beside = DirCursor(context.mirror_root)
@@ -90,8 +90,8 @@ class Linker:
 
     def close(self) -> None:
         """Close what was opened."""
-        for trail in (self._sources, self._mirrors, self._beside):
-            trail.close()
+        for cursor in (self._sources, self._mirrors, self._beside):
+            cursor.close()
 
     def link_up(self, task: SyncHardLinks) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
@@ -205,14 +205,14 @@ class Linker:
     def _do(self, name: _Name, step: Decision, names: int) -> None:
         path = name.member.path
         try:
-            self._batch.turn_to(name.work.volume)
-            place = Place(name.work, self._sources.goto(path), self._writable(name.work), names)
+            self._batch.switch_to(name.work.volume)
+            opened = OpenFolders(name.work, self._sources.goto(path), self._writable(name.work), names)
             name.work.volume.metadata_writer.leave(name.work.restrictions)
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
-        self._deeds.do(place, step, name.mirror, name.member.record)
-        self._deeds.report(name.work)
+        self._actions.do(opened, step, name.mirror, name.member.record)
+        self._actions.report(name.work)
 
     def _writable(self, work: Work) -> int:
         """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
@@ -300,23 +300,23 @@ class Linker:
             return None
         if self._run.stop():
             raise Stopped("stopped between two links")
-        self._batch.turn_to(name.work.volume)
-        self._batch.announce(name.work)
-        temp, folder = self._deeds.new_temp(), self._writable(name.work)
+        self._batch.switch_to(name.work.volume)
+        self._batch.journal_temps(name.work)
+        temp, folder = self._actions.new_temp(), self._writable(name.work)
         try:
             self._link(file, temp, folder)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             name.work.volume.metadata_writer.refused("hard_links", error)
-            self._batch.pending_events.note_refusals(name.path)
+            self._batch.pending_events.add_refusals(name.path)
             if error.errno not in _NOT_TO_THIS:
                 return self._alone(name)
             file.apart.append(name)
             return None
         self._put(name, temp, folder)
         self._drift(name)
-        self._tell(first, name, record)
+        self._report_copy(first, name, record)
         return None
 
     def _link(self, file: _File, temp: bytes, folder: int) -> None:
@@ -339,9 +339,9 @@ class Linker:
         if name.work.volume.sync.each:
             fsync_folder(folder)
 
-    def _tell(self, first: _Name, name: _Name, record: Record) -> None:
+    def _report_copy(self, first: _Name, name: _Name, record: Record) -> None:
         self._batch.pending_events.counts.copied += 1
-        self._batch.pending_events.tell(
+        self._batch.pending_events.add(
             FileCopied(
                 cycle_id=self._run.cycle_id,
                 pair=self._run.pair.name,
@@ -359,11 +359,11 @@ class Linker:
         record = name.member.record
         if record is None or record.source != name.entry:
             return
-        place = Place(name.work, -1, -1)
+        opened = OpenFolders(name.work, -1, -1)
         if name.mirror is None:
-            self._deeds.drift(place, name.entry, Drift.MISSING)
+            self._actions.drift(opened, name.entry, Drift.MISSING)
         elif not name.intact:
-            self._deeds.drift(place, name.entry, Drift.REPLACED)
+            self._actions.drift(opened, name.entry, Drift.REPLACED)
 
 
 @contextmanager

@@ -23,14 +23,14 @@ class PendingEvents:
 
     def __init__(self, run: PairRun, context: PairContext) -> None:
         self._run = run
-        self._keepers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
+        self._writers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
         self.events: list[Event] = []
         """In order."""
         self.counts = Counts()
         self.lost_folders: set[bytes] = set()
         """Folders told as failed: not to be tried, and told, once more."""
 
-    def tell(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Have an event told with the commit, in its place between the others."""
         self.events.append(event)
 
@@ -39,7 +39,7 @@ class PendingEvents:
         if kind is Kind.FOLDER:
             self.lost_folders.add(path)
         self.counts.failed[reason] += 1
-        self.tell(
+        self.add(
             FileFailed(
                 cycle_id=self._run.cycle_id,
                 pair=self._run.pair.name,
@@ -50,11 +50,11 @@ class PendingEvents:
             )
         )
 
-    def note_refusals(self, path: bytes) -> None:
+    def add_refusals(self, path: bytes) -> None:
         """Tell of metadata that the mirror would not take, first met at `path`."""
-        for metadata_writer in self._keepers:
-            for what, error in metadata_writer.news():
-                self.tell(
+        for metadata_writer in self._writers:
+            for what, error in metadata_writer.take_refusals():
+                self.add(
                     MetadataNotKept(
                         cycle_id=self._run.cycle_id, pair=self._run.pair.name, what=what, path=path, error=error
                     )
@@ -63,7 +63,7 @@ class PendingEvents:
     def take(self) -> tuple[list[Event], Tally]:
         """Give everything that waits, and what it adds up to, to be told with the commit."""
         events, self.events = self.events, []
-        self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._keepers)
+        self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._writers)
         tally, self.counts = self.counts.tally(), Counts()
         return events, tally
 

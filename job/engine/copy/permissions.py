@@ -101,7 +101,7 @@ class Narrower:
         self._batch.dirty |= narrowed.changed
         if narrowed.error is not None:
             volume.metadata_writer.refused("mode", narrowed.error)
-            self._batch.pending_events.note_refusals(path)
+            self._batch.pending_events.add_refusals(path)
 
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Opening:
             if kinds[name] is Kind.FOLDER:
                 self._batch.retired.append(path)
             version = printable(place)
-            self._batch.pending_events.tell(
+            self._batch.pending_events.add(
                 EntrySetAside(**self._about, path=path, kind=kinds[name], version=version, reason=reason)
             )
         if error is not None:

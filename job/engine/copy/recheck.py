@@ -25,27 +25,27 @@ class Recheck:
         """`mirrors` is the trail by which everything is placed; the one of `sources` is moved, too."""
         self._sources = sources
         self._mirrors = mirrors
-        self._in: Work | None = None
-        self._closed = False
+        self._entered: Work | None = None
+        self._narrowed = False
 
     def enter(self, work: Work) -> int:
         """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
         folder = self._mirrors.goto(work.listing.path)
-        if self._in is not work:
+        if self._entered is not work:
             check_visited(work, folder, os.fstat(folder))
-            self._in = work
+            self._entered = work
         return folder
 
-    def take_closed(self) -> bool:
+    def take_narrowed(self) -> bool:
         """Tell whether rights were taken from a mirror folder since this was asked last."""
-        closed, self._closed = self._closed, False
+        closed, self._narrowed = self._narrowed, False
         return closed
 
-    def leave(self) -> None:
+    def forget(self) -> None:
         """Have the next folder that is entered be looked at again."""
-        self._in = None
+        self._entered = None
 
-    def look(self, works: Collection[Work]) -> dict[int, OSError]:
+    def check(self, works: Collection[Work]) -> dict[int, OSError]:
         """See that sources are as they were listed; the mirror of one that was closed is closed, and kept so for now.
 
         Gives, by `id`, what is wrong with works whose source is another folder by now, is gone, or cannot be opened.
@@ -60,8 +60,8 @@ class Recheck:
                 wrong[id(work)] = error
         for work in works:
             if work.volume.mirror.modes:
-                self._close_above(work, paths)
-        self.leave()
+                self._narrow_above(work, paths)
+        self.forget()
         return wrong
 
     def _is_as_listed(self, work: Work) -> bool:
@@ -84,7 +84,7 @@ class Recheck:
         self.narrow(work, path)
         return False
 
-    def _close_above(self, work: Work, seen: set[bytes]) -> None:
+    def _narrow_above(self, work: Work, seen: set[bytes]) -> None:
         """Close the mirrors of folders above a work as far as their sources are closed, but for those in `seen`."""
         path = work.listing.path
         while path:
@@ -99,7 +99,7 @@ class Recheck:
         """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         narrowed = narrow_as(source, mirror)
-        self._closed |= narrowed.changed
+        self._narrowed |= narrowed.changed
         if narrowed.error is not None:
             work.volume.metadata_writer.refused("mode", narrowed.error)
 

@@ -79,7 +79,7 @@ def set_up(
             abilities=able,
             known_mounts=mounts,
             save_mounts=partial(save_known_mounts, state=roots.state),
-            home=roots.home,
+            mirror_state=roots.mirror_state,
             opened_ns=roots.opened_ns,
             recheck_roots=partial(recheck_roots, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )

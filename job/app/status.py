@@ -122,7 +122,7 @@ def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
 def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
     if not presence.is_missing(pair):
         return "read_only" if _opened(pair.dest, is_read_only) else "present"
-    return "first_use" if presence.is_due(pair, config.state_dir, records) else "missing"
+    return "first_use" if presence.will_be_created(pair, config.state_dir, records) else "missing"
 
 
 def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:

@@ -50,7 +50,7 @@ class Orders(NamedTuple):
     state: Descriptor
     able: MirrorCapabilities
     """What the file systems of the mirror can hold."""
-    home: FileId | None
+    mirror_state: FileId | None
     """The mirror's own state folder."""
     opened_ns: int
     """When the gate was passed."""
@@ -65,7 +65,7 @@ def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerP
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
-        about_mirror = able, roots.home, roots.opened_ns
+        about_mirror = able, roots.mirror_state, roots.opened_ns
         held = None if roots.claim is None else roots.claim.held
         lock = None if held is None else Descriptor(held.lock)
         return Orders(run.cycle_id, run.pair, source, mirror, state, *about_mirror, run.verbose, slot, lock)
@@ -92,7 +92,7 @@ def _serve(post: WorkerPipe, orders: Orders) -> None:
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         index = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(post)
-        roots = Roots(source, mirror, state, orders.home, orders.opened_ns)
+        roots = Roots(source, mirror, state, orders.mirror_state, orders.opened_ns)
         context = tidy.enter_context(set_up(run, roots, index, counter, orders.able, orders.slot))
         folder_sync = FolderSync(context, run, counter, post.send)
         post.send(WorkerReady())

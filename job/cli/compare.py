@@ -65,11 +65,11 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
 def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with ExitStack() as tidy:
-        is_due = presence.is_due(pair, config.state_dir, records)
+        will_be_created = presence.will_be_created(pair, config.state_dir, records)
         source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
         shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
         view = tidy.enter_context(lay_out_comparison(config, pair, source, mirror, shown.notice))
-        if is_due and not as_json:
+        if will_be_created and not as_json:
             shown.print(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
         for point, sight in view.by.items():
             if sight.able.lacks and not as_json:

@@ -65,14 +65,14 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
 
 def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
     entries = bytes_read = failed = 0
-    is_due = presence.is_due(pair, config.state_dir, records)
-    if is_due and not as_json:
+    will_be_created = presence.will_be_created(pair, config.state_dir, records)
+    if will_be_created and not as_json:
         click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
     with (
         open_roots(pair, config.state_dir, records) as (source, mirror),
         open_preview(config, pair, source, mirror) as view,
     ):
-        if not is_due:
+        if not will_be_created:
             check_writable(pair, mirror)
         for step in preview(view, time.time(), _no_notice):
             if step.action in _FAILING:

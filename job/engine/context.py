@@ -75,7 +75,7 @@ class PairContext:
     """Other file systems in the mirror."""
     abilities: MirrorCapabilities = _ABLE
     """Capabilities of all of them, for workers."""
-    home: FileId | None = None
+    mirror_state: FileId | None = None
     """The mirror's `.truecopy` as found by the preflight; None if it was not read or does not exist yet."""
     opened_ns: int = 0
     """End of the preflight, by the system's clock in nanoseconds since the epoch; 0 if unknown."""

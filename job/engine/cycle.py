@@ -188,7 +188,7 @@ def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Re
 def _run_pair(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with guards.enter(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
+    with guards.open_pair(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
         _report_preflight(roots, run)
         if setup.sandbox is not None:
             setup.sandbox.restrict(roots.source, roots.mirror, roots.state)
@@ -197,10 +197,10 @@ def _run_pair(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> None:
 
 def _report_preflight(roots: guards.Roots, run: PairRun) -> None:
     about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
-    if roots.made:
+    if roots.mirror_created:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
-    if roots.lost:
-        run.emit(StateFolderLost(**about, error=roots.lost))
+    if roots.state_lost:
+        run.emit(StateFolderLost(**about, error=roots.state_lost))
     if roots.state_reset:
         run.emit(HistoryReset(**about, reason=roots.state_reset))
     if roots.not_recorded:

@@ -23,7 +23,7 @@ def at_work(
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
     run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with guards.enter(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
+    with guards.open_pair(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
 
         def create_worker_pool() -> WorkerPool:
             create_pool = worker_main.create_pool(run, roots, context.abilities)

@@ -48,7 +48,7 @@ class Adoption:
 
     def __init__(self, context: PairContext, run: PairRun, sources: DirCursor | None = None) -> None:
         """Take `sources`, a trail that something else moves, too, instead of one of its own."""
-        self._home = context.home
+        self._home = context.mirror_state
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
         self._versions = Versions(context, run)

@@ -211,7 +211,7 @@ class Versions:
 
     def __init__(self, context: PairContext, run: PairRun) -> None:
         self._roots = context.source_root, context.mirror_root
-        self._home = Home(context.mirror_root, context.home)
+        self._home = Home(context.mirror_root, context.mirror_state)
         self._now_ns = run.now_ns
 
     def take(self, path: bytes, folder: int) -> bytes:

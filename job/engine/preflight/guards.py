@@ -1,4 +1,4 @@
-"""The gate: every doubt about a pair is settled before anything is written (design 3.1; invariants 5 and 6)."""
+"""The preflight: open and lock a pair, or refuse it before anything is written (design 3.1; invariants 5 and 6)."""
 
 import errno
 import os
@@ -33,29 +33,29 @@ _README = b"README.txt"
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """An open pair: both roots and the state folder, locked."""
+    """An open, locked pair: descriptors of both roots and the state folder."""
 
     source: int
     mirror: int
     state: int
-    home: FileId | None = None
-    """The `.truecopy` of the mirror; None where it was not looked at."""
+    mirror_state: FileId | None = None
+    """The `.truecopy` of the mirror; None if it was not read."""
     opened_ns: int = 0
-    """When the gate was passed, by the system's clock."""
+    """End of the preflight, by the system's clock in nanoseconds since the epoch."""
     lease: "Lease | None" = None
-    """Where other machines may reach the mirror."""
+    """Set where other machines may reach the mirror."""
     claim: Claim | None = None
-    """On the mirror; to be called before the first write to one that may sleep. Workers have none of their own."""
+    """The claim on the mirror; to be called before the first write to a sleeping one. Workers have none."""
     systems: Sequence[FileSystem] = ()
-    """The file systems of the mirror, the root's first; looked up before the wall is put up around the work."""
-    made: bool = False
-    """Whether the mirror did not exist and was made."""
+    """The file systems of the mirror, the root's first; found before the sandbox hides them."""
+    mirror_created: bool = False
+    """Whether the mirror did not exist and was created."""
     not_recorded: str = ""
-    """Why it cannot be recorded that the mirror exists; said once in a process."""
+    """Why the mirror's existence cannot be recorded; reported once in a process."""
     state_reset: str = ""
-    """Why the pair begins with a new state although its name had one."""
-    lost: str = ""
-    """What is known of a `.truecopy` that the mirror had, and has no more."""
+    """Why the pair starts with a new state folder although its name had one."""
+    state_lost: str = ""
+    """A description of the mirror's former `.truecopy`, if it is gone."""
 
 
 _NOTHING_KNOWN = PairRecords()
@@ -63,7 +63,7 @@ _NOTHING_KNOWN = PairRecords()
 
 @contextmanager
 def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHING_KNOWN) -> Iterator[tuple[int, int]]:
-    """Open source and mirror and see that nothing lies in anything else, or raise `Refused`. Nothing is written.
+    """Open source and mirror and check their positions, or raise `Refused`. Nothing is written.
 
     An empty folder stands for a mirror that the next cycle makes.
     """
@@ -71,8 +71,8 @@ def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHIN
         source = _open(stack, pair.source, _SOURCE)
         check_complete(pair, source)
         if presence.is_missing(pair):
-            presence.check(pair, state_dir, records)
-            mirror = presence.stand_in(stack)
+            presence.check_creatable(pair, state_dir, records)
+            mirror = presence.open_placeholder(stack)
         else:
             mirror = _open(stack, pair.dest, _MIRROR)
         _check_roots(pair, state_dir, source, mirror)
@@ -82,14 +82,14 @@ def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHIN
 def _check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) -> None:
     overlap.check_roots(pair, source, mirror)
     if state_dir is not None:
-        with _state_must_do(pair, state_dir):
+        with _refuse_state_errors(pair, state_dir):
             overlap.check_state(pair, state_dir, (source, mirror))
     if pair.mirror_check == "awake" or state_dir is None:
         ownership.check_mirror(pair, mirror)
 
 
 @contextmanager
-def enter(
+def open_pair(
     pair: Pair,
     state_dir: str | None,
     started: float,
@@ -104,65 +104,65 @@ def enter(
     with ExitStack() as stack:
         source = _open(stack, pair.source, _SOURCE)
         check_complete(pair, source)
-        mirror, made = _open_or_make(stack, pair, state_dir, source, records)
+        mirror, made = _open_or_create_mirror(stack, pair, state_dir, source, records)
         _check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
-        lost = "" if made or pair.mirror_check == "asleep" else ownership.lost_home(pair, mirror, records)
-        with _state_must_do(pair, state_dir):
+        lost = "" if made or pair.mirror_check == "asleep" else ownership.missing_state(pair, mirror, records)
+        with _refuse_state_errors(pair, state_dir):
             state, state_reset = _open_state(stack, pair, state_dir, mirror, records)
             held = lock.hold(state, pair.name, started)
             stack.callback(os.close, held)
         claim = _claim(stack, pair, state_dir, (mirror, state, held), started)
         lease = None
-        # A mirror that may sleep is not written to just to say that we are here.
+        # A lease would wake a sleeping mirror.
         if pair.mirror_check == "awake" and others_may_reach(mirror):
-            with _state_must_do(pair, None, always_there=True):
+            with _refuse_state_errors(pair, None, in_mirror=True):
                 from job.locking.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
-                lease = stack.enter_context(closing(take(claim().home, pair.name, started, stop)))
+                lease = stack.enter_context(closing(take(claim().mirror_state, pair.name, started, stop)))
         not_recorded = records.try_record_mirror(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
-        own = None if claim.held is None else FileId._make(identity(claim.held.home))
+        own = None if claim.held is None else FileId._make(identity(claim.held.mirror_state))
         opened_ns = time.time_ns()
         yield Roots(source, mirror, state, own, opened_ns, lease, claim, systems, made, not_recorded, state_reset, lost)
 
 
-def _open_or_make(
+def _open_or_create_mirror(
     stack: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
 ) -> tuple[int, bool]:
     if not presence.is_missing(pair):
         return _open(stack, pair.dest, _MIRROR), False
-    presence.check(pair, state_dir, records)
-    mirror = presence.make(pair, state_dir, source)
+    presence.check_creatable(pair, state_dir, records)
+    mirror = presence.create_mirror(pair, state_dir, source)
     stack.callback(os.close, mirror)
     return mirror, True
 
 
 def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
-    """Claim a mirror, see that it is this pair's, and record it; one that may sleep is claimed later if it was seen."""
+    """Claim a mirror, check that it belongs to the pair, and record it; a known one that may sleep is claimed later."""
     mirror, state, held = opened
     if state_dir is None:
-        with _state_must_do(pair, None):
-            ownership.settle_mirror(pair, state)
+        with _refuse_state_errors(pair, None):
+            ownership.identify_mirror(pair, state)
         claim = Claim(mirror, lambda: ClaimedMirror(state, held))
         claim()
         return claim
-    with _state_must_do(pair, state_dir):
+    with _refuse_state_errors(pair, state_dir):
         recorded = ownership.check_state(pair, state)
 
     def take() -> ClaimedMirror:
         before = os.fstat(mirror)
-        with _state_must_do(pair, None, always_there=True):
-            home = _make_and_open(STATE_FOLDER, mirror)
-            stack.callback(os.close, home)
-            ours = lock.hold(home, pair.name, started)
+        with _refuse_state_errors(pair, None, in_mirror=True):
+            mirror_state = _open_or_create(STATE_FOLDER, mirror)
+            stack.callback(os.close, mirror_state)
+            ours = lock.hold(mirror_state, pair.name, started)
             stack.callback(os.close, ours)
-            found = ownership.settle_mirror(pair, home)
+            found = ownership.identify_mirror(pair, mirror_state)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
-            ownership.keep_times(mirror, before)
-        with _state_must_do(pair, state_dir):
-            ownership.settle_state(state, recorded, mirror, found)
-        return ClaimedMirror(home, ours)
+            ownership.restore_times(mirror, before)
+        with _refuse_state_errors(pair, state_dir):
+            ownership.record_identity(state, recorded, mirror, found)
+        return ClaimedMirror(mirror_state, ours)
 
     claim = Claim(mirror, take)
     if pair.mirror_check == "awake" or recorded is None or recorded.mirror_root != identity(mirror):
@@ -213,7 +213,7 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
 
 
 def is_read_only(mirror: int) -> bool:
-    """Tell whether an open mirror is on a file system that nobody can write to."""
+    """Tell whether an open mirror is on a read-only file system."""
     return bool(os.fstatvfs(mirror).f_flag & os.ST_RDONLY)
 
 
@@ -225,7 +225,7 @@ def check_writable(pair: Pair, mirror: int) -> None:
             f"the mirror {pair.dest} is on a read-only file system",
             hint="Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors.",
         )
-    # Its owner may always make it writable; a read-only source gives its mode to the mirror's root, too.
+    # Its owner can always make it writable; the mode of a read-only source is also that of the mirror's root.
     ours = os.fstat(mirror).st_uid == os.geteuid()
     if not ours and not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
         give = f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner."
@@ -242,17 +242,17 @@ _NOT_MOUNTED = (
 
 
 def _looks_unmounted(mirror: int) -> bool:
-    """Tell whether an open folder is empty and root's; one that cannot be listed is not."""
+    """Tell whether an open folder is empty and root's; False if it cannot be listed."""
     with suppress(OSError):
         return os.fstat(mirror).st_uid == 0 and not os.listdir(mirror)
     return False
 
 
 @contextmanager
-def _state_must_do(pair: Pair, state_dir: str | None, *, always_there: bool = False) -> Iterator[None]:
-    """Refuse the pair for what goes wrong with its state folder; without a `state_dir`, with that in the mirror.
+def _refuse_state_errors(pair: Pair, state_dir: str | None, *, in_mirror: bool = False) -> Iterator[None]:
+    """Turn errors of the state folder into `Refused`; without a `state_dir` that is the one in the mirror.
 
-    What is `always_there`, in the mirror, no `state_dir` puts elsewhere.
+    What is `in_mirror`, in the mirror, no `state_dir` puts elsewhere.
     """
     place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
     try:
@@ -264,14 +264,14 @@ def _state_must_do(pair: Pair, state_dir: str | None, *, always_there: bool = Fa
         raise Refused(
             Refusal.STATE_UNUSABLE,
             f"the state folder {place} cannot be used: {reason_text(error)}",
-            hint=_next_step(error, place, always_there=always_there),
+            hint=_next_step(error, place, in_mirror=in_mirror),
         ) from error
 
 
-def _next_step(error: OSError, place: str, *, always_there: bool) -> str:
+def _next_step(error: OSError, place: str, *, in_mirror: bool) -> str:
     if (error.strerror or "").endswith(REMOVE_IT):
         return f"Remove what is named from {place}; Truecopy makes it anew."
-    if always_there:
+    if in_mirror:
         return "Make it writable for this user."
     return "Make it writable for this user, or set state_dir to a folder that is."
 
@@ -279,7 +279,7 @@ def _next_step(error: OSError, place: str, *, always_there: bool) -> str:
 def _open_state(
     stack: ExitStack, pair: Pair, state_dir: str | None, mirror: int, records: PairRecords
 ) -> tuple[int, str]:
-    """Open the state folder; also say why it is a new one although the pair's name had one."""
+    """Open the state folder; also say why it is new although the pair's name had one."""
     state_reset = ""
     if state_dir is None:
         parent, name = mirror, STATE_FOLDER
@@ -294,16 +294,16 @@ def _open_state(
         if place.used_by is not None and not has_name(parent, name):
             theirs = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
             state_reset = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
-    state = _make_and_open(name, parent)
+    state = _open_or_create(name, parent)
     stack.callback(os.close, state)
     if not has_name(state, _README):
-        from job.engine.preflight.ownership import explain  # noqa: PLC0415  # once for a mirror, and each start would pay for it
+        from job.engine.preflight.ownership import write_readme  # noqa: PLC0415  # once for a mirror, and each start would pay for it
 
-        explain(state, pair)
+        write_readme(state, pair)
     return state, state_reset
 
 
-def _make_and_open(name: bytes, parent: int) -> int:
+def _open_or_create(name: bytes, parent: int) -> int:
     try:
         try:
             folder = open_ours(single(name), parent)
@@ -317,7 +317,7 @@ def _make_and_open(name: bytes, parent: int) -> int:
         ) from None
     mode = stat.S_IMODE(os.fstat(folder).st_mode)
     if mode & _OTHERS:
-        with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
+        with suppress(OSError):  # a file system without modes gives it that of the mount
             os.fchmod(folder, mode & ~_OTHERS)
     return folder
 
@@ -326,6 +326,6 @@ def _make(name: bytes, parent: int) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except PermissionError:
-        # A mirror of a read-only source is read-only for its owner, too; its mode is put right at the end of the cycle.
+        # The mirror of a read-only source is read-only for its owner, too; the sync of the root sets its mode again.
         os.fchmod(parent, stat.S_IMODE(os.fstat(parent).st_mode) | 0o700)
         os.mkdir(name, 0o700, dir_fd=parent)

@@ -1,4 +1,4 @@
-"""Overlap: folders that are one, or lie in one another by any path, link or bind mount, must not be used together."""
+"""Refuse folders that are the same, or lie in one another by any path, link or bind mount."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _HINT = "Give the mirror a folder of its own, outside the source, and the source
 
 
 def check_roots(pair: Pair, source: int, mirror: int) -> None:
-    """Refuse roots that are one folder, or lie in one another by any path, bind mounts included."""
+    """Refuse roots that are one folder, or lie in one another, bind mounts included."""
     if identity(source) == identity(mirror):
         raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=_HINT)
     if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
@@ -32,7 +32,7 @@ def check_roots(pair: Pair, source: int, mirror: int) -> None:
 
 
 def check_new_mirror(pair: Pair, source: int, above: int) -> None:
-    """Refuse to make a mirror in a folder that is, or lies in, the source or another mirror."""
+    """Refuse to create a mirror in a folder that is, or lies in, the source or another mirror."""
     if identity(source) in {identity(above), *_ancestors(above)} or mounts.is_within(above, source):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
     if other := _mirror_around(above):
@@ -44,7 +44,7 @@ def check_new_mirror(pair: Pair, source: int, above: int) -> None:
 
 
 def _mirror_around(folder: int) -> str:
-    """Give the source of the mirror that an open folder is, or lies in; empty if there is none."""
+    """Give the source of the mirror that an open folder is or lies in; empty if there is none."""
     seen: set[Identity] = set()
     current = os.dup(folder)
     try:
@@ -82,13 +82,13 @@ def _ancestors(folder: int) -> set[Identity]:
                 return found
             found.add(identity(current))
     except PermissionError:
-        return found  # what lies above a folder we may not open is told by the mount table
+        return found  # above a folder that we may not open, the mount table decides
     finally:
         os.close(current)
 
 
 def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
-    """Refuse a state folder inside the source or the mirror: it changes while it is copied, or is overwritten.
+    """Refuse a state folder inside the source or the mirror: it would change during its copy, or be overwritten.
 
     It need not be there yet, and is not made: then the nearest folder above it tells.
     """
@@ -119,7 +119,7 @@ def _open_nearest(path: str) -> int:
 
 
 def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
-    """Find pairs whose mirrors are one folder, or lie in one another, though their paths do not say so.
+    """Find pairs whose mirrors are one folder, or lie in one another, although their paths do not say so.
 
     Both are refused: nobody can tell which of them is meant. Mirrors that cannot be opened are left to the gate.
     """
@@ -153,7 +153,7 @@ def _note_conflict(found: dict[str, Refused], pair: Pair, other: Pair) -> None:
 
 
 def _mirrors_above(missing: Pair, opened: Sequence[tuple[Pair, int]]) -> list[Pair]:
-    """Find the pairs in whose mirrors a missing mirror would be made."""
+    """Find the pairs in whose mirrors a missing mirror would be created."""
     try:
         above, _ = open_trusted_parent(missing.dest)
     except (OSError, ValueError):

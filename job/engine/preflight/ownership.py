@@ -1,7 +1,4 @@
-"""Whose mirror, whose state: two configs must not take one mirror for their own (design 2.3, `identity.json`).
-
-The note in a state folder, for whoever finds it.
-"""
+"""Ownership: two configs must not use one mirror or one state folder (design 2.3, `identity.json`)."""
 
 import os
 import stat
@@ -32,47 +29,49 @@ _OTHERS = 0o077
 
 
 def check_mirror(pair: Pair, mirror: int) -> None:
-    """Refuse an open mirror that is that of another source, or whose `.truecopy` is not ours. Nothing is written."""
+    """Refuse the open mirror of another source, or one whose `.truecopy` is another user's. Nothing is written."""
     try:
-        home = open_ours(STATE_FOLDER, mirror)
+        mirror_state = open_ours(STATE_FOLDER, mirror)
     except FileNotFoundError:
         _check_not_renamed(pair, mirror)
         return
     except NotOurs as error:
-        raise _replaced(pair, mirror, error) from None
+        raise _foreign_state(pair, mirror, error) from None
     except OSError:
-        return  # the gate tells of it
+        return  # the preflight reports it when it opens the state
     try:
-        _recorded(pair, home)
+        _read_mirror_identity(pair, mirror_state)
     except OSError:
         return
     finally:
-        os.close(home)
+        os.close(mirror_state)
 
 
-def lost_home(pair: Pair, mirror: int, records: PairRecords) -> str:
-    """Say what is known of the `.truecopy` that an open mirror must have had, if it has none; empty otherwise."""
+def missing_state(pair: Pair, mirror: int, records: PairRecords) -> str:
+    """Describe the missing `.truecopy` of an open mirror that must have had one; empty otherwise."""
     if has_name(mirror, STATE_FOLDER):
         return ""
     mirror_record = records.mirror_record(pair.dest)
     if mirror_record is None:
         return ""
     since = f" (known since {mirror_record.since})" if mirror_record.since else ""
-    return f"{_home_of(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
+    return (
+        f"{_state_path(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
+    )
 
 
 def _check_not_renamed(pair: Pair, mirror: int) -> None:
-    for name in _closed_folders_of_ours(mirror):
-        if _is_home(pair, name, mirror):
+    for name in _private_folders(mirror):
+        if _is_state_of(pair, name, mirror):
             shown = f"{pair.dest}/{printable(name)}"
             raise Refused(
                 Refusal.STATE_UNUSABLE,
-                f"{_home_of(pair)} does not exist: it was renamed to {shown}",
-                hint=f"Rename it again (mv {shown} {_home_of(pair)}), and look who may write to {pair.dest}.",
+                f"{_state_path(pair)} does not exist: it was renamed to {shown}",
+                hint=f"Rename it again (mv {shown} {_state_path(pair)}), and look who may write to {pair.dest}.",
             )
 
 
-def _closed_folders_of_ours(mirror: int) -> Iterator[bytes]:
+def _private_folders(mirror: int) -> Iterator[bytes]:
     """Give the names of folders in an open mirror that are ours and closed to others, as `.truecopy` is."""
     with suppress(OSError), scan(mirror) as found:
         for item in found:
@@ -84,8 +83,8 @@ def _closed_folders_of_ours(mirror: int) -> Iterator[bytes]:
                     yield os.fsencode(item.name)
 
 
-def _is_home(pair: Pair, name: bytes, mirror: int) -> bool:
-    """Tell whether a folder in an open mirror says that it is the `.truecopy` of just this mirror."""
+def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
+    """Tell whether a folder in an open mirror has the identity of this mirror's `.truecopy`."""
     try:
         folder = open_ours(name, mirror)
     except OSError:
@@ -99,43 +98,43 @@ def _is_home(pair: Pair, name: bytes, mirror: int) -> bool:
     return found is not None and found.source.matches(ResolvedPath.of(pair.source))
 
 
-def _replaced(pair: Pair, mirror: int, error: NotOurs) -> Refused:
+def _foreign_state(pair: Pair, mirror: int, error: NotOurs) -> Refused:
     us = os.geteuid()
     wanted = "root" if us == 0 else f"user {us} or root"
-    where = next((name for name in _closed_folders_of_ours(mirror) if _is_home(pair, name, mirror)), None)
-    move = f"mv {_home_of(pair)} {pair.dest}.found"
-    back = f"move back Truecopy's own (mv {pair.dest}/{printable(where)} {_home_of(pair)})" if where else ""
+    where = next((name for name in _private_folders(mirror) if _is_state_of(pair, name, mirror)), None)
+    move = f"mv {_state_path(pair)} {pair.dest}.found"
+    back = f"move back Truecopy's own (mv {pair.dest}/{printable(where)} {_state_path(pair)})" if where else ""
     return Refused(
         Refusal.STATE_UNUSABLE,
-        f"{_home_of(pair)} belongs to user {error.owner}; it must belong to {wanted}",
+        f"{_state_path(pair)} belongs to user {error.owner}; it must belong to {wanted}",
         hint=f"Look who made it and who may write to {pair.dest}; move it away ({move})"
         + (f" and {back}." if back else ", or run Truecopy as its owner."),
     )
 
 
-def _home_of(pair: Pair) -> str:
+def _state_path(pair: Pair) -> str:
     return f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
 
 
-def settle_mirror(pair: Pair, home: int) -> PairIdentity:
-    """Give the identity of a locked mirror by its open `.truecopy`; one without any is this pair's from now on.
+def identify_mirror(pair: Pair, mirror_state: int) -> PairIdentity:
+    """Give the identity in the open `.truecopy` of a locked mirror; write the pair's own if there is none.
 
     Raises `Refused` and `OSError`.
     """
-    found = _recorded(pair, home)
+    found = _read_mirror_identity(pair, mirror_state)
     if found is None:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         found = PairIdentity(
             os.urandom(16).hex(), pair.name, ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest), made
         )
-        write_identity(home, found)
+        write_identity(mirror_state, found)
     return found
 
 
-def _recorded(pair: Pair, home: int) -> PairIdentity | None:
-    file = f"{_home_of(pair)}/{IDENTITY_FILE}"
+def _read_mirror_identity(pair: Pair, mirror_state: int) -> PairIdentity | None:
+    file = f"{_state_path(pair)}/{IDENTITY_FILE}"
     try:
-        found = read_identity(home)
+        found = read_identity(mirror_state)
     except DamagedIdentityError as error:
         raise Refused(
             Refusal.STATE_UNUSABLE,
@@ -169,7 +168,7 @@ def check_state(pair: Pair, state: int) -> PairIdentity | None:
 
 
 def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
-    """Refuse a state folder of which nobody can tell whose it is."""
+    """Refuse a state folder whose owner cannot be read."""
     return Refused(
         Refusal.STATE_UNUSABLE,
         f"{IDENTITY_FILE} in the state folder of {pair.name} cannot be used: {error}",
@@ -177,15 +176,15 @@ def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
     )
 
 
-def settle_state(state: int, found: PairIdentity | None, mirror: int, mirror_identity: PairIdentity) -> None:
-    """Record whose a state folder below a `state_dir` is, and of which mirror, where that is not recorded yet."""
+def record_identity(state: int, found: PairIdentity | None, mirror: int, mirror_identity: PairIdentity) -> None:
+    """Record the pair and mirror of a state folder below a `state_dir`, unless they are recorded already."""
     wanted = mirror_identity._replace(mirror_root=identity(mirror))
     if found is None or (found.mirror_id, found.mirror_root) != (wanted.mirror_id, wanted.mirror_root):
         write_identity(state, wanted)
 
 
-def keep_times(mirror: int, before: os.stat_result) -> None:
-    """Give a mirror's root the times back that it had before our own folder was made in it."""
+def restore_times(mirror: int, before: os.stat_result) -> None:
+    """Restore the times of a mirror's root after `.truecopy` was created in it."""
     with suppress(OSError):
         os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -199,7 +198,7 @@ history.sqlite3 holds counters. lock keeps two instances apart. Nothing here is 
 """
 
 
-def explain(state: int, pair: Pair) -> None:
-    """Leave a note for whoever finds the folder. Raises `OSError`."""
+def write_readme(state: int, pair: Pair) -> None:
+    """Write the README of a state folder. Raises `OSError`."""
     text = _README.format(source=pair.source, mirror=pair.dest)
     replace_file(state, b"README.txt", text.encode("utf-8", "surrogateescape"))

@@ -1,12 +1,12 @@
-"""Is the source there, whole and not empty? A disk that is not mounted looks like an empty folder (invariant 5).
+"""Presence: check that the source is complete and not empty, as an unmounted disk looks, and create a new mirror once.
 
-First use: a mirror that does not exist is made, once, below a folder that exists (design 2.2; invariant 6).
+A missing mirror is created only if the pair never had one, and only below an existing folder (design 2.2; invariants 5
+and 6).
 """
 
 import errno
 import os
 from contextlib import ExitStack, suppress
-from typing import Protocol
 
 from job.config.settings import Pair
 from job.core.entry import NO_CONTENT, STATE_FOLDER
@@ -19,12 +19,13 @@ from job.fs.dircursor import open_folder, single
 from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolved
 from job.fs.small_files import fsync_folder
+from job.fs.trees import SourceScanner
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
 from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
 
 
 def is_missing(pair: Pair) -> bool:
-    """Tell whether the mirror does not exist; False where that cannot be told."""
+    """Tell whether the mirror does not exist; False if that is unknown."""
     try:
         os.close(open_trusted_place(pair.dest))
     except FileNotFoundError:
@@ -34,19 +35,19 @@ def is_missing(pair: Pair) -> bool:
     return False
 
 
-def is_due(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
-    """Tell whether the mirror does not exist and the next cycle makes it."""
+def will_be_created(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
+    """Tell whether the mirror does not exist and the next cycle creates it."""
     if not is_missing(pair):
         return False
     try:
-        check(pair, state_dir, records)
+        check_creatable(pair, state_dir, records)
     except Refused:
         return False
     return True
 
 
-def check(pair: Pair, state_dir: str | None, records: PairRecords) -> None:
-    """Refuse to make the missing mirror of a pair that had one, or where the folder above it is missing, too."""
+def check_creatable(pair: Pair, state_dir: str | None, records: PairRecords) -> None:
+    """Refuse to create the missing mirror of a pair that had one, or whose parent folder is missing, too."""
     _check_above(pair)
     mirror_record = records.mirror_record(pair.dest)
     if mirror_record is not None:
@@ -87,7 +88,7 @@ def _check_state(pair: Pair, state_dir: str) -> None:
     try:
         place = find_state_folder(state_dir, pair)
     except (OSError, DamagedIdentityError):
-        return  # the gate tells of it
+        return  # the preflight reports it when it opens the state
     other = place.used_by
     if other is not None and not other.source.matches(ResolvedPath.of(pair.source)):
         raise Refused(
@@ -105,8 +106,8 @@ def _check_state(pair: Pair, state_dir: str) -> None:
         )
 
 
-def make(pair: Pair, state_dir: str | None, source: int) -> int:
-    """Make the mirror of an open source, for us alone until it gets the source's mode, and open it. Raises `Refused`.
+def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
+    """Create and open the mirror of an open source, closed to others until it gets the source's mode. Raises `Refused`.
 
     Nothing is made for a source without any entry in scope, unless that is allowed.
     """
@@ -116,7 +117,7 @@ def make(pair: Pair, state_dir: str | None, source: int) -> int:
         above, name = open_trusted_parent(pair.dest)
         stack.callback(os.close, above)
         overlap.check_new_mirror(pair, source, above)
-        if state_dir is not None and _is_in(state_dir, pair.dest):
+        if state_dir is not None and _lies_in(state_dir, pair.dest):
             raise Refused(
                 Refusal.STATE_UNUSABLE,
                 f"the state folder {state_dir} lies in {pair.dest}",
@@ -131,7 +132,7 @@ def make(pair: Pair, state_dir: str | None, source: int) -> int:
                 f"the mirror {pair.dest} does not exist and cannot be made: {error.strerror}",
                 hint=f"Make the folder yourself, for user {os.geteuid()}, or run Truecopy as a user who may.",
             ) from None
-        # A folder that may not be listed cannot be synced; the sync of the file system holds its names, too.
+        # An unreadable parent cannot be synced; the sync of the file system covers it.
         with suppress(OSError):
             listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
             stack.callback(os.close, listed)
@@ -139,8 +140,8 @@ def make(pair: Pair, state_dir: str | None, source: int) -> int:
         return made
 
 
-def stand_in(stack: ExitStack) -> int:
-    """Give an empty folder that stands for a mirror which is not made yet, while `stack` are open; for looking only."""
+def open_placeholder(stack: ExitStack) -> int:
+    """Give an empty read-only stand-in for a mirror that does not exist yet; it is removed with the `stack`."""
     from tempfile import mkdtemp  # noqa: PLC0415  # slow, and for `plan` and `compare` before the first cycle only
 
     path = mkdtemp(prefix="truecopy-empty-")
@@ -155,8 +156,8 @@ def _remove(folder: str) -> None:
         os.rmdir(folder)
 
 
-def never_had_entry(pair: Pair) -> Refused:
-    """Refuse a source that has no entry in scope and never had one, as far as is known."""
+def never_had_entries(pair: Pair) -> Refused:
+    """Give the refusal of a source that has no entry in scope and, as far as is known, never had one."""
     return Refused(
         Refusal.SOURCE_NEVER_HAD_ENTRY,
         f"the source {pair.source} holds nothing to copy and never did",
@@ -166,9 +167,9 @@ def never_had_entry(pair: Pair) -> Refused:
 
 
 def holds_content(folder: int, rules: ExcludeRules | None = None) -> bool:
-    """Tell whether an open root holds anything but what is left out by default or by `rules`. Raises `OSError`."""
+    """Tell whether an open root has entries other than those excluded by default or by `rules`. Raises `OSError`."""
     chosen = rules or ExcludeRules(())
-    # Opened anew: some file systems list a folder only once for each time it was opened.
+    # Opened anew: some file systems list a folder only once for each open descriptor.
     listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         with os.scandir(listed) as found:
@@ -187,7 +188,7 @@ def _check_never_empty(pair: Pair, source: int) -> None:
             hint="Give this user the right to read it; nothing was made.",
         ) from None
     if not found:
-        raise never_had_entry(pair)
+        raise never_had_entries(pair)
 
 
 def _is_content(item: "os.DirEntry[str]", rules: ExcludeRules) -> bool:
@@ -196,7 +197,7 @@ def _is_content(item: "os.DirEntry[str]", rules: ExcludeRules) -> bool:
     return bool(unreadable or [row for row in rules.in_scope(b"", rows) if row[0] != STATE_FOLDER])
 
 
-def _is_in(inner: str, outer: str) -> bool:
+def _lies_in(inner: str, outer: str) -> bool:
     return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in (_written, _resolved))
 
 
@@ -204,7 +205,7 @@ _written, _resolved = os.path.abspath, resolved
 
 
 def check_complete(pair: Pair, source: int) -> None:
-    """Refuse a source that lacks what `must_exist` names; no link is followed on the way. Raises `Refused`."""
+    """Refuse a source that lacks a `must_exist` path; no link in it is followed. Raises `Refused`."""
     for path in pair.must_exist:
         try:
             lacks = not _exists(os.fsencode(path), source)
@@ -234,21 +235,14 @@ def _exists(path: bytes, root: int) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            if error.errno == errno.ELOOP:  # a link on the way
+            if error.errno == errno.ELOOP:  # a link in the path
                 return False
             raise
     return True
 
 
-class SourceScanner(Protocol):
-    """What the check of the source needs."""
-
-    def scan_folder(self, path: bytes) -> FolderScan:
-        """Look at one folder; raises `OSError`."""
-
-
 def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: int) -> FolderScan:
-    """Refuse an empty source that was not empty before: a disk that is not mounted looks just like that.
+    """Refuse an empty source that was not empty before, as it looks when its disk is not mounted.
 
     Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
     if anything is in the mirror. A source that never had an entry is refused, too, unless that is allowed.
@@ -272,12 +266,12 @@ def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: in
             hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
         )
     if not pair.allow_empty:
-        raise never_had_entry(pair)
+        raise never_had_entries(pair)
     return seen
 
 
 def check_still_there(seen: FolderScan, entries: int, folders: int, pair: Pair) -> None:
-    """Refuse a source of which a look found nothing, if a moment before something was `seen` in it.
+    """Refuse a source whose scan found nothing, although its root listing `seen` a moment before had entries.
 
     `folders` counts the root, too. Raises `Refused`.
     """

@@ -1,14 +1,9 @@
-"""Anchor: what was true of a pair's roots when they were opened, asked again before anything is believed (invariant 6).
+"""The roots during a run: checked before any result is trusted, and claimed against other instances (invariant 6).
 
-Where a disk is unmounted in mid-run, or another one mounted over it, the open roots go on to work: but what is copied
-comes from, or goes to, a place that nobody sees.
-
-The claim on a mirror: the lock in its own `.truecopy`, where instances meet whatever their state folders are.
-
-A mirror that may sleep is claimed before the first write to it and not before, so that nothing but its root is looked
-at until then. Every other mirror is claimed at the gate.
-
-Devices: see that a mirror folder lies on the file system on which it was found when the cycle began.
+After an unmount, or a mount over a root, the open descriptors still work, but copies come from, or go to, a folder that
+no path leads to. The claim on a mirror is the lock in its `.truecopy`, where instances meet whatever their state
+folders are; a mirror that may sleep is claimed before the first write. Mirror folders must lie on the file systems that
+were mounted when the cycle began.
 """
 
 import errno
@@ -35,13 +30,13 @@ _LEASE_HINT = "Look whether another machine backs up to the same mirror; what wa
 
 
 class RootLost(JobError):
-    """A root is not what it was, or not ours any more: nothing more can be done for the pair."""
+    """A root changed, or its lock or lease is lost: the pair cannot go on."""
 
 
 def recheck_roots(
     pair: Pair, source: int, mirror: int, lease: "Lease | None" = None, claim: "Claim | None" = None
 ) -> None:
-    """Insist that the paths of a pair still lead to its open roots, and that these are ours. Raises `RootLost`."""
+    """Check that the paths of a pair still lead to its open roots, and that lock and lease hold. Raises `RootLost`."""
     for noun, path, opened, hint in (
         ("source", pair.source, source, _SOURCE_HINT),
         ("mirror", pair.dest, mirror, _MIRROR_HINT),
@@ -60,39 +55,39 @@ def recheck_roots(
 
 
 class ClaimedMirror(NamedTuple):
-    """What is open while a mirror is claimed."""
+    """The descriptors of a claimed mirror."""
 
-    home: int
-    """Its `.truecopy`."""
+    mirror_state: int
+    """The mirror's `.truecopy`."""
     lock: int
     """The locked file in it."""
 
 
 class Claim:
-    """The claim of one instance on an open mirror."""
+    """The claim of this instance on an open mirror."""
 
     def __init__(self, mirror: int, take: Callable[[], ClaimedMirror]) -> None:
-        """`take` takes the lock and keeps everything open that it gives; it raises `Refused` and `Busy`."""
+        """`take` takes the lock and keeps its descriptors open; it raises `Refused` and `Busy`."""
         self._mirror = mirror
-        self._take = take
+        self._take_lock = take
         self.held: ClaimedMirror | None = None
-        """What is open; None before the mirror is claimed."""
+        """None before the mirror is claimed."""
 
     def __call__(self) -> ClaimedMirror:
-        """Claim the mirror, if that is not done yet. Raises `Refused` and `Busy`, with nothing written but in ours."""
+        """Claim the mirror, unless it is claimed. Raises `Refused` and `Busy`, with writes to `.truecopy` only."""
         if self.held is None:
-            self.held = self._take()
+            self.held = self._take_lock()
         return self.held
 
     def why_lost(self) -> str:
-        """Say why the mirror is not ours alone any more; empty if it is, or was not claimed yet."""
+        """Say why the claim is lost; empty if it holds, or was not made yet."""
         if self.held is None or lock.is_held(self.held.lock, self._mirror, b"/".join((STATE_FOLDER, lock.NAME))):
             return ""
         return f"{STATE_FOLDER.decode('ascii')}/{lock.NAME.decode('ascii')} was removed or replaced in mid-run"
 
 
 class DeviceCheck:
-    """Knows the device numbers of one mirror. Any other one was mounted since, or is a subvolume of btrfs."""
+    """The device numbers of one mirror; any other was mounted during the cycle, or is a btrfs subvolume."""
 
     def __init__(self, context: PairContext) -> None:
         self._roots = [context.mirror_root, *(each.root for each in context.mounted)]
@@ -100,7 +95,7 @@ class DeviceCheck:
         self._known: dict[tuple[int, int], bool] = {}
 
     def check(self, folder: int, device: int, volume: int) -> None:
-        """Insist that an open folder, with such a device number, lies on a file system, given by its number.
+        """Check that an open folder with this device number lies on file system number `volume`.
 
         Raises `OSError` if it does not: what is copied there would not be synced.
         """
@@ -108,12 +103,12 @@ class DeviceCheck:
             return
         key = device, volume
         if key not in self._known:
-            self._known[key] = self._is_meant(folder, volume)
+            self._known[key] = self._is_expected(folder, volume)
         if not self._known[key]:
             why = "another file system than before is mounted there in the mirror; the next cycle takes it in"
             raise OSError(errno.ESTALE, why)
 
-    def _is_meant(self, folder: int, volume: int) -> bool:
+    def _is_expected(self, folder: int, volume: int) -> bool:
         found, meant = mounts.mount_of(folder), mounts.mount_of(self._roots[volume])
-        # Where the kernel does not say there is no list of mounts either, and all of the mirror is taken for one.
+        # Without mount IDs there is no list of mounts either, and the mirror counts as one file system.
         return found is None or meant is None or found.device == meant.device

@@ -1,11 +1,8 @@
-"""What no key can know alone: do the keys of a configuration fit together? Pure.
+"""Conflicts between keys of a configuration, and the names and paths of pairs as text. Pure.
 
-It looks at the raw mapping, of which any part may be missing or of the wrong type, so that these faults are told
-in one go with those of single keys. What does not have the right type is passed over here: that is its own fault.
-
-Names and places of pairs, as text: default names, overlapping folders, Windows paths. Pure; no folder is looked at.
-
-What only the disk can tell (links, bind mounts, other spellings of one folder) is the gate's work in every cycle.
+The raw mapping is checked, in which keys may be missing or of a wrong type, so that conflicts are reported together
+with the faults of single keys. Values of a wrong type are skipped here. No folder is examined: links, bind mounts and
+other names of a folder are the preflight's work in each cycle.
 """
 
 import posixpath
@@ -17,17 +14,17 @@ from itertools import combinations
 from typing import Any
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""What a pair's name may be: it is a label value, and a folder's name below `state_dir`."""
+"""Valid names of pairs, which are label values and folder names below `state_dir`."""
 
 _NAME_LENGTH = 64
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/].*|[A-Za-z]:|\\\\.*", re.DOTALL)
 
 
 def unique_names(given: Sequence[str | None], sources: Sequence[str]) -> tuple[str, ...]:
-    """Name every pair: as given, or after the last folder of its source, with `-2`, `-3`... where that is taken.
+    """Return the name of each pair: as given, or the last folder of its source, with `-2`, `-3`... if that is taken.
 
-    A default never takes a name that was given to another pair. Letter case does not tell names apart, since a
-    `state_dir` may lie on a file system that ignores it.
+    Given names have priority. Names that differ in case only are equal, as `state_dir` may be on a file system that
+    ignores case.
     """
     taken = {name.casefold() for name in given if name is not None}
     names = []
@@ -39,7 +36,7 @@ def unique_names(given: Sequence[str | None], sources: Sequence[str]) -> tuple[s
 
 
 def default_name(source: str) -> str:
-    """Turn the last folder of `source` into a name that fits `NAME_PATTERN`; `pair` if nothing of it does."""
+    """Return the last folder of `source` as a name that matches `NAME_PATTERN`; `pair` if nothing remains."""
     last = posixpath.normpath(source.replace("\\", "/")).rpartition("/")[2]
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9._-]+", "-", plain).strip("._-")[:_NAME_LENGTH] or "pair"
@@ -55,22 +52,22 @@ def _first_free(wanted: str, taken: set[str]) -> str:
 
 
 def is_windows_path(path: str) -> bool:
-    r"""Return whether `path` is one of Windows: `C:\Users`, `C:/Users`, `C:`, `\\server\share`."""
+    r"""Return whether `path` is a Windows path: `C:\Users`, `C:/Users`, `C:`, `\\server\share`."""
     return bool(_WINDOWS.fullmatch(path))
 
 
 def is_shorthand(path: str) -> bool:
-    """Return whether a shell would write another path for `path`: `~` or `~/logs`."""
+    """Return whether a shell would expand `path`: `~` or `~/logs`."""
     return path == "~" or path.startswith("~/")
 
 
 def is_elsewhere(path: str) -> bool:
-    """Return whether `path` means something on another machine, or in a shell, but nothing here."""
+    """Return whether `path` is valid only on Windows or in a shell."""
     return is_windows_path(path) or is_shorthand(path)
 
 
 def relation(one: str, other: str) -> str:
-    """Say how the folder `one` lies to `other` by their text: `same`, `inside`, `around`, or empty for apart."""
+    """Return the relation of folder `one` to `other`, by text: `same`, `inside`, `around`, or empty."""
     first, second = _normal(one), _normal(other)
     if first == second:
         return "same"
@@ -101,7 +98,7 @@ _WHOLE_PATH = "~ is not expanded here; write the whole path"
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Keys that do not fit together: told at `place`, whose value is `value`."""
+    """A conflict between keys, reported at `place` with its `value`."""
 
     place: KeyPath
     value: Any
@@ -110,7 +107,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class _PairPaths:
-    """One pair as written, with the places its two folders were written at."""
+    """The two folders of a pair as written, with the keys they were written under."""
 
     source_place: KeyPath
     source: str | None
@@ -119,20 +116,20 @@ class _PairPaths:
 
 
 def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Yield every conflict between keys of `raw`, in the order a reader would meet them."""
-    pairs = list(_ends(raw))
-    yield from _ways_to_write(raw)
+    """Yield all conflicts between keys of `raw`, in the order of the file."""
+    pairs = list(_pair_paths(raw))
+    yield from _both_pair_forms(raw)
     yield from _names(raw)
     for pair in pairs:
         yield from _within_a_pair(pair)
     yield from _between_mirrors(pairs)
     yield from _unreachable(raw, pairs)
     yield from _misplaced_outputs(raw, pairs)
-    yield from _asleep_without_state(raw)
-    yield from _half_of_a_login(_table(raw.get("metrics")))
+    yield from _asleep_without_state_dir(raw)
+    yield from _incomplete_login(_table(raw.get("metrics")))
 
 
-def _ends(raw: Mapping[str, Any]) -> Iterator[_PairPaths]:
+def _pair_paths(raw: Mapping[str, Any]) -> Iterator[_PairPaths]:
     sources, dests = _list(raw, "source_dirs") or [], _list(raw, "dest_dirs") or []
     for number in range(max(len(sources), len(dests))):
         source = _text(sources[number]) if number < len(sources) else None
@@ -143,7 +140,7 @@ def _ends(raw: Mapping[str, Any]) -> Iterator[_PairPaths]:
         yield _PairPaths((*place, "source"), _text(pair.get("source")), (*place, "dest"), _text(pair.get("dest")))
 
 
-def _ways_to_write(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+def _both_pair_forms(raw: Mapping[str, Any]) -> Iterator[Conflict]:
     sources, dests, pairs = (_list(raw, key) for key in ("source_dirs", "dest_dirs", "pairs"))
     if sources is not None and dests is not None and len(sources) != len(dests):
         message = (
@@ -172,35 +169,35 @@ def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 def _within_a_pair(pair: _PairPaths) -> Iterator[Conflict]:
-    if not pair.source or not pair.dest or _foreign(pair.source) or _foreign(pair.dest):
+    if not pair.source or not pair.dest or is_windows_path(pair.source) or is_windows_path(pair.dest):
         return
     how = relation(pair.dest, pair.source)
-    told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
-    if told:
-        message = f"{told} its source {pair.source}; write a folder that lies apart from it"
+    words = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
+    if words:
+        message = f"{words} its source {pair.source}; write a folder that lies apart from it"
         yield Conflict(pair.dest_place, pair.dest, message)
 
 
 def _between_mirrors(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
     for one, other in combinations(pairs, 2):
-        if not one.dest or not other.dest or _foreign(one.dest) or _foreign(other.dest):
+        if not one.dest or not other.dest or is_windows_path(one.dest) or is_windows_path(other.dest):
             continue
         how = relation(other.dest, one.dest)
-        told = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
-        if told:
-            message = f"{told} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
+        words = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
+        if words:
+            message = f"{words} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
             yield Conflict(other.dest_place, other.dest, message)
 
 
 def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
-    # A disabled run touches no folder, so the original's sample, which ships disabled, may keep its Windows paths.
+    # A disabled run uses no folder, so the original's sample, which is disabled, may have Windows paths.
     if not _runs(raw):
         return
     yield from _unmounted([(pair.source_place, pair.source) for pair in pairs if pair.source], "/source", ":ro")
     yield from _unmounted([(pair.dest_place, pair.dest) for pair in pairs if pair.dest], "/backup", "")
     files = [((key,), _text(raw.get(key))) for key in ("log_file", "error_log_file", "state_dir")]
     for place, path in [*files, (("metrics", "textfile"), _text(_table(raw.get("metrics")).get("textfile")))]:
-        if path and _foreign(path):
+        if path and is_windows_path(path):
             advice = "mount its folder into the container and write the path it has there"
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}")
         elif path and is_shorthand(path):
@@ -208,10 +205,10 @@ def _unreachable(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> Iterato
 
 
 def _unmounted(folders: Sequence[tuple[KeyPath, str]], inside: str, ending: str) -> Iterator[Conflict]:
-    # Numbered where two end alike, so that whoever follows every advice gets as many mounts as folders.
+    # Numbered if two have the same last folder, so that the advice gives as many mounts as folders.
     names = unique_names([None] * len(folders), [path.replace(":", "") for _, path in folders])
     for (place, path), name in zip(folders, names, strict=True):
-        if _foreign(path):
+        if is_windows_path(path):
             inner = f"{inside}/{name}"
             advice = f'mount that folder into the container, for example `-v "{path}:{inner}{ending}"`'
             yield Conflict(place, path, f"{path} {_NOT_HERE}: {advice}, and write {inner} here")
@@ -230,20 +227,20 @@ def _misplaced_outputs(raw: Mapping[str, Any], pairs: Sequence[_PairPaths]) -> I
         outputs.append((("metrics", "textfile"), path))
     roots = [(noun, end) for pair in pairs for noun, end in (("source", pair.source), ("mirror", pair.dest)) if end]
     for place, path in outputs:
-        inside = [(noun, root) for noun, root in roots if _holds(root, path)]
+        inside = [(noun, root) for noun, root in roots if _contains(root, path)]
         for noun, root in inside[:1]:
             yield Conflict(place, path, misplaced(noun, root))
 
 
 def misplaced(noun: str, root: str) -> str:
-    """Return why no output may be written into a `source` or `mirror`, and what to do."""
+    """Return why an output must not be in a `source` or `mirror`, and the next step."""
     in_source = "where every cycle would find it changed and copy it"
     why = in_source if noun == "source" else "which holds nothing but copies of its source"
     return f"lies in the {noun} {root}, {why}; write a path outside of every source and mirror"
 
 
-def _holds(root: str, path: str) -> bool:
-    return not (_foreign(root) or _foreign(path)) and relation(path, root) in {"same", "inside"}
+def _contains(root: str, path: str) -> bool:
+    return not (is_windows_path(root) or is_windows_path(path)) and relation(path, root) in {"same", "inside"}
 
 
 _STREAMS = {
@@ -255,7 +252,7 @@ _STREAMS = {
 
 
 def _stream_of(path: str) -> str:
-    """Return the number of the standard stream that a path means, or `null`; empty for every other path."""
+    """Return the number of the standard stream of a path, or `null`; empty for other paths."""
     normal = re.sub(r"^(/dev|/proc/self|/proc/thread-self|/proc/1)/fd/", "/dev/", posixpath.normpath(path))
     if not normal.startswith("/dev/"):
         return ""
@@ -263,7 +260,7 @@ def _stream_of(path: str) -> str:
     return {"stdin": "0", "stdout": "1", "stderr": "2"}.get(name, name)
 
 
-def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:
+def _asleep_without_state_dir(raw: Mapping[str, Any]) -> Iterator[Conflict]:
     if raw.get("state_dir") is not None:
         return
     message = "needs state_dir, since without it the index lies in the mirror and wakes it; set state_dir too"
@@ -274,7 +271,7 @@ def _asleep_without_state(raw: Mapping[str, Any]) -> Iterator[Conflict]:
             yield Conflict(("pairs", number, "mirror_check"), "asleep", message)
 
 
-def _half_of_a_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
+def _incomplete_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
     user, password = (metrics.get(f"pushgateway_{key}") is not None for key in ("username", "password"))
     if user and not password:
         message = "a user without a password; set metrics.pushgateway_password too"
@@ -285,7 +282,7 @@ def _half_of_a_login(metrics: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 def spell(place: KeyPath) -> str:
-    """Write a place as people do: `pairs[1].dest`."""
+    """Format a key path as `pairs[1].dest`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".")
 
@@ -294,16 +291,12 @@ def _runs(raw: Mapping[str, Any]) -> bool:
     return bool(raw.get("run_enabled", "Y") == "Y")
 
 
-def _foreign(path: str) -> bool:
-    return is_windows_path(path)
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
 def _list(raw: Mapping[str, Any], key: str) -> list[Any] | None:
-    """Return the list at `key`, empty if the key is not there, None if it is no list."""
+    """Return the list at `key`: empty if the key is missing, None if it is not a list."""
     value = raw.get(key, ())
     return list(value) if isinstance(value, list | tuple) else None
 
@@ -311,5 +304,5 @@ def _list(raw: Mapping[str, Any], key: str) -> list[Any] | None:
 def _table(value: object) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
-    # Code that builds a configuration may hand over sections that are built already.
+    # Code can pass sections that are already models.
     return vars(value) if hasattr(value, "__pydantic_fields__") else {}

@@ -1,4 +1,4 @@
-"""The keys of the configuration, described from the model: for the docs, `config show`, the schema and the faults."""
+"""Descriptions of the keys, derived from the model: for the documents, `config show`, the schema and the faults."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from job.config.settings import PREFIX
 from job.core.redaction import MASK
 
 TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics": MetricsConfig}
-"""The tables that stand once in a configuration, by their key."""
+"""The single tables of a configuration, by key."""
 SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}
-"""The tables inside a configuration, by the key they stand under."""
+"""All tables of a configuration, by key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its dotted name, the environment variable that overrides it, and what people should know of it."""
+    """One key: its dotted name, the environment variable that overrides it, and its documentation."""
 
     name: str
     variable: str
@@ -30,23 +30,23 @@ class Key:
     default: str
     meaning: str
     is_list: bool
-    """Given as JSON where only text can be given."""
+    """Lists are JSON in environment variables."""
     is_secret: bool
 
 
 def all_keys() -> tuple[Key, ...]:
-    """Describe every key that has a value of its own: the job's, what holds for every pair, then those of tables."""
+    """Describe all keys with a value: those of the job, the options of all pairs, then the keys of tables."""
     top = sorted(_keys(WrittenConfig, ""), key=lambda key: key.name in CopyOptions.model_fields)
     return (*top, *(key for name, table in TABLES.items() for key in _keys(table, f"{name}.")))
 
 
 def pair_keys() -> tuple[Key, ...]:
-    """Describe the keys of one table in `pairs`; no environment variable reaches them one by one."""
+    """Describe the keys of one table in `pairs`; no environment variable overrides them."""
     return tuple(_keys(PairConfig, ""))
 
 
 def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
-    """List the keys that may stand in the table at `place`."""
+    """Return the valid keys of the table at `place`."""
     section = SECTIONS.get(str(place[0]), WrittenConfig) if place else WrittenConfig
     return tuple(section.model_fields)
 
@@ -54,7 +54,7 @@ def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file."""
     described = WrittenConfig.model_json_schema()
-    # An editor finds the schema by this key, so a file may hold it; config/load.py drops it.
+    # Editors find the schema by this key; config/sources.py removes it.
     described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -64,12 +64,12 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the schema as it is committed and printed."""
+    """Return the schema as text."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def values_of(written: WrittenConfig) -> dict[str, Any]:
-    """Return every key's value, given or default, as JSON has it, secrets masked, by dotted name."""
+    """Return the values of all keys by dotted name, as JSON values with masked secrets."""
     plain = written.model_dump(mode="json")
     found: dict[str, Any] = {}
     for key in all_keys():
@@ -151,12 +151,12 @@ def _default(field: FieldInfo) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Write whole seconds without a point, as people do."""
+    """Return whole seconds as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _untitled(node: Any) -> Any:
-    """Drop the titles pydantic makes of the keys: they repeat them."""
+    """Remove the titles that pydantic generates from the keys."""
     if isinstance(node, Mapping):
         return {name: _untitled(part) for name, part in node.items() if not (name == "title" and isinstance(part, str))}
     return [_untitled(part) for part in node] if isinstance(node, list) else node

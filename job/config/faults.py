@@ -1,4 +1,4 @@
-"""Every fault of a configuration in people's words: where it is, what stands there, what would be right. Pure."""
+"""Faults of a configuration as messages: the key, its value, and a valid example. Pure."""
 
 import json
 import re
@@ -17,9 +17,9 @@ from job.core.redaction import MASK, without_login
 _LONGEST = 120
 _WIDEST_NUMBER = 256
 MAY_HOLD_A_LOGIN = frozenset({"metrics.pushgateway", "metrics.pushgateway_username"})
-"""Keys whose values may hold a login although none belongs there."""
+"""Keys whose values may contain a login by mistake."""
 _NO_LOGIN = re.compile(r"(https?:/{0,3})?[A-Za-z0-9_.-]*(:\d{0,5})?(/[A-Za-z0-9_./-]*)?")
-"""An address, or a name, without anything in it that could be a part of a login."""
+"""An address or name that cannot contain part of a login."""
 _SECRETS = frozenset(key.name for key in describe.all_keys() if key.is_secret)
 _TABLES = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LISTS = ("tuple_type", "list_type")
@@ -27,32 +27,32 @@ _LISTS = ("tuple_type", "list_type")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """At `place` stands `value`, empty where nothing can be shown; `message` says what is right."""
+    """A fault: `place` is the key, `value` its value, empty if it must not be shown, `message` the next step."""
 
     place: str
     value: str
     message: str
 
     def __str__(self) -> str:
-        """Return the fault as one printable line."""
+        """Format the fault as one printable line."""
         shown = f" = {self.value}" if self.value else ""
         return printable(f"{self.place}{shown}: {self.message}")
 
 
 def faults_of(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
-    """Word every fault in `error`. `origins` names where a key came from, for keys that are not from the file."""
+    """Return all faults in `error`. `origins` has the sources of keys that are not from the file."""
     return [_fault(found, origins) for found in error.errors(include_url=False)]
 
 
 def nearest(wanted: str, known: tuple[str, ...] | list[str]) -> str:
-    """Return the known name that is most like `wanted`, or an empty text."""
+    """Return the known name most similar to `wanted`, or an empty text."""
     plain = re.sub(r"[\s-]+", "_", wanted.strip())
     plain = plain.upper() if known and known[0].isupper() else plain.lower()
     return next(iter(get_close_matches(plain[:_LONGEST], known, n=1, cutoff=0.6)), "")
 
 
 def shown(value: object) -> str:
-    """Write a value as JSON has it, short, on one line, without anyone's login."""
+    """Format a value as short JSON on one line, without logins."""
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, Mapping | BaseModel):
@@ -64,7 +64,7 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Keep a text on one line and its control and undecodable characters from the terminal."""
+    """Escape line ends, control and undecodable characters."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
@@ -73,13 +73,13 @@ def _fault(found: Any, origins: Mapping[str, str]) -> Fault:
     kind: str = found["type"]
     name = spell(place) or "the configuration"
     origin = origins.get(_key_of(place), "").removeprefix("env ")
-    told = f"{name} (from {origin})" if origin else name
+    place_text = f"{name} (from {origin})" if origin else name
     if kind == "extra_forbidden":
-        # Its value is not shown: it may be a password under a misspelt key.
-        return Fault(told, "", _unknown(place))
+        # The value is not shown: the key may be that of a password, misspelt.
+        return Fault(place_text, "", _unknown(place))
     if kind == "missing":
-        return Fault(told, "", f"missing; write the {_meaning(place)}")
-    return Fault(told, _value(place, kind, found["input"]), _message(kind, found))
+        return Fault(place_text, "", f"missing; write the {_meaning(place)}")
+    return Fault(place_text, _value(place, kind, found["input"]), _message(kind, found))
 
 
 def _key_of(place: KeyPath) -> str:
@@ -89,7 +89,7 @@ def _key_of(place: KeyPath) -> str:
 def _value(place: KeyPath, kind: str, value: object) -> str:
     if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
         return MASK
-    # Whatever was written instead of a table may be a part of it, a secret one too.
+    # A value in place of a table may be a secret of that table.
     return "" if kind in _TABLES else shown(value)
 
 

@@ -1,6 +1,6 @@
-"""What single values have to be, beyond their type. Pure; every refusal says what would be right.
+"""Validators of single values, beyond their type, and parsers of bytes and durations. Pure.
 
-Amounts as people write them: bytes and durations. Pure; every refusal says what would be right.
+Each `ValueError` has a valid example.
 """
 
 import ipaddress
@@ -23,13 +23,13 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Beside a type: how people call what may be written there."""
+    """Annotation of a type: its name in the documents."""
 
     text: str
 
 
 def run_switch(value: object) -> object:
-    """Refuse what looks like a switch but is not the original's: only the text `"Y"` runs."""
+    """Require text: as in the original, only `"Y"` runs."""
     if isinstance(value, str):
         return value
     msg = 'not text; write "Y" to run or "N" to do nothing'
@@ -37,7 +37,7 @@ def run_switch(value: object) -> object:
 
 
 def no_switch(value: object) -> object:
-    """Refuse true and false where a number belongs: Python would take them for 1 and 0."""
+    """Refuse true and false for numbers: Python treats them as 1 and 0."""
     if isinstance(value, bool):
         msg = "not a whole number; write digits, such as 9477"
         raise ValueError(msg)  # noqa: TRY004  (pydantic words ValueError, not TypeError)
@@ -45,7 +45,7 @@ def no_switch(value: object) -> object:
 
 
 def path(text: str) -> str:
-    """Refuse what no path can hold."""
+    """Refuse a NUL character."""
     if "\0" in text:
         msg = "holds a NUL character, which no path can; write the path without it"
         raise ValueError(msg)
@@ -53,7 +53,7 @@ def path(text: str) -> str:
 
 
 def path_in_source(text: str) -> str:
-    """Refuse what is no path below a source."""
+    """Refuse a path that is not below a source."""
     parts = path(text).split("/")
     if text.startswith("/") or ".." in parts or not any(part not in {"", "."} for part in parts):
         msg = "not a path inside the source; write one such as 'photos' or 'photos/2024', without a leading / or .."
@@ -62,7 +62,7 @@ def path_in_source(text: str) -> str:
 
 
 def pattern(text: str) -> str:
-    """Refuse a pattern that can never match anything; git accepts it without a word."""
+    """Refuse a pattern that can never match, which git accepts silently."""
     if "\0" in text:
         msg = "holds a NUL character, which no name can; write the pattern without it"
         raise ValueError(msg)
@@ -78,7 +78,7 @@ def pattern(text: str) -> str:
 
 
 def zone(name: str) -> str:
-    """Refuse a time zone that is not known."""
+    """Refuse an unknown time zone."""
     try:
         ZoneInfo(name)
     except (OSError, ValueError, LookupError) as error:
@@ -88,13 +88,13 @@ def zone(name: str) -> str:
 
 
 def schedule(text: str) -> str:
-    """Refuse a schedule that cannot be read."""
+    """Refuse an invalid schedule."""
     timing.parse_schedule(text)
     return text
 
 
 def textfile(name: str) -> str:
-    """Refuse a textfile that node-exporter would not look at."""
+    """Refuse a textfile that node-exporter ignores."""
     if not name.endswith(".prom"):
         msg = "node-exporter reads only names that end in .prom; write one such as '/textfile/truecopy.prom'"
         raise ValueError(msg)
@@ -102,7 +102,7 @@ def textfile(name: str) -> str:
 
 
 def address(text: str) -> str:
-    """Refuse what is neither an IP address nor a host name."""
+    """Require an IP address or a host name."""
     try:
         ipaddress.ip_address(text)
     except ValueError as error:
@@ -113,7 +113,7 @@ def address(text: str) -> str:
 
 
 def web_address(url: str) -> str:
-    """Refuse what is no http(s) address, and one with a login in it, since addresses end up in logs."""
+    """Require an http(s) address without a login, since addresses are logged."""
     right = "write one such as 'http://pushgateway:9091'"
     if "@" in url:
         msg = f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password"
@@ -132,13 +132,13 @@ def web_address(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of a web address as it is compared: in lower case, and an IPv6 address without its brackets."""
+    """Return the host of a web address in lower case, an IPv6 address without brackets."""
     match = _WEB.fullmatch(url)
     return match["host"].strip("[]").lower() if match else ""
 
 
 def password(secret: "SecretStr") -> "SecretStr":
-    """Refuse a password that cannot be sent, as one with half a character; nothing of it is told."""
+    """Refuse a password that is not valid Unicode, without showing it."""
     try:
         secret.get_secret_value().encode()
     except UnicodeEncodeError:
@@ -148,7 +148,7 @@ def password(secret: "SecretStr") -> "SecretStr":
 
 
 def user_name(text: str) -> str:
-    """Refuse a user that basic authentication cannot send: the server takes what is behind a colon for the password."""
+    """Refuse a colon, which ends the user name in basic authentication."""
     if ":" in text:
         msg = "holds a colon, which no user of basic authentication can; write the user alone"
         raise ValueError(msg)
@@ -181,7 +181,7 @@ _SECONDS_HELP = "write a number of seconds such as 90, or text such as '30s', '1
 
 
 def byte_count(value: object) -> int:
-    """Read an amount of bytes: a whole number, or text such as `64KiB`, `10M` (both binary) or `1.5GB` (decimal).
+    """Parse an amount of bytes: a whole number, or text such as `64KiB`, `10M` (both binary) or `1.5GB` (decimal).
 
     Raises `ValueError`.
     """
@@ -196,9 +196,9 @@ def byte_count(value: object) -> int:
 
 
 def seconds(value: object) -> float:
-    """Read a duration: a number of seconds, or text such as `90`, `30s`, `15 minutes`, `6h` or `1 day`.
+    """Parse a duration: a number of seconds, or text such as `90`, `30s`, `15 minutes`, `6h` or `1 day`.
 
-    Raises `ValueError`; so it does beyond a hundred years, which no clock arithmetic here has to survive.
+    Raises `ValueError`, also beyond a hundred years, so that times stay valid dates.
     """
     amount = _amount(value, _SECONDS, _SECONDS_HELP)
     if amount > _MOST_SECONDS:
@@ -232,5 +232,5 @@ def _written(text: str, units: dict[str, int], right: str) -> int | float:
     if factor is None:
         msg = f"unknown unit {unit!r}; {right}"
         raise ValueError(msg)
-    # Whole numbers never pass through a float, so that 2**60 bytes stay exact.
+    # Whole numbers are not converted to floats, so that 2**60 bytes stay exact.
     return round(float(number) * factor, 6) if "." in number else int(number) * factor

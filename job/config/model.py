@@ -1,8 +1,7 @@
-"""What may be written in a configuration: every key, its type, default, bounds and meaning.
+"""The model of a configuration: each key with its type, default, bounds and meaning.
 
-The table in `config/README.md` and `config/backup_config.schema.json` are generated from this file; nothing about a
-key is written twice. No file is read here: `config/load.py` gathers the mapping, `faults.py` words what is wrong.
-What is in force, once it is found valid, is a plain value of `effective.py`.
+The table in `config/README.md` and `config/backup_config.schema.json` are generated from this file. No file is read
+here: `sources.py` parses, `faults.py` formats faults. A valid configuration becomes plain values of `settings.py`.
 """
 
 import dataclasses
@@ -71,12 +70,12 @@ class _Section(BaseModel):
 
 
 class MetricsConfig(_Section):
-    """Where metrics go."""
+    """Outputs of metrics."""
 
     enabled: bool = True
     """Serve `/metrics`, `/healthz` and `/readyz` while the service runs."""
     address: Annotated[str, AfterValidator(fields.address), Words("host name or IP address")] = "127.0.0.1"
-    """Address the port listens on. The container image sets `0.0.0.0`, since only Docker publishes it there."""
+    """Address of the port. The container image sets `0.0.0.0`, where only Docker publishes the port."""
     port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(fields.no_switch)] = 9477
     """TCP port of `/metrics`, `/healthz` and `/readyz`."""
     textfile: Annotated[Folder, AfterValidator(fields.textfile), Words("path ending in `.prom`")] | None = None
@@ -86,18 +85,18 @@ class MetricsConfig(_Section):
     pushgateway_job: Annotated[str, Field(min_length=1)] = "truecopy"
     """The `job` grouping key at the Pushgateway."""
     pushgateway_instance: Annotated[str, Field(min_length=1)] | None = None
-    """The `instance` grouping key; left out if not set, since a container's name would leave a new group every time."""
+    """The `instance` grouping key; left out if not set, as each container would leave a new group."""
     pushgateway_username: Annotated[str, Field(min_length=1), AfterValidator(fields.user_name)] | None = None
     """User for the Pushgateway's basic authentication."""
     pushgateway_password: Annotated[SecretStr, AfterValidator(fields.password)] | None = None
-    """Password for it. `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE` names a file with it; give the address so, too."""
+    """Its password. `TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE` names a file with it; then set the address so too."""
     pushgateway_plain_http: Annotated[str, AfterValidator(fields.address), Words("host name or IP address")] | None = (
         None
     )
-    """Host that may get the password over `http://`. If not set, only this machine may, and others by `https://`."""
+    """Host to which the password may be sent over `http://`; if not set, only to this machine, to others by `https://`."""
 
     def to_settings(self) -> MetricsSettings:
-        """Return the plain value."""
+        """Return the plain settings."""
         password = self.pushgateway_password
         special: dict[str, Any] = {
             "pushgateway_password": password.get_secret_value() if password else None,
@@ -112,60 +111,60 @@ class MetricsConfig(_Section):
 
 
 class LogRotateConfig(_Section):
-    """When a log file gives way to a new one."""
+    """Rotation of log files."""
 
     size: Annotated[Bytes, Field(ge=4096)] | None = None
-    """A log file that would grow beyond this becomes `.1`, and a new one begins; log files grow on if it is not set."""
+    """Size at which a log file becomes `.1` and a new one is started; if not set, log files are not rotated."""
     count: Annotated[int, Field(ge=1, le=1000), BeforeValidator(fields.no_switch)] = 5
-    """Old files kept of each log: `.1` is the newest."""
+    """Number of old files of each log; `.1` is the newest."""
 
     def to_settings(self) -> LogRotate:
-        """Return the plain value."""
+        """Return the plain settings."""
         return LogRotate(size=self.size, count=self.count)
 
 
 class CopyOptions(_Section):
-    """Options that hold for every pair, unless the pair says otherwise."""
+    """Options of all pairs, which a pair can override."""
 
     exclude: Patterns = ()
-    """Gitignore patterns, relative to the source, of what is left out. `.stfolder/` and `/lost+found/` come first."""
+    """Gitignore patterns of excluded entries, relative to the source. `.stfolder/` and `/lost+found/` come first."""
     allow_empty: bool = False
-    """Take a source that never had an entry for right; if not, it is refused, as a wrong path or a missing disk is."""
+    """Accept a source that never had an entry; if false, it is refused, as it may be a wrong path or a missing disk."""
     must_exist: PathsInSource = ()
-    """Paths in the source, without links, that its disk has: if one is missing, the pair is refused."""
+    """Paths in the source, without links, that must exist: if one is missing, the pair is refused."""
     checksum: Checksum = "sha256"
     """Checksum of the content: `sha256` (checked by `sha256sum`), `blake3` (fastest) or `md5` (the original's)."""
     compare: Compare = "auto"
-    """`auto` believes size, times, inode and mode; `checksum` reads both sides of every file in every cycle."""
+    """`auto` compares size, times, inode and mode; `checksum` reads both sides of each file in each cycle."""
     verify_copies: VerifyCopies = "hash"
-    """`hash` hashes while copying; `readback` also reads each copy cold from the disk before it gets its name."""
+    """`hash` hashes while copying; `readback` also reads each copy from the disk before it is renamed."""
     rate_limit: Bytes | None = None
-    """Most bytes a second to copy, such as `10MiB`; unlimited if not set."""
+    """Maximum bytes per second to copy, such as `10MiB`; unlimited if not set."""
     audit_interval: Seconds = 3600.0
-    """How often every mirror file is held against the index; `0` in every cycle."""
+    """Interval between audits, which compare all mirror files with the index; `0` for each cycle."""
     mirror_check: MirrorCheck = "awake"
-    """`awake` stats each mirror folder in every cycle; `asleep` touches the mirror only to write; needs `state_dir`."""
+    """`awake` stats each mirror folder in each cycle; `asleep` accesses the mirror only to write; needs `state_dir`."""
     cross_mounts: bool = True
-    """Take in what is mounted in the source, and btrfs subvolumes; file systems of the kernel are always left out."""
+    """Include file systems mounted in the source, and btrfs subvolumes; those of the kernel are always left out."""
     specials: Specials = "skip"
-    """FIFOs, sockets and devices: `skip` counts them, `recreate` makes the same in the mirror."""
+    """FIFOs, sockets and devices: `skip` only counts them, `recreate` creates them in the mirror."""
     keep_setuid: bool = False
     """Keep the setuid and setgid bits of files, which make a copied program run with its owner's rights."""
     keep_security: bool = False
-    """Keep the attributes `security.*` (capabilities, labels) and `trusted.*`, too; needs root."""
+    """Keep the extended attributes `security.*` (capabilities, labels) and `trusted.*`; needs root."""
     reflink: bool = False
-    """Clone files instead of writing them, where source and mirror share a file system that can: rot hits both then."""
+    """Clone files if source and mirror share a file system that supports it; a bad block then damages both."""
 
 
 class PairConfig(_Section):
-    """One source with its mirror; any option given here wins over the general one."""
+    """One source with its mirror; its options override the general ones."""
 
     name: PairName | None = None
     """Name in logs and metrics; made from the source's last folder if not set."""
     source: Folder
     """Folder to back up."""
     dest: Folder
-    """Folder that becomes its mirror; made at first use, in a folder that exists."""
+    """Folder for the mirror; created at first use, in an existing folder."""
     exclude: Patterns | None = None
     """As above, for this pair."""
     allow_empty: bool | None = None
@@ -197,57 +196,57 @@ class PairConfig(_Section):
 
 
 class WrittenConfig(CopyOptions):
-    """The whole configuration."""
+    """The whole configuration, as written."""
 
     run_enabled: Annotated[str, BeforeValidator(fields.run_switch)] = "Y"
-    """`"Y"` runs; anything else logs that the run is disabled and does nothing."""
+    """`"Y"` runs; any other text disables the run, which is logged."""
     source_dirs: tuple[Folder, ...] = ()
     """Folders to back up; the n-th goes to the n-th of `dest_dirs`."""
     dest_dirs: tuple[Folder, ...] = ()
-    """Folders that become the mirrors; each is made at first use, in a folder that exists."""
+    """Folders for the mirrors; each is created at first use, in an existing folder."""
     pairs: tuple[PairConfig, ...] = ()
-    """The other way to name sources and mirrors: a list of tables with `source`, `dest`, a `name` and own options."""
+    """Sources and mirrors as a list of tables with `source`, `dest`, `name` and options, instead of the two lists."""
     log_file: Folder | None = None
-    """File that gets every log line, besides standard output; outside every source and mirror."""
+    """File for all log lines, besides standard output; outside all sources and mirrors."""
     error_log_file: Folder | None = None
-    """File that gets warnings and errors only; outside every source and mirror."""
+    """File for warnings and errors; outside all sources and mirrors."""
     log_level: LogLevel = "info"
-    """Least severe level that is logged: `debug`, `info`, `warning` or `error`."""
+    """Lowest level that is logged: `debug`, `info`, `warning` or `error`."""
     log_format: LogFormat | None = None
-    """`json` or `text` for every line; if not set, a terminal gets text, files and other outputs get JSON."""
+    """`json` or `text`; if not set, text on a terminal, JSON in files and other outputs."""
     log_rotate: LogRotateConfig = LogRotateConfig()
-    """Rotation of both log files: a table of its own, see below."""
+    """Rotation of both log files: a table, see below."""
     idle_log_interval: Seconds = 3600.0
-    """The service logs cycles without a change, and failures that stay the same, at most this often; `0` every time."""
+    """Minimum interval at which the service logs cycles without changes, and unchanged failures; `0` logs all."""
     sleep_time: Seconds = 3600.0
     """Seconds from the end of a cycle to the start of the next, unless `schedule` is set."""
     schedule: Annotated[str, AfterValidator(fields.schedule), Words("schedule")] | None = None
-    """`every 6 hours`, `daily at 02:30` or `weekly on sunday at 04:00`; wins over `sleep_time`."""
+    """`every 6 hours`, `daily at 02:30` or `weekly on sunday at 04:00`; overrides `sleep_time`."""
     timezone: Annotated[str, AfterValidator(fields.zone), Words("time zone")] = "UTC"
-    """IANA time zone that `schedule` means."""
+    """IANA time zone of `schedule`."""
     jitter: Seconds = 0.0
-    """Up to so many seconds are added at random to each planned start."""
+    """Maximum random delay of each planned start."""
     run_at_start: bool = True
-    """Run a cycle when the service starts; if not, only a missed one is caught up."""
+    """Run a cycle when the service starts; if false, only if one was missed."""
     expected_interval: Seconds | None = None
-    """Time between two runs that cron or a CronJob starts, for the alerts; `schedule` or `sleep_time` if not set."""
+    """Interval of runs that cron or a CronJob starts, for alerts; if not set, that of `schedule` or `sleep_time`."""
     state_dir: Folder | None = None
-    """Folder for indexes, locks and counters; inside each mirror, in `.truecopy`, if not set."""
+    """Folder for indexes, locks and counters; if not set, `.truecopy` in each mirror."""
     workers: Annotated[int, Field(ge=1, le=64), BeforeValidator(fields.no_switch)] | None = None
-    """Processes that share the work of a cycle; if not set, the cores that the container may use, at most 8."""
+    """Number of worker processes; if not set, the available cores, at most 8."""
     workers_from: Annotated[int, Field(ge=0), BeforeValidator(fields.no_switch)] = 2000
-    """A pair with fewer entries to look at or to copy is done by one process, which is faster then."""
+    """A pair with fewer entries to scan or copy uses one process, which is faster."""
     io_priority: IoPriority = "normal"
-    """`normal`, or give way to others' reads and writes: `low` gets less of the disk, `idle` only what nobody wants."""
+    """Priority of disk access: `normal`, `low`, or `idle`, which waits for all other processes."""
     stall_timeout: Seconds = 900.0
-    """After so long without anything moving, a cycle is told to hang, and with `--once` given up; `0` never."""
+    """Time without progress after which a cycle is reported as stalled, and with `--once` aborted; `0` for never."""
     landlock: Landlock = "auto"
-    """A wall of the kernel's (Linux 5.19) around the work: `auto` where it can be had, `required` never without it."""
+    """Landlock sandbox (Linux 5.19): `auto` if available, `required` refuses pairs without it."""
     metrics: MetricsConfig = MetricsConfig()
-    """Where metrics go: a table of its own, see below."""
+    """Outputs of metrics: a table, see below."""
 
     def to_settings(self) -> Config:
-        """Return the plain value: what was not written has its default, and every pair its name and all its options."""
+        """Return the plain settings: with defaults, and each pair with its name and all options."""
         special: dict[str, Any] = {
             "effective_pairs": self._pair_settings(),
             "log_rotate": self.log_rotate.to_settings(),
@@ -257,7 +256,7 @@ class WrittenConfig(CopyOptions):
             field.name: getattr(self, field.name) for field in dataclasses.fields(Config) if field.name not in special
         }
         if self.run_enabled != "Y":
-            # A disabled run may keep paths that lead nowhere here, and nothing is to be made at them.
+            # A disabled run may have paths of another system, at which nothing must be created.
             plain |= dict.fromkeys((key for key in _OWN_PATHS if consistency.is_elsewhere(plain[key] or "")), None)
         return Config(**plain, **special)
 
@@ -275,7 +274,7 @@ class WrittenConfig(CopyOptions):
     @model_validator(mode="wrap")
     @classmethod
     def _report_all_faults(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        # Around the keys' own validation, not after it: after it would be never, as soon as one key is wrong.
+        # Mode "wrap", as a validator after a failed key would not run.
         found = list(conflicts(raw)) if isinstance(raw, Mapping) else []
         try:
             config = handler(raw)
@@ -287,11 +286,11 @@ class WrittenConfig(CopyOptions):
 
 
 def _with_conflicts(error: ValidationError | None, found: Sequence[Conflict]) -> ValidationError:
-    told = [
+    faults = [
         InitErrorDetails(type=fault["type"], loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
         for fault in (error.errors(include_url=False) if error else ())
     ]
-    told += [
+    faults += [
         InitErrorDetails(
             type=PydanticCustomError("conflict", "{text}", {"text": conflict.message}),
             loc=conflict.place,
@@ -299,4 +298,4 @@ def _with_conflicts(error: ValidationError | None, found: Sequence[Conflict]) ->
         )
         for conflict in found
     ]
-    return ValidationError.from_exception_data("WrittenConfig", told, hide_input=True)
+    return ValidationError.from_exception_data("WrittenConfig", faults, hide_input=True)

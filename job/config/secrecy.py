@@ -1,11 +1,8 @@
-"""What is secret in a configuration as it is written, right or wrong, so that no fault shows it. Pure.
+"""Secrets in a valid or invalid configuration, so that no fault shows them, and where the password may be sent. Pure.
 
-Where the password of the Pushgateway may go. Pure.
-
-Who gives the password says where to: in the file both stand together, but a password from the environment, or from a
-file of its own, is for the address that the environment names. So nobody who may edit the configuration, but not read
-the password, can have it sent anywhere else. Over plain http it goes to this machine, and else to a host that was
-allowed by name.
+A password from the environment, or from a file of its own, is sent only to an address from the environment: a user who
+can edit the configuration file, but cannot read the password, must not choose its destination. Over plain http it is
+sent to this machine, or to a host that is allowed by name.
 """
 
 import ipaddress
@@ -20,18 +17,18 @@ from job.config.model import MetricsConfig
 from job.core.redaction import Redaction, without_login
 
 _SECRET_KEY = re.compile(r"pass|pasw|pwd|psw|secret|token|credential|api_?key", re.IGNORECASE)
-"""Keys, known or not, whose values are taken for secrets: a misspelt one too."""
+"""Keys, also unknown or misspelt ones, whose values are treated as secrets."""
 _ASSIGNMENT = re.compile(r"""([\s{,\[]*["']?(\w+)["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s,"'{}\[\]]*)""")
 _WORD = re.compile(r"\w")
 _BY_CHANCE = 12
-"""A secret with fewer characters may be a word, which stands in another value by chance."""
+"""In characters; a shorter secret may be a word that occurs in other values by chance."""
 _MOST_OCTETS = 4096
 
 
 def one_line(raw: bytes) -> str:
-    """Return the secret that a file holds: its one line, whose end does not count.
+    """Return the secret in a file: its only line, without the line end.
 
-    Raises `ValueError` for anything else, without a word of what is in it.
+    Raises `ValueError`, which does not show the content.
     """
     try:
         text = raw.decode("utf-8-sig")
@@ -49,14 +46,14 @@ def one_line(raw: bytes) -> str:
 
 
 def parts_of(raw: bytes) -> list[str]:
-    """Return what may be the secret in a file that does not hold one line of text."""
+    """Return the possible secrets in a file with more than one line, or with other content."""
     text = raw.decode("utf-8-sig", "replace").replace("\N{REPLACEMENT CHARACTER}", "\n")
     text = "".join(each if each.isprintable() else "\n" for each in text)
     return [part.strip() for part in text.splitlines() if part.strip()]
 
 
 def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
-    """Return the values of the keys that hold secrets, of whatever type they are."""
+    """Return the values of secret keys, of any type."""
     found: list[str] = []
     for key in describe.all_keys():
         table, _, name = key.name.rpartition(".")
@@ -67,7 +64,7 @@ def secrets_of(mapping: Mapping[str, Any]) -> list[str]:
 
 
 def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
-    """Return what may be a secret in a wrong place: under a key whose name says so, and the login of an address."""
+    """Yield possible secrets elsewhere: values of keys with such names, and logins of addresses."""
     for place, text in _texts(mapping, ()):
         if any(_SECRET_KEY.search(str(part)) for part in place):
             yield text
@@ -79,9 +76,9 @@ def suspects(mapping: Mapping[str, Any]) -> Iterator[str]:
 
 
 def quotable(line: str) -> str:
-    """Return what may be shown of a line of a file that cannot be read: a known key that is no secret, with its value.
+    """Return the part of a line of an unreadable file that may be shown: a known key that is not secret, and its value.
 
-    Of other lines nothing is: where the file is torn, a line may be a secret without its key, or with half of it.
+    Other lines are not shown: in a damaged file, a line may be a secret without its key.
     """
     line = line.strip()
     if not _WORD.search(line):
@@ -98,17 +95,17 @@ def _harmless_keys() -> set[str]:
 
 
 def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:
-    """Find secrets that stand in other values as well, where they would be shown."""
+    """Yield a fault for each other value that contains a secret, as it would be shown."""
     known = Redaction(secret for secret in secrets if len(secret) >= _BY_CHANCE)
     holders = {key.name for key in describe.all_keys() if key.is_secret}
     for place, text in _texts(mapping, ()):
         if known.secrets and spell(place) not in holders and known.holds(text):
-            told = "holds a value that is a secret elsewhere, and would be shown in logs; write something else"
-            yield Fault(spell(place), "", told)
+            message = "holds a value that is a secret elsewhere, and would be shown in logs; write something else"
+            yield Fault(spell(place), "", message)
 
 
 def _texts(value: object, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Return every single value as text, with its place."""
+    """Yield each scalar value as text, with its key path."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from _texts(part, (*place, name))
@@ -123,9 +120,9 @@ ADDRESS, PASSWORD, PLAIN = (f"metrics.pushgateway{ending}" for ending in ("", "_
 
 
 def why_withheld(metrics: MetricsConfig, origins: Mapping[str, str]) -> str:
-    """Return why the password may not be sent to the Pushgateway, and what to do; empty if it may be, or is not wanted.
+    """Return why the password is not sent to the Pushgateway, and the next step; empty if it is sent or not set.
 
-    `origins` tells by dotted key where each value came from.
+    `origins` has the source of each value by dotted key.
     """
     if metrics.pushgateway is None or metrics.pushgateway_password is None:
         return ""

@@ -1,7 +1,6 @@
-"""The configuration in force: plain frozen values, which is all that a cycle needs to know of it.
+"""The settings of the job: plain frozen values, built by `model.py`, which has defaults, bounds and meanings.
 
-What may be written, with every key's default, bounds and meaning, is `model.py`'s: it builds these, so nothing here
-has a default. A process that is handed one, such as a worker, imports no pydantic.
+Processes that only use settings, such as workers, do not import pydantic.
 """
 
 from collections.abc import Mapping
@@ -9,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PREFIX = "TRUECOPY_"
-"""How the names of all variables begin that say something about the configuration."""
+"""Prefix of the environment variables of the configuration."""
 
 OWNER = PREFIX + "CONFIG_OWNER"
-"""The variable with the number of a user whose configuration root follows, besides its own."""
+"""Variable with the number of a user whose configuration root accepts, besides its own."""
 _MOST_DIGITS = 10
 
 Checksum = Literal["sha256", "blake3", "md5"]
@@ -28,7 +27,7 @@ Landlock = Literal["auto", "off", "required"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One source with its mirror, its unique name and the options in force for it."""
+    """One source with its mirror, its unique name and its options."""
 
     name: str
     source: str
@@ -41,7 +40,7 @@ class Pair:
     compare: Compare
     verify_copies: VerifyCopies
     rate_limit: int | None
-    """In bytes a second."""
+    """In bytes per second."""
     audit_interval: float
     """In seconds."""
     mirror_check: MirrorCheck
@@ -53,13 +52,13 @@ class Pair:
 
     @property
     def options_key(self) -> str:
-        """Which options say how the mirror of an entry is to look; what was done under others is looked at anew."""
+        """The options that determine mirror entries; entries written under another key are examined again."""
         options = {"p": self.specials == "recreate", "s": self.keep_security, "u": self.keep_setuid}
         return "".join(letter for letter, chosen in options.items() if chosen)
 
     @property
     def options_bytes(self) -> bytes:
-        """What decides about a folder besides what is in it."""
+        """All options that folder fingerprints depend on."""
         mounts = "" if self.cross_mounts else "x"
         return f"{self.checksum}{self.options_key}{mounts}".encode("ascii")
 
@@ -78,17 +77,17 @@ class MetricsSettings:
     pushgateway_username: str | None
     pushgateway_password: str | None = field(repr=False)
     pushgateway_withheld: str
-    """Why nothing is pushed, so that the password stays here, and what to do; empty where it may be sent."""
+    """Why nothing is pushed, as the password must not be sent, and the next step; empty if it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRotate:
-    """When a log file gives way to a new one."""
+    """Rotation of log files."""
 
     size: int | None
     """In bytes; None for never."""
     count: int
-    """Old files that are kept."""
+    """Number of old files that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +111,10 @@ class Config:
     """In seconds."""
     run_at_start: bool
     expected_interval: float | None
-    """In seconds; None for what `schedule` or `sleep_time` say."""
+    """In seconds; None for that of `schedule` or `sleep_time`."""
     state_dir: str | None
     workers: int | None
-    """Processes of one cycle; None for as many as the machine has cores to give."""
+    """Processes of one cycle; None for the number of available cores."""
     workers_from: int
     io_priority: IoPriority
     stall_timeout: float
@@ -130,7 +129,7 @@ class Config:
             return self.expected_interval
         if self.schedule is None:
             return self.sleep_time
-        from job.core.timing import parse_schedule  # noqa: PLC0415  # few have a schedule
+        from job.core.timing import parse_schedule  # noqa: PLC0415  # most configurations have no schedule
 
         return parse_schedule(self.schedule).longest_gap
 
@@ -141,6 +140,6 @@ class Config:
 
 
 def owner_of(environ: Mapping[str, str]) -> int | None:
-    """Return the user whose configuration root is to follow; None for nobody, also where it is no number."""
+    """Return the user whose configuration root accepts; None if not set, or not a number."""
     text = environ.get(OWNER, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None

@@ -1,11 +1,7 @@
-"""From the bytes of a configuration file and the environment to a valid configuration, or to every fault. Pure.
+"""Parse and validate a configuration file with the overrides of the environment, or report all faults. Pure.
 
-What the environment says about the configuration: `TRUECOPY_<KEY>`, and `..._FILE` for secrets. Pure.
-
-Only a secret may come from a file of its own: what the file of any other key held would be shown with that key.
-An empty variable counts as not set, because compose files write `${NAME:-}` for "unless somebody sets it".
-
-From the text of a configuration file to its mapping, and the place of whatever cannot be read. Pure.
+Overrides are `TRUECOPY_<KEY>`, and `TRUECOPY_<KEY>_FILE` for secrets. Only secrets may come from files of their own, as
+other values are shown. An empty variable counts as not set, because compose files write `${NAME:-}` for an unset one.
 """
 
 import json
@@ -27,18 +23,18 @@ from job.core.redaction import Redaction, remember
 from job.errors import ConfigError
 
 NOT_KEYS = ("TRUECOPY_CONFIG", OWNER)
-"""Variables with our prefix that are no keys."""
+"""Variables with the prefix that are not keys."""
 FILE_ENDING = "_FILE"
-"""How the name of a variable ends whose value is the path of a file with the secret in it."""
+"""Suffix of variables with the path of a file that contains the secret."""
 
-# Kubernetes adds these to every pod in whose namespace there is a Service whose name begins with `truecopy`.
+# Kubernetes sets these in pods whose namespace has a Service with a name that begins with `truecopy`.
 _SERVICE_LINK = re.compile(r"TRUECOPY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One key's value from the environment, and where it came from in words."""
+    """The value of one key from the environment, and its origin in words."""
 
     key: str
     value: Any
@@ -47,16 +43,16 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Everything the environment says, and everything wrong with it."""
+    """All overrides in the environment, and their faults."""
 
     values: tuple[Override, ...]
     faults: tuple[Fault, ...]
     secrets: tuple[str, ...]
-    """What is secret among the values."""
+    """The secrets among the values."""
 
 
 def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> Overrides:
-    """Gather the overrides. `read_secret` gives the text of a file, or raises `ValueError` that says why not."""
+    """Return the overrides. `read_secret` returns the text of a file, or raises `ValueError` with the reason."""
     ours = {
         name: text for name, text in environ.items() if name.startswith(PREFIX) and text and not _foreign(name, text)
     }
@@ -74,7 +70,7 @@ def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> 
             found += [override] if override else []
     secret = {key.name for key in describe.all_keys() if key.is_secret}
     secrets = [each.value for each in found if each.key in secret]
-    # Not only of those in force: both may be given, which is a fault.
+    # Also those that are not used: setting both variables is a fault.
     secrets += [ours[key.variable] for key in describe.all_keys() if key.is_secret and key.variable in ours]
     return Overrides(tuple(found), tuple(faults), tuple(dict.fromkeys(secrets)))
 
@@ -121,8 +117,8 @@ def _unknown(name: str, known: Mapping[str, Key]) -> Fault:
     plain = name.removesuffix(FILE_ENDING)
     if plain in known and not known[plain].is_secret:
         secrets = ", ".join(each for each in known if each.endswith(FILE_ENDING) and known[each].is_secret)
-        told = f"unknown variable; only secrets are read from files ({secrets}), so give the value in {plain}"
-        return Fault(name, "", told)
+        message = f"unknown variable; only secrets are read from files ({secrets}), so give the value in {plain}"
+        return Fault(name, "", message)
     near = nearest(name, (*known, *NOT_KEYS))
     advice = f"the nearest known one is {near}" if near else "`truecopy config schema` lists the keys"
     return Fault(name, "", f"unknown variable; {advice}")
@@ -137,25 +133,25 @@ FORMATS = (".json", ".toml")
 _TOML_PLACE = re.compile(r"\s*\(at line (\d+), column (\d+)\)|\s*\(at end of document\)")
 _LONGEST = 120
 _DEEPEST = 32
-"""Tables and lists in one another that are looked at, in `_DEEP_KEY` too; a configuration has three."""
+"""Maximum nesting of tables and lists, also in `_DEEP_KEY`; a configuration has three levels."""
 _DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
-"""A dotted key of TOML for more levels than these: reading it would take time with the square of their number."""
+"""A dotted TOML key beyond that depth: parsing takes quadratic time in the number of levels."""
 _TOO_DEEP = "nested too deeply; a configuration has at most three levels"
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a text says: `mapping` is None where it cannot be read at all."""
+    """A parsed text; `mapping` is None if it cannot be parsed."""
 
     mapping: dict[str, Any] | None
     faults: tuple[Fault, ...] = ()
 
 
 def parse(text: str, extension: str) -> Parsed:
-    """Read `text` as its file's `extension` says. Never raises: whatever is wrong comes back as faults."""
+    """Parse `text` by the `extension` of its file. Never raises: errors are returned as faults."""
     if extension.lower() not in FORMATS:
-        told = f"{extension} is not a known extension" if extension else "the file has no extension"
-        return _unreadable("the file's name", f"{told}; name it .json or .toml after what is in it")
+        problem = f"{extension} is not a known extension" if extension else "the file has no extension"
+        return _unreadable("the file's name", f"{problem}; name it .json or .toml after what is in it")
     try:
         parsed = _json(text) if extension.lower() == ".json" else _toml(text)
     except RecursionError:
@@ -231,7 +227,7 @@ def _toml(text: str) -> Parsed:
 
 
 def _in_words(error: ValueError) -> str:
-    """Word what Python says of a number of thousands of digits, which speaks of Python."""
+    """Replace Python's message for a number with thousands of digits, which mentions Python."""
     return "a number has too many digits; write a shorter one" if "integer string" in str(error) else str(error)
 
 
@@ -245,29 +241,29 @@ def _unreadable(place: str, message: str) -> Parsed:
     return Parsed(None, (Fault(place, "", message),))
 
 
-_NEXT = "Mend the file or the variables named above, then run `truecopy config check`."
+_NEXT = "Correct the file or the variables named above, then run `truecopy config check`."
 
 
 @dataclass(frozen=True, slots=True)
 class ValidConfig:
-    """What was written, and where each of its keys came from."""
+    """The written configuration, and the origins of its keys."""
 
     written: WrittenConfig
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `env VARIABLE` or `secret file PATH`."""
     why_withheld: str
-    """Why the password of the Pushgateway may not be sent, and what to do; empty where it may be."""
+    """Why the password of the Pushgateway is not sent, and the next step; empty if it may be sent."""
 
     def origins_of_secrets(self) -> set[str]:
-        """Tell where the secrets came from that were given."""
+        """Return the origins of the secret keys."""
         return {self.origins[key.name] for key in describe.all_keys() if key.is_secret}
 
 
 def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Callable[[str], bytes]) -> ValidConfig:
-    """Validate the file `path`, which holds `raw`, with what `environ` overrides.
+    """Validate the content `raw` of the file `path` with the overrides in `environ`.
 
-    `read_secret` gives the content of the file that a variable names, or raises `ValueError`. Raises `ConfigError` with
-    every fault there is, and without any secret. From then on no text of this process shows the secrets.
+    `read_secret` returns the content of the file that a variable names, or raises `ValueError`. Raises `ConfigError`
+    with all faults, without secrets. Afterwards all texts of this process mask the secrets.
     """
     refused: list[str] = []
 
@@ -289,7 +285,7 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
     origins = _origins(mapping, environment)
     _apply_overrides(mapping, environment)
     secrets += secrecy.secrets_of(mapping)
-    written, more = _modelled(mapping, {override.key: override.origin for override in environment.values})
+    written, more = _validate_model(mapping, {override.key: override.origin for override in environment.values})
     faults += [*more, *secrecy.copies(mapping, secrets)]
     if written is None or faults:
         raise _unusable(path, faults, [*secrets, *secrecy.suspects(mapping)])
@@ -298,7 +294,7 @@ def validated(path: str, raw: bytes, environ: Mapping[str, str], read_secret: Ca
 
 
 def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the texts that stand at `keys`, whatever else is wrong; those that may hold a secret are left out."""
+    """Return the texts at `keys` of an invalid configuration; those that may contain a secret are left out."""
     mapping, _ = _parsed(path, raw)
     if mapping is None:
         return {}
@@ -348,12 +344,12 @@ def _apply_overrides(mapping: dict[str, Any], environment: Overrides) -> None:
     for override in environment.values:
         section, _, name = override.key.rpartition(".")
         table = mapping.setdefault(section, {}) if section else mapping
-        # If the file has no table there, that is its fault and told as such.
+        # A value that is not a table is reported as a fault of its own.
         if isinstance(table, dict):
             table[name] = override.value
 
 
-def _modelled(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[WrittenConfig | None, list[Fault]]:
+def _validate_model(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[WrittenConfig | None, list[Fault]]:
     try:
         return WrittenConfig.model_validate(mapping), []
     except ValidationError as error:

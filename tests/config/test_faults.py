@@ -128,7 +128,7 @@ def test_a_key_in_the_wrong_table_is_told_its_place() -> None:
 def test_a_missing_key_says_what_to_write() -> None:
     (line,) = lines({"pairs": [{"source": "/a"}]})
 
-    meaning = "the folder that becomes its mirror; made at first use, in a folder that exists"
+    meaning = "the folder for the mirror; created at first use, in an existing folder"
     assert line == f"pairs[0].dest: missing; write {meaning}"
 
 

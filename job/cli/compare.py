@@ -72,9 +72,9 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
         if will_be_created and not as_json:
             shown.print(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
         for point, sight in view.by.items():
-            if sight.able.lacks and not as_json:
+            if sight.capabilities.lacks and not as_json:
                 where = f" at {printable(point)}" if point else ""
-                kind, lacks = sight.able.file_system, ", ".join(sight.able.lacks)
+                kind, lacks = sight.capabilities.file_system, ", ".join(sight.capabilities.lacks)
                 shown.print(f"# {pair.name}: not compared, since the mirror{where} ({kind}) does not hold it: {lacks}")
         for difference in compare(view):
             counts[difference.what] += 1

@@ -1,4 +1,4 @@
-"""Compare: our own statement of what differs between a source and its mirror, every byte read. Changes nothing.
+"""Compare: an independent report of what differs between a source and its mirror, every byte read. Changes nothing.
 
 It believes neither the index nor any time: both sides are listed, contents read side by side, metadata and hard links
 held against each other. What the mirror's file system cannot hold is named by it, but is no difference.
@@ -34,14 +34,14 @@ from job.store.hardlinks import HardLinkTable
 
 
 class Difference(NamedTuple):
-    """One entry that is not in the mirror as it is in the source."""
+    """One entry that differs between source and mirror."""
 
     path: bytes
     kind: Kind
     what: str
     """What differs: one of `DIFFERENCES`."""
     detail: str
-    """In words; empty where there is nothing to add."""
+    """In words; empty if there is nothing to add."""
 
 
 DIFFERENCES = (
@@ -69,9 +69,9 @@ HARMLESS = {"extra", "unsupported", "left_out", "unread"}
 
 
 class VolumeTools(NamedTuple):
-    """What a comparison needs for one file system of the mirror."""
+    """The tools for one file system of the mirror."""
 
-    able: Capabilities
+    capabilities: Capabilities
     copier: Copier
     metadata_writer: MetadataWriter
     policy: Policy
@@ -81,7 +81,7 @@ class VolumeTools(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompareContext:
-    """What a comparison of one pair needs."""
+    """The parts that a comparison of one pair needs."""
 
     pair: Pair
     source: SourceScanner
@@ -90,11 +90,11 @@ class CompareContext:
     by: ByMount[VolumeTools]
     table: HardLinkTable
     notice: Callable[[int, int], None] = lambda _entries, _bytes: None
-    """Called with the entries that were compared and the bytes that were read since the last call."""
+    """Called with the numbers of entries compared and bytes read since the last call."""
 
 
 def compare(view: CompareContext) -> Iterator[Difference]:
-    """Compare one pair; raises what the copyist's pace raises, and `OSError` where there is no room for temporaries."""
+    """Compare one pair; raises what the copier's rate limiter raises, and `OSError` without temporary space."""
     with closing(DirCursor(view.source_root)) as sources, closing(DirCursor(view.mirror_root)) as mirrors:
         yield from _Comparison(view, sources, mirrors).run()
 
@@ -104,12 +104,12 @@ class _Comparison:
         self._view = view
         self._sources = sources
         self._mirrors = mirrors
-        self._at = view.by.root
-        """What there is to know of the file system that the folder under comparison lies on in the mirror."""
+        self._tools = view.by.root
+        """The tools for the file system that holds the mirror of the current folder."""
         self._keys: set[bytes] = set()
-        """What the mirror takes the names of one source folder for, if it does not hold every name as it is."""
+        """The source names of the current folder in the mirror's spelling, if that differs."""
         self._names: set[bytes] | None = None
-        """Names that the listing of one source folder shows; None of a huge one."""
+        """Listed names of the current source folder; None if it is huge."""
 
     def run(self) -> Iterator[Difference]:
         waiting = [b""]
@@ -117,7 +117,7 @@ class _Comparison:
             path = waiting.pop()
             below: list[bytes] = []
             self._keys.clear()
-            self._at = self._view.by.at(path)
+            self._tools = self._view.by.at(path)
             try:
                 self._restrict(path)
                 for listing in self._listings(path):
@@ -134,11 +134,11 @@ class _Comparison:
         yield from self._links()
 
     def _restrict(self, path: bytes) -> None:
-        """See how the source's folder is mounted, if what the mirror is to have depends on that."""
+        """Read how the source's folder is mounted, if the expected metadata depends on it."""
         if self._view.pair.options_key:
             restrictions = restrictions_of(self._sources.goto(path))
-            self._at.metadata_writer.restrict(restrictions)
-            self._at = self._at._replace(policy=self._at.policy._replace(nodev=NODEV in restrictions))
+            self._tools.metadata_writer.restrict(restrictions)
+            self._tools = self._tools._replace(policy=self._tools.policy._replace(nodev=NODEV in restrictions))
 
     def _listings(self, path: bytes) -> Iterator[Listing]:
         source, self._names = self._view.source, None
@@ -147,7 +147,7 @@ class _Comparison:
             self._names = {entry.name for entry in listing.entries} | {name for name, _ in listing.unreadable}
             yield listing
             return
-        key = None if self._at.name_rules is None else self._at.name_rules.key
+        key = None if self._tools.name_rules is None else self._tools.name_rules.key
         sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
         for names in source.names(path):
             sorter.add(names)
@@ -156,8 +156,8 @@ class _Comparison:
 
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
-        if self._at.name_rules is not None:
-            self._keys.update(self._at.name_rules.key(entry.name) for entry in listing.entries)
+        if self._tools.name_rules is not None:
+            self._keys.update(self._tools.name_rules.key(entry.name) for entry in listing.entries)
         for name, error in listing.unreadable:
             what = "missing" if isinstance(error, NameNotHeldError) else "unreadable"
             yield Difference(join(path, name), Kind.FILE, what, reason_text(error))
@@ -173,7 +173,7 @@ class _Comparison:
         for entry in listing.entries:
             there = present.get(entry.name)
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
-        if self._at.able.hard_links and (shared or listing.linked):
+        if self._tools.capabilities.hard_links and (shared or listing.linked):
             names = (each for each in present if each in shared or each in listing.linked)
             self._view.table.add(_members(path, names, source, mirror))
 
@@ -186,20 +186,20 @@ class _Comparison:
             yield Difference(path, kind, "missing", "Truecopy keeps this name for itself")
         elif kind is Kind.SPECIAL and self._view.pair.specials == "skip":
             return
-        elif why := why_unsupported(entry, self._at.policy):
+        elif why := why_unsupported(entry, self._tools.policy):
             yield Difference(path, kind, "unsupported", why)
         elif there is None:
             yield Difference(path, kind, "missing", "")
         elif there.kind is not kind:
             yield Difference(path, kind, "kind", f"the mirror has a {there.kind}")
-        elif kind is not Kind.FOLDER:  # a folder has its own turn
+        elif kind is not Kind.FOLDER:  # a folder is compared in its own turn
             yield from self._content(path, entry, there, at)
 
     def _content(self, path: bytes, entry: Entry, there: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         source, mirror = at
         try:
             if entry.kind is Kind.FILE:
-                found = self._at.copier.compare(entry, source, there, mirror)
+                found = self._tools.copier.compare(entry, source, there, mirror)
                 if not found.same:
                     yield Difference(path, entry.kind, "content", f"the source's checksum is {found.checksum}")
             else:
@@ -225,7 +225,7 @@ class _Comparison:
         ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         acl = partial(self._acl, place_of(entry.name, at[0]))
         yield from self._metadata(path, entry.kind, ours, theirs, acl)
-        if self._at.able.keeps_attributes:
+        if self._tools.capabilities.keeps_attributes:
             yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
 
     def _metadata(
@@ -237,28 +237,28 @@ class _Comparison:
         acl: Callable[[], dict[bytes, bytes]],
     ) -> Iterator[Difference]:
         """Compare modes, owners and times; `acl` reads the source's ACL, which is needed where modes differ."""
-        able, metadata_writer = self._at.able, self._at.metadata_writer
+        capabilities, metadata_writer = self._tools.capabilities, self._tools.metadata_writer
         wanted, found = metadata_writer.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
-        if able.modes and kind is not Kind.SYMLINK and wanted != found:
-            wanted = metadata_writer.mode_for(ours, theirs, acl(), acls=able.acls)
-        if able.modes and kind is not Kind.SYMLINK and wanted != found:
+        if capabilities.modes and kind is not Kind.SYMLINK and wanted != found:
+            wanted = metadata_writer.mode_for(ours, theirs, acl(), acls=capabilities.acls)
+        if capabilities.modes and kind is not Kind.SYMLINK and wanted != found:
             yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
-        if kind is Kind.SYMLINK and not able.symlink_metadata:
+        if kind is Kind.SYMLINK and not capabilities.symlink_metadata:
             return
-        if able.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
+        if capabilities.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
             detail = f"{theirs.st_uid}:{theirs.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
             yield Difference(path, kind, "owner", detail)
-        if abs(ours.st_mtime_ns - theirs.st_mtime_ns) >= able.mtime_grain_ns:
+        if abs(ours.st_mtime_ns - theirs.st_mtime_ns) >= capabilities.mtime_grain_ns:
             yield Difference(path, kind, "times", f"{theirs.st_mtime_ns} ns instead of {ours.st_mtime_ns}")
 
     def _folder(self, path: bytes) -> Iterator[Difference]:
         try:
             mirror = self._mirrors.goto(path)
         except OSError:
-            return  # told already
+            return  # reported already
         source = self._sources.goto(path)
         yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror), partial(self._acl, source))
-        if self._at.able.keeps_attributes:
+        if self._tools.capabilities.keeps_attributes:
             yield from self._attributes(path, Kind.FOLDER, source, mirror)
 
     @staticmethod
@@ -268,7 +268,7 @@ class _Comparison:
         return {}
 
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
-        metadata_writer = self._at.metadata_writer
+        metadata_writer = self._tools.metadata_writer
         ours, theirs = metadata_writer.of_source(source), metadata_writer.attributes_of(mirror)
         for found in metadata_writer.take_refusals():
             if found.what.startswith("source_xattr"):
@@ -304,14 +304,14 @@ class _Comparison:
             yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
 
     def _respelled(self, name: bytes) -> bool:
-        """Tell whether a name of the mirror is one of the source's, as the mirror spells it."""
-        return self._at.name_rules is not None and self._at.name_rules.key(name) in self._keys
+        """Tell whether a name of the mirror is the mirror's spelling of a source name."""
+        return self._tools.name_rules is not None and self._tools.name_rules.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
         table = self._view.table
         for file in table.files():
             link_names = [each for each in table.of_file(file) if each.mirror is not None]
-            # No link leads from one file system of a mirror to another.
+            # A hard link cannot cross file systems of a mirror.
             of_device = Counter(device for device, _ in {each.mirror for each in link_names if each.mirror is not None})
             for each in link_names:
                 path = join(each.path, each.name)
@@ -324,9 +324,9 @@ class _Comparison:
 
 
 def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[LinkName]:
-    """Give names in a folder with the files that they stand for on both sides."""
+    """Give names in a folder with their files on both sides."""
     for name in names:
-        with suppress(OSError):  # it is told already that it cannot be looked at
+        with suppress(OSError):  # its error is reported already
             file, held = file_at(name, source), file_at(name, mirror)
             if file is not None:
                 yield LinkName(file, path, 0, name, 0, held, None)

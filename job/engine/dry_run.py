@@ -1,7 +1,4 @@
-"""Preview: what the next cycle would do, each line with its reason. Changes nothing, locks nothing, hashes nothing.
-
-Forecast: what the next cycle would set aside in a mirror. Nothing is changed.
-"""
+"""Dry run: what the next cycle would do, each line with its reason. Nothing is changed, locked or hashed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +16,7 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.engine.context import policy_of
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
-from job.engine.copy.permissions import Opening, why_left_over
+from job.engine.copy.permissions import Opening, why_closed, why_left_over
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
 from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths
@@ -40,7 +37,7 @@ _WRITES = {*_READS, Action.MAKE_FOLDER}
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a dry run of one pair needs."""
+    """The parts that a dry run of one pair needs."""
 
     pair: Pair
     source: SourceScanner
@@ -49,7 +46,7 @@ class Preview:
     mirror_root: int
     index: Index
     mirror: ByMount[Capabilities]
-    """What the file systems of the mirror can hold, as far as that is known."""
+    """The capabilities of the mirror's file systems, as far as they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,9 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.plan.Action` that does something; `set_aside` for what is moved to the versions, `link` for another name
-    of a copied file, `fail` for what cannot be read or written, `leave_out` for what is out of scope for another reason
-    than a pattern.
+    """A `core.decide.Action` other than keeping; `set_aside` for an entry moved to the versions, `link` for another
+    name of a copied file, `fail` for an entry that cannot be read or written, `leave_out` for one out of scope
+    otherwise than by a pattern.
     """
     path: bytes
     kind: Kind
@@ -70,7 +67,7 @@ class Planned:
 
 
 def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], None]) -> Iterator[Planned]:
-    """Plan one pair at the moment `now`. Raises `Refused` where the gate would, and what `report_progress` raises."""
+    """Plan one pair at the time `now`. Raises `Refused` as the preflight would, and what `report_progress` does."""
     pair = view.pair
     seen = presence.check_source(view.source, view.index.entry_count(), pair, view.mirror_root)
     depth, rescan_depth = scan_depths(pair, view.index.audited, now)
@@ -83,51 +80,50 @@ def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], N
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
         yield Planned(pair.name, "leave_out", each.path, Kind.FOLDER, 0, each.words)
-    from job.engine.dry_run import Forecast  # noqa: PLC0415  # only a dry run needs it, and each start would pay for it
-
     roots, out = (view.source_root, view.mirror_root), {each.path for each in found.left_out}
     with (
         closing(DirCursor(view.source_root)) as sources,
         closing(DirCursor(view.mirror_root)) as mirrors,
-        closing(Forecast(view.source, roots, pair, view.mirror)) as forecast,
+        closing(SetAsideForecast(view.source, roots, pair, view.mirror)) as forecast,
     ):
-        met: set[FileId] = set()
+        planned_files: set[FileId] = set()
         for change in found.changes():
             for path, kind, reason in forecast.replaced(change):
                 yield Planned(pair.name, "set_aside", path, kind, 0, reason)
-            yield from _folder(view, change, (sources, mirrors), (met, forecast))
+            yield from _plan_folder(view, change, (sources, mirrors), (planned_files, forecast))
             if change.path not in out:
-                yield from _opened(pair.name, change.path, forecast)
+                yield from _plan_widening(pair.name, change.path, forecast)
 
 
-def _opened(pair: str, path: bytes, forecast: "Forecast") -> Iterator[Planned]:
+def _plan_widening(pair: str, path: bytes, forecast: "SetAsideForecast") -> Iterator[Planned]:
     try:
-        for each, kind, reason in forecast.left_over(path):
+        for each, kind, reason in forecast.surplus(path):
             yield Planned(pair, "set_aside", each, kind, 0, reason)
     except OSError as error:
-        from job.engine.copy.permissions import why_closed  # noqa: PLC0415  # only a dry run needs it, where a folder is opened
-
         yield Planned(pair, "fail", path, Kind.FOLDER, 0, f"{failure_of(error)}: {why_closed(error)}")
 
 
-def _folder(
-    view: Preview, change: ChangedFolder, trails: tuple[DirCursor, DirCursor], known: tuple[set[FileId], "Forecast"]
+def _plan_folder(
+    view: Preview,
+    change: ChangedFolder,
+    cursors: tuple[DirCursor, DirCursor],
+    known: tuple[set[FileId], "SetAsideForecast"],
 ) -> Iterator[Planned]:
-    path, name, (met, forecast) = change.path, view.pair.name, known
-    able = view.mirror.at(path)
-    policy = policy_of(view.pair, able)
+    path, name, (planned_files, forecast) = change.path, view.pair.name, known
+    capabilities = view.mirror.at(path)
+    policy = policy_of(view.pair, capabilities)
     try:
         if view.pair.options_key:
-            policy = policy._replace(nodev=NODEV in restrictions_of(trails[0].goto(path)))
+            policy = policy._replace(nodev=NODEV in restrictions_of(cursors[0].goto(path)))
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
-            rights = _Rights(listing.path, *trails)
+            rights = _Rights(listing.path, *cursors)
             present, records = (
-                _mirror_entries(trails[1], listing),
-                decode_records(rows, view.pair.options_key + able.options_key),
+                _mirror_entries(cursors[1], listing),
+                decode_records(rows, view.pair.options_key + capabilities.options_key),
             )
-            if forecast.is_made_anew(path):
+            if forecast.is_replaced(path):
                 present, records = {}, {}
             linked = listing.linked if policy.hard_links else {}
             for entry in listing.entries:
@@ -136,41 +132,43 @@ def _folder(
                 if step.action not in _SILENT:
                     shared = linked.get(entry.name)
                     file = FileId(shared.device, entry.inode) if shared else None
-                    yield _planned(name, where, step, rights.lacking(step), file, met)
+                    yield _planned(name, where, step, rights.missing_right(step), file, planned_files)
     except OSError as error:
         yield Planned(name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
 
 
-def _planned(pair: str, where: bytes, step: Decision, why_not: str, file: FileId | None, met: set[FileId]) -> Planned:
-    """Give the line of one step. `file` is set if it has several names; `met` holds those that have a line already."""
+def _planned(
+    pair: str, where: bytes, step: Decision, obstacle: str, file: FileId | None, planned_files: set[FileId]
+) -> Planned:
+    """Give the line of one step. `file` is set if it has several names; `planned_files` holds those with a line."""
     entry = step.entry
-    if why_not:
-        return Planned(pair, "fail", where, entry.kind, 0, why_not)
+    if obstacle:
+        return Planned(pair, "fail", where, entry.kind, 0, obstacle)
     if step.action is Action.COPY and file is not None:
-        if file in met:
+        if file in planned_files:
             return Planned(pair, "link", where, entry.kind, 0, "another name of a file that is copied")
-        met.add(file)
+        planned_files.add(file)
     return Planned(pair, str(step.action), where, entry.kind, entry.size, step.reason)
 
 
 def _unreadable(error: OSError, what: str) -> str:
     own = isinstance(error, (NameNotHeldError, MirrorUnmountedError, MountMissingError))
-    told = error.strerror if own else f"{what} cannot be read: {reason_text(error)}"
-    return f"{failure_of(error)}: {told}"
+    reason = error.strerror if own else f"{what} cannot be read: {reason_text(error)}"
+    return f"{failure_of(error)}: {reason}"
 
 
 class _Rights:
-    """What this user may do with the entries of one folder, asked of the kernel; nothing is opened for it."""
+    """The rights of this user in one folder, as the kernel states them; nothing is opened."""
 
     def __init__(self, path: bytes, sources: DirCursor, mirrors: DirCursor) -> None:
         self._source = sources.goto(path)
         try:
             self._may_write = may_write_in(mirrors.goto(path))
         except OSError:
-            self._may_write = True  # it is made by the cycle, or the cycle tells what is in its place
+            self._may_write = True  # the cycle creates it, or reports the entry that holds its name
 
-    def lacking(self, step: Decision) -> str:
-        """Tell why a step would fail; empty if nothing is known against it."""
+    def missing_right(self, step: Decision) -> str:
+        """Say why a step would fail; empty if no reason is known."""
         if step.action in _WRITES and not self._may_write:
             return f"{Failure.PERMISSION}: the mirror folder cannot be written"
         if step.action in _READS and step.entry.kind is Kind.FILE and not may_read(step.entry.name, self._source):
@@ -179,7 +177,7 @@ class _Rights:
 
 
 def _listings(view: Preview, change: ChangedFolder) -> Iterator[tuple[Listing, str]]:
-    """List a folder, a huge one in parts; each time with what the index knows of it."""
+    """List a folder, or the parts of a huge one, each with its records in the index."""
     source, index, path = view.source, view.index, change.path
     known = index.summary(path)
     rows = known.parts if known else 0
@@ -199,7 +197,7 @@ def _mirror_entries(trail: DirCursor, listing: Listing) -> dict[bytes, Entry]:
     try:
         rows = rows_named(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
     except OSError:
-        return {}  # the folder is not there yet, or stands for something else: everything in it is new
+        return {}  # the folder is missing or of another kind: all its entries are new
     return {entry.name: entry for entry in entries_of(rows)}
 
 
@@ -207,49 +205,49 @@ Aside = tuple[bytes, Kind, str]
 """Path, kind and reason."""
 
 
-class Forecast:
-    """Goes along with a plan, parents before children. Use it with `contextlib.closing`."""
+class SetAsideForecast:
+    """Predicts the entries that are set aside, folder by folder, parents first. Use it with `contextlib.closing`."""
 
     def __init__(
         self, source: SourceScanner, roots: tuple[int, int], pair: Pair, mirror: ByMount[Capabilities]
     ) -> None:
-        """`roots` are the open ones of source and mirror."""
+        """`roots` are the open roots of source and mirror."""
         self._sources, self._mirrors = map(DirCursor, roots)
         self._mirror = mirror
         self._surplus = Surplus(source, roots, pair, mirror.at)
-        self._anew: set[bytes] = set()
-        self._opened: set[bytes] = set()
+        self._replaced: set[bytes] = set()
+        self._plan_widening: set[bytes] = set()
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the cursors; the roots stay open."""
         for each in (self._sources, self._mirrors, self._surplus):
             each.close()
 
-    def is_made_anew(self, path: bytes) -> bool:
-        """Tell whether a mirror folder, or one above it, is going to be replaced by a new one."""
-        return _is_in(path, self._anew)
+    def is_replaced(self, path: bytes) -> bool:
+        """Tell whether a mirror folder, or one above it, will be replaced by a new one."""
+        return _is_in(path, self._replaced)
 
     def replaced(self, change: ChangedFolder) -> Iterator[Aside]:
-        """Give the mirror's folder if it must not be used for the one of the source."""
+        """Give the mirror's folder if it will be replaced."""
         path = change.path
-        if not change.left or self.is_made_anew(path):
+        if not change.left or self.is_replaced(path):
             return
-        with suppress(OSError):  # its line tells
+        with suppress(OSError):  # the line of the folder reports it
             source, mirror = (os.fstat(trail.goto(path)) for trail in (self._sources, self._mirrors))
             why = why_not_adopted(FolderMatch(change.left), mirror, source, standing_of(self._mirror.at(path)))
             if why:
-                self._anew.add(path)
+                self._replaced.add(path)
                 if self._holds_anything(path):
                     yield path, Kind.FOLDER, why
 
-    def left_over(self, path: bytes) -> Iterator[Aside]:
-        """Give what has to leave a mirror folder before it lets in more users. Raises `OSError`."""
-        if self.is_made_anew(path) or _is_in(path, self._opened):
+    def surplus(self, path: bytes) -> Iterator[Aside]:
+        """Give the entries that are set aside before a mirror folder lets in more users. Raises `OSError`."""
+        if self.is_replaced(path) or _is_in(path, self._plan_widening):
             return
         why = self._why_open(path)
         if not why or not self._holds_anything(path):
             return
-        self._opened.add(path)
+        self._plan_widening.add(path)
         for at, _, entries, left in self._surplus.below(path):
             for name, kind in entries:
                 yield join(at, name), kind, why_left_over(left, path, why)
@@ -257,12 +255,12 @@ class Forecast:
     def _why_open(self, path: bytes) -> str:
         try:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
-            able = self._mirror.at(path)
+            capabilities = self._mirror.at(path)
             ours, theirs = (read_attributes(each, security=False).get(ACCESS_ACL) for each in (mirror, source))
-            standing, differs = standing_of(able), able.acls and ours != theirs
+            standing, differs = standing_of(capabilities), capabilities.acls and ours != theirs
             return why_widened(os.fstat(mirror), os.fstat(source), standing, acl_differs=differs)
         except OSError:
-            return ""  # it does not exist yet, or its line tells
+            return ""  # it does not exist yet, or its line reports the error
 
     def _holds_anything(self, path: bytes) -> bool:
         names = (name for some in names_in(self._mirrors.goto(path)) for name in some)

@@ -35,8 +35,8 @@ class Fault:
 
     def __str__(self) -> str:
         """Format the fault as one printable line."""
-        shown = f" = {self.value}" if self.value else ""
-        return printable(f"{self.place}{shown}: {self.message}")
+        printable_value = f" = {self.value}" if self.value else ""
+        return printable(f"{self.place}{printable_value}: {self.message}")
 
 
 def faults_of(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
@@ -51,7 +51,7 @@ def nearest(wanted: str, known: tuple[str, ...] | list[str]) -> str:
     return next(iter(get_close_matches(plain[:_LONGEST], known, n=1, cutoff=0.6)), "")
 
 
-def shown(value: object) -> str:
+def printable_value(value: object) -> str:
     """Format a value as short JSON on one line, without logins."""
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
@@ -90,7 +90,7 @@ def _value(place: KeyPath, kind: str, value: object) -> str:
     if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
         return MASK
     # A value in place of a table may be a secret of that table.
-    return "" if kind in _TABLES else shown(value)
+    return "" if kind in _TABLES else printable_value(value)
 
 
 def _is_free_of_logins(value: object) -> bool:

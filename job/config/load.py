@@ -130,11 +130,11 @@ def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) ->
 
 def _cache_key(path: str, raw: bytes, environ: Mapping[str, str]) -> str | None:
     """Hash everything that determines the configuration; None if files with secrets are involved."""
-    ours = sorted((name, text) for name, text in environ.items() if name.startswith(PREFIX) and text)
-    if any(name.endswith("_FILE") for name, _ in ours):
+    variables = sorted((name, text) for name, text in environ.items() if name.startswith(PREFIX) and text)
+    if any(name.endswith("_FILE") for name, _ in variables):
         return None
     program = (__version__, sys.version, _modules())
-    parts = repr((program, os.path.abspath(path), hashlib.sha256(raw).hexdigest(), ours))
+    parts = repr((program, os.path.abspath(path), hashlib.sha256(raw).hexdigest(), variables))
     return hashlib.sha256(parts.encode("utf-8", "surrogateescape")).hexdigest()
 
 

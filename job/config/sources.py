@@ -53,17 +53,17 @@ class Overrides:
 
 def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> Overrides:
     """Return the overrides. `read_secret` returns the text of a file, or raises `ValueError` with the reason."""
-    ours = {
+    variables = {
         name: text for name, text in environ.items() if name.startswith(PREFIX) and text and not _foreign(name, text)
     }
     known = {name: key for key in describe.all_keys() for name in _names(key)}
     found: list[Override] = []
-    faults = [_unknown(name, known) for name in sorted(ours) if name not in known and name not in NOT_KEYS]
-    if OWNER in ours and owner_of(environ) is None:
+    faults = [_unknown(name, known) for name in sorted(variables) if name not in known and name not in NOT_KEYS]
+    if OWNER in variables and owner_of(environ) is None:
         faults.append(Fault(OWNER, "", "not the number of a user; write one such as 1000, as `id -u` shows it"))
     for key in describe.all_keys():
         try:
-            override = _override(key, ours, read_secret)
+            override = _override(key, variables, read_secret)
         except _InvalidValueError as wrong:
             faults.append(wrong.fault)
         else:
@@ -71,7 +71,7 @@ def overrides(environ: Mapping[str, str], read_secret: Callable[[str], str]) -> 
     secret = {key.name for key in describe.all_keys() if key.is_secret}
     secrets = [each.value for each in found if each.key in secret]
     # Also those that are not used: setting both variables is a fault.
-    secrets += [ours[key.variable] for key in describe.all_keys() if key.is_secret and key.variable in ours]
+    secrets += [variables[key.variable] for key in describe.all_keys() if key.is_secret and key.variable in variables]
     return Overrides(tuple(found), tuple(faults), tuple(dict.fromkeys(secrets)))
 
 
@@ -85,20 +85,20 @@ class _InvalidValueError(Exception):
         self.fault = fault
 
 
-def _override(key: Key, ours: Mapping[str, str], read_secret: Callable[[str], str]) -> Override | None:
+def _override(key: Key, variables: Mapping[str, str], read_secret: Callable[[str], str]) -> Override | None:
     by_file = key.variable + FILE_ENDING if key.is_secret else ""
-    if key.variable in ours and by_file in ours:
+    if key.variable in variables and by_file in variables:
         message = f"{by_file} is set as well, and only one can count; unset one of the two"
         raise _InvalidValueError(Fault(f"{key.name} (from {key.variable})", "", message))
-    if by_file in ours:
+    if by_file in variables:
         try:
-            text = read_secret(ours[by_file])
+            text = read_secret(variables[by_file])
         except ValueError as error:
             raise _InvalidValueError(Fault(f"{key.name} (from {by_file})", "", str(error))) from error
-        origin = f"secret file {ours[by_file]}"
+        origin = f"secret file {variables[by_file]}"
         return Override(key.name, _value(key, text, origin), origin)
-    if key.variable in ours:
-        return Override(key.name, _value(key, ours[key.variable], key.variable), f"env {key.variable}")
+    if key.variable in variables:
+        return Override(key.name, _value(key, variables[key.variable], key.variable), f"env {key.variable}")
     return None
 
 
@@ -190,10 +190,7 @@ def _json(text: str) -> Parsed:
         return _unreadable("the file", _in_words(error))
     if not isinstance(mapping, dict):
         return _unreadable("the file", "not a table; begin it with { and write keys with their values")
-    faults = tuple(
-        Fault(name, "", "this key is there twice in one table, and only one can count; keep one")
-        for name in doubles.names
-    )
+    faults = tuple(Fault(name, "", "this key occurs twice in one table; keep one") for name in doubles.names)
     return Parsed(mapping, faults)
 
 

@@ -59,7 +59,7 @@ class UnloggedReason(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why the gate refused a pair: the label `reason` of `truecopy_pairs_refused_total`."""
+    """Why the preflight refused a pair: the label `reason` of `truecopy_pairs_refused_total`."""
 
     SOURCE_MISSING = "source_missing"
     SOURCE_NOT_A_FOLDER = "source_not_a_folder"
@@ -94,7 +94,7 @@ class Result(StrEnum):
 
     @property
     def exit(self) -> Exit:
-        """The exit code of `run --once` for this result (a stop by SIGINT is told apart by the caller)."""
+        """The exit code of `run --once` for this result (the caller handles a stop by SIGINT)."""
         return _EXITS[self]
 
 

@@ -283,12 +283,12 @@ def find_state_folder(state_dir: str, pair: Pair) -> StateFolder:
 
 
 def _choose_folder(folder: int, pair: Pair) -> StateFolder:
-    mine = ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)
+    paths = ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)
     exists, found = _identity_in(folder, pair.name)
-    if exists and (found is None or _matches(found, mine)):
+    if exists and (found is None or _matches(found, paths)):
         return StateFolder(pair.name)
     for name, other in _other_states(folder):
-        if _matches(other, mine):
+        if _matches(other, paths):
             return StateFolder(name, found)
     if not exists:
         return StateFolder(pair.name)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from job.core.outcome import reason_text
 from job.core.stored import UNUSABLE, seconds_of, text_of
-from job.fs.private_folders import Place, places, read
+from job.fs.private_folders import PrivateFolder, places, read
 
 _LINK = "/memfd:{name} (deleted)"
 """What the link in /proc to an open file in memory says."""
@@ -39,7 +39,7 @@ class MemoryFile:
 
     def publish(self, content: bytes) -> None:
         """Replace the content as a whole. Raises `OSError`."""
-        fresh = _made(self._name)
+        fresh = _create(self._name)
         try:
             os.fchmod(fresh, 0o600)
             os.write(fresh, content)
@@ -62,7 +62,7 @@ class MemoryFile:
             os.close(descriptor)
 
 
-def _made(name: str) -> int:
+def _create(name: str) -> int:
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | _NEVER_RUN)
     except OSError as error:
@@ -71,7 +71,7 @@ def _made(name: str) -> int:
         return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
-def find(name: str, most_bytes: int) -> Iterator[bytes]:
+def find_memory_files(name: str, most_bytes: int) -> Iterator[bytes]:
     """Give the content of every file in memory with this name that was made by this user and is open in a process.
 
     What cannot be looked at is left out.
@@ -79,7 +79,7 @@ def find(name: str, most_bytes: int) -> Iterator[bytes]:
     with suppress(OSError):
         for process in filter(str.isdecimal, os.listdir("/proc")):
             if _is_ours(process):
-                yield from _files_of(process, _LINK.format(name=name), most_bytes)
+                yield from _contents_of(process, _LINK.format(name=name), most_bytes)
 
 
 def _is_ours(process: str) -> bool:
@@ -91,16 +91,16 @@ def _is_ours(process: str) -> bool:
     return False
 
 
-def _files_of(process: str, link: str, most_bytes: int) -> Iterator[bytes]:
+def _contents_of(process: str, link: str, most_bytes: int) -> Iterator[bytes]:
     folder = f"/proc/{process}/fd"
     with suppress(OSError):
         for number in os.listdir(folder):
             with suppress(OSError):
                 if os.readlink(f"{folder}/{number}") == link:
-                    yield from _content(f"{folder}/{number}", link, most_bytes)
+                    yield from _read_checked(f"{folder}/{number}", link, most_bytes)
 
 
-def _content(path: str, link: str, most_bytes: int) -> Iterator[bytes]:
+def _read_checked(path: str, link: str, most_bytes: int) -> Iterator[bytes]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         # Meanwhile the number may be that of another file; and others may have theirs handed over to a process of ours.
@@ -130,7 +130,7 @@ class HealthFile:
         """Of the file in memory."""
         self.file = f"{digest}.json"
         """In a private folder."""
-        self.places: list[Place] = places(environ)
+        self.places: list[PrivateFolder] = places(environ)
         """Where that may be."""
         self.memory = MemoryFile(self.name)
         """What the service itself writes to."""
@@ -155,21 +155,21 @@ def boot_id() -> str:
         return ""
 
 
-def check(pulse: HealthFile, now: float) -> tuple[bool, str]:
+def check(health_file: HealthFile, now: float) -> tuple[bool, str]:
     """Judge a service: healthy or not, and one sentence why. `now` is the wall clock's."""
-    own = pulse.memory.read(_MOST_BYTES)
+    own = health_file.memory.read(_MOST_BYTES)
     if own is not None:  # asked in the service itself, perhaps by anybody over the HTTP port
-        return _verdict(_beats([own]), now, "")
-    trouble, written = _in_folders(pulse)
-    verdict = _verdict(_beats(written), now, trouble)
-    if not verdict[0] and (found := [*_beats(written), *_beats(find(pulse.name, _MOST_BYTES))]):
-        verdict = _verdict(found, now, trouble)
+        return _judge_latest(_beats([own]), now, "")
+    trouble, written = _in_folders(health_file)
+    verdict = _judge_latest(_beats(written), now, trouble)
+    if not verdict[0] and (found := [*_beats(written), *_beats(find_memory_files(health_file.name, _MOST_BYTES))]):
+        verdict = _judge_latest(found, now, trouble)
     if verdict[1]:
         return verdict
-    return False, f"not running: no service with the configuration {pulse.config_path} gives a sign of life"
+    return False, f"not running: no service with the configuration {health_file.config_path} gives a sign of life"
 
 
-def _verdict(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, str]:
+def _judge_latest(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, str]:
     """Judge by the latest sign of life; without any, give the trouble that there was."""
     if not beats:
         return False, trouble
@@ -180,10 +180,10 @@ def _verdict(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, str]:
         return False, f"hanging: nothing has moved in the cycle for {abs(now - latest.stalled):.0f} seconds"
     # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
     late = now - latest.due if latest.due else 0.0
-    return _judged(abs(now - latest.at), late, in_cycle=latest.in_cycle)
+    return _judge_times(abs(now - latest.at), late, in_cycle=latest.in_cycle)
 
 
-def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
+def _judge_times(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
     if silent > (SILENT_IN_CYCLE_SECONDS if in_cycle else SILENT_SECONDS):
         return False, f"hanging: the last sign of life is {silent:.0f} seconds old"
     if in_cycle:
@@ -193,28 +193,28 @@ def _judged(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, str]:
     return True, f"healthy: the next cycle is due in {max(0.0, -late):.0f} seconds"
 
 
-def next_due(pulse: HealthFile) -> float | None:
+def next_due(health_file: HealthFile) -> float | None:
     """Tell when a service starts its next cycle; None if that is not known."""
-    beats = _beats([*_in_folders(pulse)[1], *find(pulse.name, _MOST_BYTES)])
+    beats = _beats([*_in_folders(health_file)[1], *find_memory_files(health_file.name, _MOST_BYTES)])
     return max(beats, key=lambda beat: beat.at).due if beats else None
 
 
-def _in_folders(pulse: HealthFile) -> tuple[str, list[bytes]]:
+def _in_folders(health_file: HealthFile) -> tuple[str, list[bytes]]:
     """Read what is in private folders; also say what cannot be read there, or is no sign of life."""
     trouble, found = "", []
-    for place in pulse.places:
+    for place in health_file.places:
         try:
-            content = read(place, pulse.file, most_bytes=_MOST_BYTES, tighten=True)
+            content = read(place, health_file.file, most_bytes=_MOST_BYTES, tighten=True)
         except FileNotFoundError:
             continue
         except OSError as error:
             trouble = f"unknown: the heartbeat cannot be read: {reason_text(error)}"
         except ValueError:
-            trouble = f"unknown: {place.path}/{pulse.file} is not a heartbeat"
+            trouble = f"unknown: {place.path}/{health_file.file} is not a heartbeat"
         else:
             found.append(content)
             if not _beats([content]):
-                trouble = f"unknown: {place.path}/{pulse.file} is not a heartbeat"
+                trouble = f"unknown: {place.path}/{health_file.file} is not a heartbeat"
     return trouble, found
 
 

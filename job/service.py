@@ -182,11 +182,11 @@ class Stop(Protocol):
         """Tell whether to stop."""
         ...
 
-    def wishes(self) -> set[str]:
+    def requests(self) -> set[str]:
         """Name the signals that ask for something, `SIGHUP` and `SIGUSR1`, and forget them."""
         ...
 
-    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
         """Name the signals that came and do not stop the service, each with its effect, and forget them."""
         ...
 
@@ -255,12 +255,12 @@ class _Loop:
             self._guarded(self._take_changed_config)
 
     def _heed_signals(self) -> None:
-        wishes = self._stop.wishes()
-        for name, effect in self._stop.news(busy=False):
+        requests = self._stop.requests()
+        for name, effect in self._stop.notices(busy=False):
             self._service.emit(SignalReceived(signal=name, effect=effect))
-        if "SIGHUP" in wishes:
+        if "SIGHUP" in requests:
             self._guarded(lambda: self._take_changed_config(asked=True))
-        if "SIGUSR1" in wishes:
+        if "SIGUSR1" in requests:
             self._plan_for(self._service.now())
 
     def _take_changed_config(self, *, asked: bool = False) -> None:

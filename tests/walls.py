@@ -2,6 +2,6 @@
 
 import pytest
 
-from job.system.sandbox import unavailable
+from job.system.sandbox import why_unavailable
 
-needs_landlock = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "it does")
+needs_landlock = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "it does")

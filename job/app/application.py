@@ -29,8 +29,8 @@ from job.events.service import (
     SandboxUnavailable,
 )
 from job.fs.mounts import is_below
-from job.fs.private_folders import Place, Scratch, choose
-from job.fs.trusted_file import Doubt
+from job.fs.private_folders import PrivateFolder, ScratchFolder, choose
+from job.fs.trusted_file import TrustIssue
 from job.outputs.log import Logs, LogSettings
 from job.outputs.log_file import Rotation
 from job.outputs.log_limits import BriefLog
@@ -61,13 +61,13 @@ class Application:
         self._io_priority = "normal"
         self._sandbox_error = ""
         self._settings: LoadedConfig | None = None
-        self._doubts: tuple[Doubt, ...] = ()
+        self._doubts: tuple[TrustIssue, ...] = ()
         self._rejected: ConfigError | None = None
         self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, Callable[[], History]] = {}
         self._records = PairRecords()
-        self._scratch = Scratch(environ)
+        self._scratch = ScratchFolder(environ)
         self._bus = Bus()
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
         self._brief = BriefLog(self._logs, monotonic=time.monotonic)
@@ -299,11 +299,11 @@ class Application:
         )
         return run_cycle(config, work)
 
-    def choose_place(self, places: Sequence[Place]) -> Place | None:
+    def choose_place(self, places: Sequence[PrivateFolder]) -> PrivateFolder | None:
         """Give the first place for a private folder that changes often, outside of what is backed up; None if none."""
         roots = [root for pair in self._config.effective_pairs for root in (pair.source, pair.dest)]
-        apart = (each for each in places if not (each.lasting and any(is_below(each.base, root) for root in roots)))
-        return choose(apart, lambda folder, error: self.emit(PrivateFolderSkipped(folder=folder, error=error)))
+        usable = (each for each in places if not (each.persistent and any(is_below(each.base, root) for root in roots)))
+        return choose(usable, lambda folder, error: self.emit(PrivateFolderSkipped(folder=folder, error=error)))
 
     def _report_no_sandbox(self, reason: str) -> None:
         if reason != self._sandbox_error:

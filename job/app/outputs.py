@@ -25,7 +25,7 @@ from job.events.service import (
     PortNotOpened,
     ServiceWaited,
 )
-from job.fs.mounts import is_below, resolved
+from job.fs.mounts import is_below, resolve_path
 from job.fs.trusted_path import why_no_place
 from job.outputs.log_file import is_one_file, why_no_log
 
@@ -140,7 +140,7 @@ def _roots(config: Config) -> Iterator[tuple[str, str]]:
 
 def _is_same(one: str, other: str) -> bool:
     """Tell whether two paths lead to one file, by whatever links or mounts of a single file."""
-    if resolved(one) == resolved(other):
+    if resolve_path(one) == resolve_path(other):
         return True
     try:
         return os.path.samestat(os.stat(one, follow_symlinks=False), os.stat(other, follow_symlinks=False))
@@ -152,8 +152,8 @@ def _is_rotated(config: Config, one: str, other: str) -> bool:
     """Tell whether one log is called as an old file of the other will be."""
     numbers = range(1, config.log_rotate.count + 1) if config.log_rotate.size else range(0)
     for log, old in ((one, other), (other, one)):
-        base, _, number = resolved(old).rpartition(".")
-        if base == resolved(log) and number in map(str, numbers):
+        base, _, number = resolve_path(old).rpartition(".")
+        if base == resolve_path(log) and number in map(str, numbers):
             return True
     return False
 

@@ -37,7 +37,7 @@ from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import FileSystem, file_systems
-from job.fs.small_files import open_ours
+from job.fs.small_files import open_own_folder
 from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import schema, temp_journal
@@ -64,7 +64,7 @@ def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[Pai
 
     with contextlib.ExitStack() as tidy:
         # What the mirror can hold is found out after the index was made: where it is known, there was one.
-        known = probe.known(roots.mirror, roots.state)
+        known = probe.load_capabilities(roots.mirror, roots.state)
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
         index = opened.enter_context(_open_index(run, folder, there_was_one=known is not None))
         root = known or _probed(run, roots, roots.mirror)
@@ -112,7 +112,7 @@ def _able(run: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
         folder = trail.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
-        return probe.known(folder, roots.state, system.point) or _probed(run, roots, folder, system.point)
+        return probe.load_capabilities(folder, roots.state, system.point) or _probed(run, roots, folder, system.point)
 
 
 def _believe_only_what_is_here(
@@ -174,7 +174,7 @@ def _probed(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capa
         roots.claim()
     try:
         able = probe.probe(folder)
-        probe.remember(able, folder, roots.state, point)
+        probe.save_capabilities(able, folder, roots.state, point)
     except OSError:
         # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
         return able or Capabilities()
@@ -253,17 +253,17 @@ def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirro
 def open_state(config: Config, pair: Pair, mirror: int) -> int:
     """Open the folder of a pair's state, which may lie in its open mirror, as it is. Raises `OSError`."""
     if config.state_dir is None:
-        return open_ours(STATE_FOLDER, mirror)
+        return open_own_folder(STATE_FOLDER, mirror)
     above, name = open_trusted_parent(state_folder(config, pair))
     try:
-        return open_ours(name, above)
+        return open_own_folder(name, above)
     finally:
         os.close(above)
 
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
     """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
-    return _of_state(config, pair, mirror, lambda state: probe.known(mirror, state, to_write=False))
+    return _of_state(config, pair, mirror, lambda state: probe.load_capabilities(mirror, state, to_write=False))
 
 
 def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
@@ -291,7 +291,7 @@ def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | Non
 
 
 def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
-    return (state is not None and probe.known(folder, state, point, to_write=False)) or Capabilities()
+    return (state is not None and probe.load_capabilities(folder, state, point, to_write=False)) or Capabilities()
 
 
 def _others_than_known(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:

@@ -23,7 +23,7 @@ from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, open_root
 from job.fs.metadata import MetadataWriter
 from job.fs.small_files import MirrorSync
-from job.fs.trees import Fits, MirrorScanner, SourceScanner
+from job.fs.trees import MirrorLimits, MirrorScanner, SourceScanner
 from job.store.index import Index
 from job.store.schema import IndexTorn
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
@@ -135,8 +135,9 @@ def _check_mounted(point: bytes, root: int, mirror: int) -> None:
 def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: KnownMounts) -> SourceScanner:
     """Give what lists the open root of a source, for a mirror that is able to so much."""
 
-    def fits(mirror: Capabilities) -> Fits:
-        return Fits(pair.options_bytes + mirror.options_bytes, None if mirror.keeps_all_names else NameRules(mirror))
+    def fits(mirror: Capabilities) -> MirrorLimits:
+        names = None if mirror.keeps_all_names else NameRules(mirror)
+        return MirrorLimits(pair.options_bytes + mirror.options_bytes, names)
 
     return SourceScanner(
         root,

@@ -15,10 +15,10 @@ from job.core.outcome import Result
 from job.engine.preflight import presence
 from job.engine.preflight.guards import is_read_only
 from job.fs.free_space import free_bytes
-from job.fs.mounts import others_below
+from job.fs.mounts import mounts_below
 from job.fs.trusted_path import open_trusted_folder
 from job.store.pair_records import PairRecords
-from job.system.sandbox import abi, unavailable
+from job.system.sandbox import abi, why_unavailable
 
 _Answer = TypeVar("_Answer")
 
@@ -78,7 +78,7 @@ def sandbox_status(config: Config) -> SandboxStatus:
     """Check whether the work is sandboxed."""
     if config.landlock == "off":
         return SandboxStatus(config.landlock, None, "landlock is off")
-    missing = unavailable()
+    missing = why_unavailable()
     return SandboxStatus(config.landlock, None if missing else abi(), missing)
 
 
@@ -113,7 +113,7 @@ def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> li
 def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
     """Give what the last cycle left out; before the first one, what the mount table says, which has no subvolumes."""
     known = _opened(pair.dest, partial(mounts_of, config, pair)) or NO_MOUNTS
-    found = dict(_opened(pair.source, others_below) or [])
+    found = dict(_opened(pair.source, mounts_below) or [])
     return sorted(
         ({each.path: each.kind for each in known.left_out if each.why is LeftOutReason.MOUNT} | found).items()
     )

@@ -18,7 +18,7 @@ from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, 
 from job.events.text import sentence
 from job.health import HealthFile, check
 from job.outputs.liveness import Watchdog
-from job.system.resources import raise_limit
+from job.system.resources import raise_descriptor_limit
 from job.system.signals import StopSignal
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
     tolerate_lost_output()
     if skip_if_busy and not once:
         raise click.UsageError("--skip-if-busy needs --once: the service waits for its next cycle anyway.")
-    raise_limit()
+    raise_descriptor_limit()
     bars = once and not quiet and sys.stdout.isatty()
     stream = sys.stdout if has_output() and not bars else None
     with StopSignal(monotonic=time.monotonic, service=not once) as stop, ExitStack() as tidy:
@@ -88,7 +88,7 @@ def _once(
     if bars is not None:
         _show_bars(application, bars)
     result = application.cycle(config, stop.requested)
-    for name, effect in stop.news(busy=True):
+    for name, effect in stop.notices(busy=True):
         application.emit(SignalReceived(signal=name, effect=effect))
     if result is Result.BUSY and skip_if_busy:
         skipped = BusySkipped()
@@ -110,10 +110,10 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
     from job.service import serve  # noqa: PLC0415
 
     application.sum_up_idle_cycles()
-    pulse = HealthFile(context.config_path, context.environ)
-    place = application.choose_place(pulse.places)
-    application.join(Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic))
-    _open_port(application, lambda: check(pulse, time.time()), tidy)
+    health_file = HealthFile(context.config_path, context.environ)
+    place = application.choose_place(health_file.places)
+    application.join(Heartbeat(health_file, place, wall=time.time, monotonic=time.monotonic))
+    _open_port(application, lambda: check(health_file, time.time()), tidy)
     return serve(application, stop)
 
 

@@ -72,8 +72,8 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
 
 
 def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
-    now, pulse = time.time(), HealthFile(context.config_path, context.environ)
-    alive, sentence = check(pulse, now)
+    now, health_file = time.time(), HealthFile(context.config_path, context.environ)
+    alive, sentence = check(health_file, now)
     pairs = [each for each in pair_statuses(config) if each.name in chosen]
     limit = expected_gap(config, [each.history.duration_seconds for each in pairs])
     late = (each.name for each in pairs if abs(now - each.history.last_success_timestamp_seconds) > limit)
@@ -81,7 +81,7 @@ def _facts(context: Context, config: Config, chosen: set[str]) -> Facts:
         now=now,
         alive=alive,
         service=sentence,
-        next_due=next_due(pulse) if alive else None,
+        next_due=next_due(health_file) if alive else None,
         disabled="" if config.enabled else config.run_enabled or "empty",
         sandbox=sandbox_status(config),
         pairs=pairs,

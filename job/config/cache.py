@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from job.config.settings import Config
 from job.core.stored import UNUSABLE, seconds_of
 from job.fs.mounts import is_below
-from job.fs.private_folders import open_place, places, read
+from job.fs.private_folders import open_private, places, read
 from job.fs.small_files import replace_file
 from job.fs.trusted_path import make_folders
 
@@ -59,12 +59,12 @@ class ConfigCache:
         sources = [pair.source for pair in config.effective_pairs]
         mirrors = [pair.dest for pair in config.effective_pairs]
         for place in self._places:
-            if place.apart and any(is_below(place.base, root) for root in (*sources, *mirrors)):
+            if place.outside_trees and any(is_below(place.base, root) for root in (*sources, *mirrors)):
                 continue  # the preflight refuses such a configuration
             with suppress(OSError):
-                if place.lasting and not place.apart:
+                if place.persistent and not place.outside_trees:
                     os.close(make_folders(place.base, sources, mirrors))
-                folder = open_place(place, make=True)
+                folder = open_private(place, make=True)
                 try:
                     replace_file(folder, os.fsencode(self._name), content)
                 finally:

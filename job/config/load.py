@@ -19,7 +19,7 @@ from job.config.settings import OWNER, PREFIX, Config, owner_of
 from job.core.outcome import reason_text
 from job.errors import ConfigError
 from job.events.text import clean
-from job.fs.trusted_file import Doubt, TrustedFile, Way, read_trusted
+from job.fs.trusted_file import Access, TrustedFile, TrustIssue, read_trusted
 
 if TYPE_CHECKING:
     from job.config.model import WrittenConfig
@@ -36,7 +36,7 @@ class LoadedConfig(NamedTuple):
     config: Config
     digest: str
     """SHA-256 of the bytes that were read, secrets included, in hex: it changes when they do."""
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[TrustIssue, ...]
     """Which other users may change it, or read the secrets in it. Root refuses a file that others may change."""
 
 
@@ -45,7 +45,7 @@ class DescribedConfig(NamedTuple):
 
     config: Config
     digest: str
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[TrustIssue, ...]
     written: "WrittenConfig"
     """As written: the general options are not yet applied to each pair."""
     origins: Mapping[str, str]
@@ -165,9 +165,9 @@ def _read_config(path: str, environ: Mapping[str, str]) -> TrustedFile:
     return file
 
 
-def _repair_hint(path: str, doubts: Sequence[Doubt], environ: Mapping[str, str]) -> str:
+def _repair_hint(path: str, doubts: Sequence[TrustIssue], environ: Mapping[str, str]) -> str:
     """Return the next step; it never takes a file or folder away from its owner."""
-    if not any(doubt.way is Way.OWN for doubt in doubts):
+    if not any(doubt.way is Access.OWN for doubt in doubts):
         return "Run these commands as root, or run Truecopy as another user."
     from shlex import quote  # noqa: PLC0415  # not needed for most configurations
 
@@ -183,8 +183,8 @@ def _repair_hint(path: str, doubts: Sequence[Doubt], environ: Mapping[str, str])
     )
 
 
-def _or_allow(doubts: Sequence[Doubt]) -> str:
-    owners = sorted({doubt.user for doubt in doubts if doubt.way is Way.OWN})
+def _or_allow(doubts: Sequence[TrustIssue]) -> str:
+    owners = sorted({doubt.user for doubt in doubts if doubt.way is Access.OWN})
     if len(owners) != 1:
         return ""
     also = " and run the commands above" if any(doubt.repair for doubt in doubts) else ""
@@ -202,7 +202,7 @@ def _read(path: str, most_bytes: int, environ: Mapping[str, str]) -> TrustedFile
     file = read_trusted(path, most_bytes, frozenset(trusted))
     if user == 0:
         return file
-    return file._replace(doubts=tuple(doubt for doubt in file.doubts if doubt.way is not Way.OWN))
+    return file._replace(doubts=tuple(doubt for doubt in file.doubts if doubt.way is not Access.OWN))
 
 
 def _advice(error: OSError) -> str:
@@ -227,7 +227,7 @@ def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
         raise ValueError(msg) from error
     if os.geteuid() == 0 and file.doubts:
         reasons = "; ".join(str(doubt) for doubt in file.doubts)
-        if any(doubt.way is Way.OWN for doubt in file.doubts):
+        if any(doubt.way is Access.OWN for doubt in file.doubts):
             reasons += f"; put the secret into a file that only root may change{_or_allow(file.doubts)}"
         msg = f"root does not read this file, since others may change it: {reasons}"
         raise ValueError(msg)

@@ -24,10 +24,10 @@ from job.core.record import LinkName
 from job.errors import ChangedWhileReadError
 from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, single
-from job.fs.large_dir import Sorter, has_name, names_in, names_of, parts_for, rows_named
+from job.fs.large_dir import Partitioner, name_exists, names_in, partition_count, stat_names, unpack_names
 from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.fs.metadata import MetadataWriter
-from job.fs.mounts import NODEV, restrictions_of
+from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.trees import SourceScanner
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
 from job.store.hardlinks import HardLinkTable
@@ -136,7 +136,7 @@ class _Comparison:
     def _restrict(self, path: bytes) -> None:
         """Read how the source's folder is mounted, if the expected metadata depends on it."""
         if self._view.pair.options_key:
-            restrictions = restrictions_of(self._sources.goto(path))
+            restrictions = mount_restrictions(self._sources.goto(path))
             self._tools.metadata_writer.restrict(restrictions)
             self._tools = self._tools._replace(policy=self._tools.policy._replace(nodev=NODEV in restrictions))
 
@@ -148,11 +148,11 @@ class _Comparison:
             yield listing
             return
         key = None if self._tools.name_rules is None else self._tools.name_rules.key
-        sorter = Sorter(parts_for(sum(map(len, source.names(path))), 0), key)
+        sorter = Partitioner(partition_count(sum(map(len, source.names(path))), 0), key)
         for names in source.names(path):
             sorter.add(names)
-        for part in sorter.parts():
-            yield source.part(path, names_of(part))
+        for part in sorter.partitions():
+            yield source.part(path, unpack_names(part))
 
     def _listed(self, listing: Listing) -> Iterator[Difference]:
         path = listing.path
@@ -168,7 +168,7 @@ class _Comparison:
                 yield Difference(join(path, entry.name), entry.kind, "missing", reason_text(error))
             return
         shared: dict[bytes, Shared] = {}
-        rows = rows_named(mirror, [entry.name for entry in listing.entries], [], shared)
+        rows = stat_names(mirror, [entry.name for entry in listing.entries], [], shared)
         present = {entry.name: entry for entry in entries_of(rows)}
         for entry in listing.entries:
             there = present.get(entry.name)
@@ -292,12 +292,12 @@ class _Comparison:
                 ours = name.startswith(TEMP_PREFIX) or (not path and name in {STATE_FOLDER, LOST_FOUND})
                 if ours or self._respelled(name):
                     continue
-                if has_name(source, name):
+                if name_exists(source, name):
                     if self._names is not None and name not in self._names:
                         hidden.append(name)
                     continue
                 with suppress(OSError):
-                    [row] = entries_of(rows_named(mirror, [name], []))
+                    [row] = entries_of(stat_names(mirror, [name], []))
                     yield Difference(join(path, name), row.kind, "extra", "it is not in the source")
         for entry in self._view.source.part(path, hidden).entries if hidden else ():
             why = "the source's listing does not show it, though it can be examined"

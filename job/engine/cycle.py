@@ -132,7 +132,7 @@ def back_up_pair(
     if cycle.sandbox is None:
         result = _run_guarded(run, setup, refusal)
     else:
-        result = cycle.sandbox.around(lambda emit: _run_guarded(replace(run, emit=emit), setup, refusal), listener)
+        result = cycle.sandbox.run(lambda emit: _run_guarded(replace(run, emit=emit), setup, refusal), listener)
     if result is Result.SUCCESS and listener.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()

@@ -21,10 +21,10 @@ from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
 from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import Sorter, names_in, names_of, parts_for, rows_named
+from job.fs.large_dir import Partitioner, names_in, partition_count, stat_names, unpack_names
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
-from job.fs.mounts import NODEV, restrictions_of
-from job.fs.rights import may_read, may_write_in
+from job.fs.mounts import NODEV, mount_restrictions
+from job.fs.rights import may_read, may_write_folder
 from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.xattrs import read_attributes
 from job.store.codec import decode_records
@@ -114,7 +114,7 @@ def _plan_folder(
     policy = policy_of(view.pair, capabilities)
     try:
         if view.pair.options_key:
-            policy = policy._replace(nodev=NODEV in restrictions_of(cursors[0].goto(path)))
+            policy = policy._replace(nodev=NODEV in mount_restrictions(cursors[0].goto(path)))
         for listing, rows in _listings(view, change):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
@@ -163,7 +163,7 @@ class _Rights:
     def __init__(self, path: bytes, sources: DirCursor, mirrors: DirCursor) -> None:
         self._source = sources.goto(path)
         try:
-            self._may_write = may_write_in(mirrors.goto(path))
+            self._may_write = may_write_folder(mirrors.goto(path))
         except OSError:
             self._may_write = True  # the cycle creates it, or reports the entry that holds its name
 
@@ -186,16 +186,16 @@ def _listings(view: Preview, change: ChangedFolder) -> Iterator[tuple[Listing, s
             text = index.rows(path)
             yield list_again(source, path, decode_records(text), change.empty_fingerprint), text
             return
-    sorter = Sorter(parts_for(sum(map(len, source.names(path))), rows))
+    sorter = Partitioner(partition_count(sum(map(len, source.names(path))), rows))
     for names in source.names(path):
         sorter.add(names)
-    for number, part in enumerate(sorter.parts()):
-        yield source.part(path, names_of(part)), index.rows(path, number % rows if rows else number)
+    for number, part in enumerate(sorter.partitions()):
+        yield source.part(path, unpack_names(part)), index.rows(path, number % rows if rows else number)
 
 
 def _mirror_entries(trail: DirCursor, listing: Listing) -> dict[bytes, Entry]:
     try:
-        rows = rows_named(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
+        rows = stat_names(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
     except OSError:
         return {}  # the folder is missing or of another kind: all its entries are new
     return {entry.name: entry for entry in entries_of(rows)}

@@ -14,7 +14,7 @@ from job.core.entry import FileId
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
 from job.engine.scan import ScanDepth, ScanItem, ScanResult
 from job.events.service import Event
-from job.fs.large_dir import Names, Sums
+from job.fs.large_dir import PackedNames, Sums
 from job.store.index import Index
 
 
@@ -89,7 +89,7 @@ class SyncPart(NamedTuple):
 
     path: bytes
     number: int
-    names: Names
+    names: PackedNames
     rows: str
     """The records of its entries, and perhaps of others."""
     borrowed: bool
@@ -187,7 +187,7 @@ class SplitResult(NamedTuple):
     path: bytes
     fingerprint: bytes
     """Of the source, taken before the first part was synced."""
-    names: list[Names]
+    names: list[PackedNames]
     """By part."""
 
 

@@ -235,7 +235,7 @@ class FolderScanner:
         if self._depth is ScanDepth.ROOT and path:
             return True
         if self._depth is ScanDepth.AUDIT:
-            return self._mirror_scanner.inspected(path, known.parts) == (known.stamp, known.mirror_fingerprint)
+            return self._mirror_scanner.inspect(path, known.parts) == (known.stamp, known.mirror_fingerprint)
         return self._mirror_scanner.stamp(path) == known.stamp
 
 

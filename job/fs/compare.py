@@ -9,8 +9,8 @@ from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_listed, unmoved
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
-from job.fs.sparse import Layout, Piece
-from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, PageCacheGuard
+from job.fs.sparse import Piece, SparseLayout
+from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, PageCacheGuard
 
 _CLOSED = -1
 _ZEROS = bytes(BUFFER_BYTES)
@@ -35,7 +35,7 @@ class MirrorReader:
 
     def _begin(self) -> None:
         size = self._before.st_size
-        if size >= MANNERLY_BYTES:
+        if size >= GUARDED_BYTES:
             self._cache_guard = PageCacheGuard(self._descriptor, size)
         self._same, self._done = True, 0
 
@@ -80,7 +80,7 @@ class MirrorReader:
         start, end = self._done, self._done + count
         try:
             # The mirror was synced before its file got the name, so that its holes are believed.
-            pieces = Layout(self._descriptor, start, end).pieces()
+            pieces = SparseLayout(self._descriptor, start, end).pieces()
             self._same = all(piece.hole or self._is_zero(piece, checkpoint) for piece in pieces)
             os.lseek(self._descriptor, end, os.SEEK_SET)
             self._done = end

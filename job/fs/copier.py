@@ -16,24 +16,24 @@ from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.fs.compare import MirrorReader
 from job.fs.dircursor import open_listed, open_name, unmoved
-from job.fs.free_space import BLOCK_BYTES, FreeSpace, insist_on_room
+from job.fs.free_space import BLOCK_BYTES, FreeSpace, check_space
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link, copy_special
 from job.fs.small_files import NEW_FILE, write_all
 from job.fs.sparse import (
     SECTOR,
-    Blocks,
-    Filled,
     Hash,
-    Holes,
     HoleWithDataError,
-    Layout,
-    insist_on_holes,
-    of_blocks,
-    room_of,
+    SparseDigest,
+    SparseLayout,
+    SparseWriter,
+    WholeDigest,
+    allocated_bytes,
+    check_holes,
+    sparse_digests,
 )
-from job.fs.stream import BUFFER_BYTES, MANNERLY_BYTES, Cloner, Skip, Stream, Take, WritebackLimiter, drop
+from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, Cloner, HashingReader, OnChunk, OnHole, WritebackLimiter, drop
 from job.fs.xattrs import for_new
 
 SMALL_BYTES = 256 << 10
@@ -53,7 +53,7 @@ def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
     After `sparse-` it is one that leaves out blocks of zeros.
     """
     if algorithm.startswith(OF_BLOCKS):
-        return of_blocks(new_hash(algorithm.removeprefix(OF_BLOCKS)))
+        return sparse_digests(new_hash(algorithm.removeprefix(OF_BLOCKS)))
     if algorithm == "blake3":
         from blake3 import blake3  # noqa: PLC0415  # only who asks for it pays its import
 
@@ -92,7 +92,7 @@ class Copier:
         self._allowed_bytes = self._allowed_files = 0
         """How much may be written, to the device `_allowed_on`, before the free space is checked again."""
         self._allowed_on = -1
-        self._stream = Stream()
+        self._stream = HashingReader()
         self._mirror_reader = MirrorReader(metadata_writer)
         self._cloner = Cloner() if reflink else None
         self._zeros_left = _ZERO_BYTES
@@ -162,9 +162,9 @@ class Copier:
         count, self._unreported = self._unreported, 0
         self._on_chunk(count)
 
-    def _writer(self, written: int, found: os.stat_result, *, has_holes: bool) -> tuple[Take, Skip]:
+    def _writer(self, written: int, found: os.stat_result, *, has_holes: bool) -> tuple[OnChunk, OnHole]:
         writeback = WritebackLimiter(written) if found.st_size >= _WRITEBACK_BYTES else None
-        holes = Holes(written) if has_holes and self._sparse else None
+        holes = SparseWriter(written) if has_holes and self._sparse else None
         put = partial(write_all, written) if holes is None else holes.write
 
         def write(chunk: memoryview | bytes) -> None:
@@ -176,12 +176,12 @@ class Copier:
         if not has_holes:
             return write, self._ignore
         if holes is None:
-            insist_on_room(written, found.st_size)  # not when a disk is full of zeros
+            check_space(written, found.st_size)  # not when a disk is full of zeros
             return write, partial(_write_zeros, write)
         os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
         return write, self._skipper(holes, writeback)
 
-    def _skipper(self, holes: Holes, writeback: WritebackLimiter | None) -> Skip:
+    def _skipper(self, holes: SparseWriter, writeback: WritebackLimiter | None) -> OnHole:
         def skip(count: int) -> None:
             holes.skip(count)
             if writeback is not None:
@@ -217,7 +217,7 @@ class Copier:
         descriptor: int,
         algorithm: str,
         found: os.stat_result,
-        taker: tuple[Take, Skip],
+        taker: tuple[OnChunk, OnHole],
         *,
         ours: bool = False,
     ) -> tuple[str, int, int]:
@@ -233,14 +233,14 @@ class Copier:
                 take(content)
                 return f"{algorithm}:{digest.hexdigest()}", size, 0
             os.lseek(descriptor, 0, os.SEEK_SET)
-        layout = Layout.of(descriptor, found, ours=ours)
+        layout = SparseLayout.of(descriptor, found, ours=ours)
         digest = start(b"")
         if layout is None:
             count = self._stream.read(descriptor, size, digest, take)
             return f"{algorithm}:{digest.hexdigest()}", count, 0
-        if not ours and not isinstance(digest, Blocks) and not self._may_hash_zeros(found, layout):
-            algorithm, digest = OF_BLOCKS + algorithm, Blocks(digest)
-        sparse = digest if isinstance(digest, Blocks) else Filled(digest)
+        if not ours and not isinstance(digest, SparseDigest) and not self._may_hash_zeros(found, layout):
+            algorithm, digest = OF_BLOCKS + algorithm, SparseDigest(digest)
+        sparse = digest if isinstance(digest, SparseDigest) else WholeDigest(digest)
         try:
             count, holes = self._stream.read_pieces(descriptor, layout.pieces(), size, sparse, take, skip)
         except HoleWithDataError:
@@ -249,9 +249,9 @@ class Copier:
             return "", -1, 0  # data came into it just now
         return f"{algorithm}:{sparse.hexdigest()}", count, holes
 
-    def _may_hash_zeros(self, found: os.stat_result, layout: Layout) -> bool:
+    def _may_hash_zeros(self, found: os.stat_result, layout: SparseLayout) -> bool:
         """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
-        room = room_of(found)
+        room = allocated_bytes(found)
         holes = found.st_size - room
         if holes <= _HOLES_TO_DATA * room:
             return True
@@ -259,7 +259,7 @@ class Copier:
         for hole in layout.holes():  # which are fewer where data is compressed
             self._on_chunk(0)
             holes += hole
-        insist_on_holes(found, holes)
+        check_holes(found, holes)
         if holes <= _HOLES_TO_DATA * room:
             return True
         if holes > self._zeros_left:
@@ -376,7 +376,7 @@ class Copier:
 
     def release(self, temp: bytes, mirror: int, size: int) -> None:
         """Let go of the cached pages of a large file of ours that was synced. Nothing can go wrong that matters."""
-        if size < MANNERLY_BYTES:
+        if size < GUARDED_BYTES:
             return
         with suppress(OSError):
             descriptor = open_name(temp, mirror)
@@ -384,7 +384,7 @@ class Copier:
             os.close(descriptor)
 
 
-def _write_zeros(write: Take, count: int) -> None:
+def _write_zeros(write: OnChunk, count: int) -> None:
     """Write a hole to where there can be none."""
     for start in range(0, count, BUFFER_BYTES):
         write(_ZEROS[: min(BUFFER_BYTES, count - start)])

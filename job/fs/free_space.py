@@ -18,8 +18,8 @@ _LEAST_NAMES = 8
 _AMPLE_BYTES = 64 << 20
 _AMPLE_NAMES = 4096
 """With so much above the reserve not every file is worth a look."""
-_UNSEEN_BYTES = 128 << 10
-_UNSEEN_FILES = 32
+_UNCHECKED_BYTES = 128 << 10
+_UNCHECKED_FILES = 32
 BLOCK_BYTES = 4096
 _TRIAL_BYTES = 64 << 10
 _TRIAL = TEMP_PREFIX + b"room-"
@@ -31,7 +31,7 @@ def free_bytes(descriptor: int) -> int | None:
     return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
-def insist_on_room(descriptor: int, size: int) -> None:
+def check_space(descriptor: int, size: int) -> None:
     """Raise `OSError` (ENOSPC) if a file system has less than `size` free, before much is written to it in vain."""
     found = os.fstatvfs(descriptor)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
@@ -43,7 +43,7 @@ def insist_on_room(descriptor: int, size: int) -> None:
 class FreeSpace:
     """Watches the reserve for one writer.
 
-    While space is ample, at most `_UNSEEN_BYTES` in `_UNSEEN_FILES` files are written between two checks: even 64
+    While space is ample, at most `_UNCHECKED_BYTES` in `_UNCHECKED_FILES` files are written between two checks: even 64
     workers, each with its checks behind it, cannot use up more than the reserve without noticing.
     """
 
@@ -60,16 +60,16 @@ class FreeSpace:
         Raises `OSError` (ENOSPC) if the file just written to an open folder leaves less than the reserve. Quotas are
         not seen.
         """
-        return (_UNSEEN_BYTES, _UNSEEN_FILES) if self._look(descriptor, written, folder) else (0, 0)
+        return (_UNCHECKED_BYTES, _UNCHECKED_FILES) if self._measure(descriptor, written, folder) else (0, 0)
 
-    def _look(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
+    def _measure(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
         found, device = os.fstatvfs(descriptor), written.st_dev
         free, total = self._free(found), found.f_blocks * found.f_frsize
         reserve = min(_LEAST_BYTES, total // _LEAST_SHARE)
         counts_blocks = total > 0 and free <= total and device not in self._no_blocks
         # An empty file takes nothing from the reserve, and may replace one that takes much.
         short = written.st_size > 0 and counts_blocks and free < reserve
-        if short and not (free == 0 and self._takes_more(device, folder)):
+        if short and not (free == 0 and self._accepts_more(device, folder)):
             raise OSError(errno.ENOSPC, "No space left but what is kept for the index")
         counts_names = found.f_files > 0 and found.f_ffree <= found.f_files and device not in self._no_names
         if counts_names and found.f_ffree < _LEAST_NAMES and self._counts(device, folder, found.f_ffree):
@@ -80,9 +80,9 @@ class FreeSpace:
     def _free(self, found: os.statvfs_result) -> int:
         return (found.f_bfree if self._root else found.f_bavail) * found.f_frsize
 
-    def _takes_more(self, device: int, folder: int) -> bool:
+    def _accepts_more(self, device: int, folder: int) -> bool:
         """Tell whether a file system that has no block left takes more content all the same."""
-        after = _tried(folder, os.urandom(_TRIAL_BYTES))
+        after = _try_new_file(folder, os.urandom(_TRIAL_BYTES))
         if after is None or self._free(after) > 0:
             return False
         self._no_blocks.add(device)
@@ -90,14 +90,14 @@ class FreeSpace:
 
     def _counts(self, device: int, folder: int, before: int) -> bool:
         """Tell whether a new file makes a difference to how many names are left, or cannot be made."""
-        after = _tried(folder, b"")
+        after = _try_new_file(folder, b"")
         if after is None or after.f_ffree != before:
             return True
         self._no_names.add(device)
         return False
 
 
-def _tried(folder: int, content: bytes) -> os.statvfs_result | None:
+def _try_new_file(folder: int, content: bytes) -> os.statvfs_result | None:
     """Give the counts of a file system while one more file is in an open folder; None if it cannot be made."""
     name = _TRIAL + os.urandom(4).hex().encode("ascii")
     try:

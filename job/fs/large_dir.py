@@ -27,7 +27,7 @@ _MARSHAL_VERSION = 2
 
 Sums: TypeAlias = tuple[int, ...]
 """Rows added up, whatever their order: their number, their checksums, and each of their numbers."""
-NOTHING: Sums = (0,) * 9
+NO_ROWS: Sums = (0,) * 9
 
 
 def names_in(folder: int) -> Iterator[list[bytes]]:
@@ -37,7 +37,7 @@ def names_in(folder: int) -> Iterator[list[bytes]]:
             yield names
 
 
-def has_name(folder: int, name: bytes) -> bool:
+def name_exists(folder: int, name: bytes) -> bool:
     """Tell whether an open folder has a name; if that cannot be found out, it is taken to have it."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -48,13 +48,13 @@ def has_name(folder: int, name: bytes) -> bool:
     return True
 
 
-def count_in(folder: int) -> int:
+def count_names(folder: int) -> int:
     """Count the names in an open folder. Raises `OSError`."""
     with scan(folder) as found:
         return sum(1 for _ in found)
 
 
-def rows_named(
+def stat_names(
     folder: int, names: Iterable[bytes], unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> list[Row]:
     """Examine names of an open folder by lstat, as a listing does; those that are not there are left out.
@@ -76,27 +76,27 @@ def rows_named(
     return rows
 
 
-def sums_of(rows: Sequence[Row]) -> Sums:
+def sum_rows(rows: Sequence[Row]) -> Sums:
     """Add up rows or entries of a mirror folder; our own state folder is left out, as it changes with every cycle."""
     plain: list[Any] = [tuple(row) for row in rows if row[0] != STATE_FOLDER]
     if not plain:
-        return NOTHING
+        return NO_ROWS
     _, *numbers = zip(*plain, strict=True)
     checksums = sum([crc32(marshal.dumps(row, _MARSHAL_VERSION)) for row in plain])
     return (len(plain), checksums, *map(sum, numbers))
 
 
-def added(one: Sums, other: Sums) -> Sums:
+def add_sums(one: Sums, other: Sums) -> Sums:
     """Add what two parts of a folder add up to."""
     return tuple(map(add, one, other))
 
 
-def whole_sums(folder: int) -> Sums | None:
+def sum_folder(folder: int) -> Sums | None:
     """Add up an open mirror folder; None if a name in it could not be examined. Raises `OSError`."""
-    total, unreadable = NOTHING, Unreadable()
+    total, unreadable = NO_ROWS, Unreadable()
     with scan(folder) as found:
         while items := list(islice(found, AT_ONCE)):
-            total = added(total, sums_of(read_rows(items, unreadable)))
+            total = add_sums(total, sum_rows(read_rows(items, unreadable)))
     return None if unreadable else total
 
 
@@ -105,7 +105,7 @@ def fingerprint_of_sums(sums: Sums) -> bytes:
     return hashlib.blake2b(marshal.dumps(sums, _MARSHAL_VERSION), digest_size=16).digest()
 
 
-def sweep_temps(folder: int) -> bool:
+def remove_temps(folder: int) -> bool:
     """Remove the temps in an open mirror folder; True if there were any. Raises `OSError`."""
     prefix = os.fsdecode(TEMP_PREFIX)
     with scan(folder) as found:
@@ -115,69 +115,71 @@ def sweep_temps(folder: int) -> bool:
     return bool(temps)
 
 
-Names: TypeAlias = tuple[bytes, ...]
+PackedNames: TypeAlias = tuple[bytes, ...]
 """Names of one part, packed: a few bytes each."""
 
-_MOST = 1 << 16
+_MAX_PARTITIONS = 1 << 16
 """As the index has it."""
-_FEWEST = 2
+_MIN_PARTITIONS = 2
 """One part would be an ordinary folder, whose mirror is remembered in another way."""
-_BETWEEN = b"/"
+_SEPARATOR = b"/"
 _PIECE_BYTES = 8 << 10
-_FAST = 1
+_ZLIB_LEVEL = 1
 
 
-def parts_for(names: int, known: int) -> int:
+def partition_count(names: int, known: int) -> int:
     """Tell how many parts a folder of so many names is to have, if it had `known` before; a power of two."""
-    parts = _FEWEST
-    while parts < _MOST and (parts * (CHUNK // 4) < names or parts < known):
-        parts *= 2
-    return parts
+    partitions = _MIN_PARTITIONS
+    while partitions < _MAX_PARTITIONS and (partitions * (CHUNK // 4) < names or partitions < known):
+        partitions *= 2
+    return partitions
 
 
-class Sorter:
+class Partitioner:
     """Sorts names into parts, and packs them as they come."""
 
-    def __init__(self, parts: int, key: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, partitions: int, key: Callable[[bytes], bytes] | None = None) -> None:
         """`key` is equal for names that have to be in one part."""
         self._key = key
-        self._near = [bytearray() for _ in range(parts)]
-        self._packed: list[list[bytes]] = [[] for _ in range(parts)]
+        self._open_pieces = [bytearray() for _ in range(partitions)]
+        self._packed: list[list[bytes]] = [[] for _ in range(partitions)]
 
     def add(self, names: Iterable[bytes]) -> None:
         """Take names in."""
-        near, mask, checksum = self._near, len(self._near) - 1, zlib.crc32
+        pieces, mask, checksum = self._open_pieces, len(self._open_pieces) - 1, zlib.crc32
         key = self._key
         for name in names:
-            heap = near[checksum(key(name) if key else name) & mask]
-            heap += name
-            heap += _BETWEEN
-        for number, heap in enumerate(near):
-            if len(heap) >= _PIECE_BYTES:
-                self._pack(number, heap)
+            piece = pieces[checksum(key(name) if key else name) & mask]
+            piece += name
+            piece += _SEPARATOR
+        for number, piece in enumerate(pieces):
+            if len(piece) >= _PIECE_BYTES:
+                self._pack(number, piece)
 
-    def parts(self) -> list[Names]:
+    def partitions(self) -> list[PackedNames]:
         """Give all parts; nothing can be added any more."""
-        for number, heap in enumerate(self._near):
-            if heap:
-                self._pack(number, heap)
+        for number, piece in enumerate(self._open_pieces):
+            if piece:
+                self._pack(number, piece)
         return [tuple(pieces) for pieces in self._packed]
 
-    def _pack(self, number: int, heap: bytearray) -> None:
-        self._packed[number].append(zlib.compress(heap, _FAST))
-        heap.clear()
+    def _pack(self, number: int, piece: bytearray) -> None:
+        self._packed[number].append(zlib.compress(piece, _ZLIB_LEVEL))
+        piece.clear()
 
 
-def names_of(part: Names) -> list[bytes]:
+def unpack_names(part: PackedNames) -> list[bytes]:
     """Unpack the names of a part, sorted, each of them once."""
     names: set[bytes] = set()
     for piece in part:
-        names.update(zlib.decompress(piece).split(_BETWEEN))
+        names.update(zlib.decompress(piece).split(_SEPARATOR))
     names.discard(b"")
     return sorted(names)
 
 
-def heaps(source: int, mirror: int, sorter: Sorter, checkpoint: Callable[[], None], expected: int = 0) -> list[Names]:
+def partition_names(
+    source: int, mirror: int, sorter: Partitioner, checkpoint: Callable[[], None], expected: int = 0
+) -> list[PackedNames]:
     """Sort the names of an open source folder, `expected` to have so many, and of its mirror into parts.
 
     `checkpoint` is called now and then; what it raises ends it. Raises `OSError`.
@@ -192,5 +194,5 @@ def heaps(source: int, mirror: int, sorter: Sorter, checkpoint: Callable[[], Non
     for names in names_in(mirror):
         checkpoint()
         # What is on both sides is there already; and nearly all of it is.
-        sorter.add([name for name in names if name != STATE_FOLDER and not has_name(source, name)])
-    return sorter.parts()
+        sorter.add([name for name in names if name != STATE_FOLDER and not name_exists(source, name)])
+    return sorter.partitions()

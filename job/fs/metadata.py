@@ -19,7 +19,7 @@ from job.core.entry import kept_mode
 from job.core.record import CLOCK_GRAIN_NS
 from job.fs.dircursor import PathHandle
 from job.fs.mounts import NOSUID
-from job.fs.rights import why_not
+from job.fs.rights import refusal_reason
 from job.fs.xattrs import (
     ATTRIBUTES,
     DEFAULT_ACL,
@@ -202,7 +202,7 @@ class MetadataWriter:
         """Note that the mirror does not keep something, to be told once."""
         if what not in self._reported:
             self._reported.add(what)
-            self.unreported.append(MetadataRefusal(what, why_not(what, error)))
+            self.unreported.append(MetadataRefusal(what, refusal_reason(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Give an open mirror file or folder the wanted metadata; True if anything really changed.

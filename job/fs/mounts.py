@@ -21,7 +21,7 @@ from typing import NamedTuple
 from job.core.mounts import SUBVOLUME, FileSystemId
 from job.fs.dircursor import DirCursor
 
-SERVERS = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
+SERVED_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
 """How the types of file systems begin that a server or another program provides."""
 
 
@@ -42,7 +42,7 @@ class Mount:
     """What is mounted: a device, a server's folder, or whatever the file system calls it."""
 
 
-def table() -> list[Mount]:
+def mount_table() -> list[Mount]:
     """List the mounts this process sees; empty where there is no /proc."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
@@ -76,7 +76,7 @@ def _unescaped(path: bytes) -> bytes:
 def file_system_type(device: int) -> str:
     """Name the type of the file system with this device number, such as `ext4`; empty if unknown."""
     wanted = os.major(device), os.minor(device)
-    return next((mount.type for mount in table() if mount.device == wanted), "")
+    return next((mount.type for mount in mount_table() if mount.device == wanted), "")
 
 
 def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None:
@@ -91,10 +91,10 @@ def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None
             number = next(int(line.partition(b":")[2]) for line in file if line.startswith(b"mnt_id:"))
     except (OSError, ValueError, StopIteration):
         return None
-    return next((mount for mount in (table() if listed is None else listed) if mount.number == number), None)
+    return next((mount for mount in (mount_table() if listed is None else listed) if mount.number == number), None)
 
 
-def points_below(folder: int, listed: list[Mount]) -> list[bytes]:
+def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
     """Give those of the `listed` mounts that are below an open folder, as paths from there; parents first."""
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
@@ -104,13 +104,13 @@ def points_below(folder: int, listed: list[Mount]) -> list[bytes]:
     return sorted({each.point[start:] for each in listed if each.point != path and _lies_in(each.point, path)})
 
 
-def place(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
+def location_of(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
     """Tell where an open folder lies: device, and path on that file system. None if the table does not say."""
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
     except OSError:
         return None
-    return _place_of(path, table())
+    return _place_of(path, mount_table())
 
 
 def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes] | None:
@@ -124,7 +124,7 @@ def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes]
     return best.device, (best.root.rstrip(b"/") + below) or b"/"
 
 
-def kind_at(folder: int) -> str:
+def mount_type_at(folder: int) -> str:
     """Name the type of the file system that an open folder is the root of; `btrfs subvolume` for one without a mount.
 
     Empty if the kernel does not say. By the mount that the folder was opened on: its device may be in no mount table,
@@ -136,23 +136,23 @@ def kind_at(folder: int) -> str:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
     except (OSError, StopIteration, ValueError):
         return ""
-    mount = next((each for each in table() if each.number == number), None)
+    mount = next((each for each in mount_table() if each.number == number), None)
     if mount is None:
         return ""
     return mount.type if mount.point == path else mount.type + SUBVOLUME
 
 
-def resolved(path: str) -> str:
+def resolve_path(path: str) -> str:
     """Resolve the links in a path, as `os.path.realpath` does, but ask no server, for it may hang.
 
     Links behind the mount point of a server are not resolved.
     """
-    return os.fsdecode(_without_links(path, _servers(table())))
+    return os.fsdecode(_without_links(path, _servers(mount_table())))
 
 
 def _servers(mounts: list[Mount]) -> set[bytes]:
     """Give where servers are mounted."""
-    return {mount.point for mount in mounts if mount.type.startswith(SERVERS)}
+    return {mount.point for mount in mounts if mount.type.startswith(SERVED_TYPES)}
 
 
 def _without_links(path: str, opaque: set[bytes]) -> bytes:
@@ -184,7 +184,7 @@ def _without_links(path: str, opaque: set[bytes]) -> bytes:
 
 def is_below(inner: str, outer: str) -> bool:
     """Tell whether a path lies in a folder or is it, whatever links or bind mounts lead there. No server is asked."""
-    mounts = table()
+    mounts = mount_table()
     here, there = (_without_links(path, _servers(mounts)) for path in (inner, outer))
     places = _place_of(here, mounts), _place_of(there, mounts)
     if places[0] is None or places[1] is None:
@@ -192,7 +192,7 @@ def is_below(inner: str, outer: str) -> bool:
     return _lies_in(here, there) or (places[0][0] == places[1][0] and _lies_in(places[0][1], places[1][1]))
 
 
-def others_below(folder: int) -> list[tuple[bytes, str]]:
+def mounts_below(folder: int) -> list[tuple[bytes, str]]:
     """List where other file systems are mounted below an open folder: path from there, and type."""
     seen = os.fstat(folder).st_dev
     own = os.major(seen), os.minor(seen)
@@ -201,7 +201,7 @@ def others_below(folder: int) -> list[tuple[bytes, str]]:
     except OSError:
         return []
     start = len(path.rstrip(b"/")) + 1
-    below = [each for each in table() if each.device != own and each.point != path and _lies_in(each.point, path)]
+    below = [each for each in mount_table() if each.device != own and each.point != path and _lies_in(each.point, path)]
     return sorted((each.point[start:], each.type) for each in below)
 
 
@@ -211,13 +211,13 @@ def _lies_in(path: bytes, folder: bytes) -> bool:
 
 def is_within(inner: int, outer: int) -> bool:
     """Tell whether one open folder is, or lies inside, the other on their common file system."""
-    here, there = place(inner), place(outer)
+    here, there = location_of(inner), location_of(outer)
     return here is not None and there is not None and here[0] == there[0] and _lies_in(here[1], there[1])
 
 
-def shows(outer: int, inner: int) -> bool:
+def is_mounted_below(outer: int, inner: int) -> bool:
     """Tell whether something mounted below one open folder is the other, holds it, or is a part of it."""
-    there = place(inner)
+    there = location_of(inner)
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{outer}"))
     except OSError:
@@ -227,7 +227,7 @@ def shows(outer: int, inner: int) -> bool:
     device, below = there
     return any(
         mount.device == device and (_lies_in(below, mount.root) or _lies_in(mount.root, below))
-        for mount in table()
+        for mount in mount_table()
         if mount.point != path and _lies_in(mount.point, path)
     )
 
@@ -235,7 +235,7 @@ def shows(outer: int, inner: int) -> bool:
 NODEV, NOSUID = "d", "s"
 
 
-def restrictions_of(folder: int) -> str:
+def mount_restrictions(folder: int) -> str:
     """Give the letters `NODEV` and `NOSUID` as they hold for what is in an open folder; both if it does not say.
 
     By the mount and not by the device: one file system may be mounted at several places in different ways.
@@ -272,25 +272,25 @@ def file_systems(mirror: int) -> list[FileSystem]:
 
     A subvolume of btrfs, and a folder that is mounted a second time, belong to the file system around them.
     """
-    listed = table()
+    listed = mount_table()
     own = mount_of(mirror, listed)
     found = [FileSystem(b"", own.type if own else "", identity_of(mirror, own))]
-    points = points_below(mirror, listed)
+    points = mount_points_below(mirror, listed)
     if not points or own is None:
         return found
     devices = {b"": own.device}
-    with closing(DirCursor(mirror)) as trail:
+    with closing(DirCursor(mirror)) as cursor:
         for point in points:
             with suppress(OSError):  # a mounted file, or a folder that nobody may enter: its visit tells
-                folder = trail.goto(point)
+                folder = cursor.goto(point)
                 mount = mount_of(folder)  # listed anew: to open a folder may mount it
-                if mount is not None and mount.device != devices[_around(point, devices)]:
+                if mount is not None and mount.device != devices[_enclosing_point(point, devices)]:
                     devices[point] = mount.device
                     found.append(FileSystem(point, mount.type, identity_of(folder, mount)))
     return found
 
 
-def _around(point: bytes, known: dict[bytes, tuple[int, int]]) -> bytes:
+def _enclosing_point(point: bytes, known: dict[bytes, tuple[int, int]]) -> bytes:
     while point not in known:
         point = point.rpartition(b"/")[0]
     return point
@@ -323,16 +323,16 @@ def _stable_id(number: int, device: int) -> str:
 
 def _uuid_of(folder: int, mount: Mount | None) -> str:
     kind = mount.type if mount else ""
-    if kind == "xfs" and (found := _asked(folder, _XFS_GEOMETRY, 112)):
+    if kind == "xfs" and (found := _ioctl_answer(folder, _XFS_GEOMETRY, 112)):
         return f"uuid {found[64:80].hex()}"
-    if kind in _FAT_TYPES and (found := _asked(folder, _FAT_VOLUME, 4)):
+    if kind in _FAT_TYPES and (found := _ioctl_answer(folder, _FAT_VOLUME, 4)):
         return f"volume {found.hex()}"
-    if (found := _asked(folder, _GET_UUID, 17)) and found[0]:
+    if (found := _ioctl_answer(folder, _GET_UUID, 17)) and found[0]:
         return f"uuid {found[1 : 1 + found[0]].hex()}"
     return _uuid_by_name(mount.device) if mount and mount.device[0] else ""
 
 
-def _asked(folder: int, request: int, size: int) -> bytes:
+def _ioctl_answer(folder: int, request: int, size: int) -> bytes:
     answer = bytearray(size)
     try:
         ioctl(folder, request, answer)

@@ -22,7 +22,7 @@ def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_wri
         target = os.readlink(b"", dir_fd=handle)
         attributes = for_new(metadata_writer.of_source(handle))
     os.symlink(target, single(temp), dir_fd=mirror)
-    return _initial_set(listed, seen, attributes, temp, mirror, metadata_writer)
+    return _set_metadata(listed, seen, attributes, temp, mirror, metadata_writer)
 
 
 def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
@@ -37,10 +37,10 @@ def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_
         with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
             os.unlink(temp, dir_fd=mirror)
         raise
-    return _initial_set(listed, seen, attributes, temp, mirror, metadata_writer)
+    return _set_metadata(listed, seen, attributes, temp, mirror, metadata_writer)
 
 
-def _initial_set(
+def _set_metadata(
     listed: Entry,
     seen: os.stat_result,
     attributes: dict[bytes, bytes],

@@ -20,21 +20,21 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from job.fs.small_files import open_file, open_ours
+from job.fs.small_files import open_own_file, open_own_folder
 
 _OTHERS = 0o077
 
 
-class Place(NamedTuple):
+class PrivateFolder(NamedTuple):
     """Where a private folder may be."""
 
     base: str
     """A folder that has to exist, and to be ours or root's."""
     name: str
     """Of the private folder in it."""
-    lasting: bool = False
+    persistent: bool = False
     """Whether it outlasts a restart of the machine, and may lie in what is backed up."""
-    apart: bool = False
+    outside_trees: bool = False
     """Whether it must not lie in a source or mirror at all."""
 
     @property
@@ -43,15 +43,15 @@ class Place(NamedTuple):
         return os.path.join(self.base, self.name)
 
 
-def places(environ: Mapping[str, str]) -> list[Place]:
+def places(environ: Mapping[str, str]) -> list[PrivateFolder]:
     """Give the places that an environment names, the first to be taken first. Nothing is looked at."""
-    found = [Place(base, "truecopy") for base in _runtime_folders(environ) if base.startswith("/")]
+    found = [PrivateFolder(base, "truecopy") for base in _runtime_folders(environ) if base.startswith("/")]
     state = environ.get("TRUECOPY_STATE_DIR", "")
     if state.startswith("/"):
-        found.append(Place(state, ".private", lasting=True, apart=True))
+        found.append(PrivateFolder(state, ".private", persistent=True, outside_trees=True))
     home, _ = state_home(environ)
     if home is not None:
-        found.append(Place(os.path.join(home, "truecopy"), "private", lasting=True))
+        found.append(PrivateFolder(os.path.join(home, "truecopy"), "private", persistent=True))
     return found
 
 
@@ -81,22 +81,22 @@ def _home_by_number() -> str:
         return ""
 
 
-def open_place(place: Place, *, make: bool = False, tighten: bool = False) -> int:
+def open_private(place: PrivateFolder, *, make: bool = False, tighten: bool = False) -> int:
     """Open a private folder; `make` makes it if only that is missing, and `tighten` closes one that was open to others.
 
     Raises `FileNotFoundError` where it is not to be had, and another `OSError`, in words, where something else has its
     name, or, unless it is to be mended, where others may enter it.
     """
-    base = _opened_base(place.base)
+    base = _open_base(place.base)
     try:
         if make:
             _make(place, base)
-        return _opened(place, base, tighten=tighten)
+        return _open_checked(place, base, tighten=tighten)
     finally:
         os.close(base)
 
 
-def _make(place: Place, base: int) -> None:
+def _make(place: PrivateFolder, base: int) -> None:
     try:
         os.mkdir(place.name, 0o700, dir_fd=base)
     except FileExistsError:
@@ -105,7 +105,7 @@ def _make(place: Place, base: int) -> None:
         raise FileNotFoundError(errno.ENOENT, error.strerror, place.path) from None
 
 
-def _opened_base(path: str) -> int:
+def _open_base(path: str) -> int:
     try:
         base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -117,7 +117,7 @@ def _opened_base(path: str) -> int:
     raise FileNotFoundError(errno.ENOENT, f"it belongs to user {owner}", path)
 
 
-def _opened(place: Place, base: int, *, tighten: bool) -> int:
+def _open_checked(place: PrivateFolder, base: int, *, tighten: bool) -> int:
     try:
         folder = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
     except OSError as error:
@@ -125,14 +125,14 @@ def _opened(place: Place, base: int, *, tighten: bool) -> int:
             raise OSError(error.errno, f"{place.path} is not a folder") from None
         raise
     try:
-        _keep_others_out(folder, place.path, tighten=tighten)
+        _check_private(folder, place.path, tighten=tighten)
     except OSError:
         os.close(folder)
         raise
     return folder
 
 
-def _keep_others_out(folder: int, path: str, *, tighten: bool) -> None:
+def _check_private(folder: int, path: str, *, tighten: bool) -> None:
     seen = os.fstat(folder)
     if seen.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, f"{path} belongs to user {seen.st_uid}")
@@ -142,14 +142,14 @@ def _keep_others_out(folder: int, path: str, *, tighten: bool) -> None:
         os.fchmod(folder, 0o700)
 
 
-def choose(found: Iterable[Place], passed_over: Callable[[str, str], None]) -> Place | None:
+def choose(found: Iterable[PrivateFolder], passed_over: Callable[[str, str], None]) -> PrivateFolder | None:
     """Give the first place where a private folder is or can be made, for us alone; None if there is none.
 
     `passed_over` is told the path, and why, where something else has the name.
     """
     for place in found:
         try:
-            os.close(open_place(place, make=True, tighten=True))
+            os.close(open_private(place, make=True, tighten=True))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -159,11 +159,11 @@ def choose(found: Iterable[Place], passed_over: Callable[[str, str], None]) -> P
     return None
 
 
-def read(place: Place, name: str, *, most_bytes: int, tighten: bool = False) -> bytes:
+def read(place: PrivateFolder, name: str, *, most_bytes: int, tighten: bool = False) -> bytes:
     """Read a file in a private folder; raises `OSError`, and `ValueError` for what is no file of ours."""
-    folder = open_place(place, tighten=tighten)
+    folder = open_private(place, tighten=tighten)
     try:
-        descriptor = open_file(name, folder, os.O_RDONLY)
+        descriptor = open_own_file(name, folder, os.O_RDONLY)
     finally:
         os.close(folder)
     try:
@@ -178,11 +178,11 @@ _PREFIX = "truecopy-scratch-"
 _MOST_LOOKED_AT = 10_000
 
 
-class Scratch:
+class ScratchFolder:
     """The folder of one process: made when it is asked for, and removed at the end, by `close`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._bases = list(_bases(environ))
+        self._temp_folders = list(_temp_folders(environ))
         self._folder = -1
         self._base = self._name = ""
 
@@ -202,29 +202,29 @@ class Scratch:
                 os.rmdir(os.path.join(self._base, self._name))
 
     def _make(self) -> None:
-        for base in [base for base in self._bases for _ in range(2)]:
+        for base in [base for base in self._temp_folders for _ in range(2)]:
             name = _PREFIX + os.urandom(8).hex()
             try:
                 os.mkdir(os.path.join(base, name), 0o700)
-                self._folder = open_ours(os.fsencode(os.path.join(base, name)))
+                self._folder = open_own_folder(os.fsencode(os.path.join(base, name)))
             except OSError:
                 continue
             self._base, self._name = base, name
             with suppress(OSError):  # so that it is not taken for one that was left
                 fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(self._folder).st_nlink:  # else another process of ours took it for one that was left
-                _remove_left(base)
+                _remove_abandoned(base)
                 return
             self.close()
-        raise OSError(errno.ENOENT, "no folder for temporary files can be written to: " + ", ".join(self._bases))
+        raise OSError(errno.ENOENT, "no folder for temporary files can be written to: " + ", ".join(self._temp_folders))
 
 
-def _bases(environ: Mapping[str, str]) -> Iterator[str]:
+def _temp_folders(environ: Mapping[str, str]) -> Iterator[str]:
     given = environ.get("SQLITE_TMPDIR", ""), environ.get("TMPDIR", ""), "/var/tmp", "/tmp"  # noqa: S108
     return (base for base in dict.fromkeys(given) if base.startswith("/"))
 
 
-def _remove_left(base: str) -> None:
+def _remove_abandoned(base: str) -> None:
     """Remove the folders that runs of this user left when they were killed."""
     with suppress(OSError), os.scandir(base) as found:
         for each in islice(found, _MOST_LOOKED_AT):
@@ -234,7 +234,7 @@ def _remove_left(base: str) -> None:
 
 
 def _remove(path: str) -> None:
-    folder = open_ours(os.fsencode(path))
+    folder = open_own_folder(os.fsencode(path))
     try:
         if os.fstat(folder).st_uid == os.geteuid():
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

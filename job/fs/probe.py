@@ -19,14 +19,14 @@ from job.core.stored import UNUSABLE
 from job.fs import mounts
 from job.fs.dircursor import open_folder, open_name, path_handle
 from job.fs.large_dir import names_in
-from job.fs.rights import rights_of_metadata
-from job.fs.small_files import create, fsync_folder, replace_file, syncfs_means_something, write_all
+from job.fs.rights import metadata_capabilities
+from job.fs.small_files import create, fsync_folder, replace_file, syncfs_is_reliable, write_all
 
 FILE_NAME = b"mirror.json"
 """In the state folder: what was found."""
 _FORMAT = 4
 _FOLDER = TEMP_PREFIX + b"probe"
-_SUSPECTS = '"*:<>?|\\\x01\x1f\x7f'
+_TRIED_CHARACTERS = '"*:<>?|\\\x01\x1f\x7f'
 """Characters that some file system or other refuses."""
 _FINE_NS = 1_234_567_891_123_456_789
 """An odd second with all nine digits."""
@@ -35,13 +35,13 @@ _COMPOSED, _DECOMPOSED = b"na\xc3\xafve", b"nai\xcc\x88ve"
 _GRAINS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _SIZES = (1 << 31, 1 << 32, 1 << 40)
 _HOLE_BYTES = 1 << 20
-_SOMEBODY = 12_345
+_OTHER_USER = 12_345
 _NOBODY_ID = 0xFFFFFFFF
 _ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", tag, rights, who)
     for tag, rights, who in (
         (1, 6, _NOBODY_ID),
-        (2, 4, _SOMEBODY),
+        (2, 4, _OTHER_USER),
         (4, 4, _NOBODY_ID),
         (16, 4, _NOBODY_ID),
         (32, 0, _NOBODY_ID),
@@ -56,7 +56,7 @@ _FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
 """What nobody says of a symlink that exists, but of a target that does not."""
 
 
-def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
+def load_capabilities(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
     """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
 
     `point` is the path of its mount point below the mirror's root. Not `to_write`, what holds for who writes is wanted:
@@ -70,7 +70,7 @@ def known(folder: int, state: int, point: bytes = b"", *, to_write: bool = True)
         return None
 
 
-def remember(found: Capabilities, folder: int, state: int, point: bytes = b"") -> None:
+def save_capabilities(found: Capabilities, folder: int, state: int, point: bytes = b"") -> None:
     """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
     fsync_folder(folder)  # only the next probe would sweep the folder of this one
     document: dict[str, object] = {}
@@ -92,7 +92,7 @@ def probe(mirror: int) -> Capabilities:
     """Try out an open mirror folder. Raises `OSError` if nothing can be made in it."""
     mount = mounts.mount_of(mirror)
     kind = mount.type if mount else mounts.file_system_type(os.fstat(mirror).st_dev)
-    with _room(mirror) as folder:
+    with _probe_folder(mirror) as folder:
         forbidden = _forbidden(folder)
         file = create(b"file", folder)
         try:
@@ -110,14 +110,16 @@ def probe(mirror: int) -> Capabilities:
                 acls=_keeps(file, "system.posix_acl_access", _ACL),
                 owners=_keeps_owners(file),
                 sparse=sparse,
-                syncfs=syncfs_means_something(mirror),
+                syncfs=syncfs_is_reliable(mirror),
                 largest_file=_largest(file) if sparse else 0,
                 mtime_grain_ns=_grain(file),
                 forbidden=forbidden,
-                case_sensitive=not (_makes(b"Case", folder) and _exists(b"cASE", folder)),
-                normalises=not _makes(_COMPOSED, folder) or _exists(_DECOMPOSED, folder) or _lacks(_COMPOSED, folder),
-                any_bytes=_makes(b"bytes\xff", folder) and not _lacks(b"bytes\xff", folder),
-                trailing=all(_makes(name, folder) and not _lacks(name, folder) for name in (b"dot.", b"space ")),
+                case_sensitive=not (_can_make(b"Case", folder) and _exists(b"cASE", folder)),
+                normalises=not _can_make(_COMPOSED, folder)
+                or _exists(_DECOMPOSED, folder)
+                or _unlisted(_COMPOSED, folder),
+                any_bytes=_can_make(b"bytes\xff", folder) and not _unlisted(b"bytes\xff", folder),
+                trailing=all(_can_make(name, folder) and not _unlisted(name, folder) for name in (b"dot.", b"space ")),
             )
         finally:
             os.close(file)
@@ -129,18 +131,18 @@ def _key(mirror: int) -> list[object]:
     # An identity of its own is not everybody's; then the device has to do.
     where = system or os.fstat(mirror).st_dev
     kind, options = (mount.type, mount.options) if mount else ("", "")
-    return [_FORMAT, where, kind, options, os.geteuid(), rights_of_metadata()]  # the capabilities are last: `known`
+    return [_FORMAT, where, kind, options, os.geteuid(), metadata_capabilities()]  # the capabilities are last: `known`
 
 
 @contextmanager
-def _room(mirror: int) -> Iterator[int]:
+def _probe_folder(mirror: int) -> Iterator[int]:
     """Give an open folder of our own in the mirror, gone in the end; one that a killed run left is used again."""
     name = _FOLDER
     try:
-        folder = _empty(name, mirror)
+        folder = _open_empty(name, mirror)
     except OSError:  # somebody planted something there that is not to be emptied
         name = _FOLDER + b"-" + os.urandom(4).hex().encode("ascii")
-        folder = _empty(name, mirror)
+        folder = _open_empty(name, mirror)
     try:
         yield folder
     finally:
@@ -151,7 +153,7 @@ def _room(mirror: int) -> Iterator[int]:
         os.rmdir(name, dir_fd=mirror)
 
 
-def _empty(name: bytes, mirror: int) -> int:
+def _open_empty(name: bytes, mirror: int) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=mirror)
     folder = open_folder(name, mirror)
@@ -181,13 +183,13 @@ def _works(action: Callable[[], object]) -> bool:
 
 
 def _forbidden(folder: int) -> str:
-    names = {each: f"a{each}b".encode() for each in _SUSPECTS}
-    made = [each for each, name in names.items() if _makes(name, folder)]
+    names = {each: f"a{each}b".encode() for each in _TRIED_CHARACTERS}
+    made = [each for each, name in names.items() if _can_make(name, folder)]
     held = set(_names(folder))
-    return "".join(each for each in _SUSPECTS if each not in made or names[each] not in held)
+    return "".join(each for each in _TRIED_CHARACTERS if each not in made or names[each] not in held)
 
 
-def _makes(name: bytes, folder: int) -> bool:
+def _can_make(name: bytes, folder: int) -> bool:
     return _works(lambda: os.close(create(name, folder)))
 
 
@@ -195,7 +197,7 @@ def _exists(name: bytes, folder: int) -> bool:
     return _works(lambda: os.stat(name, dir_fd=folder, follow_symlinks=False))
 
 
-def _lacks(name: bytes, folder: int) -> bool:
+def _unlisted(name: bytes, folder: int) -> bool:
     """Tell whether the listing does not show just this name, whatever can be opened by it."""
     return name not in _names(folder)
 
@@ -224,10 +226,10 @@ def _keeps_hard_links(folder: int) -> bool:
 
 
 def _keeps_owners(file: int) -> bool:
-    if not _works(lambda: os.fchown(file, _SOMEBODY, _SOMEBODY)):
+    if not _works(lambda: os.fchown(file, _OTHER_USER, _OTHER_USER)):
         return False
     seen = os.fstat(file)
-    return (seen.st_uid, seen.st_gid) == (_SOMEBODY, _SOMEBODY)
+    return (seen.st_uid, seen.st_gid) == (_OTHER_USER, _OTHER_USER)
 
 
 def _grain(file: int) -> int:
@@ -261,7 +263,7 @@ def _keeps_symlink_metadata(folder: int) -> bool:
 
 def _keeps_its_own(link: bytes, folder: int) -> bool:
     with path_handle(link, folder) as place:
-        for uid in (os.geteuid(), _SOMEBODY):
+        for uid in (os.geteuid(), _OTHER_USER):
             try:
                 os.chown(place.path, uid, -1)
             except OSError as error:

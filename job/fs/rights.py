@@ -25,7 +25,7 @@ _NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_
 """The capability by which each kind of metadata may be set on whatever belongs to somebody else, and its number."""
 
 
-_OF_METADATA = {
+_METADATA_CAPABILITIES = {
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
     "DAC_READ_SEARCH": 2,
@@ -38,13 +38,13 @@ _OF_METADATA = {
 """Capabilities that make a difference to what can be read of a source or kept in a mirror, and their numbers."""
 
 
-def rights_of_metadata() -> list[str]:
+def metadata_capabilities() -> list[str]:
     """Name the capabilities of this process that make a difference to what a mirror is like."""
-    has = _now()
-    return [name for name, number in _OF_METADATA.items() if has >> number & 1]
+    has = _capabilities()
+    return [name for name, number in _METADATA_CAPABILITIES.items() if has >> number & 1]
 
 
-def why_not(what: str, error: OSError) -> str:
+def refusal_reason(what: str, error: OSError) -> str:
     """Say why metadata of a kind was refused: the right that is missing, or the words of the file system."""
     if error.errno not in {errno.EPERM, errno.EACCES}:
         return reason_text(error)
@@ -55,15 +55,15 @@ def why_not(what: str, error: OSError) -> str:
 
 
 def _has(capability: int) -> bool:
-    return bool(_now() >> capability & 1)
+    return bool(_capabilities() >> capability & 1)
 
 
-def _now() -> int:
-    effective = _effective()
-    return _AT_START if effective is None else effective
+def _capabilities() -> int:
+    effective = _read_capabilities()
+    return _INITIAL_CAPABILITIES if effective is None else effective
 
 
-def _effective() -> int | None:
+def _read_capabilities() -> int | None:
     """Give the capabilities of this thread as bits, of which root in a container has few; None if /proc is closed."""
     try:
         with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
@@ -72,7 +72,7 @@ def _effective() -> int | None:
         return None
 
 
-_AT_START = _effective() or 0
+_INITIAL_CAPABILITIES = _read_capabilities() or 0
 """Behind the wall around a cycle's work nothing in /proc can be read."""
 
 
@@ -81,7 +81,7 @@ def may_read(name: bytes, folder: int) -> bool:
     return os.access(single(name), os.R_OK, dir_fd=folder, effective_ids=True, follow_symlinks=False)
 
 
-def may_write_in(folder: int) -> bool:
+def may_write_folder(folder: int) -> bool:
     """Tell whether names in an open folder may be made and replaced: its owner can always give the right to it."""
     if os.fstat(folder).st_uid == os.geteuid():
         return True
@@ -91,7 +91,7 @@ def may_write_in(folder: int) -> bool:
 _SHARED_BITS = 0o077
 
 
-class Narrowed(NamedTuple):
+class NarrowedFolder(NamedTuple):
     """What was done to an open mirror folder."""
 
     mode: int
@@ -124,7 +124,7 @@ def rights_at(target: Target, seen: os.stat_result) -> Rights:
     return Rights(seen.st_uid, seen.st_gid, mode, acl)
 
 
-def close_folder(listed: bytes, source: int, mirror: int) -> bool:
+def narrow_as_listed(listed: bytes, source: int, mirror: int) -> bool:
     """Let an open mirror folder grant nobody more than its source, which is `listed` in an open folder; True if it did.
 
     For a source that cannot be opened. Raises `OSError`.
@@ -139,7 +139,7 @@ def close_folder(listed: bytes, source: int, mirror: int) -> bool:
     return True
 
 
-def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> Narrowed:
+def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> NarrowedFolder:
     """Let an open mirror folder grant nobody more than the source's folder grants, too.
 
     A folder that belonged to somebody else belongs to this user until it is handed over: its owner could open it again.
@@ -156,10 +156,10 @@ def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> Narrowed:
     except OSError as caught:
         error = caught
     changed = (mode, owner) != (found.mode, found.uid)
-    return Narrowed(mode, owner, changed, grants_more(wanted, found), error)
+    return NarrowedFolder(mode, owner, changed, grants_more(wanted, found), error)
 
 
-def narrow_as(source: int, mirror: int) -> Narrowed:
+def narrow_to_source(source: int, mirror: int) -> NarrowedFolder:
     """Let an open mirror folder grant nobody more than its open source grants now. Raises `OSError`."""
     wanted, found = (rights_at(each, os.fstat(each)) for each in (source, mirror))
     return narrow_folder(mirror, found, wanted)
@@ -168,10 +168,10 @@ def narrow_as(source: int, mirror: int) -> Narrowed:
 def needs_narrowing(found: Entry, wanted: Entry) -> bool:
     """Tell by the listings alone whether a mirror file grants more than its source does; ACLs are not in them."""
     bits = found.mode & _SHARED_BITS
-    return bool(bits) and common_mode(_listed(found), _listed(wanted)) & _SHARED_BITS != bits
+    return bool(bits) and common_mode(_rights_of_entry(found), _rights_of_entry(wanted)) & _SHARED_BITS != bits
 
 
-def _listed(entry: Entry) -> Rights:
+def _rights_of_entry(entry: Entry) -> Rights:
     return Rights(entry.uid, entry.gid, entry.mode)
 
 

@@ -31,7 +31,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *,
     try:
         try:
             write_all(descriptor, content)
-            _give_mode(descriptor, mode)
+            _set_mode(descriptor, mode)
             if synced:
                 _sync(descriptor)
         finally:
@@ -54,7 +54,7 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def _give_mode(descriptor: int, mode: int) -> None:
+def _set_mode(descriptor: int, mode: int) -> None:
     # Where there are no modes, it has the one that the mount gives to everything.
     try:
         os.fchmod(descriptor, mode)
@@ -93,10 +93,10 @@ def syncfs(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def syncfs_means_something(descriptor: int) -> bool:
+def syncfs_is_reliable(descriptor: int) -> bool:
     """Tell whether `syncfs` on this file system is more than a polite no-op."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
-    return not kind.startswith(mounts.SERVERS)
+    return not kind.startswith(mounts.SERVED_TYPES)
 
 
 class MirrorSync:
@@ -104,7 +104,7 @@ class MirrorSync:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self.each = not syncfs_means_something(root)
+        self.each = not syncfs_is_reliable(root)
         """Whether each file and folder has to be synced by itself, because `all` does nothing here."""
 
     def all(self) -> None:
@@ -112,10 +112,10 @@ class MirrorSync:
         syncfs(self._root)
 
 
-def others_may_reach(descriptor: int) -> bool:
+def is_shared(descriptor: int) -> bool:
     """Tell whether another machine may have this file system mounted at the same time."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
-    return kind.startswith(mounts.SERVERS) and kind != _OF_A_DISK
+    return kind.startswith(mounts.SERVED_TYPES) and kind != _OF_A_DISK
 
 
 def fsync_folder(descriptor: int) -> None:
@@ -129,11 +129,11 @@ def fsync_folder(descriptor: int) -> None:
 
 REMOVE_IT = "; remove it"
 """How the text of an error ends that goes away with what is in the place of a file of ours."""
-NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
-"""What `open_file` raises for something that is no regular file."""
+NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
+"""What `open_own_file` raises for something that is no regular file."""
 
 
-class NotOurs(PermissionError):
+class ForeignOwnerError(PermissionError):
     """A folder that must be ours belongs to another user."""
 
     def __init__(self, owner: int) -> None:
@@ -143,7 +143,7 @@ class NotOurs(PermissionError):
         self.owner = owner
 
 
-def open_ours(name: bytes, parent: int | None = None) -> int:
+def open_own_folder(name: bytes, parent: int | None = None) -> int:
     """Open a folder of ours or of root's, by its name in an open folder or by a whole path; the last name is no link.
 
     Raises `OSError`, PermissionError if it belongs to somebody else.
@@ -152,11 +152,11 @@ def open_ours(name: bytes, parent: int | None = None) -> int:
     owner = os.fstat(folder).st_uid
     if owner not in {os.geteuid(), 0}:
         os.close(folder)
-        raise NotOurs(owner)
+        raise ForeignOwnerError(owner)
     return folder
 
 
-def described(name: bytes, parent: int) -> str:
+def describe_entry(name: bytes, parent: int) -> str:
     """Say what has a name in an open folder, and whose it is: `a file of user 1000`. Raises nothing."""
     try:
         seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -166,7 +166,7 @@ def described(name: bytes, parent: int) -> str:
     return f"{kinds.get(stat.S_IFMT(seen.st_mode), 'a special file')} of user {seen.st_uid}"
 
 
-def open_file(name: bytes | str, folder: int, flags: int) -> int:
+def open_own_file(name: bytes | str, folder: int, flags: int) -> int:
     """Open a file of ours in an open folder, for us alone if it is made; never a link, and never waiting for anybody.
 
     Raises `OSError`, also for what is no regular file.

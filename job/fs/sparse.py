@@ -67,7 +67,7 @@ class TooSparseError(OSError):
     """To read a file would take days, and its file system does not tell which parts of it are holes."""
 
 
-class Layout:
+class SparseLayout:
     """The pieces of a range of one open file. Its descriptor is moved about."""
 
     def __init__(self, descriptor: int, start: int, end: int) -> None:
@@ -77,13 +77,13 @@ class Layout:
         self._size = end
 
     @classmethod
-    def of(cls, descriptor: int, found: os.stat_result, *, ours: bool = False) -> "Layout | None":
+    def of(cls, descriptor: int, found: os.stat_result, *, ours: bool = False) -> "SparseLayout | None":
         """Give the layout of an open file; None if the file has hardly any holes, or has to be read whole.
 
         `ours` is what was written and synced by Truecopy. Raises `ChangedWhileReadError` for a huge file that was
         changed just now, on a file system that is not reliable then.
         """
-        saved = found.st_size - room_of(found)
+        saved = found.st_size - allocated_bytes(found)
         if saved < _WORTH_BYTES:
             return None
         if ours or time.time_ns() - found.st_ctime_ns >= _SETTLED_NS:
@@ -124,7 +124,7 @@ class Layout:
     def _data(self) -> Iterator[tuple[int, int]]:
         """Give the ranges of data, with small holes between them taken in, as long as they are not too many."""
         begun, ended = -1, 0
-        for start, end in self._told():
+        for start, end in self._extents():
             if begun >= 0 and (start - ended > _SMALL_HOLE or ended - begun > _LONG_BYTES):
                 yield begun, ended
                 begun = -1
@@ -132,7 +132,7 @@ class Layout:
         if begun >= 0:
             yield begun, ended
 
-    def _told(self) -> Iterator[tuple[int, int]]:
+    def _extents(self) -> Iterator[tuple[int, int]]:
         at = self._start
         while at < self._size:
             try:
@@ -171,14 +171,14 @@ def _is_synced(descriptor: int) -> bool:
     return True
 
 
-def room_of(found: os.stat_result) -> int:
+def allocated_bytes(found: os.stat_result) -> int:
     """Give the bytes that a file takes on its disk."""
     return found.st_blocks * SECTOR
 
 
-def insist_on_holes(found: os.stat_result, holes: int) -> None:
+def check_holes(found: os.stat_result, holes: int) -> None:
     """Raise `TooSparseError` if a file is nearly all holes, and its file system tells of so few that it has no end."""
-    room = room_of(found)
+    room = allocated_bytes(found)
     untold = found.st_size - room - holes
     if untold > _MOST_UNTOLD_BYTES and untold > _MOST_COMPRESSED * room:
         why = (
@@ -193,7 +193,7 @@ _PIECE = 16 * _BLOCK
 _ZERO_PIECE = bytes(_PIECE)
 
 
-class Holes:
+class SparseWriter:
     """Writes one file from where it stands, passing over zeros. What ends with a hole has to be cut to its length."""
 
     def __init__(self, descriptor: int) -> None:
@@ -239,7 +239,7 @@ class Hash(Protocol):
         """Give the digest."""
 
 
-class Filled:
+class WholeDigest:
     """A checksum of a whole content."""
 
     step = len(_ZEROS)
@@ -255,7 +255,7 @@ class Filled:
         self._digest.update(_ZEROS[:count])
 
 
-class Blocks:
+class SparseDigest:
     """A checksum of blocks that are not zeros."""
 
     step = 1 << 63
@@ -299,13 +299,13 @@ class Blocks:
         return self._digest.hexdigest()
 
 
-def blocks_of(start: Callable[[bytes], Hash], content: bytes) -> Blocks:
+def start_sparse_digest(start: Callable[[bytes], Hash], content: bytes) -> SparseDigest:
     """Begin a checksum of blocks that are not zeros with the first of the content."""
-    digest = Blocks(start(b""))
+    digest = SparseDigest(start(b""))
     digest.update(content)
     return digest
 
 
-def of_blocks(start: Callable[[bytes], Hash]) -> Callable[[bytes], Blocks]:
+def sparse_digests(start: Callable[[bytes], Hash]) -> Callable[[bytes], SparseDigest]:
     """Give what begins a checksum of blocks, made by another one."""
-    return partial(blocks_of, start)
+    return partial(start_sparse_digest, start)

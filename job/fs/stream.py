@@ -25,9 +25,9 @@ from queue import SimpleQueue
 from threading import Thread
 
 from job.fs.mounts import file_system_type
-from job.fs.sparse import Blocks, Filled, Hash, Piece
+from job.fs.sparse import Hash, Piece, SparseDigest, WholeDigest
 
-MANNERLY_BYTES = 1 << 20
+GUARDED_BYTES = 1 << 20
 """Smaller files are not worth the trouble."""
 
 _STRETCH = 4 << 20
@@ -198,36 +198,36 @@ class Cloner:
 
 
 BUFFER_BYTES = 1 << 20
-OVERLAP_BYTES = 4 << 20
+THREAD_BYTES = 4 << 20
 """From this size on a thread is worth its start."""
 _BUFFERS = 6
 
 
-Take = Callable[[memoryview | bytes], object]
+OnChunk = Callable[[memoryview | bytes], object]
 """Is given every chunk in order, for as long as it runs; may raise to break the reading off."""
-Skip = Callable[[int], object]
+OnHole = Callable[[int], object]
 """Is given the lengths of holes, or of parts of them, in order with the chunks; may raise, too."""
 
 
-class Stream:
+class HashingReader:
     """Reads files one after the other, with the same buffers."""
 
     def __init__(self) -> None:
         self._ring: list[memoryview] = []
 
-    def read(self, descriptor: int, size: int, digest: Hash, take: Take) -> int:
+    def read(self, descriptor: int, size: int, digest: Hash, take: OnChunk) -> int:
         """Read an open file, which is believed to be of `size`, from its start to its end; gives the bytes there were.
 
         What grows while it is read has changed, and reading on could take for ever: it ends soon after `size`. Raises
         what reading, hashing or `take` raises; no thread is left then.
         """
-        guest = PageCacheGuard(descriptor, size) if size >= MANNERLY_BYTES else None
+        guard = PageCacheGuard(descriptor, size) if size >= GUARDED_BYTES else None
         hashing = self._hashing(digest, size)
         done = 0
         try:
             while done <= size:
-                if guest is not None:
-                    guest.arrive(done)
+                if guard is not None:
+                    guard.arrive(done)
                 buffer = hashing.free()
                 count = os.readv(descriptor, [buffer])
                 if not count:
@@ -237,13 +237,19 @@ class Stream:
                 done += count
         finally:
             hashing.end()
-            if guest is not None:
-                guest.leave()
+            if guard is not None:
+                guard.leave()
         hashing.check()
         return done
 
     def read_pieces(
-        self, descriptor: int, pieces: Iterable[Piece], size: int, digest: Filled | Blocks, take: Take, skip: Skip
+        self,
+        descriptor: int,
+        pieces: Iterable[Piece],
+        size: int,
+        digest: WholeDigest | SparseDigest,
+        take: OnChunk,
+        skip: OnHole,
     ) -> tuple[int, int]:
         """Read the data of an open file of `size`, and pass over its holes; gives all bytes, and those in holes.
 
@@ -261,7 +267,7 @@ class Stream:
                     done += count
                     holes += count
                 if not piece.hole:
-                    done = _through(descriptor, piece, hashing, take)
+                    done = _read_range(descriptor, piece, hashing, take)
                 if done < piece.end:
                     break
         finally:
@@ -269,24 +275,24 @@ class Stream:
         hashing.check()
         return done, holes
 
-    def _hashing(self, digest: Hash, size: int) -> "_InLine | _Beside":
-        wanted = _BUFFERS if size >= OVERLAP_BYTES else 1
+    def _hashing(self, digest: Hash, size: int) -> "_InlineHasher | _ThreadHasher":
+        wanted = _BUFFERS if size >= THREAD_BYTES else 1
         while len(self._ring) < wanted:
             self._ring.append(memoryview(bytearray(BUFFER_BYTES)))
-        if size >= OVERLAP_BYTES:
+        if size >= THREAD_BYTES:
             with suppress(RuntimeError):  # no thread to be had: a container may be short of them
-                return _Beside(digest, self._ring)
-        return _InLine(digest, self._ring[0])
+                return _ThreadHasher(digest, self._ring)
+        return _InlineHasher(digest, self._ring[0])
 
 
-def _through(descriptor: int, piece: Piece, hashing: "_InLine | _Beside", take: Take) -> int:
+def _read_range(descriptor: int, piece: Piece, hashing: "_InlineHasher | _ThreadHasher", take: OnChunk) -> int:
     """Read one range of data; gives where it ended, which is before its end if the file does."""
-    guest = PageCacheGuard(descriptor, piece.end, piece.start) if piece.end - piece.start >= MANNERLY_BYTES else None
+    guard = PageCacheGuard(descriptor, piece.end, piece.start) if piece.end - piece.start >= GUARDED_BYTES else None
     done = piece.start
     try:
         while done < piece.end:
-            if guest is not None:
-                guest.arrive(done)
+            if guard is not None:
+                guard.arrive(done)
             buffer = hashing.free()
             count = os.preadv(descriptor, [buffer[: piece.end - done]], done)
             if not count:
@@ -295,12 +301,12 @@ def _through(descriptor: int, piece: Piece, hashing: "_InLine | _Beside", take: 
             take(buffer[:count])
             done += count
     finally:
-        if guest is not None:
-            guest.leave()
+        if guard is not None:
+            guard.leave()
     return done
 
 
-class _InLine:
+class _InlineHasher:
     """Hashes at once."""
 
     def __init__(self, digest: Hash, buffer: memoryview) -> None:
@@ -313,7 +319,7 @@ class _InLine:
     def feed(self, buffer: memoryview, count: int) -> None:
         self._digest.update(buffer[:count])
 
-    def pass_over(self, buffer: memoryview, count: int, skip: Skip) -> None:
+    def pass_over(self, buffer: memoryview, count: int, skip: OnHole) -> None:
         del buffer
         skip(count)
 
@@ -324,13 +330,13 @@ class _InLine:
         pass
 
 
-class _Beside:
+class _ThreadHasher:
     """Hashes in a thread of its own, in the order of feeding. Raises `RuntimeError` where no thread can be started."""
 
     def __init__(self, digest: Hash, ring: list[memoryview]) -> None:
         self._digest = digest
         self._free: SimpleQueue[memoryview] = SimpleQueue()
-        self._full: SimpleQueue[tuple[memoryview, int, Skip | None] | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, int, OnHole | None] | None] = SimpleQueue()
         self._faults: list[BaseException] = []
         for buffer in ring:
             self._free.put(buffer)
@@ -346,7 +352,7 @@ class _Beside:
         """Have a buffer hashed. The caller may go on reading from it until it asks for a free one."""
         self._full.put((buffer, count, None))
 
-    def pass_over(self, buffer: memoryview, count: int, skip: Skip) -> None:
+    def pass_over(self, buffer: memoryview, count: int, skip: OnHole) -> None:
         """Have a hole hashed by `skip`; the buffer, of which nothing is used, keeps holes from piling up."""
         self._full.put((buffer, count, skip))
 

@@ -24,7 +24,7 @@ from job.core.exclude import ExcludeRules
 from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason
 from job.core.record import Stamp
 from job.fs.dircursor import DirCursor, open_folder, open_name
-from job.fs.large_dir import fingerprint_of_sums, names_in, rows_named, whole_sums
+from job.fs.large_dir import fingerprint_of_sums, names_in, stat_names, sum_folder
 from job.fs.listing import (
     FolderScan,
     Listing,
@@ -43,14 +43,14 @@ from job.fs.listing import (
     scan_folder,
     stamp_of,
 )
-from job.fs.mounts import kind_at, restrictions_of
+from job.fs.mounts import mount_restrictions, mount_type_at
 
 _OURS = (STATE_FOLDER, 0, 0, 0, 0, 0, 0, 0)
 _UNKNOWN = "unknown"
 """Type of a file system where the kernel does not say."""
 
 
-class Fits(NamedTuple):
+class MirrorLimits(NamedTuple):
     """What fits one file system of a mirror."""
 
     options_key: bytes
@@ -67,8 +67,8 @@ _UNMOUNTED = (
     "in the mirror a file system was mounted here, and is not mounted now; mount it, or, if it is not to come back, "
     "remove the empty folder that is left"
 )
-_ANY = Fits(b"", None)
-_NONE: Mapping[bytes, Fits] = {}
+_NO_LIMITS = MirrorLimits(b"", None)
+_NO_MOUNTS: Mapping[bytes, MirrorLimits] = {}
 
 
 class SourceScanner:
@@ -78,10 +78,10 @@ class SourceScanner:
         self,
         root: int,
         rules: ExcludeRules,
-        fits: Fits = _ANY,
+        fits: MirrorLimits = _NO_LIMITS,
         *,
         cross_mounts: bool = False,
-        mounted: Mapping[bytes, Fits] = _NONE,
+        mounted: Mapping[bytes, MirrorLimits] = _NO_MOUNTS,
         gone: Iterable[bytes] = (),
         mounts: Mapping[bytes, str] = MappingProxyType({}),
         mount_flags: bool = False,
@@ -98,7 +98,7 @@ class SourceScanner:
         salted = {point: each.salted(digest) for point, each in mounted.items()}
         self._fits = ByMount(fits.salted(digest), salted, fits.name_rules)
         self._gone = frozenset(gone)
-        self._trail = DirCursor(root)
+        self._cursor = DirCursor(root)
         self._device = os.fstat(root).st_dev
         self._cross_mounts = cross_mounts
         self._mounts = mounts
@@ -108,7 +108,7 @@ class SourceScanner:
 
     def close(self) -> None:
         """Close what the walk opened; the root stays open."""
-        self._trail.close()
+        self._cursor.close()
 
     def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
         """List every folder from `start` on, parents before children, each as it is at that moment."""
@@ -123,7 +123,7 @@ class SourceScanner:
             yield listing
             waiting.extend(join(path, name) for name in reversed(listing.folders))
 
-    def _in_scope(self, scope: "_Scope", rows: list[Row], folders: Sequence[bytes] | None) -> list[Row]:
+    def _in_scope(self, scope: "_FolderScope", rows: list[Row], folders: Sequence[bytes] | None) -> list[Row]:
         """Leave out what is out of scope, and what the mirror cannot hold."""
         rows = self._rules.in_scope(scope.path, rows, folders)
         # All our names begin with that of the state folder: one search finds them, where the rows are sorted. Of a huge
@@ -148,21 +148,21 @@ class SourceScanner:
 
     def _salt(self, path: bytes, folder: int, seen: os.stat_result) -> bytes:
         salt = self._fits.at(path).options_key + stamp_of(seen)
-        return salt + restrictions_of(folder).encode("ascii") if self._mount_flags else salt
+        return salt + mount_restrictions(folder).encode("ascii") if self._mount_flags else salt
 
     def scan_folder(self, path: bytes, share: int = 0) -> FolderScan:
         """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
-        folder = self._opened(path)
+        folder = self._open(path)
         seen = os.fstat(folder)
         salt = self._salt(path, folder, seen)
         mount = self._mount(path, folder) if seen.st_dev != self._device else ""
         if mount is None:
             return FolderScan(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
-        scope = _Scope(path, folder, mount)
+        scope = _FolderScope(path, folder, mount)
         found = scan_folder(folder, salt, lambda rows, folders: self._in_scope(scope, rows, folders), share)
         if path in self._mounts and not mount and not (found.entries or found.folders or found.unreadable):
             raise MountMissingError(self._mounts[path])
-        folders = _visited(path, found.folders)
+        folders = _without_reserved(path, found.folders)
         if mount or scope.left_out or scope.refused or len(folders) != len(found.folders):
             unreadable = found.unreadable + len(scope.refused)
             return found._replace(folders=folders, unreadable=unreadable, mount=mount, left_out=scope.left_out)
@@ -170,26 +170,26 @@ class SourceScanner:
 
     def list(self, path: bytes) -> Listing:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
-        folder = self._opened(path)
+        folder = self._open(path)
         before = os.fstat(folder)
         salt = self._salt(path, folder, before)
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
         if mount is None:
             out = [self._left_out(path, folder)]
             return Listing(path, [], [], before, fingerprint_of([], salt), [], left_out=out)
-        scope = _Scope(path, folder, mount)
+        scope = _FolderScope(path, folder, mount)
         entries, unreadable, linked = list_entries(folder, lambda rows, folders: self._in_scope(scope, rows, folders))
         if path in self._mounts and not (mount or entries or unreadable):
             raise MountMissingError(self._mounts[path])
         unreadable += scope.refused
-        folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
+        folders = _without_reserved(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         fingerprint = fingerprint_of(entries, salt)
         return Listing(path, entries, folders, before, fingerprint, unreadable, linked, scope.left_out)
 
-    def _opened(self, path: bytes) -> int:
+    def _open(self, path: bytes) -> int:
         if path in self._gone:
             raise MirrorUnmountedError(errno.ENODEV, _UNMOUNTED)
-        return self._trail.goto(path)
+        return self._cursor.goto(path)
 
     def _mount(self, path: bytes, folder: int) -> str | None:
         """Name the type of the file system that begins with a folder whose device is not the root's.
@@ -207,33 +207,33 @@ class SourceScanner:
             if os.stat("..", dir_fd=folder, follow_symlinks=False).st_dev == device:
                 self._within[device] = above
                 return ""
-        kind = kind_at(folder)
+        kind = mount_type_at(folder)
         return None if kind in KERNEL_TYPES else kind or _UNKNOWN
 
     def _left_out(self, path: bytes, folder: int) -> LeftOut:
-        kind = kind_at(folder)
+        kind = mount_type_at(folder)
         return LeftOut(path, LeftOutReason.KERNEL if kind in KERNEL_TYPES else LeftOutReason.MOUNT, kind)
 
     def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
         """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""
-        return names_in(self._trail.goto(path))
+        return names_in(self._cursor.goto(path))
 
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
         """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
-        folder = self._opened(path)
+        folder = self._open(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), dict[bytes, Shared]()
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
         if mount is None:
             return Listing(path, [], [], before, b"", [], left_out=[self._left_out(path, folder)])
-        scope = _Scope(path, folder, mount)
-        entries = entries_of(self._in_scope(scope, rows_named(folder, names, unreadable, linked), None))
+        scope = _FolderScope(path, folder, mount)
+        entries = entries_of(self._in_scope(scope, stat_names(folder, names, unreadable, linked), None))
         unreadable += scope.refused
-        folders = _visited(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
+        folders = _without_reserved(path, [entry.name for entry in entries if stat.S_ISDIR(entry.mode)])
         return Listing(path, entries, folders, before, b"", unreadable, linked, scope.left_out)
 
 
 @dataclass(slots=True)
-class _Scope:
+class _FolderScope:
     """One folder whose entries are being judged."""
 
     path: bytes
@@ -245,7 +245,7 @@ class _Scope:
     left_out: "list[LeftOut]" = field(default_factory=list)
 
 
-def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
+def _without_own(rows: list[Row], scope: _FolderScope) -> list[Row]:
     """Leave out Truecopy's own: a restore by `cp -a` brings it, and a source that is a mirror itself has it.
 
     What only has such a name stays, and is refused or an ordinary entry.
@@ -264,7 +264,7 @@ def _without_own(rows: list[Row], scope: _Scope) -> list[Row]:
     return kept
 
 
-def _visited(path: bytes, folders: list[bytes]) -> list[bytes]:
+def _without_reserved(path: bytes, folders: list[bytes]) -> list[bytes]:
     # A reserved folder is reported as failed by its parent; what is in it must not reach the mirror's own state.
     return [name for name in folders if not is_reserved(join(path, name))]
 
@@ -274,11 +274,11 @@ class MirrorScanner:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._trail = DirCursor(root)
+        self._cursor = DirCursor(root)
 
     def close(self) -> None:
         """Close what was opened; the root stays open."""
-        self._trail.close()
+        self._cursor.close()
 
     def stamp(self, path: bytes) -> Stamp | None:
         """Give a mirror folder's stamp; None if it is missing or no folder of ours."""
@@ -286,7 +286,7 @@ class MirrorScanner:
             if not path:
                 return stamp_of(os.fstat(self._root))
             parent, _, name = path.rpartition(b"/")
-            seen = os.stat(name, dir_fd=self._trail.goto(parent), follow_symlinks=False)
+            seen = os.stat(name, dir_fd=self._cursor.goto(parent), follow_symlinks=False)
         except OSError:
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
@@ -298,18 +298,18 @@ class MirrorScanner:
         except OSError:
             return False
 
-    def inspected(self, path: bytes, parts: int = 1) -> tuple[Stamp, bytes] | None:
+    def inspect(self, path: bytes, partitions: int = 1) -> tuple[Stamp, bytes] | None:
         """Give a mirror folder's stamp and the fingerprint of everything in it; None if it cannot be read.
 
-        What was brought up to date in `parts` is remembered as a sum.
+        What was brought up to date in `partitions` is remembered as a sum.
         """
         try:
-            folder = self._trail.goto(path)
+            folder = self._cursor.goto(path)
             stamp = stamp_of(os.fstat(folder))
-            if parts == 1:
+            if partitions == 1:
                 found = mirror_fingerprint_of(folder)
             else:
-                sums = whole_sums(folder)
+                sums = sum_folder(folder)
                 found = None if sums is None else fingerprint_of_sums(sums)
         except OSError:
             return None
@@ -320,7 +320,7 @@ _README = b"README.txt"
 _BEGINS = b"This folder belongs to Truecopy"
 _STATE_NAMES = re.compile(r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?")
 """What lies in it where the state is elsewhere: all else comes with the note."""
-_MOST = 1000
+_MAX_STATE_NAMES = 1000
 """Names that are looked at: the state folder has a few dozen."""
 _TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
 _PROBE = re.compile(re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?")
@@ -360,5 +360,5 @@ def _has_our_note(folder: int) -> bool:
 
 def _has_our_names_only(folder: int, *, or_empty: bool) -> bool:
     with scan(folder) as found:
-        names = [item.name for item in islice(found, _MOST + 1)]
-    return (or_empty or bool(names)) and len(names) <= _MOST and all(_STATE_NAMES.fullmatch(name) for name in names)
+        names = [item.name for item in islice(found, _MAX_STATE_NAMES + 1)]
+    return (or_empty or bool(names)) and len(names) <= _MAX_STATE_NAMES and all(map(_STATE_NAMES.fullmatch, names))

@@ -30,7 +30,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 """What needs no escape between quotes of a shell."""
 
 
-class Way(Enum):
+class Access(Enum):
     """What somebody else may do."""
 
     OWN = "own"
@@ -41,12 +41,12 @@ class Way(Enum):
     """Read it."""
 
 
-class Doubt(NamedTuple):
+class TrustIssue(NamedTuple):
     """Somebody else may change or read what was read."""
 
     path: str
     """The file, or the folder or link on the way to it."""
-    way: Way
+    way: Access
     why: str
     """Who, and by which right."""
     repair: str
@@ -63,9 +63,9 @@ class TrustedFile(NamedTuple):
     """What was read."""
 
     content: bytes
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[TrustIssue, ...]
     """Who else may change it."""
-    exposed: Doubt | None
+    exposed: TrustIssue | None
     """Set if everybody may read it."""
 
 
@@ -78,7 +78,7 @@ def read_trusted(path: str, most_bytes: int, owners: frozenset[int]) -> TrustedF
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if "\0" in path:
         raise OSError(errno.EINVAL, "the path holds a NUL character")
-    way = _JudgedWay(path if os.path.isabs(path) else os.path.join(os.getcwd(), path), owners | {0})
+    way = _CheckedWalk(path if os.path.isabs(path) else os.path.join(os.getcwd(), path), owners | {0})
     place = way.end()
     try:
         content = _read(place, most_bytes)
@@ -101,23 +101,23 @@ def _read(place: int, most_bytes: int) -> bytes:
     return content
 
 
-class _JudgedWay(Walk):
+class _CheckedWalk(Walk):
     """The way to a file, which collects who may change what on it."""
 
     to_file = True
 
     def __init__(self, path: str, owners: frozenset[int]) -> None:
         super().__init__(path)
-        self.doubts: list[Doubt] = []
-        self.exposed: Doubt | None = None
+        self.doubts: list[TrustIssue] = []
+        self.exposed: TrustIssue | None = None
         self._owners = owners
-        self._closed = False
+        self._private = False
         """Whether a folder on the way lets nobody else pass."""
 
     def pass_link(self, link: os.stat_result, shown: str) -> None:
         """Doubt a link of somebody else; it is followed all the same, to tell what else is wrong."""
         if link.st_uid not in self._owners:
-            self._doubt(shown, Way.OWN, f"is a link of user {link.st_uid}", user=link.st_uid)
+            self._doubt(shown, Access.OWN, f"is a link of user {link.st_uid}", user=link.st_uid)
 
     def enter(self, place: int, shown: str) -> None:
         """Doubt what somebody else may change."""
@@ -125,21 +125,21 @@ class _JudgedWay(Walk):
         shown = os.readlink(f"/proc/self/fd/{place}")  # the same, by whatever way it was reached
         what = "(a folder on the way to it) " if stat.S_ISDIR(status.st_mode) else ""
         if status.st_uid not in self._owners:
-            self._doubt(shown, Way.OWN, f"{what}belongs to user {status.st_uid}", user=status.st_uid)
+            self._doubt(shown, Access.OWN, f"{what}belongs to user {status.st_uid}", user=status.st_uid)
         if stat.S_ISDIR(status.st_mode):
-            self._closed = self._closed or not status.st_mode & stat.S_IXOTH
+            self._private = self._private or not status.st_mode & stat.S_IXOTH
             # In a sticky folder only its owner, and whoever owns what is in it, may exchange that.
             if status.st_mode & stat.S_ISVTX or _read_only(place):
                 return
         for why, command in _writers(place, status, self._owners):
-            self._doubt(shown, Way.WRITE, f"{what}{why}", command)
+            self._doubt(shown, Access.WRITE, f"{what}{why}", command)
         readable = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH
-        if readable and not self._closed and not _read_only(place):
+        if readable and not self._private and not _read_only(place):
             why = f"is readable by everybody (mode {stat.S_IMODE(status.st_mode):o})"
-            self.exposed = Doubt(shown, Way.READ, why, _command("chmod o-r", shown), -1)
+            self.exposed = TrustIssue(shown, Access.READ, why, _command("chmod o-r", shown), -1)
 
-    def _doubt(self, path: str, way: Way, why: str, command: str = "", *, user: int = -1) -> None:
-        self.doubts.append(Doubt(path, way, why, _command(command, path) if command else "", user))
+    def _doubt(self, path: str, way: Access, why: str, command: str = "", *, user: int = -1) -> None:
+        self.doubts.append(TrustIssue(path, way, why, _command(command, path) if command else "", user))
 
 
 def _command(command: str, path: str) -> str:

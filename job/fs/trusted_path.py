@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from job.fs.dircursor import single
-from job.fs.mounts import resolved
+from job.fs.mounts import resolve_path
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """O_DIRECTORY makes the kernel mount what an automounter has to mount there; O_PATH alone does not."""
@@ -119,16 +119,16 @@ class Walk:
         try:
             self.enter(self._at, self._shown or ".")
             while self._names:
-                self._step(self._names.pop())
+                self._enter_component(self._names.pop())
         except BaseException:
             os.close(self._at)
             raise
         return self._at
 
-    def _step(self, name: str) -> None:
+    def _enter_component(self, name: str) -> None:
         shown = self._shown + name
         try:
-            below = self._opened(name, shown)
+            below = self._open_component(name, shown)
         except OSError as error:
             error.filename = error.filename and shown
             raise
@@ -142,10 +142,10 @@ class Walk:
 
     def pass_link(self, link: os.stat_result, shown: str) -> None:
         """Look at a link before it is followed, in the folder `_at`. Raises `UntrustedPath` where it is not."""
-        if why := _mistrust(link, os.fstat(self._at)):
+        if why := _why_untrusted(link, os.fstat(self._at)):
             raise UntrustedPath(shown, why)
 
-    def _opened(self, name: str, shown: str) -> int | None:
+    def _open_component(self, name: str, shown: str) -> int | None:
         """Open the folder `name`; None where it was a link, whose own components are to be walked now."""
         try:
             return os.open(name, _STEP, dir_fd=self._at)
@@ -181,7 +181,7 @@ def _components(path: str) -> list[str]:
     return [name for name in path.split("/") if name not in {"", "."}][::-1]
 
 
-def _mistrust(link: os.stat_result, folder: os.stat_result) -> str:
+def _why_untrusted(link: os.stat_result, folder: os.stat_result) -> str:
     """Say why a link is not followed; empty if it is."""
     user = os.geteuid()
     if link.st_uid not in {0, user}:
@@ -224,7 +224,7 @@ def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> i
 
 def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
     """Refuse to make one folder; raises PermissionError."""
-    for shape in (os.path.abspath, resolved):
+    for shape in (os.path.abspath, resolve_path):
         mine = shape(path)
         for other in (*sources, *mirrors):
             theirs = shape(other)

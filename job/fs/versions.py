@@ -12,18 +12,18 @@ from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.fs.dircursor import open_folder, single
-from job.fs.small_files import NotOurs, described, fsync_folder, open_ours
+from job.fs.small_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
 VERSIONS = b"versions"
 _PRIVATE = 0o700
 _CLOSED = 0o077
 
 
-class InTheWayError(NotADirectoryError):
+class NameTakenError(NotADirectoryError):
     """Something else has the name of a folder of ours."""
 
     def __init__(self, name: bytes, parent: int) -> None:
-        what = described(name, parent)
+        what = describe_entry(name, parent)
         shown = printable(name)
         super().__init__(
             errno.ENOTDIR,
@@ -47,13 +47,13 @@ def remove_empty(name: bytes, folder: int) -> bool:
     return True
 
 
-class Home:
+class VersionsFolder:
     """The `.truecopy` of an open mirror, by which what left the mirror is kept."""
 
     def __init__(self, mirror: int, known: FileId | None) -> None:
         """`known` is the folder that it has to be; None if any folder of ours will do, or a new one."""
         self._mirror = mirror
-        self._known = known
+        self._expected = known
 
     def retire(
         self, names: Sequence[bytes], folder: int, above: bytes, moment: bytes
@@ -65,13 +65,13 @@ class Home:
         """
         moved: dict[bytes, bytes] = {}
         failed: dict[bytes, OSError] = {}
-        for stamp in _moments(moment):
-            with ExitStack() as doors:
-                place = self._place(doors, stamp, above)
+        for stamp in _folder_names(moment):
+            with ExitStack() as stack:
+                place = self._open_folder(stack, stamp, above)
                 if place is None:
                     continue
                 for name in [each for each in names if each not in moved and each not in failed]:
-                    if _is_there(name, place):
+                    if _exists(name, place):
                         continue
                     try:
                         os.rename(single(name), name, src_dir_fd=folder, dst_dir_fd=place)
@@ -85,47 +85,47 @@ class Home:
                 return moved, next(iter(failed.values()), None)
         raise AssertionError
 
-    def _place(self, doors: ExitStack, stamp: bytes, above: bytes) -> int | None:
+    def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes) -> int | None:
         """Open the folder for one moment; None if something that is not ours was kept there at that moment."""
         try:
-            place = self._opened()
-            doors.callback(os.close, place)
-            place = _made(VERSIONS, place)
-            doors.callback(os.close, place)
-        except NotOurs as error:
+            place = self._open_home()
+            stack.callback(os.close, place)
+            place = _open_or_create(VERSIONS, place)
+            stack.callback(os.close, place)
+        except ForeignOwnerError as error:
             told = f"nothing can be kept in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, since one of"
             raise PermissionError(
                 errno.EPERM, f"{told} them is not ours ({error.strerror}): move it away, and look who made it"
             ) from error
         for part in (stamp, *(above.split(b"/") if above else ())):
             try:
-                place = _made(part, place)
-            except NotOurs:
+                place = _open_or_create(part, place)
+            except ForeignOwnerError:
                 return None
-            except InTheWayError:
+            except NameTakenError:
                 if part is stamp:
                     raise
                 return None
-            doors.callback(os.close, place)
+            stack.callback(os.close, place)
         return place
 
-    def _opened(self) -> int:
-        if self._known is None:
-            return _made(STATE_FOLDER, self._mirror)
+    def _open_home(self) -> int:
+        if self._expected is None:
+            return _open_or_create(STATE_FOLDER, self._mirror)
         try:
-            home = open_ours(STATE_FOLDER, self._mirror)
+            home = open_own_folder(STATE_FOLDER, self._mirror)
         except OSError:
-            raise _home_lost(self._mirror) from None
+            raise _home_moved(self._mirror) from None
         seen = os.fstat(home)
-        if (seen.st_dev, seen.st_ino) == self._known:
+        if (seen.st_dev, seen.st_ino) == self._expected:
             _close_to_others(home, seen)
             return home
         os.close(home)
-        raise _home_lost(self._mirror)
+        raise _home_moved(self._mirror)
 
 
-def _home_lost(mirror: int) -> OSError:
-    there = described(STATE_FOLDER, mirror)
+def _home_moved(mirror: int) -> OSError:
+    there = describe_entry(STATE_FOLDER, mirror)
     name = printable(STATE_FOLDER)
     return OSError(
         errno.ESTALE,
@@ -134,14 +134,14 @@ def _home_lost(mirror: int) -> OSError:
     )
 
 
-def _moments(moment: bytes) -> Iterator[bytes]:
+def _folder_names(moment: bytes) -> Iterator[bytes]:
     yield moment
     for number in count(2):
         yield b"%s-%d" % (moment, number)
 
 
-def _made(name: bytes, parent: int) -> int:
-    """Open a folder of ours, which is made if it does not exist. Raises `NotOurs` or another `OSError`."""
+def _open_or_create(name: bytes, parent: int) -> int:
+    """Open a folder of ours, which is made if it does not exist. Raises `ForeignOwnerError` or another `OSError`."""
     with suppress(FileExistsError):
         os.mkdir(single(name), _PRIVATE, dir_fd=parent)
         fsync_folder(parent)
@@ -149,12 +149,12 @@ def _made(name: bytes, parent: int) -> int:
         folder = open_folder(name, parent)
     except OSError as error:
         if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-            raise InTheWayError(name, parent) from error
+            raise NameTakenError(name, parent) from error
         raise
     seen = os.fstat(folder)
     if seen.st_uid not in {os.geteuid(), 0}:
         os.close(folder)
-        raise NotOurs(seen.st_uid)
+        raise ForeignOwnerError(seen.st_uid)
     _close_to_others(folder, seen)
     return folder
 
@@ -165,7 +165,7 @@ def _close_to_others(folder: int, seen: os.stat_result) -> None:
             os.fchmod(folder, _PRIVATE)
 
 
-def _is_there(name: bytes, folder: int) -> bool:
+def _exists(name: bytes, folder: int) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

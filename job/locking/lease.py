@@ -17,29 +17,29 @@ from typing import NamedTuple
 
 from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
-from job.fs.small_files import create, open_file, replace_file, write_all
+from job.fs.small_files import create, open_own_file, replace_file, write_all
 from job.locking import lock
-from job.system.hang import Resting
+from job.system.hang import ForkSafeThread
 
 NAME = b"lease"
 _HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minutes is taken over by itself."
 _TRIES = 10
-_LOOK_EVERY_SECONDS = 0.1
-_TIMES_ASTRAY_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_MAX_FUTURE_SECONDS = 60.0
 """A lease from further in the future than this has a time that says nothing."""
 
 
-class Timing(NamedTuple):
+class LeaseTiming(NamedTuple):
     """How a lease is kept and judged, in seconds."""
 
     renewed_every: float = 2.0
-    left_after: float = 300.0
+    abandoned_after: float = 300.0
     """One that is younger belongs to somebody, without a further look."""
     watched_for: float = 6.0
     """How long one that seems to be left is watched before it is taken over, and afterwards, for a rival."""
 
 
-class _Seen(NamedTuple):
+class _LeaseState(NamedTuple):
     record: bytes
     mtime_ns: int
 
@@ -47,7 +47,7 @@ class _Seen(NamedTuple):
 class Lease:
     """A lease that is ours. Use it with `contextlib.closing`."""
 
-    def __init__(self, folder: int, record: dict[str, str | int | float], timing: Timing, left_by: str) -> None:
+    def __init__(self, folder: int, record: dict[str, str | int | float], timing: LeaseTiming, left_by: str) -> None:
         """Keep renewing the one that lies in the open `folder`, which has to stay open until `close`."""
         self.left_by = left_by
         """Who left the one that was taken over, in words; empty if there was none of anybody else."""
@@ -58,17 +58,17 @@ class Lease:
         self._renewed = time.monotonic()
         self._lost = ""
         self._ended = threading.Event()
-        self._thread = Resting(target=self._renew_always, name="truecopy-lease", daemon=True)
+        self._thread = ForkSafeThread(target=self._renew_until_closed, name="truecopy-lease", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._give_back()
+            self._remove()
             raise OSError(errno.EAGAIN, reason_text(error)) from error
 
     def why_lost(self) -> str:
         """Say why it is not ours any more; empty if it is."""
         silent = time.monotonic() - self._renewed
-        if not self._lost and silent > self._timing.left_after / 2:
+        if not self._lost and silent > self._timing.abandoned_after / 2:
             return f"it could not be renewed for {silent:.0f} seconds"
         if not self._lost and not self._is_ours():
             self._lost = "it was taken over or removed"
@@ -76,20 +76,20 @@ class Lease:
 
     def _is_ours(self) -> bool:
         try:
-            return lock.read(_look(self._folder).record).get("token") == self._record["token"]
+            return lock.parse_holder(_read_lease(self._folder).record).get("token") == self._record["token"]
         except OSError as error:
             return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # told by the work itself, if it lasts
 
-    def _renew_always(self) -> None:
+    def _renew_until_closed(self) -> None:
         while not self._ended.wait(self._timing.renewed_every):
             with suppress(OSError):  # tried again, and `why_lost` says if it was for too long
                 self._renew()
 
     def _renew(self) -> None:
-        descriptor = _opened(self._folder, os.O_RDWR)
+        descriptor = _open_lease(self._folder, os.O_RDWR)
         try:
             # Renamed over in this moment, it is the old one that is written to.
-            if lock.read(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
+            if lock.parse_holder(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
                 self._lost = "somebody else took it over"
                 return
             self._beats += 1
@@ -103,76 +103,81 @@ class Lease:
         """Let go, so that nobody has to wait for it to grow old."""
         self._ended.set()
         self._thread.join()
-        self._give_back()
+        self._remove()
 
-    def _give_back(self) -> None:
+    def _remove(self) -> None:
         with suppress(OSError):
-            if not self._lost and lock.read(_look(self._folder).record).get("token") == self._record["token"]:
+            if (
+                not self._lost
+                and lock.parse_holder(_read_lease(self._folder).record).get("token") == self._record["token"]
+            ):
                 os.unlink(NAME, dir_fd=self._folder)
 
 
-def take(folder: int, name: str, started: float, stop: Callable[[], bool], timing: Timing | None = None) -> Lease:
+def acquire(
+    folder: int, name: str, started: float, stop: Callable[[], bool], timing: LeaseTiming | None = None
+) -> Lease:
     """Take the lease in an open folder, or raise `Busy` naming who has it. The kernel's lock there has to be ours.
 
     May take some seconds, where one was left. Raises `OSError`, and `Stopped`.
     """
-    timing = timing or Timing()
+    timing = timing or LeaseTiming()
     device = os.fstat(folder).st_dev
-    record = lock.owner(started) | {"device": device, "token": os.urandom(8).hex()}
+    record = lock.holder_record(started) | {"device": device, "token": os.urandom(8).hex()}
     for _ in range(_TRIES):
         try:
-            _make(folder, _content(record, 0))
+            _create_lease(folder, _content(record, 0))
         except FileExistsError:
             pass
         else:
             return Lease(folder, record, timing, "")
         with suppress(FileNotFoundError):  # its owner just ended
-            seen = _look(folder)
+            seen = _read_lease(folder)
             left_by = ""
-            theirs = lock.read(seen.record)
+            theirs = lock.parse_holder(seen.record)
             # Whoever reaches it by the same mount as we do had to have the kernel's lock, and that is ours now.
             if (theirs.get("boot_id"), theirs.get("device")) != (record["boot_id"], device):
-                left_by = lock.described_holder(seen.record).strip(" ()") or "somebody who left no name"
-                _insist_that_it_was_left(folder, seen, name, stop, timing)
+                left_by = lock.describe_holder(seen.record).strip(" ()") or "somebody who left no name"
+                _check_abandoned(folder, seen, name, stop, timing)
             replace_file(folder, NAME, _content(record, 0))
             lease = Lease(folder, record, timing, left_by)
             with ExitStack() as undo:
                 undo.callback(lease.close)
                 if left_by:
-                    _outlast_rivals(lease, name, stop, timing)
+                    _wait_for_rivals(lease, name, stop, timing)
                 undo.pop_all()
             return lease
     raise Busy(f"others come and go at the mirror of {name}", hint="Try again.")
 
 
-def _insist_that_it_was_left(folder: int, seen: _Seen, name: str, stop: Callable[[], bool], timing: Timing) -> None:
+def _check_abandoned(folder: int, seen: _LeaseState, name: str, stop: Callable[[], bool], timing: LeaseTiming) -> None:
     age = (_file_system_now_ns(folder) - seen.mtime_ns) / 1e9
     busy = Busy(
-        f"another instance has a lease on the mirror of {name}{lock.described_holder(seen.record)}",
-        hint=_HINT.format(minutes=timing.left_after / 60),
+        f"another instance has a lease on the mirror of {name}{lock.describe_holder(seen.record)}",
+        hint=_HINT.format(minutes=timing.abandoned_after / 60),
     )
-    if -_TIMES_ASTRAY_SECONDS < age < timing.left_after:
+    if -_MAX_FUTURE_SECONDS < age < timing.abandoned_after:
         raise busy
     end = time.monotonic() + timing.watched_for
     while time.monotonic() < end:
-        _rest(stop)
-        if _look(folder) != seen:
+        _pause(stop)
+        if _read_lease(folder) != seen:
             raise busy
 
 
-def _outlast_rivals(lease: Lease, name: str, stop: Callable[[], bool], timing: Timing) -> None:
+def _wait_for_rivals(lease: Lease, name: str, stop: Callable[[], bool], timing: LeaseTiming) -> None:
     """Wait until whoever judged the old lease as we did has seen ours, or we have seen theirs."""
     end = time.monotonic() + timing.watched_for
     while time.monotonic() < end:
-        _rest(stop)
+        _pause(stop)
         if lease.why_lost():
             raise Busy(f"another instance took the mirror of {name} over, too, and was later", hint="Try again.")
 
 
-def _rest(stop: Callable[[], bool]) -> None:
+def _pause(stop: Callable[[], bool]) -> None:
     if stop():
         raise Stopped("stopped while a lease was watched")
-    time.sleep(_LOOK_EVERY_SECONDS)
+    time.sleep(_POLL_SECONDS)
 
 
 def _content(record: dict[str, str | int | float], beats: int) -> bytes:
@@ -180,7 +185,7 @@ def _content(record: dict[str, str | int | float], beats: int) -> bytes:
     return json.dumps(record | {"beat": beats}).encode("ascii").ljust(lock.MOST_HOLDER_BYTES - 1) + b"\n"
 
 
-def _make(folder: int, content: bytes) -> None:
+def _create_lease(folder: int, content: bytes) -> None:
     descriptor = create(NAME, folder)
     try:
         write_all(descriptor, content)
@@ -189,15 +194,15 @@ def _make(folder: int, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _opened(folder: int, flags: int) -> int:
+def _open_lease(folder: int, flags: int) -> int:
     # By its name each time: that is when a network file system asks its server how the file is.
-    return open_file(NAME, folder, flags)
+    return open_own_file(NAME, folder, flags)
 
 
-def _look(folder: int) -> _Seen:
-    descriptor = _opened(folder, os.O_RDONLY)
+def _read_lease(folder: int) -> _LeaseState:
+    descriptor = _open_lease(folder, os.O_RDONLY)
     try:
-        return _Seen(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
+        return _LeaseState(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
     finally:
         os.close(descriptor)
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from job.core.stored import UNUSABLE, number_of, seconds_of
 from job.errors import Busy
-from job.fs.small_files import NO_FILE, REMOVE_IT, described, open_file, write_all
+from job.fs.small_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, write_all
 from job.health import boot_id
 
 MOST_HOLDER_BYTES = 1000
 
 
-def owner(started: float) -> dict[str, str | int | float]:
+def holder_record(started: float) -> dict[str, str | int | float]:
     """Describe this process, at work since `started`."""
     return {
         "host": os.uname().nodename,
@@ -42,7 +42,7 @@ def _pid_namespace() -> str:
         return ""
 
 
-def read(record: bytes) -> dict[str, Any]:
+def parse_holder(record: bytes) -> dict[str, Any]:
     """Read a record; empty if it is none, whatever it is."""
     try:
         found = json.loads(record)
@@ -51,18 +51,18 @@ def read(record: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def described_holder(record: bytes) -> str:
+def describe_holder(record: bytes) -> str:
     """Say who is meant, to be put behind a sentence; empty for a record that does not tell."""
-    found = read(record)
+    found = parse_holder(record)
     try:
         who = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds_of(found["since_timestamp_seconds"])))
     except UNUSABLE:
         return ""
-    return f" ({who}{_whereabouts(found)}, since {since})"
+    return f" ({who}{_other_place(found)}, since {since})"
 
 
-def _whereabouts(found: dict[str, Any]) -> str:
+def _other_place(found: dict[str, Any]) -> str:
     if found.get("boot_id") != boot_id():
         return ", on another machine" if found.get("boot_id") else ""
     return "" if found.get("pid_namespace") == _pid_namespace() else ", in another container of this machine"
@@ -78,7 +78,7 @@ _WAIT = "Wait for it to end, or stop it; a lock never outlives its process."
 _WAS_OPEN = f"{_WAIT} Others could open the file until now: if no instance is at work, remove it."
 
 
-def hold(folder: int, name: str, started: float) -> int:
+def acquire(folder: int, name: str, started: float) -> int:
     """Take the lock in an open folder of ours, or raise `Busy` naming who holds it; `name` is the pair's.
 
     The lock lasts until the given-back descriptor is closed. Raises `OSError`, in words for what is no lock of ours.
@@ -89,7 +89,7 @@ def hold(folder: int, name: str, started: float) -> int:
             _lock(descriptor, name, _WAS_OPEN if was_open else _WAIT)
             if is_held(descriptor, folder):
                 if writable:
-                    _note(descriptor, started)
+                    _write_holder(descriptor, started)
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -112,9 +112,9 @@ def _open(folder: int) -> tuple[int, bool, bool]:
     try:
         descriptor, writable = _opened(folder)
     except OSError as error:
-        if error.errno not in NO_FILE:
+        if error.errno not in NOT_A_FILE:
             raise
-        raise OSError(error.errno, f"{described(NAME, folder)} has the name of the lock{REMOVE_IT}") from None
+        raise OSError(error.errno, f"{describe_entry(NAME, folder)} has the name of the lock{REMOVE_IT}") from None
     try:
         return descriptor, writable, _check(descriptor)
     except BaseException:
@@ -124,13 +124,13 @@ def _open(folder: int) -> tuple[int, bool, bool]:
 
 def _opened(folder: int) -> tuple[int, bool]:
     try:
-        return open_file(NAME, folder, os.O_RDWR | os.O_CREAT), True
+        return open_own_file(NAME, folder, os.O_RDWR | os.O_CREAT), True
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
         # On a file system that turned read-only, and for an immutable file: it can be locked all the same.
         with contextlib.suppress(OSError):
-            return open_file(NAME, folder, os.O_RDONLY), False
+            return open_own_file(NAME, folder, os.O_RDONLY), False
         raise
 
 
@@ -167,14 +167,14 @@ def _lock(descriptor: int, name: str, hint: str) -> None:
         raise
 
 
-def _note(descriptor: int, started: float) -> None:
+def _write_holder(descriptor: int, started: float) -> None:
     with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
         os.ftruncate(descriptor, 0)
-        write_all(descriptor, json.dumps(owner(started)).encode("ascii"))
+        write_all(descriptor, json.dumps(holder_record(started)).encode("ascii"))
 
 
 def _holder(descriptor: int) -> str:
     try:
-        return described_holder(os.pread(descriptor, MOST_HOLDER_BYTES, 0))
+        return describe_holder(os.pread(descriptor, MOST_HOLDER_BYTES, 0))
     except OSError:
         return ""

@@ -33,7 +33,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher  # type: ignore[impo
 from job.core.outcome import reason_text
 from job.errors import JobError
 from job.events.text import clean
-from job.system.resources import for_clients
+from job.system.resources import client_limit
 
 Failed = Callable[[str, str], None]
 Probe = Callable[[], tuple[bool, str]]
@@ -225,7 +225,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def _places() -> int:
-    return min(_MOST_PLACES, for_clients())
+    return min(_MOST_PLACES, client_limit())
 
 
 def _client(address: str) -> str:

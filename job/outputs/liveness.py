@@ -34,10 +34,10 @@ from job.events.service import (
     SignalReceived,
     WorkersAwaited,
 )
-from job.fs.private_folders import Place, open_place
+from job.fs.private_folders import PrivateFolder, open_private
 from job.fs.small_files import replace_file
 from job.health import HealthFile, boot_id
-from job.system.hang import Resting, at_work, frames_of, waits_for
+from job.system.hang import ForkSafeThread, blocked_path, our_frames, work_thread
 
 BEAT_EVERY_SECONDS = 10.0
 """Signs of life are written this seldom, since each is a write to a disk; a turn of events is written at once."""
@@ -52,14 +52,14 @@ class Heartbeat:
 
     def __init__(
         self,
-        pulse: HealthFile,
-        place: Place | None = None,
+        health_file: HealthFile,
+        place: PrivateFolder | None = None,
         *,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         """Take where it is, the folder for the file, if there is one, and the clocks, both in seconds."""
-        self._pulse = pulse
+        self._health_file = health_file
         self._place = place
         self._wall = wall
         self._monotonic = monotonic
@@ -76,10 +76,10 @@ class Heartbeat:
         of life comes every few seconds, and the log need not repeat one fault that often.
         """
         if isinstance(event, ServiceStopped):
-            self._pulse.memory.close()
+            self._health_file.memory.close()
             with suppress(OSError), self._folder() as folder:
                 if folder is not None:
-                    os.unlink(self._pulse.file, dir_fd=folder)
+                    os.unlink(self._health_file.file, dir_fd=folder)
         elif isinstance(event, WorkersAwaited):
             return
         elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
@@ -122,17 +122,17 @@ class Heartbeat:
             "stalled_timestamp_seconds": self._stalled,
         }
         text = json.dumps(content).encode() + b"\n"
-        self._pulse.memory.publish(text)
+        self._health_file.memory.publish(text)
         with self._folder() as folder:
             if folder is not None:
-                replace_file(folder, os.fsencode(self._pulse.file), text)
+                replace_file(folder, os.fsencode(self._health_file.file), text)
 
     @contextmanager
     def _folder(self) -> Iterator[int | None]:
         if self._place is None:
             yield None
             return
-        folder = open_place(self._place, make=True, tighten=True)
+        folder = open_private(self._place, make=True, tighten=True)
         try:
             yield folder
         finally:
@@ -154,10 +154,10 @@ class Asked(Protocol):
 
     signals: frozenset[signal.Signals]
 
-    def arrived(self) -> Exit:
+    def pending_exit(self) -> Exit:
         """Give the exit code of the stop that was asked for, noticed by the main thread or not; `OK` if none was."""
 
-    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
         """Name the signals that came and do not stop the run, each with its effect, and forget them."""
 
 
@@ -185,7 +185,7 @@ class Watchdog:
         self._leave = leave
         self._main = threading.get_ident()
         self._over = threading.Event()
-        self._thread = Resting(target=self._run, name="watch", daemon=True)
+        self._thread = ForkSafeThread(target=self._run, name="watch", daemon=True)
         self._last: Event | None = None
         self._seen: Event | None = None
         self._busy = True
@@ -241,14 +241,14 @@ class Watchdog:
         moved = self._last is not self._seen
         self._seen = self._last
         self._silent = 0.0 if moved else self._silent + passed
-        code = self._asked.arrived()
+        code = self._asked.pending_exit()
         self._asked_for = self._asked_for + passed if code else 0.0
         if moved and self._told:
             told, self._told = self._told, 0.0
             self._tell(CycleResumed(cycle_id=self._cycle_id, pair=self._pair, stalled_seconds=told), _TELL_SECONDS)
         if not self._busy:
             return
-        for name, effect in self._asked.news(busy=True):
+        for name, effect in self._asked.notices(busy=True):
             self._tell(SignalReceived(signal=name, effect=effect), _TELL_SECONDS)
         if self._asked_for >= _STOP_SECONDS and self._silent >= _STILL_SECONDS:
             self._tell(self._stalled(), _LAST_WORD_SECONDS)
@@ -266,15 +266,15 @@ class Watchdog:
         return self._pairs[0] if self._pairs else ""
 
     def _stalled(self) -> CycleStalled:
-        busy = at_work()
-        where = waits_for(os.getpid(), busy.native_id or os.getpid())
+        busy = work_thread()
+        where = blocked_path(os.getpid(), busy.native_id or os.getpid())
         return CycleStalled(
             cycle_id=self._cycle_id,
             pair=self._pair,
             process=_MAIN,
             stalled_seconds=self._silent,
             where=where,
-            doing=frames_of(busy.ident or self._main),
+            doing=our_frames(busy.ident or self._main),
         )
 
     def _tell(self, event: Event, seconds: float) -> None:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from job.config.consistency import relation
 from job.core.outcome import reason_text
-from job.fs.mounts import resolved
-from job.fs.small_files import open_file
+from job.fs.mounts import resolve_path
+from job.fs.small_files import open_own_file
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.locking.lock import is_held
 
@@ -52,7 +52,7 @@ def alone(name: bytes, folder: int) -> Iterator[None]:
 
 def _opened(lock: bytes, folder: int) -> int | None:
     try:
-        descriptor = open_file(lock, folder, os.O_RDWR | os.O_CREAT)
+        descriptor = open_own_file(lock, folder, os.O_RDWR | os.O_CREAT)
     except OSError:
         return None
     seen = os.fstat(descriptor)
@@ -198,7 +198,7 @@ class LineFile:
         try:
             real = os.path.join(os.readlink(f"/proc/self/fd/{above}"), os.fsdecode(name))
             for root in self._roots:
-                if relation(real, resolved(root)):
+                if relation(real, resolve_path(root)):
                     why = f"the folder {path} is missing and is not made, since it belongs to {root}"
                     raise FileNotFoundError(errno.ENOENT, why) from missing
             with contextlib.suppress(FileExistsError):

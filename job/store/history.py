@@ -15,7 +15,7 @@ from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cy
 from job.core.outcome import Result, reason_text
 from job.core.stored import number_of, seconds_of
 from job.events.service import HistoryReset, Listener, PairFinished
-from job.fs.small_files import open_ours
+from job.fs.small_files import open_own_folder
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite
 from job.store.history_schema import (
@@ -208,7 +208,7 @@ class History:
         # the history of such a refusal must not be read or written there either.
         above, name = open_trusted_parent(self._folder)
         try:
-            return open_ours(name, above)
+            return open_own_folder(name, above)
         finally:
             os.close(above)
 

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.stored import UNUSABLE, number_of, text_of
-from job.fs.mounts import is_below, resolved
+from job.fs.mounts import is_below, resolve_path
 from job.fs.private_folders import state_home
-from job.fs.small_files import NO_FILE, REMOVE_IT, described, open_file, open_ours, replace_file
+from job.fs.small_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, open_own_folder, replace_file
 from job.fs.trusted_path import make_folders, open_trusted_folder, open_trusted_place
 
 _IN_STATE_DIR = ".pairs"
@@ -136,7 +136,7 @@ class PairRecords:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=above)
-            folder = open_ours(name, above)
+            folder = open_own_folder(name, above)
             doors.callback(os.close, folder)
             yield folder
 
@@ -144,14 +144,14 @@ class PairRecords:
 def _keys(mirror: str) -> list[str]:
     """Return the folder names of a mirror: for its path as written, and with the links in its parents resolved."""
     written = os.path.abspath(mirror)
-    real = os.path.join(resolved(os.path.dirname(written)), os.path.basename(written))
+    real = os.path.join(resolve_path(os.path.dirname(written)), os.path.basename(written))
     return [hashlib.sha256(os.fsencode(path)).hexdigest()[:32] for path in dict.fromkeys((written, real))]
 
 
 def _read(folder: int) -> MirrorRecord | None:
     """Read the record in an open folder. Raises `FileNotFoundError`."""
     try:
-        descriptor = open_file(_KNOWN, folder, os.O_RDONLY)
+        descriptor = open_own_file(_KNOWN, folder, os.O_RDONLY)
     except FileNotFoundError:
         raise
     except OSError:
@@ -186,7 +186,7 @@ class ResolvedPath(NamedTuple):
     @classmethod
     def of(cls, path: str) -> "ResolvedPath":
         """Resolve a path, as far as it exists."""
-        return cls(os.path.abspath(path), resolved(path))
+        return cls(os.path.abspath(path), resolve_path(path))
 
     def matches(self, other: "ResolvedPath") -> bool:
         """Return whether both are the same path."""
@@ -211,13 +211,13 @@ class PairIdentity(NamedTuple):
 def read_identity(folder: int) -> PairIdentity | None:
     """Read the identity of an open folder; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
     try:
-        descriptor = open_file(IDENTITY_FILE, folder, os.O_RDONLY)
+        descriptor = open_own_file(IDENTITY_FILE, folder, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno not in NO_FILE:
+        if error.errno not in NOT_A_FILE:
             raise
-        found = described(IDENTITY_FILE.encode("ascii"), folder)
+        found = describe_entry(IDENTITY_FILE.encode("ascii"), folder)
         raise OSError(error.errno, f"{found} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
     try:
         content = os.read(descriptor, _MOST_IDENTITY_BYTES)
@@ -322,7 +322,7 @@ def _other_states(folder: int) -> Iterator[tuple[str, PairIdentity]]:
 def _identity_in(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
     """Return whether a folder of this name exists, and its identity."""
     try:
-        inner = open_ours(os.fsencode(name), folder)
+        inner = open_own_folder(os.fsencode(name), folder)
     except FileNotFoundError:
         return False, None
     try:

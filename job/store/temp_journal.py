@@ -16,7 +16,7 @@ from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.core.stored import UNUSABLE
 from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in
-from job.fs.small_files import fsync_folder, open_file, replace_file, write_all
+from job.fs.small_files import fsync_folder, open_own_file, replace_file, write_all
 
 JOURNAL_FILE = "leftovers"
 _A_NAME = re.compile(JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?")
@@ -35,7 +35,7 @@ class TempJournal:
     def note(self, path: bytes) -> None:
         """Record a folder by its path below the root. Raises `OSError`."""
         if self._file is None:
-            self._file = open_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._file = open_own_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         write_all(self._file, path + _END)
 
     def noted(self) -> list[bytes]:
@@ -43,7 +43,7 @@ class TempJournal:
         found: list[bytes] = []
         left = _MOST_BYTES
         for name in self._all():
-            with suppress(FileNotFoundError), open(open_file(name, self._state, os.O_RDONLY), "rb") as file:
+            with suppress(FileNotFoundError), open(open_own_file(name, self._state, os.O_RDONLY), "rb") as file:
                 text = file.read(left)
                 found += text.split(_END)[:-1]  # the rest is an interrupted write
                 left -= len(text)

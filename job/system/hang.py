@@ -13,7 +13,7 @@ _OURS = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}{os.sep}"
 _MOST_FRAMES = 4
 
 
-def waits_for(process: int, thread: int) -> str:
+def blocked_path(process: int, thread: int) -> str:
     """Name the file or folder that the system call is about in which a thread waits; empty if that is not known.
 
     It is the path of an open file, so for what is named in a call it is the folder. Nothing is asked of its disk.
@@ -32,7 +32,7 @@ def kernel_function(process: int) -> str:
     return _read(f"/proc/{process}/wchan").strip("0 \n")
 
 
-def frames_of(thread: int) -> str:
+def our_frames(thread: int) -> str:
     """Name the functions of ours that a thread of this process is in, innermost first."""
     names: list[str] = []
     frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  # public, whatever its name says
@@ -53,11 +53,11 @@ def _read(path: str) -> str:
         return ""
 
 
-class Resting(threading.Thread):
+class ForkSafeThread(threading.Thread):
     """A thread beside which the process may fork: it never holds a lock that a child might need."""
 
 
-class AtWork(threading.Thread):
+class WorkThread(threading.Thread):
     """A thread that does what the main thread waits for: whoever asks why nothing moves has to look at it."""
 
 
@@ -67,10 +67,10 @@ def may_fork() -> bool:
     The main thread holds none: if it is not the one that asks, it waits for what that one tells it.
     """
     calm = {threading.current_thread(), threading.main_thread()}
-    return all(each in calm or isinstance(each, Resting) for each in threading.enumerate())
+    return all(each in calm or isinstance(each, ForkSafeThread) for each in threading.enumerate())
 
 
-def at_work() -> threading.Thread:
+def work_thread() -> threading.Thread:
     """Give the thread that does the work of this process."""
-    found = (each for each in threading.enumerate() if isinstance(each, AtWork))
+    found = (each for each in threading.enumerate() if isinstance(each, WorkThread))
     return next(found, threading.main_thread())

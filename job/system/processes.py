@@ -23,27 +23,27 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
-from job.system.hang import kernel_function, may_fork, waits_for
-from job.system.resources import for_workers
+from job.system.hang import blocked_path, kernel_function, may_fork
+from job.system.resources import worker_limit
 from job.system.signals import HANDLED
 
 
-def limit_waits(line: "Connection[Any, Any]", *, sending: float, receiving: float) -> None:
+def set_timeouts(connection: "Connection[Any, Any]", *, sending: float, receiving: float) -> None:
     """Have it raise `OSError` where nothing moves for so many seconds in the middle of a message."""
-    with contextlib.suppress(OSError), _as_socket(line) as end:
+    with contextlib.suppress(OSError), _as_socket(connection) as end:
         for way, seconds in ((socket.SO_SNDTIMEO, sending), (socket.SO_RCVTIMEO, receiving)):
             end.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
 
-def cut(line: "Connection[Any, Any]") -> None:
+def shut_down(connection: "Connection[Any, Any]") -> None:
     """Have both ends find the line at its end."""
-    with contextlib.suppress(OSError), _as_socket(line) as end:
+    with contextlib.suppress(OSError), _as_socket(connection) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
-def _as_socket(line: "Connection[Any, Any]") -> Iterator[socket.socket]:
-    end = socket.socket(fileno=line.fileno())
+def _as_socket(connection: "Connection[Any, Any]") -> Iterator[socket.socket]:
+    end = socket.socket(fileno=connection.fileno())
     try:
         yield end
     finally:
@@ -52,8 +52,8 @@ def _as_socket(line: "Connection[Any, Any]") -> Iterator[socket.socket]:
 
 _END = "end"
 _STOP = "stop"
-_ORPHANED = 70
-_NO_THREAD = 71
+_EXIT_ORPHANED = 70
+_EXIT_NO_THREAD = 71
 _PATIENCE_SECONDS = 3.0
 """How long one may take to go, or to be seen as gone."""
 _STOP_SECONDS = 4.0
@@ -64,7 +64,7 @@ _STUCK_SECONDS = 20.0
 """A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
 
 
-class Lost(NamedTuple):
+class LostWorker(NamedTuple):
     """A worker that is no more, and how it ended."""
 
     how: str
@@ -89,18 +89,18 @@ class Descriptor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to a fresh interpreter, which has inherited nothing."""
-        return _received, (DupFd(self.number),)
+        return _open_descriptor, (DupFd(self.number),)
 
 
-def _received(sent: Any) -> Descriptor:
+def _open_descriptor(sent: Any) -> Descriptor:
     return Descriptor(sent.detach())
 
 
 class WorkerPipe:
     """A worker's end of the line to the main process."""
 
-    def __init__(self, line: "Connection[Any, Any]") -> None:
-        self._line = line
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self._connection = connection
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopped = False
         # Always listening, so that the main process is never kept waiting by a worker that is busy.
@@ -109,7 +109,7 @@ class WorkerPipe:
     def _listen(self) -> None:
         try:
             while True:
-                task = self._line.recv()
+                task = self._connection.recv()
                 if task == _STOP:
                     self._stopped = True
                 else:
@@ -117,7 +117,7 @@ class WorkerPipe:
         finally:
             # Nobody holds the lock for us any more: not one more name may be changed. Nor may a worker live on that
             # has no memory left to hear what it is to do.
-            os._exit(_ORPHANED)
+            os._exit(_EXIT_ORPHANED)
 
     def next(self) -> Any:
         """Wait for a task; None when there will be no more."""
@@ -135,7 +135,7 @@ class WorkerPipe:
 
     def send(self, answer: object) -> None:
         """Answer the main process."""
-        self._line.send(answer)
+        self._connection.send(answer)
 
 
 Work = Callable[[WorkerPipe, Any], None]
@@ -148,99 +148,99 @@ class WorkerPool:
         """`work` is what a worker does with its `orders`, made by slot; at most so many live at once."""
         self._work = work
         self._orders = orders
-        self.most = min(most, for_workers())
+        self.most = min(most, worker_limit())
         self._last_slot = 0
-        self._lines: dict[int, Connection[Any, Any]] = {}
+        self._connections: dict[int, Connection[Any, Any]] = {}
         self._processes: dict[int, BaseProcess] = {}
-        self._gone_by: float | None = None
+        self._stop_deadline: float | None = None
 
     @property
     def slots(self) -> list[int]:
         """The slots of those who live."""
-        return list(self._lines)
+        return list(self._connections)
 
     def start(self, count: int) -> None:
         """Have so many workers, as far as the system allows."""
-        context = _context()
-        while len(self._lines) < min(count, self.most):
+        context = _start_method()
+        while len(self._connections) < min(count, self.most):
             self._last_slot += 1
             try:
                 self._start_worker(context, self._last_slot)
             except OSError:
                 # No process or descriptor to be had: those who are there do the work. Each try leaves descriptors open.
-                self.most = len(self._lines)
+                self.most = len(self._connections)
 
     def _start_worker(self, context: BaseContext, slot: int) -> None:
         ours, theirs = context.Pipe()
-        limit_waits(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
+        set_timeouts(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
         # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
-        copied = [ours, *self._lines.values()] if context.get_start_method() == "fork" else []
+        copied = [ours, *self._connections.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
-            target=_begin,
+            target=_run_worker,
             args=(self._work, theirs, self._orders(slot), copied),
             name=f"truecopy-worker-{slot}",
             daemon=True,
         )
         try:
-            with _signals_held():
+            with _signals_blocked():
                 process.start()
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
-        self._lines[slot], self._processes[slot] = ours, process
+        self._connections[slot], self._processes[slot] = ours, process
 
     def submit(self, slot: int, task: object) -> None:
         """Give a worker a task; what becomes of one that is lost is heard."""
         try:
-            self._lines[slot].send(task)
+            self._connections[slot].send(task)
         except OSError:
-            cut(self._lines[slot])  # after half a message nothing else can be sent
+            shut_down(self._connections[slot])  # after half a message nothing else can be sent
 
     def poll(self, seconds: float) -> list[tuple[int, object]]:
         """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
-        slots = {line: slot for slot, line in self._lines.items()}
-        heard: list[tuple[int, object]] = []
-        for line in multiprocessing.connection.wait(list(slots), seconds):
-            slot = slots[line]  # type: ignore[index]
+        slots = {connection: slot for slot, connection in self._connections.items()}
+        answers: list[tuple[int, object]] = []
+        for connection in multiprocessing.connection.wait(list(slots), seconds):
+            slot = slots[connection]  # type: ignore[index]
             try:
-                heard.append((slot, self._lines[slot].recv()))
+                answers.append((slot, self._connections[slot].recv()))
             except (EOFError, OSError):
-                heard.append((slot, self._lost(slot)))
-        return heard
+                answers.append((slot, self._reap(slot)))
+        return answers
 
-    def _lost(self, slot: int) -> Lost:
-        self._lines.pop(slot).close()
+    def _reap(self, slot: int) -> LostWorker:
+        self._connections.pop(slot).close()
         process = self._processes.pop(slot)
         process.join(_PATIENCE_SECONDS)
         code = process.exitcode
         if code is None:
             process.kill()
             _is_dead(process, _LEAST_SECONDS)
-            return Lost("it did not answer any more and was killed")
+            return LostWorker("it did not answer any more and was killed")
         if code < 0:
             with contextlib.suppress(ValueError):
-                return Lost(f"it was killed by {signal.Signals(-code).name}")
-        return Lost(f"it ended with exit code {code}")
+                return LostWorker(f"it was killed by {signal.Signals(-code).name}")
+        return LostWorker(f"it ended with exit code {code}")
 
     def kill(self, slot: int) -> KilledWorker:
         """Kill a worker that hangs, and wait for it no more."""
         process = self._processes.pop(slot)
-        self._lines.pop(slot).close()
+        self._connections.pop(slot).close()
         pid = process.pid or 0
-        where, doing = waits_for(pid, pid), kernel_function(pid)
+        where, doing = blocked_path(pid, pid), kernel_function(pid)
         process.kill()
         return KilledWorker(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
 
     def _submit_all(self, word: str) -> None:
-        for slot, line in self._lines.items():
-            limit_waits(line, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
+        for slot, connection in self._connections.items():
+            set_timeouts(connection, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
             self.submit(slot, word)
 
     def stop(self) -> None:
         """Ask all to end what they do soon; they answer as ever."""
-        self._gone_by = time.monotonic() + _STOP_SECONDS
+        self._stop_deadline = time.monotonic() + _STOP_SECONDS
         self._submit_all(_STOP)
 
     def close(self) -> None:
@@ -248,17 +248,17 @@ class WorkerPool:
         self._submit_all(_STOP)  # whoever is still at something has nobody to tell of it
         self._submit_all(_END)
         now = time.monotonic()
-        gone_by = max(now + _LEAST_SECONDS, self._gone_by or now + _PATIENCE_SECONDS)
+        deadline = max(now + _LEAST_SECONDS, self._stop_deadline or now + _PATIENCE_SECONDS)
         for process in self._processes.values():
-            process.join(max(0.0, gone_by - time.monotonic()))
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
-        gone_by = time.monotonic() + _LEAST_SECONDS
+        deadline = time.monotonic() + _LEAST_SECONDS
         for slot, process in self._processes.items():
-            if _is_dead(process, gone_by - time.monotonic()):
+            if _is_dead(process, deadline - time.monotonic()):
                 process.close()
-            self._lines[slot].close()
-        self._lines.clear()
+            self._connections[slot].close()
+        self._connections.clear()
         self._processes.clear()
 
 
@@ -273,11 +273,13 @@ def _is_dead(process: BaseProcess, seconds: float) -> bool:
     return False
 
 
-def _context() -> BaseContext:
+def _start_method() -> BaseContext:
     return mp.get_context("fork" if may_fork() else "spawn")
 
 
-def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]") -> None:
+def _run_worker(
+    work: Work, connection: "Connection[Any, Any]", orders: object, copied: "list[Connection[Any, Any]]"
+) -> None:
     for each in copied:
         each.close()
     # The main process hears the signals, and says so over the line; a terminal and systemd send them to everybody.
@@ -286,14 +288,14 @@ def _begin(work: Work, line: "Connection[Any, Any]", orders: object, copied: "li
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
-        pipe = WorkerPipe(line)
+        pipe = WorkerPipe(connection)
     except RuntimeError:  # no thread to be had
-        os._exit(_NO_THREAD)
+        os._exit(_EXIT_NO_THREAD)
     work(pipe, orders)
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Keep signals waiting: a process that was just started would die of one before it can ignore it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:

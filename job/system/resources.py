@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 
-MOST_BY_DEFAULT = 8
+MAX_DEFAULT_WORKERS = 8
 """More processes only pay on fast disks that nobody else needs; who has those writes `workers`."""
 
 
 def default_workers() -> int:
     """Tell how many processes should share a cycle when nobody said."""
-    return min(usable_cores(), MOST_BY_DEFAULT)
+    return min(usable_cores(), MAX_DEFAULT_WORKERS)
 
 
 def usable_cores(membership: str = "/proc/self/cgroup", groups: str = "/sys/fs/cgroup") -> int:
@@ -74,9 +74,9 @@ def _text(path: str) -> str:
         return ""
 
 
-OF_MAIN = 100
+MAIN_DESCRIPTORS = 100
 """What the main process needs for itself: both roots, state, logs, the way to a folder, files that are being copied."""
-OF_A_WORKER = 4
+WORKER_DESCRIPTORS = 4
 """What the main process needs for each worker."""
 _LEAST_FOR_CLIENTS = 4
 """A probe, a scraper and a person, where the limit is lower than what the main process may need."""
@@ -86,28 +86,28 @@ _PART_FOR_CLIENTS = 4
 _NO_LIMIT = 1 << 20
 
 
-def raise_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Raise the soft limit to the hard limit, where the system allows it; nothing is said where it does not."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def limit() -> int:
+def descriptor_limit() -> int:
     """Give the number of descriptors that this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
-def for_clients() -> int:
+def client_limit() -> int:
     """Give the number of clients that the HTTP port may serve at the same time; the rest is reserved for the work."""
-    share = (limit() - OF_MAIN) // _PART_FOR_CLIENTS
+    share = (descriptor_limit() - MAIN_DESCRIPTORS) // _PART_FOR_CLIENTS
     return max(_LEAST_FOR_CLIENTS, min(_MOST_FOR_CLIENTS, share))
 
 
-def for_workers() -> int:
+def worker_limit() -> int:
     """Give the number of workers that there are descriptors for, with every place of the HTTP port taken."""
-    return max(0, (limit() - OF_MAIN - for_clients()) // OF_A_WORKER)
+    return max(0, (descriptor_limit() - MAIN_DESCRIPTORS - client_limit()) // WORKER_DESCRIPTORS)
 
 
 _CALLS = {

@@ -35,22 +35,22 @@ from job.config.settings import Landlock
 from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
 from job.events.service import EntryEvent, Event, Listener
-from job.fs.private_folders import Scratch
-from job.system.hang import AtWork
+from job.fs.private_folders import ScratchFolder
+from job.system.hang import WorkThread
 
 _CODE = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/nix/store", "/gnu/store")
 _LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime")
 _KERNEL = ("/proc", "/sys", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
-def folders() -> list[str]:
+def system_paths() -> list[str]:
     """List the folders and files that are read; some may not exist, none is the whole file system."""
     # Where a variable or a link puts libraries elsewhere, those in use show the place.
-    candidates = [*_CODE, *_LOADER, *_KERNEL, *_of_python(), *_in_memory()]
+    candidates = [*_CODE, *_LOADER, *_KERNEL, *_python_paths(), *_loaded_libraries()]
     return [path for path in dict.fromkeys(map(os.path.abspath, filter(None, candidates))) if path != "/"]
 
 
-def _of_python() -> Iterator[str]:
+def _python_paths() -> Iterator[str]:
     yield from (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
     # A fresh interpreter runs the program's first file again.
     yield from (sys.executable, getattr(sys.modules["__main__"], "__file__", None) or "")
@@ -58,7 +58,7 @@ def _of_python() -> Iterator[str]:
     yield from sys.path
 
 
-def _in_memory() -> Iterator[str]:
+def _loaded_libraries() -> Iterator[str]:
     """Give the folders of the programs and libraries that are loaded."""
     try:
         with open("/proc/self/maps", "rb") as maps:
@@ -117,10 +117,10 @@ def restrict(granted: Iterable[tuple[int, int]]) -> None:
     Raises `OSError`; nothing is taken then.
     """
     handled = _handled()
-    with ExitStack() as doors:
+    with ExitStack() as stack:
         attributes = struct.pack("=Q", handled)
         ruleset = _call(0, attributes, len(attributes), 0)
-        doors.callback(os.close, ruleset)
+        stack.callback(os.close, ruleset)
         for rights, descriptor in granted:
             is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
             rule = struct.pack("=Qi", rights & handled & (_ALL if is_folder else _OF_FILES), descriptor)
@@ -147,55 +147,55 @@ def _call(which: int, *values: int | bytes | None) -> int:
 
 
 _Result = TypeVar("_Result")
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _MOST_EVENTS = 1000
 
 
 class Sandbox:
     """Puts up walls, as far as the system can and as it is wanted."""
 
-    def __init__(self, wanted: Landlock, scratch: Scratch, missing: Callable[[str], None]) -> None:
+    def __init__(self, wanted: Landlock, scratch: ScratchFolder, missing: Callable[[str], None]) -> None:
         """`missing` is told, in the main thread, why there is none although it is wanted."""
         self._wanted = wanted
         self._scratch = scratch
         self._missing = missing
-        self._never = "" if wanted == "off" else unavailable()
+        self._unavailable = "" if wanted == "off" else why_unavailable()
         self._why_not = ""
-        self._walled = False
+        self._sandboxed = False
 
-    def around(self, work: Callable[[Listener], _Result], emit: Listener) -> _Result:
+    def run(self, work: Callable[[Listener], _Result], emit: Listener) -> _Result:
         """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
-        apart = self._begun(work)
+        thread = self._start_thread(work)
         try:
-            result: _Result = work(emit) if apart is None else apart.listen(emit)
+            result: _Result = work(emit) if thread is None else thread.listen(emit)
         finally:
-            _have_sqlite_use("")  # the number of the folder may be that of another one from now on
+            _set_sqlite_temp("")  # the number of the folder may be that of another one from now on
         if self._why_not:
             self._missing(self._why_not)
         return result
 
-    def _begun(self, work: Callable[[Listener], _Result]) -> "_Apart | None":
-        self._why_not = self._never
-        self._walled = self._wanted != "off" and not self._never
-        if not self._walled:
+    def _start_thread(self, work: Callable[[Listener], _Result]) -> "_SandboxThread | None":
+        self._why_not = self._unavailable
+        self._sandboxed = self._wanted != "off" and not self._unavailable
+        if not self._sandboxed:
             return None
-        apart = _Apart(work)
+        thread = _SandboxThread(work)
         try:
-            apart.start()
+            thread.start()
         except RuntimeError as error:
-            self._walled, self._why_not = False, str(error)
+            self._sandboxed, self._why_not = False, str(error)
             return None
-        return apart
+        return thread
 
     def restrict(self, source: int, mirror: int, state: int) -> None:
         """Leave this thread the right to read an open source and to change the other two, and hardly any other.
 
         Raises `Refused` where there has to be a wall and cannot be one.
         """
-        scratch = _room_for_sqlite(self._scratch, state)
-        if self._walled:
+        scratch = _set_scratch_folder(self._scratch, state)
+        if self._sandboxed:
             try:
-                _put_up(source, (mirror, state, scratch))
+                _apply_sandbox(source, (mirror, state, scratch))
             except OSError as error:
                 self._why_not = reason_text(error)
         if self._why_not and self._wanted == "required":
@@ -206,7 +206,7 @@ class Sandbox:
             )
 
 
-def unavailable() -> str:
+def why_unavailable() -> str:
     """Say why there can be no wall; empty if there can."""
     try:
         version = abi()
@@ -217,15 +217,15 @@ def unavailable() -> str:
     return ""
 
 
-def _put_up(source: int, ours: tuple[int, int, int]) -> None:
+def _apply_sandbox(source: int, ours: tuple[int, int, int]) -> None:
     granted = [(READ, source), *((CHANGE, folder) for folder in ours)]
-    with ExitStack() as doors:
+    with ExitStack() as stack:
 
         def grant(rights: int, opened: int) -> None:
-            doors.callback(os.close, opened)
+            stack.callback(os.close, opened)
             granted.append((rights, opened))
 
-        for path in folders():
+        for path in system_paths():
             with suppress(OSError):
                 grant(READ_AND_RUN, os.open(path, os.O_PATH | os.O_CLOEXEC))
         with suppress(OSError):
@@ -234,7 +234,7 @@ def _put_up(source: int, ours: tuple[int, int, int]) -> None:
         restrict(granted)
 
 
-def _room_for_sqlite(scratch: Scratch, state: int) -> int:
+def _set_scratch_folder(scratch: ScratchFolder, state: int) -> int:
     """Have SQLite put there what does not fit in memory, and nowhere where others have files; give the open folder.
 
     That is the state folder where there is no folder for temporary files.
@@ -242,29 +242,29 @@ def _room_for_sqlite(scratch: Scratch, state: int) -> int:
     folder = state
     with suppress(OSError):
         folder = scratch.folder()
-    _have_sqlite_use(f"/proc/self/fd/{folder}")  # not by its path, where others may put another one
+    _set_sqlite_temp(f"/proc/self/fd/{folder}")  # not by its path, where others may put another one
     return folder
 
 
-def _have_sqlite_use(folder: str) -> None:
+def _set_sqlite_temp(folder: str) -> None:
     with closing(sqlite3.connect(":memory:")) as database, suppress(sqlite3.Error):
         # For all of this process; a thread has none of its own.
         database.execute(f"PRAGMA temp_store_directory = '{folder}'")
 
 
-class _Apart:
+class _SandboxThread:
     """Does some work in a thread, while who listens does what has to be done outside; they take turns."""
 
     def __init__(self, work: Callable[[Listener], _Result]) -> None:
         self._work = work
-        self._untold: list[Event] = []
+        self._pending: list[Event] = []
         self._listener = _Turn()
         self._worker = _Turn()
-        self._deaf: Exception | None = None
+        self._listener_error: Exception | None = None
         self._ended = False
         self._result: Any = None
         self._error: BaseException | None = None
-        self._thread = AtWork(target=self._run, name="truecopy-pair", daemon=True)
+        self._thread = WorkThread(target=self._run, name="truecopy-pair", daemon=True)
 
     def start(self) -> None:
         """Begin. Raises `RuntimeError` where no thread is to be had."""
@@ -272,24 +272,24 @@ class _Apart:
 
     def _run(self) -> None:
         try:
-            self._result = self._work(self._tell)
-            self._hand_on()
+            self._result = self._work(self._emit)
+            self._flush()
         except BaseException as error:  # noqa: BLE001  # it goes on where the work was asked for
             self._error = error
         self._ended = True
-        self._listener.give()
+        self._listener.hand_over()
 
-    def _tell(self, event: Event) -> None:
-        self._untold.append(event)
-        if not isinstance(event, EntryEvent) or len(self._untold) >= _MOST_EVENTS:
-            self._hand_on()
+    def _emit(self, event: Event) -> None:
+        self._pending.append(event)
+        if not isinstance(event, EntryEvent) or len(self._pending) >= _MOST_EVENTS:
+            self._flush()
 
-    def _hand_on(self) -> None:
-        if self._untold:
-            self._listener.give()
+    def _flush(self) -> None:
+        if self._pending:
+            self._listener.hand_over()
             self._worker.wait()
-            if self._deaf is not None:
-                raise self._deaf
+            if self._listener_error is not None:
+                raise self._listener_error
 
     def listen(self, emit: Listener) -> Any:
         """Tell what is told until the work ends; give its result, or raise what it raised."""
@@ -309,13 +309,13 @@ class _Apart:
             self._listener.wait()
             if self._ended:
                 return
-            events, self._untold = self._untold, []
+            events, self._pending = self._pending, []
             try:
                 for event in events:
                     emit(event)
             except Exception as error:  # noqa: BLE001  # as if it had been raised over there
-                self._deaf = error
-            self._worker.give()
+                self._listener_error = error
+            self._worker.hand_over()
 
 
 class _Turn:
@@ -324,7 +324,7 @@ class _Turn:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.give = self._lock.release
+        self.hand_over = self._lock.release
 
     def wait(self) -> None:
         """Wait for it. In the main thread signals are handled meanwhile.
@@ -332,7 +332,7 @@ class _Turn:
         A signal that comes between the interpreter's last look and the wait would be handled after it, so it is no
         long one: the main thread of a busy machine may stand there for some time.
         """
-        while not self._lock.acquire(timeout=_LOOK_SECONDS):
+        while not self._lock.acquire(timeout=_POLL_SECONDS):
             pass
 
 

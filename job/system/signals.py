@@ -17,17 +17,17 @@ from job.errors import Exit
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU, signal.SIGPWR)
 """They end a run in an orderly way; so does SIGHUP from a terminal that hangs up."""
 
-WITHOUT_MEANING = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGPOLL, signal.SIGSTKFLT)
+NO_MEANING = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGPOLL, signal.SIGSTKFLT)
 """They mean nothing to a run, and would end it without a log line."""
 
-HANDLED = frozenset((*STOPS, signal.SIGHUP, signal.SIGUSR1, *WITHOUT_MEANING))
+HANDLED = frozenset((*STOPS, signal.SIGHUP, signal.SIGUSR1, *NO_MEANING))
 """Python itself ignores SIGPIPE and SIGXFSZ: the call that they tell of fails instead."""
 
 
-_BY_A_PERSON = frozenset((signal.SIGINT, signal.SIGQUIT))
-_LEFT_IGNORED = frozenset((signal.SIGHUP, signal.SIGQUIT))
+_INTERACTIVE = frozenset((signal.SIGINT, signal.SIGQUIT))
+_KEPT_IGNORED = frozenset((signal.SIGHUP, signal.SIGQUIT))
 """Left as they are where they were ignored at the start, as by `nohup`: the run is to outlive the terminal."""
-_PATIENCE_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
 _NO_SIGNAL = b"\0"
 
 _EFFECTS = {
@@ -61,10 +61,10 @@ class StopSignal:
         self._service = service
         self._had_terminal = service and _has_terminal()
         self._signal: signal.Signals | None = None
-        self._asked_at = 0.0
-        self._wishes: deque[signal.Signals] = deque()
-        self._news: deque[signal.Signals] = deque()
-        self._noticed: set[int] = set()
+        self._stop_time = 0.0
+        self._requests: deque[signal.Signals] = deque()
+        self._notices: deque[signal.Signals] = deque()
+        self._woken_by: set[int] = set()
         self._old_handlers: dict[signal.Signals, Any] = {}
         self._old_wakeup = -1
         self._read_end = -1
@@ -79,7 +79,7 @@ class StopSignal:
         self._old_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in HANDLED:
             old = signal.getsignal(number)
-            if old is not signal.SIG_IGN or number not in _LEFT_IGNORED or (self._service and number == signal.SIGHUP):
+            if old is not signal.SIG_IGN or number not in _KEPT_IGNORED or (self._service and number == signal.SIGHUP):
                 self._old_handlers[number] = signal.signal(number, self._handle)
             if old is signal.SIG_IGN and number == signal.SIGHUP:
                 self._had_terminal = False
@@ -112,11 +112,11 @@ class StopSignal:
         """The exit code of a one-shot run that was stopped; `OK` while nothing asked for it."""
         return _exit_of(self._signal) if self._signal else Exit.OK
 
-    def wishes(self) -> set[str]:
+    def requests(self) -> set[str]:
         """Name the signals that ask the service for something, `SIGHUP` and `SIGUSR1`, and forget them."""
-        return {self._wishes.popleft().name for _ in range(len(self._wishes))}
+        return {self._requests.popleft().name for _ in range(len(self._requests))}
 
-    def news(self, *, busy: bool) -> list[tuple[str, str]]:
+    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
         """Name the signals that came and do not stop the run, each with its effect, and forget them.
 
         `busy` is true in a cycle. May be asked by any thread; each signal is told to one of them.
@@ -124,24 +124,24 @@ class StopSignal:
         told: list[tuple[str, str]] = []
         with contextlib.suppress(IndexError):
             while True:
-                told.append(self._told(self._news.popleft(), busy=busy))
+                told.append(self._with_effect(self._notices.popleft(), busy=busy))
         return told
 
-    def _told(self, number: signal.Signals, *, busy: bool) -> tuple[str, str]:
+    def _with_effect(self, number: signal.Signals, *, busy: bool) -> tuple[str, str]:
         if number not in _EFFECTS:
             return number.name, _NO_EFFECT
         return number.name, _EFFECTS[number][busy] if self._service else _NO_EFFECT_ONCE
 
-    def arrived(self) -> Exit:
+    def pending_exit(self) -> Exit:
         """Give the exit code of the stop that was asked for, also if the main thread hangs and did not notice.
 
         To be asked by another thread, which blocks `signals`: what waits for the main thread is pending there.
         """
         if self._signal is None:
             with contextlib.suppress(BlockingIOError):
-                self._noticed.update(os.read(self._read_end, 4096))
+                self._woken_by.update(os.read(self._read_end, 4096))
                 os.write(self._write_end, _NO_SIGNAL)  # a wait that is about to begin must still end at once
-            for number in self._noticed | {int(each) for each in signal.sigpending()}:
+            for number in self._woken_by | {int(each) for each in signal.sigpending()}:
                 if number in HANDLED and self._stops(number):
                     return _exit_of(signal.Signals(number))
         return self.exit
@@ -163,18 +163,18 @@ class StopSignal:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if not self._stops(number):
-            self._wish(signal.Signals(number))
+            self._note_request(signal.Signals(number))
         elif self._signal is None:
             self._signal = signal.Signals(number)
-            self._asked_at = self._monotonic()
-        elif number in _BY_A_PERSON and number == self._signal and self._patience_is_over():
+            self._stop_time = self._monotonic()
+        elif number in _INTERACTIVE and number == self._signal and self._grace_is_over():
             raise KeyboardInterrupt
 
-    def _patience_is_over(self) -> bool:
-        return self._monotonic() - self._asked_at >= _PATIENCE_SECONDS
+    def _grace_is_over(self) -> bool:
+        return self._monotonic() - self._stop_time >= _GRACE_SECONDS
 
-    def _wish(self, number: signal.Signals) -> None:
-        for waiting in (self._wishes, self._news) if number in _EFFECTS else (self._news,):
+    def _note_request(self, number: signal.Signals) -> None:
+        for waiting in (self._requests, self._notices) if number in _EFFECTS else (self._notices,):
             if number not in waiting:
                 waiting.append(number)
 

@@ -13,7 +13,7 @@ import pytest
 
 from job.errors import Exit
 from job.events.service import NextCycleDue
-from job.fs.private_folders import Place
+from job.fs.private_folders import PrivateFolder
 from job.health import HealthFile, check
 from job.outputs.liveness import Heartbeat
 
@@ -33,15 +33,15 @@ def broken_config(tmp_path: Path) -> str:
 
 
 @contextmanager
-def living(config: str, place: Place | None = None) -> Iterator[HealthFile]:
+def living(config: str, place: PrivateFolder | None = None) -> Iterator[HealthFile]:
     """Be the service with this config."""
-    pulse = HealthFile(config, {})
-    heartbeat = Heartbeat(pulse, place, wall=time.time, monotonic=time.monotonic)
+    health_file = HealthFile(config, {})
+    heartbeat = Heartbeat(health_file, place, wall=time.time, monotonic=time.monotonic)
     heartbeat(NextCycleDue(due_timestamp_seconds=time.time() + 3600, wait_seconds=3600))
     try:
-        yield pulse
+        yield health_file
     finally:
-        pulse.memory.close()
+        health_file.memory.close()
 
 
 def test_a_living_service_is_healthy_whatever_its_config_looks_like_now(broken_config: str) -> None:
@@ -104,7 +104,7 @@ def test_a_sign_of_life_that_another_user_made_up_is_not_believed_by_root(broken
 
 @pytest.mark.needs_root
 def test_who_may_not_look_into_the_service_finds_its_file(tmp_path: Path, broken_config: str) -> None:
-    with living(broken_config, Place(str(tmp_path), "truecopy")):
+    with living(broken_config, PrivateFolder(str(tmp_path), "truecopy")):
         less = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")  # the same user, with fewer rights
         answer = ask(broken_config, prefix=less, XDG_RUNTIME_DIR=str(tmp_path))
         alone = ask(broken_config, prefix=less)
@@ -115,8 +115,8 @@ def test_who_may_not_look_into_the_service_finds_its_file(tmp_path: Path, broken
 def test_what_was_left_by_a_killed_service_does_not_hide_a_living_one(tmp_path: Path, broken_config: str) -> None:
     folder = tmp_path / "truecopy"
     folder.mkdir(mode=0o700)
-    with living(broken_config, Place(str(tmp_path), "truecopy")) as pulse:
-        left = folder / pulse.file
+    with living(broken_config, PrivateFolder(str(tmp_path), "truecopy")) as health_file:
+        left = folder / health_file.file
         left.write_text(left.read_text().replace('"beat_timestamp_seconds": 1', '"beat_timestamp_seconds": 0'))
         answer = ask(broken_config, XDG_RUNTIME_DIR=str(tmp_path))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job.system.signals import WITHOUT_MEANING
+from job.system.signals import NO_MEANING
 from tests.faults.rig import PATIENCE, ROOT, Rig, Running, environment, temps_in, until
 
 
@@ -87,7 +87,7 @@ def test_in_a_cycle_sighup_and_sigusr1_wait_for_its_end_and_say_so_at_once(rig: 
     assert events.index("config_reloaded") > events.index("cycle_finished")
 
 
-@pytest.mark.parametrize("number", WITHOUT_MEANING, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", NO_MEANING, ids=lambda number: number.name)
 def test_a_signal_without_a_meaning_is_logged_and_ends_nothing(rig: Rig, number: signal.Signals) -> None:
     with rig.started("run") as service:
         is_waiting(service)

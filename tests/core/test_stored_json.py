@@ -159,7 +159,7 @@ def test_an_odd_root_of_the_mirror_is_damage(folder: int, tmp_path: Path, root: 
 def test_a_sign_of_life_is_judged_or_none(content: bytes) -> None:
     beats = health._beats([content])
 
-    assert health._verdict(beats, 1_000.0, "none")[1]
+    assert health._judge_latest(beats, 1_000.0, "none")[1]
     for beat in beats:
         moment(beat.due)
 
@@ -167,7 +167,7 @@ def test_a_sign_of_life_is_judged_or_none(content: bytes) -> None:
 @calm
 @given(damaged(OWNER))
 def test_an_owner_is_described_or_not_known(content: bytes) -> None:
-    assert isinstance(lock.described_holder(content), str)
+    assert isinstance(lock.describe_holder(content), str)
 
 
 @calm
@@ -215,10 +215,10 @@ def test_a_record_of_a_mirror_says_that_it_existed(folder: int, tmp_path: Path, 
 def test_what_a_mirror_can_hold_is_known_or_found_out_anew(folder: int, tmp_path: Path, data: st.DataObject) -> None:
     kept = tmp_path / os.fsdecode(probe.FILE_NAME)
     kept.unlink(missing_ok=True)
-    probe.remember(Capabilities(), folder, folder)
+    probe.save_capabilities(Capabilities(), folder, folder)
     kept.write_bytes(data.draw(damaged(json.loads(kept.read_bytes()))))
 
-    found = probe.known(folder, folder)
+    found = probe.load_capabilities(folder, folder)
 
     if found is not None:
         assert found.lacks == [] or found.options_bytes
@@ -226,13 +226,13 @@ def test_what_a_mirror_can_hold_is_known_or_found_out_anew(folder: int, tmp_path
 
 @pytest.mark.parametrize("grain", [0, -1, HUGE])
 def test_times_that_no_file_system_keeps_are_found_out_anew(folder: int, tmp_path: Path, grain: int) -> None:
-    probe.remember(Capabilities(mtime_grain_ns=2), folder, folder)
+    probe.save_capabilities(Capabilities(mtime_grain_ns=2), folder, folder)
     kept = tmp_path / os.fsdecode(probe.FILE_NAME)
     document = json.loads(kept.read_bytes())
     document[""]["capabilities"]["mtime_grain_ns"] = grain
     kept.write_text(json.dumps(document))
 
-    assert probe.known(folder, folder) is None
+    assert probe.load_capabilities(folder, folder) is None
 
 
 @calm

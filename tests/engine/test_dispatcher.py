@@ -161,7 +161,7 @@ def test_whatever_is_asked_for_is_done_by_workers_too(wide: Workshop, options: d
 
 
 def test_a_mirror_where_each_file_has_to_be_synced_by_itself(wide: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_files, "syncfs_means_something", lambda _: False)
+    monkeypatch.setattr(small_files, "syncfs_is_reliable", lambda _: False)
     wide.write("deep/er/file")
 
     told = wide.cycle()

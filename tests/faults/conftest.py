@@ -16,7 +16,7 @@ from tests.faults.trees import unlock
 def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     # A tracer counts the calls of each thread apart; so that the n-th is the n-th, all the work is done by one.
     traced = any(marker.args == ("strace",) for marker in request.node.iter_markers("needs_tool"))
-    yield Rig(tmp_path, walled=not traced)
+    yield Rig(tmp_path, sandboxed=not traced)
     unlock(tmp_path)
 
 

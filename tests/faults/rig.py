@@ -83,7 +83,7 @@ class Rig:
     options: dict[str, Any] = field(default_factory=dict)
     finely: bool = False
     """Whether even the smallest job is cut into pieces for several workers."""
-    walled: bool = True
+    sandboxed: bool = True
     """Whether the kernel may wall the work in, which is then done by a thread of its own."""
     program: str = ""
     """Module that is run as `truecopy` instead."""
@@ -114,7 +114,7 @@ class Rig:
         }
         if "pairs" in options:
             del given["source_dirs"], given["dest_dirs"]
-        if not self.walled:
+        if not self.sandboxed:
             given["landlock"] = "off"
         self.write(given | workers.FORCED | options)
 

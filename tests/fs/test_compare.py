@@ -11,10 +11,10 @@ from job.core.entry import Entry
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.fs.copier import SMALL_BYTES
-from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES
+from job.fs.stream import BUFFER_BYTES, THREAD_BYTES
 from tests.fs.copying import CopyRig
 
-LARGE = 2 * OVERLAP_BYTES + 77
+LARGE = 2 * THREAD_BYTES + 77
 SIZES = [0, 5, SMALL_BYTES, SMALL_BYTES + 1, BUFFER_BYTES, LARGE]
 
 

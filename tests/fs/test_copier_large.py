@@ -12,10 +12,10 @@ from job.engine.progress import RateLimiter
 from job.errors import Stopped
 from job.fs.copier import SMALL_BYTES
 from job.fs.mounts import file_system_type
-from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES, cached_pages, drop
+from job.fs.stream import BUFFER_BYTES, THREAD_BYTES, cached_pages, drop
 from tests.fs.copying import TEMP, CopyRig
 
-LARGE = 2 * OVERLAP_BYTES + 77
+LARGE = 2 * THREAD_BYTES + 77
 SIZES = [0, 5, SMALL_BYTES, SMALL_BYTES + 1, BUFFER_BYTES, LARGE, 64 * BUFFER_BYTES + 1]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.fs.copier import new_hash
-from job.fs.sparse import Blocks, Filled
+from job.fs.sparse import SparseDigest, WholeDigest
 
 BLOCK = 4096
 ranges = st.one_of(
@@ -32,7 +32,7 @@ def by_definition(content: bytes) -> str:
 @settings(max_examples=40)
 @given(st.lists(ranges, max_size=12), st.sampled_from(["all of it", "holes apart"]))
 def test_it_is_what_is_documented_however_the_content_is_fed(chunks: list[bytes], how: str) -> None:
-    digest = Blocks(hashlib.sha256())
+    digest = SparseDigest(hashlib.sha256())
 
     for chunk in chunks:
         if how == "holes apart" and not any(chunk):
@@ -54,13 +54,13 @@ def test_it_is_what_is_documented_however_the_content_is_fed(chunks: list[bytes]
 )
 def test_contents_that_differ_in_zeros_only_have_different_ones(one: bytes, other: bytes) -> None:
     assert by_definition(one) != by_definition(other)
-    assert Blocks(hashlib.sha256()).hexdigest() == by_definition(b"")
+    assert SparseDigest(hashlib.sha256()).hexdigest() == by_definition(b"")
 
 
 @settings(max_examples=20)
 @given(st.lists(ranges, max_size=6))
 def test_a_checksum_of_all_has_zeros_for_what_is_skipped(chunks: list[bytes]) -> None:
-    digest = Filled(hashlib.sha256())
+    digest = WholeDigest(hashlib.sha256())
 
     for chunk in chunks:
         if any(chunk):
@@ -79,7 +79,7 @@ def test_the_name_of_the_algorithm_says_which_it_is() -> None:
 
 
 def test_a_hole_of_exbibytes_takes_no_time() -> None:
-    digest = Blocks(hashlib.sha256())
+    digest = SparseDigest(hashlib.sha256())
 
     digest.skip(7 << 60)
 

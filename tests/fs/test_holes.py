@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from job.errors import ChangedWhileReadError
 from job.fs import sparse as sparse_files
-from job.fs.sparse import BLOCK, HoleWithDataError, Layout, Piece, TooSparseError, insist_on_holes
+from job.fs.sparse import BLOCK, HoleWithDataError, Piece, SparseLayout, TooSparseError, check_holes
 from tests.faults.tampering import mounted
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
@@ -29,8 +29,8 @@ def sparse(path: Path, size: int, *data: int) -> int:
     return os.open(path, os.O_RDONLY)
 
 
-def layout_of(descriptor: int, *, ours: bool = False) -> Layout | None:
-    return Layout.of(descriptor, os.fstat(descriptor), ours=ours)
+def layout_of(descriptor: int, *, ours: bool = False) -> SparseLayout | None:
+    return SparseLayout.of(descriptor, os.fstat(descriptor), ours=ours)
 
 
 def pieces_of(descriptor: int) -> list[Piece]:
@@ -128,7 +128,7 @@ def test_a_hole_of_tebibytes_is_one_piece(tmp_path: Path) -> None:
 def test_a_part_of_a_file_has_its_own_pieces(tmp_path: Path) -> None:
     descriptor = sparse(tmp_path / "file", 10 * MIB, 0, 5 * MIB, 9 * MIB)
 
-    assert list(Layout(descriptor, MIB, 6 * MIB).pieces()) == [
+    assert list(SparseLayout(descriptor, MIB, 6 * MIB).pieces()) == [
         Piece(MIB, 5 * MIB, hole=True),
         Piece(5 * MIB, 5 * MIB + BLOCK, hole=False),
         Piece(5 * MIB + BLOCK, 6 * MIB, hole=True),
@@ -196,12 +196,12 @@ class TestUnreliable:
 def test_what_nobody_could_read_to_its_end_is_refused(tmp_path: Path) -> None:
     found = os.fstat(sparse(tmp_path / "file", 15 * TIB, 0))
 
-    insist_on_holes(found, 15 * TIB - BLOCK)
+    check_holes(found, 15 * TIB - BLOCK)
     with pytest.raises(TooSparseError, match="16,492,674,416,640 bytes in 4,096 on the disk"):
-        insist_on_holes(found, 0)
+        check_holes(found, 0)
 
 
 def test_a_large_file_that_is_compressed_is_not() -> None:
     found = os.stat_result([0o100644, 1, 1, 1, 0, 0, 2 * TIB, 0, 0, 0], {"st_blocks": 2 * TIB // 20 // 512})
 
-    insist_on_holes(found, 0)
+    check_holes(found, 0)

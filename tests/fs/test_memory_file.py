@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from job.health import MemoryFile, find
+from job.health import MemoryFile, find_memory_files
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -40,12 +40,12 @@ def writer(name: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_another_process_finds_it_and_nobody_else_after_a_kill(writer: subprocess.Popen[str], name: str) -> None:
-    during = list(find(name, 100))
-    other = list(find(name + "x", 100))
+    during = list(find_memory_files(name, 100))
+    other = list(find_memory_files(name + "x", 100))
     writer.send_signal(signal.SIGKILL)
     writer.wait()
 
-    assert (during, other, list(find(name, 100))) == ([b"content"], [], [])
+    assert (during, other, list(find_memory_files(name, 100))) == ([b"content"], [], [])
 
 
 def test_each_content_replaces_the_one_before_as_a_whole_and_opens_no_more_descriptors(name: str) -> None:
@@ -56,8 +56,8 @@ def test_each_content_replaces_the_one_before_as_a_whole_and_opens_no_more_descr
         file.publish(b"short")
 
         assert file.read(100) == b"short"
-        assert list(find(name, 100)) == [b"short"]
-        assert list(find(name, 2)) == [b"sh"]
+        assert list(find_memory_files(name, 100)) == [b"short"]
+        assert list(find_memory_files(name, 2)) == [b"sh"]
         assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
@@ -67,7 +67,7 @@ def test_a_program_that_is_started_does_not_inherit_it(name: str) -> None:
         file.publish(b"two")
         with subprocess.Popen(["sleep", "60"]) as child:
             try:
-                assert list(find(name, 100)) == [b"two"]
+                assert list(find_memory_files(name, 100)) == [b"two"]
             finally:
                 child.kill()
 
@@ -78,7 +78,7 @@ def test_a_file_that_only_has_such_a_name_is_none(name: str, tmp_path_factory: p
         file.write("planted")
         file.flush()
 
-        assert list(find(name, 100)) == []
+        assert list(find_memory_files(name, 100)) == []
 
 
 @pytest.mark.needs_root
@@ -97,7 +97,7 @@ def test_a_file_of_another_user_is_not_believed_even_when_a_process_of_ours_has_
     number = os.read(reading, 10).decode()
     handed_over = os.open(f"/proc/{child}/fd/{number}", os.O_RDONLY)
     try:
-        assert list(find(name, 100)) == []
+        assert list(find_memory_files(name, 100)) == []
     finally:
         os.close(handed_over)
         os.close(reading)

@@ -71,7 +71,7 @@ def test_a_folder_is_recognised_through_a_bind_mount(tmp_path: Path, bind: Bind,
     assert mounts.is_within(mounted, source)
     assert mounts.is_within(door(elsewhere / "deeper"), source)
     assert not mounts.is_within(source, mounted)
-    assert mounts.place(mounted) == mounts.place(door(inner))
+    assert mounts.location_of(mounted) == mounts.location_of(door(inner))
 
 
 @pytest.mark.needs_root

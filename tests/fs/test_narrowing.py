@@ -11,7 +11,7 @@ from job.core.acl import Rights
 from job.core.entry import Entry
 from job.fs.dircursor import open_folder
 from job.fs.listing import entry_of
-from job.fs.rights import close_folder, narrow_file, narrow_folder, needs_narrowing, rights_at, wanted_rights
+from job.fs.rights import narrow_as_listed, narrow_file, narrow_folder, needs_narrowing, rights_at, wanted_rights
 from job.fs.xattrs import PartlyRead
 
 ALICE, BOB = 64_001, 64_002
@@ -95,8 +95,8 @@ def test_a_folder_that_cannot_be_opened_is_followed_by_its_listing(sides: tuple[
     source.chmod(0o000)
     opened = open_folder(b"mirror", folder)
     try:
-        assert close_folder(b"source", folder, opened)
-        assert not close_folder(b"source", folder, opened)
+        assert narrow_as_listed(b"source", folder, opened)
+        assert not narrow_as_listed(b"source", folder, opened)
     finally:
         os.close(opened)
 

@@ -54,16 +54,16 @@ def cached(descriptor: int) -> bytes:
 def read_through(descriptor: int) -> bytes:
     """Read a file as a guest does; give which pages were cached just before it left."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    guest = PageCacheGuard(descriptor, SIZE)
+    guard = PageCacheGuard(descriptor, SIZE)
     done = 0
     while True:
-        guest.arrive(done)
+        guard.arrive(done)
         chunk = os.read(descriptor, MIB)
         if not chunk:
             break
         done += len(chunk)
     at_the_end = cached(descriptor)
-    guest.leave()
+    guard.leave()
     return at_the_end
 
 
@@ -122,12 +122,12 @@ def test_what_the_cache_holds_of_something_without_pages_cannot_be_told() -> Non
 
 def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: Path) -> None:
     descriptor = os.open(disk / "written", os.O_RDWR | os.O_CREAT)
-    trickle = WritebackLimiter(descriptor)
+    limiter = WritebackLimiter(descriptor)
     chunk = os.urandom(MIB)
 
     for _ in range(80):
         os.write(descriptor, chunk)
-        trickle.wrote(len(chunk))
+        limiter.wrote(len(chunk))
     found = cached_pages(descriptor, 0, 80 * MIB)
     content = os.pread(descriptor, 80 * MIB, 0)
     os.close(descriptor)
@@ -140,9 +140,9 @@ def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: 
 
 def test_a_file_system_that_knows_nothing_of_this_is_written_to_all_the_same() -> None:
     with open("/dev/null", "wb", buffering=0) as file:
-        trickle = WritebackLimiter(file.fileno())
+        limiter = WritebackLimiter(file.fileno())
 
-        trickle.wrote(200 * MIB)
+        limiter.wrote(200 * MIB)
 
 
 def test_a_disk_that_does_not_take_what_is_written_is_heard_of() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.private_folders import Place, choose, open_place, places, read, state_home
+from job.fs.private_folders import PrivateFolder, choose, open_private, places, read, state_home
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -28,7 +28,8 @@ def test_the_runtime_folders_come_before_the_state_folders() -> None:
         "/state/.private",
         "/home/me/state/truecopy/private",
     ]
-    assert [(place.lasting, place.apart) for place in found] == [(False, False)] * 2 + [(True, True), (True, False)]
+    found_in = [(place.persistent, place.outside_trees) for place in found]
+    assert found_in == [(False, False)] * 2 + [(True, True), (True, False)]
 
 
 @pytest.mark.parametrize("variable", ["XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY", "TRUECOPY_STATE_DIR", "XDG_STATE_HOME"])
@@ -40,16 +41,16 @@ def test_a_user_without_a_home_has_no_state_folder() -> None:
     assert state_home({"HOME": "/nonexistent"}) == (None, "the home folder /nonexistent does not exist")
 
 
-def made(place: Place, told: list[str]) -> Place | None:
+def made(place: PrivateFolder, told: list[str]) -> PrivateFolder | None:
     return choose([place], lambda path, why: told.append(f"{path}: {why}"))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(str(tmp_path), "truecopy")
+def place(tmp_path: Path) -> PrivateFolder:
+    return PrivateFolder(str(tmp_path), "truecopy")
 
 
-def test_a_folder_is_made_for_us_alone(place: Place) -> None:
+def test_a_folder_is_made_for_us_alone(place: PrivateFolder) -> None:
     told: list[str] = []
     before = os.umask(0)
     try:
@@ -61,7 +62,7 @@ def test_a_folder_is_made_for_us_alone(place: Place) -> None:
     assert told == []
 
 
-def test_a_folder_that_others_may_enter_is_closed_by_who_chooses_it_and_not_believed_by_who_reads(place: Place) -> None:
+def test_a_folder_that_others_may_enter_is_closed_by_choosing_it_and_refused_by_reading(place: PrivateFolder) -> None:
     Path(place.path).mkdir()
     Path(place.path).chmod(0o755)
     (Path(place.path) / "file").write_text("planted")
@@ -82,21 +83,21 @@ PLANTS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_taken_name_is_passed_over_and_told_and_the_next_place_is_taken(
-    place: Place, tmp_path: Path, plant: str
+    place: PrivateFolder, tmp_path: Path, plant: str
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     PLANTS[plant](Path(place.path))
     told: list[str] = []
 
-    chosen = choose([place, Place(str(tmp_path), "next")], lambda path, why: told.append(f"{path}: {why}"))
+    chosen = choose([place, PrivateFolder(str(tmp_path), "next")], lambda path, why: told.append(f"{path}: {why}"))
 
-    assert chosen == Place(str(tmp_path), "next")
+    assert chosen == PrivateFolder(str(tmp_path), "next")
     assert told == [f"{place.path}: {place.path} is not a folder"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.needs_root
-def test_a_folder_of_another_user_is_passed_over_and_told(place: Place) -> None:
+def test_a_folder_of_another_user_is_passed_over_and_told(place: PrivateFolder) -> None:
     Path(place.path).mkdir()
     os.chown(place.path, 64003, 64003)
     told: list[str] = []
@@ -110,7 +111,7 @@ def test_a_runtime_folder_of_another_user_is_none_and_nothing_is_made_in_it(tmp_
     os.chown(tmp_path, 64003, 64003)  # as su leaves the variables of who called it
     told: list[str] = []
 
-    assert made(Place(str(tmp_path), "truecopy"), told) is None
+    assert made(PrivateFolder(str(tmp_path), "truecopy"), told) is None
     assert (told, list(tmp_path.iterdir())) == ([], [])
 
 
@@ -119,19 +120,19 @@ def test_a_place_that_cannot_be_had_is_passed_over_without_a_word(tmp_path: Path
     (tmp_path / "file").touch()
     told: list[str] = []
 
-    assert made(Place(str(tmp_path / base), "truecopy"), told) is None
+    assert made(PrivateFolder(str(tmp_path / base), "truecopy"), told) is None
     assert told == []
 
 
-def test_nothing_is_made_for_who_only_looks(place: Place) -> None:
+def test_nothing_is_made_for_who_only_looks(place: PrivateFolder) -> None:
     with pytest.raises(FileNotFoundError):
-        open_place(place)
+        open_private(place)
 
     assert not os.path.lexists(place.path)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path), os.mkdir])
-def test_what_is_no_file_of_ours_is_not_read(place: Place, make: Callable[[str], None]) -> None:
+def test_what_is_no_file_of_ours_is_not_read(place: PrivateFolder, make: Callable[[str], None]) -> None:
     made(place, [])
     make(f"{place.path}/file")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.mounts import is_below, resolved
+from job.fs.mounts import is_below, resolve_path
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def tree(tmp_path: Path) -> Path:
     ],
 )
 def test_a_path_is_resolved_as_the_system_does_it(tree: Path, path: str) -> None:
-    assert resolved(str(tree / path)) == os.path.realpath(tree / path)
-    assert resolved(os.path.join(str(tree), "absolute", "..", path)) == os.path.realpath(
+    assert resolve_path(str(tree / path)) == os.path.realpath(tree / path)
+    assert resolve_path(os.path.join(str(tree), "absolute", "..", path)) == os.path.realpath(
         os.path.join(str(tree), "absolute", "..", path)
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.private_folders import Scratch
+from job.fs.private_folders import ScratchFolder
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -29,7 +29,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_it_is_made_for_us_alone_when_it_is_asked_for_and_removed_at_the_end(tmp_path: Path) -> None:
-    scratch = Scratch({"TMPDIR": str(tmp_path)})
+    scratch = ScratchFolder({"TMPDIR": str(tmp_path)})
     before = names(tmp_path)
     with closing(scratch):
         folder = scratch.folder()
@@ -42,7 +42,7 @@ def test_it_is_made_for_us_alone_when_it_is_asked_for_and_removed_at_the_end(tmp
 
 
 def test_one_that_was_cleaned_up_is_made_anew(tmp_path: Path) -> None:
-    with closing(Scratch({"TMPDIR": str(tmp_path)})) as scratch:
+    with closing(ScratchFolder({"TMPDIR": str(tmp_path)})) as scratch:
         scratch.folder()
         (tmp_path / names(tmp_path)[0]).rmdir()
 
@@ -56,13 +56,13 @@ def test_one_that_a_killed_run_left_is_removed_by_the_next_and_one_in_use_is_not
         assert holder.stdout is not None
         holder.stdout.readline()
         (theirs,) = names(tmp_path)
-        with closing(Scratch(environ)) as scratch:
+        with closing(ScratchFolder(environ)) as scratch:
             scratch.folder()
             beside = names(tmp_path)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         left = names(tmp_path)
-        with closing(Scratch(environ)) as scratch:
+        with closing(ScratchFolder(environ)) as scratch:
             scratch.folder()
             after = names(tmp_path)
 
@@ -82,7 +82,7 @@ def test_what_only_has_such_a_name_and_holds_anything_stays(tmp_path: Path) -> N
     (tmp_path / "truecopy-scratch-link").symlink_to("elsewhere")
     before = names(tmp_path)
 
-    with closing(Scratch({"TMPDIR": str(tmp_path)})) as scratch:
+    with closing(ScratchFolder({"TMPDIR": str(tmp_path)})) as scratch:
         scratch.folder()
 
     assert names(tmp_path) == before
@@ -90,7 +90,7 @@ def test_what_only_has_such_a_name_and_holds_anything_stays(tmp_path: Path) -> N
 
 def test_the_first_folder_that_can_be_written_to_is_taken(tmp_path: Path) -> None:
     environ = {"SQLITE_TMPDIR": "/nonexistent", "TMPDIR": str(tmp_path)}
-    with closing(Scratch(environ)) as scratch:
+    with closing(ScratchFolder(environ)) as scratch:
         scratch.folder()
 
         assert len(names(tmp_path)) == 1

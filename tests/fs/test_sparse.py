@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.fs.sparse import Holes, room_of
+from job.fs.sparse import SparseWriter, allocated_bytes
 
 BLOCK = 4096
 pieces = st.one_of(
@@ -22,7 +22,7 @@ pieces = st.one_of(
 def written(path: Path, chunks: list[bytes]) -> bytes:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        holes = Holes(descriptor)
+        holes = SparseWriter(descriptor)
         for chunk in chunks:
             holes.write(memoryview(chunk))
         os.ftruncate(descriptor, sum(map(len, chunks)))
@@ -47,7 +47,7 @@ def test_zeros_take_no_room(tmp_path: Path) -> None:
 
     assert path.stat().st_size == (65 << 20) + BLOCK
     assert path.stat().st_blocks * 512 < 1 << 16
-    assert room_of(path.stat()) < path.stat().st_size
+    assert allocated_bytes(path.stat()) < path.stat().st_size
 
 
 def test_a_block_of_data_between_zeros_is_all_that_takes_room(tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_a_file_without_holes_is_not_sparse(tmp_path: Path) -> None:
     os.fsync(descriptor)
     os.close(descriptor)
 
-    assert room_of((tmp_path / "file").stat()) >= 10 * BLOCK
+    assert allocated_bytes((tmp_path / "file").stat()) >= 10 * BLOCK

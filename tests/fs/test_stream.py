@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.stream import BUFFER_BYTES, OVERLAP_BYTES, Stream
+from job.fs.stream import BUFFER_BYTES, THREAD_BYTES, HashingReader
 
-SIZES = [0, 1, BUFFER_BYTES, BUFFER_BYTES + 1, OVERLAP_BYTES - 1, OVERLAP_BYTES, 3 * OVERLAP_BYTES + 7]
-LARGE = 3 * OVERLAP_BYTES
+SIZES = [0, 1, BUFFER_BYTES, BUFFER_BYTES + 1, THREAD_BYTES - 1, THREAD_BYTES, 3 * THREAD_BYTES + 7]
+LARGE = 3 * THREAD_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_everything_is_hashed_and_taken_once_in_order(tmp_path: Path, size: int)
     descriptor = opened(tmp_path, content)
     digest, taken = hashlib.sha256(), bytearray()
 
-    count = Stream().read(descriptor, size, digest, taken.extend)
+    count = HashingReader().read(descriptor, size, digest, taken.extend)
     os.close(descriptor)
 
     assert count == size
@@ -42,7 +42,7 @@ def test_everything_is_hashed_and_taken_once_in_order(tmp_path: Path, size: int)
 
 
 def test_one_stream_reads_many_files(tmp_path: Path) -> None:
-    stream = Stream()
+    stream = HashingReader()
 
     for size in (LARGE, 5, LARGE + 1):
         content = os.urandom(size)
@@ -68,7 +68,7 @@ def test_a_large_file_is_hashed_in_another_thread_and_a_small_one_is_not(tmp_pat
         descriptor, before = opened(tmp_path, bytes(size)), threading.active_count()
         taker = Census()
 
-        Stream().read(descriptor, size, hashlib.sha256(), taker)
+        HashingReader().read(descriptor, size, hashlib.sha256(), taker)
         os.close(descriptor)
 
         assert {count - before for count in taker.counts} == {others}
@@ -89,10 +89,10 @@ class SlowHash:
 
 
 def test_a_hash_slower_than_the_disk_is_waited_for_and_misses_nothing(tmp_path: Path) -> None:
-    content = os.urandom(5 * OVERLAP_BYTES)
+    content = os.urandom(5 * THREAD_BYTES)
     descriptor, digest = opened(tmp_path, content), SlowHash()
 
-    Stream().read(descriptor, len(content), digest, len)
+    HashingReader().read(descriptor, len(content), digest, len)
     os.close(descriptor)
 
     assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
@@ -109,7 +109,7 @@ def test_what_the_taker_raises_ends_the_reading_at_once(tmp_path: Path, size: in
         raise error
 
     with pytest.raises(type(error)):
-        Stream().read(descriptor, size, hashlib.sha256(), take)
+        HashingReader().read(descriptor, size, hashlib.sha256(), take)
     os.close(descriptor)
 
     assert taken == [BUFFER_BYTES]
@@ -129,13 +129,13 @@ class BrokenHash(SlowHash):
         super().update(data)
 
 
-@pytest.mark.parametrize("size", [BUFFER_BYTES + 1, OVERLAP_BYTES, 30 * BUFFER_BYTES])
+@pytest.mark.parametrize("size", [BUFFER_BYTES + 1, THREAD_BYTES, 30 * BUFFER_BYTES])
 def test_what_the_hash_raises_reaches_the_caller(tmp_path: Path, size: int) -> None:
     descriptor = opened(tmp_path, bytes(size))
     taken: list[int] = []
 
     with pytest.raises(MemoryError):
-        Stream().read(descriptor, size, BrokenHash(), lambda chunk: taken.append(len(chunk)))
+        HashingReader().read(descriptor, size, BrokenHash(), lambda chunk: taken.append(len(chunk)))
     os.close(descriptor)
 
     assert sum(taken) < 20 * BUFFER_BYTES
@@ -146,7 +146,7 @@ def test_a_file_that_grows_as_fast_as_it_is_read_comes_to_an_end(tmp_path: Path,
     descriptor = opened(tmp_path, bytes(size))
     growing = os.open(tmp_path / "file", os.O_WRONLY | os.O_APPEND)
 
-    count = Stream().read(descriptor, size, hashlib.sha256(), lambda chunk: os.write(growing, chunk))
+    count = HashingReader().read(descriptor, size, hashlib.sha256(), lambda chunk: os.write(growing, chunk))
     os.close(growing)
     os.close(descriptor)
 
@@ -163,7 +163,7 @@ def test_without_a_thread_to_be_had_a_large_file_is_hashed_in_line(
     descriptor, digest = opened(tmp_path, content), hashlib.sha256()
     monkeypatch.setattr(threading.Thread, "start", no_thread)
 
-    Stream().read(descriptor, LARGE, digest, len)
+    HashingReader().read(descriptor, LARGE, digest, len)
     os.close(descriptor)
 
     assert digest.digest() == hashlib.sha256(content).digest()

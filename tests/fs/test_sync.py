@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.small_files import fsync_folder, syncfs, syncfs_means_something
+from job.fs.small_files import fsync_folder, syncfs, syncfs_is_reliable
 
 
 def test_the_file_system_of_an_open_folder_is_synced(folder: int, tmp_path: Path) -> None:
@@ -34,4 +34,4 @@ def test_a_folder_that_cannot_be_synced_is_an_error_unless_no_folder_can() -> No
 
 
 def test_an_ordinary_disk_knows_what_syncfs_means(folder: int) -> None:
-    assert syncfs_means_something(folder)
+    assert syncfs_is_reliable(folder)

@@ -12,7 +12,7 @@ import pytest
 
 from job.core.exclude import ExcludeRules
 from job.fs.listing import Listing, Unlisted
-from job.fs.trees import Fits, MirrorScanner, SourceScanner
+from job.fs.trees import MirrorLimits, MirrorScanner, SourceScanner
 from tests.faults.tampering import mounted
 
 LONG_AGO_NS = 1_000_000_000_000_000_000
@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def fingerprint(root: int, *patterns: str, path: bytes = b"", policy: bytes = b"") -> bytes:
-    with closing(SourceScanner(root, ExcludeRules(patterns), Fits(policy, None))) as scanner:
+    with closing(SourceScanner(root, ExcludeRules(patterns), MirrorLimits(policy, None))) as scanner:
         return scanner.list(path).fingerprint
 
 
@@ -314,11 +314,11 @@ def test_a_mirror_folders_stamp_moves_when_a_name_in_it_does(root: int, tree: Pa
 
 def test_a_mirror_fingerprint_moves_when_a_file_is_edited_in_place(root: int, tree: Path) -> None:
     with closing(MirrorScanner(root)) as watch:
-        before = watch.stamp(b"sub"), watch.inspected(b"sub")
+        before = watch.stamp(b"sub"), watch.inspect(b"sub")
         with (tree / "sub" / "inner").open("r+") as file:
             file.write("I")
 
-        after = watch.stamp(b"sub"), watch.inspected(b"sub")
+        after = watch.stamp(b"sub"), watch.inspect(b"sub")
 
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -331,7 +331,7 @@ def test_what_is_no_folder_of_the_mirror_has_no_stamp(root: int, tree: Path, pat
 
     with closing(MirrorScanner(root)) as watch:
         assert watch.stamp(path) is None
-        assert watch.inspected(path) is None
+        assert watch.inspect(path) is None
 
 
 def test_watching_a_mirror_does_not_change_it(root: int, tree: Path) -> None:
@@ -339,7 +339,7 @@ def test_watching_a_mirror_does_not_change_it(root: int, tree: Path) -> None:
 
     with closing(MirrorScanner(root)) as watch:
         watch.stamp(b"sub")
-        watch.inspected(b"sub")
+        watch.inspect(b"sub")
 
     after = subprocess.run(["find", tree, "-printf", "%p %m %T@ %C@\n"], capture_output=True, check=True).stdout
     assert after == before

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.mounts import resolved
-from job.fs.trusted_file import TrustedFile, Way, read_trusted
+from job.fs.mounts import resolve_path
+from job.fs.trusted_file import Access, TrustedFile, read_trusted
 
 STRANGER = 64003
 ACL = "system.posix_acl_access"
@@ -51,7 +51,7 @@ def read(path: Path | str, *owners: int) -> TrustedFile:
     return read_trusted(str(path), 100, frozenset({os.geteuid(), *owners}))
 
 
-def doubted(path: Path, *owners: int) -> list[tuple[str, Way]]:
+def doubted(path: Path, *owners: int) -> list[tuple[str, Access]]:
     return [(os.path.relpath(doubt.path, path.parent), doubt.way) for doubt in read(path, *owners).doubts]
 
 
@@ -66,8 +66,8 @@ def test_a_file_that_nobody_else_may_change_is_just_read(base: Path) -> None:
     assert read(base / "folder/file") == (b"content", (), read(base / "folder/file").exposed)
 
 
-@pytest.mark.parametrize(("mode", "ways"), [(0o600, []), (0o644, []), (0o646, [Way.WRITE]), (0o666, [Way.WRITE])])
-def test_the_mode_of_the_file_says_who_may_write(base: Path, mode: int, ways: list[Way]) -> None:
+@pytest.mark.parametrize(("mode", "ways"), [(0o600, []), (0o644, []), (0o646, [Access.WRITE]), (0o666, [Access.WRITE])])
+def test_the_mode_of_the_file_says_who_may_write(base: Path, mode: int, ways: list[Access]) -> None:
     (base / "folder/file").chmod(mode)
 
     found = read(base / "folder/file").doubts
@@ -82,7 +82,7 @@ def test_the_mode_of_the_file_says_who_may_write(base: Path, mode: int, ways: li
 def test_in_an_open_folder_anybody_may_exchange_it_unless_it_is_sticky(base: Path, mode: int, count: int) -> None:
     (base / "folder").chmod(mode)
 
-    assert doubted(base / "folder/file") == [(".", Way.WRITE)] * count
+    assert doubted(base / "folder/file") == [(".", Access.WRITE)] * count
     mended(base / "folder/file")
 
 
@@ -116,7 +116,7 @@ def test_what_belongs_to_another_user_can_be_changed_by_that_user(base: Path, na
 
     (doubt,) = read(base / "folder/file").doubts
 
-    assert (doubt.way, doubt.user, doubt.repair) == (Way.OWN, STRANGER, "")
+    assert (doubt.way, doubt.user, doubt.repair) == (Access.OWN, STRANGER, "")
     assert str(doubt).endswith(f"belongs to user {STRANGER}"), "nothing is to be taken from that user"
     assert read(base / "folder/file", STRANGER).doubts == ()
 
@@ -127,7 +127,7 @@ def test_a_link_of_another_user_can_be_exchanged_by_that_user(base: Path) -> Non
     (base / "link").symlink_to("folder/file")
     os.chown(base / "link", STRANGER, STRANGER, follow_symlinks=False)
 
-    assert doubted(base / "link") == [("link", Way.OWN)]
+    assert doubted(base / "link") == [("link", Access.OWN)]
     assert "chown" not in str(read(base / "link").doubts)
     base.chmod(0o700)
 
@@ -153,7 +153,7 @@ def test_the_private_group_of_a_user_who_is_trusted_is_trusted(base: Path) -> No
 
     assert read(base / "folder/file", STRANGER).doubts == ()
     os.chown(base / "folder/file", STRANGER, STRANGER + 1)
-    assert doubted(base / "folder/file", STRANGER) == [("file", Way.WRITE)]
+    assert doubted(base / "folder/file", STRANGER) == [("file", Access.WRITE)]
 
 
 @pytest.mark.needs_root
@@ -191,7 +191,7 @@ def test_an_absolute_path_needs_no_working_folder(base: Path, monkeypatch: pytes
     gone.rmdir()
 
     assert read(base / "folder/file").content == b"content"
-    assert resolved(str(base / "folder/../folder/file")) == str(base / "folder/file")
+    assert resolve_path(str(base / "folder/../folder/file")) == str(base / "folder/file")
 
 
 @pytest.mark.needs_root
@@ -222,7 +222,7 @@ def test_the_open_folder_of_a_read_only_mount_as_of_a_config_map_is_no_way_to_ch
 
     with read_only(base / "folder"):
         assert read(base / "folder/config.json").doubts == ()
-    assert doubted(base / "folder/file") == [(".", Way.WRITE)]
+    assert doubted(base / "folder/file") == [(".", Access.WRITE)]
 
 
 def test_what_everybody_may_read_is_told_unless_nobody_else_comes_that_far(base: Path) -> None:

@@ -15,15 +15,15 @@ import pytest
 
 from job.errors import Busy, Stopped
 from job.health import boot_id
-from job.locking.lease import Lease, Timing, take
+from job.locking.lease import Lease, LeaseTiming, acquire
 from tests.conftest import FOLDER
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 PATIENCE = 60.0
-PATIENT = Timing(renewed_every=0.05, left_after=3600.0, watched_for=0.0)
+PATIENT = LeaseTiming(renewed_every=0.05, abandoned_after=3600.0, watched_for=0.0)
 """Believes what is younger than an hour."""
-HASTY = Timing(renewed_every=0.05, left_after=0.0, watched_for=1.0)
+HASTY = LeaseTiming(renewed_every=0.05, abandoned_after=0.0, watched_for=1.0)
 """Believes nobody whom it does not see at work."""
 
 ANOTHER_MACHINE = """
@@ -33,7 +33,7 @@ from job.locking import lock
 lock.boot_id = lambda: "another boot"
 import os
 folder = os.open(sys.argv[1], os.O_RDONLY)
-held = lease.take(folder, "music", 1.0, bool, lease.Timing(renewed_every=0.05))
+held = lease.acquire(folder, "music", 1.0, bool, lease.LeaseTiming(renewed_every=0.05))
 print("held", flush=True)
 sys.stdin.readline()
 held.close()
@@ -60,16 +60,16 @@ def another_machine(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def taken(home: Path, timing: Timing = PATIENT) -> Iterator[Lease]:
+def taken(home: Path, timing: LeaseTiming = PATIENT) -> Iterator[Lease]:
     folder = os.open(home, FOLDER)
     try:
-        with closing(take(folder, "music", 2.0, bool, timing)) as lease:
+        with closing(acquire(folder, "music", 2.0, bool, timing)) as lease:
             yield lease
     finally:
         os.close(folder)
 
 
-def try_to_take(home: Path, timing: Timing = PATIENT) -> str:
+def try_to_take(home: Path, timing: LeaseTiming = PATIENT) -> str:
     """Take the lease and give it back; tell whose it was before."""
     with taken(home, timing) as lease:
         assert not lease.why_lost()
@@ -102,7 +102,7 @@ def test_it_is_renewed_while_it_is_held(home: Path) -> None:
 
 
 @pytest.mark.parametrize("timing", [PATIENT, HASTY], ids=["by its age", "by watching it"])
-def test_one_that_another_machine_renews_is_never_broken(home: Path, timing: Timing) -> None:
+def test_one_that_another_machine_renews_is_never_broken(home: Path, timing: LeaseTiming) -> None:
     with another_machine(home) as process:
         if timing is HASTY:
             timing = timing._replace(watched_for=PATIENCE)  # it is over as soon as anything moves
@@ -202,7 +202,7 @@ def test_who_lost_it_knows(home: Path, how: str) -> None:
 
 
 def test_one_that_cannot_be_renewed_for_long_is_lost(home: Path) -> None:
-    with taken(home, PATIENT._replace(renewed_every=3600.0, left_after=1e-9)) as lease:
+    with taken(home, PATIENT._replace(renewed_every=3600.0, abandoned_after=1e-9)) as lease:
         assert "could not be renewed" in lease.why_lost()
 
 
@@ -216,7 +216,7 @@ from job.locking import lock
 lock.boot_id = lambda: "boot " + sys.argv[2]
 folder = os.open(sys.argv[1], os.O_RDONLY)
 try:
-    held = lease.take(folder, "music", 1.0, bool, lease.Timing(0.05, 3600.0, 1.0))
+    held = lease.acquire(folder, "music", 1.0, bool, lease.LeaseTiming(0.05, 3600.0, 1.0))
 except Busy:
     sys.exit(75)
 print("held", flush=True)
@@ -268,6 +268,6 @@ def test_a_stop_ends_the_watching(home: Path) -> None:
     folder = os.open(home, FOLDER)
     try:
         with pytest.raises(Stopped):
-            take(folder, "music", 1.0, lambda: True, PATIENT._replace(watched_for=PATIENCE))
+            acquire(folder, "music", 1.0, lambda: True, PATIENT._replace(watched_for=PATIENCE))
     finally:
         os.close(folder)

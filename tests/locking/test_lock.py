@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import Busy
-from job.locking.lock import described_holder, hold, is_held, owner
+from job.locking.lock import acquire, describe_holder, holder_record, is_held
 from tests.conftest import FOLDER
 
 HOLDER = """
@@ -52,7 +52,7 @@ def held(home: Path) -> Iterator[tuple[int, int]]:
     """Hold the lock in this process; gives the open folder, too. Raises what `hold` raises."""
     folder = os.open(home, FOLDER)
     try:
-        lock = hold(folder, "music", 2.0)
+        lock = acquire(folder, "music", 2.0)
         try:
             yield lock, folder
         finally:
@@ -137,10 +137,10 @@ def test_a_damaged_note_about_the_holder_does_no_harm(home: Path, note: bytes) -
     ],
 )
 def test_who_holds_it_is_told_with_what_tells_it_apart(fields: dict[str, object], told: str) -> None:
-    record = json.dumps(owner(9.0) | {"host": "nas", "pid": 7} | fields).encode()
+    record = json.dumps(holder_record(9.0) | {"host": "nas", "pid": 7} | fields).encode()
 
-    assert described_holder(record).startswith(f" {told}" if told else "")
-    assert bool(described_holder(record)) == bool(told)
+    assert describe_holder(record).startswith(f" {told}" if told else "")
+    assert bool(describe_holder(record)) == bool(told)
 
 
 PLANTS: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -22,7 +22,7 @@ from job.events.service import (
     ServiceWaited,
     WorkersAwaited,
 )
-from job.fs.private_folders import Place
+from job.fs.private_folders import PrivateFolder
 from job.health import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, HealthFile, check
 from job.outputs.liveness import BEAT_EVERY_SECONDS, Heartbeat
 
@@ -52,11 +52,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pulse(tmp_path: Path) -> Iterator[HealthFile]:
+def health_file(tmp_path: Path) -> Iterator[HealthFile]:
     """Where the service writes."""
-    pulse = HealthFile(str(tmp_path / "config.json"), {})
-    yield pulse
-    pulse.memory.close()
+    health_file = HealthFile(str(tmp_path / "config.json"), {})
+    yield health_file
+    health_file.memory.close()
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def reader(tmp_path: Path) -> HealthFile:
 
 
 @pytest.fixture
-def path(tmp_path: Path, pulse: HealthFile) -> str:
+def path(tmp_path: Path, health_file: HealthFile) -> str:
     """The file that the service writes, too."""
-    return str(tmp_path / "truecopy" / pulse.file)
+    return str(tmp_path / "truecopy" / health_file.file)
 
 
 @pytest.fixture
-def heartbeat(pulse: HealthFile, tmp_path: Path, clock: Clock) -> Heartbeat:
-    return Heartbeat(pulse, Place(str(tmp_path), "truecopy"), wall=clock, monotonic=clock)
+def heartbeat(health_file: HealthFile, tmp_path: Path, clock: Clock) -> Heartbeat:
+    return Heartbeat(health_file, PrivateFolder(str(tmp_path), "truecopy"), wall=clock, monotonic=clock)
 
 
 def written(path: str) -> dict[str, object]:
@@ -84,29 +84,29 @@ def written(path: str) -> dict[str, object]:
 
 
 def test_where_it_is_hangs_on_the_path_of_the_config_alone_and_on_no_folder_for_temporary_files(tmp_path: Path) -> None:
-    pulse = HealthFile("config/backup_config.json", {"TMPDIR": str(tmp_path), "HOME": "/nonexistent"})
+    health_file = HealthFile("config/backup_config.json", {"TMPDIR": str(tmp_path), "HOME": "/nonexistent"})
     same = HealthFile(os.path.abspath("config/backup_config.json"), {})
 
-    assert (pulse.name, pulse.file) == (same.name, same.file)
-    assert pulse.name != HealthFile("config/other.json", {}).name
-    assert pulse.places == []
+    assert (health_file.name, health_file.file) == (same.name, same.file)
+    assert health_file.name != HealthFile("config/other.json", {}).name
+    assert health_file.places == []
 
 
-def test_without_any_folder_a_service_is_found_healthy(pulse: HealthFile, clock: Clock, tmp_path: Path) -> None:
-    Heartbeat(pulse, wall=clock, monotonic=clock)(due_in(60))
+def test_without_any_folder_a_service_is_found_healthy(health_file: HealthFile, clock: Clock, tmp_path: Path) -> None:
+    Heartbeat(health_file, wall=clock, monotonic=clock)(due_in(60))
 
-    assert check(HealthFile(pulse.config_path, {}), NOW) == (True, "healthy: the next cycle is due in 60 seconds")
+    assert check(HealthFile(health_file.config_path, {}), NOW) == (True, "healthy: the next cycle is due in 60 seconds")
     assert check(HealthFile(str(tmp_path / "another.json"), {}), NOW)[0] is False
 
 
 def test_who_asks_in_the_service_itself_is_answered_without_a_look_at_any_folder_or_process(
-    pulse: HealthFile, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    health_file: HealthFile, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heartbeat(due_in(60))
     monkeypatch.setattr(os, "listdir", None)
     monkeypatch.setattr(os, "open", None)
 
-    assert check(pulse, NOW)[0]
+    assert check(health_file, NOW)[0]
 
 
 def test_the_file_tells_who_when_and_what_is_due(heartbeat: Heartbeat, path: str) -> None:

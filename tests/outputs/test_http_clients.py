@@ -12,7 +12,7 @@ import pytest
 from waitress import wasyncore  # type: ignore[import-untyped]
 
 from job.outputs.http import Web, _client
-from job.system.resources import OF_MAIN
+from job.system.resources import MAIN_DESCRIPTORS
 from tests.outputs.serving import Service
 
 
@@ -148,7 +148,7 @@ def test_with_few_descriptors_there_are_few_places(service: Service) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (180, hard))
         slow = [from_address(service, f"127.0.3.{number}") for number in range(1, 41)]
         assert service.ask("/healthz")[0] == 200
-        assert held(service) <= (180 - OF_MAIN) // 4
+        assert held(service) <= (180 - MAIN_DESCRIPTORS) // 4
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for client in slow:

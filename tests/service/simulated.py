@@ -113,13 +113,13 @@ class World:
         self.signals.append(name)
         self.untold.append(name)
 
-    def wishes(self) -> set[str]:
-        wishes, self.signals = set(self.signals), []
-        return wishes
+    def requests(self) -> set[str]:
+        requests, self.signals = set(self.signals), []
+        return requests
 
-    def news(self, *, busy: bool) -> list[tuple[str, str]]:
-        news, self.untold = [(name, f"busy: {busy}") for name in self.untold], []
-        return news
+    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
+        notices, self.untold = [(name, f"busy: {busy}") for name in self.untold], []
+        return notices
 
     def wait(self, seconds: float) -> bool:
         self.slept.append(seconds)

@@ -58,13 +58,13 @@ with StopSignal(monotonic=time.monotonic) as stop:
 
 
 @pytest.fixture
-def pulse(tmp_path: Path) -> HealthFile:
+def health_file(tmp_path: Path) -> HealthFile:
     return HealthFile(str(tmp_path / "config.json"), {})
 
 
 @pytest.fixture(params=["busy", "waiting"])
-def service(request: pytest.FixtureRequest, pulse: HealthFile) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", PROGRAM, pulse.config_path, request.param]
+def service(request: pytest.FixtureRequest, health_file: HealthFile) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, health_file.config_path, request.param]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         last = "cycle" if request.param == "busy" else "service_waited"
         assert process.stdout is not None
@@ -75,9 +75,9 @@ def service(request: pytest.FixtureRequest, pulse: HealthFile) -> Iterator[subpr
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_service_within_five_seconds_with_exit_0(
-    service: subprocess.Popen[str], pulse: HealthFile, number: signal.Signals
+    service: subprocess.Popen[str], health_file: HealthFile, number: signal.Signals
 ) -> None:
-    alive = check(pulse, time.time())
+    alive = check(health_file, time.time())
     asked = time.monotonic()
 
     os.kill(service.pid, number)
@@ -87,4 +87,4 @@ def test_a_signal_ends_the_service_within_five_seconds_with_exit_0(
     assert alive[0], alive
     assert service.returncode == Exit.OK
     assert output.splitlines()[-1] == f"service_stopped {number.name}"
-    assert not check(pulse, time.time())[0]
+    assert not check(health_file, time.time())[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.system.resources import MOST_BY_DEFAULT, default_workers, usable_cores
+from job.system.resources import MAX_DEFAULT_WORKERS, default_workers, usable_cores
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -79,4 +79,4 @@ def test_a_process_that_may_use_one_core_counts_one() -> None:
 
 
 def test_nobody_gets_more_than_a_few_processes_unasked() -> None:
-    assert 1 <= default_workers() <= min(MOST_BY_DEFAULT, HERE)
+    assert 1 <= default_workers() <= min(MAX_DEFAULT_WORKERS, HERE)

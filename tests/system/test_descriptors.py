@@ -8,7 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from job.system.resources import OF_A_WORKER, OF_MAIN, for_clients, for_workers, limit, raise_limit
+from job.system.resources import (
+    MAIN_DESCRIPTORS,
+    WORKER_DESCRIPTORS,
+    client_limit,
+    descriptor_limit,
+    raise_descriptor_limit,
+    worker_limit,
+)
 
 
 @contextmanager
@@ -25,26 +32,26 @@ def limited(most: int) -> Iterator[None]:
 @pytest.mark.parametrize("most", [117, 128, 256, 400, 1024, 4096])
 def test_what_the_work_needs_is_left_when_every_place_of_the_port_is_taken(most: int) -> None:
     with limited(most):
-        assert for_clients() >= 4
-        assert for_workers() >= 2
-        assert OF_MAIN + for_clients() + OF_A_WORKER * for_workers() <= most
+        assert client_limit() >= 4
+        assert worker_limit() >= 2
+        assert MAIN_DESCRIPTORS + client_limit() + WORKER_DESCRIPTORS * worker_limit() <= most
 
 
 def test_a_low_limit_leaves_the_port_a_few_clients_and_the_work_no_workers() -> None:
     with limited(64):
-        assert (for_clients(), for_workers()) == (4, 0)
+        assert (client_limit(), worker_limit()) == (4, 0)
 
 
 def test_a_high_limit_gives_the_port_no_more_than_it_needs() -> None:
     with limited(resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
-        assert for_clients() <= 300
+        assert client_limit() <= 300
 
 
 def test_the_soft_limit_is_raised_to_the_hard_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with limited(200):
-        assert limit() == 200
-        raise_limit()
+        assert descriptor_limit() == 200
+        raise_descriptor_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 

@@ -20,7 +20,7 @@ top = sys.argv[1]
 os.chdir(top)
 granted = [(sandbox.READ, os.open("source", os.O_PATH)), (sandbox.CHANGE, os.open("mirror", os.O_PATH))]
 # So that a program would run, if it may.
-granted += [(sandbox.READ_AND_RUN, os.open(each, os.O_PATH)) for each in sandbox.folders() if os.path.exists(each)]
+granted += [(sandbox.READ_AND_RUN, os.open(each, os.O_PATH)) for each in sandbox.system_paths() if os.path.exists(each)]
 moved = os.open("outside/open before", os.O_RDWR)
 sandbox.restrict(granted)
 tried = {
@@ -124,8 +124,8 @@ def test_a_wall_is_around_one_thread_and_what_it_starts(top: Path) -> None:
         command = [sys.executable, "-c", "import sys; open(sys.argv[1]).read()", str(top / "outside/file")]
         tried[name] = subprocess.run(command, check=False, capture_output=True).returncode
 
-    def walled() -> None:
-        folders = [os.open(path, os.O_PATH) for path in sandbox.folders() if os.path.lexists(path)]
+    def sandboxed() -> None:
+        folders = [os.open(path, os.O_PATH) for path in sandbox.system_paths() if os.path.lexists(path)]
         sandbox.restrict((sandbox.READ_AND_RUN, each) for each in folders)
         for each in folders:
             os.close(each)
@@ -135,7 +135,7 @@ def test_a_wall_is_around_one_thread_and_what_it_starts(top: Path) -> None:
             tried["thread"] = error.errno
         tries("child of the thread")
 
-    thread = threading.Thread(target=walled)
+    thread = threading.Thread(target=sandboxed)
     thread.start()
     thread.join()
     tries("child of another")

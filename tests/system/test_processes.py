@@ -13,8 +13,8 @@ from multiprocessing.resource_tracker import ensure_running
 import pytest
 
 from job.system import processes
-from job.system.processes import Descriptor, Lost, WorkerPipe, WorkerPool
-from job.system.resources import OF_A_WORKER, OF_MAIN
+from job.system.processes import Descriptor, LostWorker, WorkerPipe, WorkerPool
+from job.system.resources import MAIN_DESCRIPTORS, WORKER_DESCRIPTORS
 from job.system.signals import HANDLED
 
 PATIENCE = 60.0
@@ -154,7 +154,7 @@ def test_a_bug_in_a_worker_is_heard_as_its_end(capfd: pytest.CaptureFixture[str]
         pool.start(1)
         answers = heard(pool, 1)
 
-    assert answers == [(1, Lost("it ended with exit code 1"))]
+    assert answers == [(1, LostWorker("it ended with exit code 1"))]
     assert pool.slots == []
     assert "nobody expected this" in capfd.readouterr().err
 
@@ -163,7 +163,7 @@ def test_an_end_without_a_word_is_heard() -> None:
     with closing(WorkerPool(leave, lambda _: 42, 1)) as pool:
         pool.start(1)
 
-        assert heard(pool, 1) == [(1, Lost("it ended with exit code 42"))]
+        assert heard(pool, 1) == [(1, LostWorker("it ended with exit code 42"))]
 
 
 @pytest.mark.usefixtures("start")
@@ -172,14 +172,14 @@ def test_a_killed_worker_is_heard_after_everything_it_said_and_can_be_replaced()
         pool.start(2)
         heard(pool, 2)
         pool.submit(1, "said")
-        until(pool._lines[1].poll)
+        until(pool._connections[1].poll)
         killed(pool, 1, signal.SIGKILL)
         answers = heard(pool, 2)
         pool.submit(2, "still here")
         pool.start(2)
         others = heard(pool, 2)
 
-    assert answers == [(1, "said"), (1, Lost("it was killed by SIGKILL"))]
+    assert answers == [(1, "said"), (1, LostWorker("it was killed by SIGKILL"))]
     assert sorted(others, key=str) == [(2, "still here"), (3, 3)]
 
 
@@ -191,7 +191,7 @@ def test_what_is_given_to_a_worker_that_died_meanwhile_is_lost_with_it() -> None
         for _ in range(3):
             pool.submit(1, bytes(1 << 20))
 
-        assert heard(pool, 1) == [(1, Lost("it was killed by SIGKILL"))]
+        assert heard(pool, 1) == [(1, LostWorker("it was killed by SIGKILL"))]
 
 
 @pytest.mark.usefixtures("start")
@@ -266,7 +266,7 @@ def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pyte
         for _ in range(3):
             pool.submit(1, bytes(8 << 20))
 
-        assert heard(pool, 1) == [(1, Lost("it did not answer any more and was killed"))]
+        assert heard(pool, 1) == [(1, LostWorker("it did not answer any more and was killed"))]
 
 
 def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,10 +274,10 @@ def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: 
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
     with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1)) as pool:
         pool.start(1)
-        until(pool._lines[1].poll)
+        until(pool._connections[1].poll)
         killed(pool, 1, signal.SIGSTOP)
 
-        assert heard(pool, 1) == [(1, Lost("it did not answer any more and was killed"))]
+        assert heard(pool, 1) == [(1, LostWorker("it did not answer any more and was killed"))]
 
 
 def test_stopped_workers_are_let_go_all_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +327,7 @@ def limited(which: int, to: int) -> Iterator[None]:
 
 
 def test_no_more_may_be_hired_than_there_are_descriptors_for() -> None:
-    with limited(resource.RLIMIT_NOFILE, OF_MAIN + 4 * OF_A_WORKER):
+    with limited(resource.RLIMIT_NOFILE, MAIN_DESCRIPTORS + 4 * WORKER_DESCRIPTORS):
         pool = WorkerPool(echo, lambda _: "ready", 64)
 
     assert pool.most == 3

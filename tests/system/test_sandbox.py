@@ -17,7 +17,7 @@ from job.config.settings import Landlock
 from job.core.outcome import Refusal, Result, Skip
 from job.errors import Refused
 from job.events.service import Event, FileSkipped, Listener, MountSkipped, RunDisabled
-from job.fs.private_folders import Scratch
+from job.fs.private_folders import ScratchFolder
 from job.system import sandbox
 from job.system.sandbox import Sandbox
 from tests.walls import needs_landlock
@@ -46,7 +46,7 @@ def folders(tmp_path: Path) -> Iterator[tuple[int, int, int]]:
         os.close(each)
 
 
-SCRATCH = Scratch(os.environ)
+SCRATCH = ScratchFolder(os.environ)
 
 
 @pytest.fixture(autouse=True)
@@ -80,17 +80,17 @@ def tries_to_write(path: Path) -> bool:
 def test_the_work_is_walled_in_and_what_comes_after_it_is_not(
     tmp_path: Path, folders: tuple[int, int, int], missing: Missing, wanted: Landlock
 ) -> None:
-    walled = made(wanted, missing)
+    sandboxed = made(wanted, missing)
     could: dict[str, bool] = {}
 
     def work(_: Listener) -> Result:
         could["before"] = tries_to_write(tmp_path / "outside")
-        walled.restrict(*folders)
+        sandboxed.restrict(*folders)
         for place in ("outside", "source/file", "mirror/file", "state/file"):
             could[place] = tries_to_write(tmp_path / place)
         return Result.PARTIAL
 
-    result = walled.around(work, print)
+    result = sandboxed.run(work, print)
     could["after"] = tries_to_write(tmp_path / "outside")
 
     assert result is Result.PARTIAL
@@ -101,7 +101,7 @@ def test_the_work_is_walled_in_and_what_comes_after_it_is_not(
 
 @needs_landlock
 def test_one_pair_after_the_other_has_a_wall_of_its_own(tmp_path: Path, missing: Missing) -> None:
-    walled = made("auto", missing)
+    sandboxed = made("auto", missing)
     for number in range(20):  # the kernel lets nobody stack more than sixteen
         own, other = tmp_path / f"own-{number}", tmp_path / f"own-{number - 1}"
         own.mkdir()
@@ -112,11 +112,11 @@ def test_one_pair_after_the_other_has_a_wall_of_its_own(tmp_path: Path, missing:
         def work(
             _: Listener, folder: int = folder, own: Path = own, other: Path = other, seen: list[bool] = seen
         ) -> Result:
-            walled.restrict(folder, folder, folder)
+            sandboxed.restrict(folder, folder, folder)
             seen.extend((tries_to_write(own / "file"), tries_to_write(other / "file 2")))
             return Result.SUCCESS
 
-        walled.around(work, print)
+        sandboxed.run(work, print)
         os.close(folder)
         assert seen == [True, False]
     assert not missing
@@ -137,7 +137,7 @@ def test_what_is_told_behind_a_wall_is_heard_outside_in_order_and_not_one_by_one
             told_so_far.append(len(heard))
         return Result.SUCCESS
 
-    made("auto", missing).around(work, emit)
+    made("auto", missing).run(work, emit)
 
     assert [event for event, _ in heard] == events
     assert all(outside for _, outside in heard)
@@ -162,7 +162,7 @@ def test_an_error_of_who_listens_meets_who_told(missing: Missing) -> None:
         met.append(str(error.value))
         return Result.SUCCESS
 
-    assert made("auto", missing).around(work, emit) is Result.SUCCESS
+    assert made("auto", missing).run(work, emit) is Result.SUCCESS
     assert met == ["run_disabled"]
 
 
@@ -172,35 +172,35 @@ def test_an_error_of_the_work_is_raised_where_it_was_asked_for(missing: Missing)
         raise LookupError("in the work")
 
     with pytest.raises(LookupError, match="in the work"):
-        made("auto", missing).around(work, print)
+        made("auto", missing).run(work, print)
 
 
 def test_where_it_is_off_the_work_is_done_as_if_there_were_no_wall(missing: Missing) -> None:
-    walled = made("off", missing)
+    sandboxed = made("off", missing)
 
     def work(_: Listener) -> Result:
-        walled.restrict(-1, -1, -1)
+        sandboxed.restrict(-1, -1, -1)
         assert threading.current_thread() is threading.main_thread()
         return Result.SUCCESS
 
-    assert walled.around(work, print) is Result.SUCCESS
+    assert sandboxed.run(work, print) is Result.SUCCESS
     assert not missing
 
 
 def test_without_a_kernel_that_can_the_work_is_done_and_told_or_refused(
     monkeypatch: pytest.MonkeyPatch, missing: Missing
 ) -> None:
-    monkeypatch.setattr(sandbox, "unavailable", lambda: "there is none")
+    monkeypatch.setattr(sandbox, "why_unavailable", lambda: "there is none")
     auto, required = made("auto", missing), made("required", missing)
 
-    def work(walled: Sandbox) -> Result:
-        walled.restrict(-1, -1, -1)
+    def work(sandboxed: Sandbox) -> Result:
+        sandboxed.restrict(-1, -1, -1)
         return Result.SUCCESS
 
-    assert auto.around(lambda _: work(auto), print) is Result.SUCCESS
+    assert auto.run(lambda _: work(auto), print) is Result.SUCCESS
     assert missing == ["there is none"]
     with pytest.raises(Refused) as refused:
-        required.around(lambda _: work(required), print)
+        required.run(lambda _: work(required), print)
     assert refused.value.reason == Refusal.SANDBOX_UNAVAILABLE
     assert "there is none" in refused.value.message
     assert refused.value.hint
@@ -213,7 +213,7 @@ def test_without_a_thread_the_work_is_done_and_told(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(threading.Thread, "start", start)
 
-    assert made("auto", missing).around(lambda _: Result.SUCCESS, print) is Result.SUCCESS
+    assert made("auto", missing).run(lambda _: Result.SUCCESS, print) is Result.SUCCESS
     assert missing == ["can't start new thread"]
 
 
@@ -222,13 +222,13 @@ def test_a_wall_that_fails_at_the_last_moment_is_told_or_refused(missing: Missin
     auto, required = made("auto", missing), made("required", missing)
     pipe = os.pipe()
 
-    def work(walled: Sandbox) -> Result:
-        walled.restrict(*pipe, pipe[0])  # no rule can be made about a pipe
+    def work(sandboxed: Sandbox) -> Result:
+        sandboxed.restrict(*pipe, pipe[0])  # no rule can be made about a pipe
         return Result.SUCCESS
 
-    assert auto.around(lambda _: work(auto), print) is Result.SUCCESS
+    assert auto.run(lambda _: work(auto), print) is Result.SUCCESS
     with pytest.raises(Refused):
-        required.around(lambda _: work(required), print)
+        required.run(lambda _: work(required), print)
     for each in pipe:
         os.close(each)
     assert len(missing) == 1
@@ -378,7 +378,7 @@ def test_a_signal_that_does_not_wake_the_main_thread_is_handled_while_that_waits
         time.sleep(0.3)  # the main thread waits by now
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
         in_time.append(handled.wait(20))
-        turn.give()
+        turn.hand_over()
 
     thread = threading.Thread(target=take_it)
     try:

@@ -22,7 +22,7 @@ from job.engine.copy.recheck import Recheck
 from job.engine.messages import BatchResult, Followups, PartDone
 from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import has_name
+from job.fs.large_dir import name_exists
 from job.fs.listing import entry_of
 from job.fs.mounts import mount_of
 from job.fs.small_files import MirrorSync, fsync_folder
@@ -399,7 +399,7 @@ class Batch:
 
     def _has_temp(self, rename: PendingRename) -> bool:
         with suppress(OSError):
-            return has_name(self.recheck.enter(rename.work), rename.temp)
+            return name_exists(self.recheck.enter(rename.work), rename.temp)
         return False
 
     def _fail_rename(self, rename: PendingRename, reason: Failure, error: str) -> None:

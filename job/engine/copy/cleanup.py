@@ -20,11 +20,11 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, j
 from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.preflight.roots import Claim
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import has_name, names_in, rows_named, sweep_temps
+from job.fs.large_dir import name_exists, names_in, remove_temps, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
-from job.fs.mounts import NODEV, restrictions_of
+from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.trees import SourceScanner
-from job.fs.versions import Home, remove_empty
+from job.fs.versions import VersionsFolder, remove_empty
 
 
 def sweep(context: PairContext, claim: Claim | None) -> None:
@@ -41,7 +41,7 @@ def sweep(context: PairContext, claim: Claim | None) -> None:
         with closing(DirCursor(context.mirror_root)) as cursor:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
-                    sweep_temps(cursor.goto(path))
+                    remove_temps(cursor.goto(path))
         context.temp_journal.clear_all()
 
 
@@ -131,7 +131,7 @@ class Surplus:
         left: dict[str, list[tuple[bytes, Kind]]] = {}
         folders: list[bytes] = []
         for names in names_in(folder):
-            held = {entry.name: entry.kind for entry in entries_of(rows_named(folder, names, Unreadable()))}
+            held = {entry.name: entry.kind for entry in entries_of(stat_names(folder, names, Unreadable()))}
             wanted = self._named(at, names) if known is None else known
             spelled = self._spelled(at, held, wanted)
             for name, kind in held.items():
@@ -164,7 +164,7 @@ class Surplus:
             return True
         policy = policy_of(self._pair, self._mirror(at))
         if self._pair.options_key:
-            policy = policy._replace(nodev=NODEV in restrictions_of(self._sources.goto(at)))
+            policy = policy._replace(nodev=NODEV in mount_restrictions(self._sources.goto(at)))
         return is_mirrored(entry, policy)
 
     def _spelled(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
@@ -211,7 +211,7 @@ class Versions:
 
     def __init__(self, context: PairContext, run: PairRun) -> None:
         self._roots = context.source_root, context.mirror_root
-        self._home = Home(context.mirror_root, context.mirror_state)
+        self._home = VersionsFolder(context.mirror_root, context.mirror_state)
         self._now_ns = run.now_ns
 
     def take(self, path: bytes, folder: int) -> bytes:
@@ -229,7 +229,7 @@ class Versions:
         """
         moment = datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         source, mirror = self._roots
-        is_new = not has_name(mirror, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
+        is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
         places, error = self._home.retire(names, folder, above, moment.encode("ascii"))
         if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
             error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)

@@ -14,10 +14,10 @@ from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
 from job.engine.context import Volume
 from job.engine.messages import FinishFolder, PartDone
-from job.fs.large_dir import fingerprint_of_sums, rows_named, sums_of
+from job.fs.large_dir import fingerprint_of_sums, stat_names, sum_rows
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.fs.metadata import MetadataWriter
-from job.fs.mounts import NODEV, restrictions_of
+from job.fs.mounts import NODEV, mount_restrictions
 from job.store import codec
 from job.store.codec import UnsupportedMetadata, encode_records
 
@@ -108,7 +108,7 @@ def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, optio
     """Begin the work on a listed folder of the source, which is open; `options_key` is the pair's."""
     if not options_key:
         return Work(listing, xattrs, volume, options_key=volume.options_key)
-    restrictions = restrictions_of(source)
+    restrictions = mount_restrictions(source)
     return Work(listing, xattrs, volume, options_key=f"{volume.options_key}/{restrictions}", restrictions=restrictions)
 
 
@@ -127,7 +127,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     named = {entry.name: entry for entry in present}
     if work.volume.name_rules is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
         # A server may show a name late that it has already; what was taken away cannot be examined either.
-        seen = entries_of(rows_named(folder, hidden, []))
+        seen = entries_of(stat_names(folder, hidden, []))
         present = sorted([*present, *seen])
         named |= {entry.name: entry for entry in seen}
     if work.volume.name_rules is not None:
@@ -161,7 +161,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
         specials=work.specials,
         recheck=any(map(_IS_RACY, records.values())),
         held=sum(1 for entry in listing.entries if entry.name in present),
-        sums=sums_of(list(present.values())),
+        sums=sum_rows(list(present.values())),
         bytes=_bytes_of(records),
     )
     return done, _rows(work, portion.number, records)

@@ -42,13 +42,21 @@ from job.engine.scan import list_again
 from job.errors import Stopped
 from job.events.text import counted
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import Sorter, count_in, heaps, names_of, parts_for, rows_named, sweep_temps
+from job.fs.large_dir import (
+    Partitioner,
+    count_names,
+    partition_count,
+    partition_names,
+    remove_temps,
+    stat_names,
+    unpack_names,
+)
 from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
 from job.store.codec import FOLDER, decode_records
 
 
 class FolderSync:
-    """Goes on errands, one process's worth of them. Use `at_work` around everything else."""
+    """Goes on errands, one process's worth of them. Use `work_thread` around everything else."""
 
     def __init__(
         self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Callable[[BatchResult], None]
@@ -338,7 +346,7 @@ class FolderSync:
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
         if opened.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
-            rows = rows_named(opened.mirror, sorted(missing), [], present.linked)
+            rows = stat_names(opened.mirror, sorted(missing), [], present.linked)
             entries |= {entry.name: entry for entry in entries_of(rows)}
         return entries, present.linked
 
@@ -353,25 +361,25 @@ class FolderSync:
         name_rules = opened.work.volume.name_rules
         try:
             # All of it before the first part is begun: no part may take another's temps for left ones.
-            self._batch.dirty |= sweep_temps(opened.mirror)
+            self._batch.dirty |= remove_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key
-            expected = count_in(opened.source)
-            parts = parts_for(max(expected, count_in(opened.mirror)), task.parts)
-            names = heaps(opened.source, opened.mirror, Sorter(parts, key), self._checkpoint, expected)
+            expected = count_names(opened.source)
+            parts = partition_count(max(expected, count_names(opened.mirror)), task.parts)
+            names = partition_names(opened.source, opened.mirror, Partitioner(parts, key), self._checkpoint, expected)
         except OSError as error:
             self._fail(path, error)
             return
         self._batch.followups.divided.append(SplitResult(path, fingerprint, names))
 
     def _sync_part(self, task: SyncPart) -> None:
-        names = names_of(task.names)
+        names = unpack_names(task.names)
         # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
         opened = self._open(task.path, lambda path: self._context.source.part(path, names))
         if opened is None:
             return
         work, unreadable, shared = opened.work, Unreadable(), dict[bytes, Shared]()
-        present = {entry.name: entry for entry in entries_of(rows_named(opened.mirror, names, unreadable, shared))}
+        present = {entry.name: entry for entry in entries_of(stat_names(opened.mirror, names, unreadable, shared))}
         work.portion, work.rows = Portion(task.number, present), "" if task.borrowed else task.rows
         work.complete = not unreadable
         records = decode_records(task.rows, work.options_key)
@@ -388,7 +396,7 @@ class FolderSync:
         if opened is None:
             return
         try:
-            there = count_in(opened.mirror)
+            there = count_names(opened.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
             if not self._may_open(task, opened, [b""] * there) or opened.work.held:

@@ -30,7 +30,7 @@ from job.engine.copy.finish import Work
 from job.events.service import EntrySetAside
 from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted
-from job.fs.rights import Narrowed, close_folder, narrow_as, narrow_folder, wanted_rights
+from job.fs.rights import NarrowedFolder, narrow_as_listed, narrow_folder, narrow_to_source, wanted_rights
 from job.fs.small_files import fsync_folder
 
 _UNKNOWN = (b"/",)
@@ -46,7 +46,7 @@ def close_unread(context: PairContext, unlisted: Iterable[Unlisted]) -> None:
         for path in closed:
             above, _, name = path.rpartition(b"/")
             with suppress(OSError):  # that it cannot be read is told
-                close_folder(name, sources.goto(above), mirrors.goto(path))
+                narrow_as_listed(name, sources.goto(above), mirrors.goto(path))
 
 
 class Narrower:
@@ -81,7 +81,7 @@ class Narrower:
 
     def _narrow(self, path: bytes, volume: Volume) -> None:
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
-        self._take_in(path, narrow_as(source, mirror), volume)
+        self._take_in(path, narrow_to_source(source, mirror), volume)
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
         """Narrow an open mirror folder, and have its keeper know it; gives its st_mode then."""
@@ -97,7 +97,7 @@ class Narrower:
         metadata_writer.enter(held, narrowed.owner)
         return narrowed.mode
 
-    def _take_in(self, path: bytes, narrowed: Narrowed, volume: Volume) -> None:
+    def _take_in(self, path: bytes, narrowed: NarrowedFolder, volume: Volume) -> None:
         self._batch.dirty |= narrowed.changed
         if narrowed.error is not None:
             volume.metadata_writer.refused("mode", narrowed.error)

@@ -15,7 +15,7 @@ from job.core.acl import grants_more
 from job.engine.copy.finish import Work
 from job.fs.dircursor import DirCursor
 from job.fs.mounts import mount_of
-from job.fs.rights import narrow_as, rights_at, wanted_rights
+from job.fs.rights import narrow_to_source, rights_at, wanted_rights
 
 
 class Recheck:
@@ -98,7 +98,7 @@ class Recheck:
     def narrow(self, work: Work, path: bytes) -> None:
         """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
-        narrowed = narrow_as(source, mirror)
+        narrowed = narrow_to_source(source, mirror)
         self._narrowed |= narrowed.changed
         if narrowed.error is not None:
             work.volume.metadata_writer.refused("mode", narrowed.error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from job.core.compressed_list import CompressedList
 from job.engine.dispatch.hardlinks import HardLinks
 from job.engine.messages import FinishFolder, IndexLookup, PartDone, SplitFolder, SplitResult, SyncPart, Task
-from job.fs.large_dir import NOTHING, Names, added
+from job.fs.large_dir import NO_ROWS, PackedNames, add_sums
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class _HugeFolder:
     split: SplitFolder
     fingerprint: bytes
     parts: int
-    waiting: list[Names]
+    waiting: list[PackedNames]
     left: set[int]
     """Numbers of the parts that are not committed."""
     postponed: dict[int, SyncPart]
@@ -99,7 +99,7 @@ class HugeFolders:
         for path, fingerprint, names in divided:
             split = self._splitting
             if split is not None and split.path == path:
-                total = PartDone(path, 0, True, 0, 0, False, 0, NOTHING)
+                total = PartDone(path, 0, True, 0, 0, False, 0, NO_ROWS)
                 self._open[path] = _HugeFolder(split, fingerprint, len(names), names, set(range(len(names))), {}, total)
                 self._splitting = None
         for part in parts:
@@ -133,6 +133,6 @@ def _sum_of_parts(one: PartDone, other: PartDone) -> PartDone:
         one.specials + other.specials,
         one.recheck or other.recheck,
         one.held + other.held,
-        added(one.sums, other.sums),
+        add_sums(one.sums, other.sums),
         one.bytes + other.bytes,
     )

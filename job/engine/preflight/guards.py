@@ -17,9 +17,9 @@ from job.engine.preflight.presence import check_complete
 from job.engine.preflight.roots import Claim, ClaimedMirror
 from job.errors import Refused
 from job.fs.dircursor import identity, single
-from job.fs.large_dir import has_name
+from job.fs.large_dir import name_exists
 from job.fs.mounts import FileSystem, file_systems
-from job.fs.small_files import REMOVE_IT, described, open_ours, others_may_reach
+from job.fs.small_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
 from job.store.pair_records import DamagedIdentityError, PairRecords, find_state_folder
@@ -110,16 +110,16 @@ def open_pair(
         lost = "" if made or pair.mirror_check == "asleep" else ownership.missing_state(pair, mirror, records)
         with _refuse_state_errors(pair, state_dir):
             state, state_reset = _open_state(stack, pair, state_dir, mirror, records)
-            held = lock.hold(state, pair.name, started)
+            held = lock.acquire(state, pair.name, started)
             stack.callback(os.close, held)
         claim = _claim(stack, pair, state_dir, (mirror, state, held), started)
         lease = None
         # A lease would wake a sleeping mirror.
-        if pair.mirror_check == "awake" and others_may_reach(mirror):
+        if pair.mirror_check == "awake" and is_shared(mirror):
             with _refuse_state_errors(pair, None, in_mirror=True):
-                from job.locking.lease import take  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
+                from job.locking.lease import acquire  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
-                lease = stack.enter_context(closing(take(claim().mirror_state, pair.name, started, stop)))
+                lease = stack.enter_context(closing(acquire(claim().mirror_state, pair.name, started, stop)))
         not_recorded = records.try_record_mirror(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
         own = None if claim.held is None else FileId._make(identity(claim.held.mirror_state))
@@ -150,12 +150,12 @@ def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
     with _refuse_state_errors(pair, state_dir):
         recorded = ownership.check_state(pair, state)
 
-    def take() -> ClaimedMirror:
+    def acquire() -> ClaimedMirror:
         before = os.fstat(mirror)
         with _refuse_state_errors(pair, None, in_mirror=True):
             mirror_state = _open_or_create(STATE_FOLDER, mirror)
             stack.callback(os.close, mirror_state)
-            ours = lock.hold(mirror_state, pair.name, started)
+            ours = lock.acquire(mirror_state, pair.name, started)
             stack.callback(os.close, ours)
             found = ownership.identify_mirror(pair, mirror_state)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
@@ -164,7 +164,7 @@ def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
             ownership.record_identity(state, recorded, mirror, found)
         return ClaimedMirror(mirror_state, ours)
 
-    claim = Claim(mirror, take)
+    claim = Claim(mirror, acquire)
     if pair.mirror_check == "awake" or recorded is None or recorded.mirror_root != identity(mirror):
         claim()
     return claim
@@ -291,12 +291,12 @@ def _open_state(
         except DamagedIdentityError as error:
             raise ownership.unusable_state(pair, error) from None
         name = os.fsencode(place.name)
-        if place.used_by is not None and not has_name(parent, name):
+        if place.used_by is not None and not name_exists(parent, name):
             theirs = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
             state_reset = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
     state = _open_or_create(name, parent)
     stack.callback(os.close, state)
-    if not has_name(state, _README):
+    if not name_exists(state, _README):
         from job.engine.preflight.ownership import write_readme  # noqa: PLC0415  # once for a mirror, and each start would pay for it
 
         write_readme(state, pair)
@@ -306,14 +306,14 @@ def _open_state(
 def _open_or_create(name: bytes, parent: int) -> int:
     try:
         try:
-            folder = open_ours(single(name), parent)
+            folder = open_own_folder(single(name), parent)
         except FileNotFoundError:
             with suppress(FileExistsError):
                 _make(name, parent)
-            folder = open_ours(name, parent)
+            folder = open_own_folder(name, parent)
     except NotADirectoryError:
         raise NotADirectoryError(
-            errno.ENOTDIR, f"it is {described(name, parent)}, not a folder; move it away"
+            errno.ENOTDIR, f"it is {describe_entry(name, parent)}, not a folder; move it away"
         ) from None
     mode = stat.S_IMODE(os.fstat(folder).st_mode)
     if mode & _OTHERS:

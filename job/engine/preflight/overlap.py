@@ -10,7 +10,7 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.fs import mounts
 from job.fs.dircursor import Identity, identity
-from job.fs.small_files import open_ours
+from job.fs.small_files import open_own_folder
 from job.fs.trusted_path import open_trusted_folder, open_trusted_parent
 from job.store.pair_records import DamagedIdentityError, read_identity
 
@@ -25,9 +25,9 @@ def check_roots(pair: Pair, source: int, mirror: int) -> None:
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
     if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=_HINT)
-    if mounts.shows(source, mirror):
+    if mounts.is_mounted_below(source, mirror):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=_HINT)
-    if mounts.shows(mirror, source):
+    if mounts.is_mounted_below(mirror, source):
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} is mounted in the mirror {pair.dest}", hint=_HINT)
 
 
@@ -51,7 +51,7 @@ def _mirror_around(folder: int) -> str:
         while identity(current) not in seen:
             seen.add(identity(current))
             try:
-                state = open_ours(STATE_FOLDER, current)
+                state = open_own_folder(STATE_FOLDER, current)
                 try:
                     found = read_identity(state)
                 finally:

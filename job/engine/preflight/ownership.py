@@ -11,9 +11,9 @@ from job.core.entry import STATE_FOLDER, printable
 from job.core.outcome import Refusal
 from job.errors import Refused
 from job.fs.dircursor import identity
-from job.fs.large_dir import has_name
+from job.fs.large_dir import name_exists
 from job.fs.listing import scan
-from job.fs.small_files import NotOurs, open_ours, replace_file
+from job.fs.small_files import ForeignOwnerError, open_own_folder, replace_file
 from job.store.pair_records import (
     IDENTITY_FILE,
     DamagedIdentityError,
@@ -31,11 +31,11 @@ _OTHERS = 0o077
 def check_mirror(pair: Pair, mirror: int) -> None:
     """Refuse the open mirror of another source, or one whose `.truecopy` is another user's. Nothing is written."""
     try:
-        mirror_state = open_ours(STATE_FOLDER, mirror)
+        mirror_state = open_own_folder(STATE_FOLDER, mirror)
     except FileNotFoundError:
         _check_not_renamed(pair, mirror)
         return
-    except NotOurs as error:
+    except ForeignOwnerError as error:
         raise _foreign_state(pair, mirror, error) from None
     except OSError:
         return  # the preflight reports it when it opens the state
@@ -49,7 +49,7 @@ def check_mirror(pair: Pair, mirror: int) -> None:
 
 def missing_state(pair: Pair, mirror: int, records: PairRecords) -> str:
     """Describe the missing `.truecopy` of an open mirror that must have had one; empty otherwise."""
-    if has_name(mirror, STATE_FOLDER):
+    if name_exists(mirror, STATE_FOLDER):
         return ""
     mirror_record = records.mirror_record(pair.dest)
     if mirror_record is None:
@@ -86,7 +86,7 @@ def _private_folders(mirror: int) -> Iterator[bytes]:
 def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
     """Tell whether a folder in an open mirror has the identity of this mirror's `.truecopy`."""
     try:
-        folder = open_ours(name, mirror)
+        folder = open_own_folder(name, mirror)
     except OSError:
         return False
     try:
@@ -98,7 +98,7 @@ def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
     return found is not None and found.source.matches(ResolvedPath.of(pair.source))
 
 
-def _foreign_state(pair: Pair, mirror: int, error: NotOurs) -> Refused:
+def _foreign_state(pair: Pair, mirror: int, error: ForeignOwnerError) -> Refused:
     us = os.geteuid()
     wanted = "root" if us == 0 else f"user {us} or root"
     where = next((name for name in _private_folders(mirror) if _is_state_of(pair, name, mirror)), None)

@@ -17,7 +17,7 @@ from job.errors import Refused
 from job.events.text import counted
 from job.fs.dircursor import open_folder, single
 from job.fs.listing import FolderScan, Unreadable, read_rows
-from job.fs.mounts import resolved
+from job.fs.mounts import resolve_path
 from job.fs.small_files import fsync_folder
 from job.fs.trees import SourceScanner
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
@@ -201,7 +201,7 @@ def _lies_in(inner: str, outer: str) -> bool:
     return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in (_written, _resolved))
 
 
-_written, _resolved = os.path.abspath, resolved
+_written, _resolved = os.path.abspath, resolve_path
 
 
 def check_complete(pair: Pair, source: int) -> None:

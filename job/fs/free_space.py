@@ -1,6 +1,6 @@
-"""Keep a little of the mirror's disk free: an index that cannot be written would make good copies count as failed.
+"""Keep a reserve of disk space and inodes free in the mirror: a full index would make good copies count as failed.
 
-Counts that make no sense are not believed: there are file systems that have nothing free and take everything.
+Implausible counts are ignored: some file systems report nothing free and accept everything.
 """
 
 import errno
@@ -12,12 +12,12 @@ from job.fs.small_files import create, write_all
 
 _LEAST_BYTES = 8 << 20
 _LEAST_SHARE = 8
-"""On small disks the reserve is only such a part of the whole."""
+"""On a small disk the reserve is this fraction of its size: one eighth."""
 _LEAST_NAMES = 8
 
 _AMPLE_BYTES = 64 << 20
 _AMPLE_NAMES = 4096
-"""With so much above the reserve not every file is worth a look."""
+"""With this much above the reserve, free space is not measured for every file."""
 _UNCHECKED_BYTES = 128 << 10
 _UNCHECKED_FILES = 32
 BLOCK_BYTES = 4096
@@ -26,13 +26,13 @@ _TRIAL = TEMP_PREFIX + b"room-"
 
 
 def free_bytes(descriptor: int) -> int | None:
-    """Tell how many bytes are free on the file system of an open file, as `df` does; None if it does not say."""
+    """Return the free bytes of the file system of an open file, as `df` does; None if it reports no size."""
     found = os.fstatvfs(descriptor)
     return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 def check_space(descriptor: int, size: int) -> None:
-    """Raise `OSError` (ENOSPC) if a file system has less than `size` free, before much is written to it in vain."""
+    """Raise `OSError` (ENOSPC) if a file system has less than `size` bytes free."""
     found = os.fstatvfs(descriptor)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     if 0 < free <= total and free < size:
@@ -48,10 +48,10 @@ class FreeSpace:
     """
 
     def __init__(self) -> None:
-        # Root may use the blocks that the file system keeps for it.
+        # Root may use the reserved blocks of the file system.
         self._root = os.geteuid() == 0
         self._no_names: set[int] = set()
-        """Devices of file systems whose count of names was found to be nonsense."""
+        """Devices whose count of free inodes proved to be wrong."""
         self._no_blocks: set[int] = set()
 
     def check(self, descriptor: int, written: os.stat_result, folder: int) -> tuple[int, int]:
@@ -67,13 +67,13 @@ class FreeSpace:
         free, total = self._free(found), found.f_blocks * found.f_frsize
         reserve = min(_LEAST_BYTES, total // _LEAST_SHARE)
         counts_blocks = total > 0 and free <= total and device not in self._no_blocks
-        # An empty file takes nothing from the reserve, and may replace one that takes much.
+        # An empty file takes no blocks, and may replace a file that has many.
         short = written.st_size > 0 and counts_blocks and free < reserve
         if short and not (free == 0 and self._accepts_more(device, folder)):
-            raise OSError(errno.ENOSPC, "No space left but what is kept for the index")
+            raise OSError(errno.ENOSPC, "No space left but the reserve for the index")
         counts_names = found.f_files > 0 and found.f_ffree <= found.f_files and device not in self._no_names
         if counts_names and found.f_ffree < _LEAST_NAMES and self._counts(device, folder, found.f_ffree):
-            raise OSError(errno.ENOSPC, "No file names left but what is kept for the index")
+            raise OSError(errno.ENOSPC, "No file names left but the reserve for the index")
         enough = not counts_blocks or free >= reserve + _AMPLE_BYTES
         return enough and (not counts_names or found.f_ffree >= _AMPLE_NAMES)
 
@@ -81,7 +81,7 @@ class FreeSpace:
         return (found.f_bfree if self._root else found.f_bavail) * found.f_frsize
 
     def _accepts_more(self, device: int, folder: int) -> bool:
-        """Tell whether a file system that has no block left takes more content all the same."""
+        """Tell whether a file system that reports no free block accepts more content all the same."""
         after = _try_new_file(folder, os.urandom(_TRIAL_BYTES))
         if after is None or self._free(after) > 0:
             return False
@@ -89,7 +89,7 @@ class FreeSpace:
         return True
 
     def _counts(self, device: int, folder: int, before: int) -> bool:
-        """Tell whether a new file makes a difference to how many names are left, or cannot be made."""
+        """Tell whether the count of free inodes is real: a new file changes it, or cannot be made."""
         after = _try_new_file(folder, b"")
         if after is None or after.f_ffree != before:
             return True
@@ -98,7 +98,7 @@ class FreeSpace:
 
 
 def _try_new_file(folder: int, content: bytes) -> os.statvfs_result | None:
-    """Give the counts of a file system while one more file is in an open folder; None if it cannot be made."""
+    """Return statvfs with one more file in an open folder; None if the file cannot be made."""
     name = _TRIAL + os.urandom(4).hex().encode("ascii")
     try:
         file = create(name, folder)

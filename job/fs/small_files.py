@@ -1,11 +1,10 @@
-"""Replace small files of our own as a whole: state, heartbeat, notes. Mirror files go through `fs/copier.py`.
+"""Small files and folders of Truecopy itself: opened without following links, replaced atomically, synced.
 
-Get what was written onto the disk, and hear about it when that fails (invariant 2).
+Used for state, heartbeat, notes, lock and lease; files of the mirror are written by `fs/copier.py`.
 
-`syncfs` on a descriptor opened before the first write reports every write-back error since then (Linux 5.8). Where it
-may return 0 without reaching the server (FUSE, network file systems) each file and folder is synced by itself.
-
-Open what is ours: a folder or a file that nobody else can have put there, and never what a link leads to.
+`syncfs` on a descriptor opened before the first write reports every write-back error since then (Linux 5.8). On FUSE
+and network file systems it may return 0 without reaching the server: there each file and folder is synced by itself
+(invariant 2).
 """
 
 import ctypes
@@ -22,9 +21,9 @@ _UNSYNCABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
 
 
 def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *, synced: bool = False) -> None:
-    """Write `content` under `name` in the open folder: readers see the old file or the new one, never a part.
+    """Replace the file `name` in the open folder atomically: readers see the old content or the new one.
 
-    Survives a crash of the program; a power cut only if it is to be `synced`. Raises `OSError`, leaving the old file.
+    Survives a power cut only if `synced`. Raises `OSError`; the old file stays.
     """
     temp = b"." + single(name) + b"." + os.urandom(4).hex().encode()
     descriptor = create(temp, folder)
@@ -46,7 +45,7 @@ def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *,
 
 
 def _sync(descriptor: int) -> None:
-    # Where it cannot be synced, it is written at once, or not kept over a power cut whatever is called.
+    # A file system without fsync writes at once, or does not survive a power cut anyway.
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -55,7 +54,7 @@ def _sync(descriptor: int) -> None:
 
 
 def _set_mode(descriptor: int, mode: int) -> None:
-    # Where there are no modes, it has the one that the mount gives to everything.
+    # On a file system without modes the mount sets them.
     try:
         os.fchmod(descriptor, mode)
     except OSError as error:
@@ -68,12 +67,12 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def create(name: bytes, folder: int) -> int:
-    """Create a new file for writing, 0600; `FileExistsError` if anything, even a dangling link, has the name."""
+    """Create a new file for writing, mode 0600; `FileExistsError` if anything, even a dangling link, has the name."""
     return os.open(name, NEW_FILE, 0o600, dir_fd=folder)
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """Write everything, however little a single call takes."""
+    """Write all of `content`, also if single calls are short."""
     done = os.write(descriptor, content) if content else 0
     if done < len(content):
         rest = memoryview(content)[done:]
@@ -82,19 +81,19 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_OF_A_DISK = "fuseblk"
+_FUSE_ON_DISK = "fuseblk"
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 def syncfs(descriptor: int) -> None:
-    """Write out the file system that holds `descriptor`. Raises `OSError` if anything on it failed to be written."""
+    """Sync the file system of `descriptor`. Raises `OSError` if a write to it failed since `descriptor` was opened."""
     if _LIBC.syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def syncfs_is_reliable(descriptor: int) -> bool:
-    """Tell whether `syncfs` on this file system is more than a polite no-op."""
+    """Tell whether `syncfs` on this file system reaches the disk."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
     return not kind.startswith(mounts.SERVED_TYPES)
 
@@ -115,11 +114,11 @@ class MirrorSync:
 def is_shared(descriptor: int) -> bool:
     """Tell whether another machine may have this file system mounted at the same time."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
-    return kind.startswith(mounts.SERVED_TYPES) and kind != _OF_A_DISK
+    return kind.startswith(mounts.SERVED_TYPES) and kind != _FUSE_ON_DISK
 
 
 def fsync_folder(descriptor: int) -> None:
-    """Sync a folder's names; file systems that cannot sync folders do their folder work at once."""
+    """Sync the names of a folder; file systems that cannot sync folders change them at once."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -128,13 +127,13 @@ def fsync_folder(descriptor: int) -> None:
 
 
 REMOVE_IT = "; remove it"
-"""How the text of an error ends that goes away with what is in the place of a file of ours."""
+"""End of an error text where removing the named entry is the remedy."""
 NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
-"""What `open_own_file` raises for something that is no regular file."""
+"""Error numbers of `open_own_file` for an entry that is no regular file."""
 
 
 class ForeignOwnerError(PermissionError):
-    """A folder that must be ours belongs to another user."""
+    """A folder of Truecopy belongs to another user."""
 
     def __init__(self, owner: int) -> None:
         us = os.geteuid()
@@ -144,9 +143,9 @@ class ForeignOwnerError(PermissionError):
 
 
 def open_own_folder(name: bytes, parent: int | None = None) -> int:
-    """Open a folder of ours or of root's, by its name in an open folder or by a whole path; the last name is no link.
+    """Open a folder owned by this user or root, by name in `parent` or by path; the last component may not be a link.
 
-    Raises `OSError`, PermissionError if it belongs to somebody else.
+    Raises `OSError`; `ForeignOwnerError` if it belongs to another user.
     """
     folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     owner = os.fstat(folder).st_uid
@@ -157,19 +156,19 @@ def open_own_folder(name: bytes, parent: int | None = None) -> int:
 
 
 def describe_entry(name: bytes, parent: int) -> str:
-    """Say what has a name in an open folder, and whose it is: `a file of user 1000`. Raises nothing."""
+    """Describe the kind and owner of an entry of an open folder: `a file of user 1000`. Raises nothing."""
     try:
         seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except OSError as error:
-        return f"something that cannot be looked at ({error.strerror})"
+        return f"an entry that cannot be examined ({error.strerror})"
     kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link"}
     return f"{kinds.get(stat.S_IFMT(seen.st_mode), 'a special file')} of user {seen.st_uid}"
 
 
 def open_own_file(name: bytes | str, folder: int, flags: int) -> int:
-    """Open a file of ours in an open folder, for us alone if it is made; never a link, and never waiting for anybody.
+    """Open a regular file in an open folder without following a link or blocking; a new one gets mode 0600.
 
-    Raises `OSError`, also for what is no regular file.
+    Raises `OSError`, also if the entry is no regular file.
     """
     how = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     descriptor = os.open(name, how, 0o600, dir_fd=folder)

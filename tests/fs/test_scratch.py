@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 HOLDER = """
 import os, signal
-from job.fs.private_folders import Scratch
-scratch = Scratch(os.environ)
+from job.fs.private_folders import ScratchFolder
+scratch = ScratchFolder(os.environ)
 scratch.folder()
 print("made", flush=True)
 signal.pause()

@@ -18,8 +18,8 @@ from tests.conftest import FOLDER
 
 HOLDER = """
 import os, sys
-from job.locking.lock import hold
-hold(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY), "music", 1.0)
+from job.locking.lock import acquire
+acquire(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY), "music", 1.0)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -49,7 +49,7 @@ def another_instance(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def held(home: Path) -> Iterator[tuple[int, int]]:
-    """Hold the lock in this process; gives the open folder, too. Raises what `hold` raises."""
+    """Hold the lock in this process; gives the open folder, too. Raises what `acquire` raises."""
     folder = os.open(home, FOLDER)
     try:
         lock = acquire(folder, "music", 2.0)
@@ -62,7 +62,7 @@ def held(home: Path) -> Iterator[tuple[int, int]]:
 
 
 def try_to_hold(home: Path) -> None:
-    """Take the lock and let it go again; raises what `hold` raises."""
+    """Take the lock and let it go again; raises what `acquire` raises."""
     with held(home):
         pass
 

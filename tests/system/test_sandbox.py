@@ -238,12 +238,12 @@ LARGE_BOOK = """
 import os, sys
 from job.store.hardlinks import HardLinkTable
 from job.system.sandbox import Sandbox
-from job.fs.private_folders import Scratch
+from job.fs.private_folders import ScratchFolder
 from job.core.entry import FileId
 from job.core.outcome import Result
 from job.core.record import LinkName
 folder = os.open(sys.argv[1], os.O_RDONLY)
-scratch = Scratch(os.environ)
+scratch = ScratchFolder(os.environ)
 walled = Sandbox("required", scratch, print)
 def work(_):
     walled.restrict(folder, folder, folder)
@@ -255,7 +255,7 @@ def work(_):
     print(*opened)
     book.close()
     return Result.SUCCESS
-walled.around(work, print)
+walled.run(work, print)
 scratch.close()
 """
 
@@ -342,13 +342,13 @@ HANGS = """
 import os, sys, time
 from job.system.signals import StopSignal
 from job.system.sandbox import Sandbox
-from job.fs.private_folders import Scratch
+from job.fs.private_folders import ScratchFolder
 def work(_):
     print("hangs", flush=True)
     time.sleep(1000)
 with StopSignal(monotonic=time.monotonic):
     try:
-        Sandbox("required", Scratch(os.environ), print).around(work, print)
+        Sandbox("required", ScratchFolder(os.environ), print).run(work, print)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """

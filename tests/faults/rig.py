@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import workers
+from tests import forkserver, workers
 from tests.faults.trees import Tree, temps_below, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,16 +130,21 @@ class Rig:
 
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""
-        done = subprocess.run(
-            self.command(*arguments, prefix=prefix),
-            cwd=ROOT,
-            # Under a tracer no compiled files may be written: they would be counted among the calls.
-            env=environment() | ({"PYTHONDONTWRITEBYTECODE": "1"} if prefix else {}),
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE * 2,
-            preexec_fn=limit,
-        )
+        command = self.command(*arguments, prefix=prefix)
+        # Under a tracer no compiled files may be written: they would be counted among the calls.
+        environ = environment() | ({"PYTHONDONTWRITEBYTECODE": "1"} if prefix else {})
+        if not limit and forkserver.can_run(command, environ):
+            done = forkserver.run(command, environ, PATIENCE * 2)
+        else:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environ,
+                capture_output=True,
+                check=False,
+                timeout=PATIENCE * 2,
+                preexec_fn=limit,
+            )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def once(self, *, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:

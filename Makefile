@@ -36,7 +36,7 @@ faults: $(READY) ## what goes wrong, and what each tool makes of it; as root; FA
 	$(BIN)/python tests/faults/matrix/run.py $(FAULTS_ARGS)
 
 faults-full: $(READY) ## every fault in every place: the whole sweeps, of which CI runs a share, and then the matrix; hours
-	$(BIN)/python -m pytest -m slow --timeout=14400 tests/faults tests/state tests/tasks tests/adapters $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --timeout=14400 tests/faults tests/state tests/engine $(PYTEST_ARGS)
 	$(BIN)/python tests/faults/matrix/run.py $(FAULTS_ARGS)
 
 docs: $(READY) ## write the generated tables and the schema anew

@@ -1,10 +1,12 @@
 """What every test may ask for, and what it must have."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,11 @@ from hypothesis import settings
 from tests import workers
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+PRIVILEGE = re.compile(
+    r"geteuid|getuid|chown|NOBODY|unprivileged|UNPRIVILEGED|PermissionError|EACCES|EPERM|landlock|walls|posix_acl|privilege"
+)
+"""Words of modules whose tests may come out differently for root and for an ordinary user."""
 
 # What is timed goes to the benchmark; a busy machine must not fail a property.
 settings.register_profile("calm", deadline=None)
@@ -41,8 +48,13 @@ def pytest_configure(config: pytest.Config) -> None:
         workers.force(count)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has nothing to say about workers where all jobs have some."""
+    """Mark the tests that depend on privileges, and leave out those about one process where all jobs have workers."""
+    for path, of_module in groupby(items, lambda item: item.path):
+        if PRIVILEGE.search(path.read_text("utf-8")):
+            for item in of_module:
+                item.add_marker("as_user")
     if config.getoption("--workers") is not None:
         left_out = [item for item in items if item.get_closest_marker("one_process")]
         config.hook.pytest_deselected(items=left_out)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,12 @@ def test_what_is_no_failed_test_is_not_tried_again(tmp_path: Path) -> None:
 
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert "again, alone" not in done.stdout
+
+
+def test_every_test_that_it_names_exists() -> None:
+    commands = "\n".join(line for line in RUN.splitlines() if not line.startswith("#"))
+    named = re.findall(r"(?<!\S)tests/[\w/{},.]+", commands)
+    words = subprocess.run(["bash", "-c", f"echo {' '.join(named)}"], capture_output=True, text=True, check=True).stdout
+
+    assert len(words.split()) > 20
+    assert not [word for word in words.split() if not (Path(__file__).parents[2] / word).exists()]

@@ -165,7 +165,7 @@ def test_a_disk_that_says_only_at_the_sync_that_it_is_full_publishes_nothing(rig
 
 
 @pytest.mark.one_process  # more of them need more
-@pytest.mark.parametrize("descriptors", [8, *(pytest.param(few, marks=pytest.mark.slow) for few in (16, 48)), 32, 64])
+@pytest.mark.parametrize("descriptors", [8, 16, *(pytest.param(few, marks=pytest.mark.slow) for few in (32, 48)), 64])
 def test_too_few_descriptors_are_a_clear_error_and_never_a_success_64_are_enough(rig: Rig, descriptors: int) -> None:
     deepest = rig.source.joinpath(*(["d"] * 500))
     deepest.mkdir(parents=True)

@@ -36,7 +36,7 @@ class MirrorReader:
     def _begin(self) -> None:
         size = self._before.st_size
         if size >= GUARDED_BYTES:
-            self._cache_guard = PageCacheGuard(self._descriptor, size)
+            self._cache_guard = PageCacheGuard(self._descriptor)
         self._same, self._done = True, 0
 
     def rewind(self) -> None:
@@ -88,7 +88,7 @@ class MirrorReader:
             self._same = False
         if self._cache_guard is not None:
             self._cache_guard.leave()
-            self._cache_guard = PageCacheGuard(self._descriptor, self._before.st_size, end)
+            self._cache_guard = PageCacheGuard(self._descriptor, end)
 
     def _is_zero(self, piece: Piece, checkpoint: Callable[[int], object]) -> bool:
         for start in range(piece.start, piece.end, BUFFER_BYTES):

@@ -1,39 +1,28 @@
-"""Read an open file through once and hash all of it; a large one is hashed in a second thread while the first goes on.
+"""Read an open file once and hash all of it; a large file is hashed in a second thread while the first one reads on.
 
-The interpreter lock is not held while a large chunk is read, written or hashed, so two cores are really used. Memory is
-bounded by the ring of buffers, for which the reader waits.
+The interpreter lock is not held while a large chunk is read, written or hashed, so two cores are used. The ring of
+buffers, for which the reader waits, bounds the memory.
 
-Good manners in the page cache: a backup reads and writes everything once, and must not push out what others use.
-
-Pages of a large file that were cached before it is read stay; those that reading brings in are dropped behind it. The
-kernel tells what is cached only to root, to the file's owner and to who may write to it; for anybody else, as on file
-systems that cannot map files, everything counts as cached and nothing is dropped. What is written may be dropped as
-soon as the disk has it.
+A backup reads and writes everything once, and must not evict from the page cache what other programs use: pages of
+large files are dropped behind the reader and, once they are on the disk, behind the writer. Pages of these files that
+were cached before are dropped, too, unless a program has them mapped.
 """
 
 import ctypes
 import errno
 import fcntl
-import mmap
 import os
-import sys
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
 from queue import SimpleQueue
 from threading import Thread
 
-from job.fs.mounts import file_system_type
 from job.fs.sparse import Hash, Piece, SparseDigest, WholeDigest
 
 GUARDED_BYTES = 1 << 20
 """Smaller files are not worth the trouble."""
 
-_STRETCH = 4 << 20
-"""The cache is asked about so much at once, and two of these are read ahead."""
-_REQUEST = 512 << 10
-"""The kernel takes no larger wish for reading ahead than the disk's largest request."""
+_DROP_STEP = 4 << 20
 _WINDOW = 32 << 20
 """Written pages wait for the disk by so many bytes."""
 _WRITE = 2
@@ -41,28 +30,6 @@ _WAIT_WRITE_WAIT = 7
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ESPIPE}
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_FAILED = ctypes.c_void_p(-1).value
-_CAN_MAP = sys.maxsize > 2**32  # elsewhere an offset does not fit the C library's mmap
-_LIBC.mmap.restype = ctypes.c_void_p
-_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
-
-
-def cached_pages(descriptor: int, offset: int, length: int) -> bytes:
-    """Tell for each page of a range of an open file whether it is cached: 1 or 0. `offset` is that of a page.
-
-    Nothing is read or brought in. Empty where it cannot be told.
-    """
-    if not _CAN_MAP or not length:
-        return b""
-    pages = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
-    address = _LIBC.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
-    if address == _FAILED:
-        return b""
-    told = _LIBC.mincore(address, length, pages) == 0
-    _LIBC.munmap(address, length)
-    return pages.raw if told else b""
 
 
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
@@ -71,63 +38,25 @@ def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
-@lru_cache(maxsize=64)
-def _can_drop(device: int) -> bool:
-    # What lives in memory stays there, and asking about it costs more than about anything else.
-    return file_system_type(device) not in {"tmpfs", "ramfs"}
-
-
 class PageCacheGuard:
-    """Reads one open file, or a range of it, in order, and leaves the cache as it found it."""
+    """Drops the pages of one large file behind its reader."""
 
-    def __init__(self, descriptor: int, size: int, start: int = 0) -> None:
+    def __init__(self, descriptor: int, start: int = 0) -> None:
         """Take an open file, which is read from `start` on."""
         self._descriptor = descriptor
-        self._size = size
-        # The cache is asked about whole pages.
-        self._seen = start // _STRETCH * _STRETCH if _can_drop(os.fstat(descriptor).st_dev) else size
-        self._ours: deque[tuple[int, int]] = deque()
-        """Start and end of what was not cached when we came."""
-        self._advise(0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._dropped = start
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def arrive(self, offset: int) -> None:
-        """Say that the next read is at `offset`; what lies whole stretches behind is dropped."""
-        while self._seen < min(self._size, offset + 2 * _STRETCH):
-            self._look()
-        behind = offset // _STRETCH * _STRETCH
-        while self._ours and self._ours[0][1] <= behind:
-            start, end = self._ours.popleft()
-            drop(self._descriptor, start, end - start)
+        """Note that the next read is at `offset`; pages before it are dropped in steps."""
+        if offset - self._dropped >= _DROP_STEP:
+            drop(self._descriptor, self._dropped, offset - self._dropped)
+            self._dropped = offset
 
     def leave(self) -> None:
-        """Drop the rest of what reading brought in."""
-        for start, end in self._ours:
-            drop(self._descriptor, start, end - start)
-        self._ours.clear()
-
-    def _look(self) -> None:
-        start = self._seen
-        length = min(_STRETCH, self._size - start)
-        pages = cached_pages(self._descriptor, start, length)
-        self._seen = start + length
-        first = pages.find(b"\0")
-        while first >= 0:
-            after = pages.find(b"\1", first)
-            last = len(pages) if after < 0 else after
-            self._bring(start + first * mmap.PAGESIZE, start + last * mmap.PAGESIZE)
-            first = pages.find(b"\0", last)
-
-    def _bring(self, start: int, end: int) -> None:
-        # The kernel's own reading ahead, as far as the disk is set up for, would pass for what was there before. So it
-        # ends with the first page that is found missing, and exactly what is missing is asked for, in good time.
-        self._advise(0, 0, os.POSIX_FADV_RANDOM)
-        self._ours.append((start, end))
-        for place in range(start, end, _REQUEST):
-            self._advise(place, min(_REQUEST, end - place), os.POSIX_FADV_WILLNEED)
-
-    def _advise(self, offset: int, length: int, advice: int) -> None:
-        with suppress(OSError):
-            os.posix_fadvise(self._descriptor, offset, length, advice)
+        """Drop the remaining pages, those of the readahead included."""
+        drop(self._descriptor, self._dropped)
 
 
 class WritebackLimiter:
@@ -221,7 +150,7 @@ class HashingReader:
         What grows while it is read has changed, and reading on could take for ever: it ends soon after `size`. Raises
         what reading, hashing or `take` raises; no thread is left then.
         """
-        guard = PageCacheGuard(descriptor, size) if size >= GUARDED_BYTES else None
+        guard = PageCacheGuard(descriptor) if size >= GUARDED_BYTES else None
         hashing = self._hashing(digest, size)
         done = 0
         try:
@@ -287,7 +216,7 @@ class HashingReader:
 
 def _read_range(descriptor: int, piece: Piece, hashing: "_InlineHasher | _ThreadHasher", take: OnChunk) -> int:
     """Read one range of data; gives where it ended, which is before its end if the file does."""
-    guard = PageCacheGuard(descriptor, piece.end, piece.start) if piece.end - piece.start >= GUARDED_BYTES else None
+    guard = PageCacheGuard(descriptor, piece.start) if piece.end - piece.start >= GUARDED_BYTES else None
     done = piece.start
     try:
         while done < piece.end:

@@ -1,4 +1,4 @@
-"""The page cache after a large file was read or written: as it was before, on a file system with pages to drop."""
+"""The page cache after a large file was read or written: without its pages, on a file system with pages to drop."""
 
 import os
 import subprocess
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from job.fs.mounts import file_system_type
-from job.fs.stream import PageCacheGuard, WritebackLimiter, cached_pages, drop
+from job.fs.stream import PageCacheGuard, WritebackLimiter, drop
 from tests.faults.tampering import mounted
+from tests.fs.cached import cached_pages
 
 MIB = 1 << 20
 SIZE = 21 * MIB + 5
@@ -52,9 +53,9 @@ def cached(descriptor: int) -> bytes:
 
 
 def read_through(descriptor: int) -> bytes:
-    """Read a file as a guest does; give which pages were cached just before it left."""
+    """Read a file under a guard; return which pages were cached just before its end."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    guard = PageCacheGuard(descriptor, SIZE)
+    guard = PageCacheGuard(descriptor)
     done = 0
     while True:
         guard.arrive(done)
@@ -67,38 +68,10 @@ def read_through(descriptor: int) -> bytes:
     return at_the_end
 
 
-def warm(descriptor: int, offset: int, length: int) -> None:
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    os.pread(descriptor, length, offset)
-
-
 def test_a_file_that_was_not_cached_is_not_cached_after_it_was_read(large: int) -> None:
     read_through(large)
 
     assert not any(cached(large))
-
-
-def test_a_file_that_was_cached_stays_so(large: int) -> None:
-    def stays() -> bool:
-        warm(large, 0, SIZE)
-        if not all(cached(large)):
-            return False
-        read_through(large)
-        return all(cached(large))
-
-    # The kernel may take pages away at any time; what we do to them, we do each time.
-    assert any(stays() for _ in range(5))
-
-
-def test_just_what_was_cached_before_is_cached_after(large: int) -> None:
-    for offset in range(0, SIZE, 3 * MIB):
-        warm(large, offset, 64 << 10)
-    before = cached(large)
-
-    read_through(large)
-
-    assert 0 < sum(before) < PAGES // 4
-    assert cached(large) == before
 
 
 def test_what_was_read_is_dropped_already_on_the_way(large: int) -> None:
@@ -108,16 +81,13 @@ def test_what_was_read_is_dropped_already_on_the_way(large: int) -> None:
     assert not any(at_the_end[: 16 * MIB // 4096])
 
 
-def test_what_the_cache_holds_of_something_without_pages_cannot_be_told() -> None:
+def test_a_descriptor_without_pages_can_be_dropped() -> None:
     reading, writing = os.pipe()
 
-    found = cached_pages(reading, 0, 4096)
     drop(reading)
+
     os.close(reading)
     os.close(writing)
-
-    assert found == b""
-    assert cached_pages(-1, 0, 0) == b""
 
 
 def test_what_is_written_goes_to_the_disk_and_out_of_the_cache_on_the_way(disk: Path) -> None:

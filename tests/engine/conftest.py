@@ -13,7 +13,7 @@ from job.core import record
 from job.core.outcome import Result
 from job.engine import scan
 from job.fs import large_dir, listing
-from tests.engine.crowds import CHUNK, MANY, fill
+from tests.engine.large_dirs import CHUNK, MANY, fill
 from tests.engine.workshop import NOBODY, Workshop
 
 
@@ -51,7 +51,7 @@ def huge_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=[1, 3], ids=["alone", "with workers"])
-def crowd_shop(shop: Workshop, request: pytest.FixtureRequest) -> Workshop:
+def huge_shop(shop: Workshop, request: pytest.FixtureRequest) -> Workshop:
     """A pair with one huge folder, and others beside, above and below it; nothing is mirrored yet."""
     request.getfixturevalue("huge_is_small")
     shop.options |= {"workers": request.param, "workers_from": 0, "audit_interval": "1h"}
@@ -65,7 +65,7 @@ def crowd_shop(shop: Workshop, request: pytest.FixtureRequest) -> Workshop:
 
 
 @pytest.fixture
-def mirrored_crowd(crowd_shop: Workshop) -> Workshop:
+def mirrored_huge(huge_shop: Workshop) -> Workshop:
     """The same, mirrored."""
-    assert crowd_shop.cycle().result is Result.SUCCESS
-    return crowd_shop
+    assert huge_shop.cycle().result is Result.SUCCESS
+    return huge_shop

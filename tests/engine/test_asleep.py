@@ -7,7 +7,7 @@ import pytest
 
 from job.core.outcome import Drift, Result
 from job.events.service import DriftFound, PairStarted
-from tests.engine.meddling import edit
+from tests.engine.interference import edit
 from tests.engine.workshop import HOUR_NS, Workshop, assert_mirrored
 
 EVERYTHING = ("file", "sub/file", "sub/deeper/file", "other/file")

@@ -161,9 +161,9 @@ def test_nothing_is_changed(full: Workshop) -> None:
     ]
 
 
-def test_a_huge_folder_is_compared_in_parts(crowd_shop: Workshop) -> None:
-    crowd_shop.cycle()
-    assert compared(crowd_shop) == []
-    flip(crowd_shop.mirror / "crowd" / "f-17")
+def test_a_huge_folder_is_compared_in_parts(huge_shop: Workshop) -> None:
+    huge_shop.cycle()
+    assert compared(huge_shop) == []
+    flip(huge_shop.mirror / "crowd" / "f-17")
 
-    assert told(crowd_shop) == {b"crowd/f-17": "content"}
+    assert told(huge_shop) == {b"crowd/f-17": "content"}

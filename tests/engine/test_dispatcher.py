@@ -21,8 +21,8 @@ from job.events.service import FileFailed, FoldersUnchanged, PairFailed, WorkerL
 from job.fs import small_files
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
-from tests.engine.crews import count_in, die_at, never_ready, replace_by
 from tests.engine.trees import plant, trees
+from tests.engine.worker_pools import count_in, die_at, never_ready, replace_by
 from tests.engine.workshop import HOUR_NS, Told, Workshop, as_nobody, assert_mirrored
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
@@ -80,7 +80,7 @@ def test_everybody_has_a_share_of_a_mass_copy(shop: Workshop) -> None:
     for number in range(2000):
         shop.write(f"{number // 20:03}/{number:04}", "x" * 100)
     who: Counter[int] = Counter()
-    shop.brief = count_in(who)
+    shop.prepare = count_in(who)
 
     told = shop.cycle()
 
@@ -215,10 +215,10 @@ def test_files_that_became_folders_of_folders_are_followed_by_whoever_has_them(w
 
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_a_lost_worker_loses_its_errands_which_fail_once_each(wide: Workshop, at: int) -> None:
-    wide.brief = die_at(WorkItem, at)
+    wide.prepare = die_at(WorkItem, at)
 
     told = wide.cycle()
-    wide.brief = bool
+    wide.prepare = bool
 
     assert told.result is Result.PARTIAL
     assert [event.error for event in told.of(WorkerLost)] == ["it was killed by SIGKILL"]
@@ -234,10 +234,10 @@ def test_a_lost_worker_loses_its_errands_which_fail_once_each(wide: Workshop, at
 def test_when_all_are_lost_again_and_again_the_main_process_does_what_is_left(wide: Workshop) -> None:
     for number in range(50, 120):
         wide.write(f"folder {number}/file")
-    wide.brief = die_at(WorkItem, 1, again=True)
+    wide.prepare = die_at(WorkItem, 1, again=True)
 
     told = wide.cycle()
-    wide.brief = bool
+    wide.prepare = bool
 
     assert told.result is Result.PARTIAL
     assert 16 <= len(told.of(WorkerLost)) <= 20
@@ -248,7 +248,7 @@ def test_when_all_are_lost_again_and_again_the_main_process_does_what_is_left(wi
 
 
 def test_workers_that_never_get_ready_are_told_and_nothing_else_comes_of_it(wide: Workshop) -> None:
-    wide.brief = replace_by(never_ready)
+    wide.prepare = replace_by(never_ready)
 
     told = wide.cycle()
 
@@ -277,13 +277,13 @@ def starved(
 def test_a_worker_that_runs_out_of_memory_says_so_and_nothing_more(
     wide: Workshop, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def brief(crew: WorkerPool) -> None:
-        crew._work = partial(starved, crew._work)
+    def prepare(pool: WorkerPool) -> None:
+        pool._work = partial(starved, pool._work)
 
-    wide.brief = brief
+    wide.prepare = prepare
 
     told = wide.cycle()
-    wide.brief = bool
+    wide.prepare = bool
 
     assert {event.error for event in told.of(WorkerLost)} == {"it ran out of memory"}
     assert {event.error for event in told.of(FileFailed)} == {
@@ -310,13 +310,13 @@ def killed_by_itself(
 
 
 def test_a_worker_killed_after_any_word_leaves_nothing_told_twice_or_not_at_all(wide: Workshop) -> None:
-    def brief(crew: WorkerPool) -> None:
-        crew._work = partial(killed_by_itself, crew._work)
+    def prepare(pool: WorkerPool) -> None:
+        pool._work = partial(killed_by_itself, pool._work)
 
-    wide.brief = brief
+    wide.prepare = prepare
 
     told = wide.cycle()
-    wide.brief = bool
+    wide.prepare = bool
 
     assert len(told.of(WorkerLost)) == 1
     balances(wide, told)
@@ -342,10 +342,10 @@ def test_a_stop_at_some_moment_leaves_no_temp_and_tells_what_is_done(wide: Works
 
 
 def test_a_mirror_that_one_worker_finds_lost_ends_the_pair_and_leaves_no_temp(wide: Workshop) -> None:
-    wide.brief = replace_by(partial(losing, wide.ahead_ns))
+    wide.prepare = replace_by(partial(losing, wide.ahead_ns))
 
     told = wide.cycle()
-    wide.brief = bool
+    wide.prepare = bool
 
     assert told.result is Result.FAILED
     assert [event.error for event in told.of(PairFailed)] == ["it turned read-only"]

@@ -8,7 +8,7 @@ import pytest
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
 from job.events.service import ReplacedByFolder
-from tests.engine.meddling import failing
+from tests.engine.interference import failing
 from tests.engine.workshop import Workshop, assert_mirrored, with_sync
 
 

@@ -6,7 +6,7 @@ What counts as huge is made small here (`conftest.py`).
 import os
 
 from job.core.outcome import Result
-from tests.engine.crowds import MANY, assert_settled, summary
+from tests.engine.large_dirs import MANY, assert_settled, summary
 from tests.engine.test_hard_links import give_name, inodes, part
 from tests.engine.workshop import Workshop
 
@@ -28,55 +28,57 @@ def assert_linked(shop: Workshop) -> None:
     assert len(inodes(shop.mirror, *(first for first, _ in PAIRS))) == len(PAIRS)
 
 
-def test_names_in_a_huge_folder_are_kept_from_the_beginning(crowd_shop: Workshop) -> None:
-    told = with_names(crowd_shop).cycle()
+def test_names_in_a_huge_folder_are_kept_from_the_beginning(huge_shop: Workshop) -> None:
+    told = with_names(huge_shop).cycle()
 
     assert told.result is Result.SUCCESS
     assert (told.tally.copied, told.tally.skipped) == (MANY + 5 + len(PAIRS) + 1, 1)
     assert told.tally == told.committed
-    assert summary(crowd_shop).parts >= 32
-    assert_linked(crowd_shop)
-    assert_settled(crowd_shop)
+    assert summary(huge_shop).parts >= 32
+    assert_linked(huge_shop)
+    assert_settled(huge_shop)
 
 
-def test_names_that_come_later_are_joined_and_no_content_is_copied(mirrored_crowd: Workshop) -> None:
-    told = with_names(mirrored_crowd).cycle()
+def test_names_that_come_later_are_joined_and_no_content_is_copied(mirrored_huge: Workshop) -> None:
+    told = with_names(mirrored_huge).cycle()
 
     assert (told.tally.copied, told.tally.bytes_copied) == (len(PAIRS) + 1, 0)
-    assert_linked(mirrored_crowd)
-    assert_settled(mirrored_crowd)
+    assert_linked(mirrored_huge)
+    assert_settled(mirrored_huge)
 
 
-def test_one_edit_comes_to_both_names_and_to_nothing_else(crowd_shop: Workshop) -> None:
-    with_names(crowd_shop).cycle()
-    (crowd_shop.source / "crowd" / "f-9").write_text("edited")
+def test_one_edit_comes_to_both_names_and_to_nothing_else(huge_shop: Workshop) -> None:
+    with_names(huge_shop).cycle()
+    (huge_shop.source / "crowd" / "f-9").write_text("edited")
 
-    told = crowd_shop.cycle()
+    told = huge_shop.cycle()
 
     assert set(told.copied) == {b"crowd/f-9", b"crowd/second-9"}
-    assert_linked(crowd_shop)
-    assert_settled(crowd_shop)
+    assert_linked(huge_shop)
+    assert_settled(huge_shop)
 
 
-def test_a_parted_name_gets_a_file_of_its_own(crowd_shop: Workshop) -> None:
-    with_names(crowd_shop).cycle()
-    part(crowd_shop.source / "crowd" / "second-9")
+def test_a_parted_name_gets_a_file_of_its_own(huge_shop: Workshop) -> None:
+    with_names(huge_shop).cycle()
+    part(huge_shop.source / "crowd" / "second-9")
 
-    assert set(crowd_shop.cycle().copied) == {b"crowd/second-9"}
+    assert set(huge_shop.cycle().copied) == {b"crowd/second-9"}
 
-    assert len(inodes(crowd_shop.mirror, "crowd/f-9", "crowd/second-9")) == 2
-    assert_settled(crowd_shop)
+    assert len(inodes(huge_shop.mirror, "crowd/f-9", "crowd/second-9")) == 2
+    assert_settled(huge_shop)
 
 
-def test_a_lost_name_outside_is_linked_to_the_one_in_the_huge_folder_that_nobody_visits(crowd_shop: Workshop) -> None:
-    with_names(crowd_shop).cycle()
-    crowd_shop.options["audit_interval"] = 10**6
-    os.unlink(crowd_shop.mirror / OUTSIDE)
+def test_a_lost_name_outside_is_linked_to_the_one_in_an_unchanged_huge_folder(
+    huge_shop: Workshop,
+) -> None:
+    with_names(huge_shop).cycle()
+    huge_shop.options["audit_interval"] = 10**6
+    os.unlink(huge_shop.mirror / OUTSIDE)
 
-    told = crowd_shop.cycle()
+    told = huge_shop.cycle()
 
     assert (set(told.copied), told.tally.bytes_copied) == ({OUTSIDE.encode()}, 0)
-    assert_linked(crowd_shop)
-    crowd_shop.options["audit_interval"] = 0
-    assert crowd_shop.cycle().tally.copied == 0
-    assert_settled(crowd_shop)
+    assert_linked(huge_shop)
+    huge_shop.options["audit_interval"] = 0
+    assert huge_shop.cycle().tally.copied == 0
+    assert_settled(huge_shop)

@@ -11,7 +11,7 @@ import pytest
 
 from job.core.outcome import Failure, Refusal, Result
 from job.events.service import FileFailed, IndexRebuilt, PairRefused
-from tests.engine.meddling import meddled
+from tests.engine.interference import interfered
 from tests.engine.workshop import Workshop, assert_mirrored
 
 
@@ -158,7 +158,7 @@ def test_an_index_that_somebody_locks_in_mid_run_takes_nothing_and_is_not_set_as
             locks.append(locked(index_of(known)))
             locks[-1].__enter__()
 
-    told = known.cycle(meddled(before_copy=lock))
+    told = known.cycle(interfered(before_copy=lock))
     for each in locks:
         each.__exit__(None, None, None)
 

@@ -18,9 +18,9 @@ from job.engine.scan import FolderShare, ScanDepth, ScanResult
 from job.events.service import WorkerLost
 from job.fs import listing
 from job.fs.listing import Unlisted
-from tests.engine.crews import count_in, die_at, never_ready, replace_by, with_a_bug
-from tests.engine.looking import at_work, looked
+from tests.engine.scanning import at_work, scanned
 from tests.engine.trees import plant, trees
+from tests.engine.worker_pools import count_in, die_at, never_ready, replace_by, with_a_bug
 from tests.engine.workshop import Workshop, nobody
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
@@ -59,8 +59,8 @@ def test_helpers_find_what_one_finds(before: object, after: object, workers: int
         shutil.rmtree(shop.source)
         plant(shop.source, after)
 
-        alone, _ = looked(shop, 1, depth=depth)
-        together, told = looked(shop, workers, depth=depth)
+        alone, _ = scanned(shop, 1, depth=depth)
+        together, told = scanned(shop, workers, depth=depth)
 
     assert findings(together) == findings(alone)
     assert told == []
@@ -77,9 +77,9 @@ def wide(shop: Workshop) -> Workshop:
 def test_a_wide_folder_is_looked_at_by_everybody(wide: Workshop) -> None:
     who: Counter[int] = Counter()
 
-    together, _ = looked(wide, 3, brief=count_in(who))
+    together, _ = scanned(wide, 3, prepare=count_in(who))
 
-    assert findings(together) == findings(looked(wide, 1)[0])
+    assert findings(together) == findings(scanned(wide, 1)[0])
     assert len(who) == 2
     assert min(who.values()) > 0
 
@@ -87,10 +87,10 @@ def test_a_wide_folder_is_looked_at_by_everybody(wide: Workshop) -> None:
 def test_helpers_have_nothing_to_do_until_there_is_much_to_look_at_or_the_index_knows_of_it(wide: Workshop) -> None:
     who: Counter[int] = Counter()
 
-    looked(wide, 3, brief=count_in(who), workers_from=1000)
+    scanned(wide, 3, prepare=count_in(who), workers_from=1000)
     assert not who
 
-    looked(wide, 3, brief=count_in(who), workers_from=1000, expected=1 << 20)
+    scanned(wide, 3, prepare=count_in(who), workers_from=1000, expected=1 << 20)
     assert len(who) == 2
 
 
@@ -101,24 +101,24 @@ def test_a_deep_chain_is_looked_at_to_its_end(shop: Workshop) -> None:
         path.mkdir()
         (path / "file").touch()
 
-    together, _ = looked(shop, 4)
+    together, _ = scanned(shop, 4)
 
-    assert findings(together) == findings(looked(shop, 1)[0])
+    assert findings(together) == findings(scanned(shop, 1)[0])
     assert together.entries == 150
 
 
 @pytest.mark.parametrize("at", [1, 2])
 def test_what_a_lost_helper_had_is_looked_at_again_and_counted_once(wide: Workshop, at: int) -> None:
-    together, told = looked(wide, 3, brief=die_at(ScanRequest, at))
+    together, told = scanned(wide, 3, prepare=die_at(ScanRequest, at))
 
-    assert findings(together) == findings(looked(wide, 1)[0])
+    assert findings(together) == findings(scanned(wide, 1)[0])
     assert told
     assert [event.error for event in told if isinstance(event, WorkerLost)] == ["it was killed by SIGKILL"]
 
 
 def test_what_two_helpers_died_of_is_told_as_unlisted_and_the_look_ends(wide: Workshop) -> None:
-    alone, _ = looked(wide, 1)
-    together, told = looked(wide, 3, brief=die_at(ScanRequest, 1, again=True))
+    alone, _ = scanned(wide, 1)
+    together, told = scanned(wide, 3, prepare=die_at(ScanRequest, 1, again=True))
 
     paths = {change.path for change in together.changes()}
     lost = {each.path for each in together.unlisted}
@@ -130,14 +130,14 @@ def test_what_two_helpers_died_of_is_told_as_unlisted_and_the_look_ends(wide: Wo
 
 
 def test_helpers_that_never_get_ready_leave_all_to_the_leader(wide: Workshop) -> None:
-    together, told = looked(wide, 3, brief=replace_by(never_ready))
+    together, told = scanned(wide, 3, prepare=replace_by(never_ready))
 
-    assert findings(together) == findings(looked(wide, 1)[0])
+    assert findings(together) == findings(scanned(wide, 1)[0])
     assert [event.error for event in told if isinstance(event, WorkerLost)] == ["it ended with exit code 3"] * 2
 
 
 def test_a_bug_in_helpers_is_told_and_what_they_missed_is_unlisted(wide: Workshop) -> None:
-    together, told = looked(wide, 3, brief=replace_by(with_a_bug))
+    together, told = scanned(wide, 3, prepare=replace_by(with_a_bug))
 
     assert together.unlisted
     assert {str(each.error).rpartition(": ")[2] for each in together.unlisted} == {"nobody expected this"}
@@ -151,8 +151,8 @@ def test_a_folder_that_cannot_be_read_is_told_once(open_shop: Workshop) -> None:
     (open_shop.source / "wide/007").chmod(0)
 
     with nobody():
-        together, _ = looked(open_shop, 3)
-        alone, _ = looked(open_shop, 1)
+        together, _ = scanned(open_shop, 3)
+        alone, _ = scanned(open_shop, 1)
 
     assert [each.path for each in together.unlisted] == [b"wide/007"]
     assert findings(together) == findings(alone)
@@ -167,11 +167,11 @@ def test_shares_of_one_folder_are_joined_in_order(shop: Workshop, monkeypatch: p
     monkeypatch.setattr(listing, "SHARE", 8)
     who: Counter[int] = Counter()
 
-    together, _ = looked(shop, 3, brief=count_in(who))
+    together, _ = scanned(shop, 3, prepare=count_in(who))
 
-    assert findings(together)[1:] == findings(looked(shop, 1)[0])[1:]
+    assert findings(together)[1:] == findings(scanned(shop, 1)[0])[1:]
     assert {change.path: change.fingerprint for change in together.changes()} == {
-        change.path: change.fingerprint for change in looked(shop, 1)[0].changes()
+        change.path: change.fingerprint for change in scanned(shop, 1)[0].changes()
     }
     assert sum(who.values()) > 0
 

@@ -142,8 +142,8 @@ def test_a_folder_above_is_closed_before_what_is_new_below_it(mirrored: Workshop
     assert not made.exposed()
 
 
-def test_a_huge_folder_is_closed_before_its_parts_are_begun(mirrored_crowd: Workshop) -> None:
-    shop = mirrored_crowd
+def test_a_huge_folder_is_closed_before_its_parts_are_begun(mirrored_huge: Workshop) -> None:
+    shop = mirrored_huge
     (shop.source / "crowd").chmod(0o755)
     shop.cycle()
     (shop.source / "crowd").chmod(0o700)
@@ -155,8 +155,8 @@ def test_a_huge_folder_is_closed_before_its_parts_are_begun(mirrored_crowd: Work
     assert set(modes) == {0o700}
 
 
-def test_a_huge_folder_is_closed_by_workers_too(mirrored_crowd: Workshop) -> None:
-    shop = mirrored_crowd
+def test_a_huge_folder_is_closed_by_workers_too(mirrored_huge: Workshop) -> None:
+    shop = mirrored_huge
     for folder in (shop.base, shop.source, shop.mirror):
         folder.chmod(0o755)
     (shop.source / "crowd").chmod(0o755)

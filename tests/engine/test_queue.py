@@ -25,7 +25,7 @@ from job.fs.trees import SourceScanner
 from job.store.hardlinks import HardLinkTable
 from job.store.index import Index
 from tests.core import samples
-from tests.engine.looking import at_work, looked
+from tests.engine.scanning import at_work, scanned
 from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
@@ -45,7 +45,7 @@ def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
     with ExitStack() as tidy:
 
         def rounds_after_a_look(*unlisted: bytes) -> WorkQueue:
-            found, _ = looked(shop, 1)
+            found, _ = scanned(shop, 1)
             known = IndexLookup(index, [Capabilities()])
             found.unlisted += [Unlisted(path, OSError(13)) for path in unlisted]
             source, mirror = (open_root(str(path)) for path in (shop.source, shop.mirror))
@@ -55,8 +55,8 @@ def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
                 closing(LinkResolver(SourceScanner(source, ExcludeRules(())), (source, mirror)))
             )
             hard_links = HardLinks(HardLinkTable(), known, lambda _: "", resolver)
-            with at_work(shop, [], 1, bool) as (laid_out, _):
-                context = replace(laid_out, source_root=source, mirror_root=mirror)
+            with at_work(shop, [], 1, bool) as (opened, _):
+                context = replace(opened, source_root=source, mirror_root=mirror)
             run = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
             exchange = tidy.enter_context(closing(Exchange(context, run, list)))
             return tidy.enter_context(closing(WorkQueue(found, known, hard_links, (source, mirror), exchange)))

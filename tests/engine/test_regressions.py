@@ -24,14 +24,14 @@ from job.events.service import (
 from job.store.codec import decode_records
 from job.store.index import Index
 from tests.config.configs import to_settings
-from tests.engine.meddling import at, failing, meddled
+from tests.engine.interference import at, failing, interfered
 from tests.engine.workshop import HOUR_NS, Told, Workshop, assert_mirrored, with_sync
 
 
 def hashed(shop: Workshop) -> Counter[str]:
     """Run a cycle; count the files whose contents were compared, on whichever side."""
     compared: Counter[str] = Counter()
-    told = shop.cycle(meddled(after_checksum=lambda path: compared.update([path.name])))
+    told = shop.cycle(interfered(after_checksum=lambda path: compared.update([path.name])))
     assert told.result is Result.SUCCESS
     return compared
 
@@ -138,7 +138,7 @@ def test_a_mirror_that_turns_read_only_tells_the_failures_met_before(shop: Works
     def turn_read_only(_: Path) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    told = shop.cycle(meddled(before_copy=at(last, turn_read_only, last)))
+    told = shop.cycle(interfered(before_copy=at(last, turn_read_only, last)))
 
     assert told.failed == {b".truecopy-tmp-reserved": Failure.RESERVED_NAME, b"last": Failure.READ_ONLY}
     assert told.tally.failed_by == {Failure.RESERVED_NAME: 1, Failure.READ_ONLY: 1}
@@ -172,7 +172,7 @@ def broken_once(error: Exception) -> OpenContext:
         if left:
             raise left.pop()
 
-    return meddled(before_copy=fail)
+    return interfered(before_copy=fail)
 
 
 def test_a_bug_that_one_pair_brings_out_does_not_keep_the_next_from_its_backup(shop: Workshop) -> None:

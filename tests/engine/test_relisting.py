@@ -12,7 +12,7 @@ import pytest
 from job.core.outcome import Failure, Refusal, Result
 from job.events.service import MirrorProbed, PairRefused
 from job.store.temp_journal import TempJournal
-from tests.engine.forgetful import forgetful
+from tests.engine.hiding_fs import hiding_fs
 from tests.engine.test_compare import told
 from tests.engine.workshop import Workshop, assert_mirrored
 from tests.faults.rig import ROOT
@@ -86,7 +86,7 @@ def test_notes_of_left_temps_are_found_and_cleared_where_a_folder_is_listed_once
 def hiding(shop: Workshop, tmp_path: Path) -> Iterator[tuple[Workshop, Path]]:
     """A source whose listings hide what the file says."""
     control = tmp_path / "control"
-    with forgetful(shop.source, control):
+    with hiding_fs(shop.source, control):
         fill(shop)
         yield shop, control
 
@@ -96,7 +96,7 @@ def mirror_hides(shop: Workshop, tmp_path: Path) -> Iterator[tuple[Workshop, Pat
     """A mirror whose listings hide what the file says."""
     control = tmp_path / "control"
     fill(shop)
-    with forgetful(shop.mirror, control):
+    with hiding_fs(shop.mirror, control):
         yield shop, control
 
 

@@ -18,17 +18,17 @@ class Counted:
     """A cycle in which the questions to the index are counted."""
 
     def __init__(self, shop: Workshop) -> None:
-        self.memories: list[ListenedIndex] = []
+        self.indexes: list[ListenedIndex] = []
         self.told = shop.cycle(changed(self._count))
 
     def _count(self, context: PairContext) -> PairContext:
-        self.memories.append(ListenedIndex(context.index))
-        return replace(context, index=self.memories[-1])
+        self.indexes.append(ListenedIndex(context.index))
+        return replace(context, index=self.indexes[-1])
 
     @property
     def visited(self) -> int:
         """How many folders had their records read; only those of them that changed are remembered anew."""
-        [index] = self.memories
+        [index] = self.indexes
         assert index.asked["rows"] >= index.asked["committed"]
         return index.asked["rows"]
 

@@ -15,7 +15,7 @@ from job.fs.listing import Listing, entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.nonregular import copy_link
 from job.fs.trees import SourceScanner
-from tests.engine.meddling import Moment, at, meddled
+from tests.engine.interference import Moment, at, interfered
 from tests.engine.workshop import Workshop, assert_mirrored, changed
 
 
@@ -40,7 +40,7 @@ def test_a_mode_is_mended_to_that_of_the_file_that_was_compared_and_to_no_others
     shop.cycle()
     private.chmod(0o400)
 
-    told = shop.cycle(meddled(after_checksum=at(private, swap, private)))
+    told = shop.cycle(interfered(after_checksum=at(private, swap, private)))
 
     assert told.failed.keys() == {b"private"}
     assert stat.S_IMODE((shop.mirror / "private").stat().st_mode) == 0o600

@@ -334,8 +334,8 @@ def test_killed_at_any_moment_it_shows_nothing_and_heals(private: Workshop, open
     settled(shop)
 
 
-def test_a_huge_folder_is_no_exception(mirrored_crowd: Workshop) -> None:
-    shop = mirrored_crowd
+def test_a_huge_folder_is_no_exception(mirrored_huge: Workshop) -> None:
+    shop = mirrored_huge
     entered(shop.mirror)
     crowd = shop.source / "crowd"
     crowd.chmod(0o700)

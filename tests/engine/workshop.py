@@ -87,7 +87,7 @@ class Workshop:
     verbose: bool = False
     records: PairRecords = field(default_factory=lambda: PairRecords(os.environ["XDG_STATE_HOME"] + "/workshop"))
     """What is known of pairs outside their mirrors."""
-    brief: Callable[[WorkerPool], object] = bool
+    prepare: Callable[[WorkerPool], object] = bool
     """What a crew is put through before anybody is in it."""
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ class Workshop:
             told.hear,
             stop,
             self.now_ns,
-            open_context or self._lay_out,
+            open_context or self._open_context,
             verbose=self.verbose,
             records=self.records,
         )
@@ -154,7 +154,7 @@ class Workshop:
                 return False
 
             try:
-                run_cycle(self.config, CycleContext("killed", tell, stop, self.now_ns, self._lay_out))
+                run_cycle(self.config, CycleContext("killed", tell, stop, self.now_ns, self._open_context))
             finally:
                 os._exit(0)
         os.waitpid(process, 0)
@@ -165,13 +165,13 @@ class Workshop:
         return Told()
 
     @contextmanager
-    def _lay_out(self, run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
+    def _open_context(self, run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
         def create_worker_pool() -> WorkerPool:
             create_pool = worker_main.create_pool(run, roots, context.abilities)
             create_pool._work = partial(serve_ahead, self.ahead_ns)
-            self.brief(create_pool)
+            self.prepare(create_pool)
             return create_pool
 
         with open_context(run, roots, progress) as context:
@@ -260,15 +260,15 @@ Change = Callable[[PairContext], PairContext]
 def changed(change: Change) -> OpenContext:
     """Lay out the real bench with some part of it exchanged."""
 
-    def lay_out_changed(run: PairRun, roots: Roots, progress: Progress) -> AbstractContextManager[PairContext]:
+    def open_changed(run: PairRun, roots: Roots, progress: Progress) -> AbstractContextManager[PairContext]:
         @contextmanager
-        def laid_out() -> Iterator[PairContext]:
+        def opened() -> Iterator[PairContext]:
             with open_context(run, roots, progress) as context:
                 yield change(context)
 
-        return laid_out()
+        return opened()
 
-    return lay_out_changed
+    return open_changed
 
 
 class ListenedSync(MirrorSync):

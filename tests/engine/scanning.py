@@ -14,12 +14,12 @@ from job.events.service import Event, WorkersAwaited
 from job.system.processes import WorkerPool
 from tests.engine.workshop import Workshop
 
-Brief = Callable[[WorkerPool], object]
+Prepare = Callable[[WorkerPool], object]
 
 
 @contextmanager
 def at_work(
-    shop: Workshop, told: list[Event], workers: int, brief: Brief, workers_from: int = 0
+    shop: Workshop, told: list[Event], workers: int, prepare: Prepare, workers_from: int = 0
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
     run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
@@ -27,7 +27,7 @@ def at_work(
 
         def create_worker_pool() -> WorkerPool:
             create_pool = worker_main.create_pool(run, roots, context.abilities)
-            brief(create_pool)
+            prepare(create_pool)
             return create_pool
 
         with closing(WorkerSupervisor(create_worker_pool, run)) as supervisor:
@@ -37,16 +37,16 @@ def at_work(
             yield context, supervisor if workers > 1 else None
 
 
-def looked(
+def scanned(
     shop: Workshop,
     workers: int,
     *,
     depth: ScanDepth = ScanDepth.AUDIT,
-    brief: Brief = bool,
+    prepare: Prepare = bool,
     workers_from: int = 0,
     expected: int = 0,
 ) -> tuple[ScanResult, list[Event]]:
     told: list[Event] = []
-    with at_work(shop, told, workers, brief, workers_from) as (context, supervisor):
+    with at_work(shop, told, workers, prepare, workers_from) as (context, supervisor):
         found = parallel_scan.scan_tree(context, shop.pair, lambda _: None, depth, supervisor, expected)
     return found, [event for event in told if not isinstance(event, WorkersAwaited)]

@@ -1,4 +1,4 @@
-"""Workers that meet a bad end at a moment of the test's choosing, and crews that tell who brought what."""
+"""Worker pools whose workers die at a given task, and counts of what each worker did."""
 
 import os
 import signal
@@ -48,26 +48,26 @@ def with_a_bug(post: WorkerPipe, orders: worker_main.Orders) -> None:
 def die_at(kind: Kind, at: int, *, again: bool = False) -> Callable[[WorkerPool], None]:
     """Have the first worker die when it takes up its `at`-th task of a kind, or all, `again` and again."""
 
-    def brief(crew: WorkerPool) -> None:
-        crew._work = partial(dying, crew._work, (kind, at, again))
+    def prepare(pool: WorkerPool) -> None:
+        pool._work = partial(dying, pool._work, (kind, at, again))
 
-    return brief
+    return prepare
 
 
 def replace_by(work: Callable[..., None]) -> Callable[[WorkerPool], None]:
     """Have workers do something else."""
 
-    def brief(crew: WorkerPool) -> None:
-        crew._work = work
+    def prepare(pool: WorkerPool) -> None:
+        pool._work = work
 
-    return brief
+    return prepare
 
 
 def count_in(who: Counter[int]) -> Callable[[WorkerPool], None]:
     """Count the entries that each worker brought word of, looked at or placed."""
 
-    def brief(crew: WorkerPool) -> None:
-        real = crew.poll
+    def prepare(pool: WorkerPool) -> None:
+        real = pool.poll
 
         def poll(seconds: float) -> list[tuple[int, object]]:
             heard = real(seconds)
@@ -78,6 +78,6 @@ def count_in(who: Counter[int]) -> Callable[[WorkerPool], None]:
                     who[slot] += answer.found.entries
             return heard
 
-        vars(crew)["poll"] = poll
+        vars(pool)["poll"] = poll
 
-    return brief
+    return prepare

@@ -8,7 +8,7 @@ import pytest
 from job.core.outcome import Drift, Failure, Result
 from job.engine.copy import batch
 from job.events.service import DriftFound, FileCopied
-from tests.engine.meddling import Moment, at, edit, edit_in_secret, meddled, remove, rewrite
+from tests.engine.interference import Moment, at, edit, edit_in_secret, interfered, remove, rewrite
 from tests.engine.workshop import Workshop, assert_mirrored
 
 MEDDLING: dict[Moment, Drift] = {
@@ -34,7 +34,7 @@ def test_a_mirror_file_changed_while_its_folder_is_worked_on_is_healed_by_the_ne
     shop.write("sub/kept")
     shop.cycle()
     new = shop.write("sub/new")
-    during = shop.cycle(meddled(before_copy=at(new, meddle, shop.mirror / "sub/kept")))
+    during = shop.cycle(interfered(before_copy=at(new, meddle, shop.mirror / "sub/kept")))
 
     told = shop.cycle()
 
@@ -52,7 +52,7 @@ def test_what_is_changed_while_its_folder_is_worked_on_is_never_taken_for_what_w
     shop.write("sub/kept")
     shop.cycle()
     new = shop.write("sub/new")
-    shop.cycle(meddled(before_copy=at(new, meddle, shop.mirror / "sub/kept")))
+    shop.cycle(interfered(before_copy=at(new, meddle, shop.mirror / "sub/kept")))
     shop.write("sub/newer")
     between = shop.cycle()
     shop.options["audit_interval"] = 0
@@ -70,7 +70,7 @@ def test_a_file_changed_between_its_rename_and_the_end_of_its_folder_is_healed_b
     monkeypatch.setattr(batch, "MOST_FILES", 1)
     shop.write("a", "copied first")
     last = shop.write("b", "copied last")
-    during = shop.cycle(meddled(before_copy=at(last, meddle, shop.mirror / "a")))
+    during = shop.cycle(interfered(before_copy=at(last, meddle, shop.mirror / "a")))
 
     told = shop.cycle()
 
@@ -89,7 +89,7 @@ def test_an_edit_after_the_contents_were_compared_is_not_covered_up_by_mending_t
     (shop.mirror / "file").chmod(0o600)
     mirrored = shop.mirror / "file"
 
-    told = shop.cycle(meddled(after_checksum=at(mirrored, meddle, mirrored)))
+    told = shop.cycle(interfered(after_checksum=at(mirrored, meddle, mirrored)))
 
     assert told.copied == {b"file": "its metadata cannot be mended in place"}
     assert path.read_text() == mirrored.read_text()
@@ -101,7 +101,7 @@ def test_an_edit_after_the_source_alone_was_compared_is_not_covered_up_either(sh
     shop.cycle()
     path.chmod(0o600)
 
-    told = shop.cycle(meddled(after_checksum=at(path, edit, shop.mirror / "file")))
+    told = shop.cycle(interfered(after_checksum=at(path, edit, shop.mirror / "file")))
 
     assert set(told.copied) == {b"file"}
     assert_mirrored(shop)

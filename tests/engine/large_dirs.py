@@ -63,17 +63,17 @@ class Listened:
     """A cycle in which the questions to the index are counted."""
 
     def __init__(self, shop: Workshop) -> None:
-        self.memories: list[ListenedIndex] = []
+        self.indexes: list[ListenedIndex] = []
         self.told = shop.cycle(changed(self._listen))
 
     def _listen(self, context: PairContext) -> PairContext:
-        self.memories.append(ListenedIndex(context.index))
-        return replace(context, index=self.memories[-1])
+        self.indexes.append(ListenedIndex(context.index))
+        return replace(context, index=self.indexes[-1])
 
     @property
     def asked(self) -> tuple[int, int]:
         """How many rows were read, and how many folders remembered anew."""
-        [index] = self.memories
+        [index] = self.indexes
         return index.asked["rows"], index.asked["committed"]
 
 

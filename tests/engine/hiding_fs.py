@@ -1,6 +1,6 @@
 """Serve a file system in memory whose listings hide names; a program of its own.
 
-    python -m tests.engine.forgetful FOLDER CONTROL
+    python -m tests.engine.hiding_fs FOLDER CONTROL
 
 CONTROL is a file of lines `listings path`: from so many listings of its folder on, the path is not shown any more, but
 can be examined and read as before. It is read anew for each listing.
@@ -46,10 +46,10 @@ class Forgetful(Storage):
 
 
 @contextmanager
-def forgetful(at: Path, control: Path) -> Iterator[Path]:
+def hiding_fs(at: Path, control: Path) -> Iterator[Path]:
     """Mount it for a while."""
     control.write_text("")
-    command = [sys.executable, "-m", "tests.engine.forgetful", str(at), str(control)]
+    command = [sys.executable, "-m", "tests.engine.hiding_fs", str(at), str(control)]
     with subprocess.Popen(command, cwd=ROOT) as server:
         try:
             deadline = time.monotonic() + _PATIENCE

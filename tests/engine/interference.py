@@ -1,4 +1,4 @@
-"""Somebody else at work on the same folders, at the very moment that hurts most, and parts that fail when told to."""
+"""Other programs that change files at the worst moment, and parts that fail on request."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ def nothing(_: Path) -> None:
     """Let it pass."""
 
 
-class MeddledCopier(Copier):
+class InterferingCopier(Copier):
     """The real copier; somebody else acts before a file is copied, and after one was hashed where it lies."""
 
     def __init__(self, real: Copier, before_copy: Moment, after_checksum: Moment) -> None:
@@ -58,9 +58,11 @@ def _path(listed: Entry, folder: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{folder}")) / os.fsdecode(listed.name)
 
 
-def meddled(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> OpenContext:
+def interfered(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> OpenContext:
     """Lay out a bench at which somebody else acts, too."""
-    return changed(lambda context: replace(context, copier=MeddledCopier(context.copier, before_copy, after_checksum)))
+    return changed(
+        lambda context: replace(context, copier=InterferingCopier(context.copier, before_copy, after_checksum))
+    )
 
 
 def at(path: Path, action: Moment, on: Path) -> Moment:

@@ -1,15 +1,11 @@
-"""The signs of life of a service, seen from outside: where they are, and whether they speak of a living service.
+"""The health file of a service: where it is, and whether it shows a live service.
 
-They are in memory, among what the service has open, and, for those who may not look there, in a private folder. So they
-are found although the config is broken at the moment, and whatever the folders are like. Health means "the loop is
-alive and not overdue", never "the last backup succeeded": a restart does not mend a full disk.
+It is a file in memory among the open descriptors of the service and, for users without access to these, a file in a
+private folder. So it is found with a broken config or an unusable folder, nobody else can take its name, and the one in
+memory ends with its process. Healthy means that the loop is alive and not overdue, not that the last backup succeeded:
+a restart does not free a full disk.
 
-Every health check of a container imports this file, so it imports nothing heavy: no config, no events.
-
-A file in memory that other processes of this user find, and nobody else can make: it has no place in any folder.
-
-A name in a folder can be taken by others, and a folder may be missing, full or read-only. This file belongs to the
-process that keeps it open, and is found among its descriptors in /proc. It ends with the process, however that ends.
+Every health check of a container imports this module, so it imports nothing heavy: no config, no events.
 """
 
 import errno

@@ -1,15 +1,8 @@
-"""Read the kernel's mount table: file system types, and where a folder lies on its own file system.
+"""The mount table: types and flags of mounts, places of folders on their file systems, file systems of a mirror.
 
-Two folders reached over different bind mounts (or container volumes) can be one inside the other although no path
-says so. Their places on the file system say so.
-
-What the mount that a folder of a source was reached by takes from files: devices (nodev), set-ID bits (nosuid).
-
-A device or setuid program without effect in the source must have none in the mirror, which may be mounted otherwise.
-
-List the file systems of a mirror, and find out what tells each of them from others.
-
-A device number is no identity: two USB disks that take turns get the same one, and one disk gets several.
+Two folders reached over different bind mounts or container volumes can be one inside the other although no path says
+so; their places on the file system do. A device or set-ID program without effect in the source (nodev, nosuid) must
+have none in the mirror. A device number identifies no file system: two USB disks in turn get the same one.
 """
 
 import os

@@ -1,15 +1,11 @@
-"""Private folders: where small files of ours lie that are not worth a place of their own, or that others look for.
+"""Private folders for small files of Truecopy that have no other place, and scratch folders for SQLite's temp files.
 
-Never below /tmp or another folder in which every user may make names: there anybody could take ours first. They are in
-`$XDG_RUNTIME_DIR`, `$RUNTIME_DIRECTORY`, the state folder of the environment and that of the user, in this order, as
-far as these exist. Nothing that the work needs is here: where none can be had, a start is slower, and that is all.
+Private folders never lie below /tmp or another folder in which every user may make names. Candidates, in this order:
+`$XDG_RUNTIME_DIR`, `$RUNTIME_DIRECTORY`, the state folder of the environment and that of the user. Without any of them
+a start is slower, nothing else. A scratch folder has a random name, so it may lie in /tmp; one that a killed run left
+is empty and unlocked, and the next run removes it.
 
-Every health check of a container imports this file, so it imports nothing heavy.
-
-A folder of ours for large files without a name, such as those of SQLite: nobody else can know its name before.
-
-It lies where SQLite would put them, which may be a folder in which every user may make names. One that a killed run
-left is removed by the next: nothing is in it, and nobody has it locked.
+Every health check of a container imports this module, so it imports nothing heavy.
 """
 
 import errno

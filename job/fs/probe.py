@@ -1,7 +1,7 @@
-"""Probe: find out what a mirror's file system can hold, by trying it in a folder of our own, and remember it.
+"""Probe what a mirror's file system supports, by trying it in a temporary folder there, and store the result.
 
-Nothing is asked that would take room: a hole that is filled with zeros at once is a megabyte long. What was found is
-believed as long as the file system, its mount options, the user and the user's capabilities are the same.
+No probe takes much space: a hole that a file system fills with zeros is a megabyte long. The result is valid while the
+file system, its mount options, the user and the user's capabilities stay the same.
 """
 
 import errno

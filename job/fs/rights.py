@@ -1,13 +1,10 @@
-"""What a refusal by the kernel comes from: a right that this process lacks, or the file system.
+"""Rights: capabilities of this process, reasons of refusals, access checks, and narrowing in the mirror.
 
-What this process may do, asked of the kernel without doing it: nothing is opened, so no access time moves.
+Access is asked of the kernel without opening anything, so that no access time changes; a file server may still refuse.
 
-A file server may still refuse, as NFS does to root.
-
-Take rights away in the mirror before the source's new ones are given: nobody ever has more than both sides grant.
-
-A folder is narrowed before anything is put into it, and an old copy before, or instead of, the new one is made. What is
-to be granted beyond that comes last (`MetadataWriter.apply`).
+Rights in the mirror are narrowed before the new ones of the source are granted: a folder before anything is put into
+it, and an old copy before, or instead of, the new one. Nobody ever has more than both sides grant. Wider rights come
+last (`MetadataWriter.apply`).
 """
 
 import errno

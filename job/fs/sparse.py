@@ -1,20 +1,12 @@
-"""Write a content with holes where it is nothing but zeros, for files that take less room than their size says.
+"""Sparse files: find holes, write with holes, and hash without reading zeros.
 
-Holes of a source that its file system tells of are passed over (`holes.py`), zeros that are read are left out.
+File systems have reported holes where data was not on the disk yet (ZFS up to 2.2.1, btrfs). So a file that was changed
+within the last minute is synced first; on other than the reliable file systems its holes are used only after a minute
+without change. The first, middle and last block of each hole are read in any case.
 
-Checksums of files with holes: with their zeros, as any tool makes them, or of the blocks that are not zeros.
-
-No checksum of 15 TiB can be made in less than hours, whatever they are. So a file that is holes nearly all over gets
-one that passes over blocks of zeros: of each block of 4096 bytes that has anything else in it, its offset as eight
-bytes and the block are hashed, the last one filled up with zeros, and in the end the size of the file as eight bytes
-(big-endian all). It says as much of the content; where holes are makes no difference to it.
-
-Where an open sparse file has data and where it has holes, as its file system says, as far as it can be believed.
-
-File systems have told of holes where there was data that was not on the disk yet (ZFS up to 2.2.1, btrfs). So a file
-that was changed within the last minute is synced first, and on other file systems than the reliable ones it is not
-asked about before it was left alone for a minute. The first, the middle and the last block of each hole are read all
-the same.
+A file that is nearly all holes gets a checksum of its data blocks, because hashing 15 TiB of zeros takes hours: for
+each block of 4096 bytes with anything but zeros its offset (eight bytes) and the block (the last one padded with zeros)
+are hashed, and at the end the size of the file (eight bytes, big-endian all). Where the holes are makes no difference.
 """
 
 import errno

@@ -1,8 +1,7 @@
-"""List folders by descriptor and fingerprint the listings: what did not move is passed over at the cost of a stat.
+"""Scan source and mirror: list folders by descriptor and fingerprint the listings, an unchanged one costs a stat.
 
-Tell what Truecopy itself made from what only has such a name.
-
-A source holds it after a restore by `cp -a`, or where it is a mirror itself.
+Temps and state folders of Truecopy itself are recognised and left out: a source has them after a restore by `cp -a`, or
+where it is a mirror itself.
 """
 
 import errno

@@ -1,6 +1,6 @@
-"""Retire what is in a mirror: move it, with all that is in it, to where older versions are kept (design 2.3).
+"""Move entries that left the source, with all they contain, to the older versions of the mirror (design 2.3).
 
-Nobody but us gets into what is kept: `.truecopy`, `versions` and each folder that is made there are ours, and closed.
+`.truecopy`, `versions` and each folder made there belong to this user and are closed to others.
 """
 
 import errno

@@ -1,9 +1,9 @@
-"""A lease on a mirror that other machines may reach: there the kernel's lock keeps nobody out but ourselves.
+"""A lease on a mirror that other machines may reach, where the kernel lock excludes only this machine.
 
-It is a file that its owner renews every few seconds while it works, and takes away at the end. One that is renewed is
-never broken. Whether it is renewed is seen by watching it, and by the times that the file system itself gave it and a
-file made now: no two clocks are held against each other. Only what was left for minutes, and stays as it is while it is
-watched, is taken over.
+The lease is a file that its owner renews every few seconds and removes at the end. A renewed lease is never broken.
+Renewal is detected by watching the file, and by comparing its time with that of a new file on the same file system, so
+that no clocks of two machines are compared. Only a lease that was not renewed for minutes, and does not change while it
+is watched, is taken over.
 """
 
 import errno

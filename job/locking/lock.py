@@ -1,9 +1,8 @@
-"""One instance at a time on a mirror, by a kernel lock: a dead process never leaves one behind.
+"""One instance at a time on a mirror, by a kernel lock, which ends with its process.
 
-The lock is on the file `lock` in a folder of ours: in the `.truecopy` of the mirror, where instances with different
-state folders meet, and in the state folder. Only we can open it: whoever can open a file, for reading too, can lock it.
-
-Who works on a mirror, as a small record in a file: what another instance is told that finds it taken.
+The lock is on the file `lock` in a private folder: in `.truecopy` of the mirror, where instances with different state
+folders meet, and in the state folder. Only this user and root can open it, because any process that opens a file can
+lock it. The file holds a small record of the holder, for the message of an instance that finds the mirror locked.
 """
 
 import contextlib

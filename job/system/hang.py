@@ -1,6 +1,6 @@
-"""Where a process or thread hangs, as far as the kernel and the interpreter tell: for reports, never for decisions.
+"""Diagnose a hang from what the kernel and the interpreter report, for messages only; and the kinds of threads.
 
-Threads by what they mean to others: who may be forked beside, and who does what the main thread waits for.
+`ForkSafeThread` may run beside a fork; `WorkThread` does the work that the main thread waits for.
 """
 
 import os

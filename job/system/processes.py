@@ -1,9 +1,8 @@
-"""Worker processes: started, given tasks, heard, and let go. What a task is, is for the tasks' own code to know.
+"""Worker processes: start them, submit tasks, poll their answers, stop and kill them.
 
-A one-shot run forks: a child is ready in a few milliseconds. A process that has threads, as the service has, starts
-fresh interpreters instead, since a fork would copy locks that other threads hold at that moment.
-
-A line to another process on which nobody waits for ever: whoever is at its other end may be stopped, not dead.
+A one-shot run forks: a child is ready in a few milliseconds. A process with threads, such as the service, spawns fresh
+interpreters, because a fork would copy locks that other threads hold. No send or receive waits for ever: the process at
+the other end of a pipe may be stopped, not dead.
 """
 
 import contextlib

@@ -1,14 +1,10 @@
-"""How many cores this process may really use, which in a container is less than the machine has.
+"""Limits of this process: usable cores, open descriptors, I/O priority.
 
-How many descriptors this process may have open, and who may have how many of them.
+In a container fewer cores are usable than the machine has. Each HTTP client and each worker costs the service a
+descriptor; the port gets a fixed share, so that the work always has the descriptors it needs.
 
-A client of the HTTP port costs the service a descriptor, and so does a worker. The port gets a share of its own, so
-that the work always finds the descriptors that it needs, however many clients there are.
-
-Let the disks serve others first: this process's I/O priority, which its threads and children inherit.
-
-`ioprio_set` has no wrapper in any C library, so it is called by number. The kernel heeds it where the disk's scheduler
-knows priorities (bfq, mq-deadline), and always in what it tells of the process.
+`ioprio_set` has no wrapper in the C library and is called by number. It has an effect with disk schedulers that know
+priorities (bfq, mq-deadline); threads and children inherit it.
 """
 
 import ctypes

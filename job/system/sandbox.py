@@ -1,21 +1,12 @@
-"""The second wall: work on a pair in a thread of its own, from which the kernel takes the right to do anything else.
+"""The Landlock sandbox: work on a pair in a thread from which the kernel takes most rights to files (landlock(7)).
 
-A wall can never be taken down again, and the next pair needs other folders: so it is put up around one thread, which
-ends with its pair, and around the workers that it starts. The main thread does nothing meanwhile but hand on what is
-told: logs, metrics, history and heartbeat are written by it, outside, as without a wall. What is told of entries is
-handed on together, with the next thing that is not about an entry.
+A sandbox cannot be left, and the next pair needs other folders: so it is applied to one thread, which ends with its
+pair, and to the workers that this thread starts. Meanwhile the main thread passes on the events: logs, metrics, history
+and heartbeat are written outside the sandbox. Events about entries are passed on in batches.
 
-What a Python program reads of the system besides its work: code and libraries, and what the kernel tells.
-
-It is asked for before a wall goes up (`system/sandbox.py`), since a module may be imported, and a fresh interpreter
-started, long after. Too much here is better than too little: what is missing breaks a backup, and nothing in it is
-anybody's data.
-
-Wall a thread in: Landlock, by which Linux takes rights to files from who asks for it (landlock(7)).
-
-What is taken stays taken, from this thread and from every process that it starts; the other threads keep theirs.
-Landlock governs opening, making, naming, moving and removing. It does not govern modes, owners, times and attributes,
-nor what is open already. The calls have no wrapper in any C library, so they are called by number.
+Landlock governs opening, making, renaming and removing; not modes, owners, times and attributes, nor open descriptors.
+Its calls have no wrapper in the C library and are called by number. The paths of code, libraries and kernel files that
+Python may need later are granted before: a missing one would break a backup, and none holds user data.
 """
 
 import atexit

@@ -1,6 +1,6 @@
-"""Signals as questions that long work asks between two steps, and as a wait that ends at once.
+"""The signals of a run, as questions that long work asks between two steps and as a wait that ends at once.
 
-The signals that a run handles. The main process does; workers ignore all of them and are told over their line.
+The main process handles them; workers ignore them all and are stopped over their pipe.
 """
 
 import contextlib

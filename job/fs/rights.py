@@ -70,7 +70,7 @@ def _read_capabilities() -> int | None:
 
 
 _INITIAL_CAPABILITIES = _read_capabilities() or 0
-"""Behind the wall around a cycle's work nothing in /proc can be read."""
+"""Used in the sandbox, where /proc may be closed."""
 
 
 def may_read(name: bytes, folder: int) -> bool:

@@ -143,10 +143,10 @@ _MOST_EVENTS = 1000
 
 
 class Sandbox:
-    """Puts up walls, as far as the system can and as it is wanted."""
+    """Runs work in a sandbox, as far as the system offers it and the configuration wants it."""
 
     def __init__(self, wanted: Landlock, scratch: ScratchFolder, missing: Callable[[str], None]) -> None:
-        """`missing` is told, in the main thread, why there is none although it is wanted."""
+        """`missing` is called in the main thread with the reason why a wanted sandbox is not available."""
         self._wanted = wanted
         self._scratch = scratch
         self._missing = missing
@@ -155,7 +155,7 @@ class Sandbox:
         self._sandboxed = False
 
     def run(self, work: Callable[[Listener], _Result], emit: Listener) -> _Result:
-        """Do some work where a wall can be put up; it is given what it is to tell `emit` by."""
+        """Run `work` where it can be restricted; it gets a listener that passes its events on to `emit`."""
         thread = self._start_thread(work)
         try:
             result: _Result = work(emit) if thread is None else thread.listen(emit)
@@ -181,7 +181,7 @@ class Sandbox:
     def restrict(self, source: int, mirror: int, state: int) -> None:
         """Leave this thread the right to read an open source and to change the other two, and hardly any other.
 
-        Raises `Refused` where there has to be a wall and cannot be one.
+        Raises `Refused` if the sandbox is required and not available.
         """
         scratch = _set_scratch_folder(self._scratch, state)
         if self._sandboxed:
@@ -198,7 +198,7 @@ class Sandbox:
 
 
 def why_unavailable() -> str:
-    """Say why there can be no wall; empty if there can."""
+    """Return why Landlock is not available; empty if it is."""
     try:
         version = abi()
     except OSError as error:

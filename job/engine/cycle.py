@@ -295,7 +295,7 @@ def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
 def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
     """Report new mounts and other left-out folders, count those left out by `cross_mounts`, and save all of them.
 
-    It is remembered before anything is copied: what is unmounted after a kill is missed, too.
+    They are saved before the first copy, so that a mount lost after a kill is missed, too.
     """
     known = context.known_mounts
     left_out = frozenset(found.left_out)

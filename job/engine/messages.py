@@ -234,11 +234,11 @@ class BatchResult:
 
 
 class WorkerProgress(NamedTuple):
-    """From a worker: progress since its last message. `visited` is an item that is done but for its commit."""
+    """From a worker: progress since its last message. `item` is one that is done but for its commit."""
 
     entries: int
     bytes: int
-    visited: int = 0
+    item: int = 0
 
 
 class WorkerStopped(NamedTuple):

@@ -123,7 +123,7 @@ class Dispatcher:
                     self._mark_done(slot, answer)
                 case WorkerProgress():
                     self._progress.worker_progress(answer.entries, answer.bytes)
-                    self._unsynced[slot] -= bool(answer.visited)
+                    self._unsynced[slot] -= bool(answer.item)
                 case WorkerGone():
                     self._drop_worker(slot, answer.how, queue)
                 case WorkerStopped():

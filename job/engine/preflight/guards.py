@@ -65,7 +65,7 @@ _NOTHING_KNOWN = PairRecords()
 def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHING_KNOWN) -> Iterator[tuple[int, int]]:
     """Open source and mirror and check their positions, or raise `Refused`. Nothing is written.
 
-    An empty folder stands for a mirror that the next cycle makes.
+    An empty folder stands in for a mirror that the next cycle creates.
     """
     with ExitStack() as stack:
         source = _open(stack, pair.source, _SOURCE)
@@ -96,10 +96,9 @@ def open_pair(
     stop: Callable[[], bool] = lambda: False,
     records: PairRecords = _NOTHING_KNOWN,
 ) -> Iterator[Roots]:
-    """Open and lock a pair, or raise `Refused` or `Busy` with nothing written but our own state folder.
+    """Open and lock a pair, or raise `Refused` or `Busy` with writes to the state folder only.
 
-    A mirror that is used for the first time is made. Raises `Stopped` if it is to end while a lease is watched that
-    was left.
+    A new mirror is created. Raises `Stopped` if the run is to end while an abandoned lease is watched.
     """
     with ExitStack() as stack:
         source = _open(stack, pair.source, _SOURCE)
@@ -252,7 +251,7 @@ def _looks_unmounted(mirror: int) -> bool:
 def _refuse_state_errors(pair: Pair, state_dir: str | None, *, in_mirror: bool = False) -> Iterator[None]:
     """Turn errors of the state folder into `Refused`; without a `state_dir` that is the one in the mirror.
 
-    What is `in_mirror`, in the mirror, no `state_dir` puts elsewhere.
+    `in_mirror` marks files that a `state_dir` does not move out of the mirror.
     """
     place = f"{state_dir}/{pair.name}" if state_dir else f"{pair.dest}/{STATE_FOLDER.decode()}"
     try:

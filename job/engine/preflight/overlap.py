@@ -90,7 +90,7 @@ def _ancestors(folder: int) -> set[Identity]:
 def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
     """Refuse a state folder inside the source or the mirror: it would change during its copy, or be overwritten.
 
-    It need not be there yet, and is not made: then the nearest folder above it tells.
+    It may not exist yet, and is not created: then the nearest existing folder above it decides.
     """
     state = _open_nearest(os.path.join(state_dir, pair.name))
     try:
@@ -121,7 +121,7 @@ def _open_nearest(path: str) -> int:
 def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
     """Find pairs whose mirrors are one folder, or lie in one another, although their paths do not say so.
 
-    Both are refused: nobody can tell which of them is meant. Mirrors that cannot be opened are left to the gate.
+    Both pairs are refused. Mirrors that cannot be opened are left to the preflight of their pair.
     """
     found: dict[str, Refused] = {}
     with ExitStack() as stack:

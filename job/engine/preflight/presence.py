@@ -109,7 +109,7 @@ def _check_state(pair: Pair, state_dir: str) -> None:
 def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
     """Create and open the mirror of an open source, closed to others until it gets the source's mode. Raises `Refused`.
 
-    Nothing is made for a source without any entry in scope, unless that is allowed.
+    Unless `allow_empty` is set, the source must have an entry in scope.
     """
     if not pair.allow_empty:
         _check_never_empty(pair, source)
@@ -244,8 +244,8 @@ def _exists(path: bytes, root: int) -> bool:
 def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: int) -> FolderScan:
     """Refuse an empty source that was not empty before, as it looks when its disk is not mounted.
 
-    Gives what its root looks like. It was not empty if `known` files are in the index, or, since an index may be lost,
-    if anything is in the mirror. A source that never had an entry is refused, too, unless that is allowed.
+    Returns the scan of its root. It was not empty if the index has `known_files`, or, since an index may be lost, if
+    the mirror has content. A source that never had an entry is refused, too, unless `allow_empty` is set.
     Raises `Refused` (invariant 5).
     """
     try:

@@ -97,7 +97,7 @@ class DeviceCheck:
     def check(self, folder: int, device: int, volume: int) -> None:
         """Check that an open folder with this device number lies on file system number `volume`.
 
-        Raises `OSError` if it does not: what is copied there would not be synced.
+        Raises `OSError` if it does not: copies there would not be synced.
         """
         if device == self._own and not volume:
             return

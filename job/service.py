@@ -233,10 +233,10 @@ class _Loop:
         self._ended_monotonic = service.monotonic()
         self._planned_due = 0.0
         self._done_due = 0.0
-        self._told_disabled: str | None = None
+        self._reported_value: str | None = None
 
     def run(self, slice_seconds: float) -> None:
-        self._tell_disabled()
+        self._report_disabled()
         if self._config.run_at_start or self._missed():
             self._plan_for(self._service.now())
         else:
@@ -291,13 +291,13 @@ class _Loop:
 
     def _take_config(self, *, asked: bool = False) -> None:
         self._config = self._service.reload(asked=asked)
-        self._tell_disabled()
+        self._report_disabled()
 
-    def _tell_disabled(self) -> None:
+    def _report_disabled(self) -> None:
         value = None if self._config.enabled else self._config.run_enabled
-        if value is not None and value != self._told_disabled:
+        if value is not None and value != self._reported_value:
             self._service.emit(RunDisabled(config=self._service.config_path, run_enabled=value))
-        self._told_disabled = value
+        self._reported_value = value
 
     def _missed(self) -> bool:
         schedule = schedule_of(self._config.schedule, self._config.sleep_time)

@@ -107,10 +107,10 @@ class Application:
         _check_outputs(self.config_path, settings.config, self._environ)
         self._settings = settings
         self._put_in_force(settings.config)
-        self._tell_doubts(settings)
+        self._report_doubts(settings)
         return settings.config
 
-    def _tell_doubts(self, settings: LoadedConfig) -> None:
+    def _report_doubts(self, settings: LoadedConfig) -> None:
         if settings.doubts != self._doubts:
             self._doubts = settings.doubts
             for doubt in settings.doubts:
@@ -188,7 +188,7 @@ class Application:
             self._put_in_force(fresh.config)
             names = tuple(pair.name for pair in fresh.config.effective_pairs)
             self.emit(ConfigReloaded(config=self.config_path, pairs=names))
-        self._tell_doubts(fresh)
+        self._report_doubts(fresh)
         return self._narrowed(fresh.config)
 
     def _read_again(self) -> LoadedConfig:

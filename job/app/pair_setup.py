@@ -108,8 +108,8 @@ def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) ->
 
 def _able(run: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
     """Give what a file system below the mirror's root can hold."""
-    with contextlib.closing(DirCursor(roots.mirror)) as trail:
-        folder = trail.goto(system.point)
+    with contextlib.closing(DirCursor(roots.mirror)) as cursor:
+        folder = cursor.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
         return probe.load_capabilities(folder, roots.state, system.point) or _probed(run, roots, folder, system.point)
@@ -161,8 +161,8 @@ def _unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tupl
 
 def _is_empty_folder(point: bytes, mirror: int) -> bool:
     try:
-        with contextlib.closing(DirCursor(mirror)) as trail:
-            return not any(names_in(trail.goto(point)))
+        with contextlib.closing(DirCursor(mirror)) as cursor:
+            return not any(names_in(cursor.goto(point)))
     except OSError:
         return False
 
@@ -285,8 +285,8 @@ def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[
 
 def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
     """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
-    with contextlib.closing(DirCursor(mirror)) as trail:
-        others = tuple((each.point, _known(trail.goto(each.point), state, each.point)) for each in systems[1:])
+    with contextlib.closing(DirCursor(mirror)) as cursor:
+        others = tuple((each.point, _known(cursor.goto(each.point), state, each.point)) for each in systems[1:])
         return MirrorCapabilities(_known(mirror, state), others)
 
 
@@ -370,14 +370,14 @@ def lay_out_comparison(
             tidy.callback(os.close, state)
         able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
 
-        def sight(of: Capabilities) -> VolumeTools:
+        def tools_of(of: Capabilities) -> VolumeTools:
             metadata_writer = keeper_for(pair, of)
             copier = _Comparer(pair.checksum, metadata_writer, notice)
             return VolumeTools(
                 of, copier, metadata_writer, policy_of(pair, of), None if of.keeps_all_names else NameRules(of)
             )
 
-        root = sight(able.root)
+        root = tools_of(able.root)
         scanner = source_scanner(
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
         )
@@ -387,7 +387,7 @@ def lay_out_comparison(
             source=scanner,
             source_root=source,
             mirror_root=mirror,
-            by=ByMount(root, {point: sight(of) for point, of in able.others}, root.name_rules),
+            by=ByMount(root, {point: tools_of(of) for point, of in able.others}, root.name_rules),
             table=tidy.enter_context(contextlib.closing(HardLinkTable())),
             notice=notice,
         )

@@ -53,17 +53,17 @@ def set_up(
         tidy.callback(mirror_scanner.close)
         temp_journal = TempJournal(roots.state, slot)
         tidy.callback(temp_journal.close)
-        pace = RateLimiter(
+        rate_limiter = RateLimiter(
             pair.rate_limit, stop=run.stop, progress=progress.bytes_copied, clock=time.monotonic, wait=time.sleep
         )
 
         def mounted(point: bytes, mirror: Capabilities, root: int) -> MountedFileSystem:
             tidy.callback(os.close, root)
             check = partial(_check_mounted, point, root, roots.mirror)
-            return MountedFileSystem(point, root, mirror, *_tools_for(pair, mirror, root, pace), check)
+            return MountedFileSystem(point, root, mirror, *_tools_for(pair, mirror, root, rate_limiter), check)
 
         others = [mounted(point, mirror, _opened(point, roots.mirror)) for point, mirror in able.others]
-        copier, metadata_writer, sync = _tools_for(pair, able.root, roots.mirror, pace)
+        copier, metadata_writer, sync = _tools_for(pair, able.root, roots.mirror, rate_limiter)
         yield PairContext(
             source_root=roots.source,
             mirror_root=roots.mirror,
@@ -86,7 +86,7 @@ def set_up(
 
 
 def _tools_for(
-    pair: Pair, mirror: Capabilities, root: int, pace: RateLimiter
+    pair: Pair, mirror: Capabilities, root: int, rate_limiter: RateLimiter
 ) -> tuple[Copier, MetadataWriter, MirrorSync]:
     """Make the tools for one file system of a mirror, of which a folder is open."""
     metadata_writer = keeper_for(pair, mirror)
@@ -94,7 +94,7 @@ def _tools_for(
     copier = Copier(
         pair.checksum,
         metadata_writer,
-        pace,
+        rate_limiter,
         sync_each=sync.each,
         reflink=pair.reflink,
         sparse=mirror.sparse,
@@ -117,8 +117,8 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
 
 def _opened(point: bytes, mirror: int) -> int:
     """Open what is mounted in the open mirror, for this process alone."""
-    with contextlib.closing(DirCursor(mirror)) as trail:
-        return open_root(f"/proc/self/fd/{trail.goto(point)}")
+    with contextlib.closing(DirCursor(mirror)) as cursor:
+        return open_root(f"/proc/self/fd/{cursor.goto(point)}")
 
 
 def _check_mounted(point: bytes, root: int, mirror: int) -> None:

@@ -102,7 +102,7 @@ def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> li
         history = history_of(config, pair, records, failed=troubles).read()
         able = _opened(pair.dest, partial(known_capabilities, config, pair))
         mounts = [] if pair.cross_mounts else _left_out(config, pair)
-        trouble = "; ".join(troubles.told)
+        trouble = "; ".join(troubles.reported)
         state = _mirror_state(config, pair, records)
         extent = _opened(pair.dest, partial(known_extent, config, pair))
         free = _opened(pair.dest, free_bytes)
@@ -139,8 +139,8 @@ def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:
 
 class _Troubles:
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def __call__(self, output: str, error: str) -> None:
         del output
-        self.told.append(error)
+        self.reported.append(error)

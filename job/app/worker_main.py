@@ -37,7 +37,7 @@ from job.system.processes import Descriptor, WorkerPipe, WorkerPool
 
 _SLICE_SECONDS = 0.03
 """How long a worker looks before it gives back what is left."""
-_TELL_EVERY_SECONDS = 0.2
+_REPORT_EVERY_SECONDS = 0.2
 
 
 class Orders(NamedTuple):
@@ -73,39 +73,39 @@ def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerP
     return WorkerPool(serve, orders, run.workers)
 
 
-def serve(post: WorkerPipe, orders: Orders) -> None:
+def serve(pipe: WorkerPipe, orders: Orders) -> None:
     """Do what comes by post until there is no more."""
     collect_rarely()
     try:
-        _serve(post, orders)
+        _serve(pipe, orders)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
-        told = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
-        post.send(WorkerError(told, "", fatal=False))
+        message = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
+        pipe.send(WorkerError(message, "", fatal=False))
         raise SystemExit(1) from None
 
 
-def _serve(post: WorkerPipe, orders: Orders) -> None:
-    run = PairRun(orders.cycle_id, orders.pair, _unheard, post.stopped, time.time_ns, verbose=orders.verbose)
+def _serve(pipe: WorkerPipe, orders: Orders) -> None:
+    run = PairRun(orders.cycle_id, orders.pair, _unheard, pipe.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
         source = tidy.enter_context(_opened(orders.source.number))
         mirror = tidy.enter_context(_opened(orders.mirror.number))
         index = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
-        counter = _Counter(post)
+        counter = _Counter(pipe)
         roots = Roots(source, mirror, state, orders.mirror_state, orders.opened_ns)
         context = tidy.enter_context(set_up(run, roots, index, counter, orders.able, orders.slot))
-        folder_sync = FolderSync(context, run, counter, post.send)
-        post.send(WorkerReady())
+        folder_sync = FolderSync(context, run, counter, pipe.send)
+        pipe.send(WorkerReady())
         try:
             with folder_sync.at_work():
-                _Desk(post, run, context).serve(folder_sync, counter)
+                _TaskLoop(pipe, run, context).serve(folder_sync, counter)
         except Stopped:
-            post.send(WorkerStopped())
+            pipe.send(WorkerStopped())
         except RootLost as error:
-            post.send(WorkerError(error.message, error.hint, fatal=True))
+            pipe.send(WorkerError(error.message, error.hint, fatal=True))
         else:
             return
-        while post.next() is not None:
+        while pipe.next() is not None:
             pass  # what was given before it was known that nothing more will be done
 
 
@@ -122,45 +122,45 @@ def _opened(folder: int) -> Iterator[int]:
         os.close(own)
 
 
-class _Desk:
+class _TaskLoop:
     """Takes tasks one after the other."""
 
-    def __init__(self, post: WorkerPipe, run: PairRun, context: PairContext) -> None:
-        self._post = post
+    def __init__(self, pipe: WorkerPipe, run: PairRun, context: PairContext) -> None:
+        self._pipe = pipe
         self._run = run
         self._context = context
         self._scanners: dict[ScanDepth, FolderScanner] = {}
 
     def serve(self, folder_sync: FolderSync, counter: "_Counter") -> None:
-        while (task := self._post.next()) is not None:
+        while (task := self._pipe.next()) is not None:
             match task:
                 case ScanRequest():
-                    self._look(task)
+                    self._scan(task)
                 case WorkItem():
                     folder_sync.go(task)
-                    counter.visited(task.number)
-                    if self._post.idle:
+                    counter.item_synced(task.number)
+                    if self._pipe.idle:
                         folder_sync.finish()
                 case _:
                     raise AssertionError(task)
 
-    def _look(self, task: ScanRequest) -> None:
+    def _scan(self, task: ScanRequest) -> None:
         scanner = self._scanners.get(task.depth)
         if scanner is None:
             scanner = self._scanners[task.depth] = FolderScanner(self._context, self._run.pair, task.depth)
         end = time.monotonic() + _SLICE_SECONDS
         waiting = CompressedList(task.items)
-        found = scanner.scan(waiting, lambda: self._post.stopped() or time.monotonic() >= end)
-        self._post.send(ScanReply(found, waiting))
+        found = scanner.scan(waiting, lambda: self._pipe.stopped() or time.monotonic() >= end)
+        self._pipe.send(ScanReply(found, waiting))
 
 
 class _Counter:
     """Tells the main process now and then how much was done."""
 
-    def __init__(self, post: WorkerPipe) -> None:
-        self._post = post
+    def __init__(self, pipe: WorkerPipe) -> None:
+        self._pipe = pipe
         self._entries = self._bytes = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def bytes_copied(self, count: int) -> None:
         """Note bytes that were copied; 0 is a sign of life."""
@@ -173,15 +173,15 @@ class _Counter:
         self._bytes += bytes_passed_over
         self._now_and_then()
 
-    def visited(self, item: int) -> None:
+    def item_synced(self, item: int) -> None:
         """Tell that all of an errand is done but its commit."""
-        self._tell(item)
+        self._report(item)
 
     def _now_and_then(self) -> None:
-        if time.monotonic() - self._told >= _TELL_EVERY_SECONDS:
-            self._tell()
+        if time.monotonic() - self._reported >= _REPORT_EVERY_SECONDS:
+            self._report()
 
-    def _tell(self, visited: int = 0) -> None:
-        self._post.send(WorkerProgress(self._entries, self._bytes, visited))
+    def _report(self, item: int = 0) -> None:
+        self._pipe.send(WorkerProgress(self._entries, self._bytes, item))
         self._entries = self._bytes = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()

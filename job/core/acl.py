@@ -74,7 +74,7 @@ def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     for tag, rights, _ in entries:
         if tag in {_GROUP_OBJ, _GROUP}:
             both &= rights
-    changed = [(tag, both if tag in {_GROUP_OBJ, _OTHER} else rights, who) for tag, rights, who in entries]
+    changed = [(tag, both if tag in {_GROUP_OBJ, _OTHER} else rights, holder_id) for tag, rights, holder_id in entries]
     value = _VERSION.to_bytes(4, "little") + b"".join(_ENTRY.pack(*each) for each in changed)
     return value, mode & ~_OTHER_BITS | both
 

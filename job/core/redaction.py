@@ -28,9 +28,9 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets = tuple(dict.fromkeys(secret for secret in secrets if secret))[-_MOST:]
-        spellings = {spelling for secret in self.secrets for spelling in _spellings(secret)}
+        variants = {variant for secret in self.secrets for variant in _variants(secret)}
         # The longest first: one that contains another is masked as a whole.
-        choices = [_as_pattern(spelling) for spelling in sorted(spellings, key=lambda each: (-len(each), each))]
+        choices = [_as_pattern(variant) for variant in sorted(variants, key=lambda each: (-len(each), each))]
         self._pattern = re.compile("|".join(choices)) if choices else None
         self._coded = sorted({part for secret in self.secrets for part in _base64_parts(secret)})
 
@@ -78,7 +78,7 @@ def without_login(value: str) -> str:
     return f"{scheme[0] if scheme else ''}{MASK}@{host}"
 
 
-def _spellings(secret: str) -> Iterator[str]:
+def _variants(secret: str) -> Iterator[str]:
     octets = secret.encode("utf-8", "surrogatepass")
     plain = {
         secret,
@@ -97,9 +97,9 @@ def _spellings(secret: str) -> Iterator[str]:
     yield from (each for each in plain if each)
 
 
-def _as_pattern(spelling: str) -> str:
-    pattern = re.escape(spelling)
-    return pattern if len(spelling) >= _SHORTEST else rf"""(?<=["':]){pattern}(?=["'@])"""
+def _as_pattern(variant: str) -> str:
+    pattern = re.escape(variant)
+    return pattern if len(variant) >= _SHORTEST else rf"""(?<=["':]){pattern}(?=["'@])"""
 
 
 def _percent_encoded(octets: bytes, safe: str) -> str:

@@ -251,16 +251,16 @@ class Copier:
 
     def _may_hash_zeros(self, found: os.stat_result, layout: SparseLayout) -> bool:
         """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
-        room = allocated_bytes(found)
-        holes = found.st_size - room
-        if holes <= _HOLES_TO_DATA * room:
+        allocated = allocated_bytes(found)
+        holes = found.st_size - allocated
+        if holes <= _HOLES_TO_DATA * allocated:
             return True
         holes = 0
         for hole in layout.holes():  # which are fewer where data is compressed
             self._on_chunk(0)
             holes += hole
         check_holes(found, holes)
-        if holes <= _HOLES_TO_DATA * room:
+        if holes <= _HOLES_TO_DATA * allocated:
             return True
         if holes > self._zeros_left:
             return False

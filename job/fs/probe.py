@@ -38,8 +38,8 @@ _HOLE_BYTES = 1 << 20
 _OTHER_USER = 12_345
 _NOBODY_ID = 0xFFFFFFFF
 _ACL = struct.pack("<I", 2) + b"".join(
-    struct.pack("<HHI", tag, rights, who)
-    for tag, rights, who in (
+    struct.pack("<HHI", tag, rights, writer_id)
+    for tag, rights, writer_id in (
         (1, 6, _NOBODY_ID),
         (2, 4, _OTHER_USER),
         (4, 4, _NOBODY_ID),

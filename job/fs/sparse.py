@@ -38,7 +38,7 @@ is one of the others nearly always.
 _SETTLED_NS = 60_000_000_000
 _READ_WHOLE_BYTES = 1 << 30
 """So much that takes no room is read where the map is not believed."""
-_MOST_UNTOLD_BYTES = 1 << 40
+_MOST_UNREPORTED_BYTES = 1 << 40
 _MOST_COMPRESSED = 64
 """No file system packs data into less than this part of its size; what takes less room has holes."""
 
@@ -170,12 +170,12 @@ def allocated_bytes(found: os.stat_result) -> int:
 
 def check_holes(found: os.stat_result, holes: int) -> None:
     """Raise `TooSparseError` if a file is nearly all holes, and its file system tells of so few that it has no end."""
-    room = allocated_bytes(found)
-    untold = found.st_size - room - holes
-    if untold > _MOST_UNTOLD_BYTES and untold > _MOST_COMPRESSED * room:
+    allocated = allocated_bytes(found)
+    unreported = found.st_size - allocated - holes
+    if unreported > _MOST_UNREPORTED_BYTES and unreported > _MOST_COMPRESSED * allocated:
         why = (
-            f"it has {found.st_size:,} bytes in {room:,} on the disk, and its file system does not tell which of them "
-            "are holes, so that all would have to be read; make it smaller or exclude it"
+            f"it has {found.st_size:,} bytes in {allocated:,} on the disk, and its file system does not tell which "
+            "of them are holes, so that all would have to be read; make it smaller or exclude it"
         )
         raise TooSparseError(errno.EFBIG, why)
 

@@ -225,12 +225,12 @@ def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> i
 def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
     """Refuse to make one folder; raises PermissionError."""
     for shape in (os.path.abspath, resolve_path):
-        mine = shape(path)
+        shaped = shape(path)
         for other in (*sources, *mirrors):
-            theirs = shape(other)
-            common = os.path.commonpath((mine, theirs))
-            inside_a_source = other in sources and common == theirs != mine and _holds_anything(theirs)
-            if common in {mine, theirs} and not inside_a_source:
+            other_shaped = shape(other)
+            common = os.path.commonpath((shaped, other_shaped))
+            inside_a_source = other in sources and common == other_shaped != shaped and _holds_anything(other_shaped)
+            if common in {shaped, other_shaped} and not inside_a_source:
                 why = f"{path} does not exist, and is not made, since the disk of {other} may not be mounted there"
                 raise PermissionError(errno.EPERM, why)
 

@@ -134,9 +134,9 @@ def acquire(
         with suppress(FileNotFoundError):  # its owner just ended
             seen = _read_lease(folder)
             left_by = ""
-            theirs = lock.parse_holder(seen.record)
+            holder = lock.parse_holder(seen.record)
             # Whoever reaches it by the same mount as we do had to have the kernel's lock, and that is ours now.
-            if (theirs.get("boot_id"), theirs.get("device")) != (record["boot_id"], device):
+            if (holder.get("boot_id"), holder.get("device")) != (record["boot_id"], device):
                 left_by = lock.describe_holder(seen.record).strip(" ()") or "somebody who left no name"
                 _check_abandoned(folder, seen, name, stop, timing)
             replace_file(folder, NAME, _content(record, 0))

@@ -54,11 +54,11 @@ def describe_holder(record: bytes) -> str:
     """Say who is meant, to be put behind a sentence; empty for a record that does not tell."""
     found = parse_holder(record)
     try:
-        who = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
+        process = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds_of(found["since_timestamp_seconds"])))
     except UNUSABLE:
         return ""
-    return f" ({who}{_other_place(found)}, since {since})"
+    return f" ({process}{_other_place(found)}, since {since})"
 
 
 def _other_place(found: dict[str, Any]) -> str:
@@ -161,8 +161,8 @@ def _lock(descriptor: int, name: str, hint: str) -> None:
                 hint=hint,
             ) from None
         if error.errno in _CANNOT:
-            told = f"its file system cannot lock a file ({error.strerror}), so nothing keeps two instances apart"
-            raise OSError(error.errno, told) from None
+            why = f"its file system cannot lock a file ({error.strerror}), so nothing keeps two instances apart"
+            raise OSError(error.errno, why) from None
         raise
 
 

@@ -141,7 +141,7 @@ class Web:
                 wasyncore.loop(timeout=1.0, use_poll=True, map=self._connections, count=1)
                 _close_overdue(list(channels.values()), time.monotonic())
             except Exception as error:  # noqa: BLE001 - the port goes on, and its thread never ends without a word
-                self._tell("the loop", error)
+                self._report("the loop", error)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         status, kind, body = self._answer(environ)
@@ -160,12 +160,12 @@ class Web:
         try:
             answer = page(environ)
         except Exception as error:  # noqa: BLE001 - whatever breaks here must be told, not shown to the client
-            self._tell(environ["PATH_INFO"], error)
+            self._report(environ["PATH_INFO"], error)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._broken.discard(environ["PATH_INFO"])
         return answer
 
-    def _tell(self, part: str, error: Exception) -> None:
+    def _report(self, part: str, error: Exception) -> None:
         if part not in self._broken:
             self._broken.add(part)
             self._failed("http", f"{type(error).__name__}: {reason_text(error)}")
@@ -240,12 +240,12 @@ def _giving_way(channels: list[_Channel], newest: str, places: int) -> list[_Cha
     """Choose who is closed for the last of these, which are in the order they were opened; `newest` is its client."""
     counts = Counter(channel.client for channel in channels)
     if counts[newest] > max(1, places // _PART_PER_CLIENT):
-        crowd = newest
+        busiest = newest
     elif len(channels) > places:
-        crowd = max(counts, key=counts.__getitem__)
+        busiest = max(counts, key=counts.__getitem__)
     else:
         return []
-    return [next(channel for channel in channels if channel.client == crowd)]
+    return [next(channel for channel in channels if channel.client == busiest)]
 
 
 def _close_overdue(channels: list[_Channel], now: float) -> None:

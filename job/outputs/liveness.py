@@ -144,7 +144,7 @@ _STOP_SECONDS = 4.0
 """A stop that was asked for is to be over after five, and all that can move has ended after these."""
 _STILL_SECONDS = 2.0
 """How long nothing moved, for a stop to be hopeless."""
-_TELL_SECONDS = 2.0
+_EMIT_SECONDS = 2.0
 _LAST_WORD_SECONDS = 0.4
 _MAIN = "main"
 
@@ -192,7 +192,7 @@ class Watchdog:
         self._cycle_id = ""
         self._pairs: Sequence[str] = ()
         self._silent = self._asked_for = 0.0
-        self._told = 0.0
+        self._reported = 0.0
 
     def __enter__(self) -> Self:
         """Start watching, where a thread is to be had."""
@@ -208,7 +208,7 @@ class Watchdog:
         """Watch no more."""
         if not self._over.is_set():
             self._over.set()
-            self._thread.join(_TELL_SECONDS)
+            self._thread.join(_EMIT_SECONDS)
 
     def __call__(self, event: Event) -> None:
         """Take every event of the main thread for a sign of life."""
@@ -234,30 +234,32 @@ class Watchdog:
         while not self._over.wait(_TICK_SECONDS):
             now = time.monotonic()
             # No more than that: this process itself may have been stopped, as by `docker pause`.
-            self._look(min(now - before, 2 * _TICK_SECONDS))
+            self._check_progress(min(now - before, 2 * _TICK_SECONDS))
             before = now
 
-    def _look(self, passed: float) -> None:
+    def _check_progress(self, passed: float) -> None:
         moved = self._last is not self._seen
         self._seen = self._last
         self._silent = 0.0 if moved else self._silent + passed
         code = self._asked.pending_exit()
         self._asked_for = self._asked_for + passed if code else 0.0
-        if moved and self._told:
-            told, self._told = self._told, 0.0
-            self._tell(CycleResumed(cycle_id=self._cycle_id, pair=self._pair, stalled_seconds=told), _TELL_SECONDS)
+        if moved and self._reported:
+            stalled_seconds, self._reported = self._reported, 0.0
+            self._emit_within(
+                CycleResumed(cycle_id=self._cycle_id, pair=self._pair, stalled_seconds=stalled_seconds), _EMIT_SECONDS
+            )
         if not self._busy:
             return
         for name, effect in self._asked.notices(busy=True):
-            self._tell(SignalReceived(signal=name, effect=effect), _TELL_SECONDS)
+            self._emit_within(SignalReceived(signal=name, effect=effect), _EMIT_SECONDS)
         if self._asked_for >= _STOP_SECONDS and self._silent >= _STILL_SECONDS:
-            self._tell(self._stalled(), _LAST_WORD_SECONDS)
+            self._emit_within(self._stalled(), _LAST_WORD_SECONDS)
             self._leave(code)
         limit = self._limit()
         if limit and self._silent >= limit:
-            if not self._told:
-                self._tell(self._stalled(), _TELL_SECONDS)
-            self._told = self._silent
+            if not self._reported:
+                self._emit_within(self._stalled(), _EMIT_SECONDS)
+            self._reported = self._silent
             if self._give_up:
                 self._leave(Exit.FAILED)
 
@@ -277,10 +279,10 @@ class Watchdog:
             doing=our_frames(busy.ident or self._main),
         )
 
-    def _tell(self, event: Event, seconds: float) -> None:
+    def _emit_within(self, event: Event, seconds: float) -> None:
         try:
-            teller = threading.Thread(target=self._emit, args=(event,), daemon=True)
-            teller.start()
+            emitter = threading.Thread(target=self._emit, args=(event,), daemon=True)
+            emitter.start()
         except RuntimeError:
             return
-        teller.join(seconds)
+        emitter.join(seconds)

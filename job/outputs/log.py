@@ -73,7 +73,7 @@ class Logs:
         self._outages: deque[tuple[str, str]] = deque()
         self._least_level = _SEVERITY["info"]
         self._streams = () if stream is None else (_Stream(stream, _SEVERITY["warning" if quiet else "debug"]),)
-        self._files: dict[tuple[object, ...], _File] = {}
+        self._files: dict[tuple[object, ...], _FileSink] = {}
         self._sinks: tuple[_Sink, ...] = self._streams
         self._waiting = 0
         self._most_waiting = MOST_WAITING
@@ -91,7 +91,7 @@ class Logs:
             for output, path, least in wanted:
                 if path is not None:
                     key = output, path, settings.format, settings.rotation, settings.roots
-                    self._files[key] = known.pop(key) if key in known else _File(output, path, least, settings)
+                    self._files[key] = known.pop(key) if key in known else _FileSink(output, path, least, settings)
             for unwanted in known.values():
                 unwanted.file.close()
             for stream in self._streams:
@@ -189,7 +189,7 @@ class _Sink:
         return ""
 
 
-class _File(_Sink):
+class _FileSink(_Sink):
     def __init__(self, output: str, path: str, least: int, settings: LogSettings) -> None:
         self.file = LineFile(path, roots=settings.roots, rotation=settings.rotation)
         super().__init__(output, self.file.add, least, text_line if settings.format == "text" else json_line)

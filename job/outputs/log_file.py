@@ -150,7 +150,7 @@ class LineFile:
         if self._descriptor < 0 or self._moved():
             self.close()
             self._open()
-        trouble = self._make_room(lines) if self._rotation.size else None
+        trouble = self._rotate_if_full(lines) if self._rotation.size else None
         try:
             self._end.add(self._descriptor, lines)
         except OSError as error:
@@ -206,7 +206,7 @@ class LineFile:
         finally:
             os.close(above)
 
-    def _make_room(self, lines: str) -> OSError | None:
+    def _rotate_if_full(self, lines: str) -> OSError | None:
         """Rotate the file if these lines were too many for it; give the error if it cannot be."""
         wanted = len(lines) if lines.isascii() else len(lines.encode("utf-8", "backslashreplace"))
         # The rest of a line that was begun belongs to the file that has its beginning.
@@ -305,10 +305,10 @@ def mistrust(shown: str, file: os.stat_result, folder: os.stat_result) -> str:
         return f"{shown} has {file.st_nlink} names (hard links), and may be another file; remove this name"
     open_to_all = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
     if file.st_mode & 0o077 and (open_to_all or folder.st_uid not in {user, 0}):
-        who = "everybody" if open_to_all else f"user {folder.st_uid}"
+        writers = "everybody" if open_to_all else f"user {folder.st_uid}"
         mode = stat.S_IMODE(file.st_mode)
         return (
-            f"{shown} has mode {mode:04o}, and {who} may exchange the files in its folder; "
+            f"{shown} has mode {mode:04o}, and {writers} may exchange the files in its folder; "
             f"chmod 600 the file, or make the folder's owner root and its mode 0755"
         )
     return ""

@@ -92,7 +92,7 @@ class BriefLog:
         self._lock = threading.RLock()
         self._whole = False
         self._interval = 0.0
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
         self._before: set[int] = set()
         """Failures of the cycle before, as hashes."""
         self._standing: set[int] = set()
@@ -125,8 +125,8 @@ class BriefLog:
 
     def _begin(self) -> None:
         now = self._monotonic()
-        if self._told_at is None or now - self._told_at >= self._interval:
-            self._told_at = now
+        if self._logged_at is None or now - self._logged_at >= self._interval:
+            self._logged_at = now
             self._standing.clear()
         self._before, self._standing = self._standing, set()
 
@@ -140,9 +140,9 @@ class BriefLog:
             return False
         folder = event.path.rpartition(b"/")[0]
         place = kind, pair, folder
-        told = self._of_folder.pop(place, 0)
-        if told >= MOST_A_FOLDER:
-            self._of_folder[place] = told
+        logged = self._of_folder.pop(place, 0)
+        if logged >= MOST_A_FOLDER:
+            self._of_folder[place] = logged
             self._count(event, folder, UnloggedReason.FOLDER)
             return False
         if self._of_pair[kind, pair] >= MOST_A_CYCLE:
@@ -150,7 +150,7 @@ class BriefLog:
             return False
         while len(self._of_folder) >= MOST_FOLDERS:
             self._leave(next(iter(self._of_folder)), moment)
-        self._of_folder[place] = told + 1
+        self._of_folder[place] = logged + 1
         self._of_pair[kind, pair] += 1
         self._stands(fact)
         return True
@@ -211,7 +211,7 @@ class IdleCycles:
         self._interval = 0.0
         self._held: list[tuple[Event, float]] = []
         self._held_since = 0.0
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
         self._idle = 0
         self._idle_since = 0.0
         self._standing: list[dict[str, object]] = []
@@ -236,11 +236,11 @@ class IdleCycles:
     def _begin(self, event: CycleStarted) -> None:
         self._release()
         now = self._monotonic()
-        if self._told_at is not None and now - self._told_at < self._interval:
+        if self._logged_at is not None and now - self._logged_at < self._interval:
             self._held.append((event, self._clock()))
             self._held_since = now
         else:
-            self._told_at = now
+            self._logged_at = now
             self._sum_up(now, self._clock())
             self._standing.clear()
             self._log(event)
@@ -260,7 +260,7 @@ class IdleCycles:
         """Log what is held, as told when it was."""
         if self._held:
             held, self._held = self._held, []
-            self._told_at = self._held_since
+            self._logged_at = self._held_since
             self._sum_up(self._held_since, held[0][1])
             self._standing.clear()
             for event, moment in held:

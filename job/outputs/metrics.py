@@ -66,7 +66,7 @@ class PairMemory(Protocol):
 
 
 @dataclass(slots=True)
-class _Pair:
+class _PairCounts:
     """What is known of a pair: what the history keeps, and what it does not keep yet."""
 
     kept: PairHistory = field(default_factory=PairHistory)
@@ -86,14 +86,14 @@ class Metrics:
         self._history = history
         self._build = (version, python)
         self._lock = threading.Lock()
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs: dict[str, _PairCounts] = {}
         self._outputs: Counter[tuple[str, str]] = Counter()
         self._own = {each.name: 0.0 for each in metric_names.OWN_SERIES if not each.label}
         self._own["config_last_reload_successful"] = 1.0
 
     def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
         """Put a configuration in force: its pairs, and the expected seconds between two cycle starts."""
-        new = {pair: _Pair(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
+        new = {pair: _PairCounts(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
         with self._lock:
             self._pairs = {pair: self._pairs.get(pair) or new[pair] for pair in pairs}
             self._own["schedule_interval_seconds"] = interval_seconds
@@ -150,7 +150,7 @@ class Metrics:
 
     def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
-            self._pairs.setdefault(pair, _Pair()).pending.update(counts)
+            self._pairs.setdefault(pair, _PairCounts()).pending.update(counts)
 
     def _output_failed(self, output: str) -> None:
         with self._lock:
@@ -158,12 +158,12 @@ class Metrics:
 
     def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
         with self._lock:
-            pair = self._pairs.setdefault(event.pair, _Pair())
+            pair = self._pairs.setdefault(event.pair, _PairCounts())
             pair.trouble = PairProblem(event.name, str(reason), event.error, event.hint)
 
     def _note(self, event: FileFailed) -> None:
         with self._lock:
-            pair = self._pairs.setdefault(event.pair, _Pair())
+            pair = self._pairs.setdefault(event.pair, _PairCounts())
             if len(pair.failing) < MOST_FAILING:
                 pair.failing.append(FailedEntry(event.path, str(event.reason), event.error))
 

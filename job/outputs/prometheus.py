@@ -37,7 +37,7 @@ from job.events.text import clean
 from job.fs.small_files import replace_file
 from job.fs.trusted_path import open_trusted_parent
 
-_MOST_TOLD = 200
+_MOST_ERROR_CHARACTERS = 200
 """Characters of an error that are told: an answer may say anything, at any length."""
 _LAST_WORD_SECONDS = 0.3
 _MOST_BYTES = 64 << 10
@@ -136,7 +136,7 @@ class Publisher:
                 handler=_Handler(targets, line),
             )
         except Exception as error:  # noqa: BLE001 - whatever a URL or an answer breaks must not end the cycle
-            errors.append(clean(f"{_named(gateway)} {_told(error)}")[:_MOST_TOLD])
+            errors.append(clean(f"{_named(gateway)} {_error_text(error)}")[:_MOST_ERROR_CHARACTERS])
         finally:
             line.close()
 
@@ -147,13 +147,15 @@ def _named(gateway: str) -> str:
     return f"the Pushgateway at {scheme or 'http'}://{rest.partition('/')[0].rpartition('@')[2]}"
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Say what came of a push, as the end of a sentence."""
     if isinstance(error, HTTPError):
         error.close()  # what else the gateway has to say is not read
         return f"answered with the status {error.code} {error.reason}".rstrip()
     if isinstance(error, URLError):
-        return _told(error.reason) if isinstance(error.reason, Exception) else f"cannot be reached: {error.reason}"
+        return (
+            _error_text(error.reason) if isinstance(error.reason, Exception) else f"cannot be reached: {error.reason}"
+        )
     for kind, words in _IN_WORDS:
         if isinstance(error, kind):
             return words
@@ -211,7 +213,7 @@ class _Handler:
         direct = [ProxyHandler({})] if self._headers and request.type == "http" else []
 
         def send() -> None:
-            opener = build_opener(_NoRedirects, _Plain(self._line), _Secure(self._line), *direct)
+            opener = build_opener(_NoRedirects, _PlainHandler(self._line), _SecureHandler(self._line), *direct)
             with opener.open(request, timeout=timeout):
                 pass  # the status says all; a body is not read
 
@@ -258,7 +260,7 @@ class _NoRedirects(HTTPRedirectHandler):
         return
 
 
-class _Plain(HTTPHandler):
+class _PlainHandler(HTTPHandler):
     """Sends requests over http by a line."""
 
     def __init__(self, line: _Line) -> None:
@@ -270,7 +272,7 @@ class _Plain(HTTPHandler):
         return self.do_open(partial(_made, _Connection, self._line), req)
 
 
-class _Secure(HTTPSHandler):
+class _SecureHandler(HTTPSHandler):
     """Sends requests over https by a line."""
 
     def __init__(self, line: _Line) -> None:

@@ -39,7 +39,9 @@ def encode_records(records: Iterable[Record], options_key: str = "") -> str:
     sources, mirrors, checksums, racies = columns
     names, *of_source = zip(*sources, strict=True)
     _, *of_mirror = zip(*mirrors, strict=True)
-    kept = [None if theirs == ours else _compressed(theirs) for ours, theirs in zip(of_source, of_mirror, strict=True)]
+    kept = [
+        None if mirror == source else _compressed(mirror) for source, mirror in zip(of_source, of_mirror, strict=True)
+    ]
     text = _BETWEEN_NAMES.join(names).decode("utf-8", "surrogateescape")
     stored = [
         text,
@@ -92,14 +94,17 @@ def _decoded(stored: Any) -> dict[bytes, Record]:  # any JSON value
     count = len(names)
     if not _NO_NAMES.isdisjoint(names) or "\0" in text:
         raise ValueError
-    ours = [_expanded(column, int, count) for column in of_source]
-    theirs = [
-        mine if column is None else _expanded(column, int, count) for mine, column in zip(ours, of_mirror, strict=True)
+    source_columns = [_expanded(column, int, count) for column in of_source]
+    mirror_columns = [
+        source if column is None else _expanded(column, int, count)
+        for source, column in zip(source_columns, of_mirror, strict=True)
     ]
-    if len(ours) != _NUMBERS or not all(min(side[0]) in _INODES and max(side[0]) in _INODES for side in (ours, theirs)):
+    if len(source_columns) != _NUMBERS or not all(
+        min(side[0]) in _INODES and max(side[0]) in _INODES for side in (source_columns, mirror_columns)
+    ):
         raise ValueError
-    sources = map(_entry_of, zip(names, *ours, strict=True))
-    mirrors = map(_entry_of, zip(names, *theirs, strict=True))
+    sources = map(_entry_of, zip(names, *source_columns, strict=True))
+    mirrors = map(_entry_of, zip(names, *mirror_columns, strict=True))
     rest = checksums.split(_BETWEEN_CHECKSUMS), _expanded(racies, bool, count)
     return dict(zip(names, map(_record_of, zip(sources, mirrors, *rest, strict=True)), strict=True))
 

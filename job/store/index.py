@@ -148,7 +148,7 @@ class Index:
         return step_limit(self._db, self._db.size())
 
     def _handle(self, error: sqlite3.DatabaseError) -> None:
-        if not _means_damage(error):
+        if not _is_damage(error):
             # Locked or unreadable at the moment: the index must not be discarded.
             raise OSError(_errno_of(error), f"the index cannot be read: {error}") from error
         self.torn = str(error)
@@ -179,7 +179,7 @@ class Index:
                     self._tree.forget(path)
                 self._store(list(folders), rows)
         except sqlite3.Error as error:
-            if _means_damage(error):
+            if _is_damage(error):
                 self.torn = str(error)
             raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
 
@@ -228,7 +228,7 @@ class Index:
                         fact = (name, encode_file_system_id(identity))
                         self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
         except sqlite3.Error as error:
-            if _means_damage(error):
+            if _is_damage(error):
                 self.torn = str(error)
             raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
 
@@ -294,7 +294,7 @@ class Index:
             self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({format_marks})", values)  # noqa: S608
 
 
-def _means_damage(error: Exception) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Return whether an error is damage, not a lock, a full disk or a read error."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     return code in {sqlite3.SQLITE_ERROR, *DAMAGED}

@@ -166,7 +166,7 @@ _KEPT = 3
 """Damaged files that are kept; they can be large."""
 _MOST_VALUE = 64 << 20
 """Bytes of one value: twice the records of the largest folder that is not huge, with the longest names."""
-_LOOK_AT_IT = "Check the state folder and its disk; the index may be moved away, it is rebuilt then."
+_HINT = "Check the state folder and its disk; the index may be moved away, it is rebuilt then."
 
 
 class IndexTorn(IndexUnusable):
@@ -204,7 +204,7 @@ def _state_folder(folder: str) -> Iterator[int]:
             doors.callback(os.close, state)
             yield state
     except OSError as error:
-        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_LOOK_AT_IT) from None
+        raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_HINT) from None
 
 
 def connect_in_memory() -> Connection:
@@ -254,7 +254,7 @@ def _opened(state: int, mode: str, *, make: bool) -> Connection:
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _unusable(error) from None
         except HostileFileError as error:
-            raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_LOOK_AT_IT) from None
+            raise IndexTorn(f"{FILE_NAME} cannot be believed: {error}", hint=_HINT) from None
         undo.pop_all()
         return connection
 
@@ -274,7 +274,7 @@ def _version(connection: Connection) -> int:
     if application != APPLICATION_ID:
         raise IndexUnusable(f"{FILE_NAME} is not an index of Truecopy", hint="Move that file away.")
     if version < OLDEST:
-        raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_LOOK_AT_IT)
+        raise IndexTorn(f"{FILE_NAME} was made by an older version (format {version})", hint=_HINT)
     if version > FORMAT:
         raise IndexUnusable(
             f"{FILE_NAME} has format {version}; this version reads format {FORMAT}",
@@ -301,7 +301,7 @@ def _migrated(connection: Connection, version: int) -> Connection:
     except sqlite3.OperationalError as error:
         torn = error.sqlite_errorcode in {sqlite3.SQLITE_ERROR, *DAMAGED}
         refusal = IndexTorn if torn else IndexUnusable
-        raise refusal(f"{FILE_NAME} cannot be brought to format {FORMAT}: {error}", hint=_LOOK_AT_IT) from None
+        raise refusal(f"{FILE_NAME} cannot be brought to format {FORMAT}: {error}", hint=_HINT) from None
     return connection
 
 
@@ -310,4 +310,4 @@ def _unusable(error: Exception) -> IndexUnusable:
     # SQLite quotes a damaged schema in its message, which then is not UTF-8. A migration can find rows that no
     # statement of Truecopy stores.
     torn = isinstance(error, UnicodeDecodeError | sqlite3.IntegrityError) or code in DAMAGED
-    return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_LOOK_AT_IT)
+    return (IndexTorn if torn else IndexUnusable)(f"{FILE_NAME} cannot be read: {error}", hint=_HINT)

@@ -170,13 +170,13 @@ class WorkerPool:
                 self.most = len(self._connections)
 
     def _start_worker(self, context: BaseContext, slot: int) -> None:
-        ours, theirs = context.Pipe()
+        ours, worker_end = context.Pipe()
         set_timeouts(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
         # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
         copied = [ours, *self._connections.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
             target=_run_worker,
-            args=(self._work, theirs, self._orders(slot), copied),
+            args=(self._work, worker_end, self._orders(slot), copied),
             name=f"truecopy-worker-{slot}",
             daemon=True,
         )
@@ -187,7 +187,7 @@ class WorkerPool:
             ours.close()
             raise
         finally:
-            theirs.close()
+            worker_end.close()
         self._connections[slot], self._processes[slot] = ours, process
 
     def submit(self, slot: int, task: object) -> None:

@@ -121,11 +121,11 @@ class StopSignal:
 
         `busy` is true in a cycle. May be asked by any thread; each signal is told to one of them.
         """
-        told: list[tuple[str, str]] = []
+        notices: list[tuple[str, str]] = []
         with contextlib.suppress(IndexError):
             while True:
-                told.append(self._with_effect(self._notices.popleft(), busy=busy))
-        return told
+                notices.append(self._with_effect(self._notices.popleft(), busy=busy))
+        return notices
 
     def _with_effect(self, number: signal.Signals, *, busy: bool) -> tuple[str, str]:
         if number not in _EFFECTS:

@@ -228,10 +228,25 @@ def stage() -> Iterator[Stage]:
         yield Stage(Path(base))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@quick
 @given(places())
 def test_no_command_shows_a_secret_wherever_it_was_written(drawn: tuple[Written, dict[str, str], str]) -> None:
-    top, environ, content = drawn
+    play(*drawn)
+
+
+@pytest.mark.slow
+@settings(quick, max_examples=300)
+@given(places())
+def test_no_command_shows_a_secret_wherever_it_was_written_many_times(
+    drawn: tuple[Written, dict[str, str], str],
+) -> None:
+    play(*drawn)
+
+
+def play(top: Written, environ: dict[str, str], content: str) -> None:
     with stage() as played:
         config = played.base / "config.json"
         fresh = never_seen()

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-ROUNDS = 4
+ROUNDS, MANY_ROUNDS = 3, 40
 LEAST_FLIPS = 10
 """Of each name, on average, while one round lasts."""
 OPTIONS: list[dict[str, Any]] = [
@@ -33,7 +33,7 @@ OPTIONS: list[dict[str, Any]] = [
 """In turn, for one round each."""
 
 crews = pytest.mark.parametrize("workers", [1, 4])
-length = pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(10 * ROUNDS, marks=pytest.mark.slow)])
+length = pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(MANY_ROUNDS, marks=pytest.mark.slow)])
 
 
 class Race:

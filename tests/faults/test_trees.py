@@ -10,6 +10,9 @@ import pytest
 from tests.faults.rig import Rig
 from tests.faults.trees import HOSTILE_NAMES, entries_below, plant, rsync_differences, tree_of
 
+GIT = "/usr/lib/git-core"
+"""A tree in which many names are hard links and symlinks to few files."""
+
 
 def test_a_tree_of_hostile_names_modes_links_and_times_is_mirrored_whole(rig: Rig) -> None:
     plant(rig.source)
@@ -87,7 +90,14 @@ def test_a_deep_chain_and_a_path_beyond_the_kernels_limit_are_copied_and_kept(ri
 @pytest.mark.needs_root  # to read everything in them
 @pytest.mark.needs_tool("rsync")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("tree", [sysconfig.get_path("stdlib"), "/usr/share"], ids=["python", "share"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param(GIT, id="git", marks=pytest.mark.skipif(not Path(GIT).is_dir(), reason=f"{GIT} does not exist")),
+        pytest.param(sysconfig.get_path("stdlib"), id="python", marks=pytest.mark.slow),
+        pytest.param("/usr/share", id="share", marks=pytest.mark.slow),
+    ],
+)
 def test_real_trees_of_this_machine_are_mirrored_and_then_left_alone(tmp_path: Path, tree: str) -> None:
     rig = Rig(tmp_path)
     rig.configure(source_dirs=[tree])

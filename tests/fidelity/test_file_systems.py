@@ -20,15 +20,16 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("rsync"), pytest.ma
 CHANGES_IN_ALL = 100
 
 
-WORLDS = [
-    pytest.param((name, workers), id=f"{name}, {workers}", marks=pytest.mark.needs_tool(system.tool))
-    for name, system in SYSTEMS.items()
-    for workers in (1, 4)
-    if workers > 1 or not system.options
-]
+def worlds(*, share: bool) -> Iterator[object]:
+    """Give each file system with several workers and with one, which of a share is slow unless its disk is quick."""
+    for name, system in SYSTEMS.items():
+        for workers in (1, 4) if not system.options else (4,):
+            marks = [pytest.mark.needs_tool(system.tool)]
+            marks += [pytest.mark.slow] if share and workers == 1 and name != "ext4" else []
+            yield pytest.param((name, workers), id=f"{name}, {workers}", marks=marks)
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*worlds(share=False)])
 def world(request: pytest.FixtureRequest) -> tuple[str, int]:
     """A file system, and a number of workers."""
     name, workers = request.param
@@ -130,6 +131,7 @@ def live(pair: Rig, system: System, seed: int, changes: int) -> None:
     nothing([line for line in compared(pair) if not line.startswith("extra ")], history.told)
 
 
+@pytest.mark.parametrize("world", [*worlds(share=True)], indirect=True)
 @pytest.mark.parametrize("seed", [1])
 def test_a_random_history_is_followed(pair: Rig, system: System, seed: int) -> None:
     live(pair, system, seed, 20)

@@ -1,4 +1,4 @@
-"""Deeds: do to one entry what was decided. Everything an entry may suffer is caught here, and told as its failure."""
+"""Carry out the decision about one entry. Every error of an entry is caught here and reported as its failure."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 
 _MOST_LOOKUPS = 3
-"""How often a name that is being replaced under us is looked up again."""
+"""How often a name that another program replaces is looked up again."""
 
 
 class MirrorLost(RootLost):
@@ -30,17 +30,17 @@ class MirrorLost(RootLost):
 
 @dataclass(frozen=True, slots=True)
 class OpenFolders:
-    """A folder being worked on, with the open descriptors of both sides."""
+    """A folder in work, open in the source and the mirror."""
 
     work: Work
     source: int
     mirror: int
     names: int = 1
-    """Names in the mirror that are meant to share what one of them stands for."""
+    """How many names of the mirror are to share one file."""
     seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
-    """The mirror folder, as it was found."""
+    """Stat of the mirror folder before any change."""
     mode: int = 0
-    """Its st_mode now."""
+    """Current st_mode of the mirror folder."""
 
 
 _OWNER_MAY_CHANGE = 0o300
@@ -50,15 +50,15 @@ def make_writable(mirror: int, mode: int) -> bool:
     """Make an open mirror folder writable for its owner, if its st_mode says it is not, where possible; True if so."""
     if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
         return False
-    with suppress(OSError):  # then the entries fail one by one, each with its own words
+    with suppress(OSError):  # then each entry fails with an error of its own
         os.fchmod(mirror, (mode & 0o7777) | 0o700)
     return True
 
 
 def make_folder(name: bytes, parent: int) -> None:
-    """Make a mirror folder, unless who visits what is below it was first; what stands there must be a folder."""
+    """Make a mirror folder, unless another worker made it already. Raises `OSError`, also for a non-folder."""
     try:
-        # Nobody else may enter before the folder has its own owner and mode.
+        # No other user may enter before the folder has its owner and mode.
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
@@ -66,7 +66,7 @@ def make_folder(name: bytes, parent: int) -> None:
 
 
 class Actions:
-    """Carries out steps for one pair."""
+    """Carries out decisions for one pair."""
 
     def __init__(self, context: PairContext, run: PairRun, batch: Batch, progress: ProgressSink) -> None:
         self._context = context
@@ -79,7 +79,7 @@ class Actions:
         self._temps = 0
 
     def count_unchanged(self, work: Work, size: int) -> None:
-        """Count untouched entries, with their bytes, of which nobody has to be told that they are unchanged."""
+        """Count the untouched entries of a folder, which have `size` bytes, without an event for each."""
         entries = 0 if work.again else len(work.untouched)
         self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
         self._progress.entry_done(size, entries)
@@ -93,7 +93,7 @@ class Actions:
             self._progress.entry_done(size, entries)
 
     def do(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
-        """Carry out one step. Raises only `Stopped` and `MirrorLost`."""
+        """Carry out one decision. Raises only `Stopped` and `MirrorLost`."""
         try:
             self._carry_out(opened, step, mirror, record)
             if step.action is not Action.KEEP and not opened.work.volume.supports_everything:
@@ -115,35 +115,35 @@ class Actions:
                 ) from error
 
     def _limit_rights(self, opened: OpenFolders, entry: Entry, mirror: Entry) -> Entry:
-        """Let an old copy grant no more than the source does, before its content is read or replaced, or if it is not.
+        """Limit the rights of an old copy to those of the source, whether its content is replaced or stays.
 
-        Gives the copy as it is now.
+        Returns the copy as it is now.
         """
         if entry.kind is not Kind.FILE or mirror.kind is not Kind.FILE or not opened.work.volume.mirror.modes:
             return mirror
-        with suppress(OSError):  # what becomes of the content is told
+        with suppress(OSError):  # the outcome of the content is reported
             seen = narrow_file(entry, opened.source, mirror, opened.mirror, opened.names)
             if seen is not None:
                 self._batch.dirty = True
-                # With the owner by which it was judged: one of another owner that took its place meanwhile differs.
+                # Keep the owner that was checked: a file of another owner that replaced it meanwhile then differs.
                 return entry_of(mirror.name, seen)._replace(uid=mirror.uid)
         return mirror
 
     def _limit_rights_if_needed(self, opened: OpenFolders, entry: Entry, mirror: Entry | None) -> Entry | None:
-        """Close an old copy, if there is one and the listings say that it grants more than the source."""
+        """Limit the rights of an old copy if the listings show that it grants more than the source."""
         if mirror is None or not needs_narrowing(mirror, entry):
             return mirror
         return self._limit_rights(opened, entry, mirror)
 
     def note_unsupported(self, opened: OpenFolders, entry: Entry) -> None:
-        """Note the attributes of a file, or whose a symlink is and its times, if the mirror does not hold such."""
+        """Keep in the index the attributes of a file, or owner and times of a symlink, that the mirror cannot hold."""
         volume = opened.work.volume
         if volume.supports_everything:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
             note_metadata(opened.work, entry.name, attributes_of(entry, opened.source, self._context.metadata_writer))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
-            with suppress(OSError, ChangedWhileReadError):  # another one has its name now, which the next visit sees
+            with suppress(OSError, ChangedWhileReadError):  # its name was replaced; the next cycle syncs that
                 note_metadata(
                     opened.work, entry.name, unsupported_of(entry, opened.source, self._context.metadata_writer)
                 )
@@ -177,14 +177,14 @@ class Actions:
             opened.work, step.entry.name, unsupported_of(step.entry, opened.source, self._context.metadata_writer)
         )
         if what == "nodev" and mirror is not None and is_device(mirror):
-            # It has no content that could be lost; what it takes to make it again is noted.
+            # It has no content to lose, and the index keeps all that is needed to make it again.
             os.unlink(mirror.name, dir_fd=opened.mirror)
             self._update(opened, step)
         else:
             self._skip(opened, step, Skip.UNSUPPORTED)
 
     def _keep(self, opened: OpenFolders, step: Decision) -> None:
-        if step.entry.kind is not Kind.FOLDER:  # its own visit counts a folder, whatever had its name before
+        if step.entry.kind is not Kind.FOLDER:  # a folder is counted when it is synced itself
             self._skip(opened, step, Skip.UNCHANGED)
 
     def _make_folder(self, opened: OpenFolders, step: Decision, mirror: Entry | None) -> None:
@@ -193,12 +193,12 @@ class Actions:
         if mirror is None:
             make_folder(name, opened.mirror)
             return
-        # The old content goes only when the folder that takes its place is safe.
+        # The old content is removed only once the folder that replaces it is synced.
         self._batch.journal_temps(opened.work)
         aside = self.new_temp()
         os.rename(name, aside, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
         try:
-            # Who sends others below it may have made it in this moment, in which it has no name.
+            # Another worker may have made the folder while the name was free.
             make_folder(name, opened.mirror)
         except OSError:
             os.rename(aside, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
@@ -210,7 +210,7 @@ class Actions:
         )
 
     def new_temp(self) -> bytes:
-        """Give a name for a temp."""
+        """Return a new name for a temp."""
         self._temps += 1
         return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
 
@@ -222,7 +222,7 @@ class Actions:
                 errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
             )
         if entry.size >= MOST_BYTES and batch.has_pending:
-            batch.commit()  # what is staged must not wait for a file that takes long
+            batch.commit()  # finished copies must not wait for a large file
         temp, denied = self.new_temp(), writer.denied
         if not work.in_journal or work.volume is not batch.volume:
             batch.journal_temps(work)
@@ -231,7 +231,7 @@ class Actions:
         except OSError as error:
             if failure_of(error) is not Failure.NO_SPACE or not batch.has_pending:
                 raise
-            batch.commit()  # which gives back what the staged files replace
+            batch.commit()  # frees the space of the files that are replaced
             batch.journal_temps(work)
             copied = self._copy_content(opened, entry, temp)
         path = self._path(opened, entry)
@@ -263,7 +263,7 @@ class Actions:
                 make = copier.copy_link if entry.kind is Kind.SYMLINK else copier.copy_special
                 return make(entry, opened.source, opened.mirror, temp)
             except ChangedWhileReadError:
-                # Editors save by renaming a new file over the old one: then the new one is what is wanted.
+                # Editors save by renaming a new file over the old one: then copy the new one.
                 seen = entry_of(entry.name, os.stat(entry.name, dir_fd=opened.source, follow_symlinks=False))
                 if not left or seen.kind is not entry.kind or seen.inode == entry.inode:
                     raise
@@ -300,7 +300,7 @@ class Actions:
             racy = is_racy(found.source, started_ns) or opened.work.volume.metadata_writer.denied != denied
             opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
-            opened.work.complete = False  # somebody was at it meanwhile: its content is compared next time
+            opened.work.complete = False  # changed by another program: the next cycle compares its content
         if not fixed:
             self._skip(opened, step, Skip.UNCHANGED)
             return
@@ -339,7 +339,7 @@ class Actions:
             )
 
     def _fail(self, opened: OpenFolders, step: Decision, reason: Failure, error: str, old: Entry | None = None) -> None:
-        """Tell of a failure; the `old` copy that stays grants no more than the source does now."""
+        """Report a failure; the rights of the `old` copy that stays are limited to those of the source."""
         if old is not None:
             self._limit_rights(opened, step.entry, old)
         self._unreported_entries += 1
@@ -347,7 +347,7 @@ class Actions:
         self._batch.fail(opened.work, self._path(opened, step.entry), step.entry.kind, reason, error)
 
     def drift(self, opened: OpenFolders, entry: Entry, kind: Drift | None) -> None:
-        """Tell, and count, that the mirror of an entry is not as it was left, if so."""
+        """Count and report drift, if there is any."""
         if kind is None:
             return
         self._batch.pending_events.counts.drift[kind] += 1

@@ -1,8 +1,8 @@
-"""Batch: give staged temps their names so that nothing is torn and nothing acknowledged is lost (design 3.3).
+"""Rename complete temps to their final names, in batches (design 3.3).
 
-The order is the point. Temps are complete, then synced; only then renamed, so that a name never stands for half a
-content (invariant 1). Folder metadata comes after the renames, which move folder times. What is placed then is handed
-on: `commit.py` makes the renames durable before the index believes them, and the index before anybody is told.
+The order matters. Temps are complete, then synced, then renamed, so that a name never has half a content (invariant 1).
+Folder metadata is set after the renames, which change folder times. Then `commit.py` syncs the renames before the
+index has them, and writes the index before events are emitted (invariant 2).
 """
 
 import errno
@@ -30,15 +30,15 @@ from job.fs.small_files import MirrorSync, fsync_folder
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
 _LARGE_BYTES = 1 << 20
-"""A synced file of such a size leaves the page cache again: others need the room."""
+"""From this size a synced file is dropped from the page cache."""
 MOST_ENTRIES = 8192
-"""Of folders that are done with, and these themselves: so many are held at most, changed or not."""
+"""Finished folders and their entries, changed or not, that are held in memory."""
 LONGEST_NS = 5_000_000_000
-"""A batch is given its names after so long, so that a stop throws little away."""
+"""A batch is committed after so long, so that a stop loses little work."""
 
 
 class Batch:
-    """Collects staged files and finished folders, and places them together."""
+    """Collects complete temps and finished folders, and commits them together."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Batch:
         sources: DirCursor,
         deliver: Callable[[BatchResult], None],
     ) -> None:
-        """`deliver` takes what is placed; `cursor` and `sources` are moved by a commit."""
+        """`deliver` gets each result; a commit moves `cursor` and `sources`."""
         self._context = context
         self._run = run
         self._cursor = cursor
@@ -62,13 +62,13 @@ class Batch:
         self.volume: Volume | None = None
         """The file system of the mirror that everything in the batch lies on."""
         self._read_only: tuple[bytes | None, str] = (None, "")
-        """The folder that was asked for last, and why nothing can be written to it."""
+        """The last folder that was checked, and why it cannot be written to."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
-        """What the main process is to go on with."""
+        """Further work for the main process."""
         self.retired: list[bytes] = []
-        """Folders that left the mirror's tree: what is known of anything in them does not hold any more."""
+        """Folders that left the mirror's tree: index records of anything in them are void."""
         self._discards: list[tuple[Work, bytes]] = []
         self._in_journal: list[Work] = []
         self._bytes = self._entries = self._item = self._begun = 0
@@ -77,7 +77,7 @@ class Batch:
         self._folders: list[FolderDone] = []
 
     def switch_to(self, volume: Volume) -> None:
-        """Have what follows go to a file system; what went to another one is committed, and fails, by itself."""
+        """Go on on another file system of the mirror; what lies on the one before is committed first."""
         if volume is self.volume:
             return
         if self._renames or self._closed or self._discards or self._folders or self.dirty:
@@ -89,12 +89,12 @@ class Batch:
         return self._context.sync if self.volume is None else self.volume.sync
 
     def begin(self, item: int) -> None:
-        """Note for which errand everything is done from now on."""
+        """Begin a work item."""
         self._item = item
         self._begun = self._begun or item
 
     def end(self) -> None:
-        """Note that the errand is done with, once this batch is."""
+        """End the work item: it is done once this batch is committed."""
         self._ended.append(self._item)
         self._item = 0
 
@@ -107,24 +107,24 @@ class Batch:
 
     @property
     def has_pending(self) -> bool:
-        """Whether staged files wait for their names, and the contents they replace still take up room."""
+        """Whether temps wait for their names, and the contents that they replace still take space."""
         return bool(self._renames)
 
     def add(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
-        """Take a complete temp in; `event` is told once the file has its name for good."""
+        """Add a complete temp; `event` is emitted once the rename is durable."""
         self._renames.append(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
         self.dirty = True
 
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
-        """Count and tell a failed entry; its folder is looked at again next time."""
+        """Count and report a failed entry; the next cycle scans its folder again."""
         work.complete, work.failure = False, reason
         if reason is Failure.READ_ONLY and (told := self.why_read_only(work.listing.path)):
             error = told
         self.pending_events.fail(path, kind, reason, error)
 
     def why_read_only(self, path: bytes) -> str:
-        """Say what in the mirror is read-only; empty if a folder was not reached by another mount than the root was."""
+        """Return which part of the mirror is read-only; empty if a folder lies on the mount of the root."""
         if self._read_only[0] != path:
             self._read_only = path, self._why_read_only(path)
         return self._read_only[1]
@@ -143,34 +143,34 @@ class Batch:
         return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
 
     def open(self, work: Work) -> None:
-        """Note the folder that is being worked on."""
+        """Begin a folder."""
         self._open = work
 
     def close(self, work: Work) -> None:
-        """Take in a folder of which everything was staged or settled."""
+        """Add a folder whose entries are all pending or settled."""
         self._open = None
         self._closed.append(work)
         self._entries += 1 + len(work.listing.entries)
-        self._bytes += 16 * work.attribute_bytes  # which are held in memory: up to a megabyte a folder
+        self._bytes += 16 * work.attribute_bytes  # held in memory: up to a megabyte a folder
 
     def close_folder(self, folder: FolderDone) -> None:
-        """Take in a huge folder of which all parts are committed before, with the metadata it got."""
+        """Add a huge folder that has its metadata, after all its parts were committed."""
         self._folders.append(folder)
         self.pending_events.add_refusals(folder.path)
         self.pending_events.counts.folders += 1
 
     def journal_temps(self, work: Work) -> None:
-        """Note, before a temp is made, where it will lie, so that it is found if we are killed."""
+        """Enter the folder in the temp journal before a temp is made, so that it is removed after a kill."""
         self.switch_to(work.volume)
         if work.in_journal:
             return
-        with suppress(OSError):  # a full disk: then only the folder's next visit sweeps
+        with suppress(OSError):  # on a full disk the temp is removed when the folder is synced next
             self._context.temp_journal.note(work.listing.path)
         work.in_journal = True
         self._in_journal.append(work)
 
     def _clear_journal(self) -> None:
-        """Forget the notes: no temp of ours is left."""
+        """Clear the temp journal: no temp is left."""
         if self._in_journal:
             with suppress(OSError):
                 self._context.temp_journal.clear()
@@ -179,11 +179,11 @@ class Batch:
         self._in_journal.clear()
 
     def set_aside(self, work: Work, temp: bytes) -> None:
-        """Have what was renamed to `temp` thrown away, once what took its place is safe."""
+        """Remove `temp`, the entry that was replaced, once the replacement is synced."""
         self._discards.append((work, temp))
 
     def drop(self) -> None:
-        """Throw staged temps away; what was committed before stays, and so does what needs no temp."""
+        """Remove pending temps; everything committed before, and changes without a temp, stay."""
         for rename in self._renames:
             rename.work.complete = False
             self._unlink(rename)
@@ -191,14 +191,14 @@ class Batch:
         self._clear_journal()
 
     def give_up(self) -> None:
-        """Hand on what failed and nothing else: for a mirror that takes no commit any more."""
+        """Deliver failures only, for a mirror that cannot be committed to any more."""
         self.pending_events.keep_failures()
         self._folders.clear()
         self.dirty = False
         self._deliver(self._take_result([]))
 
     def commit(self) -> None:
-        """Sync, rename, finish folders, hand on. What goes wrong is told there."""
+        """Sync, rename, finish folders and deliver the result. Errors are reported as failures."""
         self._sync_or_void()
         if self._run.pair.verify_copies == "readback":
             self._read_back()
@@ -248,7 +248,7 @@ class Batch:
         return batch
 
     def _discard(self) -> None:
-        # What took its place is synced by now; and it moves the folder's time, so the folder is finished after it.
+        # The replacement is synced. Removing changes the folder's time, so the folder is finished afterwards.
         for work, temp in self._discards:
             try:
                 folder = self.recheck.enter(work)
@@ -256,11 +256,11 @@ class Batch:
                     fsync_folder(folder)
                 os.unlink(temp, dir_fd=folder)
             except OSError:
-                work.complete = False  # its next visit sweeps
+                work.complete = False  # removed by the next sync of the folder
         self._discards.clear()
 
     def _distrust(self, works: list[Work]) -> None:
-        # What was mended in them, and in the folder being worked on, is not safe either: it is all compared again.
+        # Metadata fixed in them, and in the open folder, may be lost, too: the next cycle compares all of it.
         for work in works if self._open is None else [*works, self._open]:
             work.complete = False
             work.settled.clear()
@@ -276,7 +276,7 @@ class Batch:
                 events.append(rename.event)
 
     def _recheck_folders(self) -> None:
-        """Give up what was read in folders that are not those any more; what vanished is no failure."""
+        """Drop what was read from folders that were replaced since; a vanished folder is no failure."""
         works = {id(work): work for work in [*[rename.work for rename in self._renames], *self._closed]}
         wrong = self.recheck.check(works.values())
         self.dirty |= self.recheck.take_narrowed()
@@ -302,7 +302,7 @@ class Batch:
         try:
             self._sync.all()
         except OSError as error:
-            # The kernel marks pages clean after a failed write-back: syncing again would lie. Copy again next time.
+            # The kernel marks pages clean after a failed write-back: a second sync would succeed. Copy again next time.
             message = f"the disk did not take it: {reason_text(error)}"
             for rename in self._renames:
                 self._unlink(rename)
@@ -311,11 +311,11 @@ class Batch:
                 self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
             self._renames.clear()
             self._leave_to_next_cycle(self._discards)
-            self._discards.clear()  # the next visit sweeps them
+            self._discards.clear()  # removed by the next sync of their folders
             self._distrust(self._closed)
 
     def _leave_to_next_cycle(self, discards: list[tuple[Work, bytes]]) -> None:
-        """Leave folders to the next cycle that were to be visited once more: that would sweep what is still needed."""
+        """Leave postponed folders to the next cycle: to sync them now would remove temps that are still needed."""
         paths = {work.listing.path for work, _ in discards}
         waiting = self.followups.postponed
         waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
@@ -332,7 +332,7 @@ class Batch:
         self._renames = good
 
     def _give_names(self) -> list[PendingRename]:
-        """Rename all staged temps; gives those that have their name now."""
+        """Rename all pending temps; return those that have their name now."""
         placed: list[PendingRename] = []
         entered: Work | None = None
         folder = -1
@@ -345,7 +345,7 @@ class Batch:
                 entered = None
                 no_name = error.errno == errno.ENOENT and self._has_temp(rename)
                 self._unlink(rename)
-                # exFAT says of names that it cannot hold that they do not exist; all else that a rename needs exists.
+                # exFAT answers ENOENT for a name that it cannot hold.
                 self._fail_rename(rename, Failure.NAME if no_name else failure_of(error), reason_text(error))
             else:
                 placed.append(rename)
@@ -353,7 +353,7 @@ class Batch:
         return placed
 
     def _give_name(self, rename: PendingRename, folder: int) -> None:
-        """Rename a temp in its open folder, and settle what has the name then, if it is that temp."""
+        """Rename a temp in its open folder, and record the entry, if it is that temp."""
         name, copied, event = rename.name, rename.copied, rename.event
         if event.bytes >= _LARGE_BYTES:
             rename.work.volume.copier.release(rename.temp, folder, event.bytes)
@@ -361,12 +361,12 @@ class Batch:
             rename.insist_on_none(folder)
         self.put(rename.temp, name, folder, event.path)
         try:
-            # Whatever changes it from now on is another program.
+            # Later changes are made by another program.
             made = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
         except FileNotFoundError:
             rename.work.lost.add(name)
             return
-        # What is no file has a size of the mirror's own: NTFS notes there which device it is.
+        # Only files have a size to compare: NTFS stores device numbers there.
         size = made.size if event.kind is Kind.FILE else copied.source.size
         if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
             rename.work.settled[name] = Settled(copied.source, copied.checksum, made, rename.racy)
@@ -374,7 +374,7 @@ class Batch:
             rename.work.lost.add(name)
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
-        """Give a temp in an open folder its name, which is last in `path`. A folder that has it makes way first.
+        """Rename a temp of an open folder to `name`, at `path`. A folder that has the name is retired first.
 
         Raises `OSError`.
         """

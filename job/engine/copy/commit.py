@@ -1,4 +1,4 @@
-"""Commit: make placed batches durable, have the index remember them, and only then tell (invariants 2 and 13).
+"""Make renamed batches durable, write them to the index, and only then emit events (invariants 2 and 13).
 
 One sync and one transaction serve all batches that came meanwhile. Only the main process does this, so the index has
 one writer and the events one order.
@@ -32,7 +32,7 @@ class Commit:
         recheck_roots: Callable[[], None] = lambda: None,
         mounted: Sequence[MountedFileSystem] = (),
     ) -> None:
-        """`recheck_roots` raises `RootLost` where nothing can be believed any more.
+        """`recheck_roots` raises `RootLost` if a root was lost or replaced.
 
         `sync` is for the file system of the mirror's root, and `mounted` are others in it.
         """
@@ -43,12 +43,12 @@ class Commit:
         self._run = run
         self._not_kept: set[str] = set()
         self._failed_syncs: dict[int, tuple[int, int]] = {}
-        """By file system where a sync failed: the latest errand then, and when that was, in nanoseconds."""
+        """By file system where a sync failed: the latest work item then, and the time in nanoseconds."""
         self.given = 0
-        """The latest errand that somebody was sent on."""
+        """The latest work item that was given out."""
 
     def __call__(self, batches: list[BatchResult]) -> list[BatchResult]:
-        """Sync, remember, tell; gives what became of the batches. What goes wrong is told as failures.
+        """Sync, write the index, emit events; returns the outcome of the batches. Errors become failures.
 
         Raises `RootLost`, with everything told as failed.
         """
@@ -88,12 +88,12 @@ class Commit:
         return batches
 
     def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
-        # Where every content is read in every cycle, nothing would be gained by writing the same index each time.
+        # Where every content is read in every cycle, most summaries are the same as before.
         with self._index.read_transaction():
             return [folder for folder in folders if self._index.summary(folder.path) != folder.summary]
 
     def _doubted_since_sync(self, batch: BatchResult) -> BatchResult:
-        # What a failed sync lost, no later one finds: nobody who was under way then knows what of it was theirs.
+        # syncfs reports a lost write once; batches in progress at that moment may have lost data, so they fail.
         for volume, (item, until_ns) in self._failed_syncs.items():
             is_under_way = batch.since_ns < until_ns
             if not is_under_way and batch.begun > item:
@@ -102,7 +102,7 @@ class Commit:
                 return self._voided(batch, Failure.SYNC, "an earlier sync failed")
             if batch.volume == volume:
                 return _unremembered(batch)
-            # Names that were linked are told with whatever batch comes next.
+            # The linked names of a batch may have been made before it began.
             batch = replace(batch, followups=replace(batch.followups, linked=[]))
         return batch
 
@@ -126,7 +126,7 @@ class Commit:
 
 
 def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> BatchResult:
-    """Turn what was placed into failures: nothing of it is remembered, so the next cycle compares it all again."""
+    """Turn a batch into failures: the index gets nothing of it, so that the next cycle compares all of it."""
     if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
         return batch
     events = [_failed(event, reason, error) if isinstance(event, FileCopied) else event for event in batch.events]

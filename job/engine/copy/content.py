@@ -1,7 +1,4 @@
-"""Likeness: whether the content is the same on both sides, and mending metadata in place where it is.
-
-Notes: what there is to know of an entry that the mirror's file system cannot hold, for the index to keep.
-"""
+"""Compare contents, fix metadata where they are equal, and keep in the index what the mirror cannot hold."""
 
 import os
 import stat
@@ -21,7 +18,7 @@ from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMe
 
 
 class Judgement(NamedTuple):
-    """What a comparison of contents found."""
+    """Result of a comparison of contents."""
 
     same: bool
     source: Entry
@@ -29,9 +26,9 @@ class Judgement(NamedTuple):
     checksum: str
     """Of the source; empty for a symlink."""
     drifted: bool
-    """Whether the mirror's content is not what Truecopy left there."""
+    """Whether another program changed the content of the mirror."""
     alike: Entry | None = None
-    """The mirror as it was read, if it is known that there is nothing to mend either."""
+    """The mirror as it was read, if its metadata are right, too."""
 
 
 class ContentCompare:
@@ -43,7 +40,7 @@ class ContentCompare:
     def compare(
         self, entry: Entry, source: int, mirror: Entry, mirror_folder: int | None, record: Record | None
     ) -> Judgement:
-        """Compare the source with the mirror, or, where `mirror_folder` is None, with what the index says of it.
+        """Compare the source with the mirror, or, where `mirror_folder` is None, with the index record.
 
         Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
         """
@@ -80,7 +77,7 @@ class ContentCompare:
 
 
 def _target_or_device(entry: Entry, folder: int) -> tuple[object, os.stat_result]:
-    """Give the text of a symlink, or what a special file is and which device it stands for; and its lstat."""
+    """Return the target of a symlink, or type and device number of a special file; and its lstat."""
     with listed_handle(entry, folder) as (handle, seen):
         if entry.kind is Kind.SYMLINK:
             return os.readlink(b"", dir_fd=handle), seen
@@ -94,7 +91,7 @@ def _algorithm(checksum: str) -> str:
 def fix_metadata(
     metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
 ) -> bool | None:
-    """Give a mirror entry of the right content the source's metadata; True if anything changed.
+    """Set the metadata of the source on a mirror entry with the right content; True if anything changed.
 
     None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
     `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` or
@@ -145,7 +142,7 @@ _TOO_LARGE = (
 
 
 def note_metadata(work: Work, name: bytes, unsupported: UnsupportedMetadata | None) -> None:
-    """Have the index keep what the mirror cannot hold of an entry; attributes only as far as there is room for them."""
+    """Keep in the index what the mirror cannot hold of an entry, except attributes that are too large."""
     size = unsupported.size if unsupported else 0
     if unsupported and (size > MOST_BYTES_EACH or work.unsupported_bytes + size > MOST_ATTRIBUTE_BYTES):
         work.volume.metadata_writer.note_too_large(_TOO_LARGE)
@@ -155,7 +152,7 @@ def note_metadata(work: Work, name: bytes, unsupported: UnsupportedMetadata | No
 
 
 def unsupported_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata:
-    """Look up a symlink or special file of the open source folder. Raises `OSError`, `ChangedWhileReadError`."""
+    """Read the metadata of an unopened entry of the source folder. Raises `OSError`, `ChangedWhileReadError`."""
     with listed_handle(entry, source) as (handle, seen):
         target = os.readlink(b"", dir_fd=handle) if entry.kind is Kind.SYMLINK else b""
         kept = tuple(sorted(metadata_writer.of_source(handle).items()))
@@ -163,7 +160,7 @@ def unsupported_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -
 
 
 def attributes_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata | None:
-    """Look up the attributes of a file; None if it has none, or went away."""
+    """Read the attributes of a file; None if it has none, or vanished."""
     attributes: dict[bytes, bytes] = {}
     with suppress(OSError):
         attributes = metadata_writer.of_source(place_of(entry.name, source))
@@ -174,6 +171,6 @@ def attributes_of(entry: Entry, source: int, metadata_writer: MetadataWriter) ->
 
 
 def folder_of(seen: os.stat_result, attributes: dict[bytes, bytes]) -> UnsupportedMetadata:
-    """Sum up a folder itself."""
+    """Return the metadata of a folder itself."""
     kept = tuple(sorted(attributes.items()))
     return UnsupportedMetadata(seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, attributes=kept)

@@ -1,6 +1,6 @@
-"""Entries: go through a folder, entry by entry; nearly all of them need nothing, and cost next to nothing.
+"""Sync the entries of one folder, and find those of them whose file has several names.
 
-Members: names of files that have several, as a visit of their folder meets them.
+Nearly all entries are unchanged: they are counted together, without a call for each.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _CHECK_NS = 50_000_000
 
 
 class Entries:
-    """Sees to the entries of folders, with the tools of a visitor."""
+    """Syncs the entries of folders."""
 
     def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions) -> None:
         self._context = context
@@ -35,7 +35,7 @@ class Entries:
     def go(
         self, opened: OpenFolders, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links | None
     ) -> None:
-        """See to all entries of a folder, and have the batch take it in. Raises `Stopped` or `MirrorLost`.
+        """Sync all entries of a folder and add it to the batch. Raises `Stopped` or `MirrorLost`.
 
         `links` is what became of names that were seen to before; None as long as names of one file may still be met.
         """
@@ -55,10 +55,10 @@ class Entries:
                 self._actions.note_unsupported(opened, entry)
                 continue
             if links is not None and entry.name in opened.work.linked:
-                # It has other names, and nobody knew of that in time: the next cycle sees to it that they are one.
+                # Its other names were not known in time: the next cycle links them.
                 opened.work.doubtful.add(entry.name)
             if record is not None and entry.kind is not Kind.FOLDER:
-                # Holds until something better is known: a copy that fails leaves the old content in place.
+                # Stays unless a copy succeeds: one that fails leaves the old content in place.
                 opened.work.kept[entry.name] = record
             step = decide(prefix + entry.name, entry, mirror, record, policy)
             self._actions.do(opened, step, mirror, record)
@@ -71,14 +71,14 @@ class Entries:
     def _take_over_link(
         opened: OpenFolders, entry: Entry, mirror: Entry | None, found: LinkOutcome, record: Record | None
     ) -> bool:
-        """Take over what became of a name that was seen to with others; False if it changed since."""
+        """Use the outcome of a name that was synced with the others of its file; False if it changed since."""
         work, name, outcome = opened.work, entry.name, found.record
         if outcome is None:
-            work.complete = False  # it failed, and was told
+            work.complete = False  # it failed, and was reported
             if record is not None:
                 work.kept[name] = record
             return True
-        # To get another name moves a file's ctime, and nothing else.
+        # A further hard link changes the ctime, and nothing else.
         if (
             entry != outcome.source
             or (name in work.linked and work.linked[name].device != found.device)
@@ -92,7 +92,7 @@ class Entries:
     def _entries_to_sync(
         self, opened: OpenFolders, present: dict[bytes, Entry], records: dict[bytes, Record], links: Links
     ) -> list[Entry]:
-        """Give the entries of a folder that something may have to be done about; of the others no more than a sum."""
+        """Return the entries that may need an action; all others are counted as unchanged."""
         work, policy = opened.work, opened.work.policy
         if self._run.verbose or not records:
             return work.listing.entries
@@ -130,7 +130,7 @@ def link_names_in(
     records: dict[bytes, Record],
     policy: Policy,
 ) -> list[LinkName]:
-    """Give the names in a folder whose files have others; none if nothing is to be done about any of them.
+    """Return the names in a folder whose files have other names; none if none of them needs an action.
 
     `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
     what was linked may have been parted.
@@ -163,7 +163,7 @@ def link_names_in(
 def _link_name(
     entry: Entry, opened: OpenFolders, mirror: Entry | None, shared: Mapping[bytes, Shared], record: Record | None
 ) -> LinkName | None:
-    """Make a member of a listed entry; None if its name stands for something else by now."""
+    """Return the link name of a listed entry; None if another file has its name now."""
     listing, name = opened.work.listing, entry.name
     ours = listing.linked.get(name)
     file = FileId(ours.device, entry.inode) if ours else _file_at(name, opened.source)

@@ -1,4 +1,4 @@
-"""Finish: a folder's own metadata, last of all, and what the index is to remember of it."""
+"""Finish a folder: set its own metadata, after everything in it, and make its index record."""
 
 import os
 from collections.abc import Mapping
@@ -23,23 +23,23 @@ from job.store.codec import UnsupportedMetadata, encode_records
 
 _IS_RACY = attrgetter("racy")
 _MOST_BYTES = (1 << 63) - 1
-"""What SQLite takes for a number: two files of holes can have more bytes together."""
+"""Largest number of SQLite: two files of holes can have more bytes together."""
 
 
 class Settled(NamedTuple):
     """An entry whose mirror holds the right content."""
 
     source: Entry
-    """As it was when it was read."""
+    """The source when it was read."""
     checksum: str
     mirror: Entry
-    """As we left it, once it had its name and its metadata."""
+    """The mirror with its final name and metadata."""
     racy: bool
 
 
 @dataclass(slots=True)
 class Work:
-    """One folder on its way to a row of the index."""
+    """The state of one folder in work."""
 
     listing: Listing
     xattrs: dict[bytes, bytes]
@@ -47,52 +47,52 @@ class Work:
     """The file system that its mirror lies on."""
     settled: dict[bytes, Settled] = field(default_factory=dict)
     kept: dict[bytes, Record] = field(default_factory=dict)
-    """Records that go on as they were."""
+    """Records that stay as they are."""
     untouched: dict[bytes, Entry] = field(default_factory=dict)
-    """Mirror entries that were as they were left, and that nothing is done to."""
+    """Mirror entries that match the index and are not touched in this cycle."""
     complete: bool = True
-    """Whether the folder may be passed over next time; not if anything in it failed or moved away."""
+    """Whether the next scan may skip the folder; not if anything in it failed or changed."""
     specials: int = 0
     in_journal: bool = False
-    """Whether it is noted that temps may lie in the mirror folder."""
+    """Whether the temp journal has the mirror folder."""
     options_key: str = ""
-    """Options under which the mirror is made, and how the source is mounted if they depend on that."""
+    """Key of the options, and of the mount flags of the source if they depend on these."""
     restrictions: str = ""
-    """What that mount takes from files (`fs/mounts.py`), if the options depend on it."""
+    """Mount flags of the source that restrict files (`fs/mounts.py`), if the options depend on them."""
     linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
-    """Names that have to be looked at again next time, whatever the times say."""
+    """Names whose content is compared in the next cycle, whatever the times are."""
     noted: str = ""
-    """What the index has of what the mirror cannot hold of its entries."""
+    """Unsupported metadata of its entries, as the index has them."""
     unsupported: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
-    """The same, of entries that were looked at; None of those that the mirror holds whole."""
+    """Unsupported metadata of synced entries; None for those that have none."""
     unsupported_bytes: int = 0
-    """What the attributes in `unsupported` take."""
+    """Size of the attributes in `unsupported`."""
     again: bool = False
-    """Whether what needs nothing is counted already."""
+    """Whether its unchanged entries are counted already."""
     failure: Failure | None = None
-    """Why the last entry of it that failed did."""
+    """Failure of its last failed entry."""
     lost: set[bytes] = field(default_factory=set)
-    """Names whose mirror is not what was put there: somebody else, or the mirror itself, took it away."""
+    """Names that do not have the file that was put there: it was replaced or removed."""
     rows: str = ""
-    """What the index has of its entries: it is not written again if it stays so."""
+    """The index rows of its entries, which are written only if they change."""
     held: bool = False
-    """Whether the mirror folder keeps its metadata for now, since it is to be opened to more users."""
+    """Whether the mirror folder keeps its metadata for now, since the new ones let in more users."""
     mirror: os.stat_result | None = None
-    """Its mirror folder as it was entered; None where that was not looked at."""
+    """Stat of the mirror folder when it was opened; None if that was not checked."""
     portion: "Portion | None" = None
-    """Set where this is one part of a huge folder."""
+    """Set for one part of a huge folder."""
 
     @property
     def policy(self) -> Policy:
-        """What decides about its entries besides themselves."""
+        """The policy for its entries."""
         policy = self.volume.policy
         return policy._replace(nodev=True) if NODEV in self.restrictions else policy
 
     @property
     def attribute_bytes(self) -> int:
-        """What attributes take that are held in memory until the folder is finished."""
+        """Bytes of attributes that are held in memory until the folder is finished."""
         return self.unsupported_bytes + sum(map(len, self.xattrs.values())) if self.xattrs else self.unsupported_bytes
 
 
@@ -101,11 +101,11 @@ class Portion(NamedTuple):
 
     number: int
     present: dict[bytes, Entry]
-    """The mirror's entries, as they were when the part was begun."""
+    """The mirror's entries before the part was begun."""
 
 
 def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, options_key: str, source: int) -> Work:
-    """Begin the work on a listed folder of the source, which is open; `options_key` is the pair's."""
+    """Return the state for a listed folder of the source, which is open; `options_key` is that of the pair."""
     if not options_key:
         return Work(listing, xattrs, volume, options_key=volume.options_key)
     restrictions = mount_restrictions(source)
@@ -113,7 +113,7 @@ def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, optio
 
 
 def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
-    """Give an open mirror folder its metadata and look at what is there now; True if the folder itself was changed.
+    """Set the metadata of an open mirror folder and list it; True if the folder itself was changed.
 
     Raises `OSError`.
     """
@@ -121,12 +121,12 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     before = stamp_of(os.fstat(folder))
     if not work.held:
         work.volume.metadata_writer.apply(folder, listing.folder, work.xattrs)
-    # Before the listing: what somebody changes from here on moves the stamp that is remembered.
+    # Before the listing: later changes by another program move the stamp.
     stamp = stamp_of(os.fstat(folder))
     present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
     named = {entry.name: entry for entry in present}
     if work.volume.name_rules is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
-        # A server may show a name late that it has already; what was taken away cannot be examined either.
+        # A server may list a new name late.
         seen = entries_of(stat_names(folder, hidden, []))
         present = sorted([*present, *seen])
         named |= {entry.name: entry for entry in seen}
@@ -146,7 +146,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
 
 
 def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
-    """Sum up one part of a huge folder, whose mirror is open; the folder itself has its turn after all parts.
+    """Finish one part of a huge folder, whose mirror is open; the folder itself is finished after all parts.
 
     Only what was put there is looked at again. What somebody else changes meanwhile differs from what is remembered.
     """
@@ -168,7 +168,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, Ro
 
 
 def _rows(work: Work, part: int, records: dict[bytes, Record]) -> RowsDone | None:
-    """Give what the index is to have of a folder's entries; None if it has that already."""
+    """Return the index rows of a folder's entries; None if they did not change."""
     rows = encode_records(records.values(), work.options_key)
     noted = _noted(work, records) if work.noted or work.unsupported else ""
     if rows == work.rows and noted == work.noted:
@@ -185,7 +185,7 @@ def _noted(work: Work, records: dict[bytes, Record]) -> str:
 
 
 def _present_now(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
-    """Give the mirror's entries with what was put there since."""
+    """Return the mirror's entries with those that were put there since."""
     now = dict(present)
     for entry in work.listing.entries:
         name, settled, before = entry.name, work.settled.get(entry.name), present.get(entry.name)
@@ -204,7 +204,7 @@ def _present_now(work: Work, present: dict[bytes, Entry], folder: int) -> dict[b
 def finish_whole(
     close: FinishFolder, source: int, folder: int, metadata_writer: MetadataWriter
 ) -> tuple[FolderDone, bool]:
-    """Give the open mirror of a huge folder its metadata, all its parts being done; True if it was changed.
+    """Set the metadata of the open mirror of a huge folder, after all its parts; True if it was changed.
 
     Raises `OSError`.
     """
@@ -234,13 +234,13 @@ def _count(listing: Listing) -> int:
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
     records = dict(work.kept)
     for name, settled in work.settled.items():
-        # Equal, not the same: where listings tell no inode numbers, it had to be looked at again.
+        # Compare by value: a listing without inode numbers gives new entries.
         if present.get(name) == settled.mirror:
             racy = settled.racy or name in work.doubtful
             records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)
         else:
             work.lost.add(name)
-    # What changed under us must not become the state that later cycles hold the mirror against.
+    # Changes by another program must not become the state that later cycles compare with.
     if work.lost or [name for name, record in records.items() if present.get(name) != record.mirror]:
         work.complete = False
     return records

@@ -1,7 +1,4 @@
-"""Visit: bring the mirror of a folder up to its source (design 3.1), in whatever process.
-
-What goes wrong in one place is told and passed over; the next one goes on.
-"""
+"""Sync folders, in the main process or a worker (design 3.1). A folder that fails does not keep others from it."""
 
 import errno
 import os
@@ -56,7 +53,7 @@ from job.store.codec import FOLDER, decode_records
 
 
 class FolderSync:
-    """Goes on errands, one process's worth of them. Use `work_thread` around everything else."""
+    """Does the work items of one process. Use `at_work` around everything else."""
 
     def __init__(
         self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Callable[[BatchResult], None]
@@ -67,7 +64,7 @@ class FolderSync:
         self._devices = DeviceCheck(context)
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
-        # The batch walks the mirror on a trail of its own: a commit in mid-folder must not move ours.
+        # The batch has cursors of its own: a commit in mid-folder must not move ours.
         self._batch_mirrors, self._batch_sources = (
             DirCursor(context.mirror_root),
             DirCursor(context.source_root, kept=2),
@@ -83,11 +80,11 @@ class FolderSync:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Do no more than is safe when it ends by an error: staged temps are thrown away."""
+        """Remove pending temps if the work ends by an error."""
         try:
             yield
         except Stopped:
-            # What needed no temp, such as a mended mode, is done: it is made safe, remembered and told.
+            # Changes without a temp, such as a mode, are done: they are committed.
             self._batch.drop()
             self._batch.commit()
             raise
@@ -103,18 +100,18 @@ class FolderSync:
                 each.close()
 
     def go(self, item: WorkItem) -> None:
-        """Visit the folders of an errand. Raises `Stopped` or `RootLost`."""
+        """Sync the folders of a work item. Raises `Stopped` or `RootLost`."""
         self._batch.begin(item.number)
         for task in item.tasks:
             self._check_stop()
             self._commit_if_full()
             self._run_task(task)
         self._batch.end()
-        # Not sooner: what a task found is committed with the word that its errand is done with.
+        # Not before `end`: followups are committed together with the end of their work item.
         self._commit_if_full()
 
     def finish(self) -> None:
-        """Commit what waits."""
+        """Commit everything pending."""
         self._batch.commit()
 
     def _check_stop(self) -> None:
@@ -141,7 +138,7 @@ class FolderSync:
                 self._linker.link_up(task)
 
     def _sync_tree(self, path: bytes, links: Links | None) -> None:
-        """Visit a folder that came since the look, and all below it: nobody looked at what is in there."""
+        """Sync a folder that is new since the scan, and all below it, which was not scanned."""
         for found in self._context.source.walk(path):
             self._check_stop()
             if self._adopts(found.path):
@@ -149,7 +146,7 @@ class FolderSync:
             self._commit_if_full()
 
     def _adopts(self, path: bytes) -> bool:
-        """See that the mirror's folder, of which nothing is known, may be used; another one is set aside."""
+        """Check that an unknown mirror folder may be used; a foreign one is set aside."""
         try:
             if why := self._adoption.why_not(path, FolderMatch.UNKNOWN):
                 told = self._adoption.make_anew(path, why)
@@ -158,7 +155,7 @@ class FolderSync:
                 self._batch.followups.moved.append(path.rpartition(b"/")[0])
                 if told is not None:
                     self._batch.pending_events.add(told)
-            # The visit above it makes no folder while it waits for other names of its files.
+            # The folder above makes no subfolder while it waits for other names of its files.
             above, _, name = path.rpartition(b"/")
             if name:
                 make_folder(name, self._mirrors.goto(above))
@@ -199,17 +196,17 @@ class FolderSync:
         self._entries.go(opened, present, records, visit.links)
 
     def _may_open(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
-        """See to it that nobody gets at what the source has not, if a folder lets in more users; False if it fails."""
+        """If a folder lets in more users, first remove what its source does not have; False if that fails."""
         path, widening, seen = opened.work.listing.path, self._opening, opened.seen
         why = widening.why(opened.work, seen)
         if not why or widening.is_new(path, seen, missing=task.missing) or not widening.holds_anything(path, present):
             return True
         if any(each.path == path for each in opened.work.listing.left_out):
-            # Nothing in it is in scope, so that nobody can tell what of it the source still has.
+            # Nothing in it is in scope, so it is unknown which of it the source still has.
             widening.hold(opened.work, opened.mirror, seen)
             return True
         close = task if isinstance(task, FinishFolder) else None
-        # What is below a folder that changed since the look was perhaps looked at too early: the next cycle opens it.
+        # What lies below a folder that changed since the scan may be outdated: the next cycle opens it.
         too_early = close is None and opened.work.listing.fingerprint != task.fingerprint
         if task.widening is None or too_early:
             widening.hold(opened.work, opened.mirror, seen)
@@ -227,21 +224,21 @@ class FolderSync:
         return True
 
     def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
-        """Go on from what was noted of what the mirror cannot hold."""
+        """Continue with the unsupported metadata that the index has."""
         work = opened.work
         work.noted = noted
         if part == 0 and not work.volume.mirror.keeps_metadata:
             note_metadata(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
     def _under_source_names(self, opened: OpenFolders, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        """Give the mirror's entries under the source's names, on a mirror that takes different names for the same."""
+        """Return the mirror's entries under the source's names, on a mirror that takes different names for the same."""
         name_rules = opened.work.volume.name_rules
         if name_rules is None:
             return present
         found = name_rules.matched([entry.name for entry in opened.work.listing.entries], present)
         for name, held in zip(found, present, strict=True):
             if name != held and name_rules.respelled(name, held):
-                with suppress(OSError):  # it goes on under its old spelling
+                with suppress(OSError):  # it keeps its old spelling
                     os.rename(held, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
                     self._batch.dirty = True
         return found
@@ -254,7 +251,7 @@ class FolderSync:
         shared: dict[bytes, Shared],
         records: dict[bytes, Record],
     ) -> bool:
-        """Tell whether other names of files in a folder have to be met first; that is handed on then."""
+        """Postpone a folder whose files have other names that are not all known yet; True if so."""
         listing, policy = opened.work.listing, opened.work.policy
         opened.work.linked = listing.linked
         if listing.linked and not policy.hard_links:
@@ -266,7 +263,7 @@ class FolderSync:
         if not link_names:
             return False
         for entry in listing.entries:
-            # Others are sent into these meanwhile, so that something of another kind must not stay in their way.
+            # Other workers may enter these subfolders now; replace any non-folder that holds their name.
             mirror = present.get(entry.name)
             if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
                 step = decide(join(listing.path, entry.name), entry, mirror, None, policy)
@@ -297,7 +294,7 @@ class FolderSync:
         except Huge:
             raise
         except FileNotFoundError:
-            return None  # gone since the look; what is in the mirror stays there
+            return None  # gone since the scan; its mirror stays
         except OSError as error:
             self._fail(path, error)
             return None
@@ -317,7 +314,7 @@ class FolderSync:
             return None
 
     def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: SyncFolder | None) -> None:
-        """Insist that a mirror folder is the one that was judged, or may be used as well. Raises `OSError`."""
+        """Check that a mirror folder is the one that was scanned, or may be used as well. Raises `OSError`."""
         self._adoption.check_not_home(path, seen)
         if visit is None or not path:
             return
@@ -335,13 +332,13 @@ class FolderSync:
     def _mirror_entries(
         self, opened: OpenFolders, records: dict[bytes, Record]
     ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
-        """List a mirror folder, made writable for us; temps that a killed run left are swept.
+        """List a mirror folder, made writable for us; temps that a killed run left are removed.
 
         Gives its entries by name, and those that have other names, too. Names in `records` that the listing does
         not show are examined: a short listing must not have good copies replaced, and reported as missing.
         """
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
-        # We hold the lock, and this folder's own temps are not made yet: nobody is writing them.
+        # We hold the lock, and no temp of this folder is made yet: all temps in it are left-overs.
         present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
@@ -360,7 +357,7 @@ class FolderSync:
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
         name_rules = opened.work.volume.name_rules
         try:
-            # All of it before the first part is begun: no part may take another's temps for left ones.
+            # Before the first part is begun: no part may take another's temps for left-overs.
             self._batch.dirty |= remove_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key
@@ -374,7 +371,7 @@ class FolderSync:
 
     def _sync_part(self, task: SyncPart) -> None:
         names = unpack_names(task.names)
-        # Names of the mirror are among them, and each is examined: what a listing hides is not taken for gone.
+        # They include the names of the mirror, and each is examined: a name that a listing hides is not gone.
         opened = self._open(task.path, lambda path: self._context.source.part(path, names))
         if opened is None:
             return

@@ -1,7 +1,4 @@
-"""Tidings: what is to be told with the next commit, and counted. Nothing is told before it is true (invariant 2).
-
-Staged: one complete temp that waits for its name, and what is to be told of it then.
-"""
+"""Renames, events and counts that wait for the next commit: nothing is reported before it is durable (invariant 2)."""
 
 import errno
 import os
@@ -25,17 +22,17 @@ class PendingEvents:
         self._run = run
         self._writers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
         self.events: list[Event] = []
-        """In order."""
+        """In the order in which they are emitted."""
         self.counts = Counts()
         self.lost_folders: set[bytes] = set()
-        """Folders told as failed: not to be tried, and told, once more."""
+        """Folders that failed: not tried, nor reported, a second time."""
 
     def add(self, event: Event) -> None:
-        """Have an event told with the commit, in its place between the others."""
+        """Add an event, which is emitted after the commit."""
         self.events.append(event)
 
     def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
-        """Count and tell a failed entry."""
+        """Count and report a failed entry."""
         if kind is Kind.FOLDER:
             self.lost_folders.add(path)
         self.counts.failed[reason] += 1
@@ -51,7 +48,7 @@ class PendingEvents:
         )
 
     def add_refusals(self, path: bytes) -> None:
-        """Tell of metadata that the mirror would not take, first met at `path`."""
+        """Report metadata that the mirror refused, first met at `path`."""
         for metadata_writer in self._writers:
             for what, error in metadata_writer.take_refusals():
                 self.add(
@@ -61,21 +58,21 @@ class PendingEvents:
                 )
 
     def take(self) -> tuple[list[Event], Tally]:
-        """Give everything that waits, and what it adds up to, to be told with the commit."""
+        """Return, and forget, all events and their tally."""
         events, self.events = self.events, []
         self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._writers)
         tally, self.counts = self.counts.tally(), Counts()
         return events, tally
 
     def keep_failures(self) -> None:
-        """Forget everything but what failed: for a mirror that takes no commit any more."""
+        """Forget everything but failures, for a mirror that cannot be committed to any more."""
         self.events = [event for event in self.events if isinstance(event, FileFailed)]
         self.counts = Counts(failed=self.counts.failed)
 
 
 @dataclass(slots=True)
 class PendingRename:
-    """A copy on its way to its name."""
+    """A complete temp that waits for its name."""
 
     work: Work
     name: bytes
@@ -83,11 +80,11 @@ class PendingRename:
     copied: Copied
     racy: bool
     fresh: bool
-    """Whether the mirror's folder had no such name."""
+    """Whether the mirror had no entry of this name."""
     event: FileCopied
 
     def insist_on_none(self, folder: int) -> None:
-        """See that a mirror which takes different names for the same does not have what its listing did not show.
+        """Check that a mirror which takes different names for the same has no entry of this name.
 
         Raises `OSError`.
         """
@@ -96,7 +93,7 @@ class PendingRename:
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
 
     def misread(self, enter: Callable[[Work], int]) -> tuple[Failure, str] | None:
-        """Read the temp back from the disk; give what is wrong with it, or None. `enter` opens a mirror folder."""
+        """Read the temp back from the disk; return what is wrong with it, or None. `enter` opens a mirror folder."""
         if not self.copied.checksum:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Recheck: before what was read gets its name, see that folders are those that were visited, and still as open.
+"""Check, before temps get their names, that folders are those that were synced, with the same rights.
 
 A cycle takes long. Meanwhile a folder may be closed by its owner, or exchanged for another one by whoever may write to
 the folder above, in the source and in the mirror. What is written to a folder after it was closed is for those who can
@@ -19,17 +19,17 @@ from job.fs.rights import narrow_to_source, rights_at, wanted_rights
 
 
 class Recheck:
-    """Looks at folders of one pair again, for one batch at a time."""
+    """Checks the folders of one batch at a time."""
 
     def __init__(self, sources: DirCursor, mirrors: DirCursor) -> None:
-        """`mirrors` is the trail by which everything is placed; the one of `sources` is moved, too."""
+        """Both cursors are moved."""
         self._sources = sources
         self._mirrors = mirrors
         self._entered: Work | None = None
         self._narrowed = False
 
     def enter(self, work: Work) -> int:
-        """Give the open mirror folder of a work. Raises `OSError` if it is not the one that was visited."""
+        """Return the open mirror folder of a work. Raises `OSError` if it was replaced."""
         folder = self._mirrors.goto(work.listing.path)
         if self._entered is not work:
             check_visited(work, folder, os.fstat(folder))
@@ -37,16 +37,16 @@ class Recheck:
         return folder
 
     def take_narrowed(self) -> bool:
-        """Tell whether rights were taken from a mirror folder since this was asked last."""
+        """Return whether rights were taken from a mirror folder since the last call."""
         closed, self._narrowed = self._narrowed, False
         return closed
 
     def forget(self) -> None:
-        """Have the next folder that is entered be looked at again."""
+        """Check the next folder that is entered, even if it is the last one."""
         self._entered = None
 
     def check(self, works: Collection[Work]) -> dict[int, OSError]:
-        """See that sources are as they were listed; the mirror of one that was closed is closed, and kept so for now.
+        """Check that sources are as they were listed; rights that one lost are taken from its mirror.
 
         Gives, by `id`, what is wrong with works whose source is another folder by now, is gone, or cannot be opened.
         """
@@ -80,23 +80,23 @@ class Recheck:
         if grants_more(rights, before):
             work.held = True
         else:
-            work.listing = work.listing._replace(folder=now)  # it was closed, and nothing else
+            work.listing = work.listing._replace(folder=now)  # it lost rights, and nothing else changed
         self.narrow(work, path)
         return False
 
     def _narrow_above(self, work: Work, seen: set[bytes]) -> None:
-        """Close the mirrors of folders above a work as far as their sources are closed, but for those in `seen`."""
+        """Limit the mirrors of folders above a work, except those in `seen`, to the rights of their sources."""
         path = work.listing.path
         while path:
             path = path.rpartition(b"/")[0]
             if path in seen:
                 return
             seen.add(path)
-            with suppress(OSError):  # gone, or exchanged: so is what was read below it
+            with suppress(OSError):  # gone or replaced, as everything below it
                 self.narrow(work, path)
 
     def narrow(self, work: Work, path: bytes) -> None:
-        """Let the mirror of a folder grant nobody more than its source grants now. Raises `OSError`."""
+        """Limit the mirror of a folder to the rights of its source. Raises `OSError`."""
         source, mirror = self._sources.goto(path), self._mirrors.goto(path)
         narrowed = narrow_to_source(source, mirror)
         self._narrowed |= narrowed.changed
@@ -105,12 +105,12 @@ class Recheck:
 
 
 def check_visited(work: Work, folder: int, now: os.stat_result) -> None:
-    """Insist that an open mirror folder, which is as it is `now`, is the one that was visited. Raises `OSError`."""
+    """Check by its stat `now` that an open mirror folder was not replaced. Raises `OSError`."""
     if work.mirror is not None and not os.path.samestat(now, work.mirror) and _has_lasting_numbers(folder):
         raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")
 
 
 def _has_lasting_numbers(folder: int) -> bool:
-    """Tell whether an inode number is a folder's for good: a FUSE server may give it another one at any time."""
+    """Return whether the inode number of a folder is stable: a FUSE server may change it at any time."""
     mount = mount_of(folder)
     return mount is None or not mount.type.startswith("fuse")

@@ -108,7 +108,7 @@ class Actions:
         except OSError as error:
             reason = failure_of(error)
             self._fail(opened, step, reason, reason_text(error), mirror)
-            if reason is Failure.READ_ONLY and not self._batch.why_read_only(opened.work.listing.path):
+            if reason is Failure.READ_ONLY and not self._batch.recheck.why_read_only(opened.work.listing.path):
                 raise MirrorLost(
                     f"the mirror {self._run.pair.dest} turned read-only",
                     hint="Look at the kernel's log: file systems do that after a disk error.",

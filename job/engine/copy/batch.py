@@ -24,7 +24,6 @@ from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
 from job.fs.listing import entry_of
-from job.fs.mounts import mount_of
 from job.fs.small_files import MirrorSync, fsync_folder
 
 MOST_FILES = 1000
@@ -52,7 +51,7 @@ class Batch:
         self._context = context
         self._run = run
         self._cursor = cursor
-        self.recheck = Recheck(sources, cursor)
+        self.recheck = Recheck(sources, cursor, context.mirror_root)
         self._versions = Versions(context, run)
         self._deliver = deliver
         self._renames: list[PendingRename] = []
@@ -61,8 +60,6 @@ class Batch:
         self.pending_events = PendingEvents(run, context)
         self.volume: Volume | None = None
         """The file system of the mirror that everything in the batch lies on."""
-        self._read_only: tuple[bytes | None, str] = (None, "")
-        """The last folder that was checked, and why it cannot be written to."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
@@ -119,28 +116,9 @@ class Batch:
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and report a failed entry; the next cycle scans its folder again."""
         work.complete, work.failure = False, reason
-        if reason is Failure.READ_ONLY and (told := self.why_read_only(work.listing.path)):
+        if reason is Failure.READ_ONLY and (told := self.recheck.why_read_only(work.listing.path)):
             error = told
         self.pending_events.fail(path, kind, reason, error)
-
-    def why_read_only(self, path: bytes) -> str:
-        """Return which part of the mirror is read-only; empty if a folder lies on the mount of the root."""
-        if self._read_only[0] != path:
-            self._read_only = path, self._why_read_only(path)
-        return self._read_only[1]
-
-    def _why_read_only(self, path: bytes) -> str:
-        root = self._context.mirror_root
-        try:
-            self.recheck.forget()
-            folder = self._cursor.goto(path)
-            is_elsewhere = os.fstat(folder).st_dev != os.fstat(root).st_dev
-        except OSError:
-            return ""
-        mount, own = mount_of(folder), mount_of(root)
-        if mount is not None and own is not None and mount.number != own.number:
-            return f"the file system mounted at {printable(mount.point)} ({mount.type}) is read-only; mount it writable"
-        return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
 
     def open(self, work: Work) -> None:
         """Begin a folder."""

@@ -326,7 +326,7 @@ class FolderSync:
 
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         reason = failure_of(error)
-        told = self._batch.why_read_only(path) if reason is Failure.READ_ONLY else ""
+        told = self._batch.recheck.why_read_only(path) if reason is Failure.READ_ONLY else ""
         self._batch.pending_events.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
 
     def _mirror_entries(
@@ -351,7 +351,7 @@ class FolderSync:
 
     def _split(self, task: SplitFolder) -> None:
         path = task.path
-        opened = self._open(path, self._empty_listing)
+        opened = self._open(path, lambda path: self._context.source.part(path, []))
         if opened is None:
             return
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
@@ -389,7 +389,7 @@ class FolderSync:
 
     def _close(self, task: FinishFolder) -> None:
         path, held = task.path, task.total.held
-        opened = self._open(path, self._empty_listing)
+        opened = self._open(path, lambda path: self._context.source.part(path, []))
         if opened is None:
             return
         try:
@@ -404,9 +404,6 @@ class FolderSync:
             return
         self._batch.dirty |= changed
         self._batch.close_folder(folder)
-
-    def _empty_listing(self, path: bytes) -> Listing:
-        return self._context.source.part(path, [])
 
     def _fingerprint(self, path: bytes) -> bytes:
         shares = [self._context.source.scan_folder(path)]

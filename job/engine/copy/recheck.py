@@ -1,9 +1,9 @@
 """Check, before temps get their names, that folders are those that were synced, with the same rights.
 
-A cycle takes long. Meanwhile a folder may be closed by its owner, or exchanged for another one by whoever may write to
-the folder above, in the source and in the mirror. What is written to a folder after it was closed is for those who can
-still enter it. So the source's folders are looked at after the reading, and before anybody gets at what was read: if
-they are as they were listed, what was read was open to all whom the mirror lets in.
+During a cycle a folder may lose rights, or be replaced by a user who may write to the folder above, in the source and
+in the mirror. Content that is written to a source folder after it lost rights is only for users who can still enter
+it. So source folders are checked after their files were read and before the mirror shows them: if they are as they
+were listed, the content was readable for all users that the mirror lets in.
 """
 
 import errno
@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from job.core.acl import grants_more
+from job.core.entry import printable
 from job.engine.copy.finish import Work
 from job.fs.dircursor import DirCursor
 from job.fs.mounts import mount_of
@@ -21,12 +22,15 @@ from job.fs.rights import narrow_to_source, rights_at, wanted_rights
 class Recheck:
     """Checks the folders of one batch at a time."""
 
-    def __init__(self, sources: DirCursor, mirrors: DirCursor) -> None:
+    def __init__(self, sources: DirCursor, mirrors: DirCursor, mirror_root: int) -> None:
         """Both cursors are moved."""
+        self._root = mirror_root
         self._sources = sources
         self._mirrors = mirrors
         self._entered: Work | None = None
         self._narrowed = False
+        self._read_only: tuple[bytes | None, str] = (None, "")
+        """The last folder that was checked, and why it cannot be written to."""
 
     def enter(self, work: Work) -> int:
         """Return the open mirror folder of a work. Raises `OSError` if it was replaced."""
@@ -102,6 +106,24 @@ class Recheck:
         self._narrowed |= narrowed.changed
         if narrowed.error is not None:
             work.volume.metadata_writer.refused("mode", narrowed.error)
+
+    def why_read_only(self, path: bytes) -> str:
+        """Return which part of the mirror is read-only; empty if a folder lies on the mount of the root."""
+        if self._read_only[0] != path:
+            self._read_only = path, self._why_read_only(path)
+        return self._read_only[1]
+
+    def _why_read_only(self, path: bytes) -> str:
+        try:
+            self.forget()
+            folder = self._mirrors.goto(path)
+            is_elsewhere = os.fstat(folder).st_dev != os.fstat(self._root).st_dev
+        except OSError:
+            return ""
+        mount, own = mount_of(folder), mount_of(self._root)
+        if mount is not None and own is not None and mount.number != own.number:
+            return f"the file system mounted at {printable(mount.point)} ({mount.type}) is read-only; mount it writable"
+        return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
 
 
 def check_visited(work: Work, folder: int, now: os.stat_result) -> None:

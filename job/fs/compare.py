@@ -17,7 +17,7 @@ _ZEROS = bytes(BUFFER_BYTES)
 
 
 class MirrorReader:
-    """One mirror file after the other. Whatever keeps it from being read makes it differ; nothing of it is raised."""
+    """Reads one mirror file after the other. A file that cannot be read differs; no error is raised."""
 
     def __init__(self, metadata_writer: MetadataWriter) -> None:
         self._metadata_writer = metadata_writer
@@ -61,7 +61,7 @@ class MirrorReader:
         self._descriptor = _CLOSED
 
     def take(self, chunk: memoryview | bytes) -> None:
-        """Compare what comes next in the source; `bytes` are all there is."""
+        """Compare the next chunk of the source; `bytes` are its whole content."""
         if not self._same:
             return
         try:
@@ -74,12 +74,12 @@ class MirrorReader:
             self._same = False
 
     def skip(self, count: int, checkpoint: Callable[[int], object]) -> None:
-        """Compare what comes next with so many zeros; `checkpoint` is called all along."""
+        """Compare the next `count` bytes with zeros; `checkpoint` is called meanwhile."""
         if not self._same:
             return
         start, end = self._done, self._done + count
         try:
-            # The mirror was synced before its file got the name, so that its holes are believed.
+            # The mirror file was synced before it got its name, so its holes are reliable.
             pieces = SparseLayout(self._descriptor, start, end).pieces()
             self._same = all(piece.hole or self._is_zero(piece, checkpoint) for piece in pieces)
             os.lseek(self._descriptor, end, os.SEEK_SET)
@@ -109,11 +109,11 @@ class MirrorReader:
             if not count:
                 return False
             got += count
-        # A bytearray compares as fast as memory goes, a memoryview item by item.
+        # A bytearray is compared by memcmp, a memoryview item by item.
         return self._buffer == chunk if got == BUFFER_BYTES else self._buffer[:got] == chunk
 
     def same(self) -> bool:
-        """Tell, once everything was taken, whether the contents are equal and the mirror's was left alone meanwhile."""
+        """Return at the end whether the contents are equal and the mirror did not change meanwhile."""
         if not self._same:
             return False
         try:
@@ -123,7 +123,7 @@ class MirrorReader:
         return self._done == after.st_size and unmoved(self._before, after)
 
     def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
-        """Give the mirror file as it was read, if its metadata are those of the source as well."""
+        """Return the mirror file as it was read, if its metadata are those of the source, too."""
         found = self._before
         if not self._metadata_writer.suits(found, wanted):
             return None

@@ -37,7 +37,7 @@ from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, Cloner, HashingReader, On
 from job.fs.xattrs import for_new
 
 SMALL_BYTES = 256 << 10
-"""Up to this size a file is read by one call: there is nothing to be gained by doing two things at once."""
+"""Up to this size a file is read by one call."""
 _WRITEBACK_BYTES = 64 << 20
 _TRIES = 3
 _HOLES_TO_DATA = 8
@@ -48,14 +48,14 @@ _ZEROS = bytes(BUFFER_BYTES)
 
 
 def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
-    """Find out how to start a checksum: `sha256`, `blake3` or `md5`. What it gives wants the first of the content.
+    """Return a function that starts a checksum with the first bytes of a content: `sha256`, `blake3` or `md5`.
 
     After `sparse-` it is one that leaves out blocks of zeros.
     """
     if algorithm.startswith(OF_BLOCKS):
         return sparse_digests(new_hash(algorithm.removeprefix(OF_BLOCKS)))
     if algorithm == "blake3":
-        from blake3 import blake3  # noqa: PLC0415  # only who asks for it pays its import
+        from blake3 import blake3  # noqa: PLC0415  # imported only if it is configured
 
         return blake3
     return partial(getattr(hashlib, algorithm), usedforsecurity=False)
@@ -119,7 +119,7 @@ class Copier:
             os.close(descriptor)
 
     def _copy(self, name: bytes, descriptor: int, before: os.stat_result, temp: tuple[int, int]) -> Copied:
-        """Copy an open file to an open temp, which is given with the folder that it lies in."""
+        """Copy an open file to an open temp, given with its folder."""
         written, folder = temp
         for _ in range(_TRIES):
             checksum, size, holes = self._transfer(descriptor, written, before)
@@ -135,7 +135,7 @@ class Copier:
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
     def _transfer(self, descriptor: int, written: int, found: os.stat_result) -> tuple[str, int, int]:
-        """Read and hash an open file and write it to an open temp; gives checksum, size, and bytes in holes."""
+        """Read and hash an open file and write it to an open temp; returns checksum, size, and bytes in holes."""
         size, algorithm = found.st_size, self._algorithm
         has_holes = found.st_blocks * SECTOR < size
         if size <= SMALL_BYTES and not has_holes and self._cloner is None:
@@ -176,9 +176,9 @@ class Copier:
         if not has_holes:
             return write, self._ignore
         if holes is None:
-            check_space(written, found.st_size)  # not when a disk is full of zeros
+            check_space(written, found.st_size)  # before the disk is full of zeros
             return write, partial(_write_zeros, write)
-        os.ftruncate(written, found.st_size)  # a file system that cannot hold so long a file says so now
+        os.ftruncate(written, found.st_size)  # fails now if the file system cannot hold so large a file
         return write, self._skipper(holes, writeback)
 
     def _skipper(self, holes: SparseWriter, writeback: WritebackLimiter | None) -> OnHole:
@@ -197,7 +197,7 @@ class Copier:
         if type(xattrs) is not dict:
             xattrs = for_new(xattrs)
         if self._sync_each:
-            # Nobody knows what a server's times do when owner and mode are set: that is `apply`'s careful order.
+            # On a server, chown and chmod may change times: use the safe order of `apply`.
             self._metadata_writer.apply(written, wanted, xattrs)
             os.fsync(written)
             made = os.fstat(written)
@@ -221,7 +221,7 @@ class Copier:
         *,
         ours: bool = False,
     ) -> tuple[str, int, int]:
-        """Read an open file, believed as it was `found`, to its end, have it taken; gives checksum, size, and holes.
+        """Read an open file with the stat `found` to its end; returns checksum, size, and bytes in holes.
 
         `ours` is what was just written and synced here, and has a checksum of the very algorithm.
         """
@@ -246,11 +246,11 @@ class Copier:
         except HoleWithDataError:
             if unmoved(found, os.fstat(descriptor)):
                 raise
-            return "", -1, 0  # data came into it just now
+            return "", -1, 0  # data was written into the hole just now
         return f"{algorithm}:{sparse.hexdigest()}", count, holes
 
     def _may_hash_zeros(self, found: os.stat_result, layout: SparseLayout) -> bool:
-        """Tell whether the zeros of a file may be hashed. Raises `OSError` if nobody could read it to its end."""
+        """Return whether the zeros of a file may be hashed. Raises `OSError` if reading it would take days."""
         allocated = allocated_bytes(found)
         holes = found.st_size - allocated
         if holes <= _HOLES_TO_DATA * allocated:
@@ -279,7 +279,7 @@ class Copier:
         return copy_special(listed, source, mirror, temp, self._metadata_writer)
 
     def checksum(self, listed: Entry, folder: int, algorithm: str | None = None) -> tuple[str, Entry]:
-        """Hash a file where it lies; gives `algorithm:hex` and the file as it was before and after.
+        """Hash a file; returns `algorithm:hex` and the entry, which was the same before and after.
 
         Raises `OSError`, or `ChangedWhileReadError`.
         """
@@ -298,7 +298,7 @@ class Copier:
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
     def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
-        """Read a source file and its mirror side by side; the source is hashed, and the mirror held against its bytes.
+        """Read a source file and its mirror side by side: hash the source, and compare the mirror with it.
 
         Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
         """
@@ -324,7 +324,7 @@ class Copier:
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
-        """Read a small file and its mirror; tell whether both are, whole and to the byte, what a record says of them.
+        """Read a small file and its mirror; return whether both are exactly as their record says.
 
         False is no answer: then `compare` finds out what it is. Raises what `on_chunk` raises.
         """
@@ -341,7 +341,7 @@ class Copier:
         return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
 
     def _read_whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
-        """Read a file at once, content and attributes; None if it is not, or does not stay, as it was listed."""
+        """Read content and attributes of a file by one call each; None if it is not, or does not stay, as listed."""
         descriptor = open_name(entry.name, folder)
         try:
             before = os.fstat(descriptor)
@@ -375,7 +375,7 @@ class Copier:
             os.close(descriptor)
 
     def release(self, temp: bytes, mirror: int, size: int) -> None:
-        """Let go of the cached pages of a large file of ours that was synced. Nothing can go wrong that matters."""
+        """Drop the cached pages of a large synced file. Errors are ignored."""
         if size < GUARDED_BYTES:
             return
         with suppress(OSError):
@@ -385,6 +385,6 @@ class Copier:
 
 
 def _write_zeros(write: OnChunk, count: int) -> None:
-    """Write a hole to where there can be none."""
+    """Write zeros for a hole, on a file system without holes."""
     for start in range(0, count, BUFFER_BYTES):
         write(_ZEROS[: min(BUFFER_BYTES, count - start)])

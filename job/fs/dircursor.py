@@ -31,7 +31,7 @@ def open_root(path: str) -> int:
 
 
 class Folder(int):
-    """Descriptor of a folder that was opened here; what is listed by it for the second time is opened anew."""
+    """Descriptor of a folder that was opened here; for a second listing it is opened anew."""
 
     listed = False
     """Whether it was listed by this descriptor."""
@@ -46,23 +46,23 @@ def open_folder(name: bytes, parent: int) -> Folder:
 def open_name(name: bytes, folder: int) -> int:
     """Open `name` in `folder` for reading: never a link, and never waiting for the other end of a FIFO.
 
-    What it is, is for the caller to look at. Raises `OSError`.
+    The caller checks its type. Raises `OSError`.
     """
     return os.open(single(name), _NAME, dir_fd=folder)
 
 
 class PathHandle(int):
-    """Descriptor of something that was neither opened nor followed, such as a link or a special file."""
+    """O_PATH descriptor of an entry that is neither opened nor followed, such as a link or a special file."""
 
     @property
     def path(self) -> bytes:
-        """A path that means it, and nothing else, for calls that take no such descriptor; it has to be followed."""
+        """A path to exactly this entry, for calls that take no such descriptor; it has to be followed."""
         return b"/proc/self/fd/%d" % self
 
 
 @contextmanager
 def path_handle(name: bytes, folder: int) -> Iterator[PathHandle]:
-    """Hold on to what has a `name` in an open folder, without opening it. Raises `OSError`."""
+    """Hold the entry `name` of an open folder without opening it. Raises `OSError`."""
     handle = PathHandle(os.open(single(name), _HANDLE, dir_fd=folder))
     try:
         yield handle
@@ -71,7 +71,7 @@ def path_handle(name: bytes, folder: int) -> Iterator[PathHandle]:
 
 
 def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
-    """Open a listed regular file for reading: never a link, never blocking, and only if it is the one listed.
+    """Open exactly the listed regular file for reading, never blocking.
 
     Raises `OSError`, or `ChangedWhileReadError` if something else has the name now.
     """
@@ -89,7 +89,7 @@ def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
 
 @contextmanager
 def listed_handle(listed: Entry, folder: int) -> Iterator[tuple[PathHandle, os.stat_result]]:
-    """Hold on to a listed symlink or special file without opening it; gives its lstat, too. Raises as `open_listed`."""
+    """Hold a listed symlink or special file without opening it; yields its lstat, too. Raises as `open_listed`."""
     with path_handle(listed.name, folder) as handle:
         found = os.fstat(handle)
         if kind_of(found.st_mode) is not listed.kind or found.st_ino != listed.inode:
@@ -98,7 +98,7 @@ def listed_handle(listed: Entry, folder: int) -> Iterator[tuple[PathHandle, os.s
 
 
 def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
-    """Tell whether two stats of one open file say that it was left alone in between."""
+    """Return whether a file is unchanged between two stats."""
     return (
         before.st_ctime_ns == after.st_ctime_ns
         and before.st_mtime_ns == after.st_mtime_ns
@@ -110,7 +110,7 @@ def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def single(name: bytes) -> bytes:
-    """Insist that a name is one path component; names in an index or a listing are hostile input."""
+    """Check that a name is one path component: names in an index or a listing are hostile input."""
     if not name or b"/" in name or b"\0" in name or name in {b".", b".."}:
         msg = f"not a single path component: {name!r}"
         raise ValueError(msg)
@@ -203,7 +203,7 @@ class DirCursor:
                 above.descriptor = Folder(os.open("..", _FOLDER, dir_fd=left.descriptor))
             self._close(left)
             if above.descriptor == _CLOSED or identity(above.descriptor) != above.identity:
-                # Somebody moved or locked the folder we stood in; what is above it now is not ours.
+                # The folder was moved or locked; the one above it now may lie outside the root.
                 self._start_over()
 
     def _start_over(self) -> None:
@@ -219,5 +219,5 @@ class DirCursor:
             descriptor, step.descriptor = step.descriptor, _CLOSED
             try:
                 os.close(descriptor)
-            except OSError:  # it was only read, so nothing is lost; no context manager, for this is done a lot
+            except OSError:  # only read, so nothing is lost; no context manager, since this is called often
                 return

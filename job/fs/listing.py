@@ -21,11 +21,11 @@ from job.core.record import Stamp
 from job.fs.dircursor import Folder, single
 
 CHUNK = 16_384
-"""Entries that are in memory at once. A folder that has as many is huge: nothing holds it whole."""
+"""Entries that are in memory at once. A folder with as many is huge: it is processed in parts."""
 AT_ONCE = 1024
-"""Entries that are examined between two looks at them: more of them leave the processor's cache (0.6 of the time)."""
+"""Entries that are examined in one go: more of them do not fit the processor's cache (0.6 of the time)."""
 SHARE = 262_144
-"""Entries of a huge folder that are looked at in one go; several processes may take shares of one folder."""
+"""Entries of a huge folder that are scanned in one go; several processes may scan shares of one folder."""
 
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
@@ -44,7 +44,7 @@ The rows of a folder that is not huge come sorted by name.
 
 
 class Huge(OSError):
-    """A folder that nobody is to hold whole: it is gone through in parts (`crowd.py`)."""
+    """A folder that is not held in memory whole, but processed in parts (`large_dir.py`)."""
 
 
 class NameNotHeldError(OSError):
@@ -73,7 +73,7 @@ class MountMissingError(OSError):
 
 
 class Shared(NamedTuple):
-    """What else there is to know of a name that shares its file with others."""
+    """Device and link count of a name that shares its file with others."""
 
     device: int
     """Of the file: that of its folder nearly always, but an overlay's layers each have one of their own."""
@@ -87,11 +87,11 @@ class Listing(NamedTuple):
     path: bytes
     entries: list[Entry]
     folders: list[bytes]
-    """Names of the subfolders to go on with."""
+    """Names of the subfolders in scope."""
     folder: os.stat_result
     """The folder itself."""
     fingerprint: bytes
-    """Equal only if nothing in the listing and nothing of the folder itself moved, under the same rules."""
+    """Equal only if neither the listing nor the folder itself changed, under the same rules."""
     unreadable: Unreadable
     linked: Mapping[bytes, Shared] = MappingProxyType({})
     """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
@@ -100,7 +100,7 @@ class Listing(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is in a folder."""
+    """Listing of an open folder."""
 
     entries: list[Entry]
     """Sorted by name."""
@@ -110,7 +110,7 @@ class Found(NamedTuple):
 
 
 class FolderScan(NamedTuple):
-    """What the look needs of a folder, or of one share of a huge one."""
+    """Scan of a folder, or of one share of a huge one."""
 
     fingerprint: bytes
     """As a `Listing`'s, if there is one share only."""
@@ -130,7 +130,7 @@ class FolderScan(NamedTuple):
     left_out: Sequence[LeftOut] = ()
     """Itself, or what is in it, if that is left out for another reason than a pattern."""
     rows: Sequence[Row] = ()
-    """What it was made of, if that is all held at once: nobody asks for the sizes of a folder that did not change."""
+    """What it was made of, if that is all held at once: sizes of an unchanged folder are not needed."""
     salt: bytes = b""
     """What was hashed before its entries: the rules, and the folder's own stat."""
 
@@ -155,7 +155,7 @@ def scan(folder: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
     """
     if isinstance(folder, Folder) and not folder.listed:
         folder.listed = True
-        # Btrfs shows a descriptor only what the folder had when it was opened, or last rewound.
+        # A btrfs descriptor lists the folder as it was when opened, or last rewound.
         os.lseek(folder, 0, os.SEEK_SET)
         return os.scandir(folder)
     return _scan_anew(folder)
@@ -166,7 +166,7 @@ def _scan_anew(folder: int) -> "Iterator[Iterator[os.DirEntry[str]]]":
     try:
         opened = os.open(".", _REOPEN, dir_fd=folder)
     except PermissionError:
-        # To open it by a name takes more rights than to read it: the mirror of such a folder has its mode already.
+        # To open by name needs the right to search, which the final mode of a mirror folder may lack.
         os.lseek(folder, 0, os.SEEK_SET)
         with os.scandir(folder) as found:
             yield found
@@ -186,7 +186,7 @@ def read_rows(
     for item in found:
         name = item.name.encode("utf-8", "surrogateescape")
         try:
-            # The listing itself says what is a folder: no lstat for one.
+            # The listing has the type: no lstat for a folder.
             seen = None if item.is_dir(follow_symlinks=False) else item.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
@@ -224,9 +224,9 @@ def list_entries(folder: int, scope: Scope | None = None) -> Found:
 
 
 def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
-    """List an open folder, sorted by name; what is `known` of it, and still is there, is believed without a look.
+    """List an open folder, sorted by name; `known` entries with the same inode are not examined again.
 
-    What somebody changes in it meanwhile is not seen here, and so differs from what is remembered.
+    A change by another program is not seen here, and so differs from the record in the next cycle.
     """
     entries: list[Entry] = []
     others: list[os.DirEntry[str]] = []
@@ -256,7 +256,7 @@ def entry_of(name: bytes, seen: os.stat_result) -> Entry:
 
 
 def file_at(name: bytes, folder: int) -> FileId | None:
-    """Tell what a name in an open folder stands for at this moment; None if there is no such name.
+    """Return the file that a name in an open folder has now; None if there is none.
 
     Raises `OSError`, and `ValueError` if it is no single name.
     """
@@ -284,7 +284,7 @@ def _hash(rows: Any, salt: bytes) -> bytes:
 
 
 def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> FolderScan:
-    """Look at an open folder, or at one share of a huge one, without keeping anything of it. Raises `OSError`.
+    """Scan an open folder, or one share of a huge one. Raises `OSError`.
 
     A huge folder is hashed in the order in which it is listed, which no file system changes while the folder stays as
     it is; sorting it would need all of it in memory.
@@ -314,7 +314,7 @@ def _folders(rows: list[Row]) -> list[bytes]:
 def _first_rows(
     found: "Iterator[os.DirEntry[str]]", unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> tuple[list[Row], bool]:
-    """Examine all of a folder, or as much as there may be of one; True if that is where it was left."""
+    """Examine all of a folder, or its first `CHUNK` entries; True if it has that many."""
     items = list(islice(found, AT_ONCE))
     rows, read = read_rows(items, unreadable, linked), len(items)
     while len(items) == AT_ONCE and read < CHUNK:
@@ -327,7 +327,7 @@ def _first_rows(
 def _scan_rest(
     rows: list[Row], found: "Iterator[os.DirEntry[str]]", hashing: tuple[bytes, Scope], unreadable: Unreadable
 ) -> FolderScan:
-    """Go on after `rows`."""
+    """Scan the rest of a huge folder, after `rows`."""
     salt, scope = hashing
     digest = hashlib.blake2b(salt, digest_size=16)
     folders: list[bytes] = []
@@ -365,5 +365,5 @@ def mirror_fingerprint_of(folder: int) -> bytes | None:
 
 
 def mirror_fingerprint(entries: Sequence[Entry]) -> bytes:
-    """Hash the whole listing of a mirror folder that is not huge, as a glance without our state folder does."""
+    """Hash the whole listing of a mirror folder that is not huge, as a scan without our state folder does."""
     return fingerprint_of([entry for entry in entries if entry.name != STATE_FOLDER])

@@ -1,4 +1,4 @@
-"""Carry mode, owner, times and attributes over, on open descriptors only, and remember what the mirror refuses.
+"""Set mode, owner, times and attributes on open descriptors, and record what the mirror refuses.
 
 A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
 file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
@@ -60,14 +60,14 @@ _NOT_OF_ITS_OWN = OSError(errno.ENOTSUP, "the file system would set them on what
 
 
 class MetadataRefusal(NamedTuple):
-    """What a mirror would not take, and the words of the operating system."""
+    """A kind of metadata that a mirror refused, and the error text."""
 
     what: str
     error: str
 
 
 class MetadataWriter:
-    """Puts metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
+    """Sets metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class MetadataWriter:
         """How often a mode could not be set where modes are kept; the next cycle tries that again."""
 
     def take_refusals(self) -> list[MetadataRefusal]:
-        """Give each kind of refusal once, the first time it was met."""
+        """Return each new kind of refusal once."""
         take_refusals, self.unreported = self.unreported, []
         return take_refusals
 
@@ -112,7 +112,7 @@ class MetadataWriter:
         return read_attributes(target, security=self._security)
 
     def of_source(self, target: Target) -> dict[bytes, bytes]:
-        """Read the attributes of an entry of the source; `PartlyRead` if that fails, which is noted and counted.
+        """Read the attributes of an entry of the source; `PartlyRead` if that fails, which is reported and counted.
 
         Content must not stay away for their sake: rclone's mounts have answered with I/O errors. Raises
         `FileNotFoundError`.
@@ -124,7 +124,7 @@ class MetadataWriter:
             except OSError as error:
                 names = [] if error.errno in REFUSED else None  # `read_attributes` handles all else
             if names == []:
-                return {}  # nearly always; the rest costs several calls a file
+                return {}  # nearly always
         try:
             found = read_attributes(target, names, security=self._security)
         except FileNotFoundError:
@@ -141,18 +141,18 @@ class MetadataWriter:
         return found
 
     def note_too_large(self, text: str) -> None:
-        """Note, and count, an entry of the source with more attributes than are kept."""
+        """Report and count an entry of the source with more attributes than are kept."""
         self.refused("source_xattr_size", OSError(errno.E2BIG, text))
         self._unread += 1
 
     def take_unread(self) -> int:
-        """Give how often attributes of the source could not be read since this was asked last."""
+        """Return how often attributes of the source could not be read since the last call."""
         unread, self._unread = self._unread, 0
         return unread
 
     def mode_of(self, mode: int) -> int:
-        """Give the permission bits that the mirror of something with such an st_mode is to have."""
-        # Asked twice for each copy, and hardly ever of anything that has such bits.
+        """Return the permission bits for the mirror of an entry with this st_mode."""
+        # Called twice for each copy; such bits are rare.
         if not mode & _SPECIAL_BITS:
             return mode & _PERMISSIONS
         if self._setuid and self._nosuid and stat.S_ISREG(mode):
@@ -170,18 +170,18 @@ class MetadataWriter:
         self._no_inherited_acl = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self, restrictions: str = "") -> None:
-        """Take nothing for granted of what is made from now on, but for the `restrictions` of the source's folder."""
+        """Leave the mirror folder: new entries may inherit an ACL. `restrictions` are of the source's folder."""
         self._no_inherited_acl = False
         self.restrict(restrictions)
 
     def restrict(self, restrictions: str) -> None:
-        """Carry over what has an effect in the source's folder, and no more, from now on."""
+        """Set only metadata that has an effect in the source's folder, from now on."""
         self._nosuid = NOSUID in restrictions
 
     def mode_for(
         self, wanted: os.stat_result, found: os.stat_result, attributes: dict[bytes, bytes], *, acls: bool
     ) -> int:
-        """Give the permission bits that the mirror of something has, with the owner and group that it was `found` with.
+        """Return the permission bits for a mirror entry that has the owner and group of `found`.
 
         `acls` is whether the mirror holds its ACLs.
         """
@@ -189,9 +189,9 @@ class MetadataWriter:
         return mode if acls else limited_mode(mode, fitting or {}, {})
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
-        """Tell whether a mirror's mode, owner and times are what they are to be; attributes are not looked at."""
+        """Return whether mode, owner and times of a mirror entry are right; attributes are not compared."""
         if not self._symlinks and stat.S_ISLNK(found.st_mode):
-            return True  # it cannot be given others
+            return True  # they cannot be set
         return (
             abs(found.st_mtime_ns - wanted.st_mtime_ns) < self._grain_ns
             and _is_owned(found, wanted)
@@ -199,13 +199,13 @@ class MetadataWriter:
         )
 
     def refused(self, what: str, error: OSError) -> None:
-        """Note that the mirror does not keep something, to be told once."""
+        """Record that the mirror does not keep a kind of metadata; reported once."""
         if what not in self._reported:
             self._reported.add(what)
             self.unreported.append(MetadataRefusal(what, refusal_reason(what, error)))
 
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
-        """Give an open mirror file or folder the wanted metadata; True if anything really changed.
+        """Set the wanted metadata on an open mirror file or folder; True if anything changed.
 
         The owner goes first because chown clears mode bits, times go last because everything else may move them. Rights
         are taken away before an owner or ACL changes, and given after. `xattrs` None leaves them alone.
@@ -231,7 +231,7 @@ class MetadataWriter:
         return changed or _visible(after) != _visible(before)
 
     def _report_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
-        """Note what the mirror took without a word and did not keep, as NTFS, exFAT and servers for Windows do."""
+        """Report what the mirror accepted without an error and did not keep, as NTFS, exFAT and SMB servers do."""
         if not _is_owned(after, wanted):
             self.refused("owner", _NOT_KEPT)
         if stat.S_IMODE(after.st_mode) != mode:
@@ -240,7 +240,7 @@ class MetadataWriter:
             self.refused("times", _NOT_KEPT)
 
     def _revoke(self, before: os.stat_result, wanted: os.stat_result, chmod: Callable[[int], None]) -> None:
-        """Leave rights to the owner alone before the owner or group changes; not where that was refused before."""
+        """Revoke the rights of group and others before the owner or group changes, unless that was refused before."""
         mode = stat.S_IMODE(before.st_mode)
         if mode & ~_OWN_BITS and not {("owner", wanted.st_uid), ("group", wanted.st_gid)} & self._given_up:
             with contextlib.suppress(OSError):  # then the owner cannot be changed either
@@ -249,15 +249,15 @@ class MetadataWriter:
     def _limit_to_owner(
         self, wanted: os.stat_result, found: os.stat_result, xattrs: dict[bytes, bytes] | None
     ) -> tuple[int, dict[bytes, bytes] | None]:
-        """Give mode and attributes for something that has the owner and group that it was `found` with.
+        """Return mode and attributes for an entry with the owner and group of `found`.
 
-        If these are others than wanted, nobody gets a right by that.
+        If these are not the wanted ones, no user gains a right.
         """
         mode = self.mode_of(wanted.st_mode)
         if _is_owned(found, wanted):
             return mode, xattrs
         if mode & _SPECIAL_BITS and stat.S_ISREG(wanted.st_mode):
-            mode &= ~_SPECIAL_BITS  # it would give the rights of somebody else
+            mode &= ~_SPECIAL_BITS  # it would give the rights of another user
         limited = mode
         if found.st_uid != wanted.st_uid:
             limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
@@ -274,7 +274,7 @@ class MetadataWriter:
         return limited, xattrs
 
     def set_initial(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
-        """Give a temp of ours, new and complete, the wanted metadata; gives its size, inode and times as they are kept.
+        """Set the wanted metadata on a new, complete temp; returns its stat after the times were set.
 
         Only for local file systems, where neither chown nor chmod moves a time: there one stat, after the times, tells
         what a folder's default group or ACL made of the temp, and what the mirror keeps. The mode goes last: until the
@@ -307,7 +307,7 @@ class MetadataWriter:
     def apply_at(
         self, handle: PathHandle, wanted: os.stat_result, attributes: dict[bytes, bytes] | None = None
     ) -> bool:
-        """Give a symlink or special file, which is not opened, the wanted metadata; True if anything really changed."""
+        """Set the wanted metadata on a symlink or special file, without opening it; True if anything changed."""
         found = before = os.fstat(handle)
         is_link = stat.S_ISLNK(before.st_mode)
         if not self._symlinks and is_link:
@@ -330,22 +330,22 @@ class MetadataWriter:
             self._try("mode", 0, lambda: os.chmod(handle.path, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
-            # That a link or device takes no times says nothing about files.
+            # A link or device without times does not mean that files have none.
             self._try("times", 1, lambda: os.utime(handle.path, ns=times))
         return changed or _visible(os.fstat(handle)) != _visible(before)
 
     def _chown(self, chown: Callable[[int, int], None], before: os.stat_result, wanted: os.stat_result) -> bool:
-        """Give owner and group; False if one of them was refused."""
+        """Set owner and group; False if one of them was refused."""
         uid, gid = wanted.st_uid, wanted.st_gid
         if (before.st_uid, before.st_gid) == (uid, gid) or self._try("owner", uid, lambda: chown(uid, gid)):
             return True
-        # Who may not give a file away may still give it to another of their groups.
+        # A user who may not change the owner may still set another of their groups.
         if before.st_gid != gid:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
         return False
 
     def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> tuple[bool, dict[bytes, bytes]]:
-        """Give the wanted attributes and no others; tells whether any changed, and which it has now."""
+        """Set the wanted attributes and remove all others; returns whether any changed, and all that are set now."""
         before = present = self.present(target)
         if before == wanted:
             return False, before
@@ -354,24 +354,24 @@ class MetadataWriter:
         if isinstance(target, int) and not isinstance(target, PathHandle):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
             if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & stat.S_IRWXG):
-                # Who may not write to their own file may not give it attributes either, and without an ACL its mask
-                # would be what the group may do; its mode is set after this.
+                # Attributes need the right to write, for the owner, too; and if the ACL is removed its mask would
+                # become the rights of the group. The mode is set after this.
                 with contextlib.suppress(OSError):
                     os.fchmod(target, (mode | stat.S_IWUSR) & ~(stat.S_IRWXG if ACCESS_ACL in surplus else 0))
-                present = self.present(target)  # what an ACL grants the owner went with it
+                present = self.present(target)  # chmod changes the ACL
         for name in surplus:
             self._try(*_kind(name), partial(remove_attribute, target, name))
-        # ACLs go last: they may take from the owner what the others need.
+        # ACLs last: they may remove the right to write.
         for name in sorted(wanted, key=is_acl):
             if present.get(name) != wanted[name]:
                 self._try(*_kind(name), partial(set_attribute, target, name, wanted[name]))
         now = self.present(target)
         for name, _ in wanted.items() - now.items():
-            self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS takes ACLs without a word
+            self.refused(_kind(name)[0], _NOT_KEPT)  # NTFS accepts ACLs and drops them
         return now != before, now
 
     def present(self, target: Target) -> dict[bytes, bytes]:
-        """Give the attributes of a mirror entry; none if they cannot be read."""
+        """Return the attributes of a mirror entry; none if they cannot be read."""
         try:
             return self.attributes_of(target)
         except OSError:
@@ -397,7 +397,7 @@ class MetadataWriter:
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:
-    # A file system may hold the attributes of users, and none of the kernel's: each family is given up by itself.
+    # A file system may hold `user.*` only: each namespace is given up by itself.
     return "acl" if is_acl(name) else "xattr", name.partition(b".")[0]
 
 

@@ -1,4 +1,4 @@
-"""Extended attributes that are carried over: the user's own and POSIX ACLs; what the kernel acts upon only if asked.
+"""Extended attributes that are mirrored: `user.*` and POSIX ACLs; those that the kernel acts upon only if configured.
 
 `security.*` holds the capabilities of programs and the labels of SELinux, `trusted.*` what other file systems note for
 themselves; both give rights or mean something on this machine only.
@@ -18,13 +18,13 @@ ATTRIBUTES = ("acl", "xattr")
 
 _ACL = "system.posix_acl_"
 DEFAULT_ACL = b"system.posix_acl_default"
-"""What a folder gives to all that is made in it."""
+"""Inherited by new entries of a folder."""
 _ORDINARY = ("user.", _ACL)
 _ALL = (*_ORDINARY, "security.", "trusted.")
 _ACL_OF_XFS = "trusted.SGI_ACL_"
-"""XFS shows ACLs by a second name, too: what goes with the one is not there to be removed by the other."""
+"""XFS shows ACLs by a second name, too; they are set and removed by the first."""
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EOVERFLOW}
-"""What file systems say of metadata that they do not hold, or do not let us have or set."""
+"""Errors for metadata that a file system does not hold, or does not let us read or set."""
 
 
 MOST_BYTES = 17 << 16
@@ -33,9 +33,9 @@ the resource forks of macOS). ext4 and btrfs hold fewer; XFS holds hundreds of m
 """
 TOO_LARGE = f"all of them are more than {MOST_BYTES >> 20} MiB, or have names of more than 64 KiB"
 _UNLISTED = {errno.E2BIG, errno.ERANGE}
-"""What the kernel says if the names alone are more than 64 KiB, the most that a list can have."""
+"""Errors if the names alone are more than 64 KiB, the largest list."""
 _BY_NAME = ("system.posix_acl_access", "system.posix_acl_default", "security.capability")
-"""Asked for by name where there is no list: these decide who may do what."""
+"""Read by name if there is no list: these decide about rights."""
 
 
 class PartlyRead(dict[bytes, bytes]):
@@ -44,11 +44,11 @@ class PartlyRead(dict[bytes, bytes]):
     acl_unknown = False
     """Whether there may be an access ACL that could not be read."""
     is_for_new = False
-    """Whether they are for something new, that is to have none but these."""
+    """Whether they are for a new entry, which gets no others."""
 
 
 def for_new(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Give attributes that were read for something new, which keeps nothing that its folder gave it."""
+    """Mark attributes as those of a new entry, which keeps none that it inherited."""
     if isinstance(attributes, PartlyRead):
         attributes.is_for_new = True
     return attributes
@@ -59,12 +59,12 @@ Target: TypeAlias = int | bytes
 
 
 def is_acl(name: bytes) -> bool:
-    """Tell an access or default ACL from other attributes."""
+    """Return whether an attribute is an access or default ACL."""
     return name.startswith(_ACL.encode("ascii"))
 
 
 def place_of(name: bytes, folder: int) -> bytes:
-    """Give a path by which what has a name in an open folder can have attributes without being opened."""
+    """Return a path to read and set the attributes of a name in an open folder without opening it."""
     return b"/proc/self/fd/%d/%s" % (folder, single(name))
 
 
@@ -121,7 +121,7 @@ def read_readable(target: Target, *, security: bool) -> PartlyRead:
 
 def _as_many_as_fit(target: Target, *, security: bool) -> PartlyRead:
     try:
-        # In one order on both sides, so that the same ones are left out of a copy that has all of them.
+        # In the same order on both sides, so that the same ones are left out.
         names = sorted(_listed(target, security=security), key=lambda name: (name not in _BY_NAME, name))
     except OSError:
         names = [name for name in _BY_NAME if _is_carried_over(name, security=security)]
@@ -138,7 +138,7 @@ def _read_in_limit(target: Target, names: list[str]) -> PartlyRead:
                 break
             found[os.fsencode(name)] = value
     if ACCESS_ACL not in found:
-        # Who cannot list attributes may still say that there is no ACL: then the mode says all about access.
+        # Without a list the ACL can still be read by name; if there is none, the mode alone decides.
         try:
             found[ACCESS_ACL] = _value(target, os.fsdecode(ACCESS_ACL))
         except OSError as error:
@@ -180,10 +180,10 @@ def _value(target: Target, name: str) -> bytes:
 
 
 def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> int:
-    """Limit a mode where the mirror does not have the ACL that goes with it: nobody gets a right by that."""
+    """Limit a mode if the mirror does not have its ACL, so that no user gains a right."""
     acl, there = wanted.get(ACCESS_ACL), held.get(ACCESS_ACL)
     if acl == there:
-        # What cannot be read of the source may be an ACL, of which the group bits are the mask.
+        # An unreadable attribute may be an ACL, whose mask the group bits are.
         unknown = acl is None and isinstance(wanted, PartlyRead) and wanted.acl_unknown
         return mode_for_other_group(mode) if unknown else mode
     if acl is None and isinstance(wanted, PartlyRead) and not wanted.is_for_new:
@@ -193,7 +193,7 @@ def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]
 
 
 def with_acl(attributes: dict[bytes, bytes], acl: bytes) -> dict[bytes, bytes]:
-    """Give attributes with another access ACL."""
+    """Return attributes with another access ACL."""
     changed = attributes.copy() if type(attributes) is dict else PartlyRead(attributes)
     changed[ACCESS_ACL] = acl
     if isinstance(attributes, PartlyRead) and isinstance(changed, PartlyRead):

@@ -2,54 +2,159 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for path in (ROOT / "job").rglob("*.py") if path.read_text("utf-8").strip())
+MOST_MODULES = 125
+MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 
 DIALECT = {
     "anchor": "root_check",
+    "bare": "plain, empty",
     "bench": "PairContext, PairRun",
     "book": "table",
     "breathe": "checkpoint",
     "care": "scan depth",
     "crew": "WorkerPool",
+    "crowd": "large_dir",
+    "deeds": "Actions",
+    "desk": "queue",
     "dismiss": "kill",
+    "division": "HugeFolders",
     "dress": "set_initial",
+    "effective": "settings",
+    "errand": "WorkItem",
     "errands": "WorkItem",
     "eyes": "scanner",
     "gate": "preflight",
+    "glance": "FolderScan",
+    "guest": "PageCacheGuard",
+    "hear": "poll",
+    "heard": "received",
     "hire": "start",
     "holey": "sparse",
+    "home": "state folder",
     "hopeless": "exhausted",
     "leftovers": "temp journal",
     "likeness": "content compare",
     "linkbook": "hard-link table",
+    "look": "scan",
+    "looked": "scanned",
     "looker": "scanner",
     "lookers": "scanners",
     "looking": "scanning",
+    "looks": "scans",
+    "mannerly": "polite, low-priority",
+    "means": "Policy",
+    "member": "link_name",
+    "members": "link_names",
+    "mend": "fix_metadata",
+    "mended": "fixed",
     "meter": "Progress",
+    "mine": "own",
+    "nobodys": "ownerless",
     "notes": "unsupported metadata",
     "onward": "followups",
     "outlook": "options_key",
+    "pace": "RateLimiter",
+    "placed": "BatchResult",
+    "placing": "renaming",
+    "post": "WorkerPipe",
+    "pulse": "health file",
+    "recall": "index lookup",
     "recruit": "start_worker",
+    "room": "free_space",
     "rounds": "WorkQueue",
+    "shelf": "versions folder",
+    "sight": "view",
+    "somebody": "user",
+    "spelled": "normalised",
+    "spelling": "filename rules",
+    "spellings": "filename rules",
+    "squeezed": "compressed",
+    "staged": "PendingRename",
     "steady": "stable_read",
     "sure": "complete",
     "survey": "parallel scan",
     "tacho": "RateLimiter",
+    "team": "supervisor",
+    "tell": "log, report, emit",
+    "teller": "reporter",
+    "telling": "reporting",
+    "theirs": "other",
     "tidings": "pending_events",
+    "told": "logged, reported",
+    "trail": "DirCursor",
+    "trails": "cursors",
+    "trickle": "WritebackLimiter",
+    "twin": "MirrorReader",
+    "unheld": "unsupported metadata",
+    "unsure": "incomplete",
+    "untold": "not logged",
+    "unvisited": "not synced",
+    "visit": "sync folder",
+    "visited": "synced",
     "visitor": "FolderSync",
+    "visits": "folder syncs",
+    "wall": "sandbox",
+    "walled": "sandboxed",
     "whats": "kinds",
+    "whereabouts": "hang diagnosis",
+    "who": "holder, owner, user",
 }
 """Refused words, and the terms to use instead."""
 
-EXCEPTIONS: dict[str, str] = {}
-"""Names that contain such a word in its ordinary sense, each with the reason."""
+EXCEPTIONS = {
+    "effective": "effective user and groups, as POSIX has them",
+    "effective_pairs": "pairs after defaults and options were applied",
+    "state_home": "XDG_STATE_HOME",
+    "_home_by_number": "the home folder of a user",
+    "_looks_unmounted": "a verb: a folder looks unmounted",
+    "_wall": "the wall clock",
+    "wall": "the wall clock",
+}
+"""Names that have such a word in its ordinary sense."""
 
+TO_RENAME = {
+    "HomeMovedError",
+    "_MOST_LOOKED_AT",
+    "_home",
+    "_home_moved",
+    "_is_nobodys",
+    "_look",
+    "_members",
+    "_open_home",
+    "_room",
+    "_spelled",
+    "_told",
+    "check_not_home",
+    "check_visited",
+    "home",
+    "looked",
+    "member",
+    "placed",
+    "room",
+    "sight",
+    "spelled",
+    "tell",
+    "theirs",
+    "told",
+    "trail",
+    "visit",
+}
+"""Names that are still to be renamed. Take them out, and add none."""
+
+LONG_FILES = {
+    "job/app/pair_setup.py": "the whole composition of a pair",
+    "job/engine/copy/batch.py": "the order of syncs and renames of a batch is one story",
+    "job/engine/copy/folder.py": "the order of work on a folder is one story",
+    "job/fs/metadata.py": "all kinds of metadata of an entry, set in one order",
+}
 LONG_FUNCTIONS: dict[str, str] = {}
 """Files and functions that are longer, each with the reason."""
 
@@ -90,7 +195,7 @@ def offenders() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in MODULES:
         for name in names_of(path):
-            if name.text not in EXCEPTIONS and DIALECT.keys() & set(words_of(name.text)):
+            if name.text not in EXCEPTIONS.keys() | TO_RENAME and DIALECT.keys() & set(words_of(name.text)):
                 found.setdefault(name.text, []).append(name.at)
     return found
 
@@ -104,6 +209,27 @@ def test_every_exception_is_still_needed() -> None:
 
     assert EXCEPTIONS.keys() - used == set()
     assert [name for name in EXCEPTIONS if not DIALECT.keys() & set(words_of(name))] == []
+
+
+def test_no_class_name_occurs_twice() -> None:
+    classes = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert [name for name, count in classes.items() if count > 1] == []
+
+
+def test_the_package_has_a_limited_number_of_modules() -> None:
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= MOST_MODULES
+
+
+def test_no_module_is_longer_than_a_review_can_hold() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES and name not in LONG_FILES} == {}
 
 
 def test_no_function_is_longer_than_one_story() -> None:

@@ -143,7 +143,11 @@ def test_a_worker_lost_in_a_huge_folder_loses_only_its_part(
 
         return call
 
-    owner, name = {"copy": (Copier, "copy"), "split": (folder, "heaps"), "close": (folder, "finish_whole")}[victim]
+    owner, name = {
+        "copy": (Copier, "copy"),
+        "split": (folder, "partition_names"),
+        "close": (folder, "finish_whole"),
+    }[victim]
     monkeypatch.setattr(owner, name, lethal(getattr(owner, name)))
 
     told = huge_shop.cycle()

@@ -19,7 +19,7 @@ from job.engine.compare import HARMLESS, Difference, compare
 from job.engine.preflight import presence
 from job.engine.preflight.guards import open_roots
 from job.errors import Exit, Refused
-from job.events.text import clean, told
+from job.events.text import clean, display_text
 from job.store.pair_records import PairRecords
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
         try:
             found = _compare_pair(config, pair, records, as_json=as_json)
         except Refused as error:
-            click.echo(told(f"{pair.name}: {error.message}"), err=True)
-            click.echo(told(f"    {error.hint}"), err=True)
+            click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
+            click.echo(display_text(f"    {error.hint}"), err=True)
             worst = Exit.REFUSED
             continue
         if found and worst is Exit.OK:
@@ -81,14 +81,14 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
             shown.print(_as_json(pair, difference) if as_json else _as_text(pair, difference))
     wrong = sum(count for what, count in counts.items() if what not in HARMLESS)
     if not as_json:
-        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what not in HARMLESS)
-        beside = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what in HARMLESS)
+        wrong_counts = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what not in HARMLESS)
+        harmless_counts = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what in HARMLESS)
         differences = "1 difference" if wrong == 1 else f"{wrong} differences"
         verdict = differences if wrong else "the mirror is as its source"
         if counts["left_out"] and not wrong:
             verdict += ", but for what is left out"
-        verdict += f" ({told})" if told else ""
-        click.echo(f"# {pair.name}: {verdict}" + (f"; no differences: {beside}" if beside else ""))
+        verdict += f" ({wrong_counts})" if wrong_counts else ""
+        click.echo(f"# {pair.name}: {verdict}" + (f"; no differences: {harmless_counts}" if harmless_counts else ""))
     return wrong
 
 

@@ -91,15 +91,15 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
 
 def show_error(error: JobError) -> None:
     """Print an error with all its faults, and the next step, on standard error. One without a message is not shown."""
-    from job.events.text import told  # noqa: PLC0415  # a health check has nothing to say with it
+    from job.events.text import display_text  # noqa: PLC0415  # a health check has nothing to say with it
 
     if not error.message:
         return
-    click.echo(told(f"error: {error.message}"), err=True)
+    click.echo(display_text(f"error: {error.message}"), err=True)
     for fault in error.faults if isinstance(error, ConfigError) else ():
-        click.echo(told(f"  - {fault}"), err=True)
+        click.echo(display_text(f"  - {fault}"), err=True)
     if error.hint:
-        click.echo(told(f"hint: {error.hint}"), err=True)
+        click.echo(display_text(f"hint: {error.hint}"), err=True)
 
 
 def _names_of_pairs(context: click.Context, _: click.Parameter, begun: str) -> list[str]:

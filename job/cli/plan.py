@@ -16,7 +16,7 @@ from job.engine.preflight.guards import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
 from job.engine.scan import ScanResult
 from job.errors import Exit, Refused
-from job.events.text import clean, size, told
+from job.events.text import clean, display_text, format_bytes
 from job.store.pair_records import PairRecords
 
 _FAILING = {"fail", "refuse_name"}
@@ -91,7 +91,7 @@ def _summary(entries: int, bytes_read: int, failed: int) -> str:
         return "nothing to do"
     needs = "1 entry needs work" if entries == 1 else f"{entries} entries need work"
     fails = f", {failed} would fail" if failed else ""
-    return f"{needs}, at most {size(bytes_read)} would be read{fails}"
+    return f"{needs}, at most {format_bytes(bytes_read)} would be read{fails}"
 
 
 def _no_notice(found: ScanResult) -> None:
@@ -99,7 +99,7 @@ def _no_notice(found: ScanResult) -> None:
 
 
 def _as_text(step: Planned) -> str:
-    reason = f"{step.reason}, {size(step.bytes)}" if step.bytes else step.reason
+    reason = f"{step.reason}, {format_bytes(step.bytes)}" if step.bytes else step.reason
     return f"{step.action:<14} {step.pair}  {printable(step.path) or '.'}  ({clean(reason)})"
 
 
@@ -121,5 +121,5 @@ def _print_refusal(pair: Pair, error: Refused, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"pair": pair.name, "action": "refuse", "reason": error.reason, "error": error.message}))
     else:
-        click.echo(told(f"refuse         {pair.name}: {error.message}"))
-        click.echo(told(f"               {error.hint}"))
+        click.echo(display_text(f"refuse         {pair.name}: {error.message}"))
+        click.echo(display_text(f"               {error.hint}"))

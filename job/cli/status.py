@@ -17,7 +17,7 @@ from job.config.settings import Config
 from job.core.entry import base64_of, printable
 from job.core.outcome import Result
 from job.errors import ConfigError, Exit
-from job.events.text import ago, moment, told
+from job.events.text import display_text, format_timestamp, time_ago
 from job.health import HealthFile, check, next_due
 
 _WORST_FIRST = (Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
@@ -64,7 +64,7 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
         click.echo(json.dumps(_document(facts, broken), indent=2))
     else:
         if broken is not None:
-            click.echo(f"\nThe last good configuration was read {ago(facts.now - since)}; its pairs:\n")
+            click.echo(f"\nThe last good configuration was read {time_ago(facts.now - since)}; its pairs:\n")
         _show(facts)
     if broken is not None:
         return broken.exit
@@ -114,11 +114,11 @@ def _code(facts: Facts, pair: PairStatus) -> Exit:
 def _document(facts: Facts, broken: ConfigError | None) -> dict[str, Any]:
     sandbox = facts.sandbox
     return {
-        "service": {"alive": facts.alive, "message": facts.service, "next_due": moment(facts.next_due)},
+        "service": {"alive": facts.alive, "message": facts.service, "next_due": format_timestamp(facts.next_due)},
         "enabled": not facts.disabled,
         "config_error": None
         if broken is None
-        else {"error": told(broken.message), "faults": [told(fault) for fault in broken.faults]},
+        else {"error": display_text(broken.message), "faults": [display_text(fault) for fault in broken.faults]},
         "sandbox": {
             "landlock": sandbox.landlock,
             "abi": sandbox.abi,
@@ -140,10 +140,10 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "mirror_state": each.mirror_state,
         "verdict": facts.verdict(each),
         "result": each.result,
-        "result_since": moment(history.result_since_timestamp_seconds),
-        "last_attempt": moment(history.last_attempt_timestamp_seconds),
-        "last_success": moment(history.last_success_timestamp_seconds),
-        "next_due": moment(facts.next_due),
+        "result_since": format_timestamp(history.result_since_timestamp_seconds),
+        "last_attempt": format_timestamp(history.last_attempt_timestamp_seconds),
+        "last_success": format_timestamp(history.last_success_timestamp_seconds),
+        "next_due": format_timestamp(facts.next_due),
         "overdue": each.name in facts.overdue,
         "duration_seconds": history.duration_seconds,
         "copied": tally.copied,
@@ -154,8 +154,8 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "failing": [_failing(path, reason, error) for path, reason, error in history.failing],
         "bytes_copied": tally.bytes_copied,
         "reason": trouble.reason if trouble else None,
-        "error": told(trouble.error) if trouble else None,
-        "hint": told(trouble.hint) if trouble else None,
+        "error": display_text(trouble.error) if trouble else None,
+        "hint": display_text(trouble.hint) if trouble else None,
         "entries": entries,
         "bytes": count,
         "free_bytes": each.free,
@@ -166,7 +166,7 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
 
 
 def _failing(path: bytes, reason: str, error: str) -> dict[str, str]:
-    fields = {"path": printable(path), "reason": reason, "error": told(error)}
+    fields = {"path": printable(path), "reason": reason, "error": display_text(error)}
     if (code := base64_of(path)) is not None:
         fields["path_base64"] = code
     return fields

@@ -9,7 +9,7 @@ from job.core.capabilities import Capabilities
 from job.core.entry import printable
 from job.core.mounts import file_system_of
 from job.core.outcome import Result
-from job.events.text import ago, clean, lasting, moment, size, told
+from job.events.text import approximate_duration, clean, display_text, format_bytes, format_timestamp, time_ago
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,10 +108,10 @@ def _print_table(facts: Facts, console: "Console") -> None:
         cells = [
             Text(clean(pair.name)),
             Text("never" if verdict == NEVER else verdict, style=_style(verdict)),
-            Text(ago(facts.now - attempt, short=narrow) if attempt else "-"),
+            Text(time_ago(facts.now - attempt, short=narrow) if attempt else "-"),
             Text(files or "-"),
             Text(count or "-"),
-            *(() if narrow else (Text("-" if pair.free is None else size(pair.free)),)),
+            *(() if narrow else (Text("-" if pair.free is None else format_bytes(pair.free)),)),
         ]
         table.add_row(*cells)
     console.print(table)
@@ -132,7 +132,8 @@ def _head(facts: Facts) -> Iterator[Line]:
 def _next(facts: Facts, indent: int) -> Iterator[Line]:
     if facts.next_due is not None:
         wait = facts.next_due - facts.now
-        yield Line(f"next cycle: {f'in {lasting(wait)}' if wait > 0 else 'now'} (at {moment(facts.next_due)})", indent)
+        when = f"in {approximate_duration(wait)}" if wait > 0 else "now"
+        yield Line(f"next cycle: {when} (at {format_timestamp(facts.next_due)})", indent)
 
 
 def _headline(facts: Facts, pair: PairStatus) -> str:
@@ -140,15 +141,15 @@ def _headline(facts: Facts, pair: PairStatus) -> str:
     if history.result is None:
         return verdict
     attempt = history.last_attempt_timestamp_seconds
-    told = f"{verdict} {ago(facts.now - attempt)} (at {moment(attempt)})"
+    headline = f"{verdict} {time_ago(facts.now - attempt)} (at {format_timestamp(attempt)})"
     if pair.result is not history.result:
-        return f"{verdict}: the last success was {ago(facts.now - history.last_success_timestamp_seconds)}"
+        return f"{verdict}: the last success was {time_ago(facts.now - history.last_success_timestamp_seconds)}"
     if verdict == OVERDUE:
-        told = f"{OVERDUE}: the last success was {ago(facts.now - history.last_success_timestamp_seconds)}"
+        headline = f"{OVERDUE}: the last success was {time_ago(facts.now - history.last_success_timestamp_seconds)}"
     since = history.result_since_timestamp_seconds
     if history.result is not Result.SUCCESS and 0 < since < attempt:
-        told += f", for {lasting(facts.now - since)} now"
-    return told
+        headline += f", for {approximate_duration(facts.now - since)} now"
+    return headline
 
 
 def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
@@ -165,13 +166,16 @@ def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
 
 def _last_success(facts: Facts, pair: PairStatus) -> Iterator[Line]:
     success = pair.history.last_success_timestamp_seconds
-    yield Line(f"last success: {f'{ago(facts.now - success)} (at {moment(success)})' if success else 'never'}", 1)
+    yield Line(
+        f"last success: {f'{time_ago(facts.now - success)} (at {format_timestamp(success)})' if success else 'never'}",
+        1,
+    )
 
 
 def _room(pair: PairStatus) -> Iterator[Line]:
     files, count = _extent(pair)
     held = f"{files} {'file' if files == '1' else 'files'}" + (f", {count}" if count else "") if files else ""
-    free = f"{size(pair.free)} free on its disk" if pair.free is not None else ""
+    free = f"{format_bytes(pair.free)} free on its disk" if pair.free is not None else ""
     if held or free:
         yield Line(f"mirror: {'; '.join(text for text in (held, free) if text)}", 1)
 
@@ -219,7 +223,7 @@ def _extent(pair: PairStatus) -> tuple[str, str]:
     if pair.extent is None:
         return "", ""
     files, count = pair.extent
-    return f"{files:,}", "" if count is None else size(count)
+    return f"{files:,}", "" if count is None else format_bytes(count)
 
 
 def _sandbox(sandbox: SandboxStatus) -> str:
@@ -236,5 +240,5 @@ def _capabilities(able: Capabilities) -> str:
 
 
 def _bounded(text: str) -> str:
-    text = told(text)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    shown = display_text(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

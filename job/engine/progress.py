@@ -15,7 +15,7 @@ class Progress:
 
     def __init__(self, run: PairRun) -> None:
         self._run = run
-        self._phase = "look"
+        self._phase = "scan"
         self._entries = self._bytes = 0
         self._entries_total = self._bytes_total = 0
         self._seen = self._reported_ns = 0
@@ -31,7 +31,7 @@ class Progress:
 
     def start_sync(self, found: ScanResult) -> None:
         """Begin the sync: its totals are the entries and bytes of the folders to sync."""
-        self._phase, self._entries = "act", 0
+        self._phase, self._entries = "copy", 0
         self._entries_total, self._bytes_total = found.entries_to_sync, found.bytes_to_sync
         self._report()
 

@@ -1,4 +1,4 @@
-"""Facts about one pair, its entries and its progress. They are told as `events/service.py`, which names every event."""
+"""Events of one pair, its entries and its progress. `events/service.py` exports every event."""
 
 from job.core.counts import Tally
 from job.core.entry import Kind
@@ -7,14 +7,14 @@ from job.events.base import EntryEvent, PairEvent
 
 
 class PairStarted(PairEvent):
-    """The gate was passed; looking begins."""
+    """The preflight checks passed; the scan begins."""
 
     name = "pair_started"
 
     source: str
     mirror: str
     audit: bool
-    """Whether every mirror file is held against the index in this cycle."""
+    """Whether this cycle compares every mirror file with the index."""
 
 
 class PairRefused(PairEvent):
@@ -29,7 +29,7 @@ class PairRefused(PairEvent):
 
 
 class PairBusy(PairEvent):
-    """Another instance works on this mirror; nothing was written."""
+    """Another instance holds the lock of this mirror; nothing was written."""
 
     name = "pair_busy"
     level = "warning"
@@ -39,7 +39,7 @@ class PairBusy(PairEvent):
 
 
 class LeaseTakenOver(PairEvent):
-    """Another machine left a lease on this mirror and renewed it no more, as after a power cut; it is ours now."""
+    """Another machine left a lease on this mirror and stopped renewing it, as after a power cut; it is taken over."""
 
     name = "lease_taken_over"
     level = "warning"
@@ -48,7 +48,7 @@ class LeaseTakenOver(PairEvent):
 
 
 class PairFailed(PairEvent):
-    """The pair had to be given up in mid-run; what was committed before stays valid."""
+    """The pair was aborted in the middle of the cycle; batches that were committed before stay valid."""
 
     name = "pair_failed"
     level = "error"
@@ -58,7 +58,7 @@ class PairFailed(PairEvent):
 
 
 class MirrorCreated(PairEvent):
-    """The mirror did not exist and was made, since it was not known to have existed."""
+    """The mirror did not exist and was created: no record says that it ever existed."""
 
     name = "mirror_created"
 
@@ -66,7 +66,7 @@ class MirrorCreated(PairEvent):
 
 
 class MirrorNotRecorded(PairEvent):
-    """That the mirror exists cannot be recorded outside of it: if it is missing, it is made anew, not refused."""
+    """The mirror cannot be recorded outside of itself: if it is lost, it is created anew instead of refused."""
 
     name = "mirror_not_recorded"
     level = "warning"
@@ -76,7 +76,7 @@ class MirrorNotRecorded(PairEvent):
 
 
 class HistoryReset(PairEvent):
-    """Counting begins anew: what was kept under the pair's name, or in its mirror, belongs to another pair."""
+    """The counters start at zero: the history under the pair's name, or in its mirror, belongs to another pair."""
 
     name = "history_reset"
     level = "warning"
@@ -85,7 +85,7 @@ class HistoryReset(PairEvent):
 
 
 class StateFolderLost(PairEvent):
-    """A mirror that was used before has no `.truecopy` any more: what was kept in it is gone, and it is made anew."""
+    """A mirror that was used before has no `.truecopy` any more; its content is lost and it is created anew."""
 
     name = "state_folder_lost"
     level = "warning"
@@ -94,7 +94,7 @@ class StateFolderLost(PairEvent):
 
 
 class PairFinished(PairEvent):
-    """The pair's part of the cycle ended, in whatever way."""
+    """The pair's part of the cycle ended, with any result."""
 
     name = "pair_finished"
 
@@ -102,11 +102,11 @@ class PairFinished(PairEvent):
     tally: Tally
     duration_seconds: float
     finished_timestamp_seconds: float
-    """When, in seconds since the epoch."""
+    """Seconds since the epoch."""
 
 
 class IndexRebuilt(PairEvent):
-    """The index was missing, unusable or about another file system: contents are compared instead of believed."""
+    """The index was missing, unusable or of another file system: contents are compared instead of trusted."""
 
     name = "index_rebuilt"
     level = "warning"
@@ -115,7 +115,7 @@ class IndexRebuilt(PairEvent):
 
 
 class WorkerLost(PairEvent):
-    """A worker process ended unasked, killed or out of memory; what it was sent to do fails and is done next time."""
+    """A worker process was killed or crashed; its entries fail and are retried in the next cycle."""
 
     name = "worker_lost"
     level = "error"
@@ -124,22 +124,22 @@ class WorkerLost(PairEvent):
 
 
 class CycleStalled(PairEvent):
-    """Nothing moves any more: a disk or server does not answer. Told while it hangs, by who watches."""
+    """A cycle makes no progress: a disk or server does not respond. Emitted by the watchdog during the stall."""
 
     name = "cycle_stalled"
     level = "error"
 
     process: str
-    """`main`, or `worker` with its number: one that is stuck is killed, and what it was sent to do fails."""
+    """`main`, or `worker` with its number. A stalled worker is killed, and its entries fail."""
     stalled_seconds: float
     where: str
-    """The file or folder it waits for, by its whole path; empty where that is not known."""
+    """Absolute path of the file or folder that it waits for; empty if unknown."""
     doing: str
-    """For whoever looks into it: functions of the program, innermost first."""
+    """Stack of the program for a bug report, innermost function first."""
 
 
 class CycleResumed(PairEvent):
-    """What hung moves again, and the cycle goes on."""
+    """A stalled cycle makes progress again."""
 
     name = "cycle_resumed"
 
@@ -147,34 +147,34 @@ class CycleResumed(PairEvent):
 
 
 class WorkersAwaited(PairEvent):
-    """The main process is alive and waits for its workers, which say nothing: no sign of life of theirs."""
+    """The main process is alive and waits for workers that report nothing: no sign of progress."""
 
     name = "workers_awaited"
     level = None
 
 
 class MetadataNotKept(PairEvent):
-    """One kind of metadata that the mirror cannot hold, or that cannot be read in the source; logged once a cycle."""
+    """Metadata that the mirror cannot store, or that cannot be read in the source; logged once a cycle and kind."""
 
     name = "metadata_not_kept"
     level = "warning"
 
     what: str
-    """A kind: `owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks`, `specials`,
-    `nodev` and `nosuid` for devices, set-ID bits and capabilities that have no effect in a source mounted so,
-    `source_xattr` for attributes that cannot be read, or `source_xattr_size` for more of them than are kept."""
+    """`owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks` or `specials`; `nodev` or
+    `nosuid` for devices, set-ID bits and capabilities that the mount of the source disables; `source_xattr` for
+    attributes that cannot be read, `source_xattr_size` for attributes above the size limit."""
     path: bytes
     error: str
 
 
 class MirrorProbed(PairEvent):
-    """It was found out what the mirror's file system can hold: told when it is used first, or has changed."""
+    """The capabilities of the mirror's file system were probed: at first use, and after it changed."""
 
     name = "mirror_probed"
 
     file_system: str
     lacks: tuple[str, ...]
-    """What it does not hold; nothing if it holds everything."""
+    """Missing capabilities; empty if there are none."""
 
 
 class MountSkipped(PairEvent):
@@ -185,23 +185,23 @@ class MountSkipped(PairEvent):
 
     path: bytes
     file_system: str
-    """Its type; `btrfs subvolume` for what has no mount of its own."""
+    """Its type; `btrfs subvolume` for a subvolume, which has no mount of its own."""
 
 
 class MountMissing(PairEvent):
-    """Nothing is mounted where a file system was backed up from; logged once. The folder fails until it is there."""
+    """A file system that was backed up is not mounted any more; its folder fails until it is. Logged once."""
 
     name = "mount_missing"
     level = "warning"
 
     path: bytes
     file_system: str
-    """The type of the one that was there."""
+    """Type of the file system that was mounted."""
     hint: str
 
 
 class MountForgotten(PairEvent):
-    """A folder where a file system was mounted is gone, excluded or holds files of its own: nothing is missed there."""
+    """A former mount point is gone, excluded or holds files of its own: no mount is expected there any more."""
 
     name = "mount_forgotten"
     level = "warning"
@@ -211,7 +211,7 @@ class MountForgotten(PairEvent):
 
 
 class PseudoFilesystemSkipped(PairEvent):
-    """A file system of the kernel, such as proc, is mounted in the source and is not backed up; logged once."""
+    """A kernel file system, such as proc, is mounted in the source and is not backed up; logged once."""
 
     name = "pseudo_filesystem_skipped"
 
@@ -220,7 +220,7 @@ class PseudoFilesystemSkipped(PairEvent):
 
 
 class OwnFilesSkipped(PairEvent):
-    """State or temporary files of Truecopy lie in the source, as after a restore, and are left out; logged once."""
+    """State or temporary files of Truecopy in the source, as after a restore, are left out; logged once."""
 
     name = "own_files_skipped"
 
@@ -231,21 +231,21 @@ class OwnFilesSkipped(PairEvent):
 
 
 class FileCopied(EntryEvent):
-    """A file or symlink is in the mirror, synced to the disk and in the index."""
+    """A file or symlink was copied; it is synced to the disk and in the index."""
 
     name = "file_copied"
 
     kind: Kind
     bytes: int
     checksum: str
-    """`algorithm:hex` of the content, `sparse-algorithm:hex` of what is nearly all holes; empty for a symlink."""
+    """`algorithm:hex` of the content, `sparse-algorithm:hex` for a sparse file; empty for a symlink."""
     permissions: str
     reason: str
     duration_seconds: float
 
 
 class FileUpdated(EntryEvent):
-    """Metadata was mended; the content was right and was not copied."""
+    """Metadata was corrected; the content was right and was not copied."""
 
     name = "file_updated"
 
@@ -255,7 +255,7 @@ class FileUpdated(EntryEvent):
 
 
 class FileSkipped(EntryEvent):
-    """An entry was passed over."""
+    """An entry was skipped."""
 
     name = "file_skipped"
     level = "debug"
@@ -275,7 +275,7 @@ class FileFailed(EntryEvent):
 
 
 class DriftFound(EntryEvent):
-    """An entry of the mirror is not as Truecopy left it. It is healed from the source."""
+    """A mirror entry was changed by another program since the last cycle. It is restored from the source."""
 
     name = "drift_found"
     level = "warning"
@@ -284,55 +284,55 @@ class DriftFound(EntryEvent):
 
 
 class ReplacedByFolder(EntryEvent):
-    """The source has a folder where it had a file, link or special file; the mirror's old entry gave way to it."""
+    """A source file, link or special file became a folder; its old entry in the mirror was removed."""
 
     name = "replaced_by_folder"
     level = "warning"
 
     kind: Kind
-    """What the mirror had there."""
+    """Kind of the old entry."""
 
 
 class FolderRetired(EntryEvent):
-    """The source has something else where it had a folder: the mirror's folder was moved to the versions, whole."""
+    """A source folder became something else; its mirror folder was moved whole to the versions."""
 
     name = "folder_retired"
     level = "warning"
 
     version: str
-    """Where it is now, below the mirror's root."""
+    """New path, below the mirror's root."""
 
 
 class EntrySetAside(EntryEvent):
-    """Something in the mirror was moved to the versions, since nobody may get at it under the name that it had."""
+    """A mirror entry was moved to the versions, because its old name would expose it to other users."""
 
     name = "entry_set_aside"
     level = "warning"
 
     kind: Kind
     version: str
-    """Where it is now, below the mirror's root."""
+    """New path, below the mirror's root."""
     reason: str
 
 
 class LogLinesSuppressed(PairEvent):
-    """So many more entries were told of in the same way, or as in the cycle before, and have no lines of their own."""
+    """Lines that were not logged: too many alike in a folder or cycle, or the same as in the cycle before."""
 
     name = "log_lines_suppressed"
     level = "warning"
 
     of: str
-    """The event that each of them would be."""
+    """Name of their event."""
     path: bytes
-    """The folder they are in; the root's where they are in several."""
+    """Folder of the entries; the root for several folders."""
     entries: int
     by: dict[str, int]
-    """How many there are for each reason."""
+    """Number of entries by reason."""
     because: UnloggedReason
 
 
 class FoldersUnchanged(PairEvent):
-    """So many entries lie in folders whose fingerprint did not move: skipped without a look at each."""
+    """Entries in folders with an unchanged fingerprint: skipped without looking at each one."""
 
     name = "folders_unchanged"
     level = "debug"
@@ -345,7 +345,7 @@ class FoldersUnchanged(PairEvent):
 
 
 class BatchCommitted(PairEvent):
-    """Work became durable: `tally` is what this batch adds. The sum over a pair is `PairFinished.tally`."""
+    """A batch became durable; `tally` counts this batch. The sum of all batches is `PairFinished.tally`."""
 
     name = "batch_committed"
     level = None
@@ -363,7 +363,7 @@ class FilesCopied(PairEvent):
 
 
 class Progressed(PairEvent):
-    """Work went on. `phase` is `look` or `act`; totals are 0 while unknown."""
+    """Progress of the phase `scan` or `copy`; totals are 0 while unknown."""
 
     name = "progressed"
     level = None

@@ -1,7 +1,7 @@
-"""Every fact Truecopy tells, as frozen values. Logs, metrics, progress and the status are listeners on these.
+"""Every event of Truecopy, as frozen values. Logs, metrics, progress and status listen to them.
 
-`name` is the public event name in the logs; `level` the log level, None for events that are never logged.
-Units live in field names. Paths are bytes below the root of the pair; the root itself is empty.
+`name` is the public name in the logs; `level` the log level, None for events that are never logged. Field names carry
+units. Paths are bytes relative to the root of the pair; the root itself is empty.
 """
 
 from job.core.counts import Tally
@@ -115,7 +115,7 @@ __all__ = [
 
 
 class ServiceStarted(Event):
-    """The service began its loop."""
+    """The service entered its loop."""
 
     name = "service_started"
 
@@ -123,32 +123,32 @@ class ServiceStarted(Event):
     config: str
     pairs: int
     address: str
-    """Where metrics are served, as `host:port`; empty when they are not."""
+    """Address of the metrics, `host:port`; empty if they are not served."""
     metrics: str
-    """`served`, `off` where the configuration says so, or `unavailable` where the port cannot be had."""
+    """`served`, `off` by the configuration, or `unavailable` if the port cannot be opened."""
 
 
 class ServiceStopped(Event):
-    """The service ended its loop."""
+    """The service left its loop."""
 
     name = "service_stopped"
 
     reason: str
-    """The signal's name."""
+    """Name of the signal."""
 
 
 class SignalReceived(Event):
-    """A signal came that does not end the run: SIGHUP or SIGUSR1 to the service, or one without a meaning."""
+    """A signal that does not end the run: SIGHUP or SIGUSR1 to the service, or one without an effect."""
 
     name = "signal_received"
 
     signal: str
-    """Its name, such as `SIGHUP`."""
+    """Name, such as `SIGHUP`."""
     effect: str
 
 
 class RunDisabled(Event):
-    """`run_enabled` is not "Y": nothing was done."""
+    """`run_enabled` is not "Y": no cycle runs."""
 
     name = "run_disabled"
 
@@ -157,13 +157,13 @@ class RunDisabled(Event):
 
 
 class BusySkipped(Event):
-    """A one-shot run left out what another instance works on, and ends with 0 because of --skip-if-busy."""
+    """A one-shot run skipped pairs that another instance holds, and exits with 0 because of --skip-if-busy."""
 
     name = "busy_skipped"
 
 
 class PriorityNotSet(Event):
-    """The system does not let this process give way to others at the disks: it works on as before."""
+    """The system refused the configured I/O priority; the process keeps its own."""
 
     name = "priority_not_set"
     level = "warning"
@@ -172,7 +172,7 @@ class PriorityNotSet(Event):
 
 
 class PrivateFolderSkipped(Event):
-    """Something else has the name of a private folder, or it is not ours; the next place is taken instead."""
+    """A private folder is no folder or belongs to another user; the next candidate is used."""
 
     name = "private_folder_skipped"
     level = "warning"
@@ -182,7 +182,7 @@ class PrivateFolderSkipped(Event):
 
 
 class SandboxUnavailable(Event):
-    """Landlock cannot be used, so that only the program itself keeps to its folders; not told where it is off."""
+    """Landlock is not available: only the program itself enforces its boundaries. Not emitted if Landlock is off."""
 
     name = "sandbox_unavailable"
 
@@ -190,7 +190,7 @@ class SandboxUnavailable(Event):
 
 
 class ConfigReloaded(Event):
-    """The config file changed and the new one is in force."""
+    """The configuration file changed and the new content is in force."""
 
     name = "config_reloaded"
 
@@ -199,56 +199,56 @@ class ConfigReloaded(Event):
 
 
 class PortChanged(Event):
-    """Metrics are served at another place: the configuration changed, or a port could be had at last."""
+    """Metrics are served at another address: after a change of the configuration, or a successful retry."""
 
     name = "port_changed"
 
     address: str
-    """Where they are served now, as `host:port`; `off` for nowhere."""
+    """Current address, `host:port`; `off` for none."""
     before: str
-    """Where they were served."""
+    """Previous address."""
 
 
 class PortNotOpened(Event):
-    """The metrics port cannot be opened. Backups go on; the port is tried again every 30 s and after each cycle."""
+    """The metrics port cannot be opened. Backups go on; it is retried every 30 s and after each cycle."""
 
     name = "port_not_opened"
     level = "warning"
 
     address: str
-    """What is asked for, as `host:port`."""
+    """Wanted address, `host:port`."""
     error: str
     hint: str
-    """How to find the program that holds the port, and what to do."""
+    """How to find the program that holds the port, and the next step."""
 
 
 class PortNotChanged(Event):
-    """The port of the changed configuration cannot be opened; it is tried again every 30 s and after each cycle."""
+    """The port of the new configuration cannot be opened; it is retried every 30 s and after each cycle."""
 
     name = "port_not_changed"
     level = "warning"
 
     address: str
-    """What is asked for, as `host:port`."""
+    """Wanted address, `host:port`."""
     served: str
-    """Where metrics go on being served."""
+    """Current address, which stays in use."""
     error: str
     hint: str
 
 
 class ConfigInsecure(Event):
-    """Others may change what the configuration is made of, or read a secret in it; told when it comes into force."""
+    """Other users can change the configuration or read a secret in it; logged when it comes into force."""
 
     name = "config_insecure"
     level = "warning"
 
     config: str
     error: str
-    """Who may do what, and the command that ends it."""
+    """User, permission, and the command that removes it."""
 
 
 class ConfigRejected(Event):
-    """The config file cannot be used; the last good one stays in force."""
+    """The configuration file cannot be used; the last good one stays in force."""
 
     name = "config_rejected"
     level = "error"
@@ -259,7 +259,7 @@ class ConfigRejected(Event):
 
 
 class NextCycleDue(Event):
-    """The next cycle has a time."""
+    """The next cycle is scheduled."""
 
     name = "next_cycle_due"
     level = "debug"
@@ -269,21 +269,21 @@ class NextCycleDue(Event):
 
 
 class ServiceWaited(Event):
-    """The loop is alive and waits for the next cycle: told every few seconds as a sign of life."""
+    """The loop is alive and waits for the next cycle; emitted every few seconds."""
 
     name = "service_waited"
     level = None
 
 
 class CycleCrashed(Event):
-    """A cycle ended by an error nobody expected, which is a bug; the service goes on after the usual wait."""
+    """A bug ended the cycle; the service continues on schedule."""
 
     name = "cycle_crashed"
     level = "error"
 
     error: str
     traceback: tuple[str, ...]
-    """Its lines."""
+    """Lines of the traceback."""
 
 
 class OutputFailed(Event):
@@ -293,7 +293,7 @@ class OutputFailed(Event):
     level = "error"
 
     output: str
-    """Which one; a value of `core.series.OUTPUTS`."""
+    """A value of `core.metric_names.OUTPUTS`."""
     error: str
 
 
@@ -301,7 +301,7 @@ class OutputFailed(Event):
 
 
 class CycleStarted(Event):
-    """A pass over all pairs began."""
+    """A cycle over all pairs began."""
 
     name = "cycle_started"
 
@@ -310,7 +310,7 @@ class CycleStarted(Event):
 
 
 class CycleFinished(Event):
-    """A pass over all pairs ended; `tally` sums its pairs."""
+    """A cycle over all pairs ended; `tally` is the sum of its pairs."""
 
     name = "cycle_finished"
 
@@ -321,7 +321,7 @@ class CycleFinished(Event):
 
 
 class IdleCyclesCounted(Event):
-    """So many cycles before the next line changed nothing and had nothing to report; see `idle_log_interval`."""
+    """Cycles before the next line that changed nothing and reported nothing; see `idle_log_interval`."""
 
     name = "idle_cycles_counted"
 
@@ -331,7 +331,6 @@ class IdleCyclesCounted(Event):
 
 
 def every_event() -> list[type[Event]]:
-    """List every event that can be told, in the order of the files: for the docs, the logs and their tests."""
-    told = [kind for kind in globals().values() if isinstance(kind, type) and kind.__module__ == __name__]
-    told += [kind for kind in vars(pair).values() if getattr(kind, "__module__", "") == pair.__name__]
-    return told
+    """List every event in the order of the files, for the docs and tests."""
+    kinds = [kind for kind in globals().values() if isinstance(kind, type) and kind.__module__ == __name__]
+    return kinds + [kind for kind in vars(pair).values() if getattr(kind, "__module__", "") == pair.__name__]

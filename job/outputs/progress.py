@@ -33,7 +33,7 @@ from job.events.service import (
     Progressed,
     RunDisabled,
 )
-from job.events.text import clean, fields_of, sentence, size, spent, told
+from job.events.text import clean, display_text, fields_of, format_bytes, format_duration, sentence
 
 MOST_FAILURES = 20
 """Failed entries shown by name for each pair; the log has them all."""
@@ -44,7 +44,7 @@ _LONGEST_TITLE = 40
 _SHOW_EVERY_SECONDS = 0.2
 
 _STYLES = {Result.SUCCESS: "green", Result.PARTIAL: "yellow", Result.BUSY: "yellow", Result.STOPPED: "yellow"}
-_PHASES = {"look": "looking", "act": "copying"}
+_PHASES = {"scan": "scanning", "copy": "copying"}
 
 
 @dataclass(slots=True)
@@ -140,9 +140,9 @@ class ProgressDisplay:
 
     def _stop_short(self, event: PairRefused | PairBusy | PairFailed) -> None:
         trouble = self._pairs.setdefault(event.pair, _Pair()).trouble
-        trouble.append(told(event.error))
+        trouble.append(display_text(event.error))
         if event.hint:
-            trouble.append(f"hint: {told(event.hint)}")
+            trouble.append(f"hint: {display_text(event.hint)}")
 
     def _end(self, event: PairFinished) -> None:
         pair = self._pairs.setdefault(event.pair, _Pair())
@@ -155,7 +155,9 @@ class ProgressDisplay:
         self.close()
         for name, pair in self._pairs.items():
             if pair.finished is not None:
-                self._print(f"{name}: {pair.finished.result} in {spent(pair.finished.duration_seconds)}", pair)
+                self._print(
+                    f"{name}: {pair.finished.result} in {format_duration(pair.finished.duration_seconds)}", pair
+                )
                 tally = pair.finished.tally
             else:
                 self._print(f"{name}: not finished", pair)
@@ -192,7 +194,7 @@ class ProgressDisplay:
 def _counts(tally: Tally) -> str:
     unchanged = tally.skipped_by.get(Skip.UNCHANGED, 0)
     words = [
-        f"{tally.copied:,} copied ({size(tally.bytes_copied)})",
+        f"{tally.copied:,} copied ({format_bytes(tally.bytes_copied)})",
         f"{tally.updated:,} updated",
         f"{unchanged:,} unchanged",
         f"{tally.failed:,} failed",
@@ -311,7 +313,7 @@ def _facts(task: Task, width: int) -> str:
     facts = {
         "files": f"{_of(f'{entries:,}', f'{entries_total:,}', entries_total)} files",
         "left": _left(task),
-        "bytes": _of(size(count), size(count_total), count_total) if count or count_total else "",
+        "bytes": _of(format_bytes(count), format_bytes(count_total), count_total) if count or count_total else "",
         "rate": _rate(task, in_bytes=count_total > 0),
     }
     chosen: dict[str, str] = {}
@@ -329,7 +331,7 @@ def _rate(task: Task, *, in_bytes: bool) -> str:
     speed = task.finished_speed or task.speed
     if not speed:
         return ""
-    return f"{size(speed)}/s" if in_bytes else f"{speed:,.0f} files/s"
+    return f"{format_bytes(speed)}/s" if in_bytes else f"{speed:,.0f} files/s"
 
 
 def _left(task: Task) -> str:

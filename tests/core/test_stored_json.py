@@ -17,7 +17,7 @@ from job.core import mounts
 from job.core.capabilities import Capabilities
 from job.core.counts import cycle_details_of
 from job.core.mounts import KnownMounts
-from job.events.text import ago, moment
+from job.events.text import format_timestamp, time_ago
 from job.fs import probe
 from job.locking import lock
 from job.store import codec, pair_records, temp_journal
@@ -161,7 +161,7 @@ def test_a_sign_of_life_is_judged_or_none(content: bytes) -> None:
 
     assert health._judge_latest(beats, 1_000.0, "none")[1]
     for beat in beats:
-        moment(beat.due)
+        format_timestamp(beat.due)
 
 
 @calm
@@ -180,8 +180,8 @@ def test_remarks_in_a_history_are_shown_or_left_out(content: bytes) -> None:
 
     fields = cycle_details_of(kept if isinstance(kept, dict) else {})
 
-    moment(fields.get("result_since_timestamp_seconds"))
-    ago(1_000.0 - fields.get("result_since_timestamp_seconds", 0.0))
+    format_timestamp(fields.get("result_since_timestamp_seconds"))
+    time_ago(1_000.0 - fields.get("result_since_timestamp_seconds", 0.0))
 
 
 def _parsed(content: bytes) -> Any:
@@ -246,7 +246,7 @@ def test_a_kept_configuration_is_believed_or_not(tmp_path: Path, data: st.DataOb
     assert isinstance(stored.load("key"), Config | None)
     last = stored.load_last()
     if last is not None:
-        assert ago(1_000.0 - last[1])
+        assert time_ago(1_000.0 - last[1])
 
 
 def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Path) -> None:

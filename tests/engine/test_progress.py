@@ -50,7 +50,7 @@ def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:
     told = shop.cycle()
 
     steps = told.of(Progressed)
-    acting = [step for step in steps if step.phase == "act"]
+    acting = [step for step in steps if step.phase == "copy"]
     assert [step.phase for step in steps] == sorted((step.phase for step in steps), reverse=True)
     assert acting[-1].entries == acting[-1].entries_total == 7
     assert all(step.entries <= step.entries_total and step.bytes <= step.bytes_total for step in acting)

@@ -95,7 +95,7 @@ def after_the_look(shop: Workshop, action: Callable[[], object]) -> Told:
 
     def emit(event: Event) -> None:
         told.hear(event)
-        if isinstance(event, Progressed) and event.phase == "act" and waiting:
+        if isinstance(event, Progressed) and event.phase == "copy" and waiting:
             waiting.pop()()
 
     told.result = run_cycle(shop.config, CycleContext("cycle", emit, bool, shop.now_ns, open_context))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from job.core.entry import Kind, base64_of, printable
 from job.core.outcome import Failure
 from job.events.service import CycleCrashed, Event, FileCopied, FileFailed, PairStarted, every_event
-from job.events.text import LONGEST_LINE, LONGEST_VALUE, printable_path, several, shortened
+from job.events.text import LONGEST_LINE, LONGEST_VALUE, printable_path, shorten, shorten_list
 from job.outputs.log import json_line, text_line
 from tests.events.facts import VALUES, is_a_word
 
@@ -95,7 +95,7 @@ def test_the_first_and_the_last_of_many_texts_stay() -> None:
 
     assert (told[0], told[-1]) == (lines[0], lines[-1])
     assert "more ..." in told[len(told) // 2]
-    assert several(("a", "b"), 16) == ["a", "b"]
+    assert shorten_list(("a", "b"), 16) == ["a", "b"]
 
 
 def test_two_long_paths_of_a_configuration_fit_in_one_line() -> None:
@@ -105,5 +105,5 @@ def test_two_long_paths_of_a_configuration_fit_in_one_line() -> None:
 
 
 def test_a_text_is_shortened_in_its_middle() -> None:
-    assert shortened("short", 16) == "short"
-    assert shortened("a" * 50 + "b" * 50, 16).startswith("a" * 8 + "...[100 characters, sha256 ")
+    assert shorten("short", 16) == "short"
+    assert shorten("a" * 50 + "b" * 50, 16).startswith("a" * 8 + "...[100 characters, sha256 ")

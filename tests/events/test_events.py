@@ -101,9 +101,9 @@ def test_a_field_that_is_missing_or_unknown_is_a_mistake() -> None:
 
 
 def test_a_field_with_a_default_may_be_left_out() -> None:
-    told = Progressed(cycle_id="c1", pair="music", phase="look", entries=3)
+    told = Progressed(cycle_id="c1", pair="music", phase="scan", entries=3)
 
     assert told.bytes_total == 0
     assert told == Progressed(
-        cycle_id="c1", pair="music", phase="look", entries=3, entries_total=0, bytes=0, bytes_total=0
+        cycle_id="c1", pair="music", phase="scan", entries=3, entries_total=0, bytes=0, bytes_total=0
     )

@@ -10,7 +10,7 @@ import pytest
 from job.core.counts import Tally
 from job.core.outcome import reason_text
 from job.events.service import Event, every_event
-from job.events.text import SENTENCES, counted, fields_of, sentence
+from job.events.text import SENTENCES, fields_of, plural, sentence
 
 UNFIT = (": :", " : ", "Errno", "b'", "1 entries", "1 files", "1 folders", "  ", "None", "{", "()")
 
@@ -64,5 +64,5 @@ def test_a_reason_is_in_words_without_number_path_or_quotes(error: Exception, sa
 
 
 def test_one_thing_is_not_told_as_several() -> None:
-    assert [counted(count, "entry", "entries") for count in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
-    assert [counted(count, "folder") for count in (0, 1, 2)] == ["0 folders", "1 folder", "2 folders"]
+    assert [plural(count, "entry", "entries") for count in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
+    assert [plural(count, "folder") for count in (0, 1, 2)] == ["0 folders", "1 folder", "2 folders"]

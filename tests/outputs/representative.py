@@ -116,7 +116,7 @@ def _others(text: str, seconds: float) -> list[Event]:
         IndexRebuilt(**pair, reason=text),
         FoldersUnchanged(**pair, folders=3, entries=0),
         BatchCommitted(**pair, tally=FULL),
-        Progressed(**pair, phase="look", entries=5),
+        Progressed(**pair, phase="scan", entries=5),
     ]
 
 

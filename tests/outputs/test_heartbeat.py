@@ -31,7 +31,7 @@ NOW = 1_780_000_000.0
 CYCLE_STARTED = CycleStarted(cycle_id="c", pairs=("music",))
 CYCLE_FINISHED = CycleFinished(cycle_id="c", result=Result.SUCCESS, tally=Tally(), duration_seconds=1.0)
 CYCLE_CRASHED = CycleCrashed(error="RuntimeError: broken", traceback=("...",))
-PROGRESSED = Progressed(cycle_id="c", pair="music", phase="act", entries=1)
+PROGRESSED = Progressed(cycle_id="c", pair="music", phase="copy", entries=1)
 
 
 def due_in(seconds: float) -> NextCycleDue:

@@ -51,7 +51,7 @@ def test_lines_of_a_batch_wait_for_its_commit() -> None:
 
 ENDS: dict[str, Callable[[Logs], None]] = {
     "a commit": lambda logs: logs(COMMITTED),
-    "a sign of progress": lambda logs: logs(Progressed(cycle_id="c1", pair="music", phase="act", entries=1)),
+    "a sign of progress": lambda logs: logs(Progressed(cycle_id="c1", pair="music", phase="copy", entries=1)),
     "an event below the level": lambda logs: logs(
         FoldersUnchanged(cycle_id="c1", pair="music", folders=1, entries=1),
     ),

@@ -204,10 +204,10 @@ progress = ProgressDisplay(sys.stdout)
 pair = {"cycle_id": "c", "pair": "music"}
 progress(CycleStarted(cycle_id="c", pairs=("music",)))
 progress(PairStarted(**pair, source="/s", mirror="/m", audit=False))
-progress(Progressed(**pair, phase="look", entries=1234))
+progress(Progressed(**pair, phase="scan", entries=1234))
 time.sleep(0.3)
 for number in range(4):
-    progress(Progressed(**pair, phase="act", entries=number, entries_total=8, bytes=number * 1000, bytes_total=8000))
+    progress(Progressed(**pair, phase="copy", entries=number, entries_total=8, bytes=number * 1000, bytes_total=8000))
     time.sleep(0.15)
 progress(FileFailed(**pair, path=b"[red]x\\x1b[2J", kind=Kind.FILE, reason=Failure.PERMISSION, error="denied"))
 tally = Tally(copied=7, bytes_copied=7000, failed_by={Failure.PERMISSION: 1})
@@ -236,7 +236,7 @@ def on_a_terminal(script: str) -> str:
 def test_a_real_terminal_shows_phase_files_bytes_and_the_summary() -> None:
     shown = on_a_terminal(ON_A_TERMINAL)
 
-    assert "music: looking" in shown
+    assert "music: scanning" in shown
     assert "1,234 files" in shown
     assert "music: copying" in shown
     assert "3 of 8 files" in shown
@@ -298,4 +298,4 @@ def test_copied_files_print_nothing_of_their_own() -> None:
 
 
 def test_progress_after_the_end_is_ignored() -> None:
-    assert show([Progressed(cycle_id="c", pair="music", phase="act", entries=1)]) == []
+    assert show([Progressed(cycle_id="c", pair="music", phase="copy", entries=1)]) == []

@@ -16,7 +16,7 @@ from job.engine.context import MountedFileSystem, PairRun
 from job.engine.messages import BatchResult
 from job.engine.preflight.roots import RootLost
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
-from job.events.text import counted
+from job.events.text import plural
 from job.fs.small_files import MirrorSync
 from job.store.index import Index
 
@@ -134,7 +134,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
     if not failures:
         failures = 1
         path = batch.folders[0].path if batch.folders else b""
-        told = f"{counted(len(batch.folders), 'folder')} could not be committed: {error}"
+        told = f"{plural(len(batch.folders), 'folder')} could not be committed: {error}"
         events.append(
             FileFailed(
                 cycle_id=run.cycle_id,

@@ -37,7 +37,7 @@ from job.engine.messages import (
 from job.engine.preflight.roots import DeviceCheck, RootLost
 from job.engine.scan import list_again
 from job.errors import Stopped
-from job.events.text import counted
+from job.events.text import plural
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import (
     Partitioner,
@@ -395,7 +395,7 @@ class FolderSync:
         try:
             there = count_names(opened.mirror)
             if there < held:
-                raise FileExistsError(errno.EEXIST, f"{counted(held, 'name')} had to be there, and it has {there}")
+                raise FileExistsError(errno.EEXIST, f"{plural(held, 'name')} had to be there, and it has {there}")
             if not self._may_open(task, opened, [b""] * there) or opened.work.held:
                 return
             folder, changed = finish_whole(task, opened.source, opened.mirror, opened.work.volume.metadata_writer)

@@ -14,7 +14,7 @@ from job.core.exclude import ExcludeRules
 from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import overlap
 from job.errors import Refused
-from job.events.text import counted
+from job.events.text import plural
 from job.fs.dircursor import open_folder, single
 from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolve_path
@@ -259,7 +259,7 @@ def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: in
     if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
         return seen
     if known_files or holds_content(mirror):
-        files = counted(known_files, "file of it is", "files of it are") if known_files else "something is"
+        files = plural(known_files, "file of it is", "files of it are") if known_files else "something is"
         raise Refused(
             Refusal.SOURCE_EMPTY,
             f"the source {pair.source} is empty, but {files} in the mirror",

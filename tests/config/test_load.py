@@ -153,7 +153,7 @@ def test_a_key_that_is_there_twice_is_a_fault_besides_the_others(tmp_path: Path)
     error = refused(tmp_path, '{"run_enabled": "N", "sleep_time": 30, "sleep_time": "soon"}')
 
     assert error.message.endswith("cannot be used: 2 faults")
-    assert any(fault.startswith("sleep_time: this key is there twice") for fault in error.faults)
+    assert any(fault.startswith("sleep_time: this key occurs twice") for fault in error.faults)
     assert any(fault.startswith('sleep_time = "soon"') for fault in error.faults)
 
 

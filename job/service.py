@@ -1,11 +1,10 @@
 """The service: one cycle at a time, each in its time, until a signal ends it.
 
 The loop decides only *when*; what a cycle is and what the config says is the `Service`'s. Nothing but a signal ends it:
-a cycle that raises is told as an event and waits for its next time like any other.
+a cycle that raises is reported as an event, and the next one runs at its time.
 
-The seam over the `schedule` library: one planned action at a time, at an instant in UTC.
-
-`schedule` keeps the plan and runs it; everything it gets wrong for a service stays on our side of the seam:
+`Clockwork` uses the `schedule` library, which keeps the plan and runs it. What the library gets wrong for a service is
+solved here:
 
 * *It thinks in naive local time.* Pinning the process to UTC would change what users see elsewhere and would still
   trust one clock. Instead `_Planned` answers the library's only question, `should_run`, from injected clocks that

@@ -1,8 +1,7 @@
-"""Where logs and metrics are written: what only the disk can tell of these paths, before the first line is written.
+"""Check where logs and metrics are written before the first line is, and serve the HTTP port of the settings.
 
-The HTTP port as the configuration in force wants it: opened, moved and tried again while the service runs.
-
-The work needs no port. Where the port cannot be had, that is a warning, and the service goes on without it.
+The port opens, moves and is tried again while the service runs. Backups do not need it: without it, the service
+reports a warning and continues.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Lay out the bench of a pair: the adapters that the tasks work with.
-
-Lay out what a comparison needs: a room of its own, so that a cycle does not pay for it.
-"""
+"""Open a pair: the stores, scanners and tools that a cycle, a dry run or a comparison of it needs."""
 
 import contextlib
 import os

@@ -1,10 +1,6 @@
-"""The command line: parse, run one command, show its error, give the exit code. The only exit there is.
+"""The command line: parse, run one command, print its error, return the exit code. Nothing else exits.
 
-What every command is given, and what several of them do with it.
-
-`truecopy help`: the help of the program, or of one command.
-
-`truecopy completion`: what makes a shell complete commands, options and names of pairs.
+It holds the context and the options that commands share, and two small commands: `help` and `completion` (for shells).
 """
 
 import os

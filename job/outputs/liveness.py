@@ -1,10 +1,9 @@
-"""The heartbeat: a listener that takes every event for a sign of life and writes it down for `files.pulse.check`.
+"""Signs of life: the heartbeat for the health check (`health.py`), and a watchdog for cycles that hang.
 
-Watch: a thread that notices when nothing moves any more in a cycle, because a disk or a server does not answer.
-
-A call that hangs in the kernel runs no signal handler and cannot be taken back, so that the main process can neither
-tell of it nor end. This thread does nothing but wait and compare; what is to be told is told by a thread of its own,
-since an output may hang on the same disk. Workers are watched by the main process (`engine/dispatch/pool.py`).
+The heartbeat is a listener: each event is a sign of life. The watchdog is a thread: a system call that hangs in the
+kernel runs no signal handler and cannot be cancelled, so the main process can neither report it nor end. The thread
+only waits and compares; another thread reports, since an output may hang on the same disk. The main process watches its
+workers itself (`engine/dispatch/pool.py`).
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Lines added to a file or stream, such as a log: whole ones, in one go, to the file that has the name now.
+"""Append whole lines to a log file or stream, each in one write, to the file that has the name now.
 
-One process at a time rotates a log, by a lock on a file beside it that nobody else can open.
-
-A log itself may be readable for others, and whoever can open a file, for reading too, can lock it.
+One process at a time rotates a log. It locks a file beside the log that no other user can open: a log may be readable
+for others, and who can open a file can lock it.
 """
 
 import contextlib

@@ -1,15 +1,14 @@
-"""Logs so many lines of one kind for a folder and a cycle only, and counts the rest. A listener before the logs.
+"""Limit what the log gets: lines of one kind for a folder and cycle, and cycles without a change. Two listeners.
 
-Whoever may write to a source could otherwise fill the log's disk: 100,000 empty files of a name that is kept for
-Truecopy fail in every cycle. What is capped are lines about what did not happen; every copy has its line (design 2.4).
-Entries that fail as in the cycle before are counted, too, until they are logged once more. Metrics and history count
-every one, and at log level debug each has its line.
+`BriefLog`: a user who may write to a source could otherwise fill the disk of the log: 100,000 empty files of a reserved
+name fail in every cycle. Only lines about failures and drift are limited; each copy has its line (design 2.4). Entries
+that fail as in the cycle before are counted until they are logged again. At log level debug nothing is limited.
 
-Logs cycles without a change now and then only. A listener between the event stream and the logs.
+`IdleCycles`: a loop of 30 seconds would write 4 MB of log a day while nothing changes. The lines of a cycle are held
+until it has something to report; those of an idle cycle are dropped and counted, and the count is logged before the
+next lines.
 
-A loop of 30 seconds writes 4 MB of log a day while nothing changes. The lines of a cycle are held back until it is
-known whether it has something to say; those of an idle one are dropped and counted, and the count is logged before the
-next lines. Metrics and history count every cycle, as ever.
+Metrics and history count every entry and every cycle.
 """
 
 import threading

@@ -1,10 +1,8 @@
-"""Publishing: the metrics after every cycle as a textfile and to a Pushgateway, for runs that nobody scrapes.
+"""Render the metrics as text, and publish them after each cycle as a textfile and to a Pushgateway.
 
-A listener that comes after `Metrics`. What fails here is told and never fails a cycle.
-
-Exposition: what was counted, as text for the port, the textfile and the Pushgateway.
-
-Apart from the counting, since most one-shot runs show nothing to anybody and prometheus_client is slow to import.
+Publishing serves runs that no Prometheus scrapes. Its failures are reported and never fail a cycle. The metrics are
+counted elsewhere (`outputs/metrics.py`), since prometheus_client is slow to import and most one-shot runs render
+nothing.
 """
 
 import base64

@@ -1,8 +1,7 @@
-"""Sweep temps that a killed run left, wherever they are: also in mirror folders that have left the source since.
+"""Remove temps of killed runs, find entries that the source does not have, and move entries to the versions.
 
-Surplus: what the mirror has below a folder and the source has not, compared by name once more.
-
-Versions: keep what leaves a mirror's tree where nobody else gets at it (invariant 4).
+Temps are removed from mirror folders that have left the source, too. Versions keep what leaves the mirror's tree in a
+folder that only its owner can enter (invariant 4).
 """
 
 import errno

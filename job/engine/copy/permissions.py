@@ -1,13 +1,11 @@
-"""Narrowing: take rights away in the mirror's folders before anything is put into them (`fs/rights.py`).
+"""Narrow the mirror's folders before anything is put into them, and widen them last (invariant 15).
 
-Whoever visits a folder sees to those above it, too: with several processes, somebody else may be on the way there only.
+Narrowing (`fs/rights.py`) includes the folders above: another worker may still be on its way there.
 
-Opening: a mirror folder that is to let in more users is first rid of what its source does not have (invariant 15).
-
-The mirror keeps what left the source, with the mode that it had. In a folder that was closed nobody could read it. So
-such a folder stays as closed as it was until all other work of the cycle is committed. Then what lies below it is
-compared with the source once more, by name, and what the source does not have is moved to the versions. What cannot be
-moved, and what could not be brought up to date, keeps the folder closed.
+Widening: the mirror keeps what left the source, with its old mode. In a closed folder no other user could read it. So a
+folder that is to admit more users stays closed until all other work of the cycle is committed. Then everything below it
+is compared with the source by name once more, and what the source does not have is moved to the versions. If an entry
+cannot be moved or synced, the folder stays closed.
 """
 
 import errno

@@ -92,6 +92,8 @@ def _within(inner: str, outer: str) -> bool:
 
 KeyPath = tuple[str | int, ...]
 
+_RELATIONS = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}
+"""The words for each relation of two folders."""
 _NOT_HERE = "is a Windows path, but Truecopy runs on Linux"
 _WHOLE_PATH = "~ is not expanded here; write the whole path"
 
@@ -171,8 +173,7 @@ def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
 def _within_a_pair(pair: _PairPaths) -> Iterator[Conflict]:
     if not pair.source or not pair.dest or is_windows_path(pair.source) or is_windows_path(pair.dest):
         return
-    how = relation(pair.dest, pair.source)
-    words = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
+    words = _RELATIONS.get(relation(pair.dest, pair.source))
     if words:
         message = f"{words} its source {pair.source}; write a folder that lies apart from it"
         yield Conflict(pair.dest_place, pair.dest, message)
@@ -182,8 +183,7 @@ def _between_mirrors(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
     for one, other in combinations(pairs, 2):
         if not one.dest or not other.dest or is_windows_path(one.dest) or is_windows_path(other.dest):
             continue
-        how = relation(other.dest, one.dest)
-        words = {"same": "the same folder as", "inside": "inside", "around": "a folder around"}.get(how)
+        words = _RELATIONS.get(relation(other.dest, one.dest))
         if words:
             message = f"{words} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
             yield Conflict(other.dest_place, other.dest, message)

@@ -170,7 +170,7 @@ class Service(Protocol):
 
 
 class Stop(Protocol):
-    """How the loop is ended: `adapters.signals.StopSignal`, or a test."""
+    """How the loop is ended: `StopSignal` of `system/signals.py`, or a test."""
 
     @property
     def signal_name(self) -> str:

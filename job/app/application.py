@@ -1,4 +1,4 @@
-"""The application: config, outputs and cycles joined. What `run` and the service drive (`daemon.Service`)."""
+"""The application: config, outputs and cycles joined. `run` and the service (`service.py`) drive it."""
 
 import os
 import sys

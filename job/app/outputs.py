@@ -39,7 +39,7 @@ def check_outputs(path: str, config: Config, environ: Mapping[str, str], *, clos
     """Refuse outputs that would overwrite what is not theirs, by way of a link or mount, too.
 
     They must not lie in a source, a mirror or `state_dir`, nor be the configuration, the file of a secret, or one
-    another. `coherence` knows only their text.
+    another. `config/consistency.py` knows only their text.
 
     If `closely`, also what is not written to: links, devices and other users' files in the place of a log, other users'
     links on the way, one file for both logs, and a Pushgateway that may not get the password. A run does not end for
@@ -105,7 +105,7 @@ def _unwritable(key: str, output: str) -> str:
 
 
 def _of_state(config: Config) -> Iterator[str]:
-    """Tell what the gate would refuse in every cycle."""
+    """Report what the preflight would refuse in every cycle."""
     state = config.state_dir
     where = next((place for place in _roots(config) if state and is_below(state, place[1])), None)
     if where:

@@ -333,7 +333,7 @@ def state_folder(config: Config, pair: Pair) -> str:
     try:
         name = find_state_folder(config.state_dir, pair).name
     except (OSError, DamagedIdentityError):
-        name = pair.name  # the gate refuses it
+        name = pair.name  # the preflight refuses it
     return os.path.join(config.state_dir, name)
 
 

@@ -1,4 +1,4 @@
-"""The tools of one process, main or worker: the adapters that the tasks work with."""
+"""The tools of one process, main or worker: index, scanners, copiers and metadata writers."""
 
 import contextlib
 import errno

@@ -53,7 +53,7 @@ class Orders(NamedTuple):
     mirror_state: FileId | None
     """The mirror's own state folder."""
     opened_ns: int
-    """When the gate was passed."""
+    """When the preflight was passed."""
     verbose: bool
     slot: int
     lock: Descriptor | None = None
@@ -61,7 +61,7 @@ class Orders(NamedTuple):
 
 
 def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
-    """Give the crew of a pair, with nobody in it yet."""
+    """Return the worker pool of a pair, still empty."""
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
@@ -78,7 +78,7 @@ def serve(pipe: WorkerPipe, orders: Orders) -> None:
     collect_rarely()
     try:
         _serve(pipe, orders)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is told with the errands that are lost by it
+    except Exception as error:  # noqa: BLE001  # any error is reported with the work items that it loses
         message = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
         pipe.send(WorkerError(message, "", fatal=False))
         raise SystemExit(1) from None
@@ -174,7 +174,7 @@ class _Counter:
         self._now_and_then()
 
     def item_synced(self, item: int) -> None:
-        """Tell that all of an errand is done but its commit."""
+        """Report that all of a work item is done but its commit."""
         self._report(item)
 
     def _now_and_then(self) -> None:

@@ -112,7 +112,7 @@ def _is_carried_over(name: str, *, security: bool) -> bool:
 
 
 def read_readable(target: Target, *, security: bool) -> PartlyRead:
-    """Read those of the attributes that can be read, as far as `MOST_ATTRIBUTE_BYTES` allow."""
+    """Read those of the attributes that can be read, as far as `MOST_BYTES` allow."""
     names: list[str] = []
     with suppress(OSError):
         names = _listed(target, security=security)

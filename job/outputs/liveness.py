@@ -149,7 +149,7 @@ _MAIN = "main"
 
 
 class Asked(Protocol):
-    """What tells of signals: `adapters.signals.StopSignal`."""
+    """The signals: `StopSignal` of `system/signals.py`."""
 
     signals: frozenset[signal.Signals]
 

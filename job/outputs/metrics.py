@@ -1,7 +1,7 @@
 """Metrics: counts every event into the series of `core/metric_names`.
 
 Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. The samples
-are built when `exposition.py` asks: an event costs an addition, and no series exists that is not in the catalogue.
+are built when `outputs/prometheus.py` asks: an event costs an addition, and no series exists beside the catalogue.
 """
 
 import threading

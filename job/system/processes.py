@@ -198,7 +198,7 @@ class WorkerPool:
             shut_down(self._connections[slot])  # after half a message nothing else can be sent
 
     def poll(self, seconds: float) -> list[tuple[int, object]]:
-        """Wait, at most so long, for answers; a worker that ended unasked answers `Lost`."""
+        """Wait, at most so long, for answers; a worker that ended unasked answers `LostWorker`."""
         slots = {connection: slot for slot, connection in self._connections.items()}
         answers: list[tuple[int, object]] = []
         for connection in multiprocessing.connection.wait(list(slots), seconds):

@@ -106,7 +106,7 @@ class Adoption:
 class Exchange:
     """Judges mirror folders before anybody is sent there, and replaces some. Use it with `contextlib.closing`.
 
-    The main process does this, before it gives out any errand below such a folder: whoever worked there would go on in
+    The main process does this, before it assigns any work item below such a folder: a worker there would go on in
     what was moved away.
     """
 

@@ -73,7 +73,7 @@ class _File:
 
 
 class Linker:
-    """Goes on errands for files with several names, with the tools of a visitor."""
+    """Syncs files with several names, with the tools of a folder sync."""
 
     def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions, adoption: Adoption) -> None:
         self._context = context

@@ -241,7 +241,7 @@ class _Loop:
         else:
             self._plan()
         while not self._stop.requested():
-            self._heed_signals()
+            self._handle_signals()
             if not self._clockwork.run_pending():
                 self._wait(slice_seconds)
 
@@ -249,11 +249,11 @@ class _Loop:
         self._service.emit(ServiceWaited())
         self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
         # First: a signal asks to be told of a broken file again, and what was just told need not be.
-        self._heed_signals()
+        self._handle_signals()
         if self._service.config_changed():
             self._guarded(self._take_changed_config)
 
-    def _heed_signals(self) -> None:
+    def _handle_signals(self) -> None:
         requests = self._stop.requests()
         for name, effect in self._stop.notices(busy=False):
             self._service.emit(SignalReceived(signal=name, effect=effect))
@@ -269,7 +269,7 @@ class _Loop:
         if _timing_of(self._config) != before:
             self._plan()
 
-    def _turn(self) -> None:
+    def _run_planned(self) -> None:
         self._done_due = self._planned_due
         self._guarded(self._work)
         self._ended_monotonic = self._service.monotonic()
@@ -313,7 +313,7 @@ class _Loop:
 
     def _plan_for(self, due: float) -> None:
         self._planned_due = due
-        self._clockwork.plan(due, self._turn)
+        self._clockwork.plan(due, self._run_planned)
         wait = self._clockwork.idle_seconds or 0.0
         self._service.emit(NextCycleDue(due_timestamp_seconds=due, wait_seconds=wait))
 

@@ -1,4 +1,4 @@
-"""The application: config, outputs and cycles joined. `run` and the service (`service.py`) drive it."""
+"""The application: configuration, outputs and cycles. Driven by `truecopy run` and by the service's loop."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """One process's worth of Truecopy."""
+    """Truecopy in one process."""
 
     def __init__(
         self, config_path: str, environ: Mapping[str, str], *, stream: TextIO | None, quiet: bool = False
@@ -79,11 +79,11 @@ class Application:
             self._bus.join(listener)
 
     def join(self, listener: Listener) -> None:
-        """Let one more listener hear every event."""
+        """Add a listener for every event."""
         self._bus.join(listener)
 
     def failed(self, output: str, error: str) -> None:
-        """Tell that an output failed; the cycle goes on."""
+        """Report that an output failed; the cycle goes on."""
         self._bus.failed(output, error)
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Application:
         self._metrics.keep_outputs()
 
     def sum_up_idle_cycles(self) -> None:
-        """Log cycles without a change as often as `idle_log_interval` says only: for a service, before it begins."""
+        """Log idle cycles only once in `idle_log_interval`. For a service, before it starts."""
         from job.outputs.log_limits import IdleCycles  # noqa: PLC0415  # a one-shot run logs its cycle
 
         self._idle = IdleCycles(self._brief, clock=time.time, monotonic=time.monotonic)
@@ -101,7 +101,7 @@ class Application:
         self._bus.replace(self._brief, self._idle)
 
     def load(self) -> Config:
-        """Read the config for the first time. Raises `ConfigError` with every fault."""
+        """Read the configuration for the first time. Raises `ConfigError` with every fault."""
         self._seen = self._signature()
         settings = read_config(self.config_path, self._environ)
         _check_outputs(self.config_path, settings.config, self._environ)
@@ -117,7 +117,7 @@ class Application:
                 self.emit(ConfigInsecure(config=self.config_path, error=str(doubt)))
 
     def keep_to(self, pairs: Sequence[str]) -> Config:
-        """Leave out every pair but these, from now on, and give the configuration in force with just them.
+        """Limit all later cycles to these pairs; return the current configuration with them only.
 
         Their metrics and history stay as they are. A later configuration without one of them is rejected.
         """
@@ -131,29 +131,29 @@ class Application:
         return replace(config, effective_pairs=chosen)
 
     def use_port(self, port: "Port") -> None:
-        """Open the HTTP port, and let it follow the configuration from now on. The caller closes it."""
+        """Open the HTTP port, which then follows the configuration. The caller closes it."""
         self._port = port
         port.open()
         self._bus.join(port)
 
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when they are not."""
+        """Where metrics are served, as `host:port`; empty if they are not."""
         return self._port.served if self._port else ""
 
     @property
     def port_state(self) -> str:
-        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
+        """Whether metrics are `served`, `off` or, if the port cannot be opened, `unavailable`."""
         return self._port.state if self._port else "off"
 
     @property
     def metrics(self) -> MetricsSettings:
-        """Where metrics go, by the configuration in force."""
+        """Current configuration of metrics."""
         return self._config.metrics
 
     @property
     def stall_timeout(self) -> float:
-        """How many seconds nothing may move in a cycle; 0 for ever, and before a config was read."""
+        """Seconds without progress after which a cycle is stalled; 0 for never, and before the first load."""
         return self._settings.config.stall_timeout if self._settings else 0.0
 
     @property
@@ -163,7 +163,7 @@ class Application:
         return self._settings.config
 
     def reload(self, *, asked: bool = False) -> Config:
-        """Read the config again; a broken edit is told, once unless `asked`, and the last good one stays in force."""
+        """Read the configuration again; a broken one is reported, once unless `asked`, and the last good one stays."""
         if self._settings is None:
             return self.load()
         self._seen = self._signature()
@@ -172,7 +172,7 @@ class Application:
             if fresh.digest != self._settings.digest:
                 _check_outputs(self.config_path, fresh.config, self._environ)
         except ConfigError as error:
-            # Told once for every edit, not every 30 seconds; the metric says all the time that it is still so.
+            # Once for every edit, not every 30 seconds; a metric shows the lasting failure.
             if (
                 asked
                 or self._rejected is None
@@ -199,7 +199,7 @@ class Application:
         return fresh
 
     def config_changed(self) -> bool:
-        """Tell whether the config file looks different than when it was read last."""
+        """Return whether the configuration file changed since it was read last."""
         return self._signature() != self._seen
 
     def _signature(self) -> tuple[int, int, int] | None:
@@ -227,7 +227,7 @@ class Application:
         pairs = config.effective_pairs
         self._records = self._records.updated_to(PairRecords.of(config, self._environ))
         for pair in pairs:
-            # Made each time: where the state of a pair lies may change with the pairs that have one.
+            # Made each time: the state folder of a pair may change with the other pairs.
             self._histories[pair.name] = partial(
                 history_of, config, pair, self._records, failed=self._bus.failed, emit=self.emit
             )
@@ -268,7 +268,7 @@ class Application:
         )
 
     def exposition(self) -> "Exposition":
-        """Give what shows the metrics to others."""
+        """Return the exposition of the metrics."""
         from job.outputs.prometheus import Exposition  # noqa: PLC0415  # slow, and most runs show nothing
 
         return Exposition(self._metrics.families)
@@ -300,7 +300,7 @@ class Application:
         return run_cycle(config, work)
 
     def choose_place(self, places: Sequence[PrivateFolder]) -> PrivateFolder | None:
-        """Give the first place for a private folder that changes often, outside of what is backed up; None if none."""
+        """Return the first place for a private folder outside of every pair; None if there is none."""
         roots = [root for pair in self._config.effective_pairs for root in (pair.source, pair.dest)]
         usable = (each for each in places if not (each.persistent and any(is_below(each.base, root) for root in roots)))
         return choose(usable, lambda folder, error: self.emit(PrivateFolderSkipped(folder=folder, error=error)))
@@ -311,13 +311,13 @@ class Application:
             self.emit(SandboxUnavailable(reason=reason))
 
     def last_success(self) -> float | None:
-        """Give the oldest last success over the pairs, in seconds since the epoch; None if a pair never had one."""
+        """Return the oldest last success of the pairs, in seconds since the epoch; None if a pair never had one."""
         pairs = self._narrowed(self._config).effective_pairs
         times = [self._history(pair.name).read().last_success_timestamp_seconds for pair in pairs]
         return min(times) if times and all(times) else None
 
     def emit(self, event: Event) -> None:
-        """Tell every listener."""
+        """Send an event to every listener."""
         self._bus.emit(event)
 
     def now(self) -> float:
@@ -325,7 +325,7 @@ class Application:
         return time.time()
 
     def monotonic(self) -> float:
-        """Read a clock that nobody can set, in seconds."""
+        """Read the monotonic clock, in seconds."""
         return time.monotonic()
 
 

@@ -1,7 +1,6 @@
-"""Check where logs and metrics are written before the first line is, and serve the HTTP port of the settings.
+"""Checks of the output paths on disk before the first write, and the HTTP port as the configuration has it.
 
-The port opens, moves and is tried again while the service runs. Backups do not need it: without it, the service
-reports a warning and continues.
+The port is opened, moved and retried while the service runs. If it cannot be opened, the service warns and goes on.
 """
 
 import json
@@ -36,14 +35,14 @@ OUTPUTS = (*_LOGS, _TEXTFILE)
 
 
 def check_outputs(path: str, config: Config, environ: Mapping[str, str], *, closely: bool = False) -> None:
-    """Refuse outputs that would overwrite what is not theirs, by way of a link or mount, too.
+    """Refuse outputs that would overwrite other files, also through links and mounts.
 
     They must not lie in a source, a mirror or `state_dir`, nor be the configuration, the file of a secret, or one
-    another. `config/consistency.py` knows only their text.
+    another. `config.consistency` compares only their text.
 
-    If `closely`, also what is not written to: links, devices and other users' files in the place of a log, other users'
-    links on the way, one file for both logs, and a Pushgateway that may not get the password. A run does not end for
-    these, since anybody may make them where others may write: the output fails, and the backup goes on. `path` is the
+    `closely` also refuses outputs that will fail: links, devices and other users' files in place of a log, other users'
+    links on the way, one file for both logs, and a Pushgateway that may not get the password. They do not end a run,
+    since other users may create them in shared folders: the output fails, and the backup goes on. `path` is the
     configuration's. Raises `ConfigError` with every fault.
     """
     faults = tuple(_faults(path, config, environ, closely=closely))
@@ -61,14 +60,14 @@ def _faults(path: str, config: Config, environ: Mapping[str, str], *, closely: b
         if why := why or (_unwritable(key, output) if closely else ""):
             yield _fault(key, output, why)
     for one, other in combinations(outputs, 2):
-        yield from _between(config, one, other, closely=closely)
+        yield from _conflicts(config, one, other, closely=closely)
     if closely:
-        yield from _of_state(config)
+        yield from _state_faults(config)
     if closely and config.metrics.pushgateway_withheld:
         yield _fault("metrics.pushgateway", config.metrics.pushgateway, config.metrics.pushgateway_withheld)
 
 
-def _between(config: Config, one: str, other: str, *, closely: bool) -> Iterator[str]:
+def _conflicts(config: Config, one: str, other: str, *, closely: bool) -> Iterator[str]:
     """Compare two outputs, named by their keys."""
     outputs = _outputs(config)
     first, second = outputs[one], outputs[other]
@@ -86,7 +85,7 @@ def _overwritten(inputs: Mapping[str, str], output: str) -> str:
 
 
 def unwritable(outputs: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the faults of outputs by their keys, as far as the disk alone tells them."""
+    """Return the faults of outputs, given by their keys, that the disk alone shows."""
     found = ((key, output, _unwritable(key, output)) for key, output in outputs.items() if "\0" not in output)
     return tuple(_fault(key, output, why) for key, output, why in found if why)
 
@@ -104,8 +103,8 @@ def _unwritable(key: str, output: str) -> str:
     return why_no_log(output) if key in _LOGS else why_no_place(output)
 
 
-def _of_state(config: Config) -> Iterator[str]:
-    """Report what the preflight would refuse in every cycle."""
+def _state_faults(config: Config) -> Iterator[str]:
+    """Return faults of `state_dir` that preflight would refuse in every cycle."""
     state = config.state_dir
     where = next((place for place in _roots(config) if state and is_below(state, place[1])), None)
     if where:
@@ -138,7 +137,7 @@ def _roots(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Tell whether two paths lead to one file, by whatever links or mounts of a single file."""
+    """Return whether two paths lead to one file, also through links or mounts of a single file."""
     if resolve_path(one) == resolve_path(other):
         return True
     try:
@@ -148,7 +147,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _is_rotated(config: Config, one: str, other: str) -> bool:
-    """Tell whether one log is called as an old file of the other will be."""
+    """Return whether one log has the name of a rotated file of the other."""
     numbers = range(1, config.log_rotate.count + 1) if config.log_rotate.size else range(0)
     for log, old in ((one, other), (other, one)):
         base, _, number = resolve_path(old).rpartition(".")
@@ -163,16 +162,16 @@ if TYPE_CHECKING:
 OFF = "off"
 
 RETRY_SECONDS = 30.0
-"""A port that cannot be had is tried again so often, and after each cycle."""
+"""Interval of retries of a port that cannot be opened; it is also retried after each cycle."""
 
 Place = tuple[str, int] | None
 """Address and port; None for no port."""
 
 
 class Port:
-    """Keeps the port where the configuration in force has it. To be joined to the events, and closed at the end.
+    """Keeps the port at the configured address. Join it to the events, and close it at the end.
 
-    `make` gives what serves one port, and `wanted` the metrics of the configuration in force.
+    `make` returns a server for one port, `wanted` the current configuration of metrics.
     """
 
     def __init__(
@@ -195,7 +194,7 @@ class Port:
 
     @property
     def served(self) -> str:
-        """Where metrics are served, as `host:port`; empty where they are not."""
+        """Where metrics are served, as `host:port`; empty if they are not."""
         return "" if self._place is None else _shown(self._place)
 
     @property
@@ -206,17 +205,17 @@ class Port:
         return "unavailable" if self._wanted().enabled else OFF
 
     def open(self) -> None:
-        """Begin to serve, or tell that the port cannot be had; it is tried again then."""
+        """Begin to serve, or report that the port cannot be opened, and retry later."""
         self._follow(_place(self._wanted()))
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
         if self._web is not None:
             self._web.close()
         self._web, self._place = None, None
 
     def __call__(self, event: Event) -> None:
-        """Follow a changed configuration, and try again what could not be had."""
+        """Follow a changed configuration, and retry a port that could not be opened."""
         if isinstance(event, ConfigReloaded | CycleFinished) or (
             self._refused is not None
             and isinstance(event, ServiceWaited | BatchCommitted)
@@ -233,7 +232,7 @@ class Port:
         try:
             self._move(place)
         except JobError as error:
-            # Once for each place and reason, not every half minute; the alert says all the time that it is still so.
+            # Once for each place and reason, not at each retry; a metric shows the lasting failure.
             if (place, error.message) != (self._refused, self._why):
                 self._emit(self._refusal(place, error))
             self._refused, self._why = place, error.message
@@ -248,7 +247,7 @@ class Port:
         return PortNotChanged(address=_shown(place), served=_shown(self._place), error=error.message, hint=error.hint)
 
     def _move(self, place: Place) -> None:
-        """Serve at another place; the old one is served until the new one is. Raises `JobError`."""
+        """Serve at another place; the old one stays open until then. Raises `JobError`."""
         old = self._place
         try:
             web = self._served(place)
@@ -266,7 +265,7 @@ class Port:
         self._web, self._place = web, place
 
     def _reopen(self, old: Place) -> None:
-        """Serve the old place again; somebody else may have taken it in the meantime."""
+        """Serve the old place again; another program may have taken it meanwhile."""
         try:
             self._web, self._place = self._served(old), old
         except JobError as error:

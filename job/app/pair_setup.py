@@ -1,13 +1,13 @@
-"""Open a pair: the stores, scanners and tools that a cycle, a dry run or a comparison of it needs."""
+"""Composition of one pair: the contexts of a cycle, of a dry run and of a comparison, and the pair's history."""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from job.app.process_setup import index_to_read, keeper_for, set_up, source_scanner
+from job.app.process_setup import index_to_read, metadata_writer_for, set_up, source_scanner
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities, NameRules
 from job.core.entry import STATE_FOLDER, join, printable
@@ -16,7 +16,6 @@ from job.core.mounts import (
     ByMount,
     FileSystemId,
     FileSystemMatch,
-    KnownMounts,
     MirrorCapabilities,
     match_file_system,
 )
@@ -47,12 +46,10 @@ from job.store.schema import IndexTorn, set_aside
 if TYPE_CHECKING:
     from job.system.processes import WorkerPool
 
-_Answer = TypeVar("_Answer")
-
 
 @contextlib.contextmanager
 def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
-    """Make everything that the work on one pair needs; gone when the pair is done."""
+    """Open all that a cycle needs for one pair; closed at the end of the block. Raises `Refused` and `OSError`."""
 
     def create_worker_pool() -> "WorkerPool":
         from job.app.worker_main import create_pool  # noqa: PLC0415  # only a large job pays for multiprocessing
@@ -60,37 +57,37 @@ def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[Pai
         return create_pool(run, roots, able)
 
     with contextlib.ExitStack() as tidy:
-        # What the mirror can hold is found out after the index was made: where it is known, there was one.
+        # Capabilities are saved after the index was created: if they are known, an index must exist.
         known = probe.load_capabilities(roots.mirror, roots.state)
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
-        index = opened.enter_context(_open_index(run, folder, there_was_one=known is not None))
-        root = known or _probed(run, roots, roots.mirror)
-        systems = in_scope(roots.systems, run.pair, roots.source, root)
-        gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
+        index = opened.enter_context(_open_index(run, folder, expected=known is not None))
+        root = known or _probe_capabilities(run, roots, roots.mirror)
+        systems = _in_scope(roots.systems, run.pair, roots.source, root)
+        gone = _drop_other_file_systems(index, systems, run, roots.mirror)
         if index.torn:
-            opened.close()  # which sets it aside
-            index = opened.enter_context(_open_index(run, folder, there_was_one=False))
-            gone = _believe_only_what_is_here(index, systems, run, roots.mirror)
-        others = tuple((each.point, _able(run, roots, each)) for each in systems[1:])
+            opened.close()  # sets the damaged index aside
+            index = opened.enter_context(_open_index(run, folder, expected=False))
+            gone = _drop_other_file_systems(index, systems, run, roots.mirror)
+        others = tuple((each.point, _capabilities_at(run, roots, each)) for each in systems[1:])
         able = MirrorCapabilities(root, others, gone)
         context = tidy.enter_context(set_up(run, roots, index, progress, able))
         yield replace(context, create_worker_pool=create_worker_pool)
 
 
-def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
-    """Leave out file systems that are mounted in a mirror where nothing of its source goes, for they are not ours."""
+def _in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
+    """Leave out file systems mounted in the mirror where the source has no folder: nothing is copied to them."""
     if len(systems) <= 1:
         return list(systems)
     with contextlib.closing(source_scanner(pair, source, MirrorCapabilities(root), NO_MOUNTS)) as scanner:
-        return [systems[0], *(each for each in systems[1:] if _leads_to_folder(each.point, scanner, root))]
+        return [systems[0], *(each for each in systems[1:] if _source_has_folder(each.point, scanner, root))]
 
 
-def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) -> bool:
+def _source_has_folder(point: bytes, source: SourceScanner, root: Capabilities) -> bool:
     *above, name = point.split(b"/")
     if name == STATE_FOLDER or STATE_FOLDER in above:
         return False
     if not root.keeps_all_names:
-        return True  # the source may spell it in another way
+        return True  # the name may differ in the source
     path = b""
     for each in (*above, name):
         try:
@@ -103,22 +100,24 @@ def _leads_to_folder(point: bytes, source: SourceScanner, root: Capabilities) ->
     return True
 
 
-def _able(run: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
-    """Give what a file system below the mirror's root can hold."""
+def _capabilities_at(run: PairRun, roots: Roots, system: FileSystem) -> Capabilities:
+    """Return the capabilities of a file system mounted below the mirror's root."""
     with contextlib.closing(DirCursor(roots.mirror)) as cursor:
         folder = cursor.goto(system.point)
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
-            return Capabilities(file_system=system.type)  # nothing can be tried out, and nothing will be written
-        return probe.load_capabilities(folder, roots.state, system.point) or _probed(run, roots, folder, system.point)
+            return Capabilities(file_system=system.type)  # cannot be probed and is not written to
+        return probe.load_capabilities(folder, roots.state, system.point) or _probe_capabilities(
+            run, roots, folder, system.point
+        )
 
 
-def _believe_only_what_is_here(
+def _drop_other_file_systems(
     index: Index, systems: Sequence[FileSystem], run: PairRun, mirror: int
 ) -> tuple[bytes, ...]:
-    """Forget what the index knows of other file systems than are mounted in the mirror now.
+    """Drop the index records of file systems other than those mounted in the mirror now.
 
-    Gives the mount points of those that are not mounted. An empty folder is left of them, to which nothing is copied,
-    for it would fill another disk. Raises `OSError`, but for an index that turns out to be torn.
+    Returns the mount points that are empty folders now: copying into them would fill another disk. Raises `OSError`,
+    except when the index proves to be damaged.
     """
     known, found = index.file_systems, {each.point: each.identity for each in systems}
     verdicts = {point: match_file_system(known.get(point), identity) for point, identity in found.items()}
@@ -151,7 +150,7 @@ def _believe_only_what_is_here(
 
 
 def _unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
-    """Give the mount points of file systems that the index speaks of, where nothing but an empty folder is left."""
+    """Return the mount points in the index that are not mounted now and are empty folders."""
     here = {each.point for each in systems}
     return tuple(point for point in index.file_systems if point not in here and _is_empty_folder(point, mirror))
 
@@ -164,8 +163,8 @@ def _is_empty_folder(point: bytes, mirror: int) -> bool:
         return False
 
 
-def _probed(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
-    """Find out what the file system of an open folder in the mirror can hold; `point` is where it is mounted there."""
+def _probe_capabilities(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capabilities:
+    """Probe and save the capabilities of the file system of an open folder, mounted at `point` in the mirror."""
     able = None
     if roots.claim is not None:
         roots.claim()
@@ -173,7 +172,7 @@ def _probed(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capa
         able = probe.probe(folder)
         probe.save_capabilities(able, folder, roots.state, point)
     except OSError:
-        # A full disk, perhaps, which the copies will meet, too: tried again by the next cycle.
+        # Possibly a full disk, which copies report themselves; the next cycle probes again.
         return able or Capabilities()
     pair = run.pair.name
     lacks = tuple(able.lacks)
@@ -183,14 +182,14 @@ def _probed(run: PairRun, roots: Roots, folder: int, point: bytes = b"") -> Capa
 
 
 @contextlib.contextmanager
-def _open_index(run: PairRun, folder: str, *, there_was_one: bool) -> Iterator[Index]:
-    if there_was_one and not schema.holds_anything(folder):
+def _open_index(run: PairRun, folder: str, *, expected: bool) -> Iterator[Index]:
+    if expected and not schema.holds_anything(folder):
         reason = f"{schema.FILE_NAME} is gone or empty"
         run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
     try:
         index = Index.open(folder)
     except IndexTorn as error:
-        # What is lost is only time: every content is compared again instead of being believed (invariant 13).
+        # Only time is lost: every content is compared again (invariant 13).
         _set_aside(run, folder, error.message)
         index = Index.open(folder)
     except IndexUnusable as error:
@@ -209,14 +208,14 @@ def _set_aside(run: PairRun, folder: str, why: str) -> None:
 
 @contextlib.contextmanager
 def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
-    """Make what a dry run needs; nothing is created or changed."""
+    """Open all that a dry run needs; nothing is created or changed."""
     with contextlib.ExitStack() as tidy:
-        state = _state_to_read(tidy, config, pair, mirror)
+        state = _open_state_if_present(tidy, config, pair, mirror)
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.callback(index.close)
-        systems = systems_of(pair, source, mirror, state)
-        index.ignore(_others_than_known(index, systems))
-        able = known_abilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
+        systems = _mirror_file_systems(pair, source, mirror, state)
+        index.ignore(_mismatched_mounts(index, systems))
+        able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
         scanner = source_scanner(
             pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
         )
@@ -230,11 +229,11 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
             mirror_scanner=mirror_scanner,
             mirror_root=mirror,
             index=index,
-            mirror=by_mount(able),
+            mirror=_by_mount(able),
         )
 
 
-def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
+def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
     try:
         state = open_state(config, pair, mirror)
     except FileNotFoundError:
@@ -248,7 +247,7 @@ def _state_to_read(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirro
 
 
 def open_state(config: Config, pair: Pair, mirror: int) -> int:
-    """Open the folder of a pair's state, which may lie in its open mirror, as it is. Raises `OSError`."""
+    """Open the existing state folder of a pair, which may lie in its open mirror. Raises `OSError`."""
     if config.state_dir is None:
         return open_own_folder(STATE_FOLDER, mirror)
     above, name = open_trusted_parent(state_folder(config, pair))
@@ -258,30 +257,13 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
         os.close(above)
 
 
-def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
-    """Give what was found out of the file system of an open mirror's root; None if nothing is known."""
-    return _of_state(config, pair, mirror, lambda state: probe.load_capabilities(mirror, state, to_write=False))
+def _mirror_file_systems(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
+    """List the file systems of an open mirror that receive any folder of the source."""
+    return _in_scope(file_systems(mirror), pair, source, _known(mirror, state))
 
 
-def _of_state(config: Config, pair: Pair, mirror: int, ask: Callable[[int], _Answer | None]) -> _Answer | None:
-    """Ask something of the state folder of a pair; None if it cannot be opened."""
-    try:
-        folder = open_state(config, pair, mirror)
-    except OSError:
-        return None
-    try:
-        return ask(folder)
-    finally:
-        os.close(folder)
-
-
-def systems_of(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
-    """List the file systems of an open mirror that anything of its source goes to."""
-    return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
-
-
-def known_abilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
-    """Give what was found out before of the file systems of an open mirror; nothing is tried out."""
+def _known_mirror_capabilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
+    """Return the saved capabilities of the file systems of an open mirror; nothing is probed."""
     with contextlib.closing(DirCursor(mirror)) as cursor:
         others = tuple((each.point, _known(cursor.goto(each.point), state, each.point)) for each in systems[1:])
         return MirrorCapabilities(_known(mirror, state), others)
@@ -291,8 +273,8 @@ def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
     return (state is not None and probe.load_capabilities(folder, state, point, to_write=False)) or Capabilities()
 
 
-def _others_than_known(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
-    """Give the mount points of file systems that the index does not speak of."""
+def _mismatched_mounts(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+    """Return the mount points whose file system differs from the one in the index."""
     known = index.file_systems
     here = {each.point for each in systems}
     others = [
@@ -303,44 +285,26 @@ def _others_than_known(index: Index, systems: Sequence[FileSystem]) -> list[byte
     return others + [point for point in known if point not in here]
 
 
-def by_mount(able: MirrorCapabilities) -> ByMount[Capabilities]:
-    """Give what the file systems of a mirror can hold by the paths of folders in it."""
+def _by_mount(able: MirrorCapabilities) -> ByMount[Capabilities]:
+    """Return the capabilities of a mirror by the paths of its folders."""
     return ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root))
 
 
-def mounts_of(config: Config, pair: Pair, mirror: int) -> KnownMounts:
-    """Give what is remembered of mounts in the source; nothing if that cannot be read."""
-    return _of_state(config, pair, mirror, temp_journal.load_known_mounts) or NO_MOUNTS
-
-
-def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
-    """Give how many entries, and bytes, the index knows of an open mirror; None if there is none that can be read."""
-    return _of_state(config, pair, mirror, _extent)
-
-
-def _extent(state: int) -> tuple[int, int | None] | None:
-    try:
-        with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
-            return index.extent()
-    except (OSError, Refused):
-        return None
-
-
 def state_folder(config: Config, pair: Pair) -> str:
-    """Name the folder of a pair's state, as it is now."""
+    """Return the path of a pair's state folder."""
     if config.state_dir is None:
         return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
     try:
         name = find_state_folder(config.state_dir, pair).name
     except (OSError, DamagedIdentityError):
-        name = pair.name  # the preflight refuses it
+        name = pair.name  # preflight refuses it
     return os.path.join(config.state_dir, name)
 
 
 def history_of(
     config: Config, pair: Pair, records: PairRecords, *, failed: Failed, emit: Listener | None = None
 ) -> History:
-    """Give the history of a pair: in its state folder, and in the records while that cannot be reached or written."""
+    """Return the history of a pair: in its state folder, or in the records while that cannot be written."""
     return History(
         state_folder(config, pair),
         failed=failed,
@@ -351,25 +315,25 @@ def history_of(
 
 
 Notice = Callable[[int, int], None]
-"""Called with entries that were compared, and bytes that were read, since the last call."""
+"""Called with the entries compared and the bytes read since the last call."""
 
 
 @contextlib.contextmanager
-def lay_out_comparison(
+def open_comparison(
     config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
 ) -> Iterator[CompareContext]:
-    """Make what a comparison of a pair needs; nothing is created or changed."""
-    notice = notice or _ignore
+    """Open all that a comparison of a pair needs; nothing is created or changed."""
+    notice = notice or _ignore_progress
     with contextlib.ExitStack() as tidy:
         state = None
-        with contextlib.suppress(OSError):  # then nothing is known of the mirror
+        with contextlib.suppress(OSError):  # no capabilities are known then
             state = open_state(config, pair, mirror)
             tidy.callback(os.close, state)
-        able = known_abilities(systems_of(pair, source, mirror, state), mirror, state)
+        able = _known_mirror_capabilities(_mirror_file_systems(pair, source, mirror, state), mirror, state)
 
         def tools_of(of: Capabilities) -> VolumeTools:
-            metadata_writer = keeper_for(pair, of)
-            copier = _Comparer(pair.checksum, metadata_writer, notice)
+            metadata_writer = metadata_writer_for(pair, of)
+            copier = _ReportingCopier(pair.checksum, metadata_writer, notice)
             return VolumeTools(
                 of, copier, metadata_writer, policy_of(pair, of), None if of.keeps_all_names else NameRules(of)
             )
@@ -390,17 +354,11 @@ def lay_out_comparison(
         )
 
 
-def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
-    """Give how many entries and bytes there probably are, by the index; 0 for what is not known. For progress only."""
-    entries, count = known_extent(config, pair, mirror) or (0, None)
-    return entries, count or 0
-
-
-class _Comparer(Copier):
-    """Tells of every chunk that was read of a source and its mirror."""
+class _ReportingCopier(Copier):
+    """Reports the size of every chunk read from a source and its mirror."""
 
     def __init__(self, algorithm: str, metadata_writer: MetadataWriter, notice: Notice) -> None:
-        super().__init__(algorithm, metadata_writer, on_chunk=_at_once, sync_each=False)
+        super().__init__(algorithm, metadata_writer, on_chunk=_ignore_chunk, sync_each=False)
         self._notice = notice
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:
@@ -412,9 +370,9 @@ class _Comparer(Copier):
         self._notice(0, count)
 
 
-def _at_once(count: int) -> None:
+def _ignore_chunk(count: int) -> None:
     del count
 
 
-def _ignore(entries: int, count: int) -> None:
+def _ignore_progress(entries: int, count: int) -> None:
     del entries, count

@@ -1,4 +1,4 @@
-"""The tools of one process, main or worker: index, scanners, copiers and metadata writers."""
+"""Composition of one process, main or worker: scanners, copiers and stores of a pair."""
 
 import contextlib
 import errno
@@ -33,8 +33,8 @@ _REPORT_BYTES = 1 << 20
 
 
 def collect_rarely() -> None:
-    """Look for garbage cycles now and then only: what a batch holds is many objects and no cycles (4 % of a copy)."""
-    if not gc.get_freeze_count():  # once in a process: what is garbage at that moment is kept for ever
+    """Collect garbage rarely: a batch holds many objects and no reference cycles (saves 4 % of a copy)."""
+    if not gc.get_freeze_count():  # once a process: garbage of this moment is never freed
         gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
@@ -43,7 +43,7 @@ def collect_rarely() -> None:
 def set_up(
     run: PairRun, roots: Roots, index: Index, progress: ProgressSink, able: MirrorCapabilities, slot: int = 0
 ) -> Iterator[PairContext]:
-    """Make what one process needs, for a mirror that is able to so much; `slot` is the worker's number, or 0."""
+    """Open the context of one process for a mirror with these capabilities; `slot` is the worker's number, or 0."""
     pair = run.pair
     with contextlib.ExitStack() as tidy:
         mounts = load_known_mounts(roots.state)
@@ -88,8 +88,8 @@ def set_up(
 def _tools_for(
     pair: Pair, mirror: Capabilities, root: int, rate_limiter: RateLimiter
 ) -> tuple[Copier, MetadataWriter, MirrorSync]:
-    """Make the tools for one file system of a mirror, of which a folder is open."""
-    metadata_writer = keeper_for(pair, mirror)
+    """Return the writers for one file system of a mirror; `root` is an open folder on it."""
+    metadata_writer = metadata_writer_for(pair, mirror)
     sync = MirrorSync(root)
     copier = Copier(
         pair.checksum,
@@ -103,8 +103,8 @@ def _tools_for(
     return copier, metadata_writer, sync
 
 
-def keeper_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
-    """Give what carries metadata over to a file system that can hold so much."""
+def metadata_writer_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
+    """Return the metadata writer for a file system with these capabilities."""
     return MetadataWriter(
         security=pair.keep_security,
         setuid=pair.keep_setuid,
@@ -116,7 +116,7 @@ def keeper_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
 
 
 def _opened(point: bytes, mirror: int) -> int:
-    """Open what is mounted in the open mirror, for this process alone."""
+    """Open the root of a mounted file system anew, since writeback errors are reported once for each opening."""
     with contextlib.closing(DirCursor(mirror)) as cursor:
         return open_root(f"/proc/self/fd/{cursor.goto(point)}")
 
@@ -133,7 +133,7 @@ def _check_mounted(point: bytes, root: int, mirror: int) -> None:
 
 
 def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: KnownMounts) -> SourceScanner:
-    """Give what lists the open root of a source, for a mirror that is able to so much."""
+    """Return the scanner of an open source, for a mirror with these capabilities."""
 
     def fits(mirror: Capabilities) -> MirrorLimits:
         names = None if mirror.keeps_all_names else NameRules(mirror)
@@ -152,10 +152,10 @@ def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: Know
 
 
 def index_to_read(folder: str) -> Index:
-    """Open an index for looking only; one that knows nothing where there is none, or a torn one."""
+    """Open an index read-only; an empty one if it is missing or damaged. Raises `Refused`."""
     try:
         return Index.open_read_only(folder) or Index.empty()
     except IndexTorn:
-        return Index.empty()  # as the next cycle would do
+        return Index.empty()  # as the next cycle does
     except IndexUnusable as error:
         raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None

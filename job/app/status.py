@@ -1,22 +1,27 @@
-"""What is known of each pair without starting anything: for `truecopy status`."""
+"""The recorded status of each pair, read without starting a cycle; nothing is created or changed."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from job.app.pair_setup import history_of, known_capabilities, known_extent, mounts_of
+from job.app.pair_setup import history_of, open_state
+from job.app.process_setup import index_to_read
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities
 from job.core.counts import PairHistory
-from job.core.mounts import NO_MOUNTS, LeftOutReason
+from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
 from job.engine.preflight.guards import is_read_only
+from job.errors import Refused
+from job.fs import probe
 from job.fs.free_space import free_bytes
 from job.fs.mounts import mounts_below
 from job.fs.trusted_path import open_trusted_folder
+from job.store import temp_journal
 from job.store.pair_records import PairRecords
 from job.system.sandbox import abi, why_unavailable
 
@@ -25,30 +30,30 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class PairStatus:
-    """One pair as its state folder tells it."""
+    """One pair by its state folder."""
 
     name: str
     source: str
     mirror: str
     history: PairHistory
     able: Capabilities | None
-    """What the mirror's file system can hold, if it was found out and the mirror is there."""
+    """Capabilities of the mirror's file system; None if not probed, or if the mirror is missing."""
     mounts: list[tuple[bytes, str]]
-    """What `cross_mounts` leaves out of the source: path below it, and the type of the file system."""
+    """Mounts in the source that `cross_mounts` leaves out: path below it, and type of the file system."""
     mirror_state: str
     """`present`, `read_only`, `missing`, or `first_use` if it is missing and the next cycle makes it."""
     trouble: str
-    """Why the history could not be read; empty where it could, or where there is none yet."""
+    """Error of reading the history; empty if it was read or does not exist yet."""
     extent: tuple[int, int | None] | None = None
-    """Entries in the mirror that are not folders, and their bytes, as the index knows them; None for unknown."""
+    """Entries in the mirror that are not folders, and their bytes, by the index; None for unknown."""
     free: int | None = None
-    """Bytes that are free on the mirror's disk; None if that is not known."""
+    """Free bytes on the mirror's disk; None for unknown."""
 
     @property
     def result(self) -> Result | None:
-        """How the last cycle ended, as far as is known; None before the first.
+        """Result of the last cycle; None before the first.
 
-        `REFUSED` on a read-only mirror after a success: a refusal since may have found no place to be noted.
+        `REFUSED` for a read-only mirror after a success: a refusal since then may not have been recorded.
         """
         result = self.history.result
         return Result.REFUSED if self.mirror_state == "read_only" and result is Result.SUCCESS else result
@@ -63,11 +68,11 @@ class SandboxStatus:
     abi: int | None
     """The kernel's Landlock version; None without a sandbox."""
     missing: str
-    """Why there is no sandbox; empty if there is one."""
+    """Why the sandbox is unavailable; empty if it is available."""
 
     @property
     def denied(self) -> tuple[str, ...]:
-        """What sandboxed work cannot do, in words."""
+        """Actions that the sandbox denies, in words."""
         return () if self.missing else _DENIED
 
 
@@ -83,7 +88,7 @@ def sandbox_status(config: Config) -> SandboxStatus:
 
 
 def expected_gap(config: Config, durations: list[float]) -> float:
-    """Give the longest time between two successes that is no reason to worry, in seconds, as the alert rule has it.
+    """Return the longest expected time between two successes in seconds, as in the alert rule.
 
     `durations` are those of the last cycle of each pair.
     """
@@ -110,9 +115,50 @@ def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> li
     return found
 
 
+def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
+    """Return the saved capabilities of an open mirror's root; None if it was not probed."""
+    return _query_state(config, pair, mirror, lambda state: probe.load_capabilities(mirror, state, to_write=False))
+
+
+def _query_state(config: Config, pair: Pair, mirror: int, query: Callable[[int], _Answer | None]) -> _Answer | None:
+    """Apply a query to the state folder of a pair; None if it cannot be opened."""
+    try:
+        folder = open_state(config, pair, mirror)
+    except OSError:
+        return None
+    try:
+        return query(folder)
+    finally:
+        os.close(folder)
+
+
+def known_mounts(config: Config, pair: Pair, mirror: int) -> KnownMounts:
+    """Return the recorded mounts in the source; none if they cannot be read."""
+    return _query_state(config, pair, mirror, temp_journal.load_known_mounts) or NO_MOUNTS
+
+
+def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
+    """Return the entries and bytes in the index of an open mirror; None if it cannot be read."""
+    return _query_state(config, pair, mirror, _extent)
+
+
+def _extent(state: int) -> tuple[int, int | None] | None:
+    try:
+        with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
+            return index.extent()
+    except (OSError, Refused):
+        return None
+
+
+def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
+    """Estimate entries and bytes by the index, for progress; 0 for unknown."""
+    entries, count = known_extent(config, pair, mirror) or (0, None)
+    return entries, count or 0
+
+
 def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
-    """Give what the last cycle left out; before the first one, what the mount table says, which has no subvolumes."""
-    known = _opened(pair.dest, partial(mounts_of, config, pair)) or NO_MOUNTS
+    """Return the mounts that the last cycle left out, and those in the mount table, which has no subvolumes."""
+    known = _opened(pair.dest, partial(known_mounts, config, pair)) or NO_MOUNTS
     found = dict(_opened(pair.source, mounts_below) or [])
     return sorted(
         ({each.path: each.kind for each in known.left_out if each.why is LeftOutReason.MOUNT} | found).items()
@@ -125,14 +171,14 @@ def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
     return "first_use" if presence.will_be_created(pair, config.state_dir, records) else "missing"
 
 
-def _opened(path: str, ask: Callable[[int], _Answer]) -> _Answer | None:
-    """Ask something of a folder; None if it is not there."""
+def _opened(path: str, query: Callable[[int], _Answer]) -> _Answer | None:
+    """Apply a query to a folder; None if it cannot be opened."""
     try:
         folder = open_trusted_folder(path)
     except OSError:
         return None
     try:
-        return ask(folder)
+        return query(folder)
     finally:
         os.close(folder)
 

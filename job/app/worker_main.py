@@ -1,7 +1,7 @@
-"""A worker process: looks and acts as it is told, with tools of its own, and writes nothing but mirror and notes.
+"""A worker process: scans and copies by request; writes only to the mirror and its temp journal.
 
-It opens the mirror's root anew: a sync reports a failed write once for each time the root was opened, so that with
-one that is shared another worker might hear of our loss (invariant 2). The lock is shared, and stays held.
+It opens the mirror's root anew: a sync reports a failed write once for each opening, so with a shared descriptor
+another worker might receive the report of our loss (invariant 2). The lock is shared and stays held.
 """
 
 import os
@@ -36,12 +36,12 @@ from job.fs.dircursor import open_root
 from job.system.processes import Descriptor, WorkerPipe, WorkerPool
 
 _SLICE_SECONDS = 0.03
-"""How long a worker looks before it gives back what is left."""
+"""Time of one scan before the remaining folders are returned."""
 _REPORT_EVERY_SECONDS = 0.2
 
 
 class Orders(NamedTuple):
-    """What a worker is told once, at its start. Only plain values and open files: it may be another interpreter."""
+    """Parameters of a worker. Only plain values and open files: it may run in another interpreter."""
 
     cycle_id: str
     pair: Pair
@@ -49,19 +49,18 @@ class Orders(NamedTuple):
     mirror: Descriptor
     state: Descriptor
     able: MirrorCapabilities
-    """What the file systems of the mirror can hold."""
     mirror_state: FileId | None
     """The mirror's own state folder."""
     opened_ns: int
-    """When the preflight was passed."""
+    """Time of the preflight."""
     verbose: bool
     slot: int
     lock: Descriptor | None = None
-    """On the mirror, to be held for as long as the worker lives: it may outlive the main process by a moment."""
+    """Lock on the mirror, held while the worker lives: it may outlive the main process briefly."""
 
 
 def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
-    """Return the worker pool of a pair, still empty."""
+    """Return the worker pool of a pair, with no worker started yet."""
 
     def orders(slot: int) -> Orders:
         source, mirror, state = (Descriptor(number) for number in (roots.source, roots.mirror, roots.state))
@@ -74,18 +73,18 @@ def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerP
 
 
 def serve(pipe: WorkerPipe, orders: Orders) -> None:
-    """Do what comes by post until there is no more."""
+    """Process requests from the pipe until it is closed."""
     collect_rarely()
     try:
         _serve(pipe, orders)
-    except Exception as error:  # noqa: BLE001  # any error is reported with the work items that it loses
+    except Exception as error:  # noqa: BLE001  # reported with the work items that are lost
         message = "it ran out of memory" if isinstance(error, MemoryError) else traceback.format_exc()
         pipe.send(WorkerError(message, "", fatal=False))
         raise SystemExit(1) from None
 
 
 def _serve(pipe: WorkerPipe, orders: Orders) -> None:
-    run = PairRun(orders.cycle_id, orders.pair, _unheard, pipe.stopped, time.time_ns, verbose=orders.verbose)
+    run = PairRun(orders.cycle_id, orders.pair, _reject_event, pipe.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
         source = tidy.enter_context(_opened(orders.source.number))
@@ -106,10 +105,10 @@ def _serve(pipe: WorkerPipe, orders: Orders) -> None:
         else:
             return
         while pipe.next() is not None:
-            pass  # what was given before it was known that nothing more will be done
+            pass  # requests sent before the pool knew of the end
 
 
-def _unheard(event: Event) -> None:
+def _reject_event(event: Event) -> None:
     raise AssertionError(event)
 
 
@@ -155,7 +154,7 @@ class _TaskLoop:
 
 
 class _Counter:
-    """Tells the main process now and then how much was done."""
+    """Sends progress to the main process, limited in rate."""
 
     def __init__(self, pipe: WorkerPipe) -> None:
         self._pipe = pipe
@@ -163,18 +162,18 @@ class _Counter:
         self._reported = time.monotonic()
 
     def bytes_copied(self, count: int) -> None:
-        """Note bytes that were copied; 0 is a sign of life."""
+        """Count copied bytes; 0 is a sign of life."""
         self._bytes += count
         self._now_and_then()
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
-        """Note entries that need nothing more."""
+        """Count entries that are done."""
         self._entries += entries
         self._bytes += bytes_passed_over
         self._now_and_then()
 
     def item_synced(self, item: int) -> None:
-        """Report that all of a work item is done but its commit."""
+        """Report that a work item is done except for its commit."""
         self._report(item)
 
     def _now_and_then(self) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job.app.pair_setup import expected_extent, lay_out_comparison
+from job.app.pair_setup import open_comparison
+from job.app.status import expected_extent
 from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
@@ -68,13 +69,13 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
         will_be_created = presence.will_be_created(pair, config.state_dir, records)
         source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
         shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
-        view = tidy.enter_context(lay_out_comparison(config, pair, source, mirror, shown.notice))
+        view = tidy.enter_context(open_comparison(config, pair, source, mirror, shown.notice))
         if will_be_created and not as_json:
             shown.print(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
-        for point, sight in view.by.items():
-            if sight.capabilities.lacks and not as_json:
+        for point, volume in view.by.items():
+            if volume.capabilities.lacks and not as_json:
                 where = f" at {printable(point)}" if point else ""
-                kind, lacks = sight.capabilities.file_system, ", ".join(sight.capabilities.lacks)
+                kind, lacks = volume.capabilities.file_system, ", ".join(volume.capabilities.lacks)
                 shown.print(f"# {pair.name}: not compared, since the mirror{where} ({kind}) does not hold it: {lacks}")
         for difference in compare(view):
             counts[difference.what] += 1

@@ -85,8 +85,8 @@ def _with_outputs(context: Context, error: ConfigError) -> ConfigError:
     faults = (*error.faults, *unwritable({key: paths[key] for key in known}))
     if len(faults) == len(error.faults):
         return error
-    told = f"{printable(context.config_path)} cannot be used: {len(faults)} faults"
-    return ConfigError(told, hint=error.hint, faults=faults)
+    message = f"{printable(context.config_path)} cannot be used: {len(faults)} faults"
+    return ConfigError(message, hint=error.hint, faults=faults)
 
 
 def _plain(value: Any) -> str:

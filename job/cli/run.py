@@ -127,7 +127,7 @@ def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]]
         from job.outputs.http import Web  # noqa: PLC0415  # slow, and some services serve nothing
 
         render = application.exposition().render
-        return Web(render=render, healthy=healthy, ready=started.tell, failed=application.failed)
+        return Web(render=render, healthy=healthy, ready=started.ready, failed=application.failed)
 
     port = Port(web, lambda: application.metrics, application.emit)
     application.use_port(tidy.enter_context(closing(port)))
@@ -143,6 +143,6 @@ class _Started:
         if isinstance(event, ServiceStarted):
             self._began = True
 
-    def tell(self) -> tuple[bool, str]:
+    def ready(self) -> tuple[bool, str]:
         """Give readiness and a sentence."""
         return self._began, "ready" if self._began else "starting"

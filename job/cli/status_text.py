@@ -63,7 +63,7 @@ def plain_lines(facts: Facts) -> Iterator[str]:
     yield from (line.text for line in _head(facts))
     for pair in facts.pairs:
         yield f"{clean(pair.name)}: {_headline(facts, pair)}"
-        for line in (*_figures(facts, pair), *_why(pair), *_mirror(pair)):
+        for line in (*_figures(facts, pair), *_problem_lines(pair), *_mirror(pair)):
             yield f"{'    ' * line.indent}{line.text}"
 
 
@@ -83,8 +83,8 @@ def show_table(facts: Facts, terminal: TextIO) -> None:
         if verdict not in {str(Result.SUCCESS), NEVER, UNKNOWN}:
             lines += _last_success(facts, pair)
         if console.width < _NARROW:
-            lines += _room(pair)
-        lines += _why(pair)
+            lines += _space_lines(pair)
+        lines += _problem_lines(pair)
     for line in (*lines, Line(""), *_head(facts)):
         console.print(Padding(Text(line.text, style=line.style), (0, 0, 0, 2 * line.indent)))
 
@@ -161,7 +161,7 @@ def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
         yield Line(f"last cycle: {counts} in {history.duration_seconds:.1f} s", 1)
         yield from _last_success(facts, pair)
     yield from _next(facts, 1)
-    yield from _room(pair)
+    yield from _space_lines(pair)
 
 
 def _last_success(facts: Facts, pair: PairStatus) -> Iterator[Line]:
@@ -172,7 +172,7 @@ def _last_success(facts: Facts, pair: PairStatus) -> Iterator[Line]:
     )
 
 
-def _room(pair: PairStatus) -> Iterator[Line]:
+def _space_lines(pair: PairStatus) -> Iterator[Line]:
     files, count = _extent(pair)
     held = f"{files} {'file' if files == '1' else 'files'}" + (f", {count}" if count else "") if files else ""
     free = f"{format_bytes(pair.free)} free on its disk" if pair.free is not None else ""
@@ -192,7 +192,7 @@ def _places(pair: PairStatus) -> Iterator[Line]:
         yield Line("the mirror does not exist yet; the next cycle makes it", 1)
 
 
-def _why(pair: PairStatus) -> Iterator[Line]:
+def _problem_lines(pair: PairStatus) -> Iterator[Line]:
     """Tell what a person should know and do, if anything."""
     history = pair.history
     if history.trouble is not None:

@@ -39,7 +39,7 @@ class _Raw(io.FileIO):
         except OSError as error:
             self._lost = True
             if self.needed:
-                raise OutputLost(_told(error)) from error
+                raise OutputLost(_error_text(error)) from error
             return view.nbytes
 
     def _write(self, view: memoryview) -> int:
@@ -104,7 +104,7 @@ def _raw_of(stream: TextIO) -> _Raw | None:
     return raw if isinstance(raw, _Raw) else None
 
 
-def _told(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     # A reader that goes away, as `head` does, has what it wanted: nothing is said, as with other programs.
     if error.errno == errno.EPIPE:
         return ""

@@ -81,10 +81,10 @@ class Heartbeat:
                     os.unlink(self._health_file.file, dir_fd=folder)
         elif isinstance(event, WorkersAwaited):
             return
-        elif self._turns(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
+        elif self._changes_state(event) or self._monotonic() - self._tried_at >= BEAT_EVERY_SECONDS:
             self._beat()
 
-    def _turns(self, event: Event) -> bool:
+    def _changes_state(self, event: Event) -> bool:
         match event:
             case CycleStarted():
                 self._cycle_started, self._stalled = self._wall(), None

@@ -55,7 +55,7 @@ class Log(Protocol):
         """Log one event."""
 
 
-class _Rest:
+class _Suppressed:
     """Entries of a kind that have no lines of their own."""
 
     def __init__(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
@@ -98,7 +98,7 @@ class BriefLog:
         """Failures of this cycle that have, or had, a line."""
         self._of_folder: dict[tuple[type[Event], str, bytes], int] = {}
         self._of_pair: Counter[tuple[type[Event], str]] = Counter()
-        self._rests: dict[tuple[object, ...], _Rest] = {}
+        self._suppressed: dict[tuple[object, ...], _Suppressed] = {}
 
     def configure(self, *, level: str, interval_seconds: float) -> None:
         """Log failures that stay as they are this often, in each cycle if it is 0; with `debug`, log all of all."""
@@ -134,7 +134,7 @@ class BriefLog:
         kind, pair = type(event), event.pair
         fact = hash((kind, pair, event.path, _reason(event), getattr(event, "error", "")))
         if isinstance(event, FileFailed) and fact in self._before:
-            self._stands(fact)
+            self._remember(fact)
             self._count(event, b"", UnloggedReason.AS_BEFORE)
             return False
         folder = event.path.rpartition(b"/")[0]
@@ -148,32 +148,32 @@ class BriefLog:
             self._count(event, b"", UnloggedReason.CYCLE)
             return False
         while len(self._of_folder) >= MOST_FOLDERS:
-            self._leave(next(iter(self._of_folder)), moment)
+            self._drop_folder(next(iter(self._of_folder)), moment)
         self._of_folder[place] = logged + 1
         self._of_pair[kind, pair] += 1
-        self._stands(fact)
+        self._remember(fact)
         return True
 
-    def _stands(self, fact: int) -> None:
+    def _remember(self, fact: int) -> None:
         if len(self._standing) < MOST_STANDING:
             self._standing.add(fact)
 
     def _count(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
         key = type(event), event.pair, path, because
-        rest = self._rests.get(key)
+        rest = self._suppressed.get(key)
         if rest is None:
-            rest = self._rests[key] = _Rest(event, path, because)
+            rest = self._suppressed[key] = _Suppressed(event, path, because)
         rest.add(event)
 
-    def _leave(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
+    def _drop_folder(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
         """Sum up a folder that nothing was told of for the longest time."""
         del self._of_folder[place]
-        rest = self._rests.pop((*place, UnloggedReason.FOLDER), None)
+        rest = self._suppressed.pop((*place, UnloggedReason.FOLDER), None)
         if rest is not None:
             self._log(rest.summed_up(), moment)
 
     def _sum_up(self, moment: float | None) -> None:
-        rests, self._rests = self._rests, {}
+        rests, self._suppressed = self._suppressed, {}
         for rest in rests.values():
             self._log(rest.summed_up(), moment)
         self._of_folder.clear()
@@ -226,11 +226,11 @@ class IdleCycles:
             if isinstance(event, CycleStarted):
                 self._begin(event)
             elif self._held:
-                self._go_on(event)
+                self._continue_cycle(event)
             else:
                 if isinstance(event, ServiceStopped):
                     self._sum_up(self._monotonic(), self._clock())
-                self._hand_on(event)
+                self._pass_on(event)
 
     def _begin(self, event: CycleStarted) -> None:
         self._release()
@@ -244,10 +244,10 @@ class IdleCycles:
             self._standing.clear()
             self._log(event)
 
-    def _go_on(self, event: Event) -> None:
+    def _continue_cycle(self, event: Event) -> None:
         if self._monotonic() - self._held_since > HELD_SECONDS or not self._is_idle(event):
             self._release()
-            self._hand_on(event)
+            self._pass_on(event)
         elif isinstance(event, CycleFinished):
             self._held.clear()
             self._idle_since = self._idle_since if self._idle else self._held_since
@@ -263,9 +263,9 @@ class IdleCycles:
             self._sum_up(self._held_since, held[0][1])
             self._standing.clear()
             for event, moment in held:
-                self._hand_on(event, moment)
+                self._pass_on(event, moment)
 
-    def _hand_on(self, event: Event, moment: float | None = None) -> None:
+    def _pass_on(self, event: Event, moment: float | None = None) -> None:
         if _may_stand(event) and len(self._standing) < MOST_STANDING_EVENTS:
             self._standing.append(_fact(event))
         self._log(event, moment)

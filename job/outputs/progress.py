@@ -299,8 +299,8 @@ class ComparisonBars:
 def _title(task: Task, width: int) -> str:
     """Name the work and what is done of it; a long name is cut, so that the rest is seen."""
     doing = f": {task.fields['doing']}" if task.fields["doing"] else ""
-    name, room = task.description, width - len(doing)
-    return (name if len(name) <= room else f"{name[: max(1, room - 2)]}..") + doing
+    name, limit = task.description, width - len(doing)
+    return (name if len(name) <= limit else f"{name[: max(1, limit - 2)]}..") + doing
 
 
 def _percent(task: Task) -> str:

@@ -110,7 +110,7 @@ class Publisher:
         if self._push is not None and self._push.is_alive():
             return f"the last push to {_named(gateway)} still hangs, this one was left out"
         errors: list[str] = []
-        line = _Line()
+        line = _Cancellation()
         self._push = threading.Thread(target=self._send, args=(gateway, line, errors), name="pushgateway", daemon=True)
         self._push.start()
         self._push.join(self._timeout_seconds)
@@ -120,7 +120,7 @@ class Publisher:
             return f"{_named(gateway)} gave no answer within {self._timeout_seconds:g} seconds"
         return "".join(errors)
 
-    def _send(self, gateway: str, line: "_Line", errors: list[str]) -> None:
+    def _send(self, gateway: str, line: "_Cancellation", errors: list[str]) -> None:
         targets = self._targets
         # The gateway keeps the old value of what is left out, so a failed cycle does not erase the last success.
         registry = self._registry if self._succeeded else _Without(self._registry, PREFIX + LAST_SUCCESS)
@@ -194,7 +194,7 @@ class _Without(Collector):
 class _Handler:
     """Sends one push, in the form prometheus_client asks for."""
 
-    def __init__(self, targets: Targets, line: "_Line") -> None:
+    def __init__(self, targets: Targets, line: "_Cancellation") -> None:
         self._line = line
         self._headers = {}
         if targets.username is not None:
@@ -218,7 +218,7 @@ class _Handler:
         return send
 
 
-class _Line:
+class _Cancellation:
     """What one request is sent by. Another thread may cut it at any time."""
 
     def __init__(self) -> None:
@@ -261,31 +261,31 @@ class _NoRedirects(HTTPRedirectHandler):
 class _PlainHandler(HTTPHandler):
     """Sends requests over http by a line."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Cancellation) -> None:
         super().__init__()
         self._line = line
 
     def http_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""
-        return self.do_open(partial(_made, _Connection, self._line), req)
+        return self.do_open(partial(_new_connection, _Connection, self._line), req)
 
 
 class _SecureHandler(HTTPSHandler):
     """Sends requests over https by a line."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Cancellation) -> None:
         super().__init__()
         self._line = line
 
     def https_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""
-        return self.do_open(partial(_made, _SecureConnection, self._line), req)
+        return self.do_open(partial(_new_connection, _SecureConnection, self._line), req)
 
 
 class _Connection(HTTPConnection):
     """A connection that is watched from the moment it is made, and whose answer has a most."""
 
-    line: _Line
+    line: _Cancellation
 
     def connect(self) -> None:
         super().connect()
@@ -296,7 +296,7 @@ class _SecureConnection(HTTPSConnection, _Connection):
     """The same over TLS; it is watched before the handshake begins."""
 
 
-def _made(kind: type[_Connection], line: _Line, /, *arguments: Any, **options: Any) -> _Connection:
+def _new_connection(kind: type[_Connection], line: _Cancellation, /, *arguments: Any, **options: Any) -> _Connection:
     made = kind(*arguments, **options)
     made.line, made.response_class = line, _Answer
     return made

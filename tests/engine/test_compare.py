@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.app.pair_setup import lay_out_comparison
+from job.app.pair_setup import open_comparison
 from job.engine.compare import DIFFERENCES, HARMLESS, Difference, compare
 from job.engine.preflight import guards
 from tests.engine.test_hard_links import give_name, part
@@ -17,7 +17,7 @@ from tests.engine.workshop import Workshop
 def compared(shop: Workshop) -> list[Difference]:
     with (
         guards.open_roots(shop.pair, shop.config.state_dir) as (source, mirror),
-        lay_out_comparison(shop.config, shop.pair, source, mirror) as view,
+        open_comparison(shop.config, shop.pair, source, mirror) as view,
     ):
         return list(compare(view))
 

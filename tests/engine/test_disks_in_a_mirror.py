@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job.app.pair_setup import lay_out_comparison
+from job.app.pair_setup import open_comparison
 from job.core.outcome import Failure, Result
 from job.engine.compare import HARMLESS, compare
 from job.engine.context import PairContext
@@ -306,7 +306,7 @@ def test_a_comparison_does_not_ask_for_links_between_disks_nor_for_what_a_disk_c
         config, pair = either.config, either.pair
         with (
             open_roots(pair, None) as (source, mirror),
-            lay_out_comparison(config, pair, source, mirror) as view,
+            open_comparison(config, pair, source, mirror) as view,
         ):
             found = [each for each in compare(view) if each.what not in HARMLESS]
 

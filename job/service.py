@@ -1,21 +1,18 @@
-"""The service: one cycle at a time, each in its time, until a signal ends it.
+"""The service loop: runs cycles one at a time when they are due, until a signal ends it.
 
-The loop decides only *when*; what a cycle is and what the config says is the `Service`'s. Nothing but a signal ends it:
-a cycle that raises is reported as an event, and the next one runs at its time.
+The loop decides only the time; `Service` runs cycles and reads the configuration. A cycle that raises is reported as an
+event, and the next one is planned as usual.
 
-`Clockwork` uses the `schedule` library, which keeps the plan and runs it. What the library gets wrong for a service is
-solved here:
+`Clockwork` plans one action at a time with the `schedule` library, whose defects for a service are avoided:
 
-* *It thinks in naive local time.* Pinning the process to UTC would change what users see elsewhere and would still
-  trust one clock. Instead `_Planned` answers the library's only question, `should_run`, from injected clocks that
-  count seconds since the epoch: no local time is read to decide anything, so TZ and daylight saving do not matter.
-* *A clock set back stalls it.* An action is due when the wall clock says so **or** when the planned wait has passed on
-  the monotonic clock, which nobody can set. The wall clock alone would wait the hours again that it was set back; the
-  monotonic clock alone stands still while the machine sleeps, and would come late.
-* *A job that raises keeps its `next_run` and is run again at once.* The plan is dropped before its action runs, so the
-  worst that can follow an exception is no plan at all, and there is at least a second between two actions anyhow.
-* *Missed runs are forgotten, daily times stumble over daylight saving.* It is never asked for either: due times and
-  catching up come from `core.timing`.
+* *Naive local time.* `_Planned.should_run` reads injected clocks in seconds since the epoch, so that TZ and daylight
+  saving do not matter. Setting the process to UTC would change other output.
+* *A clock set back.* An action is due by the wall clock **or** once the planned wait has passed on the monotonic
+  clock. The wall clock alone would repeat the hours it was set back; the monotonic clock alone stops while the machine
+  sleeps.
+* *A job that raises keeps its `next_run` and runs again at once.* The plan is dropped before its action runs, and at
+  least a second lies between two actions.
+* *Missed runs and daylight saving.* Due times and catching up come from `core.timing`.
 """
 
 import datetime as dt
@@ -44,13 +41,13 @@ from job.events.service import (
 )
 
 LEAST_PAUSE_SECONDS = 1.0
-"""Between the end of an action and the start of the next, even with `sleep_time` 0 or a clock running wild."""
+"""Between the end of an action and the start of the next, even with `sleep_time` 0 or a faulty clock."""
 
 Clock = Callable[[], float]
 
 
 class _Planned(schedule.Job):
-    """A job whose time is decided by the seam."""
+    """A job that is due by the clocks of `Clockwork`."""
 
     def __init__(self, scheduler: schedule.Scheduler, idle: Callable[[], float]) -> None:
         super().__init__(1, scheduler)
@@ -65,7 +62,7 @@ class Clockwork:
     """Runs one planned action when it is due. Not thread-safe; the service's loop is its only user."""
 
     def __init__(self, *, wall: Clock, monotonic: Clock) -> None:
-        """Take `wall`, seconds since the epoch, and `monotonic`, seconds since whenever that never go back."""
+        """Take the wall clock, in seconds since the epoch, and the monotonic clock, in seconds."""
         self._wall = wall
         self._monotonic = monotonic
         self._scheduler = schedule.Scheduler()
@@ -74,26 +71,26 @@ class Clockwork:
         self._not_before = monotonic()
 
     def plan(self, due: float, action: Callable[[], object]) -> None:
-        """Plan `action` for `due`, seconds since the epoch, in place of whatever was planned. The past means now."""
+        """Plan `action` for `due`, seconds since the epoch, instead of the previous plan. A past time means now."""
         self._scheduler.clear()
         self._due = due
         self._latest = self._monotonic() + due - self._wall()
         job = _Planned(self._scheduler, self._left).seconds.do(self._run, action)
-        # For people who print the scheduler; nothing reads it back.
+        # For debugging output only.
         job.next_run = dt.datetime.fromtimestamp(due, dt.UTC).replace(tzinfo=None)
 
     @property
     def due(self) -> float | None:
-        """When the planned action is due, in seconds since the epoch; None without a plan."""
+        """Due time of the planned action, in seconds since the epoch; None without a plan."""
         return self._due if self._scheduler.jobs else None
 
     @property
     def idle_seconds(self) -> float | None:
-        """How long until the planned action may run, never negative; None without a plan."""
+        """Seconds until the planned action may run, never negative; None without a plan."""
         return max(0.0, self._left()) if self._scheduler.jobs else None
 
     def run_pending(self) -> bool:
-        """Run the action if it is due and tell whether it was. What it raises comes through; the plan is gone then."""
+        """Run the action if it is due; return whether it was. Its exceptions pass through, and the plan is dropped."""
         if self._left() > 0 or not self._scheduler.jobs:
             return False
         self._scheduler.run_pending()
@@ -104,7 +101,7 @@ class Clockwork:
         return max(self._not_before - now, min(self._due - self._wall(), self._latest - now))
 
     def _run(self, action: Callable[[], object]) -> type[schedule.CancelJob]:
-        # First of all: whatever happens in the action, it cannot be found due again.
+        # First: an action that raises must not be due again.
         self._scheduler.clear()
         try:
             action()
@@ -114,50 +111,50 @@ class Clockwork:
 
 
 SLICE_SECONDS = 5.0
-"""Longest sleep: how soon a changed clock or config file is noticed. A signal ends any sleep at once."""
+"""Longest sleep, after which a changed clock or configuration is noticed. A signal ends any sleep at once."""
 
 _MOST_JITTER_SECONDS = 366 * 86400.0
 
 
 class Service(Protocol):
-    """What the loop drives; `app` builds it."""
+    """The application that the loop drives."""
 
     @property
     def config_path(self) -> str:
-        """The config file, for events."""
+        """Path of the configuration, for events."""
         ...
 
     @property
     def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty when they are not."""
+        """Where metrics are served, as `host:port`; empty if they are not."""
         ...
 
     @property
     def port_state(self) -> str:
-        """Whether metrics are `served`, `off` or, where the port cannot be had, `unavailable`."""
+        """Whether metrics are `served`, `off` or, if the port cannot be opened, `unavailable`."""
         ...
 
     def reload(self, *, asked: bool = False) -> Config:
-        """Read the config file again and give the config in force: a broken file leaves the last good one.
+        """Read the configuration again and return the current one: the last good one if the file is broken.
 
-        Tells `ConfigReloaded` and `ConfigRejected` itself; a file that is still broken is told again if it is `asked`.
+        Emits `ConfigReloaded` and `ConfigRejected`; a file that is still broken is reported again only if `asked`.
         """
         ...
 
     def config_changed(self) -> bool:
-        """Tell whether the config file looks different (a stat) than when it was read last. Cheap, never raises."""
+        """Return whether the configuration changed since it was read last, by a stat. Never raises."""
         ...
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
-        """Run one cycle; ends soon, with `Result.STOPPED`, once `stop` says so. Raises for bugs only."""
+        """Run one cycle; it ends soon with `Result.STOPPED` once `stop` returns True. Raises for bugs only."""
         ...
 
     def last_success(self) -> float | None:
-        """When the pair that waits longest was last completely copied and checked; None if one never was."""
+        """Return the oldest last success of the pairs; None if a pair never had one."""
         ...
 
     def emit(self, event: Event) -> None:
-        """Tell every listener; never raises."""
+        """Send an event to every listener; never raises."""
         ...
 
     def now(self) -> float:
@@ -165,32 +162,32 @@ class Service(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Read a clock that nobody can set, in seconds."""
+        """Read the monotonic clock, in seconds."""
         ...
 
 
 class Stop(Protocol):
-    """How the loop is ended: `StopSignal` of `system/signals.py`, or a test."""
+    """Signals for the loop: `system.signals.StopSignal`, or a test."""
 
     @property
     def signal_name(self) -> str:
-        """Name of the signal that asked to stop; empty while none did."""
+        """Name of the signal that requested the stop; empty before."""
         ...
 
     def requested(self) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         ...
 
     def requests(self) -> set[str]:
-        """Name the signals that ask for something, `SIGHUP` and `SIGUSR1`, and forget them."""
+        """Return and clear the received requests: `SIGHUP` and `SIGUSR1`."""
         ...
 
     def notices(self, *, busy: bool) -> list[tuple[str, str]]:
-        """Name the signals that came and do not stop the service, each with its effect, and forget them."""
+        """Return and clear the received signals that do not stop the service, each with its effect."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Wait, at most so long and until a signal comes, and tell whether to stop."""
+        """Wait for these seconds or a signal; return whether to stop."""
         ...
 
 
@@ -201,9 +198,9 @@ def serve(
     chance: Callable[[], float] = random.random,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Exit:
-    """Run the service until `stop` is requested; a stop is what was asked for, so the exit code is `OK`.
+    """Run the service until `stop` is requested; a requested stop exits with `OK`.
 
-    `chance` gives numbers from 0 to 1 for the jitter; `slice_seconds` is the longest sleep.
+    `chance` returns numbers from 0 to 1 for the jitter; `slice_seconds` is the longest sleep.
     """
     config = service.reload()
     service.emit(
@@ -248,7 +245,7 @@ class _Loop:
     def _wait(self, slice_seconds: float) -> None:
         self._service.emit(ServiceWaited())
         self._stop.wait(min(slice_seconds, self._clockwork.idle_seconds or 0.0))
-        # First: a signal asks to be told of a broken file again, and what was just told need not be.
+        # First: SIGHUP reports a broken file again, and this must not follow a report of the same file.
         self._handle_signals()
         if self._service.config_changed():
             self._guarded(self._take_changed_config)
@@ -265,7 +262,7 @@ class _Loop:
     def _take_changed_config(self, *, asked: bool = False) -> None:
         before = _timing_of(self._config)
         self._take_config(asked=asked)
-        # Only then: a plan made again has another jitter, and a due time that moves is hard to understand in a log.
+        # Only then: a new plan has another jitter, and a due time that moves is confusing in a log.
         if _timing_of(self._config) != before:
             self._plan()
 
@@ -306,7 +303,7 @@ class _Loop:
     def _plan(self) -> None:
         schedule = schedule_of(self._config.schedule, self._config.sleep_time)
         now = self._service.now()
-        # By the clock that nobody sets: an edit after the wall clock was set back must not wait for it to catch up.
+        # By the monotonic clock: an edit after the wall clock was set back must not wait for it to catch up.
         ended = now - (self._service.monotonic() - self._ended_monotonic)
         due = due_after(schedule, ZoneInfo(self._config.timezone), now=now, ended=ended, due=self._done_due)
         self._plan_for(due + self._chance() * min(self._config.jitter, _MOST_JITTER_SECONDS))

@@ -1,6 +1,7 @@
-"""Checks of the output paths on disk before the first write, and the HTTP port as the configuration has it.
+"""Check where logs and metrics are written before the first line is, and serve the HTTP port of the settings.
 
-The port is opened, moved and retried while the service runs. If it cannot be opened, the service warns and goes on.
+The port opens, moves and is tried again while the service runs. Backups do not need it: without it, the service
+reports a warning and continues.
 """
 
 import json

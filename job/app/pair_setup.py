@@ -1,4 +1,4 @@
-"""Composition of one pair: the contexts of a cycle, of a dry run and of a comparison, and the pair's history."""
+"""Open a pair: the stores, scanners and tools that a cycle, a dry run or a comparison of it needs."""
 
 import contextlib
 import os

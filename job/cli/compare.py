@@ -1,4 +1,4 @@
-"""`truecopy compare`: what differs between source and mirror now, every byte read."""
+"""`truecopy compare`: list the differences between source and mirror; every byte is read."""
 
 import json
 import sys
@@ -94,7 +94,7 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
 
 
 class _Plain:
-    """Shows lines only."""
+    """Prints lines, without progress bars."""
 
     notice = None
 
@@ -105,7 +105,7 @@ class _Plain:
 
 @contextmanager
 def _shown(name: str, expected: tuple[int, int]) -> "Iterator[_Plain | ComparisonBars]":
-    """Give what prints the lines, and shows bars as well if there is a terminal for them."""
+    """Return the printer of lines; on a terminal it shows progress bars, too."""
     terminal = next((stream for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
     if terminal is None:
         yield _Plain()

@@ -1,4 +1,4 @@
-"""`truecopy config`: check the configuration, show what is in force, print its schema."""
+"""`truecopy config`: check or show the configuration, or print its schema."""
 
 import json
 from dataclasses import asdict
@@ -79,7 +79,7 @@ def _settings(context: Context) -> DescribedConfig:
 
 
 def _with_outputs(context: Context, error: ConfigError) -> ConfigError:
-    """Add what is wrong with the files that are written to, so that all is told in one go."""
+    """Add the faults of output paths, so that all faults are shown at once."""
     paths = written_paths(context.config_path, context.environ, OUTPUTS)
     known = [key for key in paths if not any(fault.startswith(key) for fault in error.faults)]
     faults = (*error.faults, *unwritable({key: paths[key] for key in known}))

@@ -1,4 +1,4 @@
-"""`truecopy healthcheck`: for the container engine. It reads one small file and loads neither config nor engine."""
+"""`truecopy healthcheck`, for container engines: reads one small file, and neither configuration nor engine."""
 
 import time
 

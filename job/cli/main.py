@@ -22,19 +22,19 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Context(NamedTuple):
-    """The global options, unread: a command opens the config itself, if it needs it."""
+    """The global options; a command reads the configuration itself if it needs it."""
 
     config_path: str
     environ: Mapping[str, str]
 
 
 class NamingGroup(click.Group):
-    """A group of commands that names the nearest one for a name that it does not know."""
+    """A group of commands that suggests the nearest one for an unknown name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant. Raises `click.UsageError` for an unknown one."""
+        """Find a command by its name. Raises `click.UsageError` for an unknown one."""
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             near = nearest(name, known)
@@ -44,7 +44,7 @@ class NamingGroup(click.Group):
 
 
 def pair_option(command: _Function) -> _Function:
-    """Add `--pair NAME`, which may be given several times, as the argument `only`."""
+    """Add the repeatable option `--pair NAME` as the argument `only`."""
     return click.option(
         "--pair",
         "only",
@@ -56,9 +56,9 @@ def pair_option(command: _Function) -> _Function:
 
 
 def chosen_pairs(config: "Config", only: Sequence[str]) -> "tuple[Pair, ...]":
-    """Give the pairs with these names, in the order of the configuration; every pair if there are no names.
+    """Return the pairs with these names in the order of the configuration; every pair for no names.
 
-    Raises `click.UsageError` for an unknown name, which names the nearest and all that are known.
+    Raises `click.UsageError` for an unknown name, with the nearest and all known ones.
     """
     pairs = config.effective_pairs
     check_names(only, [pair.name for pair in pairs])
@@ -66,7 +66,7 @@ def chosen_pairs(config: "Config", only: Sequence[str]) -> "tuple[Pair, ...]":
 
 
 def check_names(only: Sequence[str], known: Sequence[str]) -> None:
-    """Raise `click.UsageError` for a name of a pair that is not known."""
+    """Raise `click.UsageError` for an unknown name of a pair."""
     from job.events.text import clean  # noqa: PLC0415  # only for a mistake
 
     for name in only:
@@ -79,15 +79,15 @@ def check_names(only: Sequence[str], known: Sequence[str]) -> None:
 
 
 def nearest(wanted: str, known: Sequence[str]) -> str:
-    """Give the known name that was probably meant; empty if none is like it."""
+    """Return the most similar known name; empty if none is similar."""
     from difflib import get_close_matches  # noqa: PLC0415  # only for a mistake
 
     return next(iter(get_close_matches(wanted[:100], known, n=1, cutoff=0.5)), "")
 
 
 def show_error(error: JobError) -> None:
-    """Print an error with all its faults, and the next step, on standard error. One without a message is not shown."""
-    from job.events.text import display_text  # noqa: PLC0415  # a health check has nothing to say with it
+    """Print an error with its faults and hint on standard error; nothing for an error without a message."""
+    from job.events.text import display_text  # noqa: PLC0415  # a health check does not need it
 
     if not error.message:
         return
@@ -99,7 +99,7 @@ def show_error(error: JobError) -> None:
 
 
 def _names_of_pairs(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """Complete the name of a pair in a shell; nothing where the configuration cannot be used."""
+    """Complete the name of a pair in a shell; nothing if the configuration cannot be used."""
     from job.config.load import read_config  # noqa: PLC0415  # not every command reads the configuration
 
     path = context.params.get("config_path") or context.find_root().params["config_path"]
@@ -125,7 +125,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Commands(NamingGroup):
-    """Loads a command when it is asked for: a health check every 30 seconds need not import the engine."""
+    """Imports a command on demand: a health check every 30 seconds does not import the engine."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, in the order of the docs."""
@@ -157,7 +157,7 @@ class _ConfigOption(click.Option):
 
 
 def _take_global_options(command: click.Command) -> None:
-    """Let a command, and those below it, take every global option. Once for each command of a process."""
+    """Add the global options to a command and its subcommands, once in a process."""
     if any(isinstance(param, _ConfigOption) for param in command.params):
         return
     command.context_settings = {**_SETTINGS, **command.context_settings}
@@ -200,7 +200,7 @@ def truecopy(context: click.Context, config_path: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and give its exit code."""
+    """Run a command line and return its exit code."""
     streams.secure()
     code = _run(arguments)
     try:
@@ -224,14 +224,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     except JobError as error:
         show_error(error)
         return error.exit
-    except Exception as error:  # noqa: BLE001  # a bug, which a person must not meet as a traceback
+    except Exception as error:  # noqa: BLE001  # a bug is shown without a traceback
         show_error(_bug(error))
         return Exit.FAILED
     return code if isinstance(code, int) else Exit.OK
 
 
 def _bug(error: Exception) -> JobError:
-    import traceback  # noqa: PLC0415  # hardly ever needed
+    import traceback  # noqa: PLC0415  # for bugs only
 
     steps = [f"{os.path.basename(step.filename)}:{step.lineno}" for step in traceback.extract_tb(error.__traceback__)]
     message = f"an unexpected error ended the command: {type(error).__name__}: {error}"
@@ -280,5 +280,5 @@ def completion(context: click.Context, *, shell: str) -> None:
     if kind is None:
         raise AssertionError(shell)
     script = kind(context.find_root().command, {}, "truecopy", "_TRUECOPY_COMPLETE")
-    # Not the class's own `source`: for bash it starts a bash to see its version, and an image may have none.
+    # Not `kind.source()`: it starts bash to check its version, and an image may have none.
     click.echo(script.source_template % script.source_vars())

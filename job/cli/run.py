@@ -64,7 +64,7 @@ def run(context: Context, *, once: bool, quiet: bool, skip_if_busy: bool, only: 
         application = tidy.enter_context(
             closing(Application(context.config_path, context.environ, stream=stream, quiet=quiet))
         )
-        # Before the outputs that come with the config: who hangs in one of them is out of the cycle by then.
+        # Joined before the outputs of the configuration: it sees the end of a cycle even if an output hangs then.
         watch = Watchdog(stop, application.emit, lambda: application.stall_timeout, give_up=once)
         application.join(watch)
         tidy.enter_context(watch)
@@ -134,7 +134,7 @@ def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]]
 
 
 class _Started:
-    """Knows whether the loop began."""
+    """Readiness: whether the service has started."""
 
     def __init__(self) -> None:
         self._began = False
@@ -144,5 +144,5 @@ class _Started:
             self._began = True
 
     def ready(self) -> tuple[bool, str]:
-        """Give readiness and a sentence."""
+        """Return readiness and a sentence."""
         return self._began, "ready" if self._began else "starting"

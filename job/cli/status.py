@@ -1,4 +1,4 @@
-"""`truecopy status`: the last cycle of each pair, and the service."""
+"""`truecopy status`: show the last cycle of each pair, and the service."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The screens of `truecopy status`: a table for a terminal, plain lines for everything else. The facts are the same."""
+"""Output of `truecopy status`: a table on a terminal, plain lines elsewhere, with the same facts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NEVER, OVERDUE, UNKNOWN = "no cycle yet", "overdue", "unknown"
 _LONGEST = 300
-"""Characters of a message that are shown."""
+"""Maximum characters of a message."""
 _STYLES = {
     Result.SUCCESS.value: "green",
     Result.REFUSED.value: "red",
@@ -27,7 +27,7 @@ _NARROW, _LONGEST_NAME = 80, 24
 
 
 class Line(NamedTuple):
-    """A line of text; what belongs to the line above is indented."""
+    """A line of text; details of the line above are indented."""
 
     text: str
     indent: int = 0
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the service and its pairs at one moment."""
+    """State of the service and its pairs at one moment."""
 
     now: float
     alive: bool
@@ -50,7 +50,7 @@ class Facts:
     """Names of pairs whose last success is too long ago."""
 
     def verdict(self, pair: PairStatus) -> str:
-        """Give the one word for a pair: how its last cycle ended, `overdue`, `no cycle yet` or `unknown`."""
+        """Return the verdict of a pair: the result of its last cycle, `overdue`, `no cycle yet` or `unknown`."""
         if pair.result is None:
             return UNKNOWN if pair.trouble else NEVER
         if pair.name in self.overdue and pair.result is Result.SUCCESS:
@@ -59,7 +59,7 @@ class Facts:
 
 
 def plain_lines(facts: Facts) -> Iterator[str]:
-    """Give everything as text, a fact a line."""
+    """Yield everything as text, one fact a line."""
     yield from (line.text for line in _head(facts))
     for pair in facts.pairs:
         yield f"{clean(pair.name)}: {_headline(facts, pair)}"
@@ -68,7 +68,7 @@ def plain_lines(facts: Facts) -> Iterator[str]:
 
 
 def show_table(facts: Facts, terminal: TextIO) -> None:
-    """Show a table of the pairs, and below it what has to be known of each, on a terminal of any width."""
+    """Print a table of the pairs, and the details of each below it, for any width."""
     from rich.console import Console  # noqa: PLC0415  # for terminals only, and slow to import
     from rich.padding import Padding  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -193,7 +193,7 @@ def _places(pair: PairStatus) -> Iterator[Line]:
 
 
 def _problem_lines(pair: PairStatus) -> Iterator[Line]:
-    """Tell what a person should know and do, if anything."""
+    """Yield the problems of a pair, with hints."""
     history = pair.history
     if history.trouble is not None:
         reason = f"{history.trouble.reason}: " if history.trouble.reason else ""
@@ -219,7 +219,7 @@ def _mirror(pair: PairStatus) -> Iterator[Line]:
 
 
 def _extent(pair: PairStatus) -> tuple[str, str]:
-    """Tell files and bytes of the mirror; empty for what is not known."""
+    """Return files and bytes of the mirror as text; empty for unknown."""
     if pair.extent is None:
         return "", ""
     files, count = pair.extent

@@ -1,7 +1,7 @@
-"""Standard input, output and error as every command finds them: open, and never a reason for a traceback.
+"""Standard input, output and error: always open, and never a cause of a traceback.
 
-A scheduler may start a program with some of the three closed. The next file that is opened would get the number, and
-what is printed would be written into it: into a mirror's file, or into the index.
+A scheduler may start a program with some of the three closed. The next opened file would get that descriptor, and
+printed text would be written into it: into a file of the mirror, or into the index.
 """
 
 import errno
@@ -15,22 +15,22 @@ from job.errors import JobError
 
 
 class OutputLost(JobError):
-    """Standard output could not be written, by a command that is there to print."""
+    """Standard output could not be written by a command whose result is its output."""
 
 
 class _Raw(io.FileIO):
-    """A standard stream. The first error of writing is remembered; what comes after it is dropped."""
+    """A standard stream; output after the first write error is dropped."""
 
     def __init__(self, descriptor: int, *, needed: bool, closed: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self.needed = needed
-        """Whether an error of writing ends the command."""
+        """Whether a write error ends the command."""
         self.missing = closed
         """Whether the stream was closed when the program started."""
         self._lost = False
 
     def write(self, data: object, /) -> int:
-        """Write, and wait where the other side does not take it at once. Raises `OutputLost` for the first error."""
+        """Write all, waiting for a full pipe or terminal. Raises `OutputLost` for the first error."""
         view = memoryview(data)  # type: ignore[arg-type]  # what io gives is a buffer
         if self._lost:
             return view.nbytes
@@ -52,9 +52,9 @@ class _Raw(io.FileIO):
 
 
 def secure() -> None:
-    """Open what of the three standard streams is closed, and make none of them able to raise `OSError`.
+    """Open closed standard streams, and make them raise `OutputLost` at most, not `OSError`.
 
-    To be called before anything else is opened. Streams that a caller in the same process has put there stay.
+    Call this before any file is opened. Streams replaced by a caller in the same process stay.
     """
     closed = [_occupy(descriptor) for descriptor in range(3)]
     if sys.stdin is None:
@@ -66,24 +66,24 @@ def secure() -> None:
 
 
 def tolerate_lost_output() -> None:
-    """Say that the work of this command, or its exit code, does not depend on what it prints."""
+    """Ignore lost output: the work or exit code of this command does not depend on it."""
     raw = _raw_of(sys.stdout)
     if raw is not None:
         raw.needed = False
 
 
 def has_output() -> bool:
-    """Tell whether there is a standard output at all."""
+    """Return whether standard output was open at the start."""
     raw = _raw_of(sys.stdout)
     return raw is None or not raw.missing
 
 
 def _occupy(descriptor: int) -> bool:
-    """Open the null device under this number if nothing is; tell whether that was so."""
+    """Open the null device at a closed descriptor; return whether it was closed."""
     try:
         os.fstat(descriptor)
     except OSError:
-        # The lowest free number is given, and all below it are in use.
+        # `open` returns the lowest free number, and all lower ones are in use.
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         return True
     return False
@@ -105,7 +105,7 @@ def _raw_of(stream: TextIO) -> _Raw | None:
 
 
 def _error_text(error: OSError) -> str:
-    # A reader that goes away, as `head` does, has what it wanted: nothing is said, as with other programs.
+    # A reader that closes the pipe, such as `head`, is no error to report, as with other programs.
     if error.errno == errno.EPIPE:
         return ""
     return f"standard output cannot be written: {error.strerror}"

@@ -1,4 +1,4 @@
-"""Events as flat fields for machines and as one sentence for people. Pure.
+"""Events as flat fields and as one sentence. Pure.
 
 All text is printable: no name, path or error can forge a line end or a terminal sequence (invariant 14). A path that is
 not shown byte for byte gets a second field with its base64. Long values are shortened in the middle, where their length

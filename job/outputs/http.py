@@ -1,13 +1,13 @@
 """The HTTP port: `/metrics`, `/healthz`, `/readyz` and an index of them. It changes nothing (invariant 14).
 
-Nothing of a request gets into an answer: not its path, query or headers, and not into waitress's own error pages
-either. What clients can take from the work is bounded, whoever they are:
+No part of a request enters a response: not its path, query or headers, and not in waitress's error pages. Clients
+cannot take much from the backup:
 
-- A connection is one request and one answer, and it is closed after `_SECONDS`, whatever state it is in.
-- All clients together have a number of places, and each address has a quarter of them. A new connection always gets
-  one, and the oldest connection gives way: of the same address where that has its quarter, or of the address with the
-  most. So a client that only holds places keeps nobody out.
-- The loop rests after each turn, and a turn accepts one connection: a flood of requests is served at that pace.
+- A connection has one request and one response, and is closed after `_SECONDS` in any state.
+- The number of connections is limited, for each address to a quarter of it. A new connection is always accepted and
+  replaces the oldest one: of the same address if that is at its limit, else of the address with the most. A client
+  that holds connections open excludes no other.
+- The loop pauses after each iteration, which accepts one connection: a flood of requests is served at that rate.
 """
 
 import errno
@@ -45,13 +45,13 @@ _INDEX = b"Truecopy\n\n/metrics  for Prometheus\n/healthz  is the loop alive\n/r
 _SAFE_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 _SECONDS = 10.0
-"""From the acceptance of a connection to its end, at most. A Prometheus asks and reads within milliseconds."""
+"""Maximum lifetime of a connection; Prometheus needs milliseconds."""
 
 _MOST_PLACES = 128
 _PART_PER_CLIENT = 4
 
 _MOST_PIECES = 32
-"""A request of a real client comes in one or two pieces. Each piece of one that drips costs a turn of the loop."""
+"""Requests of real clients arrive in one or two pieces; each piece costs an iteration of the loop."""
 
 _REST_SECONDS = 0.005
 
@@ -69,11 +69,11 @@ _STOP_SECONDS = 2.0
 
 
 class Web:
-    """Serves the port from threads of its own, from `start` to `close`.
+    """Serves the port from its own threads, from `start` to `close`.
 
-    `healthy` and `ready` give whether all is well and a sentence; `render` gives content type and text of the metrics
-    for an Accept header. All three are called from other threads. `failed` is called with "http" and the error when
-    one of them breaks, once until it works again.
+    `healthy` and `ready` return a state and a sentence; `render` returns content type and text of the metrics for an
+    Accept header. All three are called from other threads. `failed` is called with "http" and the error if one of them
+    raises, once until it works again.
     """
 
     def __init__(self, *, render: Render, healthy: Probe, ready: Probe, failed: Failed) -> None:
@@ -91,14 +91,14 @@ class Web:
         self._stopping = threading.Event()
 
     def start(self, address: str, port: int) -> tuple[str, int]:
-        """Listen and serve; give the address and port taken. Raises `JobError` where that cannot be had."""
-        # Whoever sends garbage must not be able to fill the log; what breaks on our side is told through `failed`.
+        """Listen and serve; return address and port. Raises `JobError` if they cannot be opened."""
+        # Invalid requests must not fill the log; our own errors are reported through `failed`.
         logger = logging.getLogger("waitress")
         logger.propagate = False
         logger.handlers = [logging.NullHandler()]
         listening = _listen(address, port)
         self._connections = {}
-        # One more connection than there are places is open for a moment, beside the listening socket and a pipe.
+        # One connection above the limit is open briefly, beside the listening socket and a pipe.
         limits = _LIMITS | {"connection_limit": _places() + 4}
         dispatcher = ThreadedTaskDispatcher()
         try:
@@ -120,11 +120,10 @@ class Web:
         return self._server.effective_host, int(self._server.effective_port)
 
     def close(self) -> None:
-        """Stop serving; give the port back."""
+        """Stop serving, and close the port."""
         if self._server is None or self._thread is None:
             return
-        # Descriptors are closed when no thread is left that could write to one: its number might by then belong to a
-        # file being copied.
+        # Close descriptors only when no thread can write to one: its number might belong to a copied file by then.
         self._server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
         self._stopping.set()
         self._server.pull_trigger()
@@ -140,7 +139,7 @@ class Web:
                 # poll, because select cannot watch descriptors above 1023.
                 wasyncore.loop(timeout=1.0, use_poll=True, map=self._connections, count=1)
                 _close_overdue(list(channels.values()), time.monotonic())
-            except Exception as error:  # noqa: BLE001 - the port goes on, and its thread never ends without a word
+            except Exception as error:  # noqa: BLE001 - the port goes on, and errors are reported
                 self._report("the loop", error)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -159,7 +158,7 @@ class Web:
             return _plain(HTTPStatus.NOT_FOUND)
         try:
             answer = page(environ)
-        except Exception as error:  # noqa: BLE001 - whatever breaks here must be told, not shown to the client
+        except Exception as error:  # noqa: BLE001 - reported, but not shown to the client
             self._report(environ["PATH_INFO"], error)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._broken.discard(environ["PATH_INFO"])
@@ -172,7 +171,7 @@ class Web:
 
 
 class _QuietError(ErrorTask):  # type: ignore[misc]
-    """Answers a request that is no HTTP by its status alone."""
+    """Answers an invalid request with its status only."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -185,7 +184,7 @@ class _QuietError(ErrorTask):  # type: ignore[misc]
 
 
 class _Request(HTTPRequestParser):  # type: ignore[misc]
-    """The only request of its connection: what follows it is not even read as one, and the answer says so."""
+    """The only request of its connection: later data is dropped, and the response closes the connection."""
 
     def received(self, data: bytes) -> int:
         taken: int = super().received(data)
@@ -196,7 +195,7 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection. As it opens, others give way to it; it is closed when its request comes in too many pieces."""
+    """A connection. It closes older ones above the limit, and itself if its request has too many pieces."""
 
     parser_class = _Request
     error_task_class = _QuietError
@@ -210,7 +209,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             other.handle_close()
 
     def handle_close(self) -> None:
-        # Where the answering threads hang, for example in a disk, requests of the past must not pile up behind them.
+        # If the answering threads hang, for example on a disk, closed requests must not pile up behind them.
         dispatcher = self.server.task_dispatcher
         with dispatcher.lock, suppress(ValueError):
             dispatcher.queue.remove(self)
@@ -229,7 +228,7 @@ def _places() -> int:
 
 
 def _client(address: str) -> str:
-    """Name who an address belongs to: of IPv6, a client has a whole /64."""
+    """Return the client of an address: the address itself, or the /64 of an IPv6 address."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv4Address) or ip.ipv4_mapped:
         return str(getattr(ip, "ipv4_mapped", ip))
@@ -237,7 +236,7 @@ def _client(address: str) -> str:
 
 
 def _giving_way(channels: list[_Channel], newest: str, places: int) -> list[_Channel]:
-    """Choose who is closed for the last of these, which are in the order they were opened; `newest` is its client."""
+    """Choose connections, given in order of opening, to close for the last one; `newest` is its client."""
     counts = Counter(channel.client for channel in channels)
     if counts[newest] > max(1, places // _PART_PER_CLIENT):
         busiest = newest
@@ -274,7 +273,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 def _cannot_open(address: str, port: int, error: Exception) -> JobError:
     number = error.errno or 0 if isinstance(error, OSError) else 0
-    # In the system's own words: `create_server` adds the address to them, as Python shows a tuple.
+    # The text of the system: `create_server` adds the address as a Python tuple.
     why = os.strerror(number) if number > 0 and not isinstance(error, socket.gaierror) else reason_text(error)
     if isinstance(error, UnicodeError):
         why = "this is not the name of a host"

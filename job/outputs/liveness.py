@@ -39,14 +39,14 @@ from job.health import HealthFile, boot_id
 from job.system.hang import ForkSafeThread, blocked_path, our_frames, work_thread
 
 BEAT_EVERY_SECONDS = 10.0
-"""Signs of life are written this seldom, since each is a write to a disk; a turn of events is written at once."""
+"""Interval of heartbeats, each a write to disk; a change of state is written at once."""
 
 
 class Heartbeat:
-    """Keeps one small record up to date: when the last sign of life was, what is due and what is going on.
+    """Maintains the health record: time of the last event, next due time, and state of the cycle.
 
-    It is in memory, and also in a file, for those who may not look into this process. The file is not synced: after a
-    power cut there is no service to speak of.
+    It is in shared memory, and in a file for users without access to this process. The file is not synced: after a
+    power cut no service runs.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Heartbeat:
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """Take where it is, the folder for the file, if there is one, and the clocks, both in seconds."""
+        """Take the health file, its folder if one is usable, and the clocks, both in seconds."""
         self._health_file = health_file
         self._place = place
         self._wall = wall
@@ -69,10 +69,10 @@ class Heartbeat:
         self._failure: int | None = None
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event.
+        """Record an event.
 
-        Raises `OSError` when it cannot be written, once for every kind of failure until a write succeeds again: a sign
-        of life comes every few seconds, and the log need not repeat one fault that often.
+        Raises `OSError` if a write fails, once for each errno until a write succeeds, so that the log does not repeat
+        a fault every few seconds.
         """
         if isinstance(event, ServiceStopped):
             self._health_file.memory.close()
@@ -140,32 +140,32 @@ class Heartbeat:
 
 _TICK_SECONDS = 0.4
 _STOP_SECONDS = 4.0
-"""A stop that was asked for is to be over after five, and all that can move has ended after these."""
+"""A requested stop must end within five seconds; after these, only hung threads remain."""
 _STILL_SECONDS = 2.0
-"""How long nothing moved, for a stop to be hopeless."""
+"""Time without progress after which a stop cannot end by itself."""
 _EMIT_SECONDS = 2.0
 _LAST_WORD_SECONDS = 0.4
 _MAIN = "main"
 
 
 class Asked(Protocol):
-    """The signals: `StopSignal` of `system/signals.py`."""
+    """Received signals: `system.signals.StopSignal`."""
 
     signals: frozenset[signal.Signals]
 
     def pending_exit(self) -> Exit:
-        """Give the exit code of the stop that was asked for, noticed by the main thread or not; `OK` if none was."""
+        """Return the exit code of a requested stop, seen by the main thread or not; `OK` if none was requested."""
 
     def notices(self, *, busy: bool) -> list[tuple[str, str]]:
-        """Name the signals that came and do not stop the run, each with its effect, and forget them."""
+        """Return and clear the received signals that do not stop the run, each with its effect."""
 
 
 class Watchdog:
-    """Watches the main thread, at its start and in cycles, while the `with` block lasts. To be joined to the events.
+    """Watches the main thread, at its start and in cycles, within the `with` block. Join it to the events.
 
-    `limit` gives the seconds after which a cycle counts as stalled, 0 for never. Then `CycleStalled` is told, and with
-    `give_up` the process leaves; else it is told when anything moves again. A stop that finds nothing moving ends the
-    process in any case. `leave` is given the exit code and does not come back.
+    `limit` gives the seconds after which a cycle is stalled, 0 for never. Then `CycleStalled` is emitted, and with
+    `give_up` the process exits; otherwise `CycleResumed` follows on progress. A requested stop without progress always
+    ends the process. `leave` gets the exit code and does not return.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Watchdog:
         self._reported = 0.0
 
     def __enter__(self) -> Self:
-        """Start watching, where a thread is to be had."""
+        """Start watching, if a thread can be started."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -204,13 +204,13 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if not self._over.is_set():
             self._over.set()
             self._thread.join(_EMIT_SECONDS)
 
     def __call__(self, event: Event) -> None:
-        """Take every event of the main thread for a sign of life."""
+        """Count every event of the main thread as progress."""
         if threading.get_ident() != self._main:
             return
         self._last = event
@@ -227,12 +227,12 @@ class Watchdog:
                 pass
 
     def _run(self) -> None:
-        # A signal that only this thread could take would otherwise not be seen as one that waits for the main thread.
+        # Blocked here, so that a signal stays pending for the main thread, where it is seen.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._asked.signals)
         before = time.monotonic()
         while not self._over.wait(_TICK_SECONDS):
             now = time.monotonic()
-            # No more than that: this process itself may have been stopped, as by `docker pause`.
+            # Limited, since this process may have been stopped, for example by `docker pause`.
             self._check_progress(min(now - before, 2 * _TICK_SECONDS))
             before = now
 

@@ -1,7 +1,7 @@
-"""Append whole lines to a log file or stream, each in one write, to the file that has the name now.
+"""Log files: whole lines are appended to the file that has the name now, and files are rotated.
 
-One process at a time rotates a log. It locks a file beside the log that no other user can open: a log may be readable
-for others, and who can open a file can lock it.
+One process at a time rotates a log, by a lock on a private file beside it: the log itself may be readable for others,
+and any process that can open a file can lock it.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 @contextmanager
 def alone(name: bytes, folder: int) -> Iterator[None]:
-    """Keep other processes of ours from rotating the log `name` in an open folder; its lock is removed at the end.
+    """Exclude other processes from rotating the log `name` in an open folder; the lock is removed at the end.
 
-    Raises `BlockingIOError` if another process rotates it. Where somebody else took the name of the lock, or there are
-    no locks, nobody is kept from anything: two instances that write one log are rare, and a log that grows is not.
+    Raises `BlockingIOError` if another process rotates it. Without a usable lock the block runs unprotected: two
+    instances with one log are rarer than a log that grows.
     """
     lock = b".%s.lock" % name
     descriptor = _opened(lock, folder)
@@ -69,7 +69,7 @@ def _take(descriptor: int) -> None:
             raise
 
 
-# NONBLOCK so that opening a planted FIFO ends at once instead of waiting for a reader.
+# NONBLOCK: opening a planted FIFO must not wait for a reader.
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _KINDS = {
     stat.S_IFLNK: "a link",
@@ -82,28 +82,28 @@ _KINDS = {
 
 
 class LineEnd:
-    """Adds whole lines to an open descriptor, also where it takes only a part of them."""
+    """Writes whole lines to an open descriptor, also after partial writes."""
 
     def __init__(self, *, torn: bool = False, encoding: str = "utf-8") -> None:
-        """`torn` says that somebody before us left a part of a line, which ends before ours begin."""
+        """If `torn`, the file ends with a part of a line, and a line end is written first."""
         self._begun = b"\n" if torn else b""
         self._encoding = encoding
 
     @property
     def in_mid_line(self) -> bool:
-        """Whether a part of a line was written, whose rest is still to come."""
+        """Whether only a part of the last line was written."""
         return bool(self._begun)
 
     def add(self, descriptor: int, lines: str) -> None:
-        """Add lines, each with its line end.
+        """Write lines, each with its line end.
 
-        Raises `OSError` where not all of them are taken. The others are lost, but for one that was begun: the rest of
-        it comes before the next lines, so that no line is torn and none is glued to another.
+        Raises `OSError` if not all are written. The rest is lost, except that a partly written line is completed
+        before the next ones.
         """
         data = self._begun + lines.encode(self._encoding, "backslashreplace")
         written = 0
         try:
-            # A disk that is almost full takes a part first, and says why only at the next try.
+            # An almost full disk takes a part first, and raises only at the next write.
             while written < len(data):
                 written += os.write(descriptor, data[written:] if written else data)
         finally:
@@ -112,23 +112,23 @@ class LineEnd:
 
 
 class Rotation(NamedTuple):
-    """When a file gives way to a new one, and how many old ones stay."""
+    """When a file is rotated, and how many old ones are kept."""
 
     size: int
-    """Bytes that a file may have; 0 for any number."""
+    """Maximum bytes of a file; 0 for no limit."""
     kept: int
-    """Old files that are kept, one at least, as `.1` (the newest), `.2` and so on."""
+    """Number of old files, at least one: `.1` is the newest."""
 
 
 NO_ROTATION = Rotation(0, 1)
 
 
 class LineFile:
-    """A regular file at `path`, for its owner only if it has to be made.
+    """A regular file at `path`, created with mode 0600.
 
-    The folder it is in is made if only that is missing, and if it lies apart from every folder in `roots`, neither in
-    nor above it: a source or mirror whose disk is not mounted must not exist because of a log. Links on the way are
-    followed as in `trusted_path`; the file itself is never a link, and always ours: see `mistrust`.
+    A missing last folder of the path is created, unless it is in or above a folder in `roots`: a log must not create a
+    source or mirror whose disk is not mounted. Links on the way are followed as in `trusted_path`; the file is never a
+    link, and always our own: see `mistrust`.
     """
 
     def __init__(self, path: str, *, roots: Sequence[str] = (), rotation: Rotation = NO_ROTATION) -> None:
@@ -141,10 +141,9 @@ class LineFile:
         self._end = LineEnd()
 
     def add(self, lines: str) -> None:
-        """Add whole lines, each with its line end.
+        """Append whole lines, each with its line end.
 
-        Raises `OSError` where not all of them are taken, and, with all of them taken, where the file is to be rotated
-        and cannot be. `strerror` is in words.
+        Raises `OSError` with a full sentence if not all are written, or if all are written but rotation failed.
         """
         if self._descriptor < 0 or self._moved():
             self.close()
@@ -160,7 +159,7 @@ class LineFile:
     def close(self) -> None:
         """Close the file; the next lines open it again."""
         if self._descriptor >= 0:
-            # Nothing is buffered here; an error of an earlier write that close reports cannot be acted on.
+            # Nothing is buffered; a late write error reported by close cannot be handled.
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
@@ -206,9 +205,9 @@ class LineFile:
             os.close(above)
 
     def _rotate_if_full(self, lines: str) -> OSError | None:
-        """Rotate the file if these lines were too many for it; give the error if it cannot be."""
+        """Rotate the file if these lines would exceed its limit; return the error if that fails."""
         wanted = len(lines) if lines.isascii() else len(lines.encode("utf-8", "backslashreplace"))
-        # The rest of a line that was begun belongs to the file that has its beginning.
+        # A partly written line is completed in the same file.
         if not self._size or self._size + wanted <= self._rotation.size or self._end.in_mid_line:
             return None
         full = self._descriptor
@@ -216,7 +215,7 @@ class LineFile:
             self._rotate()
             self._open()
         except OSError as error:
-            return error  # what is open, whatever its name is now, takes these lines, too
+            return error  # the open file, whatever its name, takes these lines
         with contextlib.suppress(OSError):
             os.close(full)
         return None
@@ -224,21 +223,21 @@ class LineFile:
     def _rotate(self) -> None:
         folder, name = self._folder()
         try:
-            # Two instances may write one log; two shifts at the same time would drop files.
+            # Two instances may write one log; concurrent shifts would drop files.
             with alone(name, folder):
                 ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if (ours.st_dev, ours.st_ino) == self._identity:
                     _shift(name, folder, self._rotation.kept)
         except (BlockingIOError, FileNotFoundError):
-            return  # the other one rotates it now
+            return  # another process rotates it
         finally:
             os.close(folder)
 
 
 def why_no_log(path: str) -> str:
-    """Say why no log is written to this path, as a link or another user's file; empty if it is, as far as can be told.
+    """Return why no log is written to this path, such as a link or another user's file; empty if none is found.
 
-    Nothing is opened or made, so that missing folders and missing rights show up with the first line only.
+    Nothing is opened or created, so missing folders and permissions show up only with the first line.
     """
     try:
         folder, name = open_trusted_parent(path)
@@ -260,7 +259,7 @@ def why_no_log(path: str) -> str:
 
 
 def is_one_file(path: str, other: str) -> bool:
-    """Tell whether two paths mean one file, which need not be there, however they are written."""
+    """Return whether two paths name one file, which need not exist."""
     if path == other:
         return True
     try:
@@ -280,7 +279,7 @@ def _place(path: str) -> tuple[int, int, bytes]:
 
 
 def _why_not(shown: str, name: bytes, folder: int) -> str:
-    """Say why what has a name in an open folder is no file for a log; empty if it is one, or there is nothing."""
+    """Return why the entry `name` of an open folder is not usable as a log; empty if it is, or does not exist."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
@@ -291,10 +290,10 @@ def _why_not(shown: str, name: bytes, folder: int) -> str:
 
 
 def mistrust(shown: str, file: os.stat_result, folder: os.stat_result) -> str:
-    """Say why a regular file in a folder is not written to, which others than its owner may read then; empty if it is.
+    """Return why a regular file in a folder is not written to; empty if it is.
 
-    It must be ours or root's and have one name. Where another user may exchange names in the folder, a file of ours may
-    be any that they could move there: so nobody else may have rights for it.
+    It must belong to us or root and have one hard link. In a folder where another user can rename entries, any file of
+    ours may have been moved there, so it must have no permissions for others.
     """
     user = os.geteuid()
     if file.st_uid not in {user, 0}:
@@ -314,7 +313,7 @@ def mistrust(shown: str, file: os.stat_result, folder: os.stat_result) -> str:
 
 
 def _open_regular(name: bytes, folder: int, path: str) -> tuple[int, os.stat_result]:
-    """Open a regular file for adding to it. Raises `OSError`, in words for anything else that has the name."""
+    """Open a regular file for appending. Raises `OSError` with a full sentence."""
     try:
         descriptor = os.open(name, _OPEN_FLAGS, 0o600, dir_fd=folder)
     except OSError as error:
@@ -337,10 +336,10 @@ def _not_regular(path: str, kind: str) -> str:
 
 
 def _shift(name: bytes, folder: int, kept: int) -> None:
-    """Give a file the ending `.1`, and each older one the next number; the oldest of `kept` is replaced.
+    """Rename a file to `.1` and each older one to the next number; the oldest of `kept` is replaced.
 
-    By renames from the oldest to the newest: whenever this is interrupted, every file still has a name. A number that
-    is free, as after a kill, ends the shift, so that nothing is dropped that need not be.
+    Renames go from the oldest to the newest, so that an interruption loses no file. A free number, as after a kill,
+    ends the shift, so that no file is dropped needlessly.
     """
     names = [name, *(b"%s.%d" % (name, number) for number in range(1, kept + 1))]
     taken = 1
@@ -359,7 +358,7 @@ def _exists(name: bytes, folder: int) -> bool:
 
 
 def _is_torn(file: int, size: int) -> bool:
-    """Tell whether an open file ends in mid-line, as a full disk or a kill leaves it; False if it cannot be read."""
+    """Return whether an open file ends within a line, as after a full disk or a kill; False if unreadable."""
     if not size:
         return False
     with contextlib.suppress(OSError):

@@ -1,14 +1,13 @@
-"""Limit what the log gets: lines of one kind for a folder and cycle, and cycles without a change. Two listeners.
+"""Limits of the log: lines of one kind a folder and a cycle, and idle cycles. Listeners before the logs.
 
-`BriefLog`: a user who may write to a source could otherwise fill the disk of the log: 100,000 empty files of a reserved
-name fail in every cycle. Only lines about failures and drift are limited; each copy has its line (design 2.4). Entries
-that fail as in the cycle before are counted until they are logged again. At log level debug nothing is limited.
+`BriefLog` limits lines about failures, drift and skipped files of Truecopy's own, so that users of a source cannot fill
+the log's disk: 100,000 empty files with a reserved name fail in every cycle. The rest is counted, as are failures
+repeated from the previous cycle until they are due again. Every copy has its line (design 2.4).
 
-`IdleCycles`: a loop of 30 seconds would write 4 MB of log a day while nothing changes. The lines of a cycle are held
-until it has something to report; those of an idle cycle are dropped and counted, and the count is logged before the
-next lines.
+`IdleCycles` drops the lines of cycles without a change, which would be 4 MB a day for a cycle every 30 seconds. The
+lines of a cycle are held until it changes anything; idle cycles are counted, and the count precedes the next lines.
 
-Metrics and history count every entry and every cycle.
+Metrics and history count everything; at log level debug everything is logged.
 """
 
 import threading
@@ -36,27 +35,27 @@ from job.events.service import (
 )
 
 MOST_A_FOLDER = 100
-"""Lines of one kind: more tell nobody more about a folder. They are 400 kB at most, whatever is in it."""
+"""Lines of one kind, at most 400 kB; more add no information about a folder."""
 MOST_A_CYCLE = 1000
-"""Lines of one kind and pair: 4 MB at most, and some 500 kB of ordinary paths."""
+"""Lines of one kind and pair: at most 4 MB, about 500 kB for ordinary paths."""
 MOST_FOLDERS = 1024
-"""Folders that are counted for at a time; workers are in a few only."""
+"""Folders counted at a time; workers are in a few only."""
 MOST_STANDING = 100_000
-"""Failures that are remembered from cycle to cycle, by eight bytes each."""
+"""Failures remembered from cycle to cycle, eight bytes each."""
 
 _Capped = FileFailed | DriftFound | OwnFilesSkipped
 _CAPPED = frozenset({FileFailed, DriftFound, OwnFilesSkipped})
 
 
 class Log(Protocol):
-    """Logs an event as told at `moment`, in seconds since the epoch, or now."""
+    """Logs an event with the time `moment`, in seconds since the epoch, or now."""
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
         """Log one event."""
 
 
 class _Suppressed:
-    """Entries of a kind that have no lines of their own."""
+    """Count of entries of one kind without lines of their own."""
 
     def __init__(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
         self._like = event
@@ -80,9 +79,9 @@ class _Suppressed:
 
 
 class BriefLog:
-    """Hands events on to `log`; call it with each event. `monotonic` gives seconds that nobody can set.
+    """Passes events on to `log`, within the limits; call it with each event. `monotonic` is a clock in seconds.
 
-    Safe to call from several threads.
+    Thread-safe.
     """
 
     def __init__(self, log: Log, *, monotonic: Callable[[], float]) -> None:
@@ -93,7 +92,7 @@ class BriefLog:
         self._interval = 0.0
         self._logged_at: float | None = None
         self._before: set[int] = set()
-        """Failures of the cycle before, as hashes."""
+        """Failures of the previous cycle, as hashes."""
         self._standing: set[int] = set()
         """Failures of this cycle that have, or had, a line."""
         self._of_folder: dict[tuple[type[Event], str, bytes], int] = {}
@@ -101,13 +100,13 @@ class BriefLog:
         self._suppressed: dict[tuple[object, ...], _Suppressed] = {}
 
     def configure(self, *, level: str, interval_seconds: float) -> None:
-        """Log failures that stay as they are this often, in each cycle if it is 0; with `debug`, log all of all."""
+        """Log repeated failures at this interval, in each cycle if it is 0; everything at level `debug`."""
         with self._lock:
             self._whole = level == "debug"
             self._interval = interval_seconds
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
-        """Log an event, or count it."""
+        """Log or count an event."""
         kind = type(event)
         if kind not in _CAPPED and kind is not CycleStarted and kind is not PairFinished and kind is not CycleFinished:
             self._log(event, moment)
@@ -130,7 +129,7 @@ class BriefLog:
         self._before, self._standing = self._standing, set()
 
     def _has_line(self, event: _Capped, moment: float | None) -> bool:
-        """Tell whether an entry is to have a line of its own; else it is counted."""
+        """Return whether an entry gets its own line; otherwise count it."""
         kind, pair = type(event), event.pair
         fact = hash((kind, pair, event.path, _reason(event), getattr(event, "error", "")))
         if isinstance(event, FileFailed) and fact in self._before:
@@ -166,7 +165,7 @@ class BriefLog:
         rest.add(event)
 
     def _drop_folder(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
-        """Sum up a folder that nothing was told of for the longest time."""
+        """Log the count of a folder, the one without events for the longest time."""
         del self._of_folder[place]
         rest = self._suppressed.pop((*place, UnloggedReason.FOLDER), None)
         if rest is not None:
@@ -187,17 +186,16 @@ def _reason(event: _Capped) -> str:
 
 
 HELD_SECONDS = 60.0
-"""A cycle that takes longer is logged while it runs, whatever comes of it: it is none of a short loop."""
+"""A longer cycle is logged while it runs, whatever its result."""
 MOST_STANDING_EVENTS = 1000
-"""Facts of the last logged cycle that are remembered: what is told alike in an idle cycle is nothing new."""
+"""Remembered events of the last logged cycle: the same ones do not make a later cycle worth logging."""
 
 
 class IdleCycles:
-    """Hands events on to `log`, without those of idle cycles; call it with each event.
+    """Passes events on to `log`, without those of idle cycles; call it with each event.
 
-    The first cycle, one that is due after the interval, and every one that changes something or has anything to tell
-    is logged in full. `clock` gives seconds since the epoch, `monotonic` seconds that nobody can set. Safe to call
-    from several threads.
+    The first cycle, the first after the interval, and every cycle with a change or a new event are logged in full.
+    `clock` gives seconds since the epoch, `monotonic` seconds of a monotonic clock. Thread-safe.
     """
 
     output = "listener"
@@ -216,12 +214,12 @@ class IdleCycles:
         self._standing: list[dict[str, object]] = []
 
     def configure(self, *, level: str, interval_seconds: float) -> None:
-        """Log idle cycles this often; all of them if the interval is 0, or if everything is logged."""
+        """Log idle cycles at this interval; all of them if it is 0 or at level `debug`."""
         with self._lock:
             self._interval = 0.0 if level == "debug" else interval_seconds
 
     def __call__(self, event: Event) -> None:
-        """Log an event, hold it back, or drop those that are held."""
+        """Log or hold an event, or drop the held ones."""
         with self._lock:
             if isinstance(event, CycleStarted):
                 self._begin(event)
@@ -256,7 +254,7 @@ class IdleCycles:
             self._held.append((event, self._clock()))
 
     def _release(self) -> None:
-        """Log what is held, as told when it was."""
+        """Log the held events with their own times."""
         if self._held:
             held, self._held = self._held, []
             self._logged_at = self._held_since
@@ -271,13 +269,13 @@ class IdleCycles:
         self._log(event, moment)
 
     def _sum_up(self, until: float, moment: float) -> None:
-        """Log at `moment` how many idle cycles there were `until` then, by the other clock, that were not logged."""
+        """Log the count of idle cycles `until` a monotonic time, with the log time `moment`."""
         if self._idle:
             cycles, self._idle = self._idle, 0
             self._log(IdleCyclesCounted(cycles=cycles, duration_seconds=until - self._idle_since), moment)
 
     def _is_idle(self, event: Event) -> bool:
-        """Tell whether an event may belong to a cycle that changed nothing and has nothing new to tell."""
+        """Return whether an event leaves its cycle idle: no change, and nothing new."""
         if isinstance(event, PairFinished | CycleFinished):
             tally = event.tally
             changed = tally.copied or tally.updated or tally.failed or tally.drift_by
@@ -290,7 +288,7 @@ class IdleCycles:
 
 
 def _may_stand(event: Event) -> bool:
-    """Tell whether an event may be told alike in every cycle, such as `mount_skipped`."""
+    """Return whether an event may repeat in every cycle, such as `mount_skipped`."""
     return event.level == "info" and isinstance(event, PairEvent) and not isinstance(event, EntryEvent)
 
 

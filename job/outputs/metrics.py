@@ -1,7 +1,7 @@
 """Metrics: counts every event into the series of `core/metric_names`.
 
-Counters are what the history keeps plus what happened since, so restarts and one-shot runs go on counting. The samples
-are built when `outputs/prometheus.py` asks: an event costs an addition, and no series exists beside the catalogue.
+Counters are the sums in the history plus the events since, so restarts and one-shot runs continue them. Samples are
+built on request: an event costs an addition, and only series in `core/metric_names` exist.
 """
 
 import threading
@@ -51,35 +51,35 @@ _OUTPUT_KEYS = tuple((_OUTPUT_FAILURES, output) for output in metric_names.OUTPU
 
 
 class PairMemory(Protocol):
-    """What metrics need of a pair's history."""
+    """The part of a pair's history that metrics use."""
 
     def read(self) -> PairHistory:
-        """Give everything kept so far."""
+        """Return the recorded history."""
 
     def add(
         self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
     ) -> bool:
-        """Keep a cycle and what it adds to the counters; False when that is not possible now."""
+        """Record a cycle and its additions to the counters; False if that fails."""
 
     def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
-        """Add to the counters outside any cycle; False when that is not possible now."""
+        """Add to the counters outside a cycle; False if that fails."""
 
 
 @dataclass(slots=True)
 class _PairCounts:
-    """What is known of a pair: what the history keeps, and what it does not keep yet."""
+    """Counts of a pair: recorded in the history, and still pending."""
 
     kept: PairHistory = field(default_factory=PairHistory)
     pending: Counter[tuple[str, str]] = field(default_factory=Counter)
     trouble: PairProblem | None = None
     failing: list[FailedEntry] = field(default_factory=list)
-    """Of the cycle that is going on."""
+    """Failed entries of the current cycle."""
 
 
 class Metrics:
     """Counts events; call it with each event, and `families` from any thread.
 
-    `history` gives the memory of a pair by its name; it is asked when a pair is met first and when it finished.
+    `history` returns the history of a pair by its name; it is used when a pair is first seen and when it finished.
     """
 
     def __init__(self, *, history: Callable[[str], PairMemory], version: str, python: str) -> None:
@@ -92,7 +92,7 @@ class Metrics:
         self._own["config_last_reload_successful"] = 1.0
 
     def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
-        """Put a configuration in force: its pairs, and the expected seconds between two cycle starts."""
+        """Apply a configuration: its pairs, and the expected seconds between two cycle starts."""
         new = {pair: _PairCounts(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
         with self._lock:
             self._pairs = {pair: self._pairs.get(pair) or new[pair] for pair in pairs}
@@ -121,7 +121,7 @@ class Metrics:
                 self._set(_gauges_of(event))
 
     def families(self) -> Iterator[Family]:
-        """Build every family, with every label value, from one consistent moment."""
+        """Yield every family with every label value, from one consistent snapshot."""
         with self._lock:
             pairs = {name: (pair.kept, Counter(pair.pending)) for name, pair in self._pairs.items()}
             outputs = Counter(self._outputs)
@@ -138,7 +138,7 @@ class Metrics:
         yield Family(metric_names.BUILD_INFO, ("version", "python"), [(self._build, 1.0)])
 
     def keep_outputs(self) -> None:
-        """Keep the failures of outputs that came after the last pair finished: those of publishing, above all."""
+        """Record failures of outputs since the last pair finished, mostly of publishing."""
         with self._lock:
             failures, names = Counter(self._outputs), list(self._pairs)
         keeper = next((name for name in names if self._history(name).count(failures)), "") if failures else ""
@@ -176,21 +176,21 @@ class Metrics:
         self._count(event.pair, {("cycles_total", str(event.result)): 1})
         with self._lock:
             pair = self._pairs[event.pair]
-            # Outputs belong to no pair. They are kept with whichever finishes, and shown as the sum over the pairs.
+            # Outputs belong to no pair: they are recorded with the next one that finishes, and summed over all.
             pair.pending.update(self._outputs)
             self._outputs.clear()
             cycle_details = CycleDetails(pair.trouble, tuple(pair.failing))
             pair.trouble, pair.failing = None, []
             pair.kept = _after(pair.kept, event, cycle_details)
             deltas = Counter(pair.pending)
-        # The disk is not waited for under the lock: a scrape must not hang behind it.
+        # Without the lock: a scrape must not wait for the disk.
         memory = self._history(event.pair)
         if not memory.add(event, deltas, cycle_details):
             return
         fresh = memory.read()
         with self._lock:
             if not fresh.last_attempt_timestamp_seconds:
-                # It was kept but cannot be read at the moment: go on with what is known instead of falling to zero.
+                # Recorded but unreadable now: continue with the known counts instead of zero.
                 fresh = replace(pair.kept, counts=Counter(pair.kept.counts) + deltas)
             pair.kept = fresh
             pair.pending.subtract(deltas)
@@ -207,7 +207,7 @@ _GAUGES: Mapping[type[Event], Mapping[str, float]] = {
     ConfigReloaded: {"config_last_reload_successful": 1.0},
     RunDisabled: {"run_enabled": 0.0},
 }
-"""What is known once such an event was told."""
+"""Values of gauges that an event sets."""
 
 
 def _gauges_of(event: Event) -> Mapping[str, float]:

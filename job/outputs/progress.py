@@ -1,6 +1,6 @@
-"""Progress for people: bars while a cycle runs and a short summary after it. On a terminal only. A listener.
+"""Progress on a terminal: bars while a cycle runs, and a short summary after it. A listener.
 
-Names are shown as plain text: no markup, emoji code or control sequence in them means anything (invariant 14).
+Names are shown as plain text, without effect of markup, emoji codes or control sequences in them (invariant 14).
 """
 
 from collections.abc import Callable, Iterator
@@ -36,10 +36,10 @@ from job.events.service import (
 from job.events.text import clean, display_text, fields_of, format_bytes, format_duration, sentence
 
 MOST_FAILURES = 20
-"""Failed entries shown by name for each pair; the log has them all."""
+"""Failed entries shown for each pair; the log has all."""
 
 _WIDE = 110
-"""Columns from which everything fits on one line."""
+"""Minimum columns for one line a pair."""
 _LONGEST_TITLE = 40
 _SHOW_EVERY_SECONDS = 0.2
 
@@ -49,7 +49,7 @@ _PHASES = {"scan": "scanning", "copy": "copying"}
 
 @dataclass(slots=True)
 class _Pair:
-    """What is shown of a pair."""
+    """Displayed state of a pair."""
 
     task: TaskID | None = None
     phase: str = ""
@@ -61,11 +61,11 @@ class _Pair:
 
 
 class ProgressDisplay:
-    """Shows a cycle on `stream`, if that is a terminal; call it with each event, then `close` it."""
+    """Shows a cycle on `stream` if that is a terminal; call it with each event, then `close` it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.shown = stream.isatty()
-        """Whether anything is shown at all; if so, nobody wants log lines on the same terminal."""
+        """Whether anything is shown; log lines must not go to the same terminal then."""
         self._console = Console(file=stream, highlight=False)
         self._bars: Bars | None = None
         self._pairs: dict[str, _Pair] = {}
@@ -86,7 +86,7 @@ class ProgressDisplay:
         }
 
     def __call__(self, event: Event) -> None:
-        """Show what one event means."""
+        """Show one event."""
         if not self.shown:
             return
         action = self._actions.get(type(event))
@@ -96,7 +96,7 @@ class ProgressDisplay:
             self._note(event)
 
     def close(self) -> None:
-        """Take the bars away and give the cursor back."""
+        """Remove the bars and restore the cursor."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -117,7 +117,7 @@ class ProgressDisplay:
         if self._bars is None or pair is None or pair.task is None:
             return
         if event.phase != pair.phase:
-            # Another phase runs at another rate: the time left must not be guessed from the one before.
+            # Phases have different rates: do not estimate the time left by the previous one.
             self._bars.reset(pair.task, total=None)
             pair.phase = event.phase
         self._bars.move(
@@ -207,10 +207,10 @@ def _counts(tally: Tally) -> str:
 
 
 class Bars(RichProgress):
-    """Pieces of work on a terminal of any width: one line for each, two where it is narrow, none after `stop`."""
+    """Tasks on a terminal of any width: one line each, two if it is narrow, none after `stop`."""
 
     def __init__(self, console: Console, *, alone: bool = True) -> None:
-        """Show them on a console; `alone` if what is printed meanwhile goes to the same terminal, above the bars."""
+        """Show bars on a console; if `alone`, other output to the terminal is printed above them."""
         self._spinner = Spinner("dots" if console.encoding.startswith("utf") else "line", style="progress.spinner")
         super().__init__(
             console=console,
@@ -221,16 +221,16 @@ class Bars(RichProgress):
         )
 
     def begin(self, name: str) -> TaskID:
-        """Show another piece of work."""
+        """Add a task."""
         return self.add_task(clean(name), total=None, doing="", entries=(0, 0), bytes=(0, 0))
 
     def move(self, task: TaskID, doing: str, entries: tuple[int, int], count: tuple[int, int]) -> None:
-        """Show how far it is: entries and bytes, done and in all; 0 for what is not known."""
+        """Update a task: entries and bytes, done and total; 0 for unknown."""
         done, total = count if count[1] else entries
         self.update(task, doing=doing, total=total or None, completed=done, entries=entries, bytes=count)
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """Give the lines of all work that is shown, for the width that the terminal has now."""
+        """Yield the lines of all tasks for the current width."""
         for task in self.tasks:
             yield from self._lines(task, self.console.width)
 
@@ -250,7 +250,7 @@ class Bars(RichProgress):
 
 
 class ComparisonBars:
-    """Shows how far a comparison is, on a terminal, and prints what it finds above that, or to another output."""
+    """Shows the progress of a comparison on a terminal, and prints lines above it or to another output."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class ComparisonBars:
         *,
         monotonic: Callable[[], float],
     ) -> None:
-        """Begin; `expected` are entries and bytes, 0 for what is not known. To be closed."""
+        """Start; `expected` are entries and bytes, 0 for unknown. Must be closed."""
         self._console = Console(file=terminal, highlight=False)
         self._output = None if output is terminal else output
         self._bars = Bars(self._console, alone=self._output is None)
@@ -273,31 +273,31 @@ class ComparisonBars:
         self._bars.start()
 
     def notice(self, entries: int, count: int) -> None:
-        """Count what was compared since the last call."""
+        """Count entries and bytes compared since the last call."""
         self._done[0] += entries
         self._done[1] += count
         now = self._monotonic()
         if now - self._shown_at >= _SHOW_EVERY_SECONDS:
             self._shown_at = now
-            # What the index knew may be less than there is.
+            # The index may have known fewer.
             entries, count = self._done
             totals = [total if total >= done else 0 for done, total in zip(self._done, self._expected, strict=True)]
             self._bars.move(self._task, "comparing", (entries, totals[0]), (count, totals[1]))
 
     def print(self, line: str) -> None:
-        """Print one line, which is printable."""
+        """Print one printable line."""
         if self._output is None:
             self._console.print(Text(line), soft_wrap=True)
         else:
             self._output.write(f"{line}\n")
 
     def close(self) -> None:
-        """Take the bars away and give the cursor back."""
+        """Remove the bars and restore the cursor."""
         self._bars.stop()
 
 
 def _title(task: Task, width: int) -> str:
-    """Name the work and what is done of it; a long name is cut, so that the rest is seen."""
+    """Return name and phase of a task; a long name is cut."""
     doing = f": {task.fields['doing']}" if task.fields["doing"] else ""
     name, limit = task.description, width - len(doing)
     return (name if len(name) <= limit else f"{name[: max(1, limit - 2)]}..") + doing
@@ -308,7 +308,7 @@ def _percent(task: Task) -> str:
 
 
 def _facts(task: Task, width: int) -> str:
-    """Tell files, bytes, rate and time left: as many of them as fit, the most important ones first."""
+    """Return files, bytes, rate and time left; if not all fit, the most important ones."""
     (entries, entries_total), (count, count_total) = task.fields["entries"], task.fields["bytes"]
     facts = {
         "files": f"{_of(f'{entries:,}', f'{entries_total:,}', entries_total)} files",

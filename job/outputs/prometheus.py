@@ -36,10 +36,10 @@ from job.fs.small_files import replace_file
 from job.fs.trusted_path import open_trusted_parent
 
 _MOST_ERROR_CHARACTERS = 200
-"""Characters of an error that are told: an answer may say anything, at any length."""
+"""Reported characters of an error: a response may have any text of any length."""
 _LAST_WORD_SECONDS = 0.3
 _MOST_BYTES = 64 << 10
-"""Of an answer, with all that comes before it. The status is all that is asked for."""
+"""Limit of a response with its headers; only the status is used."""
 
 Failed = Callable[[str, str], None]
 
@@ -61,13 +61,13 @@ class Targets:
     password: str | None = None
     """Password for it."""
     withheld: str = ""
-    """Why nothing is pushed; empty where it is."""
+    """Why nothing is pushed; empty if pushes are allowed."""
 
 
 class Publisher:
-    """Publishes `registry` whenever a cycle finished or hangs; call it with each event, after the metrics counted it.
+    """Publishes `registry` when a cycle finishes or stalls; call it with each event after `Metrics`.
 
-    `timeout_seconds` bounds a whole push, name look-up included; it is short enough to stop within 5 seconds.
+    `timeout_seconds` limits a whole push with its name resolution, short enough to stop within 5 seconds.
     """
 
     def __init__(self, registry: Collector, *, failed: Failed, timeout_seconds: float = 4.0) -> None:
@@ -79,11 +79,11 @@ class Publisher:
         self._push: threading.Thread | None = None
 
     def configure(self, targets: Targets) -> None:
-        """Publish there from the next cycle on."""
+        """Publish to these targets from the next cycle on."""
         self._targets = targets
 
     def __call__(self, event: Event) -> None:
-        """Note which pairs succeed; publish when the cycle finished, or hangs, or hangs no more."""
+        """Record successes; publish when a cycle finishes, stalls or resumes."""
         match event:
             case CycleStarted():
                 self._succeeded = False
@@ -106,23 +106,25 @@ class Publisher:
             self._failed("pushgateway", error_text)
 
     def _push_in_time(self, gateway: str) -> str:
-        # In a thread of its own because no socket time-out bounds a name look-up or an answer that drips.
+        # In a separate thread: no socket timeout limits name resolution or a slow response.
         if self._push is not None and self._push.is_alive():
             return f"the last push to {_named(gateway)} still hangs, this one was left out"
         errors: list[str] = []
-        line = _Cancellation()
-        self._push = threading.Thread(target=self._send, args=(gateway, line, errors), name="pushgateway", daemon=True)
+        cancellation = _Cancellation()
+        self._push = threading.Thread(
+            target=self._send, args=(gateway, cancellation, errors), name="pushgateway", daemon=True
+        )
         self._push.start()
         self._push.join(self._timeout_seconds)
         if self._push.is_alive():
-            line.cut()
+            cancellation.cut()
             self._push.join(_LAST_WORD_SECONDS)
             return f"{_named(gateway)} gave no answer within {self._timeout_seconds:g} seconds"
         return "".join(errors)
 
-    def _send(self, gateway: str, line: "_Cancellation", errors: list[str]) -> None:
+    def _send(self, gateway: str, cancellation: "_Cancellation", errors: list[str]) -> None:
         targets = self._targets
-        # The gateway keeps the old value of what is left out, so a failed cycle does not erase the last success.
+        # The gateway keeps the old value of a missing series, so a failed cycle does not erase the last success.
         registry = self._registry if self._succeeded else _Without(self._registry, PREFIX + LAST_SUCCESS)
         try:
             pushadd_to_gateway(
@@ -131,24 +133,24 @@ class Publisher:
                 registry,
                 grouping_key={"instance": targets.instance} if targets.instance else None,
                 timeout=self._timeout_seconds,
-                handler=_Handler(targets, line),
+                handler=_Handler(targets, cancellation),
             )
-        except Exception as error:  # noqa: BLE001 - whatever a URL or an answer breaks must not end the cycle
+        except Exception as error:  # noqa: BLE001 - no URL or response may end the cycle
             errors.append(clean(f"{_named(gateway)} {_error_text(error)}")[:_MOST_ERROR_CHARACTERS])
         finally:
-            line.close()
+            cancellation.close()
 
 
 def _named(gateway: str) -> str:
-    """Name a Pushgateway by its address, without a login that may be in it."""
+    """Return the address of a Pushgateway without its login."""
     scheme, _, rest = gateway.rpartition("://")
     return f"the Pushgateway at {scheme or 'http'}://{rest.partition('/')[0].rpartition('@')[2]}"
 
 
 def _error_text(error: Exception) -> str:
-    """Say what came of a push, as the end of a sentence."""
+    """Describe the error of a push, as the end of a sentence."""
     if isinstance(error, HTTPError):
-        error.close()  # what else the gateway has to say is not read
+        error.close()  # the body is not read
         return f"answered with the status {error.code} {error.reason}".rstrip()
     if isinstance(error, URLError):
         return (
@@ -163,7 +165,7 @@ def _error_text(error: Exception) -> str:
         return f"cannot be reached: {reason_text(error)}"
     if isinstance(error, HTTPException):
         return "answered with what is no HTTP"
-    # Nothing of its text: it may show a part of the login.
+    # Without its text, which may have a part of the login.
     return f"cannot be used: the push ended with {type(error).__name__}"
 
 
@@ -177,11 +179,11 @@ _IN_WORDS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "did not answer in time"),
     (InvalidURL, "has an address that cannot be used"),
 )
-"""From the narrow to the wide."""
+"""Subclasses before their base classes."""
 
 
 class _Without(Collector):
-    """A registry with one family left out."""
+    """A registry without one family."""
 
     def __init__(self, registry: Collector, name: str) -> None:
         self._registry = registry
@@ -192,10 +194,10 @@ class _Without(Collector):
 
 
 class _Handler:
-    """Sends one push, in the form prometheus_client asks for."""
+    """Sends one push; a handler of prometheus_client."""
 
-    def __init__(self, targets: Targets, line: "_Cancellation") -> None:
-        self._line = line
+    def __init__(self, targets: Targets, cancellation: "_Cancellation") -> None:
+        self._cancellation = cancellation
         self._headers = {}
         if targets.username is not None:
             pair = f"{targets.username}:{targets.password or ''}".encode()
@@ -207,19 +209,21 @@ class _Handler:
         # The scheme is http or https: pushadd_to_gateway puts http in front of everything else.
         request = Request(url, data=data, headers={**dict(headers), **self._headers}, method=method)  # noqa: S310
 
-        # By way of a proxy the password would be sent, over plain http, to another machine than the one allowed.
+        # A proxy would receive the password over plain http; only the gateway may.
         direct = [ProxyHandler({})] if self._headers and request.type == "http" else []
 
         def send() -> None:
-            opener = build_opener(_NoRedirects, _PlainHandler(self._line), _SecureHandler(self._line), *direct)
+            opener = build_opener(
+                _NoRedirects, _PlainHandler(self._cancellation), _SecureHandler(self._cancellation), *direct
+            )
             with opener.open(request, timeout=timeout):
-                pass  # the status says all; a body is not read
+                pass  # only the status matters
 
         return send
 
 
 class _Cancellation:
-    """What one request is sent by. Another thread may cut it at any time."""
+    """Lets another thread end the connection of one request at any time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -227,7 +231,7 @@ class _Cancellation:
         self._cut = False
 
     def watch(self, connected: socket.socket) -> None:
-        """Take note of a connection; one that comes after the line was cut is cut, too."""
+        """Register a connection; it is ended at once if `cut` was called before."""
         with self._lock:
             spare, self._spare = self._spare, connected.dup()
         if spare is not None:
@@ -236,15 +240,15 @@ class _Cancellation:
             self.cut()
 
     def cut(self) -> None:
-        """End the connection: whoever waits for anything from it gets an error at once."""
+        """End the connection: a thread waiting for it gets an error at once."""
         with self._lock:
             self._cut = True
             if self._spare is not None:
-                with suppress(OSError):  # it has ended by itself
+                with suppress(OSError):  # already ended
                     self._spare.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection when the request is over."""
+        """Release the connection after the request."""
         with self._lock:
             spare, self._spare = self._spare, None
         if spare is not None:
@@ -252,53 +256,55 @@ class _Cancellation:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Follows no redirect: it would turn the push into a mere look and hand the password to another host."""
+    """Follows no redirect: it would change the push into a GET and send the password to another host."""
 
     def redirect_request(self, *_: object, **__: object) -> None:
         return
 
 
 class _PlainHandler(HTTPHandler):
-    """Sends requests over http by a line."""
+    """Sends requests over http with cancellation."""
 
-    def __init__(self, line: _Cancellation) -> None:
+    def __init__(self, cancellation: _Cancellation) -> None:
         super().__init__()
-        self._line = line
+        self._cancellation = cancellation
 
     def http_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""
-        return self.do_open(partial(_new_connection, _Connection, self._line), req)
+        return self.do_open(partial(_new_connection, _Connection, self._cancellation), req)
 
 
 class _SecureHandler(HTTPSHandler):
-    """Sends requests over https by a line."""
+    """Sends requests over https with cancellation."""
 
-    def __init__(self, line: _Cancellation) -> None:
+    def __init__(self, cancellation: _Cancellation) -> None:
         super().__init__()
-        self._line = line
+        self._cancellation = cancellation
 
     def https_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""
-        return self.do_open(partial(_new_connection, _SecureConnection, self._line), req)
+        return self.do_open(partial(_new_connection, _SecureConnection, self._cancellation), req)
 
 
 class _Connection(HTTPConnection):
-    """A connection that is watched from the moment it is made, and whose answer has a most."""
+    """A connection registered for cancellation when it opens, with a limited response."""
 
-    line: _Cancellation
+    cancellation: _Cancellation
 
     def connect(self) -> None:
         super().connect()
-        self.line.watch(self.sock)
+        self.cancellation.watch(self.sock)
 
 
 class _SecureConnection(HTTPSConnection, _Connection):
-    """The same over TLS; it is watched before the handshake begins."""
+    """The same over TLS; registered before the handshake."""
 
 
-def _new_connection(kind: type[_Connection], line: _Cancellation, /, *arguments: Any, **options: Any) -> _Connection:
+def _new_connection(
+    kind: type[_Connection], cancellation: _Cancellation, /, *arguments: Any, **options: Any
+) -> _Connection:
     made = kind(*arguments, **options)
-    made.line, made.response_class = line, _Answer
+    made.cancellation, made.response_class = cancellation, _Answer
     return made
 
 
@@ -309,7 +315,7 @@ class _Answer(HTTPResponse):
 
 
 class _Limited(io.RawIOBase):
-    """Reads no more than `_MOST_IDENTITY_BYTES`."""
+    """Reads at most `_MOST_BYTES`."""
 
     def __init__(self, inner: io.RawIOBase) -> None:
         self._inner = inner
@@ -331,7 +337,7 @@ class _Limited(io.RawIOBase):
 
 
 def _replace(path: str, data: bytes) -> None:
-    """Put a complete file in place, readable for node-exporter's user."""
+    """Replace a file atomically, readable for node-exporter's user."""
     folder, name = open_trusted_parent(path)
     try:
         replace_file(folder, name, data, 0o644)
@@ -342,11 +348,11 @@ def _replace(path: str, data: bytes) -> None:
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 _FRESH_SECONDS = 1.0
-"""How long an answer is given again, so that nobody makes the service render more often than this by asking."""
+"""Lifetime of a rendered response: frequent requests do not render more often."""
 
 
 class Exposition(Collector):
-    """Shows what `families` gives, which is asked anew every time; all of it may be used from any thread."""
+    """Renders the current result of `families`. Thread-safe."""
 
     def __init__(
         self, families: Callable[[], Iterable[Family]], *, monotonic: Callable[[], float] = time.monotonic
@@ -356,13 +362,13 @@ class Exposition(Collector):
         self._lock = threading.Lock()
         self._rendered: dict[bool, tuple[float, tuple[str, bytes]]] = {}
         self.registry = CollectorRegistry(auto_describe=False)
-        """Collects everything; what textfile and Pushgateway are made from."""
+        """Collects all families, for textfile and Pushgateway."""
         self.registry.register(self)
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
-        """Give the content type and the text of all metrics, as OpenMetrics where the Accept header asks for it.
+        """Return content type and text of all metrics, as OpenMetrics if the Accept header requests it.
 
-        Nothing of the header gets into the answer, which is at most `_FRESH_SECONDS` old.
+        No part of the header enters the response, which is at most `_FRESH_SECONDS` old.
         """
         open_metrics = "application/openmetrics-text" in accept
         with self._lock:
@@ -378,7 +384,7 @@ class Exposition(Collector):
         return _TEXT, generate_latest(self.registry)
 
     def collect(self) -> Iterable[Metric]:
-        """Give every family in the library's form."""
+        """Yield every family in the library's form."""
         for series, labels, samples in self._families():
             kind = CounterMetricFamily if series.type == "counter" else GaugeMetricFamily
             family = kind(series.full_name, series.meaning, labels=labels)

@@ -211,9 +211,9 @@ class _Comparison:
     @staticmethod
     def _meaning(path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         if entry.kind is Kind.SYMLINK:
-            ours, theirs = (os.readlink(single(entry.name), dir_fd=folder) for folder in at)
-            if ours != theirs:
-                yield Difference(path, entry.kind, "target", f"{printable(theirs)} instead of {printable(ours)}")
+            ours, other = (os.readlink(single(entry.name), dir_fd=folder) for folder in at)
+            if ours != other:
+                yield Difference(path, entry.kind, "target", f"{printable(other)} instead of {printable(ours)}")
             return
         seen = [os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at]
         if len({(stat.S_IFMT(each.st_mode), each.st_rdev) for each in seen}) > 1:
@@ -222,9 +222,9 @@ class _Comparison:
     # Metadata ---------------------------------------------------------------------------------------------------------
 
     def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
-        ours, theirs = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
+        ours, other = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
         acl = partial(self._acl, place_of(entry.name, at[0]))
-        yield from self._metadata(path, entry.kind, ours, theirs, acl)
+        yield from self._metadata(path, entry.kind, ours, other, acl)
         if self._tools.capabilities.keeps_attributes:
             yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
 
@@ -233,23 +233,23 @@ class _Comparison:
         path: bytes,
         kind: Kind,
         ours: os.stat_result,
-        theirs: os.stat_result,
+        other: os.stat_result,
         acl: Callable[[], dict[bytes, bytes]],
     ) -> Iterator[Difference]:
         """Compare modes, owners and times; `acl` reads the source's ACL, which is needed where modes differ."""
         capabilities, metadata_writer = self._tools.capabilities, self._tools.metadata_writer
-        wanted, found = metadata_writer.mode_of(ours.st_mode), stat.S_IMODE(theirs.st_mode)
+        wanted, found = metadata_writer.mode_of(ours.st_mode), stat.S_IMODE(other.st_mode)
         if capabilities.modes and kind is not Kind.SYMLINK and wanted != found:
-            wanted = metadata_writer.mode_for(ours, theirs, acl(), acls=capabilities.acls)
+            wanted = metadata_writer.mode_for(ours, other, acl(), acls=capabilities.acls)
         if capabilities.modes and kind is not Kind.SYMLINK and wanted != found:
             yield Difference(path, kind, "mode", f"{found:o} instead of {wanted:o}")
         if kind is Kind.SYMLINK and not capabilities.symlink_metadata:
             return
-        if capabilities.owners and (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
-            detail = f"{theirs.st_uid}:{theirs.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
+        if capabilities.owners and (ours.st_uid, ours.st_gid) != (other.st_uid, other.st_gid):
+            detail = f"{other.st_uid}:{other.st_gid} instead of {ours.st_uid}:{ours.st_gid}"
             yield Difference(path, kind, "owner", detail)
-        if abs(ours.st_mtime_ns - theirs.st_mtime_ns) >= capabilities.mtime_grain_ns:
-            yield Difference(path, kind, "times", f"{theirs.st_mtime_ns} ns instead of {ours.st_mtime_ns}")
+        if abs(ours.st_mtime_ns - other.st_mtime_ns) >= capabilities.mtime_grain_ns:
+            yield Difference(path, kind, "times", f"{other.st_mtime_ns} ns instead of {ours.st_mtime_ns}")
 
     def _folder(self, path: bytes) -> Iterator[Difference]:
         try:
@@ -269,13 +269,13 @@ class _Comparison:
 
     def _attributes(self, path: bytes, kind: Kind, source: Target, mirror: Target) -> Iterator[Difference]:
         metadata_writer = self._tools.metadata_writer
-        ours, theirs = metadata_writer.of_source(source), metadata_writer.attributes_of(mirror)
+        ours, other = metadata_writer.of_source(source), metadata_writer.attributes_of(mirror)
         for found in metadata_writer.take_refusals():
             if found.what.startswith("source_xattr"):
                 yield Difference(path, kind, "unread", f"{found.error}; more of them are not named")
             elif found.what in {"nodev", "nosuid"}:
                 yield Difference(path, kind, "unsupported", f"{found.error}; more of them are not named")
-        if ours != theirs and not (isinstance(ours, PartlyRead) and ours.items() <= theirs.items()):
+        if ours != other and not (isinstance(ours, PartlyRead) and ours.items() <= other.items()):
             yield Difference(path, kind, "attributes", "")
 
     # The rest ---------------------------------------------------------------------------------------------------------

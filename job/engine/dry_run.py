@@ -193,9 +193,9 @@ def _listings(view: Preview, change: ChangedFolder) -> Iterator[tuple[Listing, s
         yield source.part(path, unpack_names(part)), index.rows(path, number % rows if rows else number)
 
 
-def _mirror_entries(trail: DirCursor, listing: Listing) -> dict[bytes, Entry]:
+def _mirror_entries(cursor: DirCursor, listing: Listing) -> dict[bytes, Entry]:
     try:
-        rows = stat_names(trail.goto(listing.path), [entry.name for entry in listing.entries], [])
+        rows = stat_names(cursor.goto(listing.path), [entry.name for entry in listing.entries], [])
     except OSError:
         return {}  # the folder is missing or of another kind: all its entries are new
     return {entry.name: entry for entry in entries_of(rows)}
@@ -233,7 +233,7 @@ class SetAsideForecast:
         if not change.left or self.is_replaced(path):
             return
         with suppress(OSError):  # the line of the folder reports it
-            source, mirror = (os.fstat(trail.goto(path)) for trail in (self._sources, self._mirrors))
+            source, mirror = (os.fstat(cursor.goto(path)) for cursor in (self._sources, self._mirrors))
             why = why_not_adopted(FolderMatch(change.left), mirror, source, standing_of(self._mirror.at(path)))
             if why:
                 self._replaced.add(path)
@@ -256,8 +256,8 @@ class SetAsideForecast:
         try:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
             capabilities = self._mirror.at(path)
-            ours, theirs = (read_attributes(each, security=False).get(ACCESS_ACL) for each in (mirror, source))
-            standing, differs = standing_of(capabilities), capabilities.acls and ours != theirs
+            ours, other = (read_attributes(each, security=False).get(ACCESS_ACL) for each in (mirror, source))
+            standing, differs = standing_of(capabilities), capabilities.acls and ours != other
             return why_widened(os.fstat(mirror), os.fstat(source), standing, acl_differs=differs)
         except OSError:
             return ""  # it does not exist yet, or its line reports the error

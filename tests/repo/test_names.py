@@ -121,26 +121,12 @@ EXCEPTIONS = {
 """Names that have such a word in its ordinary sense."""
 
 TO_RENAME = {
-    "HomeMovedError",
     "_MOST_LOOKED_AT",
-    "_home",
     "_home_moved",
-    "_is_nobodys",
-    "_look",
     "_members",
     "_open_home",
-    "_spelled",
-    "check_not_home",
-    "check_visited",
     "home",
-    "looked",
-    "member",
-    "placed",
-    "spelled",
-    "theirs",
     "told",
-    "trail",
-    "visit",
 }
 """Names that are still to be renamed. Take them out, and add none."""
 

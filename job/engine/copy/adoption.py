@@ -31,14 +31,14 @@ def standing_of(mirror: Capabilities) -> ProcessRights:
     return ProcessRights(os.geteuid(), groups, owners=mirror.owners, modes=mirror.modes)
 
 
-class HomeMovedError(OSError):
+class StateFolderMovedError(OSError):
     """A folder of the mirror is Truecopy's own, under an ordinary name."""
 
     def __init__(self, path: bytes) -> None:
-        name, home = printable(path), printable(STATE_FOLDER)
+        name, own = printable(path), printable(STATE_FOLDER)
         super().__init__(
             errno.EEXIST,
-            f"the mirror's {name} is Truecopy's own folder {home}, which somebody renamed: rename it to {home} again, "
+            f"the mirror's {name} is Truecopy's own folder {own}, which somebody renamed: rename it to {own} again, "
             f"and look who may write to the mirror's root",
         )
 
@@ -48,7 +48,7 @@ class Adoption:
 
     def __init__(self, context: PairContext, run: PairRun, sources: DirCursor | None = None) -> None:
         """Take `sources`, a trail that something else moves, too, instead of one of its own."""
-        self._home = context.mirror_state
+        self._state_folder = context.mirror_state
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
         self._versions = Versions(context, run)
@@ -64,10 +64,10 @@ class Adoption:
         """Give what can be done to a folder of the mirror."""
         return self._standing.at(path)
 
-    def check_not_home(self, path: bytes, seen: os.stat_result) -> None:
+    def check_not_state_folder(self, path: bytes, seen: os.stat_result) -> None:
         """Insist that a mirror folder is not the one in which Truecopy keeps its own. Raises `OSError`."""
-        if (seen.st_dev, seen.st_ino) == self._home and path != STATE_FOLDER:
-            raise HomeMovedError(path)
+        if (seen.st_dev, seen.st_ino) == self._state_folder and path != STATE_FOLDER:
+            raise StateFolderMovedError(path)
 
     def why_not(self, path: bytes, left: FolderMatch) -> str:
         """Say why the mirror's folder at a path must not be used; empty if it may be, or is no folder.
@@ -82,7 +82,7 @@ class Adoption:
             return ""  # gone since, or it cannot be reached: its visit tells
         if not stat.S_ISDIR(mirror.st_mode):
             return ""
-        self.check_not_home(path, mirror)
+        self.check_not_state_folder(path, mirror)
         return self.why_not_adopted(path, left, mirror, source)
 
     def why_not_adopted(self, path: bytes, left: FolderMatch, mirror: StatResult, source: StatResult) -> str:
@@ -93,14 +93,14 @@ class Adoption:
         """Set the mirror's folder aside and make a new one; nothing is told of an empty one. Raises `OSError`."""
         parent, _, name = path.rpartition(b"/")
         folder = self._mirrors.goto(parent)
-        before, told = os.fstat(folder), None
+        before, event = os.fstat(folder), None
         if not self._versions.removed(name, folder):
             place = self._versions.take(path, folder)
-            told = EntrySetAside(**self._about, path=path, kind=Kind.FOLDER, version=printable(place), reason=why)
+            event = EntrySetAside(**self._about, path=path, kind=Kind.FOLDER, version=printable(place), reason=why)
         make_folder(name, folder)
         with suppress(OSError):
             os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
-        return told
+        return event
 
 
 class Exchange:
@@ -144,10 +144,10 @@ class Exchange:
             why = self._adoption.why_not(path, left)
             if not why:
                 return False
-            told = self._adoption.make_anew(path, why)
+            event = self._adoption.make_anew(path, why)
             self._retired.append(path)
             self._anew.append(path)
-            self._events += [told] if told is not None else []
+            self._events += [event] if event is not None else []
         except OSError as error:
             self._fail(path, error)
         self._seen_to.add(path)

@@ -116,8 +116,8 @@ class Batch:
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and report a failed entry; the next cycle scans its folder again."""
         work.complete, work.failure = False, reason
-        if reason is Failure.READ_ONLY and (told := self.recheck.why_read_only(work.listing.path)):
-            error = told
+        if reason is Failure.READ_ONLY and (read_only := self.recheck.why_read_only(work.listing.path)):
+            error = read_only
         self.pending_events.fail(path, kind, reason, error)
 
     def open(self, work: Work) -> None:
@@ -181,13 +181,13 @@ class Batch:
         if self._run.pair.verify_copies == "readback":
             self._read_back()
         self._recheck_folders()
-        placed = self._give_names()
+        renamed = self._give_names()
         self._discard()
         done = [each for each in map(self._finish, self._closed) if each is not None]
-        self._count(placed)
+        self._count(renamed)
         batch = self._take_result(done)
         if self.dirty and self._sync.each:
-            batch = self._folders_synced(batch, placed)
+            batch = self._folders_synced(batch, renamed)
         self._closed.clear()
         self._clear_journal()
         self._bytes, self._entries, self.dirty = 0, 0, False
@@ -213,8 +213,8 @@ class Batch:
         self._begun, self._ended, self._folders, self.followups, self.retired = self._item, [], [], Followups(), []
         return batch
 
-    def _folders_synced(self, batch: BatchResult, placed: list[PendingRename]) -> BatchResult:
-        works = [rename.work for rename in placed] + self._closed
+    def _folders_synced(self, batch: BatchResult, renamed: list[PendingRename]) -> BatchResult:
+        works = [rename.work for rename in renamed] + self._closed
         paths = [work.listing.path for work in works] + [folder.path for folder in batch.folders]
         try:
             self.recheck.forget()
@@ -243,9 +243,9 @@ class Batch:
             work.complete = False
             work.settled.clear()
 
-    def _count(self, placed: list[PendingRename]) -> None:
+    def _count(self, renamed: list[PendingRename]) -> None:
         counts, events = self.pending_events.counts, self.pending_events.events
-        for rename in placed:
+        for rename in renamed:
             if rename.name in rename.work.lost:
                 self._fail_rename(rename, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
             else:
@@ -311,7 +311,7 @@ class Batch:
 
     def _give_names(self) -> list[PendingRename]:
         """Rename all pending temps; return those that have their name now."""
-        placed: list[PendingRename] = []
+        renamed: list[PendingRename] = []
         entered: Work | None = None
         folder = -1
         for rename in self._renames:
@@ -326,9 +326,9 @@ class Batch:
                 # exFAT answers ENOENT for a name that it cannot hold.
                 self._fail_rename(rename, Failure.NAME if no_name else failure_of(error), reason_text(error))
             else:
-                placed.append(rename)
+                renamed.append(rename)
         self._renames.clear()
-        return placed
+        return renamed
 
     def _give_name(self, rename: PendingRename, folder: int) -> None:
         """Rename a temp in its open folder, and record the entry, if it is that temp."""

@@ -132,10 +132,10 @@ class Surplus:
         for names in names_in(folder):
             held = {entry.name: entry.kind for entry in entries_of(stat_names(folder, names, Unreadable()))}
             wanted = self._named(at, names) if known is None else known
-            spelled = self._spelled(at, held, wanted)
+            source_names = self._source_names(at, held, wanted)
             for name, kind in held.items():
-                path, expected = join(at, spelled.get(name, name)), wanted.get(spelled.get(name, name))
-                if expected is None and _is_nobodys(at, name, folder):
+                path, expected = join(at, source_names.get(name, name)), wanted.get(source_names.get(name, name))
+                if expected is None and _is_internal(at, name, folder):
                     continue
                 if expected is None or not self._gets(at, expected):
                     left.setdefault(NOT_THERE if expected is None else NOT_COPIED, []).append((name, kind))
@@ -166,7 +166,7 @@ class Surplus:
             policy = policy._replace(nodev=NODEV in mount_restrictions(self._sources.goto(at)))
         return is_mirrored(entry, policy)
 
-    def _spelled(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
+    def _source_names(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
         """Give the source's names by those of a mirror that takes different names for the same."""
         mirror = self._mirror(at)
         if mirror.keeps_all_names:
@@ -189,7 +189,7 @@ class Surplus:
             raise NotKnownError(f"the source's listing did not show {printable(join(at, found[0]))}, which exists")
 
 
-def _is_nobodys(at: bytes, name: bytes, folder: int) -> bool:
+def _is_internal(at: bytes, name: bytes, folder: int) -> bool:
     """Tell what belongs to Truecopy or to the file system, and is closed to all others."""
     if name == STATE_FOLDER:
         return not at
@@ -210,7 +210,7 @@ class Versions:
 
     def __init__(self, context: PairContext, run: PairRun) -> None:
         self._roots = context.source_root, context.mirror_root
-        self._home = VersionsFolder(context.mirror_root, context.mirror_state)
+        self._versions_folder = VersionsFolder(context.mirror_root, context.mirror_state)
         self._now_ns = run.now_ns
 
     def take(self, path: bytes, folder: int) -> bytes:
@@ -229,7 +229,7 @@ class Versions:
         moment = datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         source, mirror = self._roots
         is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
-        places, error = self._home.retire(names, folder, above, moment.encode("ascii"))
+        places, error = self._versions_folder.retire(names, folder, above, moment.encode("ascii"))
         if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
             error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)
         if is_new:

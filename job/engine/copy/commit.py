@@ -134,7 +134,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
     if not failures:
         failures = 1
         path = batch.folders[0].path if batch.folders else b""
-        told = f"{plural(len(batch.folders), 'folder')} could not be committed: {error}"
+        message = f"{plural(len(batch.folders), 'folder')} could not be committed: {error}"
         events.append(
             FileFailed(
                 cycle_id=run.cycle_id,
@@ -142,7 +142,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
                 path=path,
                 kind=Kind.FOLDER,
                 reason=reason,
-                error=told,
+                error=message,
             )
         )
     failed_by = dict(batch.tally.failed_by)
@@ -158,7 +158,7 @@ def _unremembered(batch: BatchResult) -> BatchResult:
 
 
 def _failed(event: FileCopied, reason: Failure, error: str) -> Event:
-    told = f"copied, but not known to be safe: {error}"
+    message = f"copied, but not known to be safe: {error}"
     return FileFailed(
-        cycle_id=event.cycle_id, pair=event.pair, path=event.path, kind=event.kind, reason=reason, error=told
+        cycle_id=event.cycle_id, pair=event.pair, path=event.path, kind=event.kind, reason=reason, error=message
     )

@@ -169,10 +169,10 @@ def _link_name(
     file = FileId(ours.device, entry.inode) if ours else _file_at(name, opened.source)
     if file is None or file.inode != entry.inode:
         return None
-    theirs, held = shared.get(name), None
+    other, held = shared.get(name), None
     if mirror is not None and mirror.kind is entry.kind:
-        held = FileId(theirs.device, mirror.inode) if theirs else _file_at(name, opened.mirror)
-    names = max(ours.names if ours else 1, theirs.names if theirs else 1)
+        held = FileId(other.device, mirror.inode) if other else _file_at(name, opened.mirror)
+    names = max(ours.names if ours else 1, other.names if other else 1)
     part = opened.work.portion.number if opened.work.portion else 0
     return LinkName(file, listing.path, part, name, entry.size, held, record, names=names)
 

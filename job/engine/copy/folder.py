@@ -149,12 +149,12 @@ class FolderSync:
         """Check that an unknown mirror folder may be used; a foreign one is set aside."""
         try:
             if why := self._adoption.why_not(path, FolderMatch.UNKNOWN):
-                told = self._adoption.make_anew(path, why)
+                event = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
                 self._batch.retired.append(path)
                 self._batch.followups.moved.append(path.rpartition(b"/")[0])
-                if told is not None:
-                    self._batch.pending_events.add(told)
+                if event is not None:
+                    self._batch.pending_events.add(event)
             # The folder above makes no subfolder while it waits for other names of its files.
             above, _, name = path.rpartition(b"/")
             if name:
@@ -164,36 +164,36 @@ class FolderSync:
             return False
         return True
 
-    def _sync_folder(self, visit: SyncFolder) -> None:
-        path = visit.path
-        records = decode_records(visit.rows, self._volumes.at(path).options_key)
+    def _sync_folder(self, task: SyncFolder) -> None:
+        path = task.path
+        records = decode_records(task.rows, self._volumes.at(path).options_key)
         source = self._context.source
         try:
-            opened = self._open(path, lambda path: list_again(source, path, records, visit.empty_fingerprint), visit)
+            opened = self._open(path, lambda path: list_again(source, path, records, task.empty_fingerprint), task)
         except Huge:
             self._batch.followups.now_huge.append((path, b""))
             return
         if opened is None:
             return
-        records = decode_records(visit.rows, opened.work.options_key) if opened.work.options_key else records
+        records = decode_records(task.rows, opened.work.options_key) if opened.work.options_key else records
         try:
             present, shared = self._mirror_entries(opened, records)
         except Huge:
-            self._batch.followups.now_huge.append((path, visit.fingerprint))
+            self._batch.followups.now_huge.append((path, task.fingerprint))
             return
         except OSError as error:
             self._fail(path, error, "its mirror cannot be listed: ")
             return
         present = self._under_source_names(opened, present)
-        listing, opened.work.rows, opened.work.again = opened.work.listing, visit.rows, visit.again
-        if self._is_postponed(visit, opened, present, shared, records):
+        listing, opened.work.rows, opened.work.again = opened.work.listing, task.rows, task.again
+        if self._is_postponed(task, opened, present, shared, records):
             return
-        if not self._may_open(visit, opened, present):
+        if not self._may_open(task, opened, present):
             return
-        self._continue_unsupported(opened, 0, visit.noted)
-        if visit.fingerprint and listing.fingerprint != visit.fingerprint:
+        self._continue_unsupported(opened, 0, task.noted)
+        if task.fingerprint and listing.fingerprint != task.fingerprint:
             self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
-        self._entries.go(opened, present, records, visit.links)
+        self._entries.go(opened, present, records, task.links)
 
     def _may_open(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
         """If a folder lets in more users, first remove what its source does not have; False if that fails."""
@@ -277,7 +277,7 @@ class FolderSync:
         return True
 
     def _open(
-        self, path: bytes, listed: Callable[[bytes], Listing], visit: SyncFolder | None = None
+        self, path: bytes, listed: Callable[[bytes], Listing], task: SyncFolder | None = None
     ) -> OpenFolders | None:
         """Open both sides of a folder; None if that cannot be done. Raises `Huge`."""
         if path in self._batch.pending_events.lost_folders:
@@ -303,7 +303,7 @@ class FolderSync:
             source, mirror = self._sources.goto(path), self._mirrors.goto(path)
             seen = os.fstat(mirror)
             self._devices.check(mirror, seen.st_dev, volume.number)
-            self._check_same(path, seen, listing.folder, visit)
+            self._check_same(path, seen, listing.folder, task)
             work.mirror = seen
             self._batch.switch_to(volume)
             volume.metadata_writer.restrict(work.restrictions)
@@ -313,21 +313,21 @@ class FolderSync:
             self._fail(path, error, "its mirror cannot be opened: ")
             return None
 
-    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, visit: SyncFolder | None) -> None:
+    def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, task: SyncFolder | None) -> None:
         """Check that a mirror folder is the one that was scanned, or may be used as well. Raises `OSError`."""
-        self._adoption.check_not_home(path, seen)
-        if visit is None or not path:
+        self._adoption.check_not_state_folder(path, seen)
+        if task is None or not path:
             return
-        left = FolderMatch.SAME if visit.mark else FolderMatch.UNKNOWN
-        if visit.mark and visit.mark != inode_mark(stamp_of(seen)):
+        left = FolderMatch.SAME if task.mark else FolderMatch.UNKNOWN
+        if task.mark and task.mark != inode_mark(stamp_of(seen)):
             left = FolderMatch.OTHER_FOLDER
         if why := self._adoption.why_not_adopted(path, left, seen, source):
             raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
 
     def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
         reason = failure_of(error)
-        told = self._batch.recheck.why_read_only(path) if reason is Failure.READ_ONLY else ""
-        self._batch.pending_events.fail(path, Kind.FOLDER, reason, told or f"{what}{reason_text(error)}")
+        read_only = self._batch.recheck.why_read_only(path) if reason is Failure.READ_ONLY else ""
+        self._batch.pending_events.fail(path, Kind.FOLDER, reason, read_only or f"{what}{reason_text(error)}")
 
     def _mirror_entries(
         self, opened: OpenFolders, records: dict[bytes, Record]

@@ -20,7 +20,7 @@ from job.engine.copy.actions import Actions, OpenFolders, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish import Work, work_for
-from job.engine.copy.recheck import check_visited
+from job.engine.copy.recheck import check_not_replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
 from job.errors import Stopped
 from job.events.service import FileCopied
@@ -38,7 +38,7 @@ _NOT_TO_THIS = {errno.EMLINK, errno.EXDEV}
 class _Name:
     """One name, as it is found when its file has its turn."""
 
-    member: LinkName
+    link_name: LinkName
     work: Work
     entry: Entry
     mirror: Entry | None
@@ -49,11 +49,11 @@ class _Name:
 
     @property
     def path(self) -> bytes:
-        return join(self.member.path, self.member.name)
+        return join(self.link_name.path, self.link_name.name)
 
     @property
     def intact(self) -> bool:
-        record = self.member.record
+        record = self.link_name.record
         return record is not None and self.usable is not None and record.mirror.inode == self.usable.inode
 
 
@@ -96,9 +96,9 @@ class Linker:
     def link_up(self, task: SyncHardLinks) -> None:
         """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
         # In the order of their folders, each of which is opened once then: names of one file lie far apart.
-        link_names = sorted((member for group in task.groups for member in group.link_names), key=_place_of)
-        looked = {_place_of(member): self._look(member) for member in link_names}
-        waiting = [self._names_of(group, looked) for group in task.groups]
+        link_names = sorted((link_name for group in task.groups for link_name in group.link_names), key=_place_of)
+        scanned = {_place_of(link_name): self._scan(link_name) for link_name in link_names}
+        waiting = [self._names_of(group, scanned) for group in task.groups]
         while waiting:
             waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
 
@@ -112,7 +112,7 @@ class Linker:
             file.mirror = self._standing(file)
         others = [(name, file) for file in files for name in file.others]
         alone: list[tuple[_Name, Action]] = []
-        for name, file in sorted(others, key=lambda each: _place_of(each[0].member)):
+        for name, file in sorted(others, key=lambda each: _place_of(each[0].link_name)):
             action = self._see_to(name, file)
             if action is not None:
                 alone.append((name, action))
@@ -127,8 +127,8 @@ class Linker:
     # The first name --------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _names_of(group: HardLinkGroup, looked: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
-        names = [name for member in group.link_names if (name := looked[_place_of(member)]) is not None]
+    def _names_of(group: HardLinkGroup, scanned: dict[tuple[bytes, bytes], "_Name | None"]) -> list[_Name]:
+        names = [name for link_name in group.link_names if (name := scanned[_place_of(link_name)]) is not None]
         for name in names:
             name.taken = name.usable in group.taken
         return names
@@ -147,30 +147,30 @@ class Linker:
             self._note(name, None)
         return None
 
-    def _look(self, member: LinkName) -> _Name | None:
-        path, name = member.path, member.name
+    def _scan(self, link_name: LinkName) -> _Name | None:
+        path, name = link_name.path, link_name.name
         try:
             listing = self._context.source.part(path, [name])
         except OSError:
             return None
-        if not listing.entries or not self._is_listed(member, listing):
+        if not listing.entries or not self._is_listed(link_name, listing):
             return None  # its folder is visited after this, and sees to what has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
         work = work_for(listing, {}, volume, self._run.pair.options_key, self._sources.goto(path))
-        work.again = member.counted
+        work.again = link_name.counted
         try:
             work.mirror = self._judged(work)
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
-            return _Name(member, work, entry, None, None)
+            return _Name(link_name, work, entry, None, None)
         except OSError as error:
-            found = _Name(member, work, entry, None, None)
+            found = _Name(link_name, work, entry, None, None)
             self._fail(found, failure_of(error), f"its mirror: {reason_text(error)}")
             return None
         mirror = entry_of(name, seen)
         usable = FileId(seen.st_dev, seen.st_ino) if mirror.kind is entry.kind else None
-        return _Name(member, work, entry, mirror, usable)
+        return _Name(link_name, work, entry, mirror, usable)
 
     def _judged(self, work: Work) -> os.stat_result:
         """Look at a mirror folder, which may be another one than that of its visit, and close it as its source is.
@@ -180,7 +180,7 @@ class Linker:
         path = work.listing.path
         seen = os.fstat(self._mirrors.goto(path))
         if self._last != (path, seen.st_dev, seen.st_ino, seen.st_ctime_ns):
-            self._adoption.check_not_home(path, seen)
+            self._adoption.check_not_state_folder(path, seen)
             if path and (why := self._adoption.why_not_adopted(path, FolderMatch.UNKNOWN, seen, work.listing.folder)):
                 raise OSError(errno.ESTALE, f"in the mirror, another folder has its name now: {why}")
             if work.volume.mirror.modes:
@@ -189,21 +189,21 @@ class Linker:
             self._last = path, seen.st_dev, seen.st_ino, seen.st_ctime_ns
         return seen
 
-    def _is_listed(self, member: LinkName, listing: Listing) -> bool:
+    def _is_listed(self, link_name: LinkName, listing: Listing) -> bool:
         """Tell whether the one entry of a listing is the file that a name is a member of."""
-        shared = listing.linked.get(member.name)
+        shared = listing.linked.get(link_name.name)
         if shared is None:
-            return self._is_still(member)
-        return FileId(shared.device, listing.entries[0].inode) == member.file
+            return self._is_still(link_name)
+        return FileId(shared.device, listing.entries[0].inode) == link_name.file
 
-    def _is_still(self, member: LinkName) -> bool:
+    def _is_still(self, link_name: LinkName) -> bool:
         """Tell whether a name of the source stands for the file that it is a member of."""
         with suppress(OSError):
-            return file_at(member.name, self._sources.goto(member.path)) == member.file
+            return file_at(link_name.name, self._sources.goto(link_name.path)) == link_name.file
         return False
 
     def _do(self, name: _Name, step: Decision, names: int) -> None:
-        path = name.member.path
+        path = name.link_name.path
         try:
             self._batch.switch_to(name.work.volume)
             opened = OpenFolders(name.work, self._sources.goto(path), self._writable(name.work), names)
@@ -211,36 +211,36 @@ class Linker:
         except OSError as error:
             self._batch.fail(name.work, name.path, name.entry.kind, failure_of(error), reason_text(error))
             return
-        self._actions.do(opened, step, name.mirror, name.member.record)
+        self._actions.do(opened, step, name.mirror, name.link_name.record)
         self._actions.report(name.work)
 
     def _writable(self, work: Work) -> int:
         """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
         folder = self._mirrors.goto(work.listing.path)
         seen = os.fstat(folder)
-        check_visited(work, folder, seen)
+        check_not_replaced(work, folder, seen)
         self._batch.dirty |= make_writable(folder, seen.st_mode)
         return folder
 
     def _outcome(self, name: _Name, action: Action) -> Record | None:
-        settled = name.work.settled.get(name.member.name)
+        settled = name.work.settled.get(name.link_name.name)
         if settled is not None:
             return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
         if action is Action.KEEP and name.work.complete:
-            return name.member.record
+            return name.link_name.record
         return None
 
     def _standing(self, file: _File) -> FileId | None:
         """Give what the mirror has under the first name of a file; None if either side is not as it was left."""
-        first, record = file.first.member, file.record
+        first, record = file.first.link_name, file.record
         if record is None or not file.others or not self._is_still(first):
             return None
         found = self._held(first)
         return found if found is not None and found.inode == record.mirror.inode else None
 
-    def _held(self, member: LinkName) -> FileId | None:
+    def _held(self, link_name: LinkName) -> FileId | None:
         with suppress(OSError):
-            return file_at(member.name, self._beside.goto(member.path))
+            return file_at(link_name.name, self._beside.goto(link_name.path))
         return None
 
     def _fail(self, name: _Name, reason: Failure, error: str) -> None:
@@ -250,7 +250,7 @@ class Linker:
     def _note(self, name: _Name, record: Record | None) -> None:
         # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
         if record is not None or name.work.failure is not None:
-            self._batch.followups.linked.append(LinkRecord(name.member.path, name.member.name, record))
+            self._batch.followups.linked.append(LinkRecord(name.link_name.path, name.link_name.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
@@ -259,16 +259,16 @@ class Linker:
         record = file.record
         if record is None:
             reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
-            told = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
-            self._fail(name, reason, told)
+            message = f"it is the same file as {printable(file.first.path)}, which could not be brought up to date"
+            self._fail(name, reason, message)
             return None
         own = Record(
-            record.source._replace(name=name.member.name),
-            record.mirror._replace(name=name.member.name),
+            record.source._replace(name=name.link_name.name),
+            record.mirror._replace(name=name.link_name.name),
             record.checksum,
             record.racy,
         )
-        if file.mirror is None or not self._is_still(name.member):
+        if file.mirror is None or not self._is_still(name.link_name):
             return None  # somebody was at it meanwhile: its folder's visit, and the next cycle, see to it
         try:
             action = self._other(file, name, own)
@@ -288,14 +288,14 @@ class Linker:
     def _step(self, name: _Name) -> Decision:
         if name.taken:
             return Decision(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
-        return decide(name.path, name.entry, name.mirror, name.member.record, name.work.policy)
+        return decide(name.path, name.entry, name.mirror, name.link_name.record, name.work.policy)
 
     def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
         """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
         first = file.first
         if name.usable == file.mirror:
             self._drift(name)
-            if not name.member.counted:
+            if not name.link_name.counted:
                 self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += 1
             return None
         if self._run.stop():
@@ -321,7 +321,7 @@ class Linker:
 
     def _link(self, file: _File, temp: bytes, folder: int) -> None:
         """Make a temp a further name of a file. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
-        first = file.first.member
+        first = file.first.link_name
         os.link(first.name, temp, src_dir_fd=self._beside.goto(first.path), dst_dir_fd=folder, follow_symlinks=False)
         with _removed_on_error(temp, folder):
             seen = os.stat(temp, dir_fd=folder, follow_symlinks=False)
@@ -334,7 +334,7 @@ class Linker:
 
     def _put(self, name: _Name, temp: bytes, folder: int) -> None:
         with _removed_on_error(temp, folder):
-            self._batch.put(temp, name.member.name, folder, name.path)
+            self._batch.put(temp, name.link_name.name, folder, name.path)
         self._batch.dirty = True
         if name.work.volume.sync.each:
             fsync_folder(folder)
@@ -356,7 +356,7 @@ class Linker:
         )
 
     def _drift(self, name: _Name) -> None:
-        record = name.member.record
+        record = name.link_name.record
         if record is None or record.source != name.entry:
             return
         opened = OpenFolders(name.work, -1, -1)
@@ -376,5 +376,5 @@ def _removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
         raise
 
 
-def _place_of(member: LinkName) -> tuple[bytes, bytes]:
-    return member.path, member.name
+def _place_of(link_name: LinkName) -> tuple[bytes, bytes]:
+    return link_name.path, link_name.name

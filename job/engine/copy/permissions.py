@@ -67,8 +67,8 @@ class Narrower:
         *names, last = path.split(b"/")
         known = self._seen_to
         common = 0
-        for ours, theirs in zip(names, known, strict=False):
-            if ours != theirs:
+        for ours, other in zip(names, known, strict=False):
+            if ours != other:
                 break
             common += 1
         first = 0 if known is _UNKNOWN else common + 1

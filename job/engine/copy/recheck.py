@@ -36,7 +36,7 @@ class Recheck:
         """Return the open mirror folder of a work. Raises `OSError` if it was replaced."""
         folder = self._mirrors.goto(work.listing.path)
         if self._entered is not work:
-            check_visited(work, folder, os.fstat(folder))
+            check_not_replaced(work, folder, os.fstat(folder))
             self._entered = work
         return folder
 
@@ -126,7 +126,7 @@ class Recheck:
         return "the subvolume of the mirror that it lies in is read-only" if is_elsewhere else ""
 
 
-def check_visited(work: Work, folder: int, now: os.stat_result) -> None:
+def check_not_replaced(work: Work, folder: int, now: os.stat_result) -> None:
     """Check by its stat `now` that an open mirror folder was not replaced. Raises `OSError`."""
     if work.mirror is not None and not os.path.samestat(now, work.mirror) and _has_lasting_numbers(folder):
         raise OSError(errno.ESTALE, "in the mirror, another folder has its name now")

@@ -291,8 +291,8 @@ def _open_state(
             raise ownership.unusable_state(pair, error) from None
         name = os.fsencode(place.name)
         if place.used_by is not None and not name_exists(parent, name):
-            theirs = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
-            state_reset = f"the state folder {pair.name} is of {theirs}, so this pair's is {place.name}"
+            other = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
+            state_reset = f"the state folder {pair.name} is of {other}, so this pair's is {place.name}"
     state = _open_or_create(name, parent)
     stack.callback(os.close, state)
     if not name_exists(state, _README):

@@ -136,8 +136,8 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
             except (OSError, ValueError):
                 continue
             stack.callback(os.close, mirror)
-            for other, theirs in opened:
-                if identity(mirror) == identity(theirs) or _nested(mirror, theirs):
+            for other, root in opened:
+                if identity(mirror) == identity(root) or _nested(mirror, root):
                     _note_conflict(found, pair, other)
             opened.append((pair, mirror))
         for pair in missing:

@@ -131,8 +131,6 @@ TO_RENAME = {
 """Names that are still to be renamed. Take them out, and add none."""
 
 LONG_FILES = {
-    "job/engine/copy/batch.py": "the order of syncs and renames of a batch is one story",
-    "job/engine/copy/folder.py": "the order of work on a folder is one story",
     "job/fs/metadata.py": "all kinds of metadata of an entry, set in one order",
 }
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -16,14 +16,13 @@ from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import PairContext, PairRun, Volume
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
-from job.engine.copy.finish import Settled, Work, finish, finish_part
+from job.engine.copy.finish import Work, finish, finish_part
 from job.engine.copy.pending import PendingEvents, PendingRename
 from job.engine.copy.recheck import Recheck
 from job.engine.messages import BatchResult, Followups, PartDone
 from job.events.service import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
-from job.fs.listing import entry_of
 from job.fs.small_files import MirrorSync, fsync_folder
 
 MOST_FILES = 1000
@@ -119,6 +118,12 @@ class Batch:
         if reason is Failure.READ_ONLY and (read_only := self.recheck.why_read_only(work.listing.path)):
             error = read_only
         self.pending_events.fail(path, kind, reason, error)
+
+    def fail_folder(self, path: bytes, error: OSError, what: str = "") -> None:
+        """Count and report a folder that failed as a whole."""
+        reason = failure_of(error)
+        read_only = self.recheck.why_read_only(path) if reason is Failure.READ_ONLY else ""
+        self.pending_events.fail(path, Kind.FOLDER, reason, read_only or f"{what}{reason_text(error)}")
 
     def open(self, work: Work) -> None:
         """Begin a folder."""
@@ -331,25 +336,12 @@ class Batch:
         return renamed
 
     def _give_name(self, rename: PendingRename, folder: int) -> None:
-        """Rename a temp in its open folder, and record the entry, if it is that temp."""
-        name, copied, event = rename.name, rename.copied, rename.event
-        if event.bytes >= _LARGE_BYTES:
-            rename.work.volume.copier.release(rename.temp, folder, event.bytes)
+        if rename.event.bytes >= _LARGE_BYTES:
+            rename.work.volume.copier.release(rename.temp, folder, rename.event.bytes)
         if rename.fresh and rename.work.volume.name_rules is not None:
             rename.insist_on_none(folder)
-        self.put(rename.temp, name, folder, event.path)
-        try:
-            # Later changes are made by another program.
-            made = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
-        except FileNotFoundError:
-            rename.work.lost.add(name)
-            return
-        # Only files have a size to compare: NTFS stores device numbers there.
-        size = made.size if event.kind is Kind.FILE else copied.source.size
-        if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
-            rename.work.settled[name] = Settled(copied.source, copied.checksum, made, rename.racy)
-        else:
-            rename.work.lost.add(name)
+        self.put(rename.temp, rename.name, folder, rename.event.path)
+        rename.settle(folder)
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
         """Rename a temp of an open folder to `name`, at `path`. A folder that has the name is retired first.

@@ -2,13 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from job.core.adoption import FolderMatch, inode_mark
 from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
-from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Record
 from job.engine.context import PairContext, PairRun, ProgressSink, volumes_of
 from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writable
@@ -24,7 +23,6 @@ from job.engine.messages import (
     BatchResult,
     FinishFolder,
     Links,
-    PendingWidening,
     Postponed,
     SplitFolder,
     SplitResult,
@@ -160,7 +158,7 @@ class FolderSync:
             if name:
                 make_folder(name, self._mirrors.goto(above))
         except OSError as error:
-            self._fail(path, error, "its mirror: ")
+            self._batch.fail_folder(path, error, "its mirror: ")
             return False
         return True
 
@@ -182,46 +180,18 @@ class FolderSync:
             self._batch.followups.now_huge.append((path, task.fingerprint))
             return
         except OSError as error:
-            self._fail(path, error, "its mirror cannot be listed: ")
+            self._batch.fail_folder(path, error, "its mirror cannot be listed: ")
             return
         present = self._under_source_names(opened, present)
         listing, opened.work.rows, opened.work.again = opened.work.listing, task.rows, task.again
         if self._is_postponed(task, opened, present, shared, records):
             return
-        if not self._may_open(task, opened, present):
+        if not self._opening.permits(task, opened, present):
             return
         self._continue_unsupported(opened, 0, task.noted)
         if task.fingerprint and listing.fingerprint != task.fingerprint:
             self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
         self._entries.go(opened, present, records, task.links)
-
-    def _may_open(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
-        """If a folder lets in more users, first remove what its source does not have; False if that fails."""
-        path, widening, seen = opened.work.listing.path, self._opening, opened.seen
-        why = widening.why(opened.work, seen)
-        if not why or widening.is_new(path, seen, missing=task.missing) or not widening.holds_anything(path, present):
-            return True
-        if any(each.path == path for each in opened.work.listing.left_out):
-            # Nothing in it is in scope, so it is unknown which of it the source still has.
-            widening.hold(opened.work, opened.mirror, seen)
-            return True
-        close = task if isinstance(task, FinishFolder) else None
-        # What lies below a folder that changed since the scan may be outdated: the next cycle opens it.
-        too_early = close is None and opened.work.listing.fingerprint != task.fingerprint
-        if task.widening is None or too_early:
-            widening.hold(opened.work, opened.mirror, seen)
-            opened.work.complete = False
-            if not too_early:
-                self._batch.followups.closed.append(PendingWidening(path, task.fingerprint, close))
-            return True
-        try:
-            if not task.widening.cleared:
-                widening.prepare(path, why, task.widening.failed)
-        except OSError as error:
-            self._fail(path, error)
-            return False
-        self._batch.followups.opened.append(path)
-        return True
 
     def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
         """Continue with the unsupported metadata that the index has."""
@@ -286,7 +256,7 @@ class FolderSync:
             listing = listed(path)
             source = self._sources.goto(path)
             if not os.path.samestat(os.fstat(source), listing.folder):
-                self._fail(path, OSError(errno.ESTALE, "another folder has its name now"))
+                self._batch.fail_folder(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
             volume = self._volumes.at(path)
             attributes = self._context.metadata_writer.of_source(source)
@@ -296,7 +266,7 @@ class FolderSync:
         except FileNotFoundError:
             return None  # gone since the scan; its mirror stays
         except OSError as error:
-            self._fail(path, error)
+            self._batch.fail_folder(path, error)
             return None
         try:
             self._narrower.above(path, volume)
@@ -310,7 +280,7 @@ class FolderSync:
             mode = self._narrower.enter(work, mirror, seen)
             return OpenFolders(work, source, mirror, seen=seen, mode=mode)
         except OSError as error:
-            self._fail(path, error, "its mirror cannot be opened: ")
+            self._batch.fail_folder(path, error, "its mirror cannot be opened: ")
             return None
 
     def _check_same(self, path: bytes, seen: os.stat_result, source: os.stat_result, task: SyncFolder | None) -> None:
@@ -323,11 +293,6 @@ class FolderSync:
             left = FolderMatch.OTHER_FOLDER
         if why := self._adoption.why_not_adopted(path, left, seen, source):
             raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
-
-    def _fail(self, path: bytes, error: OSError, what: str = "") -> None:
-        reason = failure_of(error)
-        read_only = self._batch.recheck.why_read_only(path) if reason is Failure.READ_ONLY else ""
-        self._batch.pending_events.fail(path, Kind.FOLDER, reason, read_only or f"{what}{reason_text(error)}")
 
     def _mirror_entries(
         self, opened: OpenFolders, records: dict[bytes, Record]
@@ -365,7 +330,7 @@ class FolderSync:
             parts = partition_count(max(expected, count_names(opened.mirror)), task.parts)
             names = partition_names(opened.source, opened.mirror, Partitioner(parts, key), self._checkpoint, expected)
         except OSError as error:
-            self._fail(path, error)
+            self._batch.fail_folder(path, error)
             return
         self._batch.followups.divided.append(SplitResult(path, fingerprint, names))
 
@@ -396,11 +361,11 @@ class FolderSync:
             there = count_names(opened.mirror)
             if there < held:
                 raise FileExistsError(errno.EEXIST, f"{plural(held, 'name')} had to be there, and it has {there}")
-            if not self._may_open(task, opened, [b""] * there) or opened.work.held:
+            if not self._opening.permits(task, opened, [b""] * there) or opened.work.held:
                 return
             folder, changed = finish_whole(task, opened.source, opened.mirror, opened.work.volume.metadata_writer)
         except OSError as error:
-            self._fail(path, error, "its mirror: ")
+            self._batch.fail_folder(path, error, "its mirror: ")
             return
         self._batch.dirty |= changed
         self._batch.close_folder(folder)

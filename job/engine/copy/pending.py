@@ -11,8 +11,9 @@ from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.finish import Work
+from job.engine.copy.finish import Settled, Work
 from job.events.service import Event, FileCopied, FileFailed, MetadataNotKept
+from job.fs.listing import entry_of
 
 
 class PendingEvents:
@@ -91,6 +92,22 @@ class PendingRename:
         with suppress(FileNotFoundError):
             os.stat(self.name, dir_fd=folder, follow_symlinks=False)
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
+
+    def settle(self, folder: int) -> None:
+        """Record the entry that has the name now, in its open folder, if it is this temp. Raises `OSError`."""
+        name, copied = self.name, self.copied
+        try:
+            # Later changes are made by another program.
+            made = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        except FileNotFoundError:
+            self.work.lost.add(name)
+            return
+        # Only files have a size to compare: NTFS stores device numbers there.
+        size = made.size if self.event.kind is Kind.FILE else copied.source.size
+        if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
+            self.work.settled[name] = Settled(copied.source, copied.checksum, made, self.racy)
+        else:
+            self.work.lost.add(name)
 
     def misread(self, enter: Callable[[Work], int]) -> tuple[Failure, str] | None:
         """Read the temp back from the disk; return what is wrong with it, or None. `enter` opens a mirror folder."""

@@ -21,10 +21,12 @@ from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import reason_text
 from job.engine.context import PairContext, PairRun, Volume
+from job.engine.copy.actions import OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish import Work
+from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
 from job.events.service import EntrySetAside
 from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted
@@ -145,14 +147,42 @@ class Opening:
             self._surplus = Surplus(context.source, roots, self._pair, lambda path: volumes.at(path).mirror)
         return self._surplus
 
-    def why(self, work: Work, seen: os.stat_result) -> str:
+    def permits(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
+        """If a folder lets in more users, first remove what its source does not have; False if that fails."""
+        work, path, seen = opened.work, opened.work.listing.path, opened.seen
+        why = self._why_widened(work, seen)
+        if not why or self._is_new(path, seen, missing=task.missing) or not self.holds_anything(path, present):
+            return True
+        if any(each.path == path for each in work.listing.left_out):
+            # Nothing in it is in scope, so it is unknown which of it the source still has.
+            self._hold(work, opened.mirror, seen)
+            return True
+        close = task if isinstance(task, FinishFolder) else None
+        # What lies below a folder that changed since the scan may be outdated: the next cycle opens it.
+        too_early = close is None and work.listing.fingerprint != task.fingerprint
+        if task.widening is None or too_early:
+            self._hold(work, opened.mirror, seen)
+            work.complete = False
+            if not too_early:
+                self._batch.followups.closed.append(PendingWidening(path, task.fingerprint, close))
+            return True
+        try:
+            if not task.widening.cleared:
+                self._prepare(path, why, task.widening.failed)
+        except OSError as error:
+            self._batch.fail_folder(path, error)
+            return False
+        self._batch.followups.opened.append(path)
+        return True
+
+    def _why_widened(self, work: Work, seen: os.stat_result) -> str:
         """Say by what a mirror folder lets in more users once it has its metadata; empty if it does not."""
         volume, standing = work.volume, self._adoption.standing(work.listing.path)
         access = volume.metadata_writer.entered.get(ACCESS_ACL)
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_widened(seen, work.listing.folder, standing, acl_differs=differs)
 
-    def is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
+    def _is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
         """Tell whether all that is in a mirror folder was made in this cycle; the look found it `missing`.
 
         A closed folder of ours that somebody gave that name since is older.
@@ -168,7 +198,7 @@ class Opening:
         """Tell whether there is anything in a mirror folder but what is Truecopy's own."""
         return any(path or name != STATE_FOLDER for name in present)
 
-    def hold(self, work: Work, folder: int, seen: os.stat_result) -> None:
+    def _hold(self, work: Work, folder: int, seen: os.stat_result) -> None:
         """Have an open mirror folder keep its metadata for now, but for rights that it loses."""
         work.held = True
         mode = stat.S_IMODE(seen.st_mode)
@@ -178,7 +208,7 @@ class Opening:
                 os.fchmod(folder, tighter)
                 self._batch.dirty = True
 
-    def prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
+    def _prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
         """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
         try:
             surplus = self._compared()

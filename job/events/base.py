@@ -1,7 +1,6 @@
-"""What an event is: a frozen value with a public name and a log level. The events are in `events/service.py`.
+"""Base classes of events: frozen values with a public name and a log level.
 
-A dataclass would say the same, but thirty frozen dataclasses take 10 ms to make at every start, and theirs is a slow
-pickle; workers send events by the thousand.
+No dataclasses: thirty frozen ones take 10 ms at every start, and pickle slowly; workers send thousands of events.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import ClassVar, Never, dataclass_transform
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Event:
-    """A fact in the past tense. A subclass declares its fields as a dataclass does; they are given by keyword.
+    """A fact in the past tense. A subclass declares its fields as a dataclass does; they are passed by keyword.
 
     `vars` of an event holds every field, in the order they are declared.
     """
@@ -22,12 +21,12 @@ class Event:
     _names: ClassVar[list[str]] = []
 
     def __init_subclass__(cls) -> None:
-        """Take the fields of a new kind of event from its annotations."""
+        """Take the fields of a subclass from its annotations."""
         cls.fields = {**cls.fields, **cls.__annotations__}
         cls._names = [*cls.fields]
 
     def __init__(self, **values: object) -> None:
-        """Tell a fact. Raises `TypeError` for a field that is missing or unknown."""
+        """Set all fields. Raises `TypeError` for a field that is missing or unknown."""
         if [*values] != self._names:
             values = self._in_order(values)
         self.__dict__.update(values)
@@ -41,11 +40,11 @@ class Event:
         return whole
 
     def __setattr__(self, name: str, value: object) -> Never:
-        """Refuse: what was told stays told."""
+        """Refuse: events are immutable."""
         raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
 
     def __delattr__(self, name: str) -> Never:
-        """Refuse: what was told stays told."""
+        """Refuse: events are immutable."""
         raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
 
     def __eq__(self, other: object) -> bool:
@@ -75,6 +74,6 @@ class PairEvent(Event):
 
 
 class EntryEvent(PairEvent):
-    """A fact about one entry. They come by the thousand; an output may collect them until another kind comes."""
+    """A fact about one entry. An output may collect thousands of them until an event of another kind."""
 
     path: bytes

@@ -1,4 +1,4 @@
-"""The one stream of events: every listener hears every event, and none can hurt another or the cycle."""
+"""The event bus: every listener gets every event, and a failing one affects neither the others nor the cycle."""
 
 from collections.abc import Iterable
 
@@ -7,30 +7,30 @@ from job.core.redaction import redacted
 from job.events.service import EntryEvent, Event, Listener, OutputFailed
 
 _MAY_QUOTE = frozenset({"error", "hint", "faults", "reason", "traceback", "where", "doing", "run_enabled"})
-"""Fields with words of libraries, of the system or of the configuration. Names and paths are never changed."""
+"""Fields that may quote libraries, the system or the configuration. Names and paths are never changed."""
 _FREE_TEXTS: dict[type[Event], tuple[str, ...]] = {}
-"""Which fields of an event are of this kind: settled once for each kind, of which a mass copy tells thousands."""
+"""Cache of the fields of an event class that are redacted."""
 
 
 class Bus:
-    """Hands events on, in order, to listeners that may fail."""
+    """Passes events, in order, to listeners that may fail."""
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
         self._broken: set[int] = set()
 
     def join(self, listener: Listener) -> None:
-        """Let one more listener hear everything from now on."""
+        """Add a listener."""
         self._listeners.append(listener)
 
     def replace(self, old: Listener, new: Listener) -> None:
-        """Let another listener hear everything in the place of one."""
+        """Replace a listener by another, which takes its place in the order."""
         self._listeners[self._listeners.index(old)] = new
 
     def emit(self, event: Event) -> None:
-        """Tell everybody, and nobody a secret.
+        """Pass an event, without secrets, to all listeners.
 
-        A listener that raises is told of once, to all, and is tried again with the next event.
+        A listener that raises is reported once, to all, and is tried again with the next event.
         """
         kind = type(event)
         free = _FREE_TEXTS.get(kind)
@@ -48,7 +48,7 @@ class Bus:
                     self._broken.discard(id(listener))
 
     def failed(self, output: str, error: str) -> None:
-        """Tell that an output failed; outputs that notice by themselves call this."""
+        """Report that an output failed; outputs that find their own errors call this."""
         self.emit(OutputFailed(output=output, error=error))
 
     def _report_failure(self, listener: Listener, error: Exception) -> None:
@@ -60,7 +60,7 @@ class Bus:
 
 
 def _free_texts(kind: type[Event]) -> tuple[str, ...]:
-    # Of an entry, of which there may be thousands, the reason is always a word of our own.
+    # The reason of an entry event, of which there are thousands, never quotes anything.
     chosen = _MAY_QUOTE - {"reason"} if issubclass(kind, EntryEvent) else _MAY_QUOTE
     return tuple(name for name in kind.fields if name in chosen)
 
@@ -70,7 +70,7 @@ def _without_secrets(event: Event, free: Iterable[str]) -> Event:
     fresh: dict[str, str | tuple[str, ...]] = {}
     for name in free:
         value = values[name]
-        if type(value) is str:  # and not one of a closed list of words, which are texts, too
+        if type(value) is str:  # and no StrEnum
             fresh[name] = redacted(value)
         elif type(value) is tuple:
             fresh[name] = tuple(redacted(each) for each in value)

@@ -1,12 +1,12 @@
 """Log lines: one line an event, to a stream and to files. A listener on the event stream.
 
-A line is JSON by the formatter of python-json-logger, or text. No logger or handler of `logging` is used: its
-configuration cannot change a line, and write errors are reported as events instead of being printed
-(`logging.raiseExceptions`). JSON is ASCII, so every file name survives (design 2.4); the library's orjson and msgspec
-formatters and `json_ensure_ascii=False` would drop the line of a name that is not UTF-8.
+A line is JSON, rendered by the formatter of python-json-logger, or text. Loggers and handlers of `logging` are not
+used: the process's logging set-up cannot change a line, and a failed write becomes an event instead of a print
+(`logging.raiseExceptions`). JSON is ASCII, so every file name survives (design 2.4); that rules out orjson, msgspec
+and `json_ensure_ascii=False`, which drop the line of a name that is not UTF-8.
 
-The lines of a batch of copies, a thousand or so, are collected and written with the next event: one or two system calls
-for a batch and output instead of four for a line.
+Lines of entries are collected, and written together with the next event of another kind: a batch costs each output one
+or two system calls instead of four a line.
 """
 
 import json
@@ -27,17 +27,17 @@ from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_on
 
 Failed = Callable[[str, str], None]
 Render = Callable[[Event, str], str]
-"""Renders an event and its time in RFC 3339 as a line with its line end."""
+"""Returns the line of an event, with its line end; the time is in RFC 3339."""
 
 MOST_WAITING = 256 << 10
-"""Maximum characters of collected lines."""
+"""Characters of lines that are collected before they are written."""
 
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """Settings of the log."""
+    """Destinations and format of the log."""
 
     level: str = "info"
     """Minimum level of logged events."""
@@ -46,19 +46,19 @@ class LogSettings:
     error_log_file: str | None = None
     """File for warnings and errors."""
     format: Literal["json", "text"] | None = None
-    """Format of every line; None for text on a terminal and JSON elsewhere."""
+    """Of every line; None means text on a terminal, JSON elsewhere."""
     rotation: Rotation = NO_ROTATION
     """Rotation of both files."""
     roots: tuple[str, ...] = ()
-    """Sources and mirrors: no folder of a log is created in or above them."""
+    """Sources and mirrors: no folder for a log is made in or above them."""
 
 
 class Logs:
-    """Writes events as lines; call it with each event, and `close` it to write the collected ones.
+    """Writes events as lines; call it with each event, and `close` it to write the last ones. Thread-safe.
 
-    `clock` gives seconds since the epoch. `stream` is None if a terminal shows progress instead; a `quiet` one gets
-    warnings and errors only. `failed` is called with the output's name and the error, once an outage: a write error
-    loses lines but never stops a cycle, and later writes are tried again. Thread-safe.
+    `clock` returns seconds since the epoch. `stream` is None where a terminal shows progress instead; a `quiet` one
+    gets warnings and errors only. `failed` is called once per outage, with the output's name and the error: a log that
+    cannot be written never stops a cycle, its lines are lost, and every later write tries again.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Logs:
         self._shown, self._shown_from, self._shown_until = "", 0.0, 0.0
 
     def configure(self, settings: LogSettings) -> None:
-        """Apply settings; unchanged files stay open."""
+        """Apply new settings; files with the same settings stay open."""
         wanted = [("log_file", settings.log_file, _SEVERITY["debug"])]
         if not _is_one_file(settings):
             wanted.append(("error_log_file", settings.error_log_file, _SEVERITY["warning"]))
@@ -99,7 +99,7 @@ class Logs:
         self._report_outages()
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
-        """Log one event, if its level is logged, with the time `moment` or now."""
+        """Log one event, if its level is logged, with the time `moment`, or now."""
         events = event.copies if isinstance(event, FilesCopied) else (event,)
         severity = _SEVERITY[events[0].level]
         with self._lock:
@@ -115,7 +115,7 @@ class Logs:
             self._report_outages()
 
     def close(self) -> None:
-        """Write the collected lines and close the files; later events reopen them and are written at once."""
+        """Write collected lines and close the files; later events open them again, and are written at once."""
         with self._lock:
             self._most_waiting = 0
             self._write()
@@ -141,12 +141,12 @@ class Logs:
         if not self._shown_from <= now < self._shown_until:
             moment = datetime.fromtimestamp(now, UTC)
             self._shown = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            # Ends a microsecond before the next millisecond, since microseconds of the clock are rounded.
+            # Until a microsecond before the next millisecond: the clock is rounded.
             self._shown_from, self._shown_until = now, now + (998 - moment.microsecond % 1000) / 1e6
         return self._shown
 
     def _report_outages(self) -> None:
-        # A report is a new event, which comes back here: the outer call reports its outages, too.
+        # Reporting emits an event, which comes back here: the outer call reports its outages, too.
         if self._reporting.acquire(blocking=False):
             try:
                 while self._outages:
@@ -161,7 +161,7 @@ def _is_one_file(settings: LogSettings) -> bool:
 
 
 class _Sink:
-    """An output of lines, with the collected ones, and whether it is in an outage."""
+    """One output with its collected lines, and whether it is in an outage."""
 
     def __init__(self, output: str, add: Callable[[str], None], least: int, render: Render) -> None:
         self.output = output
@@ -172,7 +172,7 @@ class _Sink:
         self._broken = False
 
     def write(self) -> str:
-        """Write the collected lines; return the error if an outage begins, else an empty text."""
+        """Write the collected lines; return the error if this begins an outage, else an empty text."""
         if not self.waiting:
             return ""
         lines = "".join(self.waiting)
@@ -201,11 +201,11 @@ class _Stream(_Sink):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Whether it is an open terminal."""
         return not self._stream.closed and self._stream.isatty()
 
     def _add_lines(self, lines: str) -> None:
-        # Not through the stream's buffer, which would keep and drop parts of lines after an error.
+        # The stream's buffer would keep and drop parts of lines if a write fails.
         self._stream.flush()
         try:
             descriptor = self._stream.fileno()
@@ -223,19 +223,19 @@ def _in_words(error: OSError | ValueError) -> str:
 
 
 def json_line(event: Event, timestamp: str) -> str:
-    """Render an event as a line of JSON: its head and its fields."""
+    """Render an event as a line of JSON."""
     line = _json_line(event, timestamp, LONGEST_VALUE)
     return line if len(line) <= LONGEST_LINE else _fitting(_json_line, event, timestamp)
 
 
 def text_line(event: Event, timestamp: str) -> str:
-    """Render an event as one printable line of text: time in UTC, level, pair, message."""
+    """Render an event as one printable line: time in UTC, level, pair, message."""
     line = _text_line(event, timestamp, LONGEST_VALUE)
     return line if len(line.encode()) <= LONGEST_LINE else _fitting(_text_line, event, timestamp)
 
 
 def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: str) -> str:
-    """Render a line with its values shortened as little as necessary."""
+    """Render a line with its values shortened as little as needed."""
     line = ""
     for longest in LIMITS[1:]:
         line = write(event, timestamp, longest)
@@ -246,8 +246,8 @@ def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: s
 
 def _json_line(event: Event, timestamp: str, longest: int) -> str:
     fields = fields_of(event, longest)
-    # A large copy waits for its lines: this renders the same bytes in a third of the time.
-    if type(event) is FileCopied and len(fields) == len(FileCopied.fields):  # no extra field with the path in base64
+    # A mass copy waits for its lines: the template takes a third of the time, and gives the same bytes.
+    if type(event) is FileCopied and len(fields) == len(FileCopied.fields):  # else the path has its bytes beside it
         return _copied_line(timestamp, sentence(event, fields), fields)
     return _formatted(_SEVERITY[event.level], _headed(event, timestamp, fields))
 
@@ -266,7 +266,7 @@ def _headed(event: Event, timestamp: str, fields: Fields) -> Fields:
 
 
 def _formatted(severity: int, fields: Fields) -> str:
-    global _format  # noqa: PLW0603  # imported with the first line; with progress bars there may be none
+    global _format  # noqa: PLW0603  # imported with the first line: progress on a terminal may need none
     if _format is None:
         _format = _formatter()
     return _format(severity, fields) + "\n"
@@ -280,13 +280,12 @@ def _formatter() -> Callable[[int, Fields], str]:
 
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
-    # The standard library's encoder refuses types such as bytes, which that of python-json-logger would convert: no
-    # value of a type unknown to `fields_of` is logged (invariant 14).
+    # The standard library's encoder refuses types that `fields_of` does not know, such as bytes (invariant 14).
     strict = partial(json.dumps, allow_nan=False)
     formatter = JsonFormatter((), json_serializer=strict, json_encoder=json.JSONEncoder)
 
     def format_fields(severity: int, fields: Fields) -> str:
-        # As the message, fields keep their order and do not clash with a LogRecord's own, such as `process`.
+        # As the message, fields keep their order, and cannot clash with attributes of a LogRecord, such as `process`.
         return formatter.format(LogRecord("truecopy", severity, "", 0, fields, None, None))
 
     return format_fields

@@ -1,7 +1,7 @@
-"""Adoption: see that a mirror folder may be used before anything is done in it; another one is set aside, whole.
+"""Check that a mirror folder may be used before anything is changed in it; otherwise set it aside, whole.
 
-Whoever may write to a mirror folder can give a name in it to another folder, and whoever may write to a source folder
-can take over a name that another user gave up. What the mirror has under such a name is not theirs.
+A user who may write to a mirror folder can rename folders in it, and a user who may write to a source folder can take
+over a name that another user gave up. Such a user must not get access to the mirror's content under that name.
 """
 
 import errno
@@ -26,28 +26,28 @@ from job.fs.dircursor import DirCursor
 
 
 def standing_of(mirror: Capabilities) -> ProcessRights:
-    """Give what this process can do to folders on a file system."""
+    """Return the rights of this process to folders on a file system."""
     groups = frozenset((os.getegid(), *os.getgroups()))
     return ProcessRights(os.geteuid(), groups, owners=mirror.owners, modes=mirror.modes)
 
 
 class StateFolderMovedError(OSError):
-    """A folder of the mirror is Truecopy's own, under an ordinary name."""
+    """A folder of the mirror is the state folder, renamed."""
 
     def __init__(self, path: bytes) -> None:
         name, own = printable(path), printable(STATE_FOLDER)
         super().__init__(
             errno.EEXIST,
-            f"the mirror's {name} is Truecopy's own folder {own}, which somebody renamed: rename it to {own} again, "
-            f"and look who may write to the mirror's root",
+            f"the mirror's {name} is Truecopy's own folder {own}, which was renamed: rename it to {own} again, "
+            f"and check the write permissions of the mirror's root",
         )
 
 
 class Adoption:
-    """Judges folders of one mirror. Use it with `contextlib.closing`."""
+    """Checks folders of one mirror. Use it with `contextlib.closing`."""
 
     def __init__(self, context: PairContext, run: PairRun, sources: DirCursor | None = None) -> None:
-        """Take `sources`, a trail that something else moves, too, instead of one of its own."""
+        """Use `sources`, a shared cursor, if it is given."""
         self._state_folder = context.mirror_state
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
@@ -61,36 +61,36 @@ class Adoption:
         self._mirrors.close()
 
     def standing(self, path: bytes) -> ProcessRights:
-        """Give what can be done to a folder of the mirror."""
+        """Return the rights of this process to a folder of the mirror."""
         return self._standing.at(path)
 
     def check_not_state_folder(self, path: bytes, seen: os.stat_result) -> None:
-        """Insist that a mirror folder is not the one in which Truecopy keeps its own. Raises `OSError`."""
+        """Check that a mirror folder is not the state folder, renamed. Raises `OSError`."""
         if (seen.st_dev, seen.st_ino) == self._state_folder and path != STATE_FOLDER:
             raise StateFolderMovedError(path)
 
     def why_not(self, path: bytes, left: FolderMatch) -> str:
-        """Say why the mirror's folder at a path must not be used; empty if it may be, or is no folder.
+        """Return why the mirror's folder at a path must not be used; empty if it may be, or is no folder.
 
-        Raises `OSError` if it is none that may be moved either.
+        Raises `OSError` if it must not be moved either.
         """
         parent, _, name = path.rpartition(b"/")
         try:
             mirror = os.stat(name, dir_fd=self._mirrors.goto(parent), follow_symlinks=False)
             source = os.stat(name, dir_fd=self._sources.goto(parent), follow_symlinks=False)
         except OSError:
-            return ""  # gone since, or it cannot be reached: its visit tells
+            return ""  # gone or inaccessible: reported when it is synced
         if not stat.S_ISDIR(mirror.st_mode):
             return ""
         self.check_not_state_folder(path, mirror)
         return self.why_not_adopted(path, left, mirror, source)
 
     def why_not_adopted(self, path: bytes, left: FolderMatch, mirror: StatResult, source: StatResult) -> str:
-        """Say the same of a folder whose stats are known."""
+        """Return the same for a folder whose stats are known."""
         return why_not_adopted(left, mirror, source, self.standing(path))
 
     def make_anew(self, path: bytes, why: str) -> EntrySetAside | None:
-        """Set the mirror's folder aside and make a new one; nothing is told of an empty one. Raises `OSError`."""
+        """Set the mirror's folder aside and make a new one; no event for an empty one. Raises `OSError`."""
         parent, _, name = path.rpartition(b"/")
         folder = self._mirrors.goto(parent)
         before, event = os.fstat(folder), None
@@ -104,16 +104,16 @@ class Adoption:
 
 
 class Exchange:
-    """Judges mirror folders before anybody is sent there, and replaces some. Use it with `contextlib.closing`.
+    """Checks mirror folders before they are synced, and replaces some. Use it with `contextlib.closing`.
 
-    The main process does this, before it assigns any work item below such a folder: a worker there would go on in
-    what was moved away.
+    The main process does this before it submits work items below such a folder: a worker in it would go on in the
+    folder that was moved away.
     """
 
     def __init__(
         self, context: PairContext, run: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
     ) -> None:
-        """`commit` has the index forget what was moved away, and tells it."""
+        """`commit` removes moved folders from the index, and emits the events."""
         self._adoption = Adoption(context, run)
         self._run = run
         self._commit = commit
@@ -129,7 +129,7 @@ class Exchange:
         self._adoption.close()
 
     def is_seen_to(self, path: bytes) -> bool:
-        """Tell whether a folder lies in one that was replaced, or could not be: nobody is sent there by itself."""
+        """Check whether a folder lies in one that was replaced, or could not be: then no work item is for it alone."""
         if not self._seen_to:
             return False
         while path:
@@ -139,7 +139,7 @@ class Exchange:
         return False
 
     def see_to(self, path: bytes, left: FolderMatch) -> bool:
-        """Judge a folder; True if it was replaced, or could not be. It is told with `settle`."""
+        """Check a folder; True if it was replaced, or could not be, which `settle` reports."""
         try:
             why = self._adoption.why_not(path, left)
             if not why:
@@ -154,7 +154,7 @@ class Exchange:
         return True
 
     def forget(self, path: bytes, known: FolderSummary | None) -> None:
-        """Have the index forget, with `settle`, which mirror folder it speaks of; what it knows of entries stays."""
+        """Have `settle` remove the fingerprints of a folder from the index; records of its entries stay."""
         if known is not None:
             unknown = known._replace(fingerprint=b"", stamp=b"", mirror_fingerprint=b"")
             self._forgotten.append(FolderDone(path, unknown))
@@ -174,9 +174,9 @@ class Exchange:
         )
 
     def settle(self) -> tuple[list[BatchResult], list[bytes]]:
-        """Have what was replaced forgotten and told.
+        """Commit and report the replacements.
 
-        Gives what became of that, and the new folders, which are to be visited with all below them.
+        Returns the results, and the new folders, which have to be synced with everything below them.
         """
         if not (self._events or self._retired or self._forgotten):
             return [], []

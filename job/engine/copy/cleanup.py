@@ -27,9 +27,9 @@ from job.fs.versions import VersionsFolder, remove_empty
 
 
 def sweep(context: PairContext, claim: Claim | None) -> None:
-    """Remove temps from the folders noted as being worked on, with a claim on the mirror, so that nobody writes them.
+    """Remove temps from the folders in the temp journal, under a claim on the mirror, so that none is in use.
 
-    What cannot be swept now is no reason to fail: a folder that is still in the source is swept by its next visit, too.
+    Errors are ignored: a folder that is still in the source is swept again when it is synced.
     """
     with suppress(OSError):
         noted = context.temp_journal.noted()
@@ -39,7 +39,7 @@ def sweep(context: PairContext, claim: Claim | None) -> None:
             claim()
         with closing(DirCursor(context.mirror_root)) as cursor:
             for path in dict.fromkeys(noted):
-                with suppress(OSError, ValueError):  # the folder is gone, or the note is not ours
+                with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
                     remove_temps(cursor.goto(path))
         context.temp_journal.clear_all()
 
@@ -57,14 +57,14 @@ def sweep_folder(folder: int) -> tuple[Found, bool]:
 
 
 class LeftOver(NamedTuple):
-    """What one mirror folder has and its source has not."""
+    """Entries of one mirror folder that its source does not have."""
 
     path: bytes
     folder: int
-    """The open mirror folder; valid until the next one is asked for."""
+    """The open mirror folder; valid until the next iteration."""
     entries: Sequence[tuple[bytes, Kind]]
     why: str
-    """In which way its source has nothing for them."""
+    """Why they count as surplus."""
 
 
 NOT_THERE = "it is not in the source"
@@ -72,9 +72,9 @@ NOT_COPIED = "the source has something else of that name, which this mirror does
 
 
 class NotKnownError(OSError):
-    """Nobody can tell whether what the mirror has below a folder is what the source has."""
+    """It is unknown whether the mirror has entries below a folder that the source does not have."""
 
-    def __init__(self, why: str, next_step: str = "the next cycle looks again") -> None:
+    def __init__(self, why: str, next_step: str = "the next cycle compares it again") -> None:
         super().__init__(errno.EAGAIN, why)
         self.next_step = next_step
 
@@ -85,7 +85,7 @@ class Surplus:
     def __init__(
         self, source: SourceScanner, roots: tuple[int, int], pair: Pair, mirror: Callable[[bytes], Capabilities]
     ) -> None:
-        """`roots` are the open ones of source and mirror; `mirror` gives what a folder's file system can hold."""
+        """`roots` are those of source and mirror, open; `mirror` returns the capabilities at a path."""
         self._source = source
         self._sources, self._mirrors = map(DirCursor, roots)
         self._pair = pair
@@ -97,7 +97,7 @@ class Surplus:
         self._mirrors.close()
 
     def check_done(self, path: bytes, failed: Collection[bytes]) -> None:
-        """Insist that the mirror has nothing of what failed in a folder and below it. Raises `NotKnownError`."""
+        """Check that the mirror has none of the `failed` entries below a folder. Raises `NotKnownError`."""
         inside = path + b"/" if path else b""
         for each in failed:
             if each == path or (each.startswith(inside) and self._holds(each)):
@@ -114,7 +114,7 @@ class Surplus:
         return False
 
     def below(self, path: bytes) -> Iterator[LeftOver]:
-        """Go through a mirror folder and all below it. Raises `OSError` where either side cannot be known."""
+        """Yield the surplus of a mirror folder and all below it. Raises `OSError` if either side cannot be listed."""
         waiting = [path]
         while waiting:
             at = waiting.pop()
@@ -124,7 +124,7 @@ class Surplus:
             waiting += reversed(folders)
 
     def _judged(self, at: bytes, folder: int) -> tuple[dict[str, list[tuple[bytes, Kind]]], list[bytes]]:
-        """Give what is left over in an open mirror folder, by the reason, and the folders in it to go on with."""
+        """Return the surplus of an open mirror folder, by reason, and its subfolders that the source has."""
         listing = self._listed(at)
         known = None if listing is None else {entry.name: entry for entry in listing.entries}
         left: dict[str, list[tuple[bytes, Kind]]] = {}
@@ -158,7 +158,7 @@ class Surplus:
         return {entry.name: entry for entry in self._source.part(at, names).entries}
 
     def _gets(self, at: bytes, entry: Entry) -> bool:
-        """Tell whether the mirror is to have an entry of a folder of the source."""
+        """Check whether an entry of a source folder belongs in the mirror."""
         if entry.kind in {Kind.FILE, Kind.FOLDER}:
             return True
         policy = policy_of(self._pair, self._mirror(at))
@@ -167,7 +167,7 @@ class Surplus:
         return is_mirrored(entry, policy)
 
     def _source_names(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
-        """Give the source's names by those of a mirror that takes different names for the same."""
+        """Return the source's names by those of a mirror that takes different names for the same."""
         mirror = self._mirror(at)
         if mirror.keeps_all_names:
             return {}
@@ -176,7 +176,7 @@ class Surplus:
         return {name: keys[key] for name in held if name not in wanted and (key := name_rules.key(name)) in keys}
 
     def _confirm(self, at: bytes, names: Sequence[bytes], listing: Listing | None) -> None:
-        """Insist that the source does not have names that its listing did not show."""
+        """Check by name that the source does not have what its listing did not show. Raises `NotKnownError`."""
         if listing is not None and any(each.path == at for each in listing.left_out):
             raise NotKnownError(
                 f"{printable(at)} is left out of the source, and its mirror is not empty",
@@ -190,7 +190,7 @@ class Surplus:
 
 
 def _is_internal(at: bytes, name: bytes, folder: int) -> bool:
-    """Tell what belongs to Truecopy or to the file system, and is closed to all others."""
+    """Check for the state folder, and for lost+found if only root can enter it."""
     if name == STATE_FOLDER:
         return not at
     if name != LOST_FOUND:
@@ -206,7 +206,7 @@ _VERSIONS_ELSEWHERE = (
 
 
 class Versions:
-    """Moves what is in folders of one mirror to its versions."""
+    """Moves entries of one mirror to its versions."""
 
     def __init__(self, context: PairContext, run: PairRun) -> None:
         self._roots = context.source_root, context.mirror_root
@@ -214,7 +214,7 @@ class Versions:
         self._now_ns = run.now_ns
 
     def take(self, path: bytes, folder: int) -> bytes:
-        """Move what has the last name of a path in an open folder; gives where it is now. Raises `OSError`."""
+        """Move the last component of a path, whose parent is open; returns its new path. Raises `OSError`."""
         above, _, name = path.rpartition(b"/")
         places, error = self.take_all([name], folder, above)
         if error is not None:
@@ -222,18 +222,18 @@ class Versions:
         return places[name]
 
     def take_all(self, names: Sequence[bytes], folder: int, above: bytes) -> tuple[dict[bytes, bytes], OSError | None]:
-        """Move names of an open folder, whose path is `above`; gives where each is now, and what the first one met.
+        """Move entries of an open folder, whose path is `above`; returns their new paths, and the first error.
 
-        Raises `OSError` if nothing can be kept.
+        Raises `OSError` if the versions cannot be used at all.
         """
         moment = datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         source, mirror = self._roots
-        is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and nothing was retired here before
+        is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and this is the first version
         places, error = self._versions_folder.retire(names, folder, above, moment.encode("ascii"))
         if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
             error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)
         if is_new:
-            # That moved the root's times, and the root may be finished already.
+            # That changed the times of the root, which may be finished already.
             seen = os.fstat(source)
             with suppress(OSError):
                 os.utime(mirror, ns=(seen.st_atime_ns, seen.st_mtime_ns))
@@ -241,7 +241,7 @@ class Versions:
 
     @staticmethod
     def removed(name: bytes, folder: int) -> bool:
-        """Remove a folder, if there is nothing in it; False if there is. Raises `OSError`."""
+        """Remove a folder if it is empty; False if it is not. Raises `OSError`."""
         try:
             return remove_empty(name, folder)
         except OSError as error:

@@ -1,6 +1,6 @@
-"""Linking: bring a file with several names up to date, in whatever process: one name as ever, the others linked to it.
+"""Sync files with several names: one name as any other file, then hard links to it for the others.
 
-A name is never without its file: the link is made beside it and put in place by rename, as a copy is.
+A name is never without its file: a link is made as a temp and renamed, as a copy is.
 """
 
 import errno
@@ -29,14 +29,14 @@ from job.fs.listing import Listing, entry_of, file_at
 from job.fs.small_files import fsync_folder
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
-"""What file systems say that have no hard links, or no more for this file."""
+"""Errors of file systems that have no hard links, or no more for this file."""
 _NOT_TO_THIS = {errno.EMLINK, errno.EXDEV}
-"""The file has as many names as it can have, or lies on another of the mirror's file systems."""
+"""The file has the largest number of links, or lies on another file system of the mirror."""
 
 
 @dataclass(slots=True)
 class _Name:
-    """One name, as it is found when its file has its turn."""
+    """One name, as it was scanned before its file is synced."""
 
     link_name: LinkName
     work: Work
@@ -45,7 +45,7 @@ class _Name:
     usable: FileId | None
     """The mirror's file, if it is of the right kind."""
     taken: bool = False
-    """Whether the mirror's file is to stand for another one of the source."""
+    """Whether the mirror's file is kept for another file of the source."""
 
     @property
     def path(self) -> bytes:
@@ -59,21 +59,21 @@ class _Name:
 
 @dataclass(slots=True)
 class _File:
-    """A file, with the name it was brought up to date under, and the others."""
+    """A file with the name that was synced first, and the others."""
 
     first: _Name
     action: Action
     others: list[_Name]
     record: Record | None = None
-    """What is to be remembered of the first name, once it has its place; None if it failed."""
+    """The index record of the first name, after its rename; None if it failed."""
     mirror: FileId | None = None
-    """What the others are to be linked to; None if the first name is not as it was left any more."""
+    """The target of the links; None if the first name changed since it was synced."""
     apart: list[_Name] = field(default_factory=list)
     """Names that cannot be linked to the first one, but perhaps to one another."""
 
 
 class Linker:
-    """Syncs files with several names, with the tools of a folder sync."""
+    """Syncs files with several names for a `FolderSync`."""
 
     def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions, adoption: Adoption) -> None:
         self._context = context
@@ -86,7 +86,7 @@ class Linker:
         self._mirrors = DirCursor(context.mirror_root)
         self._beside = DirCursor(context.mirror_root)
         self._last: tuple[bytes, int, int, int] | None = None
-        """Path, device, inode number and ctime of the mirror folder that was judged last."""
+        """Path, device, inode number and ctime of the mirror folder that was checked last."""
 
     def close(self) -> None:
         """Close what was opened."""
@@ -94,8 +94,8 @@ class Linker:
             cursor.close()
 
     def link_up(self, task: SyncHardLinks) -> None:
-        """Bring files up to date, and all their names. Raises `Stopped` or `MirrorLost`."""
-        # In the order of their folders, each of which is opened once then: names of one file lie far apart.
+        """Sync files under all their names. Raises `Stopped` or `MirrorLost`."""
+        # In the order of folders, so that each is opened once: names of one file lie far apart.
         link_names = sorted((link_name for group in task.groups for link_name in group.link_names), key=_place_of)
         scanned = {_place_of(link_name): self._scan(link_name) for link_name in link_names}
         waiting = [self._names_of(group, scanned) for group in task.groups]
@@ -103,8 +103,8 @@ class Linker:
             waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
 
     def _link_files(self, files: list[_File]) -> list[list[_Name]]:
-        """Link the other names of files to the first; gives those that are to be linked among themselves, by file."""
-        # What others are to be linked to must have its name, and be safe under it.
+        """Link the other names of files to the first; returns, by file, those that are to be linked to one another."""
+        # The target of a link must have its final name, and be synced.
         self._batch.commit()
         for file in files:
             file.record = self._outcome(file.first, file.action)
@@ -143,7 +143,7 @@ class Linker:
             self._do(name, step, shares[name.usable])
             if name.work.complete:
                 return _File(name, step.action, names[number + 1 :])
-            # It failed, which is told, or went away just now; the file has other names still.
+            # It failed, which is reported, or vanished; the file has other names.
             self._note(name, None)
         return None
 
@@ -154,7 +154,7 @@ class Linker:
         except OSError:
             return None
         if not listing.entries or not self._is_listed(link_name, listing):
-            return None  # its folder is visited after this, and sees to what has the name now
+            return None  # its folder, which is synced after this, syncs the entry that has the name now
         entry = listing.entries[0]
         volume = self._volumes.at(path)
         work = work_for(listing, {}, volume, self._run.pair.options_key, self._sources.goto(path))
@@ -173,7 +173,7 @@ class Linker:
         return _Name(link_name, work, entry, mirror, usable)
 
     def _judged(self, work: Work) -> os.stat_result:
-        """Look at a mirror folder, which may be another one than that of its visit, and close it as its source is.
+        """Check a mirror folder, which may have been replaced since it was synced, and limit its rights.
 
         Raises `OSError` if it must not be used.
         """
@@ -190,14 +190,14 @@ class Linker:
         return seen
 
     def _is_listed(self, link_name: LinkName, listing: Listing) -> bool:
-        """Tell whether the one entry of a listing is the file that a name is a member of."""
+        """Check that the one entry of a listing is the file of a link name."""
         shared = listing.linked.get(link_name.name)
         if shared is None:
             return self._is_still(link_name)
         return FileId(shared.device, listing.entries[0].inode) == link_name.file
 
     def _is_still(self, link_name: LinkName) -> bool:
-        """Tell whether a name of the source stands for the file that it is a member of."""
+        """Check that a name of the source still has its file."""
         with suppress(OSError):
             return file_at(link_name.name, self._sources.goto(link_name.path)) == link_name.file
         return False
@@ -215,7 +215,7 @@ class Linker:
         self._actions.report(name.work)
 
     def _writable(self, work: Work) -> int:
-        """Open a mirror folder for writing. Raises `OSError` if it is not the one that was looked at."""
+        """Open a mirror folder for writing. Raises `OSError` if it was replaced since it was checked."""
         folder = self._mirrors.goto(work.listing.path)
         seen = os.fstat(folder)
         check_not_replaced(work, folder, seen)
@@ -231,7 +231,7 @@ class Linker:
         return None
 
     def _standing(self, file: _File) -> FileId | None:
-        """Give what the mirror has under the first name of a file; None if either side is not as it was left."""
+        """Return the mirror's file under the first name; None if either side changed since it was synced."""
         first, record = file.first.link_name, file.record
         if record is None or not file.others or not self._is_still(first):
             return None
@@ -248,14 +248,14 @@ class Linker:
         self._note(name, None)
 
     def _note(self, name: _Name, record: Record | None) -> None:
-        # Nothing is noted of what neither failed nor is settled: its folder's visit sees to it by itself.
+        # A name that neither failed nor is settled is synced with its folder.
         if record is not None or name.work.failure is not None:
             self._batch.followups.linked.append(LinkRecord(name.link_name.path, name.link_name.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
     def _see_to(self, name: _Name, file: _File) -> Action | None:
-        """Have a name stand for its file; gives what is done about it alone, if that cannot be."""
+        """Link a name to its file; returns the action that syncs it alone, if it cannot be linked."""
         record = file.record
         if record is None:
             reason = file.first.work.failure or Failure.CHANGED_DURING_COPY
@@ -269,7 +269,7 @@ class Linker:
             record.racy,
         )
         if file.mirror is None or not self._is_still(name.link_name):
-            return None  # somebody was at it meanwhile: its folder's visit, and the next cycle, see to it
+            return None  # changed by another program: its folder, or the next cycle, syncs it
         try:
             action = self._other(file, name, own)
         except OSError as error:
@@ -280,7 +280,7 @@ class Linker:
         return action
 
     def _alone(self, name: _Name) -> Action:
-        """Bring a name up to date as if it had no others; inode numbers alone prove no drift."""
+        """Sync a name as if it had no others; inode numbers alone prove no drift."""
         step = self._step(name)
         self._do(name, step, 1)
         return step.action
@@ -291,7 +291,7 @@ class Linker:
         return decide(name.path, name.entry, name.mirror, name.link_name.record, name.work.policy)
 
     def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
-        """Have a name stand for the file, too. Where that cannot be it is brought up to date alone: gives how."""
+        """Link a name to the file; where that fails, sync it alone and return the action."""
         first = file.first
         if name.usable == file.mirror:
             self._drift(name)
@@ -320,7 +320,7 @@ class Linker:
         return None
 
     def _link(self, file: _File, temp: bytes, folder: int) -> None:
-        """Make a temp a further name of a file. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
+        """Make a hard link to a file as a temp. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
         first = file.first.link_name
         os.link(first.name, temp, src_dir_fd=self._beside.goto(first.path), dst_dir_fd=folder, follow_symlinks=False)
         with _removed_on_error(temp, folder):
@@ -329,7 +329,7 @@ class Linker:
                 return
             if self._held(first) != file.mirror:
                 raise OSError(errno.ESTALE, "its first name changed in the mirror while it was being linked")
-            # Seen with sshfs and mergerfs: what cannot be told from a copy is kept as one.
+            # Seen with sshfs and mergerfs: a link that looks like a copy is treated as one.
             raise OSError(errno.EOPNOTSUPP, "a hard link looks like a file of its own there")
 
     def _put(self, name: _Name, temp: bytes, folder: int) -> None:

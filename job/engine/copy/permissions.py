@@ -34,18 +34,18 @@ from job.fs.rights import NarrowedFolder, narrow_as_listed, narrow_folder, narro
 from job.fs.small_files import fsync_folder
 
 _UNKNOWN = (b"/",)
-"""No path: nothing was seen to yet."""
+"""No path: nothing was narrowed yet."""
 
 
 def close_unread(context: PairContext, unlisted: Iterable[Unlisted]) -> None:
-    """Have rights follow folders of the source that may not be read: what the mirror has of them stays, and closes."""
+    """Narrow the mirrors of source folders that may not be read; their content stays."""
     closed = [each.path for each in unlisted if each.path and isinstance(each.error, PermissionError)]
     if not closed:
         return
     with closing(DirCursor(context.source_root)) as sources, closing(DirCursor(context.mirror_root)) as mirrors:
         for path in closed:
             above, _, name = path.rpartition(b"/")
-            with suppress(OSError):  # that it cannot be read is told
+            with suppress(OSError):  # the unreadable source is reported
                 narrow_as_listed(name, sources.goto(above), mirrors.goto(path))
 
 
@@ -57,12 +57,12 @@ class Narrower:
         self._mirrors = mirrors
         self._batch = batch
         self._seen_to: tuple[bytes, ...] = _UNKNOWN
-        """The last way from the root down, of which each folder was narrowed."""
+        """The components of the last path of which each folder was narrowed."""
 
     def above(self, path: bytes, volume: Volume) -> None:
-        """Narrow the folders above a path, unless that was the last thing done; what cannot be opened is passed over.
+        """Narrow the folders above a path that the last path did not include, at four system calls each.
 
-        Each costs four system calls, and is on the way to the path.
+        Folders that cannot be opened are skipped.
         """
         if not path or not volume.mirror.modes:
             return
@@ -84,7 +84,7 @@ class Narrower:
         self._take_in(path, narrow_to_source(source, mirror), volume)
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
-        """Narrow an open mirror folder, and have its keeper know it; gives its st_mode then."""
+        """Narrow an open mirror folder, and enter it in its metadata writer; returns its st_mode."""
         metadata_writer, path = work.volume.metadata_writer, work.listing.path
         self._seen_to = tuple(path.split(b"/")) if path else ()
         held = metadata_writer.present(mirror)
@@ -108,18 +108,18 @@ if TYPE_CHECKING:
     from job.engine.copy.cleanup import Surplus
 
 _CLOCK_STEP_NS = 20_000_000
-"""A kernel's clock for files is behind by less."""
+"""File timestamps of the kernel lag behind its clock by less."""
 
 
 class StaysClosedError(OSError):
-    """A folder of the mirror is not opened."""
+    """A folder of the mirror is not widened."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.errno or errno.EPERM, why_closed(error))
 
 
 class Opening:
-    """Has mirror folders wait with their metadata, and prepares them for it."""
+    """Holds back the metadata of mirror folders that admit more users, and prepares the folders for them."""
 
     def __init__(
         self, context: PairContext, run: PairRun, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
@@ -176,16 +176,16 @@ class Opening:
         return True
 
     def _why_widened(self, work: Work, seen: os.stat_result) -> str:
-        """Say by what a mirror folder lets in more users once it has its metadata; empty if it does not."""
+        """Return the reason if a mirror folder admits more users once it has its metadata; else an empty text."""
         volume, standing = work.volume, self._adoption.standing(work.listing.path)
         access = volume.metadata_writer.entered.get(ACCESS_ACL)
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_widened(seen, work.listing.folder, standing, acl_differs=differs)
 
     def _is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
-        """Tell whether all that is in a mirror folder was made in this cycle; the look found it `missing`.
+        """Check that a mirror folder, which the scan found `missing`, was made in this cycle with all its content.
 
-        A closed folder of ours that somebody gave that name since is older.
+        An older closed folder may have been renamed to it since.
         """
         if not missing or not path:
             return missing
@@ -195,21 +195,21 @@ class Opening:
 
     @staticmethod
     def holds_anything(path: bytes, present: Iterable[bytes]) -> bool:
-        """Tell whether there is anything in a mirror folder but what is Truecopy's own."""
+        """Check whether a mirror folder has any entry except the state folder."""
         return any(path or name != STATE_FOLDER for name in present)
 
     def _hold(self, work: Work, folder: int, seen: os.stat_result) -> None:
-        """Have an open mirror folder keep its metadata for now, but for rights that it loses."""
+        """Hold back the metadata of an open mirror folder, except rights that it loses."""
         work.held = True
         mode = stat.S_IMODE(seen.st_mode)
         tighter = mode & (work.listing.folder.st_mode | ~0o077)
         if tighter != mode:
-            with suppress(OSError):  # it is told when it gets its metadata
+            with suppress(OSError):  # reported when its metadata is set
                 os.fchmod(folder, tighter)
                 self._batch.dirty = True
 
     def _prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
-        """Set aside what the source does not have below a folder. Raises `StaysClosedError`."""
+        """Set aside the surplus below a folder. Raises `StaysClosedError`."""
         try:
             surplus = self._compared()
             surplus.check_done(path, failed)
@@ -239,12 +239,12 @@ class Opening:
 
 
 def why_left_over(left: str, path: bytes, why: str) -> str:
-    """Say why something that is `left` over has to leave a mirror folder, by what that is opened."""
+    """Return why surplus has to leave the mirror; `left` is why it is surplus, `why` the reason of the widening."""
     what = printable(path) if path else "the mirror's root"
     return f"{left}, and {what} lets in more users, as {why}"
 
 
 def why_closed(error: OSError) -> str:
-    """Say why a mirror folder is not opened, and the next step."""
+    """Return why a mirror folder is not widened, and the next step."""
     next_step = getattr(error, "next_step", "mend that, and the next cycle opens the folder")
     return f"its mirror stays as closed as it was: {reason_text(error)}; {next_step}"

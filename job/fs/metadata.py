@@ -1,9 +1,9 @@
-"""Set mode, owner, times and attributes on open descriptors, and record what the mirror refuses.
+"""Set mode, owner, times and attributes on mirror entries, and record metadata that the mirror refuses.
 
-A refusal is a fact about the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of the
-file: it is reported once for each kind, `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links` or
-`symlink_metadata`. So are set-ID bits and capabilities that have no effect in the source (`nosuid`), and attributes of
-the source that cannot be read (`source_xattr`) or are too large to be kept (`source_xattr_size`).
+A refusal is a property of the mirror (FAT has no owners, an ordinary user may not give files away), not a failure of
+the file. It is reported once for each kind: `owner`, `mode`, `times`, `acl`, `xattr`, `hard_links`, `symlink_metadata`;
+`nosuid` for set-ID bits and capabilities without effect in the source; `source_xattr` and `source_xattr_size` for
+source attributes that cannot be read or are too large.
 """
 
 import contextlib
@@ -42,11 +42,9 @@ _PERMISSIONS = 0o7777
 _OWN_BITS = 0o7700
 
 _NO_ATTRIBUTE = {errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EIO}
-"""What file systems say of an attribute that does not fit beside the file, which may well fit itself; and, with EIO, of
-any attribute at all. A disk that fails says so of the content, too.
+"""The attribute does not fit, though the file may; some file systems return EIO for any attribute. A failing disk also
+fails on the content.
 """
-
-
 _NOT_KEPT = OSError(errno.ENOTSUP, "taken without an error, but not kept")
 _CAPABILITIES = b"security.capability"
 _NO_EFFECT = OSError(
@@ -67,7 +65,7 @@ class MetadataRefusal(NamedTuple):
 
 
 class MetadataWriter:
-    """Sets metadata on mirror entries. One for each mirror and cycle: it learns what that mirror cannot hold."""
+    """Sets metadata on mirror entries. One instance for each mirror and cycle: it remembers refused operations."""
 
     def __init__(
         self,
@@ -79,10 +77,10 @@ class MetadataWriter:
         owners: bool = False,
         modes: bool = False,
     ) -> None:
-        """`security` and `setuid` carry over, too, what gives rights to a program or belongs to the kernel.
+        """`security` keeps `security.*` and `trusted.*` attributes, `setuid` keeps set-ID bits.
 
-        `grain_ns` is to how many nanoseconds the mirror keeps times. Without `symlinks` nothing is ever set on one, for
-        it would be set on what the link points to. With `owners`, and `modes`, what was set without an error is kept.
+        `grain_ns` is the mirror's time resolution. Without `symlinks` no metadata is set on symlinks, because the file
+        system would set it on their targets. `owners` and `modes`: the mirror keeps these if setting them succeeds.
         """
         self._owners, self._modes = owners, modes
         self._symlinks = symlinks
@@ -90,41 +88,40 @@ class MetadataWriter:
         self._no_inherited_acl = False
         self._user = os.geteuid()
         self.entered: dict[bytes, bytes] = {}
-        """The attributes of the mirror folder that was entered last."""
+        """Attributes of the current mirror folder."""
         self._security = security
         self._setuid = setuid
         self._nosuid = False
         self.unreported: list[MetadataRefusal] = []
-        """Refusals that `take_refusals` did not give yet."""
+        """Refusals that `take_refusals` has not returned yet."""
         self._reported: set[str] = set()
         self._given_up: set[tuple[str, int | bytes]] = set()
         self._unread = 0
         self.denied = 0
-        """How often a mode could not be set where modes are kept; the next cycle tries that again."""
+        """Number of modes that could not be set on a mirror with modes; the next cycle tries again."""
 
     def take_refusals(self) -> list[MetadataRefusal]:
         """Return each new kind of refusal once."""
-        take_refusals, self.unreported = self.unreported, []
-        return take_refusals
+        refusals, self.unreported = self.unreported, []
+        return refusals
 
     def attributes_of(self, target: Target) -> dict[bytes, bytes]:
-        """Read the extended attributes of something that are carried over, ACLs among them. Raises `OSError`."""
+        """Read the extended attributes to copy, including ACLs. Raises `OSError`."""
         return read_attributes(target, security=self._security)
 
     def of_source(self, target: Target) -> dict[bytes, bytes]:
-        """Read the attributes of an entry of the source; `PartlyRead` if that fails, which is reported and counted.
+        """Read the attributes of a source entry; on failure report, count, and return a `PartlyRead`.
 
-        Content must not stay away for their sake: rclone's mounts have answered with I/O errors. Raises
-        `FileNotFoundError`.
+        The content is copied all the same: rclone mounts return I/O errors here. Raises `FileNotFoundError`.
         """
         names: list[str] | None = None
         if type(target) is int:
             try:
                 names = os.listxattr(target)
             except OSError as error:
-                names = [] if error.errno in REFUSED else None  # `read_attributes` handles all else
+                names = [] if error.errno in REFUSED else None  # `read_attributes` handles other errors
             if names == []:
-                return {}  # nearly always
+                return {}  # the usual case
         try:
             found = read_attributes(target, names, security=self._security)
         except FileNotFoundError:
@@ -141,18 +138,18 @@ class MetadataWriter:
         return found
 
     def note_too_large(self, text: str) -> None:
-        """Report and count an entry of the source with more attributes than are kept."""
+        """Report and count a source entry with too many attributes to keep."""
         self.refused("source_xattr_size", OSError(errno.E2BIG, text))
         self._unread += 1
 
     def take_unread(self) -> int:
-        """Return how often attributes of the source could not be read since the last call."""
+        """Return the number of source entries with unread attributes since the last call."""
         unread, self._unread = self._unread, 0
         return unread
 
     def mode_of(self, mode: int) -> int:
         """Return the permission bits for the mirror of an entry with this st_mode."""
-        # Called twice for each copy; such bits are rare.
+        # Called twice for each copy; special bits are rare.
         if not mode & _SPECIAL_BITS:
             return mode & _PERMISSIONS
         if self._setuid and self._nosuid and stat.S_ISREG(mode):
@@ -160,38 +157,34 @@ class MetadataWriter:
         return kept_mode(mode, setuid=self._setuid and not self._nosuid)
 
     def enter(self, attributes: dict[bytes, bytes], owner: int) -> None:
-        """Take in what an open mirror folder has: by that, what is made in it may get an ACL. Holds until the next one.
+        """Set the current mirror folder, and decide whether new entries may inherit an ACL from it.
 
-        Saves a look at each copy: most folders give nothing down, and what the kernel gives is not asked for. But who
-        is the `owner` of the folder may have it give something down at any moment: then each copy is looked at. A
-        folder that is new in this run belongs to this user until it is complete.
+        Most folders have no default ACL, so the attributes of new copies need not be read. Another `owner` may add one
+        at any time, so there they are read. A folder new in this run belongs to this user until it is complete.
         """
         self.entered = attributes
         self._no_inherited_acl = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self, restrictions: str = "") -> None:
-        """Leave the mirror folder: new entries may inherit an ACL. `restrictions` are of the source's folder."""
+        """Leave the mirror folder: new entries may inherit an ACL. `restrictions` are those of the source folder."""
         self._no_inherited_acl = False
         self.restrict(restrictions)
 
     def restrict(self, restrictions: str) -> None:
-        """Set only metadata that has an effect in the source's folder, from now on."""
+        """From now on, set only metadata that has an effect under these mount restrictions of the source folder."""
         self._nosuid = NOSUID in restrictions
 
     def mode_for(
         self, wanted: os.stat_result, found: os.stat_result, attributes: dict[bytes, bytes], *, acls: bool
     ) -> int:
-        """Return the permission bits for a mirror entry that has the owner and group of `found`.
-
-        `acls` is whether the mirror holds its ACLs.
-        """
+        """Return the permission bits for an entry with owner and group of `found`; `acls`: the mirror keeps ACLs."""
         mode, fitting = self._limit_to_owner(wanted, found, attributes)
         return mode if acls else limited_mode(mode, fitting or {}, {})
 
     def suits(self, found: os.stat_result, wanted: os.stat_result) -> bool:
-        """Return whether mode, owner and times of a mirror entry are right; attributes are not compared."""
+        """Return whether mode, owner and mtime of a mirror entry match; attributes are not compared."""
         if not self._symlinks and stat.S_ISLNK(found.st_mode):
-            return True  # they cannot be set
+            return True  # nothing can be set
         return (
             abs(found.st_mtime_ns - wanted.st_mtime_ns) < self._grain_ns
             and _is_owned(found, wanted)
@@ -199,7 +192,7 @@ class MetadataWriter:
         )
 
     def refused(self, what: str, error: OSError) -> None:
-        """Record that the mirror does not keep a kind of metadata; reported once."""
+        """Record once that the mirror does not keep a kind of metadata."""
         if what not in self._reported:
             self._reported.add(what)
             self.unreported.append(MetadataRefusal(what, refusal_reason(what, error)))
@@ -207,8 +200,8 @@ class MetadataWriter:
     def apply(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes] | None) -> bool:
         """Set the wanted metadata on an open mirror file or folder; True if anything changed.
 
-        The owner goes first because chown clears mode bits, times go last because everything else may move them. Rights
-        are taken away before an owner or ACL changes, and given after. `xattrs` None leaves them alone.
+        The owner comes first because chown clears mode bits, times come last because other calls may change them.
+        Rights are revoked before an owner or ACL changes and granted after. `xattrs` None leaves attributes alone.
         """
         found = before = os.fstat(descriptor)
         if not _is_owned(before, wanted):
@@ -231,7 +224,7 @@ class MetadataWriter:
         return changed or _visible(after) != _visible(before)
 
     def _report_lost(self, after: os.stat_result, wanted: os.stat_result, mode: int) -> None:
-        """Report what the mirror accepted without an error and did not keep, as NTFS, exFAT and SMB servers do."""
+        """Report metadata that was set without an error but not kept, as on NTFS, exFAT and SMB servers."""
         if not _is_owned(after, wanted):
             self.refused("owner", _NOT_KEPT)
         if stat.S_IMODE(after.st_mode) != mode:
@@ -243,24 +236,21 @@ class MetadataWriter:
         """Revoke the rights of group and others before the owner or group changes, unless that was refused before."""
         mode = stat.S_IMODE(before.st_mode)
         if mode & ~_OWN_BITS and not {("owner", wanted.st_uid), ("group", wanted.st_gid)} & self._given_up:
-            with contextlib.suppress(OSError):  # then the owner cannot be changed either
+            with contextlib.suppress(OSError):  # without this right, chown fails too
                 chmod(mode & _OWN_BITS)
 
     def _limit_to_owner(
         self, wanted: os.stat_result, found: os.stat_result, xattrs: dict[bytes, bytes] | None
     ) -> tuple[int, dict[bytes, bytes] | None]:
-        """Return mode and attributes for an entry with the owner and group of `found`.
-
-        If these are not the wanted ones, no user gains a right.
-        """
+        """Return mode and attributes for an entry with owner and group of `found`, so that no user gains a right."""
         mode = self.mode_of(wanted.st_mode)
         if _is_owned(found, wanted):
             return mode, xattrs
         if mode & _SPECIAL_BITS and stat.S_ISREG(wanted.st_mode):
-            mode &= ~_SPECIAL_BITS  # it would give the rights of another user
+            mode &= ~_SPECIAL_BITS  # they would grant another user's rights
         limited = mode
         if found.st_uid != wanted.st_uid:
-            limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the owner is one of the others now
+            limited &= _OWN_BITS | (mode >> 6 & 7) * 0o11  # the wanted owner falls under "others"
         if found.st_gid != wanted.st_gid:
             acl = (xattrs or {}).get(ACCESS_ACL)
             changed = None if acl is None else acl_for_other_group(acl, limited)
@@ -274,11 +264,11 @@ class MetadataWriter:
         return limited, xattrs
 
     def set_initial(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
-        """Set the wanted metadata on a new, complete temp; returns its stat after the times were set.
+        """Set the wanted metadata on a new, complete temp; return its stat after the times were set.
 
-        Only for local file systems, where neither chown nor chmod moves a time: there one stat, after the times, tells
-        what a folder's default group or ACL made of the temp, and what the mirror keeps. The mode goes last: until the
-        owner is right, and an inherited ACL removed, nobody else may read it.
+        Only for local file systems, where chown and chmod leave times alone: one stat after the times shows the
+        inherited group and ACL and the metadata that the mirror keeps. The mode comes last: other users must not read
+        the file before its owner is set and an inherited ACL removed.
         """
         try:
             os.utime(descriptor, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
@@ -294,7 +284,7 @@ class MetadataWriter:
             attributes = fitting or xattrs
         changed = False
         if attributes or not self._no_inherited_acl:
-            # After the owner, since chown takes capabilities away; the folder's default ACL may have given it one, too.
+            # After the owner, since chown clears capabilities. The folder's default ACL may have added an ACL.
             changed, held = self._set_attributes(descriptor, attributes)
             mode = limited_mode(mode, attributes, held)
         if changed or stat.S_IMODE(made.st_mode) != mode:
@@ -330,7 +320,7 @@ class MetadataWriter:
             self._try("mode", 0, lambda: os.chmod(handle.path, mode))
         times = (wanted.st_atime_ns, wanted.st_mtime_ns)
         if before.st_mtime_ns != wanted.st_mtime_ns:
-            # A link or device without times does not mean that files have none.
+            # A refusal for a link or device does not hold for files.
             self._try("times", 1, lambda: os.utime(handle.path, ns=times))
         return changed or _visible(os.fstat(handle)) != _visible(before)
 
@@ -339,13 +329,13 @@ class MetadataWriter:
         uid, gid = wanted.st_uid, wanted.st_gid
         if (before.st_uid, before.st_gid) == (uid, gid) or self._try("owner", uid, lambda: chown(uid, gid)):
             return True
-        # A user who may not change the owner may still set another of their groups.
+        # An unprivileged user may still set any of their own groups.
         if before.st_gid != gid:
             self._try("group", gid, lambda: chown(_UNCHANGED_ID, gid))
         return False
 
     def _set_attributes(self, target: Target, wanted: dict[bytes, bytes]) -> tuple[bool, dict[bytes, bytes]]:
-        """Set the wanted attributes and remove all others; returns whether any changed, and all that are set now."""
+        """Set the wanted attributes and remove all others; return whether any changed, and the resulting attributes."""
         before = present = self.present(target)
         if before == wanted:
             return False, before
@@ -354,14 +344,14 @@ class MetadataWriter:
         if isinstance(target, int) and not isinstance(target, PathHandle):
             mode = stat.S_IMODE(os.fstat(target).st_mode)
             if not mode & stat.S_IWUSR or (ACCESS_ACL in surplus and mode & stat.S_IRWXG):
-                # Attributes need the right to write, for the owner, too; and if the ACL is removed its mask would
-                # become the rights of the group. The mode is set after this.
+                # Setting attributes needs write permission, even for the owner; removing the ACL would turn its mask
+                # into the group's rights. The final mode is set later.
                 with contextlib.suppress(OSError):
                     os.fchmod(target, (mode | stat.S_IWUSR) & ~(stat.S_IRWXG if ACCESS_ACL in surplus else 0))
                 present = self.present(target)  # chmod changes the ACL
         for name in surplus:
             self._try(*_kind(name), partial(remove_attribute, target, name))
-        # ACLs last: they may remove the right to write.
+        # ACLs last: they may remove write permission.
         for name in sorted(wanted, key=is_acl):
             if present.get(name) != wanted[name]:
                 self._try(*_kind(name), partial(set_attribute, target, name, wanted[name]))
@@ -371,7 +361,7 @@ class MetadataWriter:
         return now != before, now
 
     def present(self, target: Target) -> dict[bytes, bytes]:
-        """Return the attributes of a mirror entry; none if they cannot be read."""
+        """Return the attributes of a mirror entry; empty if they cannot be read."""
         try:
             return self.attributes_of(target)
         except OSError:
@@ -397,7 +387,7 @@ class MetadataWriter:
 
 
 def _kind(name: bytes) -> tuple[str, bytes]:
-    # A file system may hold `user.*` only: each namespace is given up by itself.
+    # A file system may support `user.*` only, so each namespace is given up separately.
     return "acl" if is_acl(name) else "xattr", name.partition(b".")[0]
 
 

@@ -1,9 +1,9 @@
-"""Private folders for small files of Truecopy that have no other place, and scratch folders for SQLite's temp files.
+"""Private folders for small files of Truecopy, and scratch folders for SQLite's temp files.
 
-Private folders never lie below /tmp or another folder in which every user may make names. Candidates, in this order:
-`$XDG_RUNTIME_DIR`, `$RUNTIME_DIRECTORY`, the state folder of the environment and that of the user. Without any of them
-a start is slower, nothing else. A scratch folder has a random name, so it may lie in /tmp; one that a killed run left
-is empty and unlocked, and the next run removes it.
+Private folders are never in /tmp or another world-writable folder. Candidates, in this order: `$XDG_RUNTIME_DIR`,
+`$RUNTIME_DIRECTORY`, `$TRUECOPY_STATE_DIR` and the user's state folder. Without any of them only the start is slower.
+A scratch folder has a random name, so it may be in /tmp; one that a killed run left is empty and unlocked, and the next
+run removes it.
 
 Every health check of a container imports this module, so it imports nothing heavy.
 """
@@ -22,54 +22,53 @@ _OTHERS = 0o077
 
 
 class PrivateFolder(NamedTuple):
-    """Where a private folder may be."""
+    """A candidate for a private folder."""
 
     base: str
-    """A folder that has to exist, and to be ours or root's."""
+    """The parent, which must exist and belong to this user or root."""
     name: str
-    """Of the private folder in it."""
     persistent: bool = False
-    """Whether it outlasts a restart of the machine, and may lie in what is backed up."""
+    """Whether it survives a reboot, and may be inside a source."""
     outside_trees: bool = False
-    """Whether it must not lie in a source or mirror at all."""
+    """Whether it must not be inside a source or mirror."""
 
     @property
     def path(self) -> str:
-        """The whole path, to be shown."""
+        """The whole path, for messages."""
         return os.path.join(self.base, self.name)
 
 
 def places(environ: Mapping[str, str]) -> list[PrivateFolder]:
-    """Give the places that an environment names, the first to be taken first. Nothing is looked at."""
+    """Return the candidates of an environment in order of preference. Accesses no files."""
     found = [PrivateFolder(base, "truecopy") for base in _runtime_folders(environ) if base.startswith("/")]
     state = environ.get("TRUECOPY_STATE_DIR", "")
     if state.startswith("/"):
         found.append(PrivateFolder(state, ".private", persistent=True, outside_trees=True))
-    home, _ = state_home(environ)
-    if home is not None:
-        found.append(PrivateFolder(os.path.join(home, "truecopy"), "private", persistent=True))
+    user_state, _ = state_home(environ)
+    if user_state is not None:
+        found.append(PrivateFolder(os.path.join(user_state, "truecopy"), "private", persistent=True))
     return found
 
 
 def _runtime_folders(environ: Mapping[str, str]) -> tuple[str, str]:
-    # systemd separates several by colons; the first is the one of the unit's name.
+    # systemd separates several folders by colons; the first has the unit's name.
     return environ.get("XDG_RUNTIME_DIR", ""), environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
 
 
 def state_home(environ: Mapping[str, str]) -> tuple[str | None, str]:
-    """Give the folder for state of the user's programs (XDG base directories), or why there is none."""
+    """Return the user's folder for state of programs (XDG base directories), or why it does not exist."""
     given = environ.get("XDG_STATE_HOME", "")
     if given.startswith("/"):
         return given, ""
-    home = environ.get("HOME", "") or _home_by_number()
-    if not home.startswith("/") or not os.path.isdir(home):
-        return None, f"the home folder {home} does not exist" if home else "no home folder is known"
-    return os.path.join(home, ".local", "state"), ""
+    folder = environ.get("HOME", "") or _home_by_number()
+    if not folder.startswith("/") or not os.path.isdir(folder):
+        return None, f"the home folder {folder} does not exist" if folder else "no home folder is known"
+    return os.path.join(folder, ".local", "state"), ""
 
 
 def _home_by_number() -> str:
-    # Services of systemd have no HOME.
-    import pwd  # noqa: PLC0415  # hardly ever needed
+    # systemd services have no HOME.
+    import pwd  # noqa: PLC0415  # rarely needed
 
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
@@ -78,10 +77,10 @@ def _home_by_number() -> str:
 
 
 def open_private(place: PrivateFolder, *, make: bool = False, tighten: bool = False) -> int:
-    """Open a private folder; `make` makes it if only that is missing, and `tighten` closes one that was open to others.
+    """Open a private folder; `make` creates it if its parent exists, `tighten` closes one that is open to others.
 
-    Raises `FileNotFoundError` where it is not to be had, and another `OSError`, in words, where something else has its
-    name, or, unless it is to be mended, where others may enter it.
+    Raises `FileNotFoundError` if it is not available, and another `OSError` with a full message for a non-folder,
+    another owner, or, without `tighten`, a folder open to others.
     """
     base = _open_base(place.base)
     try:
@@ -109,7 +108,7 @@ def _open_base(path: str) -> int:
     owner = os.fstat(base).st_uid
     if owner in {os.geteuid(), 0}:
         return base
-    os.close(base)  # as where one user's variables are handed on to another, by su or sudo
+    os.close(base)  # su and sudo may pass on the variables of another user
     raise FileNotFoundError(errno.ENOENT, f"it belongs to user {owner}", path)
 
 
@@ -139,9 +138,9 @@ def _check_private(folder: int, path: str, *, tighten: bool) -> None:
 
 
 def choose(found: Iterable[PrivateFolder], passed_over: Callable[[str, str], None]) -> PrivateFolder | None:
-    """Give the first place where a private folder is or can be made, for us alone; None if there is none.
+    """Return the first candidate that exists or can be created; None if there is none.
 
-    `passed_over` is told the path, and why, where something else has the name.
+    `passed_over` is called with the path and the reason for each unusable one that exists.
     """
     for place in found:
         try:
@@ -156,7 +155,7 @@ def choose(found: Iterable[PrivateFolder], passed_over: Callable[[str, str], Non
 
 
 def read(place: PrivateFolder, name: str, *, most_bytes: int, tighten: bool = False) -> bytes:
-    """Read a file in a private folder; raises `OSError`, and `ValueError` for what is no file of ours."""
+    """Read a file in a private folder. Raises `OSError`, and `ValueError` for a file of another user."""
     folder = open_private(place, tighten=tighten)
     try:
         descriptor = open_own_file(name, folder, os.O_RDONLY)
@@ -171,11 +170,11 @@ def read(place: PrivateFolder, name: str, *, most_bytes: int, tighten: bool = Fa
 
 
 _PREFIX = "truecopy-scratch-"
-_MOST_LOOKED_AT = 10_000
+_MAX_SCANNED = 10_000
 
 
 class ScratchFolder:
-    """The folder of one process: made when it is asked for, and removed at the end, by `close`."""
+    """The scratch folder of one process: created at first use, removed by `close`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._temp_folders = list(_temp_folders(environ))
@@ -183,14 +182,14 @@ class ScratchFolder:
         self._base = self._name = ""
 
     def folder(self) -> int:
-        """Give the open folder, which is valid until `close`. Raises `OSError` where none is to be had."""
-        if self._folder < 0 or not os.fstat(self._folder).st_nlink:  # what cleans up folders like /tmp removed it
+        """Return the open folder, valid until `close`. Raises `OSError` if none can be created."""
+        if self._folder < 0 or not os.fstat(self._folder).st_nlink:  # removed by a cleaner of /tmp
             self.close()
             self._make()
         return self._folder
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove the folder."""
         if self._folder >= 0:
             folder, self._folder = self._folder, -1
             os.close(folder)
@@ -206,9 +205,9 @@ class ScratchFolder:
             except OSError:
                 continue
             self._base, self._name = base, name
-            with suppress(OSError):  # so that it is not taken for one that was left
+            with suppress(OSError):  # marks it as in use for `_remove_abandoned`
                 fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._folder).st_nlink:  # else another process of ours took it for one that was left
+            if os.fstat(self._folder).st_nlink:  # otherwise another process removed it before the lock
                 _remove_abandoned(base)
                 return
             self.close()
@@ -221,9 +220,9 @@ def _temp_folders(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _remove_abandoned(base: str) -> None:
-    """Remove the folders that runs of this user left when they were killed."""
+    """Remove the folders that killed runs of this user left."""
     with suppress(OSError), os.scandir(base) as found:
-        for each in islice(found, _MOST_LOOKED_AT):
+        for each in islice(found, _MAX_SCANNED):
             if each.name.startswith(_PREFIX):
                 with suppress(OSError):
                     _remove(each.path)

@@ -1,6 +1,6 @@
-"""Move entries that left the source, with all they contain, to the older versions of the mirror (design 2.3).
+"""Move entries that left the source, with their contents, to the versions folder of the mirror (design 2.3).
 
-`.truecopy`, `versions` and each folder made there belong to this user and are closed to others.
+`.truecopy`, `versions` and each folder created there belong to this user and are closed to others.
 """
 
 import errno
@@ -20,7 +20,7 @@ _CLOSED = 0o077
 
 
 class NameTakenError(NotADirectoryError):
-    """Something else has the name of a folder of ours."""
+    """A non-folder has the name of a folder of Truecopy."""
 
     def __init__(self, name: bytes, parent: int) -> None:
         what = describe_entry(name, parent)
@@ -32,12 +32,12 @@ class NameTakenError(NotADirectoryError):
         )
 
     def __str__(self) -> str:
-        """Give the sentence alone."""
+        """Return the message without errno."""
         return self.strerror or ""
 
 
 def remove_empty(name: bytes, folder: int) -> bool:
-    """Remove a folder, if there is nothing in it; False if there is. Raises `OSError`."""
+    """Remove a folder if it is empty; False if it is not. Raises `OSError`."""
     try:
         os.rmdir(single(name), dir_fd=folder)
     except OSError as error:
@@ -48,20 +48,20 @@ def remove_empty(name: bytes, folder: int) -> bool:
 
 
 class VersionsFolder:
-    """The `.truecopy` of an open mirror, by which what left the mirror is kept."""
+    """The `.truecopy` folder of an open mirror, which keeps removed entries."""
 
     def __init__(self, mirror: int, known: FileId | None) -> None:
-        """`known` is the folder that it has to be; None if any folder of ours will do, or a new one."""
+        """`known` is the identity of the expected folder; None accepts any own folder or creates one."""
         self._mirror = mirror
         self._expected = known
 
     def retire(
         self, names: Sequence[bytes], folder: int, above: bytes, moment: bytes
     ) -> tuple[dict[bytes, bytes], OSError | None]:
-        """Move names of an open folder, whose path is `above`, out of the tree of the mirror.
+        """Move names of an open folder, whose path is `above`, to the versions folder of `moment`, a timestamp.
 
-        `moment` is a name for now. Gives the new path of each below the root, and the first error if some could not be
-        moved. What was moved is synced, and so is the folder. Raises `OSError` if nothing can be kept.
+        Returns the new path of each below the root, and the first error of a failed move. Both folders are synced.
+        Raises `OSError` if nothing can be kept.
         """
         moved: dict[bytes, bytes] = {}
         failed: dict[bytes, OSError] = {}
@@ -86,17 +86,16 @@ class VersionsFolder:
         raise AssertionError
 
     def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes) -> int | None:
-        """Open the folder for one moment; None if something that is not ours was kept there at that moment."""
+        """Open the folder for one timestamp; None if another user's folder or a non-folder is in its place."""
         try:
-            place = self._open_home()
+            place = self._open_state_folder()
             stack.callback(os.close, place)
             place = _open_or_create(VERSIONS, place)
             stack.callback(os.close, place)
         except ForeignOwnerError as error:
-            told = f"nothing can be kept in {printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror, since one of"
-            raise PermissionError(
-                errno.EPERM, f"{told} them is not ours ({error.strerror}): move it away, and look who made it"
-            ) from error
+            folders = f"{printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror"
+            why = f"one of them is not ours ({error.strerror}): move it away, and look who made it"
+            raise PermissionError(errno.EPERM, f"nothing can be kept in {folders}, since {why}") from error
         for part in (stamp, *(above.split(b"/") if above else ())):
             try:
                 place = _open_or_create(part, place)
@@ -109,22 +108,22 @@ class VersionsFolder:
             stack.callback(os.close, place)
         return place
 
-    def _open_home(self) -> int:
+    def _open_state_folder(self) -> int:
         if self._expected is None:
             return _open_or_create(STATE_FOLDER, self._mirror)
         try:
-            home = open_own_folder(STATE_FOLDER, self._mirror)
+            folder = open_own_folder(STATE_FOLDER, self._mirror)
         except OSError:
-            raise _home_moved(self._mirror) from None
-        seen = os.fstat(home)
+            raise _state_folder_moved(self._mirror) from None
+        seen = os.fstat(folder)
         if (seen.st_dev, seen.st_ino) == self._expected:
-            _close_to_others(home, seen)
-            return home
-        os.close(home)
-        raise _home_moved(self._mirror)
+            _close_to_others(folder, seen)
+            return folder
+        os.close(folder)
+        raise _state_folder_moved(self._mirror)
 
 
-def _home_moved(mirror: int) -> OSError:
+def _state_folder_moved(mirror: int) -> OSError:
     there = describe_entry(STATE_FOLDER, mirror)
     name = printable(STATE_FOLDER)
     return OSError(
@@ -141,7 +140,7 @@ def _folder_names(moment: bytes) -> Iterator[bytes]:
 
 
 def _open_or_create(name: bytes, parent: int) -> int:
-    """Open a folder of ours, which is made if it does not exist. Raises `ForeignOwnerError` or another `OSError`."""
+    """Open an own folder, creating it if needed. Raises `ForeignOwnerError` or another `OSError`."""
     with suppress(FileExistsError):
         os.mkdir(single(name), _PRIVATE, dir_fd=parent)
         fsync_folder(parent)
@@ -161,7 +160,7 @@ def _open_or_create(name: bytes, parent: int) -> int:
 
 def _close_to_others(folder: int, seen: os.stat_result) -> None:
     if stat.S_IMODE(seen.st_mode) & _CLOSED:
-        with suppress(OSError):  # where there are no modes, it has the one that the mount gives to everything
+        with suppress(OSError):  # without modes, the mount sets it
             os.fchmod(folder, _PRIVATE)
 
 

@@ -121,10 +121,7 @@ EXCEPTIONS = {
 """Names that have such a word in its ordinary sense."""
 
 TO_RENAME = {
-    "_MOST_LOOKED_AT",
-    "_home_moved",
     "_members",
-    "_open_home",
     "home",
     "told",
 }

@@ -1,9 +1,9 @@
-"""The health file of a service: where it is, and whether it shows a live service.
+"""The health file of a service: its location, and whether it shows a live service.
 
-It is a file in memory among the open descriptors of the service and, for users without access to these, a file in a
-private folder. So it is found with a broken config or an unusable folder, nobody else can take its name, and the one in
-memory ends with its process. Healthy means that the loop is alive and not overdue, not that the last backup succeeded:
-a restart does not free a full disk.
+It is a memory file among the open descriptors of the service and, for users without access to these, a file in a
+private folder. So it is found even with a broken config or an unusable folder, other users cannot take its name, and
+the memory file ends with its process. Healthy means that the loop is alive and not overdue, not that the last backup
+succeeded: a restart does not free a full disk.
 
 Every health check of a container imports this module, so it imports nothing heavy: no config, no events.
 """
@@ -21,26 +21,26 @@ from job.core.stored import UNUSABLE, seconds_of, text_of
 from job.fs.private_folders import PrivateFolder, places, read
 
 _LINK = "/memfd:{name} (deleted)"
-"""What the link in /proc to an open file in memory says."""
+"""Target of the link in /proc to an open memory file."""
 _NEVER_RUN = 0x8
-"""MFD_NOEXEC_SEAL, which Linux knows since 6.3, and may insist on (vm.memfd_noexec)."""
+"""MFD_NOEXEC_SEAL, new in Linux 6.3, which may require it (vm.memfd_noexec)."""
 
 
 class MemoryFile:
-    """A file of this process, with one content after the other."""
+    """A memory file of this process, whose content is replaced as a whole."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._descriptor = -1
 
     def publish(self, content: bytes) -> None:
-        """Replace the content as a whole. Raises `OSError`."""
+        """Replace the content. Raises `OSError`."""
         fresh = _create(self._name)
         try:
             os.fchmod(fresh, 0o600)
             os.write(fresh, content)
             if self._descriptor >= 0:
-                os.dup2(fresh, self._descriptor, inheritable=False)  # one or the other is found, and never a part
+                os.dup2(fresh, self._descriptor, inheritable=False)  # atomic: readers find the old or the new content
             else:
                 self._descriptor, fresh = fresh, -1
         finally:
@@ -48,11 +48,11 @@ class MemoryFile:
                 os.close(fresh)
 
     def read(self, most_bytes: int) -> bytes | None:
-        """Give the content; None before there was one."""
+        """Return the content; None before the first `publish`."""
         return os.pread(self._descriptor, most_bytes, 0) if self._descriptor >= 0 else None
 
     def close(self) -> None:
-        """End it: nobody finds it any more."""
+        """Close the file, which removes it."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -68,10 +68,7 @@ def _create(name: str) -> int:
 
 
 def find_memory_files(name: str, most_bytes: int) -> Iterator[bytes]:
-    """Give the content of every file in memory with this name that was made by this user and is open in a process.
-
-    What cannot be looked at is left out.
-    """
+    """Yield the content of each memory file of this user with this name; unreadable ones are skipped."""
     with suppress(OSError):
         for process in filter(str.isdecimal, os.listdir("/proc")):
             if _is_ours(process):
@@ -79,8 +76,8 @@ def find_memory_files(name: str, most_bytes: int) -> Iterator[bytes]:
 
 
 def _is_ours(process: str) -> bool:
-    """Tell whether a process runs as this user in every way: others may have any number of descriptors."""
-    # Not by the owner of its folder in /proc, which is root for processes of others, too, that must not be traced.
+    """Return whether all user IDs of a process are this user's; other processes may have many descriptors."""
+    # The owner of the folder in /proc does not show it: it is root for each process that must not be traced.
     ours = b"\t".join([b"Uid:", *[b"%d" % os.geteuid()] * 4])
     with suppress(OSError), open(f"/proc/{process}/status", "rb") as status:
         return ours in status.read().splitlines()
@@ -99,7 +96,7 @@ def _contents_of(process: str, link: str, most_bytes: int) -> Iterator[bytes]:
 def _read_checked(path: str, link: str, most_bytes: int) -> Iterator[bytes]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        # Meanwhile the number may be that of another file; and others may have theirs handed over to a process of ours.
+        # The number may belong to another file now, and a process may have received a file of another user.
         if os.readlink(f"/proc/self/fd/{descriptor}") == link and os.fstat(descriptor).st_uid == os.geteuid():
             yield os.read(descriptor, most_bytes)
     finally:
@@ -107,33 +104,32 @@ def _read_checked(path: str, link: str, most_bytes: int) -> Iterator[bytes]:
 
 
 SILENT_SECONDS = 120.0
-"""A waiting loop gives a sign of life every few seconds; two minutes without one mean that it hangs."""
+"""A waiting loop writes a heartbeat every few seconds; two minutes without one mean that it hangs."""
 SILENT_IN_CYCLE_SECONDS = 900.0
-"""In a cycle one call may rightly take minutes, such as a sync to a slow disk; a restart would not speed it up."""
+"""In a cycle one call may take minutes, such as a sync to a slow disk, which a restart would not speed up."""
 OVERDUE_SECONDS = 300.0
-"""How late a cycle may start before the loop counts as stuck."""
-
+"""Delay of a cycle after which the loop counts as stuck."""
 _MOST_BYTES = 65536
 
 
 class HealthFile:
-    """Where the signs of life of the service that runs with one config are: the same for it and for its checkers."""
+    """Locations of the heartbeats of the service with one config, the same for the service and its checkers."""
 
     def __init__(self, config_path: str, environ: Mapping[str, str]) -> None:
         self.config_path = os.path.abspath(config_path)
         digest = hashlib.sha256(os.fsencode(self.config_path)).hexdigest()[:12]
         self.name = f"truecopy-pulse-{digest}"
-        """Of the file in memory."""
+        """Name of the memory file."""
         self.file = f"{digest}.json"
-        """In a private folder."""
+        """Name of the file in a private folder."""
         self.places: list[PrivateFolder] = places(environ)
-        """Where that may be."""
+        """Candidates for the private folder."""
         self.memory = MemoryFile(self.name)
-        """What the service itself writes to."""
+        """The service's own memory file."""
 
 
 class _Beat(NamedTuple):
-    """One sign of life."""
+    """One heartbeat."""
 
     at: float
     due: float | None
@@ -143,7 +139,7 @@ class _Beat(NamedTuple):
 
 
 def boot_id() -> str:
-    """Give the kernel's name for this boot; empty where it tells none."""
+    """Return the kernel's ID of this boot; empty if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -152,9 +148,9 @@ def boot_id() -> str:
 
 
 def check(health_file: HealthFile, now: float) -> tuple[bool, str]:
-    """Judge a service: healthy or not, and one sentence why. `now` is the wall clock's."""
+    """Return whether a service is healthy, and one sentence with the reason. `now` is wall clock time."""
     own = health_file.memory.read(_MOST_BYTES)
-    if own is not None:  # asked in the service itself, perhaps by anybody over the HTTP port
+    if own is not None:  # inside the service, such as for the HTTP port
         return _judge_latest(_beats([own]), now, "")
     trouble, written = _in_folders(health_file)
     verdict = _judge_latest(_beats(written), now, trouble)
@@ -166,7 +162,7 @@ def check(health_file: HealthFile, now: float) -> tuple[bool, str]:
 
 
 def _judge_latest(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, str]:
-    """Judge by the latest sign of life; without any, give the trouble that there was."""
+    """Return the verdict of the latest heartbeat; without any, unhealthy with `trouble` as the reason."""
     if not beats:
         return False, trouble
     latest = max(beats, key=lambda beat: beat.at)
@@ -174,7 +170,7 @@ def _judge_latest(beats: list[_Beat], now: float, trouble: str) -> tuple[bool, s
         return False, "not running: the last sign of life is from before the machine started"
     if latest.stalled:
         return False, f"hanging: nothing has moved in the cycle for {abs(now - latest.stalled):.0f} seconds"
-    # abs(): a clock that was set back makes the sign of life lie in the future until the next one.
+    # abs(): after the clock was set back, the heartbeat is in the future until the next one.
     late = now - latest.due if latest.due else 0.0
     return _judge_times(abs(now - latest.at), late, in_cycle=latest.in_cycle)
 
@@ -190,13 +186,13 @@ def _judge_times(silent: float, late: float, *, in_cycle: bool) -> tuple[bool, s
 
 
 def next_due(health_file: HealthFile) -> float | None:
-    """Tell when a service starts its next cycle; None if that is not known."""
+    """Return when a service starts its next cycle; None if unknown."""
     beats = _beats([*_in_folders(health_file)[1], *find_memory_files(health_file.name, _MOST_BYTES)])
     return max(beats, key=lambda beat: beat.at).due if beats else None
 
 
 def _in_folders(health_file: HealthFile) -> tuple[str, list[bytes]]:
-    """Read what is in private folders; also say what cannot be read there, or is no sign of life."""
+    """Return why a health file in a private folder is unreadable or invalid, and the contents of the others."""
     trouble, found = "", []
     for place in health_file.places:
         try:
@@ -215,7 +211,7 @@ def _in_folders(health_file: HealthFile) -> tuple[str, list[bytes]]:
 
 
 def _beats(contents: Iterable[bytes]) -> list[_Beat]:
-    """Read signs of life; what is none is left out."""
+    """Parse heartbeats; invalid ones are skipped."""
     found = []
     for content in contents:
         try:

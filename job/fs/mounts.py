@@ -1,8 +1,8 @@
-"""The mount table: types and flags of mounts, places of folders on their file systems, file systems of a mirror.
+"""The mount table: mount types and flags, locations of folders on their file systems, file systems of a mirror.
 
-Two folders reached over different bind mounts or container volumes can be one inside the other although no path says
-so; their places on the file system do. A device or set-ID program without effect in the source (nodev, nosuid) must
-have none in the mirror. A device number identifies no file system: two USB disks in turn get the same one.
+Over bind mounts or container volumes one folder can be inside another although their paths differ; their locations on
+the file system show it. A device or set-ID program without effect in the source (nodev, nosuid) must have none in the
+mirror. A device number does not identify a file system: two USB disks attached in turn get the same one.
 """
 
 import os
@@ -15,7 +15,7 @@ from job.core.mounts import SUBVOLUME, FileSystemId
 from job.fs.dircursor import DirCursor
 
 SERVED_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
-"""How the types of file systems begin that a server or another program provides."""
+"""Prefixes of file system types that a server or another process provides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Mount:
     options: str
     """Of this mount and of the file system."""
     number: int
-    """By which the kernel tells it from other mounts, in /proc/PID/fdinfo too."""
+    """The mount ID, also in /proc/PID/fdinfo."""
     source: str
-    """What is mounted: a device, a server's folder, or whatever the file system calls it."""
+    """The device, the server's folder, or a name that the file system chose."""
 
 
 def mount_table() -> list[Mount]:
-    """List the mounts this process sees; empty where there is no /proc."""
+    """List the mounts of this process's namespace; empty without /proc."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             return [_parse(line) for line in file]
@@ -67,17 +67,15 @@ def _unescaped(path: bytes) -> bytes:
 
 
 def file_system_type(device: int) -> str:
-    """Name the type of the file system with this device number, such as `ext4`; empty if unknown."""
+    """Return the type of the file system with this device number, such as `ext4`; empty if unknown."""
     wanted = os.major(device), os.minor(device)
     return next((mount.type for mount in mount_table() if mount.device == wanted), "")
 
 
 def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None:
-    """Find the mount by which an open file or folder was reached, among those that were `listed` just now, or anew.
+    """Return the mount of an open file or folder, from the `listed` mounts or a new list; None if unknown.
 
-    None if the kernel does not say.
-
-    Its device is the file system's own, also in a subvolume of btrfs, which has a device number for `stat` only.
+    Its device is that of the file system, also in a btrfs subvolume, where `stat` returns another one.
     """
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
@@ -88,7 +86,7 @@ def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None
 
 
 def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
-    """Give those of the `listed` mounts that are below an open folder, as paths from there; parents first."""
+    """Return the `listed` mount points below an open folder, as relative paths; parents first."""
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
     except OSError:
@@ -98,7 +96,7 @@ def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
 
 
 def location_of(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
-    """Tell where an open folder lies: device, and path on that file system. None if the table does not say."""
+    """Return the device of an open folder and its path on that file system; None if unknown."""
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
     except OSError:
@@ -118,10 +116,9 @@ def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes]
 
 
 def mount_type_at(folder: int) -> str:
-    """Name the type of the file system that an open folder is the root of; `btrfs subvolume` for one without a mount.
+    """Return the type of the file system with this root folder; `btrfs subvolume` for one without a mount.
 
-    Empty if the kernel does not say. By the mount that the folder was opened on: its device may be in no mount table,
-    as that of a btrfs subvolume.
+    Empty if unknown. Found by mount ID, because the device of a btrfs subvolume is in no mount table.
     """
     try:
         with open(f"/proc/self/fdinfo/{folder}", "rb") as file:
@@ -136,20 +133,17 @@ def mount_type_at(folder: int) -> str:
 
 
 def resolve_path(path: str) -> str:
-    """Resolve the links in a path, as `os.path.realpath` does, but ask no server, for it may hang.
-
-    Links behind the mount point of a server are not resolved.
-    """
+    """Resolve links as `os.path.realpath` does, but not below the mount points of servers, which may hang."""
     return os.fsdecode(_without_links(path, _servers(mount_table())))
 
 
 def _servers(mounts: list[Mount]) -> set[bytes]:
-    """Give where servers are mounted."""
+    """Return the mount points of servers."""
     return {mount.point for mount in mounts if mount.type.startswith(SERVED_TYPES)}
 
 
 def _without_links(path: str, opaque: set[bytes]) -> bytes:
-    # The working directory may be gone, and an absolute path does not need it.
+    # The working directory may be deleted; an absolute path does not need it.
     absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     waiting = os.fsencode(absolute).split(b"/")[::-1]
     here, left = b"/", 40
@@ -176,7 +170,7 @@ def _without_links(path: str, opaque: set[bytes]) -> bytes:
 
 
 def is_below(inner: str, outer: str) -> bool:
-    """Tell whether a path lies in a folder or is it, whatever links or bind mounts lead there. No server is asked."""
+    """Return whether a path is a folder or inside it, across links and bind mounts. Accesses no server."""
     mounts = mount_table()
     here, there = (_without_links(path, _servers(mounts)) for path in (inner, outer))
     places = _place_of(here, mounts), _place_of(there, mounts)
@@ -186,7 +180,7 @@ def is_below(inner: str, outer: str) -> bool:
 
 
 def mounts_below(folder: int) -> list[tuple[bytes, str]]:
-    """List where other file systems are mounted below an open folder: path from there, and type."""
+    """List other file systems mounted below an open folder: relative path and type."""
     seen = os.fstat(folder).st_dev
     own = os.major(seen), os.minor(seen)
     try:
@@ -203,13 +197,13 @@ def _lies_in(path: bytes, folder: bytes) -> bool:
 
 
 def is_within(inner: int, outer: int) -> bool:
-    """Tell whether one open folder is, or lies inside, the other on their common file system."""
+    """Return whether one open folder is the other or inside it, on one file system."""
     here, there = location_of(inner), location_of(outer)
     return here is not None and there is not None and here[0] == there[0] and _lies_in(here[1], there[1])
 
 
 def is_mounted_below(outer: int, inner: int) -> bool:
-    """Tell whether something mounted below one open folder is the other, holds it, or is a part of it."""
+    """Return whether a mount below one open folder is the other, contains it, or is inside it."""
     there = location_of(inner)
     try:
         path = os.fsencode(os.readlink(f"/proc/self/fd/{outer}"))
@@ -229,9 +223,9 @@ NODEV, NOSUID = "d", "s"
 
 
 def mount_restrictions(folder: int) -> str:
-    """Give the letters `NODEV` and `NOSUID` as they hold for what is in an open folder; both if it does not say.
+    """Return the letters `NODEV` and `NOSUID` that apply in an open folder; both if unknown.
 
-    By the mount and not by the device: one file system may be mounted at several places in different ways.
+    Found by mount, not by device: mounts of one file system may have different options.
     """
     try:
         flags = os.fstatvfs(folder).f_flag
@@ -254,16 +248,16 @@ class FileSystem(NamedTuple):
     """One file system in a mirror."""
 
     point: bytes
-    """Path of its mount point below the mirror's root; empty for the one that holds the root."""
+    """Mount point relative to the mirror's root; empty for the root's file system."""
     type: str
-    """As the mount table has it; empty if unknown."""
+    """From the mount table; empty if unknown."""
     identity: FileSystemId
 
 
 def file_systems(mirror: int) -> list[FileSystem]:
-    """List the file systems of an open mirror: the root's first, then others mounted below it, parents first.
+    """List the file systems of an open mirror: the root's first, then those mounted below it, parents first.
 
-    A subvolume of btrfs, and a folder that is mounted a second time, belong to the file system around them.
+    Btrfs subvolumes and bind mounts of the same file system belong to the enclosing one.
     """
     listed = mount_table()
     own = mount_of(mirror, listed)
@@ -274,9 +268,9 @@ def file_systems(mirror: int) -> list[FileSystem]:
     devices = {b"": own.device}
     with closing(DirCursor(mirror)) as cursor:
         for point in points:
-            with suppress(OSError):  # a mounted file, or a folder that nobody may enter: its visit tells
+            with suppress(OSError):  # a mounted file, or an inaccessible folder: reported when it is synced
                 folder = cursor.goto(point)
-                mount = mount_of(folder)  # listed anew: to open a folder may mount it
+                mount = mount_of(folder)  # a new list: opening a folder may trigger an automount
                 if mount is not None and mount.device != devices[_enclosing_point(point, devices)]:
                     devices[point] = mount.device
                     found.append(FileSystem(point, mount.type, identity_of(folder, mount)))
@@ -290,7 +284,7 @@ def _enclosing_point(point: bytes, known: dict[bytes, tuple[int, int]]) -> bytes
 
 
 def identity_of(folder: int, mount: Mount | None) -> FileSystemId:
-    """Find out what tells the file system of an open folder from others."""
+    """Return the identity of the file system of an open folder."""
     found, device = os.fstatvfs(folder), os.fstat(folder).st_dev
     proof = _stable_id(found.f_fsid, device) or _uuid_of(folder, mount)
     if mount is None:
@@ -300,15 +294,15 @@ def identity_of(folder: int, mount: Mount | None) -> FileSystemId:
     if not proof and _is_address(mount.source):
         return FileSystemId(f"address {mount.source}", place[0])
     if not proof and major:
-        # Another disk may get this device number, after a reboot even this number in the sequence of disks.
+        # Another disk may get this device number and, after a reboot, this sequence number.
         place += [str(found.f_blocks * found.f_frsize), _disk_sequence(major, minor), _boot()]
     return FileSystemId(proof, " ".join(place))
 
 
 def _stable_id(number: int, device: int) -> str:
-    """Give the number that a file system identifies itself by, unless it is made of its device number or empty."""
+    """Return the f_fsid of a file system; empty if it is 0 or derived from the device number."""
     major, minor = os.major(device), os.minor(device)
-    # As the kernel's new_encode_dev and huge_encode_dev do it: FAT, exFAT, XFS, NTFS.
+    # FAT, exFAT, XFS and NTFS use the kernel's new_encode_dev or huge_encode_dev.
     made_of_device = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
     low = number & 0xFFFFFFFF
     return "" if number in {0, device, made_of_device} or low == made_of_device else f"fsid {number:x}"
@@ -335,7 +329,7 @@ def _ioctl_answer(folder: int, request: int, size: int) -> bytes:
 
 
 def _uuid_by_name(device: tuple[int, int]) -> str:
-    """Look the device up among the names that udev gives to disks."""
+    """Find the device in udev's /dev/disk/by-uuid."""
     with suppress(OSError), os.scandir(_BY_UUID) as names:
         for name in names:
             with suppress(OSError):
@@ -346,12 +340,12 @@ def _uuid_by_name(device: tuple[int, int]) -> str:
 
 
 def _is_address(source: str) -> bool:
-    """Tell whether what is mounted is named by a server and a folder there, which identify it."""
+    """Return whether a mount source names a server and a folder there."""
     return source.startswith("//") or (":" in source and not source.startswith("/"))
 
 
 def _disk_sequence(major: int, minor: int) -> str:
-    """Give the number that a disk got when it was attached; no other gets it until the next boot."""
+    """Return a disk's sequence number, unique until the next boot."""
     place = f"/sys/dev/block/{major}:{minor}"
     return _text(f"{place}/diskseq") or _text(f"{place}/../diskseq")
 

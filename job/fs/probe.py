@@ -1,7 +1,7 @@
-"""Probe what a mirror's file system supports, by trying it in a temporary folder there, and store the result.
+"""Probe the capabilities of a mirror's file system in a temporary folder there, and store the result.
 
-No probe takes much space: a hole that a file system fills with zeros is a megabyte long. The result is valid while the
-file system, its mount options, the user and the user's capabilities stay the same.
+A probe takes at most a megabyte, for a hole that the file system fills. The result is valid while the file system, its
+mount options, the user and the user's capabilities stay the same.
 """
 
 import errno
@@ -23,15 +23,15 @@ from job.fs.rights import metadata_capabilities
 from job.fs.small_files import create, fsync_folder, replace_file, syncfs_is_reliable, write_all
 
 FILE_NAME = b"mirror.json"
-"""In the state folder: what was found."""
+"""The stored capabilities, in the state folder."""
 _FORMAT = 4
 _FOLDER = TEMP_PREFIX + b"probe"
 _TRIED_CHARACTERS = '"*:<>?|\\\x01\x1f\x7f'
-"""Characters that some file system or other refuses."""
+"""Characters that some file systems refuse."""
 _FINE_NS = 1_234_567_891_123_456_789
-"""An odd second with all nine digits."""
+"""An odd second with nine digits of nanoseconds."""
 _COMPOSED, _DECOMPOSED = b"na\xc3\xafve", b"nai\xcc\x88ve"
-"""One word in two forms of Unicode, NFC and NFD."""
+"""One word in NFC and NFD."""
 _GRAINS_NS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _SIZES = (1 << 31, 1 << 32, 1 << 40)
 _HOLE_BYTES = 1 << 20
@@ -47,20 +47,20 @@ _ACL = struct.pack("<I", 2) + b"".join(
         (32, 0, _NOBODY_ID),
     )
 )
-"""Of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
+"""The ACL of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
 _MOST_BYTES = 1 << 20
 _LINK_SECONDS = 1_234_567_890
 _TARGET_SECONDS = 1_000_000_000
-"""Even numbers, which FAT keeps, too."""
+"""Even numbers, which FAT can store."""
 _FOLLOWED = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
-"""What nobody says of a symlink that exists, but of a target that does not."""
+"""Errors of a missing target, which show that a symlink was followed."""
 
 
 def load_capabilities(folder: int, state: int, point: bytes = b"", *, to_write: bool = True) -> Capabilities | None:
-    """Give what was found out before of the file system that holds an open folder; None if that does not hold any more.
+    """Return the stored capabilities of an open folder's file system; None if there are none or they are outdated.
 
-    `point` is the path of its mount point below the mirror's root. Not `to_write`, what holds for who writes is wanted:
-    the service may have other capabilities than the user who asks.
+    `point` is its mount point relative to the mirror's root. Without `to_write` the process capabilities are not
+    compared, since the service may have others than this process.
     """
     try:
         stored, key = _stored(state)[os.fsdecode(point)], _key(folder)
@@ -71,8 +71,8 @@ def load_capabilities(folder: int, state: int, point: bytes = b"", *, to_write: 
 
 
 def save_capabilities(found: Capabilities, folder: int, state: int, point: bytes = b"") -> None:
-    """Keep what was found out, once what was tried is gone for good. Raises `OSError`."""
-    fsync_folder(folder)  # only the next probe would sweep the folder of this one
+    """Store capabilities, after syncing the removal of the probe folder. Raises `OSError`."""
+    fsync_folder(folder)  # otherwise a probe folder could reappear, and only the next probe removes it
     document: dict[str, object] = {}
     with suppress(OSError, *UNUSABLE):
         document = dict(_stored(state))
@@ -80,7 +80,7 @@ def save_capabilities(found: Capabilities, folder: int, state: int, point: bytes
     replace_file(state, FILE_NAME, json.dumps(document, indent=2).encode("ascii") + b"\n")
 
 
-def _stored(state: int) -> Any:  # whatever JSON can say
+def _stored(state: int) -> Any:  # any JSON value
     descriptor = open_name(FILE_NAME, state)
     try:
         return json.loads(os.read(descriptor, _MOST_BYTES))
@@ -89,7 +89,7 @@ def _stored(state: int) -> Any:  # whatever JSON can say
 
 
 def probe(mirror: int) -> Capabilities:
-    """Try out an open mirror folder. Raises `OSError` if nothing can be made in it."""
+    """Probe an open mirror folder. Raises `OSError` if nothing can be created in it."""
     mount = mounts.mount_of(mirror)
     kind = mount.type if mount else mounts.file_system_type(os.fstat(mirror).st_dev)
     with _probe_folder(mirror) as folder:
@@ -128,19 +128,19 @@ def probe(mirror: int) -> Capabilities:
 def _key(mirror: int) -> list[object]:
     mount = mounts.mount_of(mirror)
     system = os.fstatvfs(mirror).f_fsid
-    # An identity of its own is not everybody's; then the device has to do.
+    # Some file systems have no f_fsid; then the device number is used.
     where = system or os.fstat(mirror).st_dev
     kind, options = (mount.type, mount.options) if mount else ("", "")
-    return [_FORMAT, where, kind, options, os.geteuid(), metadata_capabilities()]  # the capabilities are last: `known`
+    return [_FORMAT, where, kind, options, os.geteuid(), metadata_capabilities()]  # capabilities last: `to_write`
 
 
 @contextmanager
 def _probe_folder(mirror: int) -> Iterator[int]:
-    """Give an open folder of our own in the mirror, gone in the end; one that a killed run left is used again."""
+    """Open a temporary folder in the mirror and remove it at the end; one that a killed run left is reused."""
     name = _FOLDER
     try:
         folder = _open_empty(name, mirror)
-    except OSError:  # somebody planted something there that is not to be emptied
+    except OSError:  # another user's entry, which is not removed
         name = _FOLDER + b"-" + os.urandom(4).hex().encode("ascii")
         folder = _open_empty(name, mirror)
     try:
@@ -198,7 +198,7 @@ def _exists(name: bytes, folder: int) -> bool:
 
 
 def _unlisted(name: bytes, folder: int) -> bool:
-    """Tell whether the listing does not show just this name, whatever can be opened by it."""
+    """Return whether the listing lacks exactly this name, even if it can be opened."""
     return name not in _names(folder)
 
 
@@ -218,7 +218,7 @@ def _keeps(file: int, name: str, value: bytes) -> bool:
 
 
 def _keeps_hard_links(folder: int) -> bool:
-    """Tell whether two names of a file look like that: with sshfs and mergerfs each may have an inode of its own."""
+    """Return whether two hard links have one inode; on sshfs and mergerfs each may have its own."""
     if not _works(lambda: os.link(b"file", b"other", src_dir_fd=folder, dst_dir_fd=folder)):
         return False
     one, other = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (b"file", b"other"))
@@ -233,7 +233,7 @@ def _keeps_owners(file: int) -> bool:
 
 
 def _grain(file: int) -> int:
-    """Find the smallest grain that explains what became of a time."""
+    """Return the smallest time resolution that explains a stored time."""
     with suppress(OSError):
         os.utime(file, ns=(_FINE_NS, _FINE_NS))
     kept = os.fstat(file).st_mtime_ns
@@ -241,9 +241,9 @@ def _grain(file: int) -> int:
 
 
 def _keeps_symlink_metadata(folder: int) -> bool:
-    """Find out whether owner and times of a symlink are its own, without a risk for anything outside of our folder.
+    """Return whether a symlink keeps its own owner and times, without a risk for other files.
 
-    A server that follows the link finds a file of ours, or nothing: the other two targets do not exist anywhere.
+    A server that follows the link reaches the probe's own file, or a target that does not exist.
     """
     nowhere = b"truecopy-" + os.urandom(8).hex().encode("ascii")
     try:
@@ -257,7 +257,7 @@ def _keeps_symlink_metadata(folder: int) -> bool:
                 return False
         after = os.stat(b"target", dir_fd=folder)
     except OSError:
-        return True  # it has no symlinks, and nothing is ever set on one
+        return True  # no symlinks, so no metadata is set on one
     return (before.st_mtime_ns, before.st_uid, before.st_gid) == (after.st_mtime_ns, after.st_uid, after.st_gid)
 
 
@@ -274,7 +274,7 @@ def _keeps_its_own(link: bytes, folder: int) -> bool:
         except OSError as error:
             return error.errno not in _FOLLOWED
     seen = os.stat(link, dir_fd=folder, follow_symlinks=False)
-    return abs(seen.st_mtime - _LINK_SECONDS) < 2  # noqa: PLR2004  # the coarsest grain there is
+    return abs(seen.st_mtime - _LINK_SECONDS) < 2  # noqa: PLR2004  # the coarsest resolution
 
 
 def _is_sparse(file: int) -> bool:
@@ -286,7 +286,7 @@ def _is_sparse(file: int) -> bool:
 
 
 def _largest(file: int) -> int:
-    """Find out how long a file may be, if that is little; only where holes take no room."""
+    """Return the maximum file size if it is small, otherwise 0; needs sparse files."""
     for size in _SIZES:
         if not _works(lambda size=size: os.ftruncate(file, size)):  # type: ignore[misc]
             return size - 1

@@ -1,10 +1,10 @@
 """Rights: capabilities of this process, reasons of refusals, access checks, and narrowing in the mirror.
 
-Access is asked of the kernel without opening anything, so that no access time changes; a file server may still refuse.
+Access checks open nothing, so that no access time changes; a file server may still refuse.
 
-Rights in the mirror are narrowed before the new ones of the source are granted: a folder before anything is put into
-it, and an old copy before, or instead of, the new one. Nobody ever has more than both sides grant. Wider rights come
-last (`MetadataWriter.apply`).
+Rights in the mirror are narrowed first: those of a folder before anything is put into it, those of an old copy before,
+or instead of, the new one. Meanwhile no user has more rights than both sides grant. Wider rights come last
+(`MetadataWriter.apply`).
 """
 
 import errno
@@ -19,9 +19,7 @@ from job.fs.dircursor import path_handle, single
 from job.fs.xattrs import REFUSED, PartlyRead, Target, place_of, read_attribute
 
 _NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_FOWNER", 3), "acl": ("CAP_FOWNER", 3)}
-"""The capability by which each kind of metadata may be set on whatever belongs to somebody else, and its number."""
-
-
+"""The capability needed to set each kind of metadata on another user's files, and its number."""
 _METADATA_CAPABILITIES = {
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
@@ -32,17 +30,17 @@ _METADATA_CAPABILITIES = {
     "MKNOD": 27,
     "SETFCAP": 31,
 }
-"""Capabilities that make a difference to what can be read of a source or kept in a mirror, and their numbers."""
+"""Capabilities that affect reading a source or writing a mirror, and their numbers."""
 
 
 def metadata_capabilities() -> list[str]:
-    """Name the capabilities of this process that make a difference to what a mirror is like."""
+    """Return the names of this process's capabilities that affect reading a source or writing a mirror."""
     has = _capabilities()
     return [name for name, number in _METADATA_CAPABILITIES.items() if has >> number & 1]
 
 
 def refusal_reason(what: str, error: OSError) -> str:
-    """Say why metadata of a kind was refused: the right that is missing, or the words of the file system."""
+    """Return why metadata of a kind was refused: the missing capability, or the system's error text."""
     if error.errno not in {errno.EPERM, errno.EACCES}:
         return reason_text(error)
     name, number = _NEEDED.get(what, ("", -1))
@@ -61,7 +59,7 @@ def _capabilities() -> int:
 
 
 def _read_capabilities() -> int | None:
-    """Give the capabilities of this thread as bits, of which root in a container has few; None if /proc is closed."""
+    """Return the effective capabilities of this thread as bits; None if /proc is not readable."""
     try:
         with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
             return next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
@@ -74,12 +72,12 @@ _INITIAL_CAPABILITIES = _read_capabilities() or 0
 
 
 def may_read(name: bytes, folder: int) -> bool:
-    """Tell whether a file in an open folder may be opened for reading. A link is not followed."""
+    """Return whether a file in an open folder may be opened for reading. Links are not followed."""
     return os.access(single(name), os.R_OK, dir_fd=folder, effective_ids=True, follow_symlinks=False)
 
 
 def may_write_folder(folder: int) -> bool:
-    """Tell whether names in an open folder may be made and replaced: its owner can always give the right to it."""
+    """Return whether entries of an open folder may be created and replaced; its owner can always get the right."""
     if os.fstat(folder).st_uid == os.geteuid():
         return True
     return os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True)
@@ -89,21 +87,20 @@ _SHARED_BITS = 0o077
 
 
 class NarrowedFolder(NamedTuple):
-    """What was done to an open mirror folder."""
+    """An open mirror folder after narrowing."""
 
     mode: int
-    """Its st_mode now."""
+    """The st_mode now."""
     owner: int
-    """Its owner now."""
     changed: bool
     opens: bool
-    """Whether the source's folder grants anybody more than it did before."""
+    """Whether the source folder grants more than the mirror folder did before."""
     error: OSError | None
-    """Why it still grants more than the source's folder does; None if it does not."""
+    """Why the mirror folder still grants too much; None if it does not."""
 
 
 def wanted_rights(seen: os.stat_result, attributes: dict[bytes, bytes]) -> Rights:
-    """Sum up who may do what with something in the source, of which the attributes were read."""
+    """Return the rights of a source entry from its stat and its attributes."""
     mode = seen.st_mode
     if isinstance(attributes, PartlyRead) and attributes.acl_unknown:
         mode = mode_for_other_group(mode)
@@ -111,7 +108,7 @@ def wanted_rights(seen: os.stat_result, attributes: dict[bytes, bytes]) -> Right
 
 
 def rights_at(target: Target, seen: os.stat_result) -> Rights:
-    """Sum up who may do what with something of which the stat is known."""
+    """Return the rights of an entry from its stat and its ACL, which is read."""
     try:
         acl, mode = read_attribute(target, ACCESS_ACL), seen.st_mode
     except FileNotFoundError:
@@ -122,9 +119,9 @@ def rights_at(target: Target, seen: os.stat_result) -> Rights:
 
 
 def narrow_as_listed(listed: bytes, source: int, mirror: int) -> bool:
-    """Let an open mirror folder grant nobody more than its source, which is `listed` in an open folder; True if it did.
+    """Narrow an open mirror folder to its source, the entry `listed` in an open folder; True if its mode changed.
 
-    For a source that cannot be opened. Raises `OSError`.
+    For a source folder that cannot be opened. Raises `OSError`.
     """
     seen, held = os.stat(listed, dir_fd=source, follow_symlinks=False), os.fstat(mirror)
     if not stat.S_ISDIR(seen.st_mode):
@@ -137,9 +134,9 @@ def narrow_as_listed(listed: bytes, source: int, mirror: int) -> bool:
 
 
 def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> NarrowedFolder:
-    """Let an open mirror folder grant nobody more than the source's folder grants, too.
+    """Narrow an open mirror folder to the rights that it and the source folder both grant.
 
-    A folder that belonged to somebody else belongs to this user until it is handed over: its owner could open it again.
+    This user takes a folder from another owner, who could widen it again, until the final owner is set.
     """
     mode, owner, error = found.mode, found.uid, None
     bits = stat.S_IMODE(common_mode(found, wanted)) | (wanted.mode & stat.S_ISVTX)
@@ -157,13 +154,13 @@ def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> NarrowedFolder:
 
 
 def narrow_to_source(source: int, mirror: int) -> NarrowedFolder:
-    """Let an open mirror folder grant nobody more than its open source grants now. Raises `OSError`."""
+    """Narrow an open mirror folder to its open source folder. Raises `OSError`."""
     wanted, found = (rights_at(each, os.fstat(each)) for each in (source, mirror))
     return narrow_folder(mirror, found, wanted)
 
 
 def needs_narrowing(found: Entry, wanted: Entry) -> bool:
-    """Tell by the listings alone whether a mirror file grants more than its source does; ACLs are not in them."""
+    """Return whether a mirror file grants more than its source, judged by the listings, which have no ACLs."""
     bits = found.mode & _SHARED_BITS
     return bool(bits) and common_mode(_rights_of_entry(found), _rights_of_entry(wanted)) & _SHARED_BITS != bits
 
@@ -173,10 +170,10 @@ def _rights_of_entry(entry: Entry) -> Rights:
 
 
 def narrow_file(listed: Entry, source: int, mirror: Entry, mirror_folder: int, names: int) -> os.stat_result | None:
-    """Let an old copy grant nobody more than its source grants, too; its stat if that changed it.
+    """Narrow an old copy to the rights that it and its source both grant; return its stat if that changed it.
 
-    The copy is left alone if it is not the one that was listed, or has more than so many `names`, of which others would
-    be changed with it. Raises `OSError`.
+    A copy is left alone if it was replaced since the listing, or has more hard links than `names`, since the others
+    would change too. Raises `OSError`.
     """
     wanted = rights_at(place_of(listed.name, source), os.stat(listed.name, dir_fd=source, follow_symlinks=False))
     with path_handle(mirror.name, mirror_folder) as place:

@@ -1,12 +1,12 @@
 """Sparse files: find holes, write with holes, and hash without reading zeros.
 
-File systems have reported holes where data was not on the disk yet (ZFS up to 2.2.1, btrfs). So a file that was changed
-within the last minute is synced first; on other than the reliable file systems its holes are used only after a minute
-without change. The first, middle and last block of each hole are read in any case.
+File systems have reported holes for data that was not on disk yet (ZFS up to 2.2.1, btrfs). A file changed within the
+last minute is therefore synced first; on unreliable file systems holes are used only after a minute without change.
+The first, middle and last block of each hole are always read.
 
-A file that is nearly all holes gets a checksum of its data blocks, because hashing 15 TiB of zeros takes hours: for
-each block of 4096 bytes with anything but zeros its offset (eight bytes) and the block (the last one padded with zeros)
-are hashed, and at the end the size of the file (eight bytes, big-endian all). Where the holes are makes no difference.
+A file that is nearly all holes gets a checksum of its data blocks, because hashing 15 TiB of zeros takes hours. Hashed
+are the offset and content of each block of 4096 bytes that is not all zeros (the last one padded with zeros), then the
+file size; numbers have eight bytes, big-endian. The checksum does not depend on the positions of the holes.
 """
 
 import errno
@@ -24,23 +24,21 @@ from job.fs.small_files import write_all
 BLOCK = 4096
 ZERO_BLOCK = bytes(BLOCK)
 SECTOR = 512
-"""Of st_blocks, whatever the file system's own blocks are."""
+"""The unit of st_blocks on every file system."""
 _WORTH_BYTES = 1 << 20
-"""With less in holes a file is read whole, which is faster than to ask."""
+"""A file with fewer bytes in holes is read whole, which is faster than finding them."""
 _SMALL_HOLE = 64 << 10
-"""Smaller holes are read like data: that is as fast as a look at their edges."""
+"""Smaller holes are read like data, which is as fast as checking them."""
 _LONG_BYTES = 64 << 20
-"""A caller that has got no piece for so long cannot notice a stop."""
+"""Maximum length of a data range, so that callers notice a stop soon."""
 _RELIABLE = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay"}
-"""Whose maps are right as soon as the file was synced. An overlay passes on what the file system below it says, which
-is one of the others nearly always.
-"""
+"""File systems with correct hole maps after a sync. An overlay uses the map of the file system below it."""
 _SETTLED_NS = 60_000_000_000
 _READ_WHOLE_BYTES = 1 << 30
-"""So much that takes no room is read where the map is not believed."""
+"""Up to this many bytes in holes, a file with an unreliable map is read whole."""
 _MOST_UNREPORTED_BYTES = 1 << 40
 _MOST_COMPRESSED = 64
-"""No file system packs data into less than this part of its size; what takes less room has holes."""
+"""No file system compresses by a higher factor; a file with less allocated space has holes."""
 
 
 class Piece(NamedTuple):
@@ -52,35 +50,35 @@ class Piece(NamedTuple):
 
 
 class HoleWithDataError(OSError):
-    """A file system tells of a hole where the file has data. Nothing that it says of that file can be believed."""
+    """A file system reports a hole where the file has data, so its hole map of this file is wrong."""
 
 
 class TooSparseError(OSError):
-    """To read a file would take days, and its file system does not tell which parts of it are holes."""
+    """Reading the file would take days, and its file system does not report its holes."""
 
 
 class SparseLayout:
-    """The pieces of a range of one open file. Its descriptor is moved about."""
+    """The pieces of a range of one open file. Changes the file offset."""
 
     def __init__(self, descriptor: int, start: int, end: int) -> None:
-        """Take a range, which begins at a multiple of `BLOCK`."""
+        """`start` is a multiple of `BLOCK`."""
         self._descriptor = descriptor
         self._start = start
         self._size = end
 
     @classmethod
     def of(cls, descriptor: int, found: os.stat_result, *, ours: bool = False) -> "SparseLayout | None":
-        """Give the layout of an open file; None if the file has hardly any holes, or has to be read whole.
+        """Return the layout of an open file; None if it has few holes or must be read whole.
 
-        `ours` is what was written and synced by Truecopy. Raises `ChangedWhileReadError` for a huge file that was
-        changed just now, on a file system that is not reliable then.
+        `ours`: the file was written and synced by Truecopy. Raises `ChangedWhileReadError` for a huge, recently changed
+        file on an unreliable file system.
         """
         saved = found.st_size - allocated_bytes(found)
         if saved < _WORTH_BYTES:
             return None
         if ours or time.time_ns() - found.st_ctime_ns >= _SETTLED_NS:
             return cls(descriptor, 0, found.st_size)
-        # Not remembered: in the life of a service another file system may get the same device number.
+        # Not cached: another file system may get the same device number while the service runs.
         mount = mount_of(descriptor)
         kind = mount.type if mount else ""
         if kind in _RELIABLE and _is_synced(descriptor):
@@ -93,7 +91,7 @@ class SparseLayout:
         )
 
     def pieces(self) -> Iterator[Piece]:
-        """Give the pieces in order. Raises `OSError`, or `HoleWithDataError` where a hole turns out to be none."""
+        """Yield the pieces in order. Raises `OSError`, and `HoleWithDataError` for a hole with data."""
         at = self._start
         for start, end in self._data():
             if start > at:
@@ -106,7 +104,7 @@ class SparseLayout:
             yield Piece(at, self._size, hole=True)
 
     def holes(self) -> Iterator[int]:
-        """Give the lengths of the holes, as they are told; 0 between two ranges of data."""
+        """Yield the reported lengths of the holes; 0 between adjacent ranges of data."""
         at = self._start
         for start, end in self._data():
             yield start - at
@@ -114,7 +112,7 @@ class SparseLayout:
         yield self._size - at
 
     def _data(self) -> Iterator[tuple[int, int]]:
-        """Give the ranges of data, with small holes between them taken in, as long as they are not too many."""
+        """Yield the ranges of data, merged across small holes up to `_LONG_BYTES`."""
         begun, ended = -1, 0
         for start, end in self._extents():
             if begun >= 0 and (start - ended > _SMALL_HOLE or ended - begun > _LONG_BYTES):
@@ -130,9 +128,9 @@ class SparseLayout:
             try:
                 data = os.lseek(self._descriptor, at, os.SEEK_DATA)
             except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole from there on
+                if error.errno == errno.ENXIO:  # a hole up to the end
                     return
-                if error.errno == errno.EINVAL:  # it does not tell
+                if error.errno == errno.EINVAL:  # not supported
                     data = at
                 else:
                     raise
@@ -159,17 +157,17 @@ def _is_synced(descriptor: int) -> bool:
     try:
         os.fdatasync(descriptor)
     except OSError:
-        return False  # what could not be written is data still
+        return False  # unwritten data may be reported as a hole
     return True
 
 
 def allocated_bytes(found: os.stat_result) -> int:
-    """Give the bytes that a file takes on its disk."""
+    """Return the bytes allocated to a file."""
     return found.st_blocks * SECTOR
 
 
 def check_holes(found: os.stat_result, holes: int) -> None:
-    """Raise `TooSparseError` if a file is nearly all holes, and its file system tells of so few that it has no end."""
+    """Raise `TooSparseError` if a file is nearly all holes, but too few of them are reported to read the rest."""
     allocated = allocated_bytes(found)
     unreported = found.st_size - allocated - holes
     if unreported > _MOST_UNREPORTED_BYTES and unreported > _MOST_COMPRESSED * allocated:
@@ -180,13 +178,12 @@ def check_holes(found: os.stat_result, holes: int) -> None:
         raise TooSparseError(errno.EFBIG, why)
 
 
-_BLOCK = 4096
-_PIECE = 16 * _BLOCK
+_PIECE = 16 * BLOCK
 _ZERO_PIECE = bytes(_PIECE)
 
 
 class SparseWriter:
-    """Writes one file from where it stands, passing over zeros. What ends with a hole has to be cut to its length."""
+    """Writes one file from its offset, leaving holes for zeros. The caller sets the length of a file ending in one."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -196,7 +193,7 @@ class SparseWriter:
         os.lseek(self._descriptor, count, os.SEEK_CUR)
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Write what comes next. Raises `OSError`."""
+        """Write a chunk, blocks of zeros as holes. Raises `OSError`."""
         for start in range(0, len(chunk), _PIECE):
             piece = bytes(chunk[start : start + _PIECE])
             if piece == _ZERO_PIECE[: len(piece)]:
@@ -206,8 +203,8 @@ class SparseWriter:
 
     def _write_blocks(self, piece: bytes) -> None:
         begun = 0
-        for start in range(0, len(piece), _BLOCK):
-            block = piece[start : start + _BLOCK]
+        for start in range(0, len(piece), BLOCK):
+            block = piece[start : start + BLOCK]
             if block != _ZERO_PIECE[: len(block)]:
                 continue
             if begun < start:
@@ -222,20 +219,20 @@ _ZEROS = memoryview(bytes(1 << 20))
 
 
 class Hash(Protocol):
-    """What hashlib and blake3 have in common."""
+    """The common interface of hashlib and blake3."""
 
     def update(self, data: memoryview | bytes, /) -> object:
-        """Take in more content."""
+        """Add content."""
 
     def hexdigest(self) -> str:
-        """Give the digest."""
+        """Return the digest."""
 
 
 class WholeDigest:
-    """A checksum of a whole content."""
+    """A checksum of the whole content."""
 
     step = len(_ZEROS)
-    """At most so many zeros are hashed by one call, so that a stop is noticed soon."""
+    """Maximum `count` of `skip`, so that a stop is noticed soon."""
 
     def __init__(self, digest: Hash) -> None:
         self._digest = digest
@@ -243,12 +240,12 @@ class WholeDigest:
         self.hexdigest = digest.hexdigest
 
     def skip(self, count: int) -> None:
-        """Take in zeros, at most `step` of them."""
+        """Add zeros, at most `step` of them."""
         self._digest.update(_ZEROS[:count])
 
 
 class SparseDigest:
-    """A checksum of blocks that are not zeros."""
+    """A checksum of the blocks that are not all zeros."""
 
     step = 1 << 63
     """Holes of any length take no time."""
@@ -259,7 +256,7 @@ class SparseDigest:
         self._rest = b""
 
     def update(self, data: memoryview | bytes) -> None:
-        """Take in more content."""
+        """Add content."""
         content = self._rest + bytes(data)
         whole = len(content) - len(content) % BLOCK
         for start in range(0, whole, BLOCK):
@@ -267,7 +264,7 @@ class SparseDigest:
         self._rest = content[whole:]
 
     def skip(self, count: int) -> None:
-        """Take in zeros."""
+        """Add zeros."""
         if self._rest:
             filling = min(count, BLOCK - len(self._rest))
             self.update(bytes(filling))
@@ -283,7 +280,7 @@ class SparseDigest:
         self._at += BLOCK
 
     def hexdigest(self) -> str:
-        """Give the digest of all that was taken in; nothing may be taken in after it."""
+        """Return the digest; nothing may be added after it."""
         size, rest = self._at + len(self._rest), self._rest
         if rest:
             self._take(rest.ljust(BLOCK, b"\0"))
@@ -292,12 +289,12 @@ class SparseDigest:
 
 
 def start_sparse_digest(start: Callable[[bytes], Hash], content: bytes) -> SparseDigest:
-    """Begin a checksum of blocks that are not zeros with the first of the content."""
+    """Start a `SparseDigest` with the first content."""
     digest = SparseDigest(start(b""))
     digest.update(content)
     return digest
 
 
 def sparse_digests(start: Callable[[bytes], Hash]) -> Callable[[bytes], SparseDigest]:
-    """Give what begins a checksum of blocks, made by another one."""
+    """Return a function that starts a `SparseDigest` on a hash made by `start`."""
     return partial(start_sparse_digest, start)

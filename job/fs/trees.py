@@ -1,7 +1,7 @@
-"""Scan source and mirror: list folders by descriptor and fingerprint the listings, an unchanged one costs a stat.
+"""Scan source and mirror: list folders by descriptor and fingerprint the listings.
 
-Temps and state folders of Truecopy itself are recognised and left out: a source has them after a restore by `cp -a`, or
-where it is a mirror itself.
+Temps and state folders of Truecopy are recognised and left out: a source contains them after a restore by `cp -a`, or
+if it is a mirror itself.
 """
 
 import errno
@@ -46,19 +46,19 @@ from job.fs.mounts import mount_restrictions, mount_type_at
 
 _OURS = (STATE_FOLDER, 0, 0, 0, 0, 0, 0, 0)
 _UNKNOWN = "unknown"
-"""Type of a file system where the kernel does not say."""
+"""Type of a file system that the kernel does not name."""
 
 
 class MirrorLimits(NamedTuple):
-    """What fits one file system of a mirror."""
+    """Limits of one file system of a mirror."""
 
     options_key: bytes
-    """Mixed into fingerprints: other options, other fingerprints."""
+    """Part of each fingerprint, so that changed options change all fingerprints."""
     name_rules: NameRules | None
-    """By it names that the mirror cannot hold are left out, and told as unreadable."""
+    """Names that the mirror cannot hold are left out, and reported as unreadable."""
 
     def salted(self, rules: bytes) -> Self:
-        """Give the same for some rules, by their digest."""
+        """Return the limits with the digest of exclude rules mixed into `options_key`."""
         return self._replace(options_key=hashlib.sha256(self.options_key + rules).digest())
 
 
@@ -85,12 +85,12 @@ class SourceScanner:
         mounts: Mapping[bytes, str] = MappingProxyType({}),
         mount_flags: bool = False,
     ) -> None:
-        """Take an open root, and what `fits` a mirror; another file system may be `mounted` at some paths in that.
+        """`root` is an open folder, `fits` the mirror's limits, `mounted` those of file systems mounted in the mirror.
 
-        Unless `cross_mounts`, a folder where another file system is mounted is listed as if it was empty. Folders whose
-        file system in the mirror is `gone` cannot be read: nothing may be copied to where it was. `mounts` are folders
-        of the source where file systems were mounted before, and their types: if one of them is empty and has none,
-        listing it is an error. With `mount_flags` a folder is another one when it is mounted nodev or nosuid.
+        Unless `cross_mounts`, a folder with another file system is listed as empty. Folders whose mirror file system is
+        `gone` raise an error, since nothing may be copied to its empty mount point. `mounts` holds former mount points
+        of the source and their types: listing one that is empty and not mounted is an error. With `mount_flags`, nodev
+        and nosuid are part of the fingerprint.
         """
         self._mount_flags = mount_flags
         digest = rules.digest
@@ -102,15 +102,15 @@ class SourceScanner:
         self._cross_mounts = cross_mounts
         self._mounts = mounts
         self._within: dict[int, bytes] = {}
-        """A place on each other file system: what is below it there is no beginning of one."""
+        """A folder on each other file system; folders below it are no mount points."""
         self._rules = rules
 
     def close(self) -> None:
-        """Close what the walk opened; the root stays open."""
+        """Close the cursor; the root stays open."""
         self._cursor.close()
 
     def walk(self, start: bytes = b"") -> Iterator[Listing | Unlisted]:
-        """List every folder from `start` on, parents before children, each as it is at that moment."""
+        """List every folder from `start` on, parents before children, each when it is reached."""
         waiting = [start]
         while waiting:
             path = waiting.pop()
@@ -123,10 +123,10 @@ class SourceScanner:
             waiting.extend(join(path, name) for name in reversed(listing.folders))
 
     def _in_scope(self, scope: "_FolderScope", rows: list[Row], folders: Sequence[bytes] | None) -> list[Row]:
-        """Leave out what is out of scope, and what the mirror cannot hold."""
+        """Filter out excluded rows, and rows with names that the mirror cannot hold."""
         rows = self._rules.in_scope(scope.path, rows, folders)
-        # All our names begin with that of the state folder: one search finds them, where the rows are sorted. Of a huge
-        # folder they are not, when it is looked at; there temps count as entries, and its parts leave them out.
+        # All own names begin with the state folder's name: one search finds them in sorted rows. The scan of a huge
+        # folder is not sorted and counts temps as entries; `part` leaves them out.
         at = bisect_left(rows, _OURS)
         if (at < len(rows) and rows[at][0].startswith(STATE_FOLDER)) or (folders and STATE_FOLDER in folders):
             rows = _without_own(rows, scope)
@@ -150,7 +150,7 @@ class SourceScanner:
         return salt + mount_restrictions(folder).encode("ascii") if self._mount_flags else salt
 
     def scan_folder(self, path: bytes, share: int = 0) -> FolderScan:
-        """Look at one folder, or at one share of a huge one. Raises `OSError` if it cannot be opened or read."""
+        """Scan one folder, or one share of a huge one. Raises `OSError` if it cannot be opened or read."""
         folder = self._open(path)
         seen = os.fstat(folder)
         salt = self._salt(path, folder, seen)
@@ -168,7 +168,7 @@ class SourceScanner:
         return found
 
     def list(self, path: bytes) -> Listing:
-        """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it should not be held whole."""
+        """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it is too large for memory."""
         folder = self._open(path)
         before = os.fstat(folder)
         salt = self._salt(path, folder, before)
@@ -191,10 +191,7 @@ class SourceScanner:
         return self._cursor.goto(path)
 
     def _mount(self, path: bytes, folder: int) -> str | None:
-        """Name the type of the file system that begins with a folder whose device is not the root's.
-
-        Empty if it begins above; None if it is left out.
-        """
+        """Return the type of the file system mounted at a folder; empty if mounted above it, None if left out."""
         if not self._cross_mounts:
             return None
         device = os.fstat(folder).st_dev
@@ -202,7 +199,7 @@ class SourceScanner:
         if place is not None and (path == place or path.startswith(place + b"/")) and path not in self._mounts:
             return ""
         above = path.rpartition(b"/")[0]
-        with suppress(OSError):  # a folder that may not be entered is told as such by what is done with it
+        with suppress(OSError):  # an inaccessible folder is reported when it is used
             if os.stat("..", dir_fd=folder, follow_symlinks=False).st_dev == device:
                 self._within[device] = above
                 return ""
@@ -214,11 +211,11 @@ class SourceScanner:
         return LeftOut(path, LeftOutReason.KERNEL if kind in KERNEL_TYPES else LeftOutReason.MOUNT, kind)
 
     def names(self, path: bytes) -> Iterator[Sequence[bytes]]:
-        """Give the names in a huge folder, some at a time, in scope or not. Raises `OSError`."""
+        """Yield the names in a huge folder in chunks, excluded ones too. Raises `OSError`."""
         return names_in(self._cursor.goto(path))
 
     def part(self, path: bytes, names: Iterable[bytes]) -> Listing:
-        """List those of a folder's names that are there and in scope; without a fingerprint. Raises `OSError`."""
+        """List those of a folder's names that exist and are not excluded; no fingerprint. Raises `OSError`."""
         folder = self._open(path)
         before, unreadable, linked = os.fstat(folder), Unreadable(), dict[bytes, Shared]()
         mount = self._mount(path, folder) if before.st_dev != self._device else ""
@@ -233,25 +230,19 @@ class SourceScanner:
 
 @dataclass(slots=True)
 class _FolderScope:
-    """One folder whose entries are being judged."""
+    """A folder whose entries are filtered, and the results."""
 
     path: bytes
     folder: int
     mount: str
-    """As a glance's."""
+    """As in `FolderScan`."""
     refused: Unreadable = field(default_factory=list)
     """Names that the mirror cannot hold."""
     left_out: "list[LeftOut]" = field(default_factory=list)
 
 
 def _without_own(rows: list[Row], scope: _FolderScope) -> list[Row]:
-    """Leave out Truecopy's own: a restore by `cp -a` brings it, and a source that is a mirror itself has it.
-
-    What only has such a name stays, and is refused or an ordinary entry.
-    """
-    # Few sources have any, and each start would pay for it.
-    from job.fs.trees import is_own_state, is_own_temp  # noqa: PLC0415
-
+    """Filter out Truecopy's temps and state folders; other entries with such names stay."""
     kept = []
     for row in rows:
         name, is_folder = row[0], stat.S_ISDIR(row[2])
@@ -264,23 +255,23 @@ def _without_own(rows: list[Row], scope: _FolderScope) -> list[Row]:
 
 
 def _without_reserved(path: bytes, folders: list[bytes]) -> list[bytes]:
-    # A reserved folder is reported as failed by its parent; what is in it must not reach the mirror's own state.
+    # The parent reports a reserved folder as failed; its contents must not reach the mirror's own state.
     return [name for name in folders if not is_reserved(join(path, name))]
 
 
 class MirrorScanner:
-    """Looks at the mirror without changing it: folder stamps in every cycle, whole listings in an audit."""
+    """Reads the mirror without changing it: folder stamps in every cycle, whole listings in an audit."""
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._cursor = DirCursor(root)
 
     def close(self) -> None:
-        """Close what was opened; the root stays open."""
+        """Close the cursor; the root stays open."""
         self._cursor.close()
 
     def stamp(self, path: bytes) -> Stamp | None:
-        """Give a mirror folder's stamp; None if it is missing or no folder of ours."""
+        """Return a mirror folder's stamp; None if it is missing, unreadable or not a folder."""
         try:
             if not path:
                 return stamp_of(os.fstat(self._root))
@@ -291,16 +282,16 @@ class MirrorScanner:
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 
     def is_empty(self) -> bool:
-        """Tell whether nothing but our own state folder is in the mirror; False if that cannot be told."""
+        """Return whether the mirror holds nothing but the state folder; False if it cannot be read."""
         try:
             return all(name == STATE_FOLDER for names in names_in(self._root) for name in names)
         except OSError:
             return False
 
     def inspect(self, path: bytes, partitions: int = 1) -> tuple[Stamp, bytes] | None:
-        """Give a mirror folder's stamp and the fingerprint of everything in it; None if it cannot be read.
+        """Return a mirror folder's stamp and the fingerprint of all its entries; None if it cannot be read.
 
-        What was brought up to date in `partitions` is remembered as a sum.
+        A folder that was synced in `partitions` has a fingerprint of sums.
         """
         try:
             folder = self._cursor.goto(path)
@@ -318,25 +309,22 @@ class MirrorScanner:
 _README = b"README.txt"
 _BEGINS = b"This folder belongs to Truecopy"
 _STATE_NAMES = re.compile(r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?")
-"""What lies in it where the state is elsewhere: all else comes with the note."""
+"""Names in a state folder without the README: the state is stored elsewhere."""
 _MAX_STATE_NAMES = 1000
-"""Names that are looked at: the state folder has a few dozen."""
+"""Names that are checked; a state folder has a few dozen."""
 _TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
 _PROBE = re.compile(re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?")
 
 
 def is_own_temp(name: bytes, *, folder: bool) -> bool:
-    """Tell whether a name is just as Truecopy gives it to a file that it writes, or a folder that it tries things in.
-
-    Such a file had no name of its own yet, and may hold half a content.
-    """
+    """Return whether a name is that of a temp, which may be incomplete, or of a probe folder."""
     return (_PROBE if folder else _TEMP).fullmatch(name) is not None
 
 
 def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:
-    """Tell whether a folder is a state folder of Truecopy: it has our note, or nothing but names that we give.
+    """Return whether a folder is a state folder: it has Truecopy's README, or only names of state files.
 
-    False if it cannot be read: then nobody knows.
+    False if it cannot be read.
     """
     with suppress(OSError):
         folder = open_folder(name, parent)

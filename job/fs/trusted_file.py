@@ -1,12 +1,11 @@
-"""Read a file that decides what this program does, and tell who else may change or read it.
+"""Read a file that controls this program, and list the other users that may change or read it.
 
-Who may change a file may be: its owner; everybody, its group, or who is named in its access control list, where these
-may write; the owner of each folder on the way, and whoever may write there, for they can put another file in its place
-(in a sticky folder they cannot); and the owner of each link on the way. All of them are told at once.
+Users that may change a file: its owner; others, its group and ACL entries with write permission; owners and writers of
+each folder on its path, since they can replace it (writers of a sticky folder cannot); the owner of each link on the
+path. All are reported at once.
 
-What is looked at is what was opened, by the descriptor of the folder above it, so that exchanging names meanwhile
-changes nothing. A folder on a mount that is read-only here, such as the 0777 folder of a Kubernetes ConfigMap, cannot
-be written to, whatever its mode says.
+Checks use the opened descriptors, so renames during the walk have no effect. A folder on a read-only mount, such as the
+0777 folder of a Kubernetes ConfigMap, counts as not writable.
 """
 
 import errno
@@ -23,56 +22,53 @@ from job.fs.trusted_path import Walk
 _ACL = "system.posix_acl_access"
 _ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0x02
-"""Of acl(5), as the kernel's posix_acl_xattr.h lays them out."""
-
-
+"""Layout of the ACL attribute: acl(5) and the kernel's posix_acl_xattr.h."""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._- ")
-"""What needs no escape between quotes of a shell."""
+"""Characters that need no escape inside shell quotes."""
 
 
 class Access(Enum):
-    """What somebody else may do."""
+    """The access that another user has."""
 
     OWN = "own"
-    """Change it as its owner."""
+    """As the owner."""
     WRITE = "write"
-    """Change it because its mode or access control list says so."""
+    """Write access by mode or ACL."""
     READ = "read"
-    """Read it."""
 
 
 class TrustIssue(NamedTuple):
-    """Somebody else may change or read what was read."""
+    """Another user may change or read the file."""
 
     path: str
     """The file, or the folder or link on the way to it."""
     way: Access
     why: str
-    """Who, and by which right."""
+    """The user or group, and the right."""
     repair: str
-    """The command that mends it; empty where it has another owner: to take it from that user would do harm."""
+    """The command that removes the right; empty for another owner, since changing the owner could do harm."""
     user: int
-    """The owner, where that is who may change it; -1 if not."""
+    """The owner for `Access.OWN`; otherwise -1."""
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the issue as one line."""
         return f"{clean(self.path)} {self.why}" + (f"; run `{self.repair}`" if self.repair else "")
 
 
 class TrustedFile(NamedTuple):
-    """What was read."""
+    """Content and trust issues of a file."""
 
     content: bytes
     doubts: tuple[TrustIssue, ...]
-    """Who else may change it."""
+    """Users that may change it."""
     exposed: TrustIssue | None
-    """Set if everybody may read it."""
+    """Set if it is world-readable."""
 
 
 def read_trusted(path: str, most_bytes: int, owners: frozenset[int]) -> TrustedFile:
-    """Read a whole regular file, and find out who but `owners` and root may change it.
+    """Read a whole regular file, and find users other than `owners` and root that may change it.
 
-    Raises `OSError`, also for what is no regular file or has more than `most_bytes`.
+    Raises `OSError`, also for other file types and for more than `most_bytes`.
     """
     if not path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -93,7 +89,7 @@ def _read(place: int, most_bytes: int) -> bytes:
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
-    # The very file that was looked at: nothing else can have its name here.
+    # By /proc, this is exactly the file that was checked.
     with open(f"/proc/self/fd/{place}", "rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -102,7 +98,7 @@ def _read(place: int, most_bytes: int) -> bytes:
 
 
 class _CheckedWalk(Walk):
-    """The way to a file, which collects who may change what on it."""
+    """The walk to a file; it collects trust issues."""
 
     to_file = True
 
@@ -112,23 +108,23 @@ class _CheckedWalk(Walk):
         self.exposed: TrustIssue | None = None
         self._owners = owners
         self._private = False
-        """Whether a folder on the way lets nobody else pass."""
+        """Whether a folder on the path is closed to others."""
 
     def pass_link(self, link: os.stat_result, shown: str) -> None:
-        """Doubt a link of somebody else; it is followed all the same, to tell what else is wrong."""
+        """Record a link of another user; follow it all the same, to find further issues."""
         if link.st_uid not in self._owners:
             self._doubt(shown, Access.OWN, f"is a link of user {link.st_uid}", user=link.st_uid)
 
     def enter(self, place: int, shown: str) -> None:
-        """Doubt what somebody else may change."""
+        """Record other users that may change a component."""
         status = os.fstat(place)
-        shown = os.readlink(f"/proc/self/fd/{place}")  # the same, by whatever way it was reached
+        shown = os.readlink(f"/proc/self/fd/{place}")  # the real path, independent of links
         what = "(a folder on the way to it) " if stat.S_ISDIR(status.st_mode) else ""
         if status.st_uid not in self._owners:
             self._doubt(shown, Access.OWN, f"{what}belongs to user {status.st_uid}", user=status.st_uid)
         if stat.S_ISDIR(status.st_mode):
             self._private = self._private or not status.st_mode & stat.S_IXOTH
-            # In a sticky folder only its owner, and whoever owns what is in it, may exchange that.
+            # In a sticky folder only the owners of the folder and of the entry may replace an entry.
             if status.st_mode & stat.S_ISVTX or _read_only(place):
                 return
         for why, command in _writers(place, status, self._owners):
@@ -143,11 +139,11 @@ class _CheckedWalk(Walk):
 
 
 def _command(command: str, path: str) -> str:
-    from shlex import quote  # noqa: PLC0415  # nobody else may change an ordinary configuration
+    from shlex import quote  # noqa: PLC0415  # rarely needed
 
     if path.isprintable():
         return f"{command} {quote(path)}"
-    # As bash and zsh read it: nothing else gives the very bytes back.
+    # ANSI-C quoting of bash and zsh: the only form that keeps arbitrary bytes.
     shown = (chr(byte) if chr(byte) in _PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(path))
     return f"{command} $'{''.join(shown)}'"
 
@@ -157,12 +153,12 @@ def _read_only(place: int) -> bool:
 
 
 def _writers(place: int, status: os.stat_result, owners: frozenset[int]) -> Iterator[tuple[str, str]]:
-    """Tell who but the owner may write, and the command that ends it."""
+    """Yield other writers, each with the command that removes the right."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
         yield f"is writable by everybody (mode {mode:o})", "chmod o-w"
     if not mode & stat.S_IWGRP:
-        return  # nor may anybody whom an access control list names: these bits are its mask
+        return  # these bits are the mask of an ACL, so its entries grant no write either
     if not _is_their_own(status.st_gid, owners | {status.st_uid}):
         yield f"is writable by the group {status.st_gid} (mode {mode:o})", "chmod g-w"
     if named := sorted(_named_writers(place, owners)):
@@ -170,16 +166,16 @@ def _writers(place: int, status: os.stat_result, owners: frozenset[int]) -> Iter
 
 
 def _is_their_own(group: int, users: frozenset[int]) -> bool:
-    """Tell whether nobody but these users is in a group: root's, or a user's private one.
+    """Return whether a group has no other members: root's group, or the private group of one of these users.
 
-    A private group has the number and the name of its user (as for pam_umask(8)) and no other member, and is no other
-    user's primary group. Where neither is known to the machine, as in a container, the number says so.
+    A private group has its user's number and name (as in pam_umask(8)), no other member, and is no other user's primary
+    group. If user or group are unknown, as in a container, the number alone decides.
     """
     if group == 0:
         return True
     if group not in users:
         return False
-    import grp  # noqa: PLC0415  # two more libraries to load, for the few whose groups may write
+    import grp  # noqa: PLC0415  # rarely needed
     import pwd  # noqa: PLC0415
 
     if any(each.pw_gid == group and each.pw_uid not in {0, group} for each in pwd.getpwall()):
@@ -196,7 +192,7 @@ def _named_writers(place: int, owners: frozenset[int]) -> Iterator[str]:
     try:
         acl = os.getxattr(f"/proc/self/fd/{place}", _ACL)
     except OSError:
-        return  # there is none, or none can be had here
+        return  # no ACL, or not supported
     entries = list(_ACL_ENTRY.iter_unpack(acl[_ACL_HEAD.size :]))
     for tag, rights, number in entries:
         if rights & _ACL_WRITE and tag == _ACL_USER and number not in owners:

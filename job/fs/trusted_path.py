@@ -1,12 +1,10 @@
-"""Open a folder that the config names, without following links that another user may have made on the way.
+"""Open configured folders without following links that another user may have made.
 
-A program that runs as root would otherwise write wherever another user's link points. As in rsync 3.5.0, a link is
-followed only if it belongs to root or to the user that runs this program; in a folder that everybody may write to and
-that is not sticky, no link is followed, since anybody may move or exchange names there. A folder that only a group may
-write to does not count: there, too, nobody but root can make a link of root's.
+Otherwise a program that runs as root would write wherever another user's link points. As in rsync 3.5.0, a link is
+followed only if it belongs to root or to this user, and never in a world-writable folder without the sticky bit, since
+any user may rename entries there. Group-writable folders are allowed: only root can make a link owned by root.
 
-Each component is opened by a descriptor of the folder above it, and what is checked is what was opened: exchanging
-names in between changes nothing.
+Each component is opened relative to its parent's descriptor and checked after opening, so renames have no effect.
 """
 
 import errno
@@ -19,7 +17,7 @@ from job.fs.dircursor import single
 from job.fs.mounts import resolve_path
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""O_DIRECTORY makes the kernel mount what an automounter has to mount there; O_PATH alone does not."""
+"""O_DIRECTORY triggers automounts; O_PATH alone does not."""
 _THING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_LINKS = 40
@@ -27,12 +25,12 @@ _MOST_LINKS = 40
 
 
 class UntrustedPath(PermissionError):
-    """A link on the way may have been made by another user. `strerror` says which and whose, `hint` what to do."""
+    """A link on the path may have been made by another user. `strerror` names link and owner, `hint` the remedy."""
 
     def __init__(self, link: str, why: str) -> None:
         super().__init__(errno.EPERM, f"{link} is a link {why}")
         self.link = link
-        """The path of the link, as it was walked."""
+        """Path of the link."""
         self.hint = (
             f"Write a path without this link, put a folder in its place, or, if it is right, "
             f"make it yourself as root: chown -h root {link}"
@@ -40,10 +38,9 @@ class UntrustedPath(PermissionError):
 
 
 def open_trusted_folder(path: str) -> int:
-    """Open a folder for reading; links on the way, the last component included, must be of root or of this user.
+    """Open a folder for reading; links on its path, including the last component, must belong to root or this user.
 
-    Raises `UntrustedPath` for other links, else the `OSError` of the component that cannot be opened, with the path up
-    to there as its `filename`.
+    Raises `UntrustedPath` for other links, otherwise `OSError` with the path up to the failed component as `filename`.
     """
     place = open_trusted_place(path)
     try:
@@ -56,9 +53,9 @@ def open_trusted_folder(path: str) -> int:
 
 
 def open_trusted_parent(path: str) -> tuple[int, bytes]:
-    """Open the folder that a file or folder is in, or would be made in, by `open_trusted_place`; give its name, too.
+    """Open the parent of a path by `open_trusted_place`; return it with the last name.
 
-    The name itself is not looked at: use it with O_NOFOLLOW. Raises as `open_trusted_place`.
+    The name itself is not checked: use it with O_NOFOLLOW. Raises as `open_trusted_place`.
     """
     parent, _, name = path.rstrip("/").rpartition("/")
     if name in {"", ".", ".."}:
@@ -68,7 +65,7 @@ def open_trusted_parent(path: str) -> tuple[int, bytes]:
 
 
 def why_no_place(path: str) -> str:
-    """Say why no file can be put at a path; empty if one can, as far as can be told. Nothing is made."""
+    """Return why no file can be created at a path; empty if no obstacle was found. Creates nothing."""
     try:
         folder, name = open_trusted_parent(path)
     except UntrustedPath as error:
@@ -90,7 +87,7 @@ def why_no_place(path: str) -> str:
 
 
 def open_trusted_place(path: str) -> int:
-    """Open a folder as O_PATH, for which no right to list it is needed: good for `dir_fd`, not for listing or syncing.
+    """Open a folder as O_PATH, which needs no read permission: usable as `dir_fd`, not for listing or syncing.
 
     Raises as `open_trusted_folder`.
     """
@@ -100,22 +97,22 @@ def open_trusted_place(path: str) -> int:
 
 
 class Walk:
-    """A way from component to component, each opened by a descriptor of the folder above it."""
+    """A walk along a path, each component opened relative to its parent."""
 
     to_file = False
-    """Whether the last component may be no folder."""
+    """Whether the last component may be a file."""
 
     def __init__(self, path: str) -> None:
-        """Nothing is opened yet but the root or the working directory."""
+        """Open the root or the working directory."""
         self._names = _components(path)
-        """Names that are still to be walked, the next one last."""
+        """Remaining components, the next one last."""
         self._links = 0
         self._shown = "/" if path.startswith("/") else ""
         """The path walked so far, for messages."""
         self._at = os.open("/" if path.startswith("/") else ".", _STEP)
 
     def end(self) -> int:
-        """Walk to the end and give the descriptor of what is there. Raises as `open_trusted_place`."""
+        """Walk to the end and return its descriptor. Raises as `open_trusted_place`."""
         try:
             self.enter(self._at, self._shown or ".")
             while self._names:
@@ -138,22 +135,22 @@ class Walk:
             self.enter(below, shown)
 
     def enter(self, place: int, shown: str) -> None:
-        """Look at what was opened, which is shown as `shown`; nothing is asked of it here."""
+        """Check an opened component, displayed as `shown`; accepts all here."""
 
     def pass_link(self, link: os.stat_result, shown: str) -> None:
-        """Look at a link before it is followed, in the folder `_at`. Raises `UntrustedPath` where it is not."""
+        """Check a link in the folder `_at` before it is followed. Raises `UntrustedPath`."""
         if why := _why_untrusted(link, os.fstat(self._at)):
             raise UntrustedPath(shown, why)
 
     def _open_component(self, name: str, shown: str) -> int | None:
-        """Open the folder `name`; None where it was a link, whose own components are to be walked now."""
+        """Open the folder `name`; None for a link, after its components were put before the remaining ones."""
         try:
             return os.open(name, _STEP, dir_fd=self._at)
         except NotADirectoryError:
             thing = os.open(name, _THING, dir_fd=self._at)
         status = os.fstat(thing)
         if stat.S_ISDIR(status.st_mode):
-            return thing  # made between the two calls
+            return thing  # created between the two calls
         try:
             if not stat.S_ISLNK(status.st_mode):
                 if self.to_file and not self._names:
@@ -182,7 +179,7 @@ def _components(path: str) -> list[str]:
 
 
 def _why_untrusted(link: os.stat_result, folder: os.stat_result) -> str:
-    """Say why a link is not followed; empty if it is."""
+    """Return why a link is not followed; empty if it is."""
     user = os.geteuid()
     if link.st_uid not in {0, user}:
         followed = f"root and of user {user}" if user else "root"
@@ -193,10 +190,10 @@ def _why_untrusted(link: os.stat_result, folder: os.stat_result) -> str:
 
 
 def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> int:
-    """Open a folder as a place for `dir_fd`; what is missing of its path is made, for us alone.
+    """Open a folder for `dir_fd`, creating missing components with mode 0700. Raises `OSError`.
 
-    Nothing is made that is, or lies in or above, a mirror, or is or lies above a source: a disk that is not mounted
-    must not seem to exist. In a source, such as a home folder, only if it is not empty. Raises `OSError`.
+    Creates nothing at, in or above a mirror, nor at or above a source, so that an unmounted disk does not seem to
+    exist. Inside a source, such as a home folder, creates only if the source is not empty.
     """
     missing: list[str] = []
     at = os.path.abspath(path)
@@ -223,7 +220,7 @@ def make_folders(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> i
 
 
 def _check_apart(path: str, sources: Sequence[str], mirrors: Sequence[str]) -> None:
-    """Refuse to make one folder; raises PermissionError."""
+    """Raise `PermissionError` if a folder must not be created."""
     for shape in (os.path.abspath, resolve_path):
         shaped = shape(path)
         for other in (*sources, *mirrors):

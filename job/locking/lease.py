@@ -1,9 +1,8 @@
-"""A lease on a mirror that other machines may reach, where the kernel lock excludes only this machine.
+"""A lease on a mirror that other machines may access, where a kernel lock excludes only processes of this machine.
 
-The lease is a file that its owner renews every few seconds and removes at the end. A renewed lease is never broken.
-Renewal is detected by watching the file, and by comparing its time with that of a new file on the same file system, so
-that no clocks of two machines are compared. Only a lease that was not renewed for minutes, and does not change while it
-is watched, is taken over.
+The lease is a file that its owner renews every few seconds and removes at the end. A lease is taken over only if it was
+not renewed for minutes and does not change while it is watched. Its age is its mtime compared with that of a new file
+on the same file system, so that clocks of two machines are never compared.
 """
 
 import errno
@@ -26,17 +25,17 @@ _HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minute
 _TRIES = 10
 _POLL_SECONDS = 0.1
 _MAX_FUTURE_SECONDS = 60.0
-"""A lease from further in the future than this has a time that says nothing."""
+"""The time of a lease further in the future is ignored."""
 
 
 class LeaseTiming(NamedTuple):
-    """How a lease is kept and judged, in seconds."""
+    """Intervals of a lease, in seconds."""
 
     renewed_every: float = 2.0
     abandoned_after: float = 300.0
-    """One that is younger belongs to somebody, without a further look."""
+    """A younger lease is in use."""
     watched_for: float = 6.0
-    """How long one that seems to be left is watched before it is taken over, and afterwards, for a rival."""
+    """How long an old lease is watched for a renewal before it is taken over, and for a rival afterwards."""
 
 
 class _LeaseState(NamedTuple):
@@ -45,12 +44,12 @@ class _LeaseState(NamedTuple):
 
 
 class Lease:
-    """A lease that is ours. Use it with `contextlib.closing`."""
+    """A lease of this process. Use it with `contextlib.closing`."""
 
     def __init__(self, folder: int, record: dict[str, str | int | float], timing: LeaseTiming, left_by: str) -> None:
-        """Keep renewing the one that lies in the open `folder`, which has to stay open until `close`."""
+        """Start renewing the lease in the open `folder`, which must stay open until `close`."""
         self.left_by = left_by
-        """Who left the one that was taken over, in words; empty if there was none of anybody else."""
+        """Description of the previous owner of a lease that was taken over; empty otherwise."""
         self._folder = folder
         self._record = record
         self._timing = timing
@@ -66,7 +65,7 @@ class Lease:
             raise OSError(errno.EAGAIN, reason_text(error)) from error
 
     def why_lost(self) -> str:
-        """Say why it is not ours any more; empty if it is."""
+        """Return why the lease was lost; empty while it is held."""
         silent = time.monotonic() - self._renewed
         if not self._lost and silent > self._timing.abandoned_after / 2:
             return f"it could not be renewed for {silent:.0f} seconds"
@@ -78,17 +77,17 @@ class Lease:
         try:
             return lock.parse_holder(_read_lease(self._folder).record).get("token") == self._record["token"]
         except OSError as error:
-            return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # told by the work itself, if it lasts
+            return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # the work reports lasting errors
 
     def _renew_until_closed(self) -> None:
         while not self._ended.wait(self._timing.renewed_every):
-            with suppress(OSError):  # tried again, and `why_lost` says if it was for too long
+            with suppress(OSError):  # tried again; `why_lost` reports a long failure
                 self._renew()
 
     def _renew(self) -> None:
         descriptor = _open_lease(self._folder, os.O_RDWR)
         try:
-            # Renamed over in this moment, it is the old one that is written to.
+            # If the file is replaced now, the write goes to the old one.
             if lock.parse_holder(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
                 self._lost = "somebody else took it over"
                 return
@@ -100,7 +99,7 @@ class Lease:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let go, so that nobody has to wait for it to grow old."""
+        """Release the lease, so that no instance has to wait until it is abandoned."""
         self._ended.set()
         self._thread.join()
         self._remove()
@@ -117,9 +116,9 @@ class Lease:
 def acquire(
     folder: int, name: str, started: float, stop: Callable[[], bool], timing: LeaseTiming | None = None
 ) -> Lease:
-    """Take the lease in an open folder, or raise `Busy` naming who has it. The kernel's lock there has to be ours.
+    """Take the lease in an open folder, or raise `Busy` with its holder. The caller holds the kernel lock there.
 
-    May take some seconds, where one was left. Raises `OSError`, and `Stopped`.
+    Takes some seconds if an old lease exists. Raises `OSError`, and `Stopped`.
     """
     timing = timing or LeaseTiming()
     device = os.fstat(folder).st_dev
@@ -131,11 +130,11 @@ def acquire(
             pass
         else:
             return Lease(folder, record, timing, "")
-        with suppress(FileNotFoundError):  # its owner just ended
+        with suppress(FileNotFoundError):  # its owner removed it meanwhile
             seen = _read_lease(folder)
             left_by = ""
             holder = lock.parse_holder(seen.record)
-            # Whoever reaches it by the same mount as we do had to have the kernel's lock, and that is ours now.
+            # A holder on the same boot and mount needed the kernel lock, which this process holds now.
             if (holder.get("boot_id"), holder.get("device")) != (record["boot_id"], device):
                 left_by = lock.describe_holder(seen.record).strip(" ()") or "somebody who left no name"
                 _check_abandoned(folder, seen, name, stop, timing)
@@ -166,7 +165,7 @@ def _check_abandoned(folder: int, seen: _LeaseState, name: str, stop: Callable[[
 
 
 def _wait_for_rivals(lease: Lease, name: str, stop: Callable[[], bool], timing: LeaseTiming) -> None:
-    """Wait until whoever judged the old lease as we did has seen ours, or we have seen theirs."""
+    """Wait until any rival for the old lease has seen this one, or this one was replaced."""
     end = time.monotonic() + timing.watched_for
     while time.monotonic() < end:
         _pause(stop)
@@ -181,7 +180,7 @@ def _pause(stop: Callable[[], bool]) -> None:
 
 
 def _content(record: dict[str, str | int | float], beats: int) -> bytes:
-    # Always as long, so that a record that is read while it is written is one all the same.
+    # A fixed length, so that a record read during a write is valid.
     return json.dumps(record | {"beat": beats}).encode("ascii").ljust(lock.MOST_HOLDER_BYTES - 1) + b"\n"
 
 
@@ -195,7 +194,7 @@ def _create_lease(folder: int, content: bytes) -> None:
 
 
 def _open_lease(folder: int, flags: int) -> int:
-    # By its name each time: that is when a network file system asks its server how the file is.
+    # Opened anew each time: on open, a network file system refreshes the file from its server.
     return open_own_file(NAME, folder, flags)
 
 

@@ -1,8 +1,8 @@
-"""One instance at a time on a mirror, by a kernel lock, which ends with its process.
+"""A kernel lock that allows one instance at a time on a mirror, and ends with its process.
 
-The lock is on the file `lock` in a private folder: in `.truecopy` of the mirror, where instances with different state
-folders meet, and in the state folder. Only this user and root can open it, because any process that opens a file can
-lock it. The file holds a small record of the holder, for the message of an instance that finds the mirror locked.
+The lock is on the file `lock` in two private folders: `.truecopy` of the mirror, which excludes instances with other
+state folders, and the state folder. Only this user and root can open it, because any process that opens a file can lock
+it. The file holds a record of the holder, for the message of an instance that finds the mirror locked.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ MOST_HOLDER_BYTES = 1000
 
 
 def holder_record(started: float) -> dict[str, str | int | float]:
-    """Describe this process, at work since `started`."""
+    """Return a record of this process, which runs since `started`."""
     return {
         "host": os.uname().nodename,
         "boot_id": boot_id(),
@@ -34,7 +34,7 @@ def holder_record(started: float) -> dict[str, str | int | float]:
 
 
 def _pid_namespace() -> str:
-    """Name what process numbers mean anything in: another one for each container."""
+    """Return the name of the PID namespace, which differs between containers; empty without /proc."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -42,7 +42,7 @@ def _pid_namespace() -> str:
 
 
 def parse_holder(record: bytes) -> dict[str, Any]:
-    """Read a record; empty if it is none, whatever it is."""
+    """Parse a record; empty if it is invalid."""
     try:
         found = json.loads(record)
     except UNUSABLE:
@@ -51,7 +51,7 @@ def parse_holder(record: bytes) -> dict[str, Any]:
 
 
 def describe_holder(record: bytes) -> str:
-    """Say who is meant, to be put behind a sentence; empty for a record that does not tell."""
+    """Return the holder in parentheses, to append to a sentence; empty for an invalid record."""
     found = parse_holder(record)
     try:
         process = f"process {number_of(found['pid'])} on {str(found['host'])[:200]!r}"
@@ -78,9 +78,9 @@ _WAS_OPEN = f"{_WAIT} Others could open the file until now: if no instance is at
 
 
 def acquire(folder: int, name: str, started: float) -> int:
-    """Take the lock in an open folder of ours, or raise `Busy` naming who holds it; `name` is the pair's.
+    """Take the lock in an open private folder, or raise `Busy` with its holder; `name` is the pair's.
 
-    The lock lasts until the given-back descriptor is closed. Raises `OSError`, in words for what is no lock of ours.
+    The lock lasts until the returned descriptor is closed. Raises `OSError`, with a full message for an unusable file.
     """
     for _ in range(_TRIES):
         descriptor, writable, was_open = _open(folder)
@@ -93,12 +93,12 @@ def acquire(folder: int, name: str, started: float) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was removed or replaced after it was opened
+        os.close(descriptor)  # removed or replaced after it was opened
     raise Busy(f"others come and go at the mirror of {name}", hint="Try again.")
 
 
 def is_held(descriptor: int, folder: int, name: bytes = NAME) -> bool:
-    """Tell whether a lock that was taken is still the file with that name in the open folder; raises nothing."""
+    """Return whether a locked file still has this name in the open folder. Raises nothing."""
     try:
         there = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
@@ -107,7 +107,7 @@ def is_held(descriptor: int, folder: int, name: bytes = NAME) -> bool:
 
 
 def _open(folder: int) -> tuple[int, bool, bool]:
-    """Open the file of the lock, for us alone; tell whether it can be written to, and whether others could open it."""
+    """Open the lock file for this user only; also return whether it is writable, and whether others could open it."""
     try:
         descriptor, writable = _opened(folder)
     except OSError as error:
@@ -127,26 +127,21 @@ def _opened(folder: int) -> tuple[int, bool]:
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        # On a file system that turned read-only, and for an immutable file: it can be locked all the same.
+        # A file that is immutable or on a read-only file system can still be locked.
         with contextlib.suppress(OSError):
             return open_own_file(NAME, folder, os.O_RDONLY), False
         raise
 
 
 def _check(descriptor: int) -> bool:
-    """Raise `OSError` for a file that others may have put there; take the right to open it from everybody else.
-
-    Tells whether they had that right.
-    """
+    """Close the lock file to others; return whether they could open it. Raises `OSError` for a file made by others."""
     seen = os.fstat(descriptor)
     if seen.st_uid not in {os.geteuid(), 0}:
         raise PermissionError(errno.EPERM, f"the lock belongs to user {seen.st_uid}{REMOVE_IT}")
     if seen.st_nlink > 1:
         raise OSError(errno.EMLINK, f"the lock is a file with {seen.st_nlink} names{REMOVE_IT}")
     if seen.st_mode & _OTHERS:
-        with contextlib.suppress(
-            OSError
-        ):  # where there are no modes, it has the one that the mount gives to everything
+        with contextlib.suppress(OSError):  # without modes, the mount sets it
             os.fchmod(descriptor, stat.S_IMODE(seen.st_mode) & ~_OTHERS)
     return bool(seen.st_mode & _OTHERS)
 
@@ -167,7 +162,7 @@ def _lock(descriptor: int, name: str, hint: str) -> None:
 
 
 def _write_holder(descriptor: int, started: float) -> None:
-    with contextlib.suppress(OSError):  # the note says who holds it; the lock holds on a full disk, too
+    with contextlib.suppress(OSError):  # the record is for messages only, and a full disk must not prevent the lock
         os.ftruncate(descriptor, 0)
         write_all(descriptor, json.dumps(holder_record(started)).encode("ascii"))
 

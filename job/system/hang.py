@@ -1,7 +1,4 @@
-"""Diagnose a hang from what the kernel and the interpreter report, for messages only; and the kinds of threads.
-
-`ForkSafeThread` may run beside a fork; `WorkThread` does the work that the main thread waits for.
-"""
+"""Diagnose a hang from kernel and interpreter state, for messages only; and the kinds of threads."""
 
 import os
 import sys
@@ -14,9 +11,9 @@ _MOST_FRAMES = 4
 
 
 def blocked_path(process: int, thread: int) -> str:
-    """Name the file or folder that the system call is about in which a thread waits; empty if that is not known.
+    """Return the path of the first descriptor argument of a thread's system call; empty if unknown.
 
-    It is the path of an open file, so for what is named in a call it is the folder. Nothing is asked of its disk.
+    For calls with `dir_fd` this is the folder. Does not access the disk.
     """
     call = _read(f"/proc/{process}/task/{thread}/syscall").split()
     if len(call) < 2 or not call[0].isdecimal():  # noqa: PLR2004  # the number of the call and its first argument
@@ -28,14 +25,14 @@ def blocked_path(process: int, thread: int) -> str:
 
 
 def kernel_function(process: int) -> str:
-    """Name the function of the kernel that a process sleeps in; empty if that is not known."""
+    """Return the kernel function in which a process sleeps; empty if unknown."""
     return _read(f"/proc/{process}/wchan").strip("0 \n")
 
 
 def our_frames(thread: int) -> str:
-    """Name the functions of ours that a thread of this process is in, innermost first."""
+    """Return the innermost functions of this package on a thread's stack, innermost first."""
     names: list[str] = []
-    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  # public, whatever its name says
+    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  # documented
     while frame is not None and len(names) < _MOST_FRAMES:
         code = frame.f_code
         if code.co_filename.startswith(_OURS):
@@ -54,23 +51,23 @@ def _read(path: str) -> str:
 
 
 class ForkSafeThread(threading.Thread):
-    """A thread beside which the process may fork: it never holds a lock that a child might need."""
+    """A thread that never holds a lock that a forked child might need."""
 
 
 class WorkThread(threading.Thread):
-    """A thread that does what the main thread waits for: whoever asks why nothing moves has to look at it."""
+    """A thread that works while the main thread waits for it; a hang is diagnosed from its stack."""
 
 
 def may_fork() -> bool:
-    """Tell whether nobody else can hold a lock, which a fork would copy as held.
+    """Return whether no other thread can hold a lock, which a fork would copy as held.
 
-    The main thread holds none: if it is not the one that asks, it waits for what that one tells it.
+    If another thread calls this, the main thread is blocked on it and holds no lock.
     """
     calm = {threading.current_thread(), threading.main_thread()}
     return all(each in calm or isinstance(each, ForkSafeThread) for each in threading.enumerate())
 
 
 def work_thread() -> threading.Thread:
-    """Give the thread that does the work of this process."""
+    """Return the `WorkThread` of this process, or the main thread."""
     found = (each for each in threading.enumerate() if isinstance(each, WorkThread))
     return next(found, threading.main_thread())

@@ -1,8 +1,8 @@
 """Worker processes: start them, submit tasks, poll their answers, stop and kill them.
 
 A one-shot run forks: a child is ready in a few milliseconds. A process with threads, such as the service, spawns fresh
-interpreters, because a fork would copy locks that other threads hold. No send or receive waits for ever: the process at
-the other end of a pipe may be stopped, not dead.
+interpreters, because a fork would copy locks that other threads hold. Sends and receives have timeouts, because the
+process at the other end of a pipe may be stopped.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from job.system.signals import HANDLED
 
 
 def set_timeouts(connection: "Connection[Any, Any]", *, sending: float, receiving: float) -> None:
-    """Have it raise `OSError` where nothing moves for so many seconds in the middle of a message."""
+    """Set timeouts, after which a transfer that makes no progress raises `OSError`."""
     with contextlib.suppress(OSError), _as_socket(connection) as end:
         for way, seconds in ((socket.SO_SNDTIMEO, sending), (socket.SO_RCVTIMEO, receiving)):
             end.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
 
 def shut_down(connection: "Connection[Any, Any]") -> None:
-    """Have both ends find the line at its end."""
+    """Shut down a connection: both ends read EOF."""
     with contextlib.suppress(OSError), _as_socket(connection) as end:
         end.shutdown(socket.SHUT_RDWR)
 
@@ -54,40 +54,41 @@ _STOP = "stop"
 _EXIT_ORPHANED = 70
 _EXIT_NO_THREAD = 71
 _PATIENCE_SECONDS = 3.0
-"""How long one may take to go, or to be seen as gone."""
+"""Time for one worker to exit."""
 _STOP_SECONDS = 4.0
-"""The same for all together, counted from when they were asked to stop; the service has five seconds."""
+"""Time for all workers to exit after `stop`; the service has five seconds."""
 _LEAST_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.1
 _STUCK_SECONDS = 20.0
-"""A line on which nothing moves for so long in the middle of a message has a stopped process at its other end."""
+"""After this time without progress in a message, the process at the other end counts as stopped."""
 
 
 class LostWorker(NamedTuple):
-    """A worker that is no more, and how it ended."""
+    """A worker that ended unexpectedly."""
 
     how: str
 
 
 class KilledWorker(NamedTuple):
-    """A worker that was let go because it hung."""
+    """A worker that was killed because it hung."""
 
     process: int
     where: str
-    """What it waited for, if that is known."""
+    """The path that it waited for; empty if unknown."""
     doing: str
+    """The kernel function that it waited in."""
     dead: bool
-    """False for one that not even a kill ends: it holds the lock of the mirror until its call returns."""
+    """False if the kill has no effect yet: it holds the lock of the mirror until its system call returns."""
 
 
 class Descriptor:
-    """An open file handed to a worker with its orders."""
+    """An open file passed to a worker with its orders."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to a fresh interpreter, which has inherited nothing."""
+        """Pass a duplicate to a spawned interpreter, which inherits no descriptors."""
         return _open_descriptor, (DupFd(self.number),)
 
 
@@ -96,13 +97,13 @@ def _open_descriptor(sent: Any) -> Descriptor:
 
 
 class WorkerPipe:
-    """A worker's end of the line to the main process."""
+    """A worker's end of the pipe to the main process."""
 
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self._connection = connection
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopped = False
-        # Always listening, so that the main process is never kept waiting by a worker that is busy.
+        # A thread always receives, so that a busy worker never blocks the main process.
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -114,26 +115,25 @@ class WorkerPipe:
                 else:
                     self._tasks.put(task)
         finally:
-            # Nobody holds the lock for us any more: not one more name may be changed. Nor may a worker live on that
-            # has no memory left to hear what it is to do.
+            # The main process and its lock are gone, so change nothing more; or no memory is left to receive tasks.
             os._exit(_EXIT_ORPHANED)
 
     def next(self) -> Any:
-        """Wait for a task; None when there will be no more."""
+        """Wait for a task; None at the end."""
         task = self._tasks.get()
         return None if task == _END else task
 
     @property
     def idle(self) -> bool:
-        """Whether no task waits."""
+        """Whether the task queue is empty."""
         return self._tasks.empty()
 
     def stopped(self) -> bool:
-        """Tell whether the run is to end."""
+        """Return whether the run is stopping."""
         return self._stopped
 
     def send(self, answer: object) -> None:
-        """Answer the main process."""
+        """Send an answer to the main process."""
         self._connection.send(answer)
 
 
@@ -144,7 +144,7 @@ class WorkerPool:
     """The workers of one pair. Use it with `contextlib.closing`."""
 
     def __init__(self, work: Work, orders: Callable[[int], object], most: int) -> None:
-        """`work` is what a worker does with its `orders`, made by slot; at most so many live at once."""
+        """Have each worker call `work` with the `orders` of its slot; at most `most` workers live at once."""
         self._work = work
         self._orders = orders
         self.most = min(most, worker_limit())
@@ -155,24 +155,24 @@ class WorkerPool:
 
     @property
     def slots(self) -> list[int]:
-        """The slots of those who live."""
+        """The slots of live workers."""
         return list(self._connections)
 
     def start(self, count: int) -> None:
-        """Have so many workers, as far as the system allows."""
+        """Start workers up to `count`, as far as the system allows."""
         context = _start_method()
         while len(self._connections) < min(count, self.most):
             self._last_slot += 1
             try:
                 self._start_worker(context, self._last_slot)
             except OSError:
-                # No process or descriptor to be had: those who are there do the work. Each try leaves descriptors open.
+                # Out of processes or descriptors: continue with the existing workers. Each try leaks descriptors.
                 self.most = len(self._connections)
 
     def _start_worker(self, context: BaseContext, slot: int) -> None:
         ours, worker_end = context.Pipe()
         set_timeouts(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
-        # A fork copies our ends of all lines: held by a worker, none of them would ever break when we die.
+        # A fork copies the main process's pipe ends; a worker that kept them would prevent EOF when this process dies.
         copied = [ours, *self._connections.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
             target=_run_worker,
@@ -191,14 +191,14 @@ class WorkerPool:
         self._connections[slot], self._processes[slot] = ours, process
 
     def submit(self, slot: int, task: object) -> None:
-        """Give a worker a task; what becomes of one that is lost is heard."""
+        """Send a task to a worker; a lost worker is reported by `poll`."""
         try:
             self._connections[slot].send(task)
         except OSError:
-            shut_down(self._connections[slot])  # after half a message nothing else can be sent
+            shut_down(self._connections[slot])  # after a partial message nothing else can be sent
 
     def poll(self, seconds: float) -> list[tuple[int, object]]:
-        """Wait, at most so long, for answers; a worker that ended unasked answers `LostWorker`."""
+        """Wait up to `seconds` for answers; the answer of a worker that ended is a `LostWorker`."""
         slots = {connection: slot for slot, connection in self._connections.items()}
         answers: list[tuple[int, object]] = []
         for connection in multiprocessing.connection.wait(list(slots), seconds):
@@ -224,7 +224,7 @@ class WorkerPool:
         return LostWorker(f"it ended with exit code {code}")
 
     def kill(self, slot: int) -> KilledWorker:
-        """Kill a worker that hangs, and wait for it no more."""
+        """Kill a hanging worker, and remove it from the pool."""
         process = self._processes.pop(slot)
         self._connections.pop(slot).close()
         pid = process.pid or 0
@@ -238,13 +238,13 @@ class WorkerPool:
             self.submit(slot, word)
 
     def stop(self) -> None:
-        """Ask all to end what they do soon; they answer as ever."""
+        """Ask all workers to stop soon; they still send their answers."""
         self._stop_deadline = time.monotonic() + _STOP_SECONDS
         self._submit_all(_STOP)
 
     def close(self) -> None:
-        """Let all go. One that does not go by itself is killed: it has nothing that is not told already."""
-        self._submit_all(_STOP)  # whoever is still at something has nobody to tell of it
+        """End all workers, and kill those that do not exit; all answers were received."""
+        self._submit_all(_STOP)  # nobody receives further answers
         self._submit_all(_END)
         now = time.monotonic()
         deadline = max(now + _LEAST_SECONDS, self._stop_deadline or now + _PATIENCE_SECONDS)
@@ -262,12 +262,12 @@ class WorkerPool:
 
 
 def _is_dead(process: BaseProcess, seconds: float) -> bool:
-    """Wait, at most so long, for a killed worker; False for one that hangs in a call to a dead disk."""
+    """Wait up to `seconds` for a killed worker to exit; False if it hangs in a call to a dead disk."""
     if process.exitcode is None:
         process.join(max(0.0, seconds))
     if process.exitcode is not None:
         return True
-    # At its exit the interpreter would wait for it for ever.
+    # Otherwise the interpreter would wait for it forever at exit.
     vars(mp.process)["_children"].discard(process)
     return False
 
@@ -281,21 +281,21 @@ def _run_worker(
 ) -> None:
     for each in copied:
         each.close()
-    # The main process hears the signals, and says so over the line; a terminal and systemd send them to everybody.
+    # A terminal and systemd signal all processes; the main process handles signals and informs workers by pipe.
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
         pipe = WorkerPipe(connection)
-    except RuntimeError:  # no thread to be had
+    except RuntimeError:  # no thread available
         os._exit(_EXIT_NO_THREAD)
     work(pipe, orders)
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Keep signals waiting: a process that was just started would die of one before it can ignore it."""
+    """Block signals: one would kill a new process before it can ignore them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         yield

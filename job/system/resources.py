@@ -1,9 +1,9 @@
 """Limits of this process: usable cores, open descriptors, I/O priority.
 
-In a container fewer cores are usable than the machine has. Each HTTP client and each worker costs the service a
-descriptor; the port gets a fixed share, so that the work always has the descriptors it needs.
+A container may use fewer cores than the machine has. HTTP clients and workers cost descriptors; clients get a fixed
+share, so that the backup always has enough.
 
-`ioprio_set` has no wrapper in the C library and is called by number. It has an effect with disk schedulers that know
+`ioprio_set` has no wrapper in the C library and is called by number. It has an effect with disk schedulers that support
 priorities (bfq, mq-deadline); threads and children inherit it.
 """
 
@@ -16,19 +16,18 @@ from contextlib import suppress
 from functools import cache
 
 MAX_DEFAULT_WORKERS = 8
-"""More processes only pay on fast disks that nobody else needs; who has those writes `workers`."""
+"""More processes are useful only on fast, otherwise idle disks; the option `workers` sets them."""
 
 
 def default_workers() -> int:
-    """Tell how many processes should share a cycle when nobody said."""
+    """Return the default number of worker processes."""
     return min(usable_cores(), MAX_DEFAULT_WORKERS)
 
 
 def usable_cores(membership: str = "/proc/self/cgroup", groups: str = "/sys/fs/cgroup") -> int:
-    """Count the cores that affinity and every CPU quota above us leave, at least 1; half a core counts as one.
+    """Count the cores that affinity and all CPU quotas allow, rounded up, at least 1.
 
-    `membership` tells the control groups of this process, `groups` is where they are mounted. What cannot be read
-    limits nothing.
+    `membership` lists the control groups of this process, `groups` is their mount point. Unreadable files set no limit.
     """
     return max(1, min([len(os.sched_getaffinity(0)), *_quotas(membership, groups)]))
 
@@ -40,16 +39,16 @@ def _quotas(membership: str, groups: str) -> Iterator[int]:
             for folder in _upwards(groups, group):
                 yield from _cores(_text(f"{folder}/cpu.max").split())
         elif "cpu" in controllers.split(","):
-            # Version 1 mounts each controller apart, under the name of all that share the mount.
+            # Version 1 mounts controllers separately, under the joined names of those that share a mount.
             for folder in _upwards(f"{groups}/{controllers}", group):
                 quota = [_text(f"{folder}/cpu.cfs_{part}_us").strip() for part in ("quota", "period")]
                 yield from _cores(quota)
 
 
 def _upwards(mount: str, group: str) -> Iterator[str]:
-    """Yield the folder of `group` and all around it, up to the mount.
+    """Yield the folder of `group` and its parents up to the mount.
 
-    Where the group was made in another namespace its folder is not there; then the mount itself is the group's.
+    The folder of a group of another cgroup namespace does not exist; then the mount itself is the group's.
     """
     parts = [part for part in group.split("/") if part not in {"", ".."}]
     for length in range(len(parts), -1, -1):
@@ -57,7 +56,7 @@ def _upwards(mount: str, group: str) -> Iterator[str]:
 
 
 def _cores(quota: list[str]) -> Iterator[int]:
-    """Turn microseconds of CPU in every so many microseconds into cores, rounded up; nothing if unlimited."""
+    """Yield the cores of a quota and its period in microseconds, rounded up; nothing if unlimited."""
     if len(quota) == len(("used", "period")) and all(part.isdecimal() and int(part) for part in quota):
         yield -(-int(quota[0]) // int(quota[1]))
 
@@ -71,38 +70,38 @@ def _text(path: str) -> str:
 
 
 MAIN_DESCRIPTORS = 100
-"""What the main process needs for itself: both roots, state, logs, the way to a folder, files that are being copied."""
+"""Descriptors of the main process: both roots, state, logs, folder cursors, files being copied."""
 WORKER_DESCRIPTORS = 4
-"""What the main process needs for each worker."""
+"""Descriptors of the main process for each worker."""
 _LEAST_FOR_CLIENTS = 4
-"""A probe, a scraper and a person, where the limit is lower than what the main process may need."""
+"""A probe, a scraper and a user, even under a very low limit."""
 _MOST_FOR_CLIENTS = 300
 _PART_FOR_CLIENTS = 4
-"""One in so many of the descriptors that the main process does not need."""
+"""Clients get 1/4 of the descriptors that the main process does not need."""
 _NO_LIMIT = 1 << 20
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit to the hard limit, where the system allows it; nothing is said where it does not."""
+    """Raise the soft limit to the hard limit if the system allows it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def descriptor_limit() -> int:
-    """Give the number of descriptors that this process may have open."""
+    """Return the maximum number of open descriptors of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
 def client_limit() -> int:
-    """Give the number of clients that the HTTP port may serve at the same time; the rest is reserved for the work."""
+    """Return the maximum number of concurrent HTTP clients."""
     share = (descriptor_limit() - MAIN_DESCRIPTORS) // _PART_FOR_CLIENTS
     return max(_LEAST_FOR_CLIENTS, min(_MOST_FOR_CLIENTS, share))
 
 
 def worker_limit() -> int:
-    """Give the number of workers that there are descriptors for, with every place of the HTTP port taken."""
+    """Return the number of workers that the descriptors suffice for beside all HTTP clients."""
     return max(0, (descriptor_limit() - MAIN_DESCRIPTORS - client_limit()) // WORKER_DESCRIPTORS)
 
 
@@ -114,19 +113,18 @@ _CALLS = {
     "ppc64le": (273, 274),
     "s390x": (282, 283),
 }
-"""Numbers of ioprio_set and ioprio_get, by machine, for programs of 64 bits."""
+"""Numbers of ioprio_set and ioprio_get, by machine, for 64-bit programs."""
 _THIS_PROCESS = (1, 0)
 _CLASS_SHIFT = 13
 _LEVELS = {"low": (2 << _CLASS_SHIFT) + 7, "idle": 3 << _CLASS_SHIFT}
-"""Best effort, the last of its eight; and only when nobody else wants the disk."""
-
+"""Best effort with the lowest of its eight priorities, and idle."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def set_io_priority(level: str) -> bool:
-    """Set the I/O priority to "low", to "idle", or to "normal": what it was at the first call. False if it cannot be.
+    """Set the I/O priority: "low", "idle", or "normal", the priority at the first call. False on failure.
 
-    Threads that run already keep theirs: call it before any is started.
+    Running threads keep theirs, so call it before any is started.
     """
     before = _inherited()
     wanted = _LEVELS.get(level, before)
@@ -137,11 +135,11 @@ def set_io_priority(level: str) -> bool:
 
 @cache
 def _inherited() -> int | None:
-    """Tell what this process was started with, such as by ionice."""
+    """Return the priority with which this process was started, such as by ionice; None if unknown."""
     found = _call(1)
     if found < 0:
         return None
-    # Some kernels tell a level with "no class", but take none.
+    # Some kernels return a level with "no class", but do not accept one.
     return found if found >> _CLASS_SHIFT else 0
 
 

@@ -1,12 +1,12 @@
-"""The Landlock sandbox: work on a pair in a thread from which the kernel takes most rights to files (landlock(7)).
+"""The Landlock sandbox: work on a pair in a thread with few rights to files (landlock(7)).
 
-A sandbox cannot be left, and the next pair needs other folders: so it is applied to one thread, which ends with its
-pair, and to the workers that this thread starts. Meanwhile the main thread passes on the events: logs, metrics, history
-and heartbeat are written outside the sandbox. Events about entries are passed on in batches.
+A sandbox cannot be left, and the next pair needs other folders. So it applies to one thread, which ends with its pair,
+and to the workers that this thread starts. The main thread passes on events: logs, metrics, history and heartbeat are
+written outside the sandbox. Events about entries are passed on in batches.
 
-Landlock governs opening, making, renaming and removing; not modes, owners, times and attributes, nor open descriptors.
-Its calls have no wrapper in the C library and are called by number. The paths of code, libraries and kernel files that
-Python may need later are granted before: a missing one would break a backup, and none holds user data.
+Landlock restricts opening, creating, renaming and removing; not modes, owners, times and attributes, nor open
+descriptors. Its system calls have no wrapper in the C library and are called by number. Paths of code, libraries and
+kernel files that Python may need later are granted too: a missing one would break a backup, and none holds user data.
 """
 
 import atexit
@@ -35,22 +35,22 @@ _KERNEL = ("/proc", "/sys", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def system_paths() -> list[str]:
-    """List the folders and files that are read; some may not exist, none is the whole file system."""
-    # Where a variable or a link puts libraries elsewhere, those in use show the place.
+    """List folders and files that Python reads; some may not exist, none is the root of the file system."""
+    # Loaded libraries show locations set by a variable or a link.
     candidates = [*_CODE, *_LOADER, *_KERNEL, *_python_paths(), *_loaded_libraries()]
     return [path for path in dict.fromkeys(map(os.path.abspath, filter(None, candidates))) if path != "/"]
 
 
 def _python_paths() -> Iterator[str]:
     yield from (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
-    # A fresh interpreter runs the program's first file again.
+    # A spawned interpreter runs the main module again.
     yield from (sys.executable, getattr(sys.modules["__main__"], "__file__", None) or "")
     yield os.path.dirname(os.path.dirname(__file__))
     yield from sys.path
 
 
 def _loaded_libraries() -> Iterator[str]:
-    """Give the folders of the programs and libraries that are loaded."""
+    """Yield the folders of loaded programs and libraries."""
     try:
         with open("/proc/self/maps", "rb") as maps:
             lines = maps.read().splitlines()
@@ -63,7 +63,7 @@ def _loaded_libraries() -> Iterator[str]:
 
 
 _CALLS_SINCE_5_13 = 444
-"""landlock_create_ruleset; add_rule and restrict_self follow. New calls have one number for all machines since 2019."""
+"""landlock_create_ruleset; add_rule and restrict_self follow. Since 2019 new calls have one number on all machines."""
 _MACHINES = frozenset(("x86_64", "aarch64", "riscv64", "loongarch64", "ppc64le", "s390x"))
 _ASK_VERSION = 1
 _BENEATH_PATH = 1
@@ -72,40 +72,40 @@ _NO_NEW_PRIVILEGES = 38
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-# What can be done below a folder, by Landlock's own bits; plain numbers, since an enumeration would slow every start.
+# Landlock's access rights; plain numbers, since an enum would slow every start.
 EXECUTE = 1 << 0
 WRITE_FILE = 1 << 1
 READ_FILE = 1 << 2
 READ_FOLDER = 1 << 3
 REFER = 1 << 13
-"""Move and link from one folder to another."""
+"""Rename and link between folders."""
 TRUNCATE = 1 << 14
 DEVICE_CONTROL = 1 << 15
 _ALL = (1 << 16) - 1
-"""These, and to make and remove things of each kind."""
+"""These, and the rights to create and remove each type of entry."""
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | DEVICE_CONTROL
 
 READ = READ_FILE | READ_FOLDER
 READ_AND_RUN = READ | EXECUTE
 CHANGE = _ALL & ~EXECUTE & ~DEVICE_CONTROL
-"""Everything that a backup does in its mirror, reading too; nothing that it keeps there is ever run."""
+"""All rights in a mirror, including reading, except execution."""
 
 LEAST_ABI = 2
-"""Linux 5.19: before it nobody behind a wall could move anything from one folder to another."""
+"""Linux 5.19: earlier versions forbid all renames between folders."""
 _KNOWN_FROM = ((TRUNCATE, 3), (DEVICE_CONTROL, 5))
 
 
 def abi() -> int:
-    """Tell which version of Landlock the kernel has. Raises `OSError` where it has none, or nobody may use it."""
+    """Return the kernel's Landlock version. Raises `OSError` if Landlock is missing or disabled."""
     if os.uname().machine not in _MACHINES or sys.maxsize <= 2**32:
         raise OSError(errno.ENOSYS, "not known on this machine")
     return _call(0, None, 0, _ASK_VERSION)
 
 
 def restrict(granted: Iterable[tuple[int, int]]) -> None:
-    """Take from this thread, for ever, every right that is not granted below one of these open files or folders.
+    """Restrict this thread permanently to the rights granted below these open files and folders.
 
-    Raises `OSError`; nothing is taken then.
+    Raises `OSError` without any restriction.
     """
     handled = _handled()
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def restrict(granted: Iterable[tuple[int, int]]) -> None:
             is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
             rule = struct.pack("=Qi", rights & handled & (_ALL if is_folder else _OF_FILES), descriptor)
             _call(1, ruleset, _BENEATH_PATH, rule, 0)
-        # Who could get rights back by starting a program with more of them may not put up a wall; root may.
+        # Without root the kernel requires no_new_privs, so that set-ID programs cannot regain rights.
         _LIBC.prctl(_NO_NEW_PRIVILEGES, *map(ctypes.c_ulong, (1, 0, 0, 0)))
         _call(2, ruleset, 0)
 
@@ -143,7 +143,7 @@ _MOST_EVENTS = 1000
 
 
 class Sandbox:
-    """Runs work in a sandbox, as far as the system offers it and the configuration wants it."""
+    """Runs work in a sandbox if the system supports it and the configuration asks for it."""
 
     def __init__(self, wanted: Landlock, scratch: ScratchFolder, missing: Callable[[str], None]) -> None:
         """`missing` is called in the main thread with the reason why a wanted sandbox is not available."""
@@ -160,7 +160,7 @@ class Sandbox:
         try:
             result: _Result = work(emit) if thread is None else thread.listen(emit)
         finally:
-            _set_sqlite_temp("")  # the number of the folder may be that of another one from now on
+            _set_sqlite_temp("")  # the descriptor number may be reused now
         if self._why_not:
             self._missing(self._why_not)
         return result
@@ -179,7 +179,7 @@ class Sandbox:
         return thread
 
     def restrict(self, source: int, mirror: int, state: int) -> None:
-        """Leave this thread the right to read an open source and to change the other two, and hardly any other.
+        """Restrict this thread to reading an open source and changing the open mirror and state folders.
 
         Raises `Refused` if the sandbox is required and not available.
         """
@@ -226,25 +226,22 @@ def _apply_sandbox(source: int, ours: tuple[int, int, int]) -> None:
 
 
 def _set_scratch_folder(scratch: ScratchFolder, state: int) -> int:
-    """Have SQLite put there what does not fit in memory, and nowhere where others have files; give the open folder.
-
-    That is the state folder where there is no folder for temporary files.
-    """
+    """Set SQLite's temp folder to the scratch folder, or `state` if there is none; return it, open."""
     folder = state
     with suppress(OSError):
         folder = scratch.folder()
-    _set_sqlite_temp(f"/proc/self/fd/{folder}")  # not by its path, where others may put another one
+    _set_sqlite_temp(f"/proc/self/fd/{folder}")  # not by its path, which other users may replace
     return folder
 
 
 def _set_sqlite_temp(folder: str) -> None:
     with closing(sqlite3.connect(":memory:")) as database, suppress(sqlite3.Error):
-        # For all of this process; a thread has none of its own.
+        # Set for the whole process; SQLite has no setting for a thread.
         database.execute(f"PRAGMA temp_store_directory = '{folder}'")
 
 
 class _SandboxThread:
-    """Does some work in a thread, while who listens does what has to be done outside; they take turns."""
+    """Runs work in a thread, and its events in the calling thread; the two take turns."""
 
     def __init__(self, work: Callable[[Listener], _Result]) -> None:
         self._work = work
@@ -258,14 +255,14 @@ class _SandboxThread:
         self._thread = WorkThread(target=self._run, name="truecopy-pair", daemon=True)
 
     def start(self) -> None:
-        """Begin. Raises `RuntimeError` where no thread is to be had."""
+        """Start the thread. Raises `RuntimeError` if that fails."""
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._result = self._work(self._emit)
             self._flush()
-        except BaseException as error:  # noqa: BLE001  # it goes on where the work was asked for
+        except BaseException as error:  # noqa: BLE001  # raised again by `listen`
             self._error = error
         self._ended = True
         self._listener.hand_over()
@@ -283,11 +280,11 @@ class _SandboxThread:
                 raise self._listener_error
 
     def listen(self, emit: Listener) -> Any:
-        """Tell what is told until the work ends; give its result, or raise what it raised."""
+        """Pass events to `emit` until the work ends; return its result, or raise its exception."""
         try:
             self._listen(emit)
         except BaseException:
-            # A second Ctrl-C: the work may hang on a dead disk, and nobody is to wait for it or for its workers.
+            # A second Ctrl-C: the work may hang on a dead disk, so exit without waiting for it or its workers.
             atexit.register(_leave)
             raise
         self._thread.join()
@@ -304,13 +301,13 @@ class _SandboxThread:
             try:
                 for event in events:
                     emit(event)
-            except Exception as error:  # noqa: BLE001  # as if it had been raised over there
+            except Exception as error:  # noqa: BLE001  # raised again in the work
                 self._listener_error = error
             self._worker.hand_over()
 
 
 class _Turn:
-    """Somebody's turn: waited for by one, given by the other."""
+    """A turn that one thread waits for and the other hands over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -318,10 +315,9 @@ class _Turn:
         self.hand_over = self._lock.release
 
     def wait(self) -> None:
-        """Wait for it. In the main thread signals are handled meanwhile.
+        """Wait for the turn; the main thread handles signals meanwhile.
 
-        A signal that comes between the interpreter's last look and the wait would be handled after it, so it is no
-        long one: the main thread of a busy machine may stand there for some time.
+        A signal just before the wait starts is handled only after it, so each wait is short.
         """
         while not self._lock.acquire(timeout=_POLL_SECONDS):
             pass

@@ -1,6 +1,6 @@
-"""The signals of a run, as questions that long work asks between two steps and as a wait that ends at once.
+"""The signals of a run: flags that work checks between two steps, and a wait that a signal ends at once.
 
-The main process handles them; workers ignore them all and are stopped over their pipe.
+The main process handles signals; workers ignore them and are stopped by pipe.
 """
 
 import contextlib
@@ -15,18 +15,16 @@ from typing import Any, Self
 from job.errors import Exit
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU, signal.SIGPWR)
-"""They end a run in an orderly way; so does SIGHUP from a terminal that hangs up."""
+"""Signals that stop a run in order; so does SIGHUP when the terminal hangs up."""
 
 NO_MEANING = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGPOLL, signal.SIGSTKFLT)
-"""They mean nothing to a run, and would end it without a log line."""
+"""Signals without effect, handled because by default they end a process without a log line."""
 
 HANDLED = frozenset((*STOPS, signal.SIGHUP, signal.SIGUSR1, *NO_MEANING))
-"""Python itself ignores SIGPIPE and SIGXFSZ: the call that they tell of fails instead."""
-
-
+"""Python itself ignores SIGPIPE and SIGXFSZ: the system call fails instead."""
 _INTERACTIVE = frozenset((signal.SIGINT, signal.SIGQUIT))
 _KEPT_IGNORED = frozenset((signal.SIGHUP, signal.SIGQUIT))
-"""Left as they are where they were ignored at the start, as by `nohup`: the run is to outlive the terminal."""
+"""Stay ignored if they were ignored at the start, as by `nohup`: the run must outlive the terminal."""
 _GRACE_SECONDS = 1.0
 _NO_SIGNAL = b"\0"
 
@@ -34,24 +32,23 @@ _EFFECTS = {
     signal.SIGHUP: ("the configuration is read again now", "the configuration is read again after this cycle"),
     signal.SIGUSR1: ("a cycle starts now", "another cycle starts right after this one"),
 }
-"""Of a signal that the service was sent between two cycles, and in one."""
+"""Effects of a signal that the service receives between two cycles, and in a cycle."""
 _NO_EFFECT = "it means nothing to Truecopy"
 _NO_EFFECT_ONCE = "it means nothing with --once"
 
 
 class StopSignal:
-    """Handles every signal that a run may be sent while the `with` block lasts; the old handlers come back after it.
+    """Handles all signals of a run within the `with` block, and restores the old handlers after it.
 
-    SIGTERM, SIGINT and the other `STOPS` ask to stop, and the first one is remembered; so does SIGHUP with `--once`,
-    and for the `service` if its terminal hung up. Otherwise SIGHUP asks the service to read its configuration again,
-    and SIGUSR1 to start a cycle. Any other one is reported and has no effect.
+    The `STOPS` request a stop, and the first one is stored; so does SIGHUP with `--once`, and for the `service` if its
+    terminal hung up. Otherwise SIGHUP makes the service reload its configuration, and SIGUSR1 start a cycle. Other
+    signals are reported and have no effect.
 
-    A second SIGINT or SIGQUIT, a second or more after the first, raises KeyboardInterrupt in the main thread: a person
-    at a terminal must get out of a copy that hangs on a dead mount. Nothing is lost by it, temps are swept by the next
-    cycle. The second of grace is for wrappers that pass a Ctrl-C on which the terminal has already delivered. More
-    SIGTERMs change nothing: their sender has SIGKILL.
+    The same SIGINT or SIGQUIT again, at least a second after the first, raises KeyboardInterrupt in the main thread, to
+    leave a copy that hangs on a dead mount. Nothing is lost: the next cycle removes temps. Wrappers may repeat a Ctrl-C
+    that the terminal delivered too, hence the second. More SIGTERMs change nothing: their sender has SIGKILL.
 
-    To be entered in the main thread, the only one that Python lets handle signals.
+    To be entered in the main thread, the only one in which Python handles signals.
     """
 
     signals = HANDLED
@@ -72,9 +69,8 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         """Install the handlers."""
-        # A handler that sets a threading.Event can deadlock on the event's own lock, and a signal between the last
-        # look and the start of a wait would be seen only after it. The interpreter's wakeup descriptor is written by
-        # the C handler itself, so a wait that polls it cannot miss a signal.
+        # A handler that sets a threading.Event can deadlock on the event's lock, and a signal just before a wait would
+        # be seen only after it. The C handler writes to the wakeup descriptor, so polling it misses no signal.
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in HANDLED:
@@ -91,7 +87,7 @@ class StopSignal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Bring the old handlers back; what was asked for stays known."""
+        """Restore the old handlers; requests are kept."""
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_wakeup)
@@ -99,27 +95,27 @@ class StopSignal:
         os.close(self._write_end)
 
     def requested(self) -> bool:
-        """Tell whether to stop. Costs an attribute look-up; ask it as often as you like."""
+        """Return whether to stop. Cheap: one attribute access."""
         return self._signal is not None
 
     @property
     def signal_name(self) -> str:
-        """Name of the signal that asked to stop, such as `SIGTERM`; empty while none did."""
+        """Name of the signal that requested the stop, such as `SIGTERM`; empty without a request."""
         return self._signal.name if self._signal else ""
 
     @property
     def exit(self) -> Exit:
-        """The exit code of a one-shot run that was stopped; `OK` while nothing asked for it."""
+        """The exit code of a stopped one-shot run; `OK` without a request."""
         return _exit_of(self._signal) if self._signal else Exit.OK
 
     def requests(self) -> set[str]:
-        """Name the signals that ask the service for something, `SIGHUP` and `SIGUSR1`, and forget them."""
+        """Return and clear the pending requests to the service, `SIGHUP` and `SIGUSR1`."""
         return {self._requests.popleft().name for _ in range(len(self._requests))}
 
     def notices(self, *, busy: bool) -> list[tuple[str, str]]:
-        """Name the signals that came and do not stop the run, each with its effect, and forget them.
+        """Return and clear the received signals that do not stop the run, each with its effect.
 
-        `busy` is true in a cycle. May be asked by any thread; each signal is told to one of them.
+        `busy` is true in a cycle. Thread-safe: each signal is returned once.
         """
         notices: list[tuple[str, str]] = []
         with contextlib.suppress(IndexError):
@@ -133,21 +129,21 @@ class StopSignal:
         return number.name, _EFFECTS[number][busy] if self._service else _NO_EFFECT_ONCE
 
     def pending_exit(self) -> Exit:
-        """Give the exit code of the stop that was asked for, also if the main thread hangs and did not notice.
+        """Return the exit code of a requested stop, even if the main thread hangs and has not handled its signal.
 
-        To be asked by another thread, which blocks `signals`: what waits for the main thread is pending there.
+        For another thread that blocks `signals`, which then are pending for the process.
         """
         if self._signal is None:
             with contextlib.suppress(BlockingIOError):
                 self._woken_by.update(os.read(self._read_end, 4096))
-                os.write(self._write_end, _NO_SIGNAL)  # a wait that is about to begin must still end at once
+                os.write(self._write_end, _NO_SIGNAL)  # a wait that starts now must still end at once
             for number in self._woken_by | {int(each) for each in signal.sigpending()}:
                 if number in HANDLED and self._stops(number):
                     return _exit_of(signal.Signals(number))
         return self.exit
 
     def wait(self, seconds: float) -> bool:
-        """Wait, at most so long; return at once when a signal comes, and tell whether to stop."""
+        """Wait up to `seconds` or until a signal arrives; return whether to stop."""
         if not self.requested():
             poll = select.poll()
             poll.register(self._read_end, select.POLLIN)
@@ -184,7 +180,7 @@ def _exit_of(number: signal.Signals) -> Exit:
 
 
 def _has_terminal() -> bool:
-    """Tell whether this process has a controlling terminal; one that hangs up is taken from it before it is told."""
+    """Return whether this process has a controlling terminal; it has none any more when SIGHUP of a hangup arrives."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:

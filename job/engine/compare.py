@@ -175,7 +175,7 @@ class _Comparison:
             yield from self._entry(join(path, entry.name), entry, there, (source, mirror))
         if self._tools.capabilities.hard_links and (shared or listing.linked):
             names = (each for each in present if each in shared or each in listing.linked)
-            self._view.table.add(_members(path, names, source, mirror))
+            self._view.table.add(_link_names(path, names, source, mirror))
 
     # One entry --------------------------------------------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ class _Comparison:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
 
 
-def _members(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[LinkName]:
+def _link_names(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[LinkName]:
     """Give names in a folder with their files on both sides."""
     for name in names:
         with suppress(OSError):  # its error is reported already

@@ -3,10 +3,10 @@
 What the index knows of a huge mirror folder is a sum over its rows: parts of the folder, visited by different processes
 one after the other, add up to the same as one pass over the whole, in whatever order the names come.
 
-Parts: the names of a huge folder, cut into heaps that can be seen to one after the other, in any process.
+Parts of a huge folder: its names are divided into parts, which are processed one after another, in any process.
 
-Which part a name belongs to is told by the name alone. With twice as many parts each one falls in two: so what is known
-of part `p` of few is also known of the parts of more that give `p` when divided by the few.
+The name alone determines its part. With twice as many parts each part divides in two: what is known of part `p` of a
+small number is also known of the parts of a larger number that leave `p` when divided by the small one.
 """
 
 import errno

@@ -66,8 +66,8 @@ class PairRecords:
         mirrors = [pair.dest for pair in config.effective_pairs]
         if config.state_dir is not None:
             return cls(os.path.join(config.state_dir, _IN_STATE_DIR), "", sources, mirrors, beside_state=True)
-        home, why = state_home(environ)
-        return cls(home and os.path.join(home, "truecopy", "pairs"), why, sources, mirrors)
+        base, why = state_home(environ)
+        return cls(base and os.path.join(base, "truecopy", "pairs"), why, sources, mirrors)
 
     def updated_to(self, other: "PairRecords") -> "PairRecords":
         """Return the records for a new config; a reported problem is not reported again for the same folder."""

@@ -50,7 +50,7 @@ class Commit:
     def __call__(self, batches: list[BatchResult]) -> list[BatchResult]:
         """Sync, write the index, emit events; returns the outcome of the batches. Errors become failures.
 
-        Raises `RootLost`, with everything told as failed.
+        Raises `RootLost`, with everything reported as failed.
         """
         try:
             self._check_place()

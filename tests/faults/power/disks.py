@@ -89,13 +89,41 @@ def mount(image: Path, at: Path, options: str = "defaults") -> None:
 
 
 def unmount(at: Path) -> None:
-    """Unmount, and know that it is: what the kernel still holds of it may not meet what comes next."""
+    """Unmount, and wait until the kernel has let go of the image.
+
+    A mount namespace that was made meanwhile, such as that of a container at its start, has a copy of the mount. Until
+    it ends, the next mount of the same image would get the file system of the old one, with what it holds in memory.
+    """
     deadline = time.monotonic() + PATIENCE
+    image = _image_of(at)
     while (done := subprocess.run(["umount", at], capture_output=True, text=True, check=False)).returncode:
         if time.monotonic() > deadline:
             run("umount", "--lazy", str(at))
             raise AssertionError(done.stderr)
         time.sleep(0.05)
+    while image is not None and image in _images():
+        assert time.monotonic() < deadline, f"{image} is mounted in another namespace still"
+        time.sleep(0.05)
+
+
+def _image_of(at: Path) -> str | None:
+    """Return the image that is mounted there, or None if none is."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if line.split()[4] == str(at) and (device := line.split(" - ")[1].split()[1]).startswith("/dev/loop"):
+            return _backing_file(Path("/sys/block", Path(device).name))
+    return None
+
+
+def _images() -> set[str | None]:
+    """Return the images of all loop devices."""
+    return {_backing_file(device) for device in Path("/sys/block").glob("loop*")}
+
+
+def _backing_file(device: Path) -> str | None:
+    try:
+        return (device / "loop/backing_file").read_text().strip()
+    except FileNotFoundError:  # it has none by now
+        return None
 
 
 def is_mounted(at: Path) -> bool:

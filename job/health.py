@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from job.core.outcome import reason_text
-from job.core.stored import UNUSABLE, seconds_of, text_of
+from job.core.stored_values import UNUSABLE, seconds_of, text_of
 from job.fs.private_folders import PrivateFolder, places, read
 
 _LINK = "/memfd:{name} (deleted)"

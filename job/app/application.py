@@ -41,7 +41,7 @@ from job.system.resources import default_workers
 from job.system.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from job.app.outputs import Port
+    from job.app.output_setup import Port
     from job.outputs.log_limits import IdleCycles
     from job.outputs.prometheus import Exposition, Publisher
 
@@ -331,6 +331,6 @@ class Application:
 
 def _check_outputs(path: str, config: Config, environ: Mapping[str, str]) -> None:
     if config.log_file or config.error_log_file or config.metrics.textfile:
-        from job.app.outputs import check_outputs  # noqa: PLC0415  # many runs write to standard output only
+        from job.app.output_setup import check_outputs  # noqa: PLC0415  # many runs write to standard output only
 
         check_outputs(path, config, environ)

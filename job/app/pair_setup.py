@@ -20,11 +20,11 @@ from job.core.mounts import (
     match_file_system,
 )
 from job.core.outcome import Refusal, reason_text
-from job.engine.compare import CompareContext, VolumeTools
 from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.dry_run import Preview
-from job.engine.preflight.guards import Roots
+from job.engine.preflight.open_pair import Roots
 from job.engine.progress import Progress
+from job.engine.tree_compare import CompareContext, VolumeTools
 from job.errors import IndexUnusable, Refused
 from job.events.service import IndexRebuilt, Listener, MirrorProbed
 from job.fs import probe
@@ -37,7 +37,7 @@ from job.fs.small_files import open_own_folder
 from job.fs.trees import MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import schema, temp_journal
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 from job.store.history import Failed, History
 from job.store.index import Index
 from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder

@@ -15,8 +15,8 @@ from job.core.exclude import ExcludeRules
 from job.core.mounts import KnownMounts, MirrorCapabilities
 from job.core.outcome import Refusal
 from job.engine.context import MountedFileSystem, PairContext, PairRun, ProgressSink
-from job.engine.preflight.guards import Roots
-from job.engine.preflight.roots import recheck_roots
+from job.engine.preflight.open_pair import Roots
+from job.engine.preflight.root_check import recheck_roots
 from job.engine.progress import RateLimiter
 from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier

@@ -15,7 +15,7 @@ from job.core.counts import PairHistory
 from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
-from job.engine.preflight.guards import is_read_only
+from job.engine.preflight.open_pair import is_read_only
 from job.errors import Refused
 from job.fs import probe
 from job.fs.free_space import free_bytes

@@ -27,8 +27,8 @@ from job.engine.messages import (
     WorkerStopped,
     WorkItem,
 )
-from job.engine.preflight.guards import Roots
-from job.engine.preflight.roots import RootLost
+from job.engine.preflight.open_pair import Roots
+from job.engine.preflight.root_check import RootLost
 from job.engine.scan import FolderScanner, ScanDepth
 from job.errors import Stopped
 from job.events.service import Event

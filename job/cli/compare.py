@@ -16,9 +16,9 @@ from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
-from job.engine.compare import HARMLESS, Difference, compare
 from job.engine.preflight import presence
-from job.engine.preflight.guards import open_roots
+from job.engine.preflight.open_pair import open_roots
+from job.engine.tree_compare import HARMLESS, Difference, compare
 from job.errors import Exit, Refused
 from job.events.text import clean, display_text
 from job.store.pair_records import PairRecords

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from job.app.outputs import OUTPUTS, check_outputs, unwritable
+from job.app.output_setup import OUTPUTS, check_outputs, unwritable
 from job.cli.main import Context, NamingGroup
 from job.config import describe
 from job.config.faults import printable

@@ -12,7 +12,7 @@ from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight import presence
-from job.engine.preflight.guards import check_writable, open_roots
+from job.engine.preflight.open_pair import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
 from job.engine.scan import ScanResult
 from job.errors import Exit, Refused

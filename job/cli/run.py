@@ -118,7 +118,7 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
 
 
 def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]], tidy: ExitStack) -> None:
-    from job.app.outputs import Port  # noqa: PLC0415  # one-shot runs have no port
+    from job.app.output_setup import Port  # noqa: PLC0415  # one-shot runs have no port
 
     started = _Started()
     application.join(started)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from job.core.outcome import RENAMED, Drift, Failure, Result, Skip
-from job.core.stored import UNUSABLE, seconds_of, text_of
+from job.core.stored_values import UNUSABLE, seconds_of, text_of
 
 
 @dataclass(slots=True)

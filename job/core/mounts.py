@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 from job.core.capabilities import Capabilities, NameRules
-from job.core.stored import UNUSABLE
+from job.core.stored_values import UNUSABLE
 
 T = TypeVar("T")
 

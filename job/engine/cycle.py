@@ -20,8 +20,9 @@ from job.engine.copy.cleanup import sweep
 from job.engine.copy.permissions import close_unread
 from job.engine.dispatch.dispatcher import Dispatcher
 from job.engine.dispatch.parallel_scan import scan_tree
-from job.engine.dispatch.pool import WorkerSupervisor
-from job.engine.preflight import guards, overlap, presence
+from job.engine.dispatch.worker_supervisor import WorkerSupervisor
+from job.engine.preflight import overlap, presence
+from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
@@ -55,7 +56,7 @@ from job.system.sandbox import Sandbox
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
 
 
-OpenContext = Callable[[PairRun, guards.Roots, Progress], AbstractContextManager[PairContext]]
+OpenContext = Callable[[PairRun, Roots, Progress], AbstractContextManager[PairContext]]
 """Opens the context of a pair that passed the preflight."""
 
 
@@ -188,14 +189,14 @@ def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Re
 def _run_pair(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with guards.open_pair(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
+    with open_pair(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
         _report_preflight(roots, run)
         if setup.sandbox is not None:
             setup.sandbox.restrict(roots.source, roots.mirror, roots.state)
         _sync_pair(run, roots, setup.open_context)
 
 
-def _report_preflight(roots: guards.Roots, run: PairRun) -> None:
+def _report_preflight(roots: Roots, run: PairRun) -> None:
     about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
     if roots.mirror_created:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
@@ -209,7 +210,7 @@ def _report_preflight(roots: guards.Roots, run: PairRun) -> None:
         run.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _sync_pair(run: PairRun, roots: guards.Roots, open_context: OpenContext) -> None:
+def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
     progress = Progress(run)
     now_ns = run.now_ns()
     with open_context(run, roots, progress) as context:

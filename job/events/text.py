@@ -19,7 +19,7 @@ from job.core.entry import base64_of, printable
 from job.core.mounts import file_system_of
 from job.core.outcome import UnloggedReason
 from job.core.redaction import redacted
-from job.core.stored import is_possible
+from job.core.stored_values import is_possible
 from job.events.service import Event
 
 LONGEST_LINE = 4096

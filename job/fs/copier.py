@@ -14,11 +14,11 @@ from functools import partial
 from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
-from job.fs.compare import MirrorReader
 from job.fs.dircursor import open_listed, open_name, unmoved
 from job.fs.free_space import BLOCK_BYTES, FreeSpace, check_space
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
+from job.fs.mirror_reader import MirrorReader
 from job.fs.nonregular import copy_link, copy_special
 from job.fs.small_files import NEW_FILE, write_all
 from job.fs.sparse import (

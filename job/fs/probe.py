@@ -15,7 +15,7 @@ from typing import Any
 
 from job.core.capabilities import Capabilities, decode_capabilities
 from job.core.entry import TEMP_PREFIX
-from job.core.stored import UNUSABLE
+from job.core.stored_values import UNUSABLE
 from job.fs import mounts
 from job.fs.dircursor import open_folder, open_name, path_handle
 from job.fs.large_dir import names_in

@@ -18,7 +18,7 @@ from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
 from job.fs.small_files import create, open_own_file, replace_file, write_all
 from job.locking import lock
-from job.system.hang import ForkSafeThread
+from job.system.hang_diagnosis import ForkSafeThread
 
 NAME = b"lease"
 _HINT = "Wait for it to end. A lease that nobody renews for {minutes:.0f} minutes is taken over by itself."

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import Any
 
-from job.core.stored import UNUSABLE, number_of, seconds_of
+from job.core.stored_values import UNUSABLE, number_of, seconds_of
 from job.errors import Busy
 from job.fs.small_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, write_all
 from job.health import boot_id

@@ -3,7 +3,7 @@
 The heartbeat is a listener: each event is a sign of life. The watchdog is a thread: a system call that hangs in the
 kernel runs no signal handler and cannot be cancelled, so the main process can neither report it nor end. The thread
 only waits and compares; another thread reports, since an output may hang on the same disk. The main process watches its
-workers itself (`engine/dispatch/pool.py`).
+workers itself (`engine/dispatch/worker_supervisor.py`).
 """
 
 import json
@@ -36,7 +36,7 @@ from job.events.service import (
 from job.fs.private_folders import PrivateFolder, open_private
 from job.fs.small_files import replace_file
 from job.health import HealthFile, boot_id
-from job.system.hang import ForkSafeThread, blocked_path, our_frames, work_thread
+from job.system.hang_diagnosis import ForkSafeThread, blocked_path, our_frames, work_thread
 
 BEAT_EVERY_SECONDS = 10.0
 """Interval of heartbeats, each a write to disk; a change of state is written at once."""

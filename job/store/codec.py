@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from job.core.entry import Entry
 from job.core.record import Record
-from job.core.stored import UNUSABLE
+from job.core.stored_values import UNUSABLE
 
 _BETWEEN_NAMES, _BETWEEN_CHECKSUMS = b"/", "\n"
 """Separators, which occur in no name and no checksum."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from job.core.outcome import RENAMED, reason_text
-from job.core.stored import UNUSABLE
+from job.core.stored_values import UNUSABLE
 from job.store import sqlite
 from job.store.sqlite import (
     DAMAGED,

@@ -13,7 +13,7 @@ import re
 from contextlib import suppress
 
 from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
-from job.core.stored import UNUSABLE
+from job.core.stored_values import UNUSABLE
 from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in
 from job.fs.small_files import fsync_folder, open_own_file, replace_file, write_all

@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
-from job.system.hang import blocked_path, kernel_function, may_fork
+from job.system.hang_diagnosis import blocked_path, kernel_function, may_fork
 from job.system.resources import worker_limit
 from job.system.signals import HANDLED
 

@@ -27,7 +27,7 @@ from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
 from job.events.service import EntryEvent, Event, Listener
 from job.fs.private_folders import ScratchFolder
-from job.system.hang import WorkThread
+from job.system.hang_diagnosis import WorkThread
 
 _CODE = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/nix/store", "/gnu/store")
 _LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.app.outputs import Port
+from job.app.output_setup import Port
 from job.core.counts import Tally
 from job.errors import Exit
 from job.events.service import BatchCommitted, ConfigReloaded, Event, PortChanged, PortNotOpened, ServiceWaited

@@ -12,8 +12,8 @@ from job.cli.status_text import Facts, plain_lines
 from job.core.counts import FailedEntry, PairHistory, PairProblem, Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
-from job.engine.compare import DIFFERENCES, Difference
 from job.engine.dry_run import Planned
+from job.engine.tree_compare import DIFFERENCES, Difference
 from tests.config.configs import to_settings
 
 names = st.binary(max_size=300) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))

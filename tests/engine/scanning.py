@@ -6,8 +6,8 @@ from contextlib import closing, contextmanager
 from job.app import pair_setup, worker_main
 from job.engine.context import PairContext, PairRun
 from job.engine.dispatch import parallel_scan
-from job.engine.dispatch.pool import WorkerSupervisor
-from job.engine.preflight import guards
+from job.engine.dispatch.worker_supervisor import WorkerSupervisor
+from job.engine.preflight.open_pair import open_pair
 from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult
 from job.events.service import Event, WorkersAwaited
@@ -23,7 +23,7 @@ def at_work(
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
     run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with guards.open_pair(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
+    with open_pair(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
 
         def create_worker_pool() -> WorkerPool:
             create_pool = worker_main.create_pool(run, roots, context.abilities)

@@ -14,9 +14,9 @@ import pytest
 
 from job.app.pair_setup import open_comparison
 from job.core.outcome import Failure, Result
-from job.engine.compare import HARMLESS, compare
 from job.engine.context import PairContext
-from job.engine.preflight.guards import open_roots
+from job.engine.preflight.open_pair import open_roots
+from job.engine.tree_compare import HARMLESS, compare
 from job.events.service import FileFailed, IndexRebuilt, MirrorProbed
 from tests.engine.workshop import ListenedSync, Told, Workshop, assert_mirrored, changed
 from tests.faults.images import disk

@@ -15,8 +15,8 @@ from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Result
 from job.events.service import MetadataNotKept, MirrorProbed
 from job.fs import probe
-from tests.engine.test_compare import compared
 from tests.engine.test_hard_links import give_name, inodes
+from tests.engine.test_tree_compare import compared
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 from tests.faults.tampering import mounted, run
 

@@ -11,7 +11,7 @@ import pytest
 
 from job.core.outcome import Result, Skip
 from job.events.service import FileUpdated, MetadataNotKept
-from tests.engine.test_compare import compared, told
+from tests.engine.test_tree_compare import compared, told
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 from tests.faults.tampering import mounted
 

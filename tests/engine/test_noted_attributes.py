@@ -8,7 +8,7 @@ import pytest
 
 from job.core.capabilities import Capabilities
 from job.core.outcome import Result
-from job.engine.copy import content
+from job.engine.copy import content_compare
 from job.events.service import MetadataNotKept
 from job.store import codec
 from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata
@@ -32,7 +32,7 @@ def test_a_row_has_no_more_attributes_than_the_limit() -> None:
 def test_an_entry_whose_attributes_are_too_large_for_the_index_is_copied_with_a_warning(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "MOST_BYTES_EACH", 100)
+    monkeypatch.setattr(content_compare, "MOST_BYTES_EACH", 100)
     for name, size in (("small", 50), ("large", 101)):
         os.setxattr(shop.write(name), "user.a", bytes(size))
 

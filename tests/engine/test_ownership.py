@@ -10,7 +10,7 @@ import pytest
 from job.app.pair_setup import history_of
 from job.core.counts import Tally
 from job.core.outcome import Refusal, Result
-from job.engine.preflight import guards
+from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
 from job.events.service import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
 from job.store.history import History
@@ -72,7 +72,7 @@ def test_the_next_step_that_is_told_makes_the_mirror_that_of_the_other_source(sh
 def test_another_source_is_refused_while_the_first_is_at_work(shop: Workshop) -> None:
     shop.options["state_dir"] = str(shop.base / "one")
     pair(shop, "first", "mirror")
-    with guards.open_pair(shop.pair, str(shop.base / "one"), 1.0):
+    with open_pair(shop.pair, str(shop.base / "one"), 1.0):
         shop.options["state_dir"] = str(shop.base / "two")
         pair(shop, "second", "mirror")
         told = shop.cycle()

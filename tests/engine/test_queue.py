@@ -15,14 +15,14 @@ from job.core.outcome import Failure
 from job.engine.context import PairRun
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch import queue
-from job.engine.dispatch.hardlinks import HardLinks, LinkResolver
+from job.engine.dispatch.hardlink_dispatch import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
 from job.engine.messages import BatchResult, Followups, IndexLookup, SyncFolder, WorkItem
 from job.events.service import FileFailed
 from job.fs.dircursor import open_root
 from job.fs.listing import Unlisted
 from job.fs.trees import SourceScanner
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 from job.store.index import Index
 from tests.core import samples
 from tests.engine.scanning import at_work, scanned

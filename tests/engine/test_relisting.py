@@ -13,7 +13,7 @@ from job.core.outcome import Failure, Refusal, Result
 from job.events.service import MirrorProbed, PairRefused
 from job.store.temp_journal import TempJournal
 from tests.engine.hiding_fs import hiding_fs
-from tests.engine.test_compare import told
+from tests.engine.test_tree_compare import told
 from tests.engine.workshop import Workshop, assert_mirrored
 from tests.faults.rig import ROOT
 from tests.fidelity.foreign import NAS

@@ -13,7 +13,7 @@ from job.core.record import Copied
 from job.engine.context import PairContext
 from job.events.service import FileCopied
 from job.fs.copier import Copier
-from tests.engine.test_compare import told
+from tests.engine.test_tree_compare import told
 from tests.engine.workshop import Workshop, assert_mirrored, changed
 from tests.faults.tampering import mounted
 

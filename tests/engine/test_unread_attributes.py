@@ -9,7 +9,7 @@ import pytest
 from job.core.outcome import Result
 from job.events.service import MetadataNotKept
 from job.fs import xattrs
-from tests.engine.test_compare import told
+from tests.engine.test_tree_compare import told
 from tests.engine.workshop import Told, Workshop
 from tests.fidelity.foreign import NAS, nas
 from tests.fidelity.nature import Nature

@@ -23,8 +23,7 @@ from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.engine.context import PairContext, PairRun
 from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
-from job.engine.preflight import guards
-from job.engine.preflight.guards import Roots
+from job.engine.preflight.open_pair import Roots, open_roots
 from job.engine.progress import Progress
 from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, FilesCopied, PairFinished
 from job.fs.small_files import MirrorSync
@@ -180,7 +179,7 @@ class Workshop:
     def plan(self) -> list[Planned]:
         """Run dry."""
         with (
-            guards.open_roots(self.pair, self.config.state_dir) as (source, mirror),
+            open_roots(self.pair, self.config.state_dir) as (source, mirror),
             open_preview(self.config, self.pair, source, mirror) as view,
         ):
             return list(preview(view, self.now_ns() / 1e9, lambda _: None))

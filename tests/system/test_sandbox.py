@@ -236,7 +236,7 @@ def test_a_wall_that_fails_at_the_last_moment_is_told_or_refused(missing: Missin
 
 LARGE_BOOK = """
 import os, sys
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 from job.system.sandbox import Sandbox
 from job.fs.private_folders import ScratchFolder
 from job.core.entry import FileId

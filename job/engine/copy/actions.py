@@ -12,9 +12,9 @@ from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, Record
 from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
-from job.engine.copy.content import ContentCompare, attributes_of, fix_metadata, note_metadata, unsupported_of
-from job.engine.copy.finish import Settled, Work
-from job.engine.preflight.roots import RootLost
+from job.engine.copy.content_compare import ContentCompare, attributes_of, fix_metadata, note_metadata, unsupported_of
+from job.engine.copy.finish_folder import Settled, Work
+from job.engine.preflight.root_check import RootLost
 from job.errors import ChangedWhileReadError
 from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.listing import entry_of

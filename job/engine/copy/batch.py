@@ -16,7 +16,7 @@ from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import PairContext, PairRun, Volume
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
-from job.engine.copy.finish import Work, finish, finish_part
+from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.pending import PendingEvents, PendingRename
 from job.engine.copy.recheck import Recheck
 from job.engine.messages import BatchResult, Followups, PartDone

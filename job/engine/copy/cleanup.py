@@ -17,7 +17,7 @@ from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
 from job.engine.context import PairContext, PairRun, policy_of
-from job.engine.preflight.roots import Claim
+from job.engine.preflight.root_check import Claim
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists, names_in, remove_temps, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries

@@ -14,7 +14,7 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
 from job.engine.context import MountedFileSystem, PairRun
 from job.engine.messages import BatchResult
-from job.engine.preflight.roots import RootLost
+from job.engine.preflight.root_check import RootLost
 from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import plural
 from job.fs.small_files import MirrorSync

@@ -13,7 +13,7 @@ from job.core.record import LinkName, LinkOutcome, Record
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
-from job.engine.copy.finish import Settled
+from job.engine.copy.finish_folder import Settled
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at

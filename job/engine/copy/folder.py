@@ -14,10 +14,10 @@ from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writ
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
-from job.engine.copy.content import folder_of, note_metadata
+from job.engine.copy.content_compare import folder_of, note_metadata
 from job.engine.copy.entries import Entries, link_names_in
-from job.engine.copy.finish import Portion, finish_whole, work_for
-from job.engine.copy.hardlinks import Linker
+from job.engine.copy.finish_folder import Portion, finish_whole, work_for
+from job.engine.copy.hardlink_sync import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
     BatchResult,
@@ -32,7 +32,7 @@ from job.engine.messages import (
     Task,
     WorkItem,
 )
-from job.engine.preflight.roots import DeviceCheck, RootLost
+from job.engine.preflight.root_check import DeviceCheck, RootLost
 from job.engine.scan import list_again
 from job.errors import Stopped
 from job.events.text import plural

@@ -11,7 +11,7 @@ from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.finish import Settled, Work
+from job.engine.copy.finish_folder import Settled, Work
 from job.events.service import Event, FileCopied, FileFailed, MetadataNotKept
 from job.fs.listing import entry_of
 

@@ -25,7 +25,7 @@ from job.engine.copy.actions import OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import Versions
-from job.engine.copy.finish import Work
+from job.engine.copy.finish_folder import Work
 from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
 from job.events.service import EntrySetAside
 from job.fs.dircursor import DirCursor

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from job.core.acl import grants_more
 from job.core.entry import printable
-from job.engine.copy.finish import Work
+from job.engine.copy.finish_folder import Work
 from job.fs.dircursor import DirCursor
 from job.fs.mounts import mount_of
 from job.fs.rights import narrow_to_source, rights_at, wanted_rights

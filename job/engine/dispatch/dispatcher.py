@@ -15,15 +15,15 @@ from job.engine.copy.actions import MirrorLost
 from job.engine.copy.adoption import Exchange
 from job.engine.copy.commit import Commit
 from job.engine.copy.folder import FolderSync
-from job.engine.dispatch.hardlinks import HardLinks, LinkResolver
-from job.engine.dispatch.pool import WorkerGone, WorkerSupervisor
+from job.engine.dispatch.hardlink_dispatch import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
+from job.engine.dispatch.worker_supervisor import WorkerGone, WorkerSupervisor
 from job.engine.messages import BatchResult, IndexLookup, WorkerError, WorkerProgress, WorkerStopped, WorkItem
 from job.engine.progress import Progress
 from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.service import BatchCommitted, FileFailed
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 
 _AHEAD = 4
 """Items that a worker has waiting, so that it neither idles nor commits before its batch is full."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from job.core.compressed_list import CompressedList
-from job.engine.dispatch.hardlinks import HardLinks
+from job.engine.dispatch.hardlink_dispatch import HardLinks
 from job.engine.messages import FinishFolder, IndexLookup, PartDone, SplitFolder, SplitResult, SyncPart, Task
 from job.fs.large_dir import NO_ROWS, PackedNames, add_sums
 

@@ -2,7 +2,7 @@
 
 Folders are independent once the mirror has them: they are created here, parents first, just before they are handed out.
 Where another kind of entry still holds the name, they wait until all assigned items are done; the sync of the parent
-has replaced it by then. Huge folders go in parts (`huge_folders.py`), hard links after all folders (`hardlinks.py`).
+has replaced it by then. Huge folders go in parts (`huge_folders.py`), hard links last (`hardlink_dispatch.py`).
 Widened folders, which let in more users than before, come last, the topmost first, with folders whose stamps changed.
 """
 
@@ -14,7 +14,7 @@ from job.core.compressed_list import CompressedList
 from job.core.entry import Kind, is_reserved
 from job.engine.copy.actions import make_folder
 from job.engine.copy.adoption import Exchange
-from job.engine.dispatch.hardlinks import HardLinks
+from job.engine.dispatch.hardlink_dispatch import HardLinks
 from job.engine.dispatch.huge_folders import HugeFolders
 from job.engine.messages import BatchResult, FinishFolder, Followups, IndexLookup, SyncFolder, Task, Widening, WorkItem
 from job.engine.scan import ChangedFolder, ScanResult

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Refusal, Result
-from job.engine.preflight import guards
+from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
 from job.events.service import PairBusy, PairRefused
 from tests.engine.workshop import Workshop
@@ -99,7 +99,7 @@ def test_a_source_with_nothing_in_scope_counts_as_empty(shop: Workshop) -> None:
 
 def test_a_mirror_that_somebody_works_on_is_busy(shop: Workshop) -> None:
     shop.write("file")
-    with guards.open_pair(shop.pair, None, 1.0):
+    with open_pair(shop.pair, None, 1.0):
         told = shop.cycle()
 
     [busy] = told.of(PairBusy)
@@ -144,7 +144,7 @@ def test_strange_bytes_in_paths_do_not_keep_the_note_from_being_written(shop: Wo
     shop.source.rename(strange)
     pair = replace(shop.pair, source=str(strange))
 
-    with guards.open_pair(pair, None, 1.0):
+    with open_pair(pair, None, 1.0):
         pass
 
     assert b"\xff {mirror}" in (shop.state / "README.txt").read_bytes()
@@ -155,7 +155,7 @@ def test_a_state_of_somebody_else_is_refused(open_shop: Workshop) -> None:
     open_shop.state.mkdir(mode=0o777)
     os.chown(open_shop.state, 1234, 1234)
 
-    with pytest.raises(Refused) as refused, guards.open_pair(open_shop.pair, None, 1.0):
+    with pytest.raises(Refused) as refused, open_pair(open_shop.pair, None, 1.0):
         pass
 
     assert refused.value.reason == Refusal.STATE_UNUSABLE

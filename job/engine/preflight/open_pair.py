@@ -14,7 +14,7 @@ from job.core.entry import STATE_FOLDER, FileId
 from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import overlap, ownership, presence
 from job.engine.preflight.presence import check_complete
-from job.engine.preflight.roots import Claim, ClaimedMirror
+from job.engine.preflight.root_check import Claim, ClaimedMirror
 from job.errors import Refused
 from job.fs.dircursor import identity, single
 from job.fs.large_dir import name_exists

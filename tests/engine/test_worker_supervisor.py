@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from job.engine.context import PairRun
-from job.engine.dispatch import pool
-from job.engine.dispatch.pool import WorkerGone, WorkerSupervisor
+from job.engine.dispatch import worker_supervisor
+from job.engine.dispatch.worker_supervisor import WorkerGone, WorkerSupervisor
 from job.engine.messages import WorkerError, WorkerReady
 from job.events.service import Event, WorkerLost
 from job.system.processes import WorkerPipe, WorkerPool
@@ -128,7 +128,7 @@ def test_after_so_many_losses_nobody_is_replaced_any_more(gathered: Gather) -> N
         watched.supervisor.poll()
     watched.supervisor.start(2)
 
-    assert pool._MOST_REPLACED <= len(watched.losses) <= pool._MOST_REPLACED + 2
+    assert worker_supervisor._MOST_REPLACED <= len(watched.losses) <= worker_supervisor._MOST_REPLACED + 2
     assert watched.supervisor.exhausted
 
 

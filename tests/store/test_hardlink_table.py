@@ -8,7 +8,7 @@ import pytest
 
 from job.core.entry import FileId
 from job.core.record import LinkName, LinkOutcome, LinkRecord
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 from tests.core import samples
 
 RECORD = samples.a_record(samples.a_file(), samples.a_mirror())

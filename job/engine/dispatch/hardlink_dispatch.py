@@ -19,7 +19,7 @@ from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
 from job.fs.trees import SourceScanner
 from job.store.codec import decode_records
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 
 _MOST_NAMES = 256
 _MOST_BYTES = 32 << 20

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
 from job.core.record import Record
-from job.engine.copy.finish import Work
+from job.engine.copy.finish_folder import Work
 from job.errors import ChangedWhileReadError
 from job.fs.copier import Copier
 from job.fs.dircursor import listed_handle, open_listed, open_name

@@ -19,7 +19,7 @@ from job.engine.context import PairContext, PairRun, volumes_of
 from job.engine.copy.actions import Actions, OpenFolders, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
-from job.engine.copy.finish import Work, work_for
+from job.engine.copy.finish_folder import Work, work_for
 from job.engine.copy.recheck import check_not_replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
 from job.errors import Stopped

@@ -30,7 +30,7 @@ from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.trees import SourceScanner
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
-from job.store.hardlinks import HardLinkTable
+from job.store.hardlink_table import HardLinkTable
 
 
 class Difference(NamedTuple):

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from job.app.pair_setup import open_comparison
-from job.engine.compare import DIFFERENCES, HARMLESS, Difference, compare
-from job.engine.preflight import guards
+from job.engine.preflight.open_pair import open_roots
+from job.engine.tree_compare import DIFFERENCES, HARMLESS, Difference, compare
 from tests.engine.test_hard_links import give_name, part
 from tests.engine.workshop import Workshop
 
 
 def compared(shop: Workshop) -> list[Difference]:
     with (
-        guards.open_roots(shop.pair, shop.config.state_dir) as (source, mirror),
+        open_roots(shop.pair, shop.config.state_dir) as (source, mirror),
         open_comparison(shop.config, shop.pair, source, mirror) as view,
     ):
         return list(compare(view))

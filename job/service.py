@@ -29,9 +29,9 @@ from job.config.settings import Config
 from job.core.outcome import Result
 from job.core.timing import due_after, is_missed, schedule_of
 from job.errors import Exit
+from job.events.base import Event
 from job.events.service import (
     CycleCrashed,
-    Event,
     NextCycleDue,
     RunDisabled,
     ServiceStarted,

@@ -17,13 +17,12 @@ from job.config.settings import Config, MetricsSettings
 from job.core.outcome import Result
 from job.engine.cycle import CycleContext, run_cycle
 from job.errors import ConfigError
+from job.events.base import Event, Listener
 from job.events.bus import Bus
 from job.events.service import (
     ConfigInsecure,
     ConfigRejected,
     ConfigReloaded,
-    Event,
-    Listener,
     PriorityNotSet,
     PrivateFolderSkipped,
     SandboxUnavailable,

@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING
 from job.config.consistency import misplaced
 from job.config.settings import PREFIX, Config, MetricsSettings
 from job.errors import ConfigError, JobError
-from job.events.service import (
-    BatchCommitted,
-    ConfigReloaded,
-    CycleFinished,
-    Event,
-    PortChanged,
-    PortNotChanged,
-    PortNotOpened,
-    ServiceWaited,
-)
+from job.events.base import Event
+from job.events.pair import BatchCommitted
+from job.events.service import ConfigReloaded, CycleFinished, PortChanged, PortNotChanged, PortNotOpened, ServiceWaited
 from job.fs.mounts import is_below, resolve_path
 from job.fs.trusted_path import why_no_place
 from job.outputs.log_file import is_one_file, why_no_log

@@ -26,7 +26,8 @@ from job.engine.preflight.open_pair import Roots
 from job.engine.progress import Progress
 from job.engine.tree_compare import CompareContext, VolumeTools
 from job.errors import IndexUnusable, Refused
-from job.events.service import IndexRebuilt, Listener, MirrorProbed
+from job.events.base import Listener
+from job.events.pair import IndexRebuilt, MirrorProbed
 from job.fs import probe
 from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor

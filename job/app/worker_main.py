@@ -31,7 +31,7 @@ from job.engine.preflight.open_pair import Roots
 from job.engine.preflight.root_check import RootLost
 from job.engine.scan import FolderScanner, ScanDepth
 from job.errors import Stopped
-from job.events.service import Event
+from job.events.base import Event
 from job.fs.dircursor import open_root
 from job.system.processes import Descriptor, WorkerPipe, WorkerPool
 

@@ -14,7 +14,8 @@ from job.cli.streams import has_output, tolerate_lost_output
 from job.config.settings import Config
 from job.core.outcome import Result
 from job.errors import Exit
-from job.events.service import BusySkipped, Event, RunDisabled, ServiceStarted, SignalReceived
+from job.events.base import Event
+from job.events.service import BusySkipped, RunDisabled, ServiceStarted, SignalReceived
 from job.events.text import sentence
 from job.health import HealthFile, check
 from job.outputs.liveness import Watchdog

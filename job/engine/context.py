@@ -10,7 +10,7 @@ from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import Policy
 from job.core.entry import FileId
 from job.core.mounts import ByMount, KnownMounts, MirrorCapabilities
-from job.events.service import Listener
+from job.events.base import Listener
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
 from job.fs.small_files import MirrorSync

@@ -26,11 +26,9 @@ from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    CycleFinished,
-    CycleStarted,
-    Event,
     FileFailed,
     FoldersUnchanged,
     HistoryReset,
@@ -49,6 +47,7 @@ from job.events.service import (
     PseudoFilesystemSkipped,
     StateFolderLost,
 )
+from job.events.service import CycleFinished, CycleStarted
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.store.pair_records import PairRecords
 from job.system.sandbox import Sandbox

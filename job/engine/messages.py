@@ -13,7 +13,7 @@ from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
 from job.engine.scan import ScanDepth, ScanItem, ScanResult
-from job.events.service import Event
+from job.events.base import Event
 from job.fs.large_dir import PackedNames, Sums
 from job.store.index import Index
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from job.engine.context import PairRun
 from job.engine.scan import ScanResult
 from job.errors import Stopped
-from job.events.service import Progressed
+from job.events.pair import Progressed
 
 _REPORT_EVERY_NS = 200_000_000
 

@@ -1,5 +1,8 @@
 """Base classes of events: frozen values with a public name and a log level.
 
+Logs, metrics, progress and status listen to events. `level` is None for events that are never logged. Field names carry
+units. Paths are bytes relative to the root of the pair; the root itself is empty.
+
 No dataclasses: thirty frozen ones take 10 ms at every start, and pickle slowly; workers send thousands of events.
 """
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from job.core.outcome import reason_text
 from job.core.redaction import redacted
-from job.events.service import EntryEvent, Event, Listener, OutputFailed
+from job.events.base import EntryEvent, Event, Listener
+from job.events.service import OutputFailed
 
 _MAY_QUOTE = frozenset({"error", "hint", "faults", "reason", "traceback", "where", "doing", "run_enabled"})
 """Fields that may quote libraries, the system or the configuration. Names and paths are never changed."""

@@ -1,4 +1,4 @@
-"""Events of one pair, its entries and its progress. `events/service.py` exports every event."""
+"""Events of one pair, its entries and its progress."""
 
 from job.core.counts import Tally
 from job.core.entry import Kind

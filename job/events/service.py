@@ -1,115 +1,8 @@
-"""Every event of Truecopy, as frozen values. Logs, metrics, progress and status listen to them.
-
-`name` is the public name in the logs; `level` the log level, None for events that are never logged. Field names carry
-units. Paths are bytes relative to the root of the pair; the root itself is empty.
-"""
+"""Events of the service, its configuration and its cycles."""
 
 from job.core.counts import Tally
 from job.core.outcome import Result
-from job.events import pair
-from job.events.base import EntryEvent, Event, Listener, PairEvent
-from job.events.pair import (
-    BatchCommitted,
-    CycleResumed,
-    CycleStalled,
-    DriftFound,
-    EntrySetAside,
-    FileCopied,
-    FileFailed,
-    FilesCopied,
-    FileSkipped,
-    FileUpdated,
-    FolderRetired,
-    FoldersUnchanged,
-    HistoryReset,
-    IndexRebuilt,
-    LeaseTakenOver,
-    LogLinesSuppressed,
-    MetadataNotKept,
-    MirrorCreated,
-    MirrorNotRecorded,
-    MirrorProbed,
-    MountForgotten,
-    MountMissing,
-    MountSkipped,
-    OwnFilesSkipped,
-    PairBusy,
-    PairFailed,
-    PairFinished,
-    PairRefused,
-    PairStarted,
-    Progressed,
-    PseudoFilesystemSkipped,
-    ReplacedByFolder,
-    StateFolderLost,
-    WorkerLost,
-    WorkersAwaited,
-)
-
-__all__ = [
-    "BatchCommitted",
-    "BusySkipped",
-    "ConfigInsecure",
-    "ConfigRejected",
-    "ConfigReloaded",
-    "CycleCrashed",
-    "CycleFinished",
-    "CycleResumed",
-    "CycleStalled",
-    "CycleStarted",
-    "DriftFound",
-    "EntryEvent",
-    "EntrySetAside",
-    "Event",
-    "FileCopied",
-    "FileFailed",
-    "FileSkipped",
-    "FileUpdated",
-    "FilesCopied",
-    "FolderRetired",
-    "FoldersUnchanged",
-    "HistoryReset",
-    "IdleCyclesCounted",
-    "IndexRebuilt",
-    "LeaseTakenOver",
-    "Listener",
-    "LogLinesSuppressed",
-    "MetadataNotKept",
-    "MirrorCreated",
-    "MirrorNotRecorded",
-    "MirrorProbed",
-    "MountForgotten",
-    "MountMissing",
-    "MountSkipped",
-    "NextCycleDue",
-    "OutputFailed",
-    "OwnFilesSkipped",
-    "PairBusy",
-    "PairEvent",
-    "PairFailed",
-    "PairFinished",
-    "PairRefused",
-    "PairStarted",
-    "PortChanged",
-    "PortNotChanged",
-    "PortNotOpened",
-    "PriorityNotSet",
-    "PrivateFolderSkipped",
-    "Progressed",
-    "PseudoFilesystemSkipped",
-    "ReplacedByFolder",
-    "RunDisabled",
-    "SandboxUnavailable",
-    "ServiceStarted",
-    "ServiceStopped",
-    "ServiceWaited",
-    "SignalReceived",
-    "StateFolderLost",
-    "WorkerLost",
-    "WorkersAwaited",
-    "every_event",
-]
-
+from job.events.base import Event
 
 # The service ---------------------------------------------------------------------------------------------------------
 
@@ -328,9 +221,3 @@ class IdleCyclesCounted(Event):
     cycles: int
     duration_seconds: float
     """Since the first of them began."""
-
-
-def every_event() -> list[type[Event]]:
-    """List every event in the order of the files, for the docs and tests."""
-    kinds = [kind for kind in globals().values() if isinstance(kind, type) and kind.__module__ == __name__]
-    return kinds + [kind for kind in vars(pair).values() if getattr(kind, "__module__", "") == pair.__name__]

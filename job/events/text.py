@@ -20,7 +20,7 @@ from job.core.mounts import file_system_of
 from job.core.outcome import UnloggedReason
 from job.core.redaction import redacted
 from job.core.stored_values import is_possible
-from job.events.service import Event
+from job.events.base import Event
 
 LONGEST_LINE = 4096
 """Bytes of a line with its end: the atomic size of a pipe, and a limit of most log collectors."""

@@ -17,21 +17,17 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from job.errors import Exit
+from job.events.base import EntryEvent, Event
+from job.events.pair import CycleResumed, CycleStalled, PairFinished, WorkersAwaited
 from job.events.service import (
     CycleCrashed,
     CycleFinished,
-    CycleResumed,
-    CycleStalled,
     CycleStarted,
-    EntryEvent,
-    Event,
     NextCycleDue,
-    PairFinished,
     RunDisabled,
     ServiceStarted,
     ServiceStopped,
     SignalReceived,
-    WorkersAwaited,
 )
 from job.fs.private_folders import PrivateFolder, open_private
 from job.fs.small_files import replace_file

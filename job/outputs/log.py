@@ -21,7 +21,8 @@ from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Literal, TextIO
 
-from job.events.service import EntryEvent, Event, FileCopied, FilesCopied
+from job.events.base import EntryEvent, Event
+from job.events.pair import FileCopied, FilesCopied
 from job.events.text import LIMITS, LONGEST_LINE, LONGEST_VALUE, Fields, fields_of, sentence
 from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_one_file
 

@@ -16,23 +16,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from job.core.outcome import Result, UnloggedReason
-from job.events.service import (
-    CycleFinished,
-    CycleStarted,
+from job.events.base import EntryEvent, Event, PairEvent
+from job.events.pair import (
     DriftFound,
-    EntryEvent,
-    Event,
     FileFailed,
     FilesCopied,
     FoldersUnchanged,
-    IdleCyclesCounted,
     LogLinesSuppressed,
     OwnFilesSkipped,
-    PairEvent,
     PairFinished,
     PairStarted,
-    ServiceStopped,
 )
+from job.events.service import CycleFinished, CycleStarted, IdleCyclesCounted, ServiceStopped
 
 MOST_A_FOLDER = 100
 """Lines of one kind, at most 400 kB; more add no information about a folder."""

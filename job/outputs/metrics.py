@@ -23,24 +23,25 @@ from job.core.counts import (
 )
 from job.core.metric_names import Family, Series
 from job.core.outcome import Result
-from job.events.service import (
+from job.events.base import EntryEvent, Event
+from job.events.pair import (
     BatchCommitted,
-    ConfigRejected,
-    ConfigReloaded,
-    CycleCrashed,
-    CycleFinished,
     CycleResumed,
     CycleStalled,
-    CycleStarted,
-    EntryEvent,
-    Event,
     FileFailed,
-    NextCycleDue,
-    OutputFailed,
     PairBusy,
     PairFailed,
     PairFinished,
     PairRefused,
+)
+from job.events.service import (
+    ConfigRejected,
+    ConfigReloaded,
+    CycleCrashed,
+    CycleFinished,
+    CycleStarted,
+    NextCycleDue,
+    OutputFailed,
     PortNotChanged,
     PortNotOpened,
     RunDisabled,

@@ -17,13 +17,10 @@ from rich.text import Text
 
 from job.core.counts import Tally
 from job.core.outcome import Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    CycleCrashed,
-    CycleFinished,
-    CycleStarted,
     DriftFound,
-    Event,
     FileFailed,
     PairBusy,
     PairFailed,
@@ -31,8 +28,8 @@ from job.events.service import (
     PairRefused,
     PairStarted,
     Progressed,
-    RunDisabled,
 )
+from job.events.service import CycleCrashed, CycleFinished, CycleStarted, RunDisabled
 from job.events.text import clean, display_text, fields_of, format_bytes, format_duration, sentence
 
 MOST_FAILURES = 20

@@ -30,7 +30,9 @@ from prometheus_client.registry import Collector
 
 from job.core.metric_names import LAST_SUCCESS, PREFIX, Family
 from job.core.outcome import Result, reason_text
-from job.events.service import CycleFinished, CycleResumed, CycleStalled, CycleStarted, Event, PairFinished
+from job.events.base import Event
+from job.events.pair import CycleResumed, CycleStalled, PairFinished
+from job.events.service import CycleFinished, CycleStarted
 from job.events.text import clean
 from job.fs.small_files import replace_file
 from job.fs.trusted_path import open_trusted_parent

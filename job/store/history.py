@@ -14,7 +14,8 @@ from typing import Any
 from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
 from job.core.outcome import Result, reason_text
 from job.core.stored_values import number_of, seconds_of
-from job.events.service import HistoryReset, Listener, PairFinished
+from job.events.base import Listener
+from job.events.pair import HistoryReset, PairFinished
 from job.fs.small_files import open_own_folder
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from job.config.settings import Landlock
 from job.core.outcome import Refusal, reason_text
 from job.errors import Exit, Refused
-from job.events.service import EntryEvent, Event, Listener
+from job.events.base import EntryEvent, Event, Listener
 from job.fs.private_folders import ScratchFolder
 from job.system.hang_diagnosis import WorkThread
 

@@ -124,7 +124,8 @@ def test_what_was_left_by_a_killed_service_does_not_hide_a_living_one(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "heavy", ["pydantic", "job.config", "job.events.service", "sqlite3", "rich", "prometheus_client"]
+    "heavy",
+    ["pydantic", "job.config", "job.events.pair", "job.events.service", "sqlite3", "rich", "prometheus_client"],
 )
 def test_it_loads_nothing_heavy(broken_config: str, heavy: str) -> None:
     answer = ask(broken_config)

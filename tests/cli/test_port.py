@@ -12,7 +12,9 @@ import pytest
 from job.app.output_setup import Port
 from job.core.counts import Tally
 from job.errors import Exit
-from job.events.service import BatchCommitted, ConfigReloaded, Event, PortChanged, PortNotOpened, ServiceWaited
+from job.events.base import Event
+from job.events.pair import BatchCommitted
+from job.events.service import ConfigReloaded, PortChanged, PortNotOpened, ServiceWaited
 from job.outputs.http import Web
 from tests.config.configs import to_settings
 from tests.faults.rig import Rig

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from job.core.entry import Kind
 from job.core.redaction import MASK, Redaction, redacted, remember, without_login
+from job.events.base import Event
 from job.events.bus import Bus
-from job.events.service import Event, FileCopied, OutputFailed, PairStarted
+from job.events.pair import FileCopied, PairStarted
+from job.events.service import OutputFailed
 
 SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=8, max_size=40)
 SPELLINGS: dict[str, Callable[[str], str]] = {

@@ -10,7 +10,8 @@ from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight.open_pair import open_pair
 from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult
-from job.events.service import Event, WorkersAwaited
+from job.events.base import Event
+from job.events.pair import WorkersAwaited
 from job.system.processes import WorkerPool
 from tests.engine.workshop import Workshop
 

@@ -8,7 +8,7 @@ import pytest
 
 from job.core.outcome import Refusal, Result
 from job.engine.context import PairContext
-from job.events.service import EntrySetAside, FileFailed, PairRefused, StateFolderLost
+from job.events.pair import EntrySetAside, FileFailed, PairRefused, StateFolderLost
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, assert_mirrored, changed
 
 pytestmark = pytest.mark.needs_root

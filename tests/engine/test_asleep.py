@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Drift, Result
-from job.events.service import DriftFound, PairStarted
+from job.events.pair import DriftFound, PairStarted
 from tests.engine.interference import edit
 from tests.engine.workshop import HOUR_NS, Workshop, assert_mirrored
 

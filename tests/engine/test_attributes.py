@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Result
-from job.events.service import FileUpdated, MetadataNotKept
+from job.events.pair import FileUpdated, MetadataNotKept
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, assert_mirrored
 
 pytestmark = pytest.mark.needs_root

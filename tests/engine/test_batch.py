@@ -14,7 +14,8 @@ from job.core.record import FolderDone, Record
 from job.engine.context import PairContext
 from job.engine.copy import batch
 from job.engine.cycle import CycleContext, run_cycle
-from job.events.service import BatchCommitted, DriftFound, Event, FileCopied, FileFailed, FilesCopied, FileUpdated
+from job.events.base import Event
+from job.events.pair import BatchCommitted, DriftFound, FileCopied, FileFailed, FilesCopied, FileUpdated
 from job.store.codec import decode_records
 from job.store.index import Index
 from tests.engine.workshop import (

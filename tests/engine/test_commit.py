@@ -17,7 +17,8 @@ from job.core.record import FolderDone
 from job.engine.context import PairRun
 from job.engine.copy.commit import Commit
 from job.engine.messages import BatchResult
-from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.events.base import Event
+from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.fs.small_files import MirrorSync
 from job.store.index import Index
 from tests.config.configs import to_settings

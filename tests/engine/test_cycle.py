@@ -13,11 +13,9 @@ from job.core.counts import Tally
 from job.core.outcome import Failure, Result, Skip
 from job.engine.context import PairContext
 from job.engine.cycle import CycleContext, run_cycle
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    CycleFinished,
-    CycleStarted,
-    Event,
     FileCopied,
     FileSkipped,
     FileUpdated,
@@ -29,6 +27,7 @@ from job.events.service import (
     PairStarted,
     Progressed,
 )
+from job.events.service import CycleFinished, CycleStarted
 from tests.config.configs import to_settings
 from tests.engine.workshop import Told, Workshop, as_nobody, assert_mirrored
 

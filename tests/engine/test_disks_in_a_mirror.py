@@ -17,7 +17,7 @@ from job.core.outcome import Failure, Result
 from job.engine.context import PairContext
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import HARMLESS, compare
-from job.events.service import FileFailed, IndexRebuilt, MirrorProbed
+from job.events.pair import FileFailed, IndexRebuilt, MirrorProbed
 from tests.engine.workshop import ListenedSync, Told, Workshop, assert_mirrored, changed
 from tests.faults.images import disk
 from tests.faults.tampering import mounted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Result
-from job.events.service import IndexRebuilt
+from job.events.pair import IndexRebuilt
 from tests.engine.workshop import Workshop, assert_mirrored
 from tests.faults.tampering import run
 from tests.fidelity import foreign

@@ -17,7 +17,7 @@ from job.app import worker_main
 from job.core.outcome import Drift, Failure, Result
 from job.engine.dispatch import parallel_scan, queue
 from job.engine.messages import WorkItem
-from job.events.service import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
+from job.events.pair import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
 from job.fs import small_files
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers

@@ -8,7 +8,7 @@ import pytest
 
 from job.engine.dry_run import Planned
 from job.errors import Refused
-from job.events.service import FileCopied
+from job.events.pair import FileCopied
 from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # a plan is made by one process

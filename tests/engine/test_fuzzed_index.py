@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.outcome import Failure, Refusal, Result
-from job.events.service import IndexRebuilt, PairRefused
+from job.events.pair import IndexRebuilt, PairRefused
 from tests.engine.workshop import Workshop, assert_mirrored, seen
 from tests.fuzzed import Damage, damages
 

@@ -7,7 +7,7 @@ import pytest
 
 from job.core.entry import Kind
 from job.core.outcome import Failure, Result
-from job.events.service import ReplacedByFolder
+from job.events.pair import ReplacedByFolder
 from tests.engine.interference import failing
 from tests.engine.workshop import Workshop, assert_mirrored, with_sync
 

@@ -10,7 +10,7 @@ import pytest
 
 from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Failure, Result, Skip
-from job.events.service import FileCopied, MetadataNotKept, MirrorProbed
+from job.events.pair import FileCopied, MetadataNotKept, MirrorProbed
 from job.fs import probe
 from tests.engine.workshop import Told, Workshop, as_nobody, assert_mirrored
 

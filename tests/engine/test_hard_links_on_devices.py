@@ -13,7 +13,7 @@ import pytest
 
 from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Result
-from job.events.service import MetadataNotKept, MirrorProbed
+from job.events.pair import MetadataNotKept, MirrorProbed
 from job.fs import probe
 from tests.engine.test_hard_links import give_name, inodes
 from tests.engine.test_tree_compare import compared

@@ -13,7 +13,7 @@ import pytest
 from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Result
 from job.core.record import FolderDone
-from job.events.service import DriftFound
+from job.events.pair import DriftFound
 from job.store.codec import FOLDER
 from tests.engine.interference import interfered
 from tests.engine.large_dirs import MANY, Listened, assert_settled, fill, noted, summary, thin_out

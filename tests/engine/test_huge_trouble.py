@@ -12,7 +12,7 @@ import pytest
 
 from job.core.outcome import Failure, Result
 from job.engine.copy import batch, folder
-from job.events.service import ReplacedByFolder, WorkerLost
+from job.events.pair import ReplacedByFolder, WorkerLost
 from job.fs.copier import Copier
 from tests.engine.interference import failing, interfered
 from tests.engine.large_dirs import MANY, assert_settled, fill, summary

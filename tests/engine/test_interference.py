@@ -7,7 +7,7 @@ import pytest
 
 from job.core.outcome import Drift, Failure, Result
 from job.engine.copy import batch
-from job.events.service import DriftFound, FileCopied
+from job.events.pair import DriftFound, FileCopied
 from tests.engine.interference import Moment, at, edit, edit_in_secret, interfered, remove, rewrite
 from tests.engine.workshop import Workshop, assert_mirrored
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from job.core.outcome import Failure, Refusal, Result
-from job.events.service import FileFailed, IndexRebuilt, PairRefused
+from job.events.pair import FileFailed, IndexRebuilt, PairRefused
 from tests.engine.interference import interfered
 from tests.engine.workshop import Workshop, assert_mirrored
 

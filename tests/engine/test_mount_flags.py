@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Result, Skip
-from job.events.service import FileUpdated, MetadataNotKept
+from job.events.pair import FileUpdated, MetadataNotKept
 from tests.engine.test_tree_compare import compared, told
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 from tests.faults.tampering import mounted

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Result, Skip
-from job.events.service import FileFailed, MountForgotten, MountMissing, MountSkipped, PseudoFilesystemSkipped
+from job.events.pair import FileFailed, MountForgotten, MountMissing, MountSkipped, PseudoFilesystemSkipped
 from tests.engine.test_tree_compare import compared, told
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 from tests.faults.tampering import mounted

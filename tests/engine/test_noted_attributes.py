@@ -9,7 +9,7 @@ import pytest
 from job.core.capabilities import Capabilities
 from job.core.outcome import Result
 from job.engine.copy import content_compare
-from job.events.service import MetadataNotKept
+from job.events.pair import MetadataNotKept
 from job.store import codec
 from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata
 from job.store.index import Index

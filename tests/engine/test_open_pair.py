@@ -11,7 +11,7 @@ import pytest
 from job.core.outcome import Refusal, Result
 from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
-from job.events.service import PairBusy, PairRefused
+from job.events.pair import PairBusy, PairRefused
 from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Refusal, Result
-from job.events.service import OwnFilesSkipped, PairRefused
+from job.events.pair import OwnFilesSkipped, PairRefused
 from tests.engine.test_tree_compare import told
 from tests.engine.workshop import NOBODY, Workshop, as_nobody
 

@@ -12,7 +12,7 @@ from job.core.counts import Tally
 from job.core.outcome import Refusal, Result
 from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
-from job.events.service import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
+from job.events.pair import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
 from job.store.history import History
 from job.store.pair_records import PairRecords, ResolvedPath
 from tests.engine.workshop import NOBODY, Told, Workshop

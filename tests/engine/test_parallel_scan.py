@@ -15,7 +15,7 @@ from job.engine import scan
 from job.engine.dispatch import parallel_scan
 from job.engine.messages import ScanRequest
 from job.engine.scan import FolderShare, ScanDepth, ScanResult
-from job.events.service import WorkerLost
+from job.events.pair import WorkerLost
 from job.fs import listing
 from job.fs.listing import Unlisted
 from tests.engine.scanning import at_work, scanned

@@ -12,7 +12,7 @@ import pytest
 
 from job.core.outcome import Drift, Failure, Result
 from job.engine.context import PairContext
-from job.events.service import FileUpdated, MetadataNotKept
+from job.events.pair import FileUpdated, MetadataNotKept
 from job.fs.copier import Copier
 from tests.engine.test_tree_compare import told as differences
 from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, changed, with_sync

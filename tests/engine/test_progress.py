@@ -9,7 +9,7 @@ from job.engine.context import PairRun
 from job.engine.progress import Progress
 from job.engine.scan import ScanResult
 from job.errors import Stopped
-from job.events.service import Progressed
+from job.events.pair import Progressed
 from tests.engine.workshop import Told, Workshop
 
 TICK_NS = 1_000_000_000

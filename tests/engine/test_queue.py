@@ -18,7 +18,7 @@ from job.engine.dispatch import queue
 from job.engine.dispatch.hardlink_dispatch import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
 from job.engine.messages import BatchResult, Followups, IndexLookup, SyncFolder, WorkItem
-from job.events.service import FileFailed
+from job.events.pair import FileFailed
 from job.fs.dircursor import open_root
 from job.fs.listing import Unlisted
 from job.fs.trees import SourceScanner

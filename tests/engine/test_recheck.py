@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Result
-from job.events.service import FileFailed
+from job.events.pair import FileFailed
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, own, settled
 from tests.engine.workshop import Workshop
 

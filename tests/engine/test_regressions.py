@@ -12,15 +12,9 @@ from job.app.pair_setup import open_context
 from job.core.outcome import Failure, Result
 from job.engine.copy import batch
 from job.engine.cycle import CycleContext, OpenContext, run_cycle
-from job.events.service import (
-    CycleFinished,
-    Event,
-    FileUpdated,
-    PairFailed,
-    PairFinished,
-    PairStarted,
-    Progressed,
-)
+from job.events.base import Event
+from job.events.pair import FileUpdated, PairFailed, PairFinished, PairStarted, Progressed
+from job.events.service import CycleFinished
 from job.store.codec import decode_records
 from job.store.index import Index
 from tests.config.configs import to_settings

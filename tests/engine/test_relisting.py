@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure, Refusal, Result
-from job.events.service import MirrorProbed, PairRefused
+from job.events.pair import MirrorProbed, PairRefused
 from job.store.temp_journal import TempJournal
 from tests.engine.hiding_fs import hiding_fs
 from tests.engine.test_tree_compare import told

@@ -8,7 +8,7 @@ import pytest
 
 from job.core.outcome import Drift, Failure, Result
 from job.engine.context import PairContext
-from job.events.service import DriftFound, PairStarted
+from job.events.pair import DriftFound, PairStarted
 from tests.engine.workshop import HOUR_NS, ListenedIndex, Told, Workshop, assert_mirrored, changed
 
 SEVERAL = ("a", "one/b", "one/two/c", "three/d")

@@ -11,7 +11,7 @@ from job.core.entry import Entry
 from job.core.outcome import Drift, Result, Skip
 from job.core.record import Copied
 from job.engine.context import PairContext
-from job.events.service import FileCopied
+from job.events.pair import FileCopied
 from job.fs.copier import Copier
 from tests.engine.test_tree_compare import told
 from tests.engine.workshop import Workshop, assert_mirrored, changed

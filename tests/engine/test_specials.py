@@ -9,7 +9,7 @@ import pytest
 
 from job.core.entry import Kind
 from job.core.outcome import Drift, Result, Skip
-from job.events.service import FileCopied, FileUpdated
+from job.events.pair import FileCopied, FileUpdated
 from tests.engine.workshop import Workshop
 from tests.fidelity.scope import acl
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Result
-from job.events.service import MetadataNotKept
+from job.events.pair import MetadataNotKept
 from job.fs.probe import probe
 from job.store.codec import decode_unsupported
 from job.store.index import Index

@@ -9,7 +9,7 @@ import pytest
 
 from job.core.outcome import Failure, Result
 from job.engine.copy import batch
-from job.events.service import FolderRetired
+from job.events.pair import FolderRetired
 from tests.engine.workshop import Workshop, assert_mirrored, with_sync
 
 Maker = Callable[[Path], object]

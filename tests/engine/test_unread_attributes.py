@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from job.core.outcome import Result
-from job.events.service import MetadataNotKept
+from job.events.pair import MetadataNotKept
 from job.fs import xattrs
 from tests.engine.test_tree_compare import told
 from tests.engine.workshop import Told, Workshop

@@ -11,7 +11,7 @@ import pytest
 
 from job.core.outcome import Result
 from job.core.record import FolderDone
-from job.events.service import EntrySetAside, FileFailed
+from job.events.pair import EntrySetAside, FileFailed
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, kept, own, set_aside, settled
 from tests.engine.workshop import Workshop, with_index
 

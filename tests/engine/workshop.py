@@ -25,7 +25,9 @@ from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight.open_pair import Roots, open_roots
 from job.engine.progress import Progress
-from job.events.service import BatchCommitted, CycleStarted, Event, FileCopied, FileFailed, FilesCopied, PairFinished
+from job.events.base import Event
+from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, PairFinished
+from job.events.service import CycleStarted
 from job.fs.small_files import MirrorSync
 from job.store.index import Index
 from job.store.pair_records import PairRecords

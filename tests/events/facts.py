@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Skip
-from job.events.service import Event, FileCopied, every_event
+from job.events.base import Event
+from job.events.pair import FileCopied
+from tests.repo.catalogue import every_event
 
 COUNTS = st.integers(0, 2**63)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {

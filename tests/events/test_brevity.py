@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from job.core.entry import Kind, base64_of, printable
 from job.core.outcome import Failure
-from job.events.service import CycleCrashed, Event, FileCopied, FileFailed, PairStarted, every_event
+from job.events.base import Event
+from job.events.pair import FileCopied, FileFailed, PairStarted
+from job.events.service import CycleCrashed
 from job.events.text import LONGEST_LINE, LONGEST_VALUE, printable_path, shorten, shorten_list
 from job.outputs.log import json_line, text_line
 from tests.events.facts import VALUES, is_a_word
+from tests.repo.catalogue import every_event
 
 NOW = "2026-11-29T20:00:00.000Z"
 HUGE = {

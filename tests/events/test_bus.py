@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from job.events.base import Event
 from job.events.bus import Bus
-from job.events.service import Event, OutputFailed, ServiceStopped
+from job.events.service import OutputFailed, ServiceStopped
 
 
 @dataclass

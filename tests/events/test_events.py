@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.outcome import Skip
-from job.events.service import EntryEvent, Event, FileSkipped, PairEvent, Progressed, ServiceStopped, every_event
+from job.events.base import EntryEvent, Event, PairEvent
+from job.events.pair import FileSkipped, Progressed
+from job.events.service import ServiceStopped
 from tests.events.facts import values_of
+from tests.repo.catalogue import every_event
 
 LEVELS = {None, "debug", "info", "warning", "error"}
 

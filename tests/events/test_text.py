@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from job.core.counts import Tally
 from job.core.metric_names import EVERY_SERIES
 from job.core.outcome import Failure
-from job.events.service import Event, MirrorProbed, every_event
+from job.events.base import Event
+from job.events.pair import MirrorProbed
 from job.events.text import (
     SENTENCES,
     approximate_duration,
@@ -23,7 +24,7 @@ from job.events.text import (
     sentence,
     time_ago,
 )
-from tests.repo.catalogue import catalogue, field_names, metric_catalogue
+from tests.repo.catalogue import catalogue, every_event, field_names, metric_catalogue
 
 SAMPLES: dict[Any, Any] = {
     str: "text",

@@ -9,8 +9,9 @@ import pytest
 
 from job.core.counts import Tally
 from job.core.outcome import reason_text
-from job.events.service import Event, every_event
+from job.events.base import Event
 from job.events.text import SENTENCES, fields_of, plural, sentence
+from tests.repo.catalogue import every_event
 
 UNFIT = (": :", " : ", "Errno", "b'", "1 entries", "1 files", "1 folders", "  ", "None", "{", "()")
 

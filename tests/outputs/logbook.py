@@ -7,7 +7,8 @@ from typing import Any, TextIO
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure
-from job.events.service import BatchCommitted, Event, FileCopied, FileFailed
+from job.events.base import Event
+from job.events.pair import BatchCommitted, FileCopied, FileFailed
 from job.outputs.log import Logs
 
 NOON = 1_790_000_000.125

@@ -6,15 +6,10 @@ from typing import Any
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    ConfigRejected,
-    ConfigReloaded,
-    CycleCrashed,
-    CycleFinished,
-    CycleStarted,
     DriftFound,
-    Event,
     FileCopied,
     FileFailed,
     FileSkipped,
@@ -22,8 +17,6 @@ from job.events.service import (
     FoldersUnchanged,
     IndexRebuilt,
     MetadataNotKept,
-    NextCycleDue,
-    OutputFailed,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -31,6 +24,15 @@ from job.events.service import (
     PairStarted,
     Progressed,
     ReplacedByFolder,
+)
+from job.events.service import (
+    ConfigRejected,
+    ConfigReloaded,
+    CycleCrashed,
+    CycleFinished,
+    CycleStarted,
+    NextCycleDue,
+    OutputFailed,
     RunDisabled,
     ServiceStarted,
     ServiceStopped,

@@ -10,18 +10,8 @@ import pytest
 
 from job.core.counts import Tally
 from job.core.outcome import Result
-from job.events.service import (
-    CycleCrashed,
-    CycleFinished,
-    CycleResumed,
-    CycleStalled,
-    CycleStarted,
-    NextCycleDue,
-    Progressed,
-    ServiceStopped,
-    ServiceWaited,
-    WorkersAwaited,
-)
+from job.events.pair import CycleResumed, CycleStalled, Progressed, WorkersAwaited
+from job.events.service import CycleCrashed, CycleFinished, CycleStarted, NextCycleDue, ServiceStopped, ServiceWaited
 from job.fs.private_folders import PrivateFolder
 from job.health import OVERDUE_SECONDS, SILENT_IN_CYCLE_SECONDS, SILENT_SECONDS, HealthFile, check
 from job.outputs.liveness import BEAT_EVERY_SECONDS, Heartbeat

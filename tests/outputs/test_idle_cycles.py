@@ -7,20 +7,22 @@ from hypothesis import strategies as st
 
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    ConfigReloaded,
-    CycleFinished,
     CycleStalled,
-    CycleStarted,
-    Event,
     FoldersUnchanged,
-    IdleCyclesCounted,
-    NextCycleDue,
-    OutputFailed,
     PairFinished,
     PairStarted,
     PseudoFilesystemSkipped,
+)
+from job.events.service import (
+    ConfigReloaded,
+    CycleFinished,
+    CycleStarted,
+    IdleCyclesCounted,
+    NextCycleDue,
+    OutputFailed,
     ServiceStopped,
 )
 from job.outputs.log_limits import HELD_SECONDS, IdleCycles

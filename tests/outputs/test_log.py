@@ -17,19 +17,17 @@ from hypothesis import strategies as st
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Drift, Failure, Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    CycleCrashed,
-    CycleStarted,
     DriftFound,
-    Event,
     FileSkipped,
     FileUpdated,
     MetadataNotKept,
-    OutputFailed,
     PairFinished,
     PairStarted,
 )
+from job.events.service import CycleCrashed, CycleStarted, OutputFailed
 from job.outputs.log import Logs, LogSettings
 from tests.outputs.logbook import NOON, Told, copied, failed, lines, make_logs, read, tell
 from tests.outputs.representative import events, moments

@@ -16,14 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.counts import Tally
-from job.events.service import (
-    BatchCommitted,
-    CycleStarted,
-    Event,
-    FoldersUnchanged,
-    OutputFailed,
-    Progressed,
-)
+from job.events.base import Event
+from job.events.pair import BatchCommitted, FoldersUnchanged, Progressed
+from job.events.service import CycleStarted, OutputFailed
 from job.outputs.log import MOST_WAITING, Logs, LogSettings
 from tests.events.facts import logged_events
 from tests.outputs.logbook import NOON, Told, copied, failed, lines, make_logs, read, tell

@@ -7,17 +7,9 @@ import pytest
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Drift, Failure, Result, UnloggedReason
-from job.events.service import (
-    CycleFinished,
-    CycleStarted,
-    DriftFound,
-    Event,
-    FileCopied,
-    FileFailed,
-    LogLinesSuppressed,
-    OwnFilesSkipped,
-    PairFinished,
-)
+from job.events.base import Event
+from job.events.pair import DriftFound, FileCopied, FileFailed, LogLinesSuppressed, OwnFilesSkipped, PairFinished
+from job.events.service import CycleFinished, CycleStarted
 from job.outputs import log_limits
 from job.outputs.log_limits import MOST_A_CYCLE, MOST_A_FOLDER, BriefLog
 

@@ -6,7 +6,8 @@ from logging import LogRecord
 from hypothesis import example, given
 from pythonjsonlogger.json import JsonFormatter
 
-from job.events.service import CycleStalled, Event, FileCopied
+from job.events.base import Event
+from job.events.pair import CycleStalled, FileCopied
 from job.events.text import fields_of, sentence
 from job.outputs.log import json_line, text_line
 from tests.events.facts import logged_events, values_of

@@ -16,22 +16,24 @@ from job.core.counts import MOST_FAILING, NO_DETAILS, CycleDetails, FailedEntry,
 from job.core.entry import Kind
 from job.core.metric_names import EVERY_SERIES, OUTPUTS
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
+    CycleResumed,
+    CycleStalled,
+    FileFailed,
+    PairFailed,
+    PairFinished,
+    PairRefused,
+)
+from job.events.service import (
     ConfigRejected,
     ConfigReloaded,
     CycleCrashed,
     CycleFinished,
-    CycleResumed,
-    CycleStalled,
     CycleStarted,
-    Event,
-    FileFailed,
     NextCycleDue,
     OutputFailed,
-    PairFailed,
-    PairFinished,
-    PairRefused,
     PortNotChanged,
     PortNotOpened,
     RunDisabled,

@@ -16,25 +16,21 @@ from rich.console import Console
 from job.core.counts import Tally
 from job.core.entry import Kind, printable
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
-from job.events.service import (
+from job.events.base import Event
+from job.events.pair import (
     BatchCommitted,
-    CycleCrashed,
-    CycleFinished,
-    CycleStarted,
     DriftFound,
-    Event,
     FileCopied,
     FileFailed,
     IndexRebuilt,
-    OutputFailed,
     PairBusy,
     PairFailed,
     PairFinished,
     PairRefused,
     PairStarted,
     Progressed,
-    RunDisabled,
 )
+from job.events.service import CycleCrashed, CycleFinished, CycleStarted, OutputFailed, RunDisabled
 from job.outputs.progress import MOST_FAILURES, Bars, ComparisonBars, ProgressDisplay
 
 PAIR = {"cycle_id": "c", "pair": "music"}
@@ -196,6 +192,7 @@ ON_A_TERMINAL = """
 import sys, time
 from job.outputs.progress import ProgressDisplay
 from job.core.entry import Kind
+from job.events.pair import *
 from job.events.service import *
 from job.core.outcome import Failure, Result
 from job.core.counts import Tally

@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from job.core.counts import PairHistory, Tally
 from job.core.outcome import Result
-from job.events.service import CycleFinished, CycleStalled, CycleStarted, Event, PairFinished
+from job.events.base import Event
+from job.events.pair import CycleStalled, PairFinished
+from job.events.service import CycleFinished, CycleStarted
 from job.outputs.metrics import Metrics
 from job.outputs.prometheus import Exposition, Publisher, Targets
 

@@ -4,8 +4,15 @@ from collections.abc import Iterable
 
 from job.core.counts import Tally
 from job.core.metric_names import BUILD_INFO, EVERY_SERIES, Series
-from job.events.service import Event, every_event
+from job.events import pair, service
+from job.events.base import Event
 from job.events.text import tally_fields
+
+
+def every_event() -> list[type[Event]]:
+    """List every event in the order of the files."""
+    kinds = [kind for module in (service, pair) for kind in vars(module).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if kind.__module__ in {service.__name__, pair.__name__}]
 
 
 def catalogue() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from job.config.settings import Config
 from job.core.outcome import Result
 from job.errors import Exit
-from job.events.service import Event
+from job.events.base import Event
 from job.service import SLICE_SECONDS, Service, Stop, serve
 from tests.config.configs import to_settings
 

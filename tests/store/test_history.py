@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from job.core.counts import CycleDetails, FailedEntry, PairHistory, PairProblem, Tally, counts_of, tally_of
 from job.core.outcome import Drift, Failure, Result, Skip
-from job.events.service import PairFinished
+from job.events.pair import PairFinished
 from job.store.history import History
 from job.store.history_schema import FILE_NAME
 from tests.traps import ENDLESS, changed, patched, rows_without_end
@@ -176,7 +176,7 @@ def test_a_folder_with_any_name_works(tmp_path: Path, told: Told) -> None:
 ADDING = """
 import sys
 from job.store.history import History
-from job.events.service import PairFinished
+from job.events.pair import PairFinished
 from job.core.outcome import Result
 from job.core.counts import Tally
 

@@ -16,7 +16,9 @@ import pytest
 from job.config.settings import Landlock
 from job.core.outcome import Refusal, Result, Skip
 from job.errors import Refused
-from job.events.service import Event, FileSkipped, Listener, MountSkipped, RunDisabled
+from job.events.base import Event, Listener
+from job.events.pair import FileSkipped, MountSkipped
+from job.events.service import RunDisabled
 from job.fs.private_folders import ScratchFolder
 from job.system import sandbox
 from job.system.sandbox import Sandbox

@@ -16,7 +16,7 @@ from job.engine.copy.content_compare import ContentCompare, attributes_of, fix_m
 from job.engine.copy.finish_folder import Settled, Work
 from job.engine.preflight.root_check import RootLost
 from job.errors import ChangedWhileReadError
-from job.events.service import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
+from job.events.pair import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 

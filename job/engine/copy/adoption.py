@@ -21,7 +21,8 @@ from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import make_folder
 from job.engine.copy.cleanup import Versions
 from job.engine.messages import BatchResult, Followups
-from job.events.service import EntrySetAside, Event, FileFailed
+from job.events.base import Event
+from job.events.pair import EntrySetAside, FileFailed
 from job.fs.dircursor import DirCursor
 
 

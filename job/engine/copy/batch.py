@@ -20,7 +20,7 @@ from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.pending import PendingEvents, PendingRename
 from job.engine.copy.recheck import Recheck
 from job.engine.messages import BatchResult, Followups, PartDone
-from job.events.service import FileCopied, FolderRetired
+from job.events.pair import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
 from job.fs.small_files import MirrorSync, fsync_folder

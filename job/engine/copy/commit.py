@@ -15,7 +15,8 @@ from job.core.record import FolderDone
 from job.engine.context import MountedFileSystem, PairRun
 from job.engine.messages import BatchResult
 from job.engine.preflight.root_check import RootLost
-from job.events.service import BatchCommitted, Event, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.events.base import Event
+from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import plural
 from job.fs.small_files import MirrorSync
 from job.store.index import Index

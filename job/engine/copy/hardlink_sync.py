@@ -23,7 +23,7 @@ from job.engine.copy.finish_folder import Work, work_for
 from job.engine.copy.recheck import check_not_replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
 from job.errors import Stopped
-from job.events.service import FileCopied
+from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import Listing, entry_of, file_at
 from job.fs.small_files import fsync_folder

@@ -12,7 +12,8 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish_folder import Settled, Work
-from job.events.service import Event, FileCopied, FileFailed, MetadataNotKept
+from job.events.base import Event
+from job.events.pair import FileCopied, FileFailed, MetadataNotKept
 from job.fs.listing import entry_of
 
 

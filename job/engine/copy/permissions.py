@@ -27,7 +27,7 @@ from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish_folder import Work
 from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
-from job.events.service import EntrySetAside
+from job.events.pair import EntrySetAside
 from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted
 from job.fs.rights import NarrowedFolder, narrow_as_listed, narrow_folder, narrow_to_source, wanted_rights

@@ -22,7 +22,7 @@ from job.engine.messages import BatchResult, IndexLookup, WorkerError, WorkerPro
 from job.engine.progress import Progress
 from job.engine.scan import ScanResult
 from job.errors import Stopped
-from job.events.service import BatchCommitted, FileFailed
+from job.events.pair import BatchCommitted, FileFailed
 from job.store.hardlink_table import HardLinkTable
 
 _AHEAD = 4

@@ -18,7 +18,7 @@ from job.engine.dispatch.hardlink_dispatch import HardLinks
 from job.engine.dispatch.huge_folders import HugeFolders
 from job.engine.messages import BatchResult, FinishFolder, Followups, IndexLookup, SyncFolder, Task, Widening, WorkItem
 from job.engine.scan import ChangedFolder, ScanResult
-from job.events.service import FileFailed
+from job.events.pair import FileFailed
 from job.fs.dircursor import DirCursor
 
 _MOST_FAILED = 10_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from job.engine.context import PairRun
 from job.engine.messages import BatchResult, ScanReply, WorkerError, WorkerReady
 from job.errors import JobError
-from job.events.service import CycleStalled, WorkerLost, WorkersAwaited
+from job.events.pair import CycleStalled, WorkerLost, WorkersAwaited
 
 if TYPE_CHECKING:
     from job.system.processes import WorkerPool

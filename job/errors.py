@@ -1,7 +1,7 @@
-"""The errors Truecopy shows to people, and the exit codes they end with.
+"""Errors that are shown to the user, and the exit codes of the commands.
 
-Every `JobError` is one sentence with the numbers in it, plus a hint that names the next step. Only the command
-line prints them. Anything that is not a `JobError` is a bug and keeps its traceback.
+The message of a `JobError` is one sentence with its numbers, its hint the next step. Only the command line prints them.
+An exception of another kind is a bug and keeps its traceback.
 """
 
 from enum import IntEnum
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Exit(IntEnum):
-    """Exit codes: a public contract (design 2.1). Only `OK` moves `last_success`."""
+    """Exit codes, a public contract (README.md). Only `OK` moves `last_success`."""
 
     OK = 0
     """Everything in scope is copied and checked."""
@@ -30,7 +30,7 @@ class Exit(IntEnum):
 
 
 class JobError(Exception):
-    """Something a person has to know: what, where, with numbers, and what to do next."""
+    """An error for the user: a message with place and numbers, and a hint with the next step."""
 
     exit: ClassVar[Exit] = Exit.FAILED
 
@@ -41,7 +41,7 @@ class JobError(Exception):
 
 
 class ConfigError(JobError):
-    """The configuration cannot be used; `faults` holds every fault found, one line each."""
+    """The configuration cannot be used; `faults` has all faults, one line each."""
 
     exit = Exit.USAGE
 
@@ -67,14 +67,14 @@ class Busy(JobError):
 
 
 class Stopped(JobError):
-    """The run was asked to stop; what was in flight is finished or dropped."""
+    """The run was asked to stop; work in progress is finished or dropped."""
 
     exit = Exit.TERMINATED
 
 
 class IndexUnusable(JobError):
-    """The index is torn, foreign or from a newer version. It is never guessed at (invariant 13)."""
+    """The index is damaged, of another program or of a newer version (invariant 13)."""
 
 
 class ChangedWhileReadError(Exception):
-    """A source file kept changing, or was swapped, while it was read. A matter of one entry; never shown as it is."""
+    """A source file kept changing, or was replaced, while it was read. It fails the entry; its message is not shown."""

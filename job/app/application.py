@@ -1,4 +1,4 @@
-"""The application: configuration, outputs and cycles. Driven by `truecopy run` and by the service's loop."""
+"""Compose the application: configuration, outputs and cycles, for `truecopy run` and the service loop."""
 
 import os
 import sys

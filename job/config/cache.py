@@ -1,4 +1,4 @@
-"""The configuration that was valid last, so that a run with the same file and environment starts without pydantic.
+"""Cache the last valid configuration, so that a run with the same file and environment starts without pydantic.
 
 One small JSON file in a private folder. It is used only if its key matches (made of the same bytes by the same program)
 and only this user can have written it; anything else counts as a miss.
@@ -43,7 +43,7 @@ class ConfigCache:
         return None
 
     def load_last(self) -> tuple[Config, float] | None:
-        """Return the newest configuration of this path, whatever its file holds now, and when it was stored (epoch)."""
+        """Return the newest configuration of this path, even if its file has changed, and its time (epoch)."""
         found = []
         for document in self._documents():
             with suppress(*UNUSABLE):

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 STATE_FOLDER = b".truecopy"
-"""Truecopy's own folder at the root of a mirror (design 2.3)."""
+"""Truecopy's own folder at the root of a mirror."""
 
 TEMP_PREFIX = b".truecopy-tmp-"
 """Prefix of files being written; swept by the next cycle, refused in sources."""

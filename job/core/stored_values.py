@@ -1,4 +1,4 @@
-"""Checks of values from files of Truecopy, which others may have changed. Pure.
+"""Check values read from Truecopy's own files, which other users may have changed. Pure.
 
 JSON can hold values that conversions refuse: numbers beyond every float, lone surrogates, lists instead of texts.
 """

@@ -1,4 +1,4 @@
-"""Back up all pairs of a cycle, one after the other (design 3.1).
+"""Back up all pairs of a cycle, one after the other.
 
 Of each pair: preflight, scan of the source against the index and the mirror, sync of the changed folders with commits,
 summary. Mounts that appeared or went missing in the source are reported once and remembered.

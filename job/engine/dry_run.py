@@ -1,4 +1,4 @@
-"""Dry run: what the next cycle would do, each line with its reason. Nothing is changed, locked or hashed."""
+"""Dry run: list the actions of the next cycle with their reasons. Nothing is changed, locked or hashed."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Scan: find the folders to sync. A folder with an unchanged fingerprint and mirror stamp is done (design 3.1).
+"""Scan: find the folders to sync. A folder with an unchanged fingerprint and mirror stamp is done.
 
 Unreadable content is unknown, never gone. Folders to scan are handed out as whole subtrees; a scanner returns the rest
 after a slice of time.

@@ -1,7 +1,7 @@
-"""Compare: an independent report of what differs between a source and its mirror, every byte read. Changes nothing.
+"""Compare a source with its mirror and list all differences; every byte is read, nothing is changed.
 
-It believes neither the index nor any time: both sides are listed, contents read side by side, metadata and hard links
-held against each other. What the mirror's file system cannot hold is named by it, but is no difference.
+Neither the index nor times are used: both sides are listed, contents read side by side, metadata and hard links
+compared. Metadata that the mirror's file system cannot hold is listed, but is no difference.
 """
 
 import os

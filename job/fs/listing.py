@@ -1,6 +1,6 @@
 """List one open folder as plain values, by lstat through the descriptor, and fingerprint the listing.
 
-The look needs no object for an entry: a `Row` is a plain tuple with the fields of an `Entry`, in its order.
+The scan needs no object per entry: a `Row` is a plain tuple with the fields of an `Entry`, in its order.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""The mirror's side of a comparison of contents: read beside the source, byte for byte, instead of being hashed."""
+"""Read a mirror file beside its source and compare their bytes, so that the mirror need not be hashed."""
 
 import os
 from collections.abc import Callable

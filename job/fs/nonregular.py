@@ -1,4 +1,4 @@
-"""Make what has no content: symlinks with the same text, special files of the same kind; nothing is opened for it."""
+"""Create symlinks with the same text, and special files of the same kind; their targets are not opened."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Move entries that left the source, with their contents, to the versions folder of the mirror (design 2.3).
+"""Move entries that left the source, with their contents, to the versions folder of the mirror (invariant 4).
 
 `.truecopy`, `versions` and each folder created there belong to this user and are closed to others.
 """

@@ -1,9 +1,9 @@
-"""Log lines: one line an event, to a stream and to files. A listener on the event stream.
+"""Write one log line per event, to a stream and to files. A listener on the event stream.
 
 A line is JSON, rendered by the formatter of python-json-logger, or text. Loggers and handlers of `logging` are not
 used: the process's logging set-up cannot change a line, and a failed write becomes an event instead of a print
-(`logging.raiseExceptions`). JSON is ASCII, so every file name survives (design 2.4); that rules out orjson, msgspec
-and `json_ensure_ascii=False`, which drop the line of a name that is not UTF-8.
+(`logging.raiseExceptions`). JSON is ASCII, so every file name survives; that rules out orjson, msgspec and
+`json_ensure_ascii=False`, which drop the line of a name that is not UTF-8.
 
 Lines of entries are collected, and written together with the next event of another kind: a batch costs each output one
 or two system calls instead of four a line.

@@ -1,8 +1,8 @@
-"""Limits of the log: lines of one kind a folder and a cycle, and idle cycles. Listeners before the logs.
+"""Limit the log: lines of one kind per folder and cycle, and lines of idle cycles. Listeners before the logs.
 
 `BriefLog` limits lines about failures, drift and skipped files of Truecopy's own, so that users of a source cannot fill
 the log's disk: 100,000 empty files with a reserved name fail in every cycle. The rest is counted, as are failures
-repeated from the previous cycle until they are due again. Every copy has its line (design 2.4).
+repeated from the previous cycle until they are due again. Every copy has its line.
 
 `IdleCycles` drops the lines of cycles without a change, which would be 4 MB a day for a cycle every 30 seconds. The
 lines of a cycle are held until it changes anything; idle cycles are counted, and the count precedes the next lines.

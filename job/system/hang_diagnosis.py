@@ -1,4 +1,4 @@
-"""Diagnose a hang from kernel and interpreter state, for messages only; and the kinds of threads."""
+"""Describe a blocked thread for messages: its path, kernel function and stack. Also the kinds of threads."""
 
 import os
 import sys

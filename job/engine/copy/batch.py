@@ -1,8 +1,8 @@
-"""Rename complete temps to their final names, in batches (design 3.3).
+"""Rename complete temps to their final names, in batches.
 
-The order matters. Temps are complete, then synced, then renamed, so that a name never has half a content (invariant 1).
-Folder metadata is set after the renames, which change folder times. Then `commit.py` syncs the renames before the
-index has them, and writes the index before events are emitted (invariant 2).
+The order matters. Temps are complete, then synced, then renamed, so that a name always has a complete content
+(invariant 1). Folder metadata is set after the renames, which change folder times. Then `commit.py` syncs the renames
+before the index has them, and writes the index before events are emitted (invariant 2).
 """
 
 import errno

@@ -1,7 +1,7 @@
 """Remove temps of killed runs, find entries that the source does not have, and move entries to the versions.
 
-Temps are removed from mirror folders that have left the source, too. Versions keep what leaves the mirror's tree in a
-folder that only its owner can enter (invariant 4).
+Temps are also removed from mirror folders that left the source. The versions folder keeps entries that leave the
+mirror's tree; only its owner can enter it (invariant 4).
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Sync the entries of one folder, and find those of them whose file has several names.
+"""Sync the entries of one folder, and find its names of files with several hard links.
 
 Nearly all entries are unchanged: they are counted together, without a call for each.
 """

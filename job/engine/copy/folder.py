@@ -1,4 +1,4 @@
-"""Sync folders, in the main process or a worker (design 3.1). A folder that fails does not keep others from it."""
+"""Sync folders, in the main process or a worker. The failure of one folder does not stop the others."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Sync the changed folders of one pair and commit the results (design 3.1).
+"""Sync the changed folders of one pair and commit the results.
 
 A small job runs in this process. For a large one workers sync, and this process dispatches, commits and reports. A lost
 worker loses its items, and nothing else.

@@ -1,10 +1,10 @@
 """Hard links: files with several names wait until all names are known, then each is synced once with all its names.
 
 A folder with a changed name of such a file is postponed. When all other folders are committed, names are grouped by
-file, that is by device and inode: those met, and those in unchanged folders, to which the index has hints. Each hint is
-verified in the source, since rows may be stale and inode and device numbers are used again. Then each file is copied or
-compared once, under one name, and the other names are linked to it. The postponed folders are finished last, when their
-stamps no longer change.
+file, that is by device and inode: names that this cycle found, and names in unchanged folders, for which the index has
+hints. Each hint is verified in the source, since rows may be stale and inode and device numbers are used again. Then
+each file is copied or compared once, under one name, and the other names are linked to it. The postponed folders are
+finished last, when their stamps no longer change.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The preflight: open and lock a pair, or refuse it before anything is written (design 3.1; invariants 5 and 6)."""
+"""The preflight: open and lock a pair, or refuse it before anything is written (invariants 5 and 6)."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Ownership: two configs must not use one mirror or one state folder (design 2.3, `identity.json`)."""
+"""Check by `identity.json` that two configurations do not use one mirror or one state folder (invariant 6)."""
 
 import os
 import stat

@@ -1,7 +1,6 @@
-"""Presence: check that the source is complete and not empty, as an unmounted disk looks, and create a new mirror once.
+"""Check that a source is complete and not empty, as an unmounted disk is, and create a new mirror once.
 
-A missing mirror is created only if the pair never had one, and only below an existing folder (design 2.2; invariants 5
-and 6).
+A missing mirror is created only if the pair never had one, and only below an existing folder (invariants 5 and 6).
 """
 
 import errno

@@ -1,8 +1,8 @@
-"""The roots during a run: checked before any result is trusted, and claimed against other instances (invariant 6).
+"""Check both roots during a run, before results are trusted, and claim the mirror (invariant 6).
 
 After an unmount, or a mount over a root, the open descriptors still work, but copies come from, or go to, a folder that
-no path leads to. The claim on a mirror is the lock in its `.truecopy`, where instances meet whatever their state
-folders are; a mirror that may sleep is claimed before the first write. Mirror folders must lie on the file systems that
+no path leads to. The claim on a mirror is the lock in its `.truecopy`, because instances may have different state
+folders; a mirror that may sleep is claimed before the first write. Mirror folders must lie on the file systems that
 were mounted when the cycle began.
 """
 

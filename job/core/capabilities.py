@@ -115,7 +115,7 @@ def shown(characters: Iterable[str]) -> str:
     return " ".join(each if each.isprintable() else ascii(each) for each in characters)
 
 
-def decode_capabilities(document: Any) -> Capabilities:  # whatever JSON can say
+def decode_capabilities(document: Any) -> Capabilities:  # any JSON value
     """Build capabilities from the stored form of `_asdict`. Raises `ValueError` for anything else."""
     known = Capabilities()._asdict()
     if not isinstance(document, dict) or document.keys() != known.keys():

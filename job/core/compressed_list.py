@@ -31,7 +31,7 @@ class CompressedList(Generic[Value]):
         return self._count
 
     def __iter__(self) -> Iterator[Value]:
-        """Iterate from the first value; the list must not change meanwhile."""
+        """Iterate from the first value; the list must not change during the iteration."""
         for compressed in self._chunks:
             yield from _decompress(compressed)
         yield from self._tail

@@ -53,7 +53,7 @@ class Policy(NamedTuple):
     checksum: str
     """Algorithm in force."""
     read_everything: bool
-    """`compare: checksum`: compare all contents, whatever the times."""
+    """`compare: checksum`: compare all contents, even if times are equal."""
     specials: bool = False
     """Whether FIFOs, sockets and devices are created in the mirror."""
     fifos: bool = True
@@ -90,7 +90,7 @@ def why_unsupported(source: Entry, policy: Policy) -> str:
 
 
 def is_mirrored(source: Entry, policy: Policy) -> bool:
-    """Return whether the mirror gets an entry of this kind, whatever its name."""
+    """Return whether the mirror gets an entry of this kind, under any name."""
     return source.kind is Kind.FOLDER or not (
         (source.kind is Kind.SPECIAL and not policy.specials) or why_unsupported(source, policy)
     )
@@ -199,7 +199,7 @@ def _decide_unrecorded(source: Entry, mirror: Entry, record: Record | None, poli
 
 
 def why_untrusted(source: Entry, mirror: Entry, record: Record | None, policy: Policy) -> str:
-    """Return why a mirror entry must be replaced whatever its content; empty if it may be kept.
+    """Return why a mirror entry must be replaced even if its content is equal; empty if it may be kept.
 
     Another user may have created it and hold it open for writing, so it must not get the source's owner or set-ID bits.
     """

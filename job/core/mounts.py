@@ -58,7 +58,7 @@ class FileSystemId(NamedTuple):
     proof: str
     """Belongs to the file system wherever it is attached, such as its UUID; empty if it has none."""
     place: str
-    """Its present attachment: the device, and whatever else changes with another file system."""
+    """Its present attachment: the device, and other values that differ for another file system."""
 
 
 class FileSystemMatch(StrEnum):

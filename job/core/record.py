@@ -26,7 +26,7 @@ class Record(NamedTuple):
     checksum: str
     """`algorithm:hex`, or `sparse-algorithm:hex`; empty for a symlink."""
     racy: bool
-    """Whether the content must be read again in the next cycle, whatever the times."""
+    """Whether the content must be read again in the next cycle, even if times are equal."""
 
 
 class Copied(NamedTuple):

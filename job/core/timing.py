@@ -43,7 +43,7 @@ class Interval:
         return self.seconds
 
     def next_due(self, after: datetime, zone: tzinfo) -> datetime:  # noqa: ARG002 (the same call for both kinds)
-        """Return the instant the cycle after one that ended at `after` is due."""
+        """Return the due time of the cycle after one that ended at `after`."""
         return after + timedelta(seconds=min(self.seconds, _LONGEST_SECONDS))
 
 

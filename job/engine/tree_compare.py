@@ -39,7 +39,7 @@ class Difference(NamedTuple):
     path: bytes
     kind: Kind
     what: str
-    """What differs: one of `DIFFERENCES`."""
+    """The kind of the difference, one of `DIFFERENCES`."""
     detail: str
     """In words; empty if there is nothing to add."""
 
@@ -94,7 +94,7 @@ class CompareContext:
 
 
 def compare(view: CompareContext) -> Iterator[Difference]:
-    """Compare one pair; raises what the copier's rate limiter raises, and `OSError` without temporary space."""
+    """Compare one pair. Raises the errors of the copier's rate limiter, and `OSError` without temporary space."""
     with closing(DirCursor(view.source_root)) as sources, closing(DirCursor(view.mirror_root)) as mirrors:
         yield from _Comparison(view, sources, mirrors).run()
 
@@ -304,7 +304,7 @@ class _Comparison:
             yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
 
     def _respelled(self, name: bytes) -> bool:
-        """Tell whether a name of the mirror is the mirror's spelling of a source name."""
+        """Return whether a name of the mirror is the mirror's form of a source name."""
         return self._tools.name_rules is not None and self._tools.name_rules.key(name) in self._keys
 
     def _links(self) -> Iterator[Difference]:
@@ -324,7 +324,7 @@ class _Comparison:
 
 
 def _link_names(path: bytes, names: Iterable[bytes], source: int, mirror: int) -> Iterator[LinkName]:
-    """Give names in a folder with their files on both sides."""
+    """Yield names in a folder with their files on both sides."""
     for name in names:
         with suppress(OSError):  # its error is reported already
             file, held = file_at(name, source), file_at(name, mirror)

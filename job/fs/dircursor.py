@@ -1,9 +1,9 @@
 """Walk a tree by directory descriptors: no path string is ever resolved twice, no symlink ever followed (invariant 12).
 
 A `DirCursor` holds the descriptors from the root to the folder it stands in and moves to another folder over their
-common ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay
-open, whatever the depth; the way back up goes through `..` and is believed only if device and inode are those of the
-folder that was left.
+common ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay open, at
+any depth; the way back up goes through `..` and is believed only if device and inode are those of the folder that was
+left.
 """
 
 import os

@@ -1,12 +1,10 @@
-"""Go through a huge folder without holding it: by names in chunks, then name by name; added up where order would cost.
+"""Read, sum up and partition the names of a huge folder, without holding its listing in memory.
 
-What the index knows of a huge mirror folder is a sum over its rows: parts of the folder, visited by different processes
-one after the other, add up to the same as one pass over the whole, in whatever order the names come.
+Names are read in chunks. The index has one sum over the rows of a huge mirror folder, because sums of parts, which
+several processes compute in any order, add up to the sum of the whole folder.
 
-Parts of a huge folder: its names are divided into parts, which are processed one after another, in any process.
-
-The name alone determines its part. With twice as many parts each part divides in two: what is known of part `p` of a
-small number is also known of the parts of a larger number that leave `p` when divided by the small one.
+Names are divided into parts by their checksum alone. The number of parts is a power of two: with twice as many, each
+part divides in two, so part `p` of `n` has all names of the parts of a larger number that equal `p` modulo `n`.
 """
 
 import errno
@@ -26,19 +24,19 @@ from job.fs.listing import AT_ONCE, CHUNK, Row, Shared, Unreadable, read_rows, r
 _MARSHAL_VERSION = 2
 
 Sums: TypeAlias = tuple[int, ...]
-"""Rows added up, whatever their order: their number, their checksums, and each of their numbers."""
+"""Sums over rows in any order: number of rows, sum of checksums, sum of each number."""
 NO_ROWS: Sums = (0,) * 9
 
 
 def names_in(folder: int) -> Iterator[list[bytes]]:
-    """Give the names in an open folder, some at a time. Raises `OSError`."""
+    """Yield the names in an open folder, in chunks. Raises `OSError`."""
     with scan(folder) as found:
         while names := [item.name.encode("utf-8", "surrogateescape") for item in islice(found, CHUNK)]:
             yield names
 
 
 def name_exists(folder: int, name: bytes) -> bool:
-    """Tell whether an open folder has a name; if that cannot be found out, it is taken to have it."""
+    """Return whether an open folder has a name; True if that cannot be found out."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -57,9 +55,9 @@ def count_names(folder: int) -> int:
 def stat_names(
     folder: int, names: Iterable[bytes], unreadable: Unreadable, linked: dict[bytes, Shared] | None = None
 ) -> list[Row]:
-    """Examine names of an open folder by lstat, as a listing does; those that are not there are left out.
+    """Return rows of names in an open folder by lstat, as a listing does; missing names are left out.
 
-    `linked` takes the names that share their file with others.
+    `linked` gets the names of files with several hard links.
     """
     rows: list[Row] = []
     for name in names:
@@ -77,7 +75,7 @@ def stat_names(
 
 
 def sum_rows(rows: Sequence[Row]) -> Sums:
-    """Add up rows or entries of a mirror folder; our own state folder is left out, as it changes with every cycle."""
+    """Sum rows or entries of a mirror folder, without the state folder, which changes with every cycle."""
     plain: list[Any] = [tuple(row) for row in rows if row[0] != STATE_FOLDER]
     if not plain:
         return NO_ROWS
@@ -87,12 +85,12 @@ def sum_rows(rows: Sequence[Row]) -> Sums:
 
 
 def add_sums(one: Sums, other: Sums) -> Sums:
-    """Add what two parts of a folder add up to."""
+    """Add the sums of two parts."""
     return tuple(map(add, one, other))
 
 
 def sum_folder(folder: int) -> Sums | None:
-    """Add up an open mirror folder; None if a name in it could not be examined. Raises `OSError`."""
+    """Sum an open mirror folder; None if a name in it could not be examined. Raises `OSError`."""
     total, unreadable = NO_ROWS, Unreadable()
     with scan(folder) as found:
         while items := list(islice(found, AT_ONCE)):
@@ -101,7 +99,7 @@ def sum_folder(folder: int) -> Sums | None:
 
 
 def fingerprint_of_sums(sums: Sums) -> bytes:
-    """Hash what a mirror folder adds up to; 16 bytes."""
+    """Hash the sums of a mirror folder to 16 bytes."""
     return hashlib.blake2b(marshal.dumps(sums, _MARSHAL_VERSION), digest_size=16).digest()
 
 
@@ -116,19 +114,19 @@ def remove_temps(folder: int) -> bool:
 
 
 PackedNames: TypeAlias = tuple[bytes, ...]
-"""Names of one part, packed: a few bytes each."""
+"""Names of one part, compressed to a few bytes each."""
 
 _MAX_PARTITIONS = 1 << 16
-"""As the index has it."""
+"""The same limit as in the index."""
 _MIN_PARTITIONS = 2
-"""One part would be an ordinary folder, whose mirror is remembered in another way."""
+"""One part would be an ordinary folder, whose mirror fingerprint is computed differently."""
 _SEPARATOR = b"/"
 _PIECE_BYTES = 8 << 10
 _ZLIB_LEVEL = 1
 
 
 def partition_count(names: int, known: int) -> int:
-    """Tell how many parts a folder of so many names is to have, if it had `known` before; a power of two."""
+    """Return the number of parts for a folder of so many names that had `known` parts before; a power of two."""
     partitions = _MIN_PARTITIONS
     while partitions < _MAX_PARTITIONS and (partitions * (CHUNK // 4) < names or partitions < known):
         partitions *= 2
@@ -136,16 +134,16 @@ def partition_count(names: int, known: int) -> int:
 
 
 class Partitioner:
-    """Sorts names into parts, and packs them as they come."""
+    """Divides names into parts and compresses them."""
 
     def __init__(self, partitions: int, key: Callable[[bytes], bytes] | None = None) -> None:
-        """`key` is equal for names that have to be in one part."""
+        """`key` is equal for names that must be in one part."""
         self._key = key
         self._open_pieces = [bytearray() for _ in range(partitions)]
         self._packed: list[list[bytes]] = [[] for _ in range(partitions)]
 
     def add(self, names: Iterable[bytes]) -> None:
-        """Take names in."""
+        """Add names."""
         pieces, mask, checksum = self._open_pieces, len(self._open_pieces) - 1, zlib.crc32
         key = self._key
         for name in names:
@@ -157,7 +155,7 @@ class Partitioner:
                 self._pack(number, piece)
 
     def partitions(self) -> list[PackedNames]:
-        """Give all parts; nothing can be added any more."""
+        """Return all parts; no name can be added afterwards."""
         for number, piece in enumerate(self._open_pieces):
             if piece:
                 self._pack(number, piece)
@@ -169,7 +167,7 @@ class Partitioner:
 
 
 def unpack_names(part: PackedNames) -> list[bytes]:
-    """Unpack the names of a part, sorted, each of them once."""
+    """Return the names of a part, sorted, without duplicates."""
     names: set[bytes] = set()
     for piece in part:
         names.update(zlib.decompress(piece).split(_SEPARATOR))
@@ -180,9 +178,9 @@ def unpack_names(part: PackedNames) -> list[bytes]:
 def partition_names(
     source: int, mirror: int, sorter: Partitioner, checkpoint: Callable[[], None], expected: int = 0
 ) -> list[PackedNames]:
-    """Sort the names of an open source folder, `expected` to have so many, and of its mirror into parts.
+    """Divide the names of an open source folder, `expected` to have so many, and of its mirror into parts.
 
-    `checkpoint` is called now and then; what it raises ends it. Raises `OSError`.
+    `checkpoint` is called regularly, and may raise to stop. Raises `OSError`.
     """
     found = 0
     for names in names_in(source):
@@ -193,6 +191,6 @@ def partition_names(
         raise OSError(errno.EIO, f"its listing is empty now, though it had {expected} names a moment ago")
     for names in names_in(mirror):
         checkpoint()
-        # What is on both sides is there already; and nearly all of it is.
+        # Names on both sides, which are nearly all, are added already.
         sorter.add([name for name in names if name != STATE_FOLDER and not name_exists(source, name)])
     return sorter.partitions()

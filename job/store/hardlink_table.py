@@ -1,6 +1,6 @@
 """The hard-link table: the names of multiply linked files that one cycle collects.
 
-SQLite holds it in memory while it is small, then in an unnamed temporary file, so that nothing is left of it.
+SQLite holds it in memory while it is small, then in an unnamed temporary file, which leaves nothing behind.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class HardLinkTable:
             db.executemany("UPDATE member SET outcome = ? WHERE path = ? AND name = ?", rows)
 
     def files(self) -> Iterator[FileId]:
-        """Yield each file once; names may be added meanwhile."""
+        """Yield each file once; names may be added during the iteration."""
         last = b""
         while found := self._all(_FILES, last):
             for (last,) in found:

@@ -70,7 +70,7 @@ class Index:
         self._db.close()
 
     def ignore(self, points: Collection[bytes]) -> None:
-        """Return nothing about the file systems at these mount points from now on, and keep their rows."""
+        """Ignore the stored file systems at these mount points from now on, and keep their rows."""
         others = {point: True for point in points if point}
         self._ignored = ByMount(b"" in points, others) if points else None
 

@@ -49,7 +49,7 @@ class Tree:
         self._known: set[bytes] = set()
         """Keys of some folders that have rows, as have their ancestors."""
         self._paths: dict[bytes, bytes] = {}
-        """Paths by key; valid whatever happens to the rows."""
+        """Paths by key; valid even if rows change."""
 
     def clear_cache(self) -> None:
         """Forget which folders have rows, as after a rollback."""
@@ -113,7 +113,7 @@ class Tree:
         aside = [table for table in ASIDE if self._row(f"SELECT 1 FROM {table} LIMIT 1")]  # noqa: S608
         self._drop(*place_of(path))
         at = path
-        # Each step removes a row or goes up, so it ends with any rows.
+        # Each step removes a row or goes up, so it ends even with invalid rows.
         while True:
             key = key_of(at)
             row = self._row("SELECT name FROM folder WHERE parent = ? LIMIT 1", key)

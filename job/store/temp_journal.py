@@ -4,7 +4,7 @@ The temp journal has the mirror folders that may contain temporary files, record
 a killed run can be cleaned up. It is not synced: after a power cut, a temporary file may stay in a folder that left the
 source since; all other folders are cleaned when they are synced.
 
-Known mounts are not in the index, which may be lost: a disk that is no longer mounted must be noticed all the same.
+Known mounts are not in the index, which may be lost: a disk that is no longer mounted must still be noticed.
 """
 
 import json

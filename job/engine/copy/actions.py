@@ -21,7 +21,7 @@ from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 
 _MOST_LOOKUPS = 3
-"""How often a name that another program replaces is looked up again."""
+"""Retries for a name that another program replaces."""
 
 
 class MirrorLost(RootLost):
@@ -36,7 +36,7 @@ class OpenFolders:
     source: int
     mirror: int
     names: int = 1
-    """How many names of the mirror are to share one file."""
+    """Number of mirror names that are to share one file."""
     seen: os.stat_result = field(default_factory=lambda: os.stat_result((0,) * 10))
     """Stat of the mirror folder before any change."""
     mode: int = 0
@@ -47,7 +47,7 @@ _OWNER_MAY_CHANGE = 0o300
 
 
 def make_writable(mirror: int, mode: int) -> bool:
-    """Make an open mirror folder writable for its owner, if its st_mode says it is not, where possible; True if so."""
+    """Make an open mirror folder writable for its owner if its st_mode forbids that; True if it was tried."""
     if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
         return False
     with suppress(OSError):  # then each entry fails with an error of its own
@@ -74,7 +74,7 @@ class Actions:
         self._batch = batch
         self._progress = progress
         self._unreported_entries = self._unreported_bytes = 0
-        """Entries, and bytes of them that were not copied, that are not reported to progress yet."""
+        """Entries, and bytes of them that were not copied, not yet reported to progress."""
         self._temp_id = os.urandom(4).hex().encode("ascii")
         self._temps = 0
 
@@ -85,7 +85,7 @@ class Actions:
         self._progress.entry_done(size, entries)
 
     def report(self, work: Work) -> None:
-        """Report to progress what was done since the last call. Raises `Stopped`."""
+        """Report the work since the last call to progress. Raises `Stopped`."""
         entries, size = self._unreported_entries, self._unreported_bytes
         self._unreported_entries = self._unreported_bytes = 0
         work.volume.copier.checkpoint()

@@ -107,7 +107,7 @@ class Adoption:
 class Exchange:
     """Checks mirror folders before they are synced, and replaces some. Use it with `contextlib.closing`.
 
-    The main process does this before it submits work items below such a folder: a worker in it would go on in the
+    The main process does this before it submits work items below such a folder: a worker in it would continue in the
     folder that was moved away.
     """
 
@@ -130,7 +130,7 @@ class Exchange:
         self._adoption.close()
 
     def is_seen_to(self, path: bytes) -> bool:
-        """Check whether a folder lies in one that was replaced, or could not be: then no work item is for it alone."""
+        """Check whether a folder lies in one that was replaced, or could not be: it gets no work item then."""
         if not self._seen_to:
             return False
         while path:

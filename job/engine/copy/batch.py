@@ -32,7 +32,7 @@ _LARGE_BYTES = 1 << 20
 MOST_ENTRIES = 8192
 """Finished folders and their entries, changed or not, that are held in memory."""
 LONGEST_NS = 5_000_000_000
-"""A batch is committed after so long, so that a stop loses little work."""
+"""Maximum age of a batch, so that a stop loses little work."""
 
 
 class Batch:
@@ -58,7 +58,7 @@ class Batch:
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context)
         self.volume: Volume | None = None
-        """The file system of the mirror that everything in the batch lies on."""
+        """The mirror's file system of all entries in the batch."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
@@ -73,7 +73,7 @@ class Batch:
         self._folders: list[FolderDone] = []
 
     def switch_to(self, volume: Volume) -> None:
-        """Go on on another file system of the mirror; what lies on the one before is committed first."""
+        """Continue on another file system of the mirror; the entries on the previous one are committed first."""
         if volume is self.volume:
             return
         if self._renames or self._closed or self._discards or self._folders or self.dirty:
@@ -259,7 +259,7 @@ class Batch:
                 events.append(rename.event)
 
     def _recheck_folders(self) -> None:
-        """Drop what was read from folders that were replaced since; a vanished folder is no failure."""
+        """Drop copies from source folders that were replaced since; a vanished folder is no failure."""
         works = {id(work): work for work in [*[rename.work for rename in self._renames], *self._closed]}
         wrong = self.recheck.check(works.values())
         self.dirty |= self.recheck.take_narrowed()

@@ -167,7 +167,7 @@ class Surplus:
         return is_mirrored(entry, policy)
 
     def _source_names(self, at: bytes, held: Collection[bytes], wanted: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the source's names by those of a mirror that takes different names for the same."""
+        """Return the source names by mirror name, for a mirror that treats different names as equal."""
         mirror = self._mirror(at)
         if mirror.keeps_all_names:
             return {}
@@ -176,7 +176,7 @@ class Surplus:
         return {name: keys[key] for name in held if name not in wanted and (key := name_rules.key(name)) in keys}
 
     def _confirm(self, at: bytes, names: Sequence[bytes], listing: Listing | None) -> None:
-        """Check by name that the source does not have what its listing did not show. Raises `NotKnownError`."""
+        """Check by name that the source does not have the names that its listing lacks. Raises `NotKnownError`."""
         if listing is not None and any(each.path == at for each in listing.left_out):
             raise NotKnownError(
                 f"{printable(at)} is left out of the source, and its mirror is not empty",

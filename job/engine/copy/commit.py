@@ -1,7 +1,7 @@
 """Make renamed batches durable, write them to the index, and only then emit events (invariants 2 and 13).
 
-One sync and one transaction serve all batches that came meanwhile. Only the main process does this, so the index has
-one writer and the events one order.
+One sync and one transaction serve all batches that arrived since the last one. Only the main process does this, so the
+index has one writer and the events one order.
 """
 
 from collections.abc import Callable, Iterator, Sequence

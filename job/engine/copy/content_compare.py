@@ -32,7 +32,7 @@ class Judgement(NamedTuple):
 
 
 class ContentCompare:
-    """Compares contents by checksum, links by their text, special files by what they are."""
+    """Compares contents by checksum, symlinks by their text, special files by type and device number."""
 
     def __init__(self, copier: Copier) -> None:
         self._copier = copier
@@ -42,7 +42,7 @@ class ContentCompare:
     ) -> Judgement:
         """Compare the source with the mirror, or, where `mirror_folder` is None, with the index record.
 
-        Raises `OSError` or `ChangedWhileReadError` for the source's sake only: a mirror that cannot be read differs.
+        Raises `OSError` or `ChangedWhileReadError` only for the source; an unreadable mirror differs.
         """
         if entry.kind is not Kind.FILE:
             return self._compare_nonregular(entry, source, mirror, mirror_folder, record)
@@ -93,9 +93,9 @@ def fix_metadata(
 ) -> bool | None:
     """Set the metadata of the source on a mirror entry with the right content; True if anything changed.
 
-    None if the mirror entry cannot be opened for that, is not the one that was compared, or has more than so many
-    `names`, of which others would be changed with it: then it has to be copied. Raises `OSError` or
-    `ChangedWhileReadError` for the source's sake: another file's mode must not open this one's content to others.
+    None if it must be copied instead: it cannot be opened, was replaced since it was compared, or has more than `names`
+    hard links, which would change with it. Raises `OSError` or `ChangedWhileReadError` for the source only, because the
+    mode of another file could open this content to others.
     """
     if entry.kind is not Kind.FILE:
         return _fix_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)

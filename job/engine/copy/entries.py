@@ -37,7 +37,7 @@ class Entries:
     ) -> None:
         """Sync all entries of a folder and add it to the batch. Raises `Stopped` or `MirrorLost`.
 
-        `links` is what became of names that were seen to before; None as long as names of one file may still be met.
+        `links` has the results of linked names that were synced before; None while more names of a file may be found.
         """
         listing, policy = opened.work.listing, opened.work.policy
         self._batch.open(opened.work)
@@ -132,8 +132,8 @@ def link_names_in(
 ) -> list[LinkName]:
     """Return the names in a folder whose files have other names; none if none of them needs an action.
 
-    `shared` are those of the mirror. A source file that has one name only counts, too, if in the mirror it has several:
-    what was linked may have been parted.
+    `shared` has those of the mirror. A source file with one name counts, too, if its mirror has several, because a hard
+    link may have been replaced by a copy.
     """
     if not policy.hard_links:
         return []

@@ -62,7 +62,7 @@ class Work:
     linked: Mapping[bytes, Shared] = field(default_factory=dict)
     """Names that share their file in the source with others."""
     doubtful: set[bytes] = field(default_factory=set)
-    """Names whose content is compared in the next cycle, whatever the times are."""
+    """Names whose content is compared in the next cycle, even if times are equal."""
     noted: str = ""
     """Unsupported metadata of its entries, as the index has them."""
     unsupported: dict[bytes, UnsupportedMetadata | None] = field(default_factory=dict)
@@ -74,11 +74,11 @@ class Work:
     failure: Failure | None = None
     """Failure of its last failed entry."""
     lost: set[bytes] = field(default_factory=set)
-    """Names that do not have the file that was put there: it was replaced or removed."""
+    """Names whose file was replaced or removed after its rename."""
     rows: str = ""
     """The index rows of its entries, which are written only if they change."""
     held: bool = False
-    """Whether the mirror folder keeps its metadata for now, since the new ones let in more users."""
+    """Whether the mirror folder keeps its metadata for now, because the new metadata admits more users."""
     mirror: os.stat_result | None = None
     """Stat of the mirror folder when it was opened; None if that was not checked."""
     portion: "Portion | None" = None
@@ -148,7 +148,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
 def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
     """Finish one part of a huge folder, whose mirror is open; the folder itself is finished after all parts.
 
-    Only what was put there is looked at again. What somebody else changes meanwhile differs from what is remembered.
+    Only entries that this cycle wrote are examined again, so changes by other programs differ from the records.
     """
     listing = work.listing
     present = _present_now(work, portion.present, folder)
@@ -185,7 +185,7 @@ def _noted(work: Work, records: dict[bytes, Record]) -> str:
 
 
 def _present_now(work: Work, present: dict[bytes, Entry], folder: int) -> dict[bytes, Entry]:
-    """Return the mirror's entries with those that were put there since."""
+    """Return the mirror's entries, with those that were written since."""
     now = dict(present)
     for entry in work.listing.entries:
         name, settled, before = entry.name, work.settled.get(entry.name), present.get(entry.name)

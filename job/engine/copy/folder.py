@@ -51,7 +51,7 @@ from job.store.codec import FOLDER, decode_records
 
 
 class FolderSync:
-    """Does the work items of one process. Use `at_work` around everything else."""
+    """Runs the work items of one process, all within `at_work`."""
 
     def __init__(
         self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Callable[[BatchResult], None]
@@ -201,7 +201,7 @@ class FolderSync:
             note_metadata(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
     def _under_source_names(self, opened: OpenFolders, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        """Return the mirror's entries under the source's names, on a mirror that takes different names for the same."""
+        """Return the mirror's entries under the source's names, on a mirror that treats different names as equal."""
         name_rules = opened.work.volume.name_rules
         if name_rules is None:
             return present
@@ -299,11 +299,11 @@ class FolderSync:
     ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
         """List a mirror folder, made writable for us; temps that a killed run left are removed.
 
-        Gives its entries by name, and those that have other names, too. Names in `records` that the listing does
-        not show are examined: a short listing must not have good copies replaced, and reported as missing.
+        Returns its entries by name, and those with several names. Names in `records` that the listing does not show are
+        examined: a short listing must not cause good copies to be reported as missing and replaced.
         """
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
-        # We hold the lock, and no temp of this folder is made yet: all temps in it are left-overs.
+        # The lock is held, and no temp of this folder is made yet: all temps in it are of killed runs.
         present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
@@ -322,7 +322,7 @@ class FolderSync:
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
         name_rules = opened.work.volume.name_rules
         try:
-            # Before the first part is begun: no part may take another's temps for left-overs.
+            # Before the first part is begun: no part may remove the temps of another.
             self._batch.dirty |= remove_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key

@@ -50,7 +50,7 @@ class PendingEvents:
         )
 
     def add_refusals(self, path: bytes) -> None:
-        """Report metadata that the mirror refused, first met at `path`."""
+        """Report metadata that the mirror refused, first at `path`."""
         for metadata_writer in self._writers:
             for what, error in metadata_writer.take_refusals():
                 self.add(
@@ -86,10 +86,7 @@ class PendingRename:
     event: FileCopied
 
     def insist_on_none(self, folder: int) -> None:
-        """Check that a mirror which takes different names for the same has no entry of this name.
-
-        Raises `OSError`.
-        """
+        """Check that a mirror which treats different names as equal has no entry of this name. Raises `OSError`."""
         with suppress(FileNotFoundError):
             os.stat(self.name, dir_fd=folder, follow_symlinks=False)
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
@@ -111,7 +108,7 @@ class PendingRename:
             self.work.lost.add(name)
 
     def misread(self, enter: Callable[[Work], int]) -> tuple[Failure, str] | None:
-        """Read the temp back from the disk; return what is wrong with it, or None. `enter` opens a mirror folder."""
+        """Read the temp back from the disk; return its fault, or None. `enter` opens a mirror folder."""
         if not self.copied.checksum:
             return None
         try:

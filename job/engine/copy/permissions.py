@@ -1,11 +1,11 @@
-"""Narrow the mirror's folders before anything is put into them, and widen them last (invariant 15).
+"""Narrow the rights of mirror folders before anything is written into them, and widen them last (invariant 15).
 
-Narrowing (`fs/rights.py`) includes the folders above: another worker may still be on its way there.
+Narrowing (`fs/rights.py`) includes the folders above: another worker may not have reached them yet.
 
-Widening: the mirror keeps what left the source, with its old mode. In a closed folder no other user could read it. So a
-folder that is to admit more users stays closed until all other work of the cycle is committed. Then everything below it
-is compared with the source by name once more, and what the source does not have is moved to the versions. If an entry
-cannot be moved or synced, the folder stays closed.
+Widening: entries that left the source stay in the mirror with their old mode; while their folder is closed, no other
+user can read them. So a folder that is to admit more users stays closed until all other work of the cycle is committed.
+Then everything below it is compared with the source by name once more, and surplus is moved to the versions. If an
+entry cannot be moved or synced, the folder stays closed.
 """
 
 import errno
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from job.engine.copy.cleanup import Surplus
 
 _CLOCK_STEP_NS = 20_000_000
-"""File timestamps of the kernel lag behind its clock by less."""
+"""The kernel's file timestamps lag behind its clock by less than this."""
 
 
 class StaysClosedError(OSError):
@@ -148,17 +148,17 @@ class Opening:
         return self._surplus
 
     def permits(self, task: SyncFolder | FinishFolder, opened: OpenFolders, present: Collection[bytes]) -> bool:
-        """If a folder lets in more users, first remove what its source does not have; False if that fails."""
+        """Set surplus aside before a folder admits more users; False if that fails."""
         work, path, seen = opened.work, opened.work.listing.path, opened.seen
         why = self._why_widened(work, seen)
         if not why or self._is_new(path, seen, missing=task.missing) or not self.holds_anything(path, present):
             return True
         if any(each.path == path for each in work.listing.left_out):
-            # Nothing in it is in scope, so it is unknown which of it the source still has.
+            # Nothing in it is in scope, so it is unknown which entries the source still has.
             self._hold(work, opened.mirror, seen)
             return True
         close = task if isinstance(task, FinishFolder) else None
-        # What lies below a folder that changed since the scan may be outdated: the next cycle opens it.
+        # Results below a folder that changed since the scan may be outdated: the next cycle opens it.
         too_early = close is None and work.listing.fingerprint != task.fingerprint
         if task.widening is None or too_early:
             self._hold(work, opened.mirror, seen)

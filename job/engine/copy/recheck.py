@@ -52,7 +52,7 @@ class Recheck:
     def check(self, works: Collection[Work]) -> dict[int, OSError]:
         """Check that sources are as they were listed; rights that one lost are taken from its mirror.
 
-        Gives, by `id`, what is wrong with works whose source is another folder by now, is gone, or cannot be opened.
+        Returns, by `id`, the error of each work whose source was replaced, is gone or cannot be opened.
         """
         wrong: dict[int, OSError] = {}
         paths: set[bytes] = set()

@@ -1,7 +1,7 @@
 """Scan the whole source tree, with workers once it turns out to be large.
 
-Work is handed out as whole subtrees; a worker returns the unscanned rest after a slice of time, so the load stays even
-whatever the shape of the tree. The folders of a lost worker are scanned again.
+Work is handed out as whole subtrees; a worker returns the unscanned rest after a slice of time, so the load is even for
+any shape of tree. The folders of a lost worker are scanned again.
 """
 
 import errno

@@ -118,7 +118,7 @@ class Exchange:
         self._adoption = Adoption(context, run)
         self._run = run
         self._commit = commit
-        self._seen_to: set[bytes] = set()
+        self._replaced: set[bytes] = set()
         self._events: list[Event] = []
         self._retired: list[bytes] = []
         self._anew: list[bytes] = []
@@ -129,17 +129,17 @@ class Exchange:
         """Close what was opened."""
         self._adoption.close()
 
-    def is_seen_to(self, path: bytes) -> bool:
+    def is_below_replaced(self, path: bytes) -> bool:
         """Check whether a folder lies in one that was replaced, or could not be: it gets no work item then."""
-        if not self._seen_to:
+        if not self._replaced:
             return False
         while path:
             path = path.rpartition(b"/")[0]
-            if path in self._seen_to:
+            if path in self._replaced:
                 return True
         return False
 
-    def see_to(self, path: bytes, left: FolderMatch) -> bool:
+    def replace_unusable(self, path: bytes, left: FolderMatch) -> bool:
         """Check a folder; True if it was replaced, or could not be, which `settle` reports."""
         try:
             why = self._adoption.why_not(path, left)
@@ -151,7 +151,7 @@ class Exchange:
             self._events += [event] if event is not None else []
         except OSError as error:
             self._fail(path, error)
-        self._seen_to.add(path)
+        self._replaced.add(path)
         return True
 
     def forget(self, path: bytes, known: FolderSummary | None) -> None:

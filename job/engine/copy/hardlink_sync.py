@@ -100,7 +100,7 @@ class Linker:
         scanned = {_place_of(link_name): self._scan(link_name) for link_name in link_names}
         waiting = [self._names_of(group, scanned) for group in task.groups]
         while waiting:
-            waiting = self._link_files([file for names in waiting if (file := self._first(names)) is not None])
+            waiting = self._link_files([file for names in waiting if (file := self._sync_first(names)) is not None])
 
     def _link_files(self, files: list[_File]) -> list[list[_Name]]:
         """Link the other names of files to the first; returns, by file, those that are to be linked to one another."""
@@ -108,12 +108,12 @@ class Linker:
         self._batch.commit()
         for file in files:
             file.record = self._outcome(file.first, file.action)
-            self._note(file.first, file.record)
-            file.mirror = self._standing(file)
+            self._record_result(file.first, file.record)
+            file.mirror = self._link_target(file)
         others = [(name, file) for file in files for name in file.others]
         alone: list[tuple[_Name, Action]] = []
         for name, file in sorted(others, key=lambda each: _place_of(each[0].link_name)):
-            action = self._see_to(name, file)
+            action = self._link_to_file(name, file)
             if action is not None:
                 alone.append((name, action))
             if self._batch.full:
@@ -121,7 +121,7 @@ class Linker:
         if alone:
             self._batch.commit()
         for name, action in alone:
-            self._note(name, self._outcome(name, action))
+            self._record_result(name, self._outcome(name, action))
         return [file.apart for file in files if file.apart]
 
     # The first name --------------------------------------------------------------------------------------------------
@@ -133,18 +133,18 @@ class Linker:
             name.taken = name.usable in group.taken
         return names
 
-    def _first(self, names: list[_Name]) -> _File | None:
+    def _sync_first(self, names: list[_Name]) -> _File | None:
         shares = Counter(name.usable for name in names)
         names.sort(key=lambda each: (each.usable is None or each.taken, not each.intact, -shares[each.usable]))
         for number, name in enumerate(names):
             if self._run.stop():
                 raise Stopped("stopped between two files")
-            step = self._step(name)
-            self._do(name, step, shares[name.usable])
+            step = self._decide(name)
+            self._carry_out(name, step, shares[name.usable])
             if name.work.complete:
                 return _File(name, step.action, names[number + 1 :])
             # It failed, which is reported, or vanished; the file has other names.
-            self._note(name, None)
+            self._record_result(name, None)
         return None
 
     def _scan(self, link_name: LinkName) -> _Name | None:
@@ -160,7 +160,7 @@ class Linker:
         work = work_for(listing, {}, volume, self._run.pair.options_key, self._sources.goto(path))
         work.again = link_name.counted
         try:
-            work.mirror = self._judged(work)
+            work.mirror = self._checked_folder(work)
             seen = os.stat(single(name), dir_fd=self._mirrors.goto(path), follow_symlinks=False)
         except FileNotFoundError:
             return _Name(link_name, work, entry, None, None)
@@ -172,7 +172,7 @@ class Linker:
         usable = FileId(seen.st_dev, seen.st_ino) if mirror.kind is entry.kind else None
         return _Name(link_name, work, entry, mirror, usable)
 
-    def _judged(self, work: Work) -> os.stat_result:
+    def _checked_folder(self, work: Work) -> os.stat_result:
         """Check a mirror folder, which may have been replaced since it was synced, and limit its rights.
 
         Raises `OSError` if it must not be used.
@@ -202,7 +202,7 @@ class Linker:
             return file_at(link_name.name, self._sources.goto(link_name.path)) == link_name.file
         return False
 
-    def _do(self, name: _Name, step: Decision, names: int) -> None:
+    def _carry_out(self, name: _Name, step: Decision, names: int) -> None:
         path = name.link_name.path
         try:
             self._batch.switch_to(name.work.volume)
@@ -230,31 +230,31 @@ class Linker:
             return name.link_name.record
         return None
 
-    def _standing(self, file: _File) -> FileId | None:
+    def _link_target(self, file: _File) -> FileId | None:
         """Return the mirror's file under the first name; None if either side changed since it was synced."""
         first, record = file.first.link_name, file.record
         if record is None or not file.others or not self._is_still(first):
             return None
-        found = self._held(first)
+        found = self._mirror_file(first)
         return found if found is not None and found.inode == record.mirror.inode else None
 
-    def _held(self, link_name: LinkName) -> FileId | None:
+    def _mirror_file(self, link_name: LinkName) -> FileId | None:
         with suppress(OSError):
             return file_at(link_name.name, self._beside.goto(link_name.path))
         return None
 
     def _fail(self, name: _Name, reason: Failure, error: str) -> None:
         self._batch.fail(name.work, name.path, name.entry.kind, reason, error)
-        self._note(name, None)
+        self._record_result(name, None)
 
-    def _note(self, name: _Name, record: Record | None) -> None:
+    def _record_result(self, name: _Name, record: Record | None) -> None:
         # A name that neither failed nor is settled is synced with its folder.
         if record is not None or name.work.failure is not None:
             self._batch.followups.linked.append(LinkRecord(name.link_name.path, name.link_name.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
 
-    def _see_to(self, name: _Name, file: _File) -> Action | None:
+    def _link_to_file(self, name: _Name, file: _File) -> Action | None:
         """Link a name to its file; returns the action that syncs it alone, if it cannot be linked."""
         record = file.record
         if record is None:
@@ -271,30 +271,30 @@ class Linker:
         if file.mirror is None or not self._is_still(name.link_name):
             return None  # changed by another program: its folder, or the next cycle, syncs it
         try:
-            action = self._other(file, name, own)
+            action = self._link_or_copy(file, name, own)
         except OSError as error:
             self._fail(name, failure_of(error), reason_text(error))
             return None
         if action is None and name not in file.apart:
-            self._note(name, own)
+            self._record_result(name, own)
         return action
 
-    def _alone(self, name: _Name) -> Action:
+    def _sync_alone(self, name: _Name) -> Action:
         """Sync a name as if it had no others; inode numbers alone prove no drift."""
-        step = self._step(name)
-        self._do(name, step, 1)
+        step = self._decide(name)
+        self._carry_out(name, step, 1)
         return step.action
 
-    def _step(self, name: _Name) -> Decision:
+    def _decide(self, name: _Name) -> Decision:
         if name.taken:
             return Decision(Action.COPY, name.entry, "the mirror has it linked to what is another file now")
         return decide(name.path, name.entry, name.mirror, name.link_name.record, name.work.policy)
 
-    def _other(self, file: _File, name: _Name, record: Record) -> Action | None:
+    def _link_or_copy(self, file: _File, name: _Name, record: Record) -> Action | None:
         """Link a name to the file; where that fails, sync it alone and return the action."""
         first = file.first
         if name.usable == file.mirror:
-            self._drift(name)
+            self._report_drift(name)
             if not name.link_name.counted:
                 self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += 1
             return None
@@ -311,11 +311,11 @@ class Linker:
             name.work.volume.metadata_writer.refused("hard_links", error)
             self._batch.pending_events.add_refusals(name.path)
             if error.errno not in _NOT_TO_THIS:
-                return self._alone(name)
+                return self._sync_alone(name)
             file.apart.append(name)
             return None
-        self._put(name, temp, folder)
-        self._drift(name)
+        self._rename(name, temp, folder)
+        self._report_drift(name)
         self._report_copy(first, name, record)
         return None
 
@@ -327,12 +327,12 @@ class Linker:
             seen = os.stat(temp, dir_fd=folder, follow_symlinks=False)
             if FileId(seen.st_dev, seen.st_ino) == file.mirror and seen.st_nlink > 1:
                 return
-            if self._held(first) != file.mirror:
+            if self._mirror_file(first) != file.mirror:
                 raise OSError(errno.ESTALE, "its first name changed in the mirror while it was being linked")
             # Seen with sshfs and mergerfs: a link that looks like a copy is treated as one.
             raise OSError(errno.EOPNOTSUPP, "a hard link looks like a file of its own there")
 
-    def _put(self, name: _Name, temp: bytes, folder: int) -> None:
+    def _rename(self, name: _Name, temp: bytes, folder: int) -> None:
         with _removed_on_error(temp, folder):
             self._batch.put(temp, name.link_name.name, folder, name.path)
         self._batch.dirty = True
@@ -355,7 +355,7 @@ class Linker:
             )
         )
 
-    def _drift(self, name: _Name) -> None:
+    def _report_drift(self, name: _Name) -> None:
         record = name.link_name.record
         if record is None or record.source != name.entry:
             return

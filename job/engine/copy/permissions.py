@@ -56,7 +56,7 @@ class Narrower:
         self._sources = sources
         self._mirrors = mirrors
         self._batch = batch
-        self._seen_to: tuple[bytes, ...] = _UNKNOWN
+        self._last_narrowed: tuple[bytes, ...] = _UNKNOWN
         """The components of the last path of which each folder was narrowed."""
 
     def above(self, path: bytes, volume: Volume) -> None:
@@ -67,14 +67,14 @@ class Narrower:
         if not path or not volume.mirror.modes:
             return
         *names, last = path.split(b"/")
-        known = self._seen_to
+        known = self._last_narrowed
         common = 0
         for ours, other in zip(names, known, strict=False):
             if ours != other:
                 break
             common += 1
         first = 0 if known is _UNKNOWN else common + 1
-        self._seen_to = (*names, last)
+        self._last_narrowed = (*names, last)
         for depth in range(first, len(names) + 1):
             with suppress(OSError):
                 self._narrow(b"/".join(names[:depth]), volume)
@@ -86,7 +86,7 @@ class Narrower:
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:
         """Narrow an open mirror folder, and enter it in its metadata writer; returns its st_mode."""
         metadata_writer, path = work.volume.metadata_writer, work.listing.path
-        self._seen_to = tuple(path.split(b"/")) if path else ()
+        self._last_narrowed = tuple(path.split(b"/")) if path else ()
         held = metadata_writer.present(mirror)
         if not work.volume.mirror.modes:
             metadata_writer.enter(held, seen.st_uid)

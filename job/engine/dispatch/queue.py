@@ -216,7 +216,7 @@ class WorkQueue:
         tasks: list[Task] = []
         entries = size = 0
         for change in self._changes:
-            if self._exchange.is_seen_to(change.path) or (change.left and self._is_replaced(change)):
+            if self._exchange.is_below_replaced(change.path) or (change.left and self._is_replaced(change)):
                 continue
             if change.missing and self._left_source(change.path):
                 continue
@@ -256,7 +256,7 @@ class WorkQueue:
             # It is created again. Forget the record first: after a kill the new folder must not pass for the old one.
             self._exchange.forget(change.path, self._index.summary(change.path))
             return False
-        return self._exchange.see_to(change.path, FolderMatch(change.left))
+        return self._exchange.replace_unusable(change.path, FolderMatch(change.left))
 
     def _left_source(self, path: bytes) -> bool:
         # Creating it in vain would change the mtime of its parent, which may be finished.

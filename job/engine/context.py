@@ -122,7 +122,7 @@ class Volume(NamedTuple):
 
 
 def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
-    """Give the file systems of a mirror by folder path."""
+    """Return the file systems of a mirror by folder path."""
 
     def volume(number: int, of: PairContext | MountedFileSystem) -> Volume:
         mirror = of.mirror
@@ -144,7 +144,7 @@ def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
 
 
 def policy_of(pair: Pair, mirror: Capabilities) -> Policy:
-    """Give the part of a decision that is the same for all entries of a file system."""
+    """Return the part of a decision that is the same for all entries of a file system."""
     return Policy(
         pair.checksum,
         pair.compare == "checksum",

@@ -316,7 +316,7 @@ def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
 
 
 def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
-    """Give the known mounts that this scan could not see: they, or a folder above them, could not be listed."""
+    """Return the known mounts that this scan could not see: they, or a folder above them, could not be listed."""
     return {
         path: kind
         for path, kind in known.mounted.items()

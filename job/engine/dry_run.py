@@ -67,7 +67,7 @@ class Planned:
 
 
 def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], None]) -> Iterator[Planned]:
-    """Plan one pair at the time `now`. Raises `Refused` as the preflight would, and what `report_progress` does."""
+    """Plan one pair at the time `now`. Raises `Refused` as the preflight would, and the errors of `report_progress`."""
     pair = view.pair
     seen = presence.check_source(view.source, view.index.entry_count(), pair, view.mirror_root)
     depth, rescan_depth = scan_depths(pair, view.index.audited, now)
@@ -140,7 +140,7 @@ def _plan_folder(
 def _planned(
     pair: str, where: bytes, step: Decision, obstacle: str, file: FileId | None, planned_files: set[FileId]
 ) -> Planned:
-    """Give the line of one step. `file` is set if it has several names; `planned_files` holds those with a line."""
+    """Return the line of one step. `file` is set if it has several names; `planned_files` holds those with a line."""
     entry = step.entry
     if obstacle:
         return Planned(pair, "fail", where, entry.kind, 0, obstacle)
@@ -224,11 +224,11 @@ class SetAsideForecast:
             each.close()
 
     def is_replaced(self, path: bytes) -> bool:
-        """Tell whether a mirror folder, or one above it, will be replaced by a new one."""
+        """Return whether a mirror folder, or one above it, will be replaced by a new one."""
         return _is_in(path, self._replaced)
 
     def replaced(self, change: ChangedFolder) -> Iterator[Aside]:
-        """Give the mirror's folder if it will be replaced."""
+        """Yield the mirror's folder if it will be replaced."""
         path = change.path
         if not change.left or self.is_replaced(path):
             return
@@ -241,7 +241,7 @@ class SetAsideForecast:
                     yield path, Kind.FOLDER, why
 
     def surplus(self, path: bytes) -> Iterator[Aside]:
-        """Give the entries that are set aside before a mirror folder lets in more users. Raises `OSError`."""
+        """Yield the entries that are set aside before a mirror folder admits more users. Raises `OSError`."""
         if self.is_replaced(path) or _is_in(path, self._plan_widening):
             return
         why = self._why_open(path)

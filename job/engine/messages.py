@@ -269,9 +269,9 @@ class IndexLookup:
         )
 
     def rows(self, path: bytes, part: int = 0) -> str:
-        """Give the records of a folder, or of one part of it."""
+        """Return the records of a folder, or of one part of it."""
         return self.index.rows(path, part)
 
     def noted(self, path: bytes, part: int = 0) -> str:
-        """Give the metadata that the mirror cannot hold; a mirror that holds everything needs no lookup."""
+        """Return the metadata that the mirror cannot hold; a mirror that holds everything needs no lookup."""
         return "" if self._holds_all else self.index.unsupported(path, part)

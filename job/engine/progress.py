@@ -21,7 +21,7 @@ class Progress:
         self._seen = self._reported_ns = 0
 
     def scanned(self, found: ScanResult) -> None:
-        """Take the state of a scan. Raises `Stopped` when the run is to end."""
+        """Report the state of a scan. Raises `Stopped` when the run is to end."""
         if self._run.stop():
             raise Stopped("stopped during the scan")
         seen = found.entries + found.folders

@@ -156,7 +156,7 @@ class FolderScanner:
     def scan(self, waiting: CompressedList[ScanItem], is_time_up: Callable[[], bool]) -> ScanResult:
         """Scan the folders `waiting` and their subfolders, until none is left or the slice of time is over.
 
-        Raises what `is_time_up` raises.
+        Raises the errors of `is_time_up`.
         """
         found = ScanResult()
         with self._index.read_transaction():
@@ -242,7 +242,7 @@ class FolderScanner:
 def scan_depths(pair: Pair, audited: float, now: float) -> tuple[ScanDepth, ScanDepth]:
     """Return two scan depths: for the first scan, and for the rescan once something must be written.
 
-    A sleeping disk is woken only by something to write; what else changed on it is seen in the same go.
+    A sleeping disk is woken only by something to write; other changes on it are found then.
     """
     # A timestamp in the future, by a clock set back since, counts as no audit.
     due = not 0 <= now - audited < pair.audit_interval

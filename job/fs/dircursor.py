@@ -118,7 +118,7 @@ def single(name: bytes) -> bytes:
 
 
 def identity(descriptor: int) -> Identity:
-    """Give device and inode of an open file."""
+    """Return device and inode of an open file."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
 
@@ -128,16 +128,16 @@ class _Step:
     name: bytes
     descriptor: int
     identity: Identity | None = None
-    """Known once the descriptor was closed: only then has the way back to be checked."""
+    """Set once the descriptor was closed: only then the way back must be checked."""
 
 
 class DirCursor:
     """A cursor over the folders below one root; use it with `contextlib.closing`."""
 
     def __init__(self, root: int, kept: int = _KEPT_OPEN) -> None:
-        """Stand in the root. The descriptor stays the caller's; it is not closed here.
+        """Start at the root, whose descriptor stays the caller's and is not closed here.
 
-        So many descriptors below it are `kept` open, two at least.
+        The nearest `kept` descriptors below it, at least two, stay open.
         """
         self._root = root
         self._kept = kept
@@ -147,22 +147,22 @@ class DirCursor:
         """The path of the folder above `_at`."""
 
     def close(self) -> None:
-        """Go back to the root, closing everything that was opened on the way."""
+        """Return to the root, and close all descriptors that were opened below it."""
         self._at = None
         while self._steps:
             self._close(self._steps.pop())
 
     def goto(self, path: bytes) -> int:
-        """Move to the folder at `path` below the root and give its descriptor, valid until the next move.
+        """Move to the folder at `path` below the root and return its descriptor, valid until the next move.
 
-        Raises `OSError` if a component is missing, is no folder, or may not be opened; the trail stays usable.
+        Raises `OSError` if a component is missing, is no folder, or may not be opened; the cursor stays usable.
         """
         at = self._at
         if path != at:
             self._at = None
             above, slash, name = path.rpartition(b"/")
             plain = name and bool(above) == bool(slash)
-            # Walks go down to a child or over to a sibling nearly always.
+            # Walks mostly go down to a child or over to a sibling.
             if plain and above == at:
                 self._descend(name)
             elif plain and at and above == self._above:
@@ -207,7 +207,7 @@ class DirCursor:
                 self._start_over()
 
     def _start_over(self) -> None:
-        """Go the same way again from the root."""
+        """Walk the same path again from the root."""
         names = [each.name for each in self._steps]
         self.close()
         for name in names:

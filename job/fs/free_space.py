@@ -55,10 +55,10 @@ class FreeSpace:
         self._no_blocks: set[int] = set()
 
     def check(self, descriptor: int, written: os.stat_result, folder: int) -> tuple[int, int]:
-        """Give how many bytes, whole blocks, and how many files may be written before the next check.
+        """Return the bytes, in whole blocks, and the files that may be written before the next check.
 
         Raises `OSError` (ENOSPC) if the file just written to an open folder leaves less than the reserve. Quotas are
-        not seen.
+        ignored.
         """
         return (_UNCHECKED_BYTES, _UNCHECKED_FILES) if self._measure(descriptor, written, folder) else (0, 0)
 
@@ -81,7 +81,7 @@ class FreeSpace:
         return (found.f_bfree if self._root else found.f_bavail) * found.f_frsize
 
     def _accepts_more(self, device: int, folder: int) -> bool:
-        """Tell whether a file system that reports no free block accepts more content all the same."""
+        """Return whether a file system that reports no free block still accepts content."""
         after = _try_new_file(folder, os.urandom(_TRIAL_BYTES))
         if after is None or self._free(after) > 0:
             return False
@@ -89,7 +89,7 @@ class FreeSpace:
         return True
 
     def _counts(self, device: int, folder: int, before: int) -> bool:
-        """Tell whether the count of free inodes is real: a new file changes it, or cannot be made."""
+        """Return whether the count of free inodes is real: a new file changes it, or cannot be made."""
         after = _try_new_file(folder, b"")
         if after is None or after.f_ffree != before:
             return True

@@ -23,9 +23,9 @@ from job.fs.dircursor import Folder, single
 CHUNK = 16_384
 """Entries that are in memory at once. A folder with as many is huge: it is processed in parts."""
 AT_ONCE = 1024
-"""Entries that are examined in one go: more of them do not fit the processor's cache (0.6 of the time)."""
+"""Entries that are examined at once: more of them do not fit the processor cache (0.6 of the time)."""
 SHARE = 262_144
-"""Entries of a huge folder that are scanned in one go; several processes may scan shares of one folder."""
+"""Entries of a huge folder in one share; several processes may scan shares of one folder."""
 
 _MARSHAL_VERSION = 2
 """From version 3 on the bytes depend on reference counts."""
@@ -37,18 +37,18 @@ Row = tuple[bytes, int, int, int, int, int, int, int]
 Unreadable = list[tuple[bytes, OSError]]
 """Names that could be listed but not examined: unknown, never gone."""
 Scope = Callable[[list[Row], list[bytes]], list[Row]]
-"""Leaves out what is out of scope, told also the names of the folders; gives the same list if that is nothing.
+"""Returns the rows in scope; its second argument has the names of the folders. The same list if all are in scope.
 
-The rows of a folder that is not huge come sorted by name.
+The rows of a folder that is not huge are sorted by name.
 """
 
 
 class Huge(OSError):
-    """A folder that is not held in memory whole, but processed in parts (`large_dir.py`)."""
+    """A folder that is too large to hold in memory, and is processed in parts (`large_dir.py`)."""
 
 
 class NameNotHeldError(OSError):
-    """The mirror cannot hold such a name, or takes it for another one."""
+    """The mirror cannot hold this name, or treats it as equal to another one."""
 
 
 class MirrorUnmountedError(OSError):
@@ -56,33 +56,33 @@ class MirrorUnmountedError(OSError):
 
 
 class MountMissingError(OSError):
-    """A folder where a file system was mounted is an empty one of the file system above: what was there is unknown."""
+    """A former mount point, now an empty folder of the file system above: the content of the mount is unknown."""
 
     failure = Failure.MOUNT_MISSING
 
     def __init__(self, kind: str) -> None:
-        """Take the type of the file system that was there."""
+        """`kind` is the type of the file system that was mounted."""
         was = f" ({kind} was)" if kind else ""
         text = f"nothing is mounted there any more{was} and it is empty: its mirror is left alone"
         super().__init__(errno.ENODEV, text)
         self.kind = kind
 
     def __reduce__(self) -> "tuple[type[MountMissingError], tuple[str]]":
-        """Be sent to another process."""
+        """Support pickling."""
         return MountMissingError, (self.kind,)
 
 
 class Shared(NamedTuple):
-    """Device and link count of a name that shares its file with others."""
+    """Device and link count of a file with several hard links."""
 
     device: int
-    """Of the file: that of its folder nearly always, but an overlay's layers each have one of their own."""
+    """Of the file: mostly that of its folder, but the layers of an overlay have devices of their own."""
     names: int
-    """How many names the file has."""
+    """Number of hard links."""
 
 
 class Listing(NamedTuple):
-    """One folder of a source: everything in scope in it, sorted by name."""
+    """One folder of a source: all entries in scope, sorted by name."""
 
     path: bytes
     entries: list[Entry]
@@ -94,9 +94,9 @@ class Listing(NamedTuple):
     """Equal only if neither the listing nor the folder itself changed, under the same rules."""
     unreadable: Unreadable
     linked: Mapping[bytes, Shared] = MappingProxyType({})
-    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+    """Names of files, symlinks and special files with several hard links; other names may be out of scope."""
     left_out: Sequence[LeftOut] = ()
-    """Itself, or what is in it, if that is left out for another reason than a pattern."""
+    """The folder itself, or entries in it, left out for another reason than a pattern."""
 
 
 class Found(NamedTuple):
@@ -106,42 +106,42 @@ class Found(NamedTuple):
     """Sorted by name."""
     unreadable: Unreadable
     linked: dict[bytes, Shared]
-    """Names that share their file, or whatever it is, with other names somewhere; in scope or not."""
+    """Names of files, symlinks and special files with several hard links; other names may be out of scope."""
 
 
 class FolderScan(NamedTuple):
     """Scan of a folder, or of one share of a huge one."""
 
     fingerprint: bytes
-    """As a `Listing`'s, if there is one share only."""
+    """That of the `Listing`, if there is only one share."""
     folders: list[bytes]
     """Names of the subfolders in scope."""
     entries: int
-    """Those in scope that are no folders."""
+    """Number of entries in scope that are not folders."""
     bytes_before: int
-    """Their sizes summed up, but for those of `rows`."""
+    """Sum of their sizes, without those of `rows`."""
     unreadable: int
     shares: int = 1
-    """How many shares the whole folder has; counted with the first."""
+    """Number of shares of the whole folder; set in the first one."""
     huge: bool = False
     """Whether the folder has more entries, in scope or not, than are held at once."""
     mount: str = ""
-    """The type of the file system that begins with it and is taken in; empty for an ordinary folder."""
+    """The type of the file system mounted at it, if that is in scope; empty for an ordinary folder."""
     left_out: Sequence[LeftOut] = ()
-    """Itself, or what is in it, if that is left out for another reason than a pattern."""
+    """The folder itself, or entries in it, left out for another reason than a pattern."""
     rows: Sequence[Row] = ()
-    """What it was made of, if that is all held at once: sizes of an unchanged folder are not needed."""
+    """The rows that were hashed, unless the folder is huge: sizes of an unchanged folder are not needed."""
     salt: bytes = b""
-    """What was hashed before its entries: the rules, and the folder's own stat."""
+    """Hashed before its entries: the rules, and the stat of the folder."""
 
     @property
     def bytes(self) -> int:
-        """Their sizes summed up."""
+        """Sum of their sizes."""
         return self.bytes_before + sum([row[5] for row in self.rows])
 
 
 class Unlisted(NamedTuple):
-    """A folder that could not be read; what is below it is unknown, never gone."""
+    """A folder that could not be read; the content below it is unknown, never gone."""
 
     path: bytes
     error: OSError
@@ -204,13 +204,13 @@ def read_rows(
 
 
 def entries_of(rows: Iterable[Row]) -> list[Entry]:
-    """Make entries of rows."""
+    """Convert rows to entries."""
     make = tuple.__new__
     return [make(Entry, row) for row in rows]
 
 
 def list_entries(folder: int, scope: Scope | None = None) -> Found:
-    """List an open folder, what is in scope of it. Raises `Huge` or another `OSError`."""
+    """List the entries in scope of an open folder. Raises `Huge` or another `OSError`."""
     unreadable: Unreadable = []
     linked: dict[bytes, Shared] = {}
     with scan(folder) as found:
@@ -226,7 +226,7 @@ def list_entries(folder: int, scope: Scope | None = None) -> Found:
 def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
     """List an open folder, sorted by name; `known` entries with the same inode are not examined again.
 
-    A change by another program is not seen here, and so differs from the record in the next cycle.
+    A change by another program is not noticed here, but differs from the record in the next cycle.
     """
     entries: list[Entry] = []
     others: list[os.DirEntry[str]] = []
@@ -243,7 +243,7 @@ def list_beside(folder: int, known: Mapping[bytes, Entry]) -> list[Entry]:
 
 
 def row_of(name: bytes, seen: os.stat_result) -> Row:
-    """Make a row of an lstat."""
+    """Convert a stat to a row."""
     mode = seen.st_mode
     if mode & TYPE_BITS == _FOLDER:
         return name, 0, _FOLDER, 0, 0, 0, 0, 0
@@ -251,7 +251,7 @@ def row_of(name: bytes, seen: os.stat_result) -> Row:
 
 
 def entry_of(name: bytes, seen: os.stat_result) -> Entry:
-    """Make an entry of an lstat."""
+    """Convert a stat to an entry."""
     return tuple.__new__(Entry, row_of(name, seen))
 
 
@@ -268,7 +268,7 @@ def file_at(name: bytes, folder: int) -> FileId | None:
 
 
 def stamp_of(folder: os.stat_result) -> Stamp:
-    """Make the stamp of a folder's own stat."""
+    """Return the stamp of a folder from its stat."""
     kept = folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid, folder.st_mtime_ns, folder.st_ctime_ns
     return marshal.dumps(kept, _MARSHAL_VERSION)
 
@@ -355,7 +355,7 @@ def _without_state(rows: list[Row], _: list[bytes]) -> list[Row]:
 
 
 def mirror_fingerprint_of(folder: int) -> bytes | None:
-    """Hash the whole listing of an open mirror folder, but for our own state folder: it changes with every cycle.
+    """Hash the listing of an open mirror folder, without the state folder, which changes with every cycle.
 
     None if a name in it could not be examined. Raises `OSError`.
     """
@@ -365,5 +365,5 @@ def mirror_fingerprint_of(folder: int) -> bytes | None:
 
 
 def mirror_fingerprint(entries: Sequence[Entry]) -> bytes:
-    """Hash the whole listing of a mirror folder that is not huge, as a scan without our state folder does."""
+    """Hash the listing of a mirror folder that is not huge, without the state folder."""
     return fingerprint_of([entry for entry in entries if entry.name != STATE_FOLDER])

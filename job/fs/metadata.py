@@ -112,7 +112,7 @@ class MetadataWriter:
     def of_source(self, target: Target) -> dict[bytes, bytes]:
         """Read the attributes of a source entry; on failure report, count, and return a `PartlyRead`.
 
-        The content is copied all the same: rclone mounts return I/O errors here. Raises `FileNotFoundError`.
+        The content is still copied: rclone mounts return I/O errors here. Raises `FileNotFoundError`.
         """
         names: list[str] | None = None
         if type(target) is int:

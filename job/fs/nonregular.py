@@ -34,7 +34,7 @@ def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_
     except FileExistsError:
         raise
     except OSError:
-        with suppress(OSError):  # what cannot hold it may have made a plain file before it said so
+        with suppress(OSError):  # the file system may have made a plain file before it refused
             os.unlink(temp, dir_fd=mirror)
         raise
     return _set_metadata(listed, seen, attributes, temp, mirror, metadata_writer)

@@ -93,7 +93,7 @@ def syncfs(descriptor: int) -> None:
 
 
 def syncfs_is_reliable(descriptor: int) -> bool:
-    """Tell whether `syncfs` on this file system reaches the disk."""
+    """Return whether `syncfs` on this file system reaches the disk."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
     return not kind.startswith(mounts.SERVED_TYPES)
 
@@ -112,7 +112,7 @@ class MirrorSync:
 
 
 def is_shared(descriptor: int) -> bool:
-    """Tell whether another machine may have this file system mounted at the same time."""
+    """Return whether another machine may have this file system mounted at the same time."""
     kind = mounts.file_system_type(os.fstat(descriptor).st_dev)
     return kind.startswith(mounts.SERVED_TYPES) and kind != _FUSE_ON_DISK
 

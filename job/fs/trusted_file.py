@@ -111,7 +111,7 @@ class _CheckedWalk(Walk):
         """Whether a folder on the path is closed to others."""
 
     def pass_link(self, link: os.stat_result, shown: str) -> None:
-        """Record a link of another user; follow it all the same, to find further issues."""
+        """Record a link of another user, and follow it, to find further issues."""
         if link.st_uid not in self._owners:
             self._doubt(shown, Access.OWN, f"is a link of user {link.st_uid}", user=link.st_uid)
 

@@ -1,7 +1,7 @@
-"""Extended attributes that are mirrored: `user.*` and POSIX ACLs; those that the kernel acts upon only if configured.
+"""Read and write the mirrored extended attributes: `user.*`, POSIX ACLs and, if configured, security attributes.
 
-`security.*` holds the capabilities of programs and the labels of SELinux, `trusted.*` what other file systems note for
-themselves; both give rights or mean something on this machine only.
+`security.*` holds the capabilities of programs and the labels of SELinux, `trusted.*` notes of other file systems; both
+grant rights or have a meaning on this machine only.
 """
 
 import errno
@@ -39,7 +39,7 @@ _BY_NAME = ("system.posix_acl_access", "system.posix_acl_default", "security.cap
 
 
 class PartlyRead(dict[bytes, bytes]):
-    """Attributes of which some were not read: what is not among them is unknown, never gone."""
+    """Attributes of which some were not read: missing ones are unknown, never gone."""
 
     acl_unknown = False
     """Whether there may be an access ACL that could not be read."""
@@ -71,8 +71,8 @@ def place_of(name: bytes, folder: int) -> bytes:
 def read_attributes(target: Target, names: list[str] | None = None, *, security: bool) -> dict[bytes, bytes]:
     """Read the attributes that are carried over; none where they are not supported. Raises `OSError`.
 
-    `names` are those that the target has, if they were listed already. Of more than `MOST_BYTES`, or more names than
-    the kernel lists, some are given, as `PartlyRead`: ACLs first.
+    `names` are those that the target has, if they were listed already. Beyond `MOST_BYTES`, or the names that the
+    kernel lists, only some are returned, as `PartlyRead`: ACLs first.
     """
     found: dict[bytes, bytes] = {}
     size = 0

@@ -215,7 +215,7 @@ class LineFile:
             self._rotate()
             self._open()
         except OSError as error:
-            return error  # the open file, whatever its name, takes these lines
+            return error  # the open file takes these lines, under any name
         with contextlib.suppress(OSError):
             os.close(full)
         return None
@@ -292,8 +292,8 @@ def _why_not(shown: str, name: bytes, folder: int) -> str:
 def mistrust(shown: str, file: os.stat_result, folder: os.stat_result) -> str:
     """Return why a regular file in a folder is not written to; empty if it is.
 
-    It must belong to us or root and have one hard link. In a folder where another user can rename entries, any file of
-    ours may have been moved there, so it must have no permissions for others.
+    It must belong to this user or root and have one hard link. In a folder where another user can rename entries, any
+    file of ours may have been moved there, so it must have no permissions for others.
     """
     user = os.geteuid()
     if file.st_uid not in {user, 0}:

@@ -181,7 +181,7 @@ def _reason(event: _Capped) -> str:
 
 
 HELD_SECONDS = 60.0
-"""A longer cycle is logged while it runs, whatever its result."""
+"""A longer cycle is logged while it runs, with any result."""
 MOST_STANDING_EVENTS = 1000
 """Remembered events of the last logged cycle: the same ones do not make a later cycle worth logging."""
 

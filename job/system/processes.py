@@ -244,7 +244,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers, and kill those that do not exit; all answers were received."""
-        self._submit_all(_STOP)  # nobody receives further answers
+        self._submit_all(_STOP)  # further answers are not received
         self._submit_all(_END)
         now = time.monotonic()
         deadline = max(now + _LEAST_SECONDS, self._stop_deadline or now + _PATIENCE_SECONDS)

@@ -52,7 +52,7 @@ class LinkResolver:
         self._reachable.clear()
 
     def source_file(self, path: bytes, name: bytes) -> FileId | None:
-        """Give the file under a name in the source; None if a scan would not list that name now."""
+        """Return the file under a name in the source; None if a scan would not list that name now."""
         try:
             if is_reserved(join(path, single(name))) or not self._is_reachable(path):
                 return None
@@ -63,11 +63,11 @@ class LinkResolver:
             return None
 
     def mirror_file(self, path: bytes, name: bytes) -> FileId | None:
-        """Give the mirror's file under a name; None if there is none. Raises `OSError` without its folder."""
+        """Return the mirror's file under a name; None if there is none. Raises `OSError` without its folder."""
         return file_at(name, self._mirrors.goto(path))
 
     def _is_reachable(self, path: bytes) -> bool:
-        """Tell whether a folder and all its parents exist and are in scope. Raises as `source_file` does inside."""
+        """Return whether a folder and all its parents exist and are in scope. Raises as `source_file` does inside."""
         above = b""
         for name in path.split(b"/") if path else ():
             here = join(above, single(name))
@@ -113,7 +113,7 @@ class HardLinks:
             self._table.settle(followups.linked)
 
     def links_of(self, path: bytes, part: int = 0) -> Links | None:
-        """Give the outcomes of the names in a folder; None while names are still collected."""
+        """Return the outcomes of the names in a folder; None while names are still collected."""
         return None if self._stage is _Stage.COLLECTING else self._table.of_folder(path, part)
 
     def advance(self) -> bool:
@@ -130,7 +130,7 @@ class HardLinks:
         return True
 
     def tasks(self) -> list[Task]:
-        """Give some tasks of this stage; none if it has no more."""
+        """Return some tasks of this stage; none if it has no more."""
         if self._stage is _Stage.LINKING:
             return self._link_tasks()
         if self.finishing and self._folders:

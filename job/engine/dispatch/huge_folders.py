@@ -45,7 +45,7 @@ class HugeFolders:
         self._waiting.append((path, fingerprint, missing))
 
     def next_task(self) -> Task | None:
-        """Give the next task; None if all of them wait for assigned tasks."""
+        """Return the next task; None if all of them wait for assigned tasks."""
         for folder in self._open.values():
             if folder.waiting:
                 return self._part(folder)

@@ -58,7 +58,7 @@ class FinalTasks:
         self._to_refresh.extend((path,) for path in followups.moved)
 
     def tasks(self) -> list[Task]:
-        """Give some tasks, when all other work is committed; none if there are no more."""
+        """Return some tasks, when all other work is committed; none if there are no more."""
         tasks: list[Task] = []
         while self._to_widen and not tasks:
             depth = min(self._to_widen)
@@ -90,7 +90,7 @@ class FinalTasks:
         return SyncFolder(path, fingerprint, rows, links, again=True, noted=noted)
 
     def _is_widened(self, path: bytes) -> bool:
-        """Tell whether a folder lies in a widened one."""
+        """Return whether a folder lies in a widened one."""
         while path:
             path = path.rpartition(b"/")[0]
             if path in self._widened:
@@ -140,7 +140,7 @@ class WorkQueue:
         return bool(self._assigned)
 
     def next_item(self) -> WorkItem | None:
-        """Give the next item; None if there is none, or none before an assigned one is done."""
+        """Return the next item; None if there is none, or none before an assigned one is done."""
         tasks = self._tasks()
         while not tasks and not self._assigned and self._hard_links.advance():
             tasks = self._tasks()

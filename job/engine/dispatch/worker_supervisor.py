@@ -89,7 +89,7 @@ class WorkerSupervisor:
             self._pending.setdefault(slot, 1)  # its `WorkerReady`
 
     def submit(self, slot: int, task: object) -> None:
-        """Give a ready worker a task."""
+        """Submit a task to a ready worker."""
         if self._pool is not None:
             self._pending[slot] += 1
             self._pool.submit(slot, task)

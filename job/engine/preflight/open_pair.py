@@ -212,7 +212,7 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
 
 
 def is_read_only(mirror: int) -> bool:
-    """Tell whether an open mirror is on a read-only file system."""
+    """Return whether an open mirror is on a read-only file system."""
     return bool(os.fstatvfs(mirror).f_flag & os.ST_RDONLY)
 
 
@@ -241,7 +241,7 @@ _NOT_MOUNTED = (
 
 
 def _looks_unmounted(mirror: int) -> bool:
-    """Tell whether an open folder is empty and root's; False if it cannot be listed."""
+    """Return whether an open folder is empty and root's; False if it cannot be listed."""
     with suppress(OSError):
         return os.fstat(mirror).st_uid == 0 and not os.listdir(mirror)
     return False

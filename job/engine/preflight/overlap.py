@@ -44,7 +44,7 @@ def check_new_mirror(pair: Pair, source: int, above: int) -> None:
 
 
 def _mirror_around(folder: int) -> str:
-    """Give the source of the mirror that an open folder is or lies in; empty if there is none."""
+    """Return the source of the mirror that an open folder is or lies in; empty if there is none."""
     seen: set[Identity] = set()
     current = os.dup(folder)
     try:

@@ -72,7 +72,7 @@ def _check_not_renamed(pair: Pair, mirror: int) -> None:
 
 
 def _private_folders(mirror: int) -> Iterator[bytes]:
-    """Give the names of folders in an open mirror that are ours and closed to others, as `.truecopy` is."""
+    """Yield the names of own folders in an open mirror that are closed to others, as `.truecopy` is."""
     with suppress(OSError), scan(mirror) as found:
         for item in found:
             with suppress(OSError):
@@ -84,7 +84,7 @@ def _private_folders(mirror: int) -> Iterator[bytes]:
 
 
 def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
-    """Tell whether a folder in an open mirror has the identity of this mirror's `.truecopy`."""
+    """Return whether a folder in an open mirror has the identity of this mirror's `.truecopy`."""
     try:
         folder = open_own_folder(name, mirror)
     except OSError:
@@ -117,7 +117,7 @@ def _state_path(pair: Pair) -> str:
 
 
 def identify_mirror(pair: Pair, mirror_state: int) -> PairIdentity:
-    """Give the identity in the open `.truecopy` of a locked mirror; write the pair's own if there is none.
+    """Return the identity in the open `.truecopy` of a locked mirror; write the pair's own if there is none.
 
     Raises `Refused` and `OSError`.
     """
@@ -153,7 +153,7 @@ def _read_mirror_identity(pair: Pair, mirror_state: int) -> PairIdentity | None:
 
 
 def check_state(pair: Pair, state: int) -> PairIdentity | None:
-    """Give the identity of an open, locked state folder below a `state_dir`. Raises `Refused` and `OSError`."""
+    """Return the identity of an open, locked state folder below a `state_dir`. Raises `Refused` and `OSError`."""
     try:
         found = read_identity(state)
     except DamagedIdentityError as error:

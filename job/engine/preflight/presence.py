@@ -24,7 +24,7 @@ from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPa
 
 
 def is_missing(pair: Pair) -> bool:
-    """Tell whether the mirror does not exist; False if that is unknown."""
+    """Return whether the mirror does not exist; False if that is unknown."""
     try:
         os.close(open_trusted_place(pair.dest))
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def is_missing(pair: Pair) -> bool:
 
 
 def will_be_created(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
-    """Tell whether the mirror does not exist and the next cycle creates it."""
+    """Return whether the mirror does not exist and the next cycle creates it."""
     if not is_missing(pair):
         return False
     try:
@@ -140,7 +140,7 @@ def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
 
 
 def open_placeholder(stack: ExitStack) -> int:
-    """Give an empty read-only stand-in for a mirror that does not exist yet; it is removed with the `stack`."""
+    """Return an empty read-only folder in place of a mirror that does not exist yet; the `stack` removes it."""
     from tempfile import mkdtemp  # noqa: PLC0415  # slow, and for `plan` and `compare` before the first cycle only
 
     path = mkdtemp(prefix="truecopy-empty-")
@@ -156,7 +156,7 @@ def _remove(folder: str) -> None:
 
 
 def never_had_entries(pair: Pair) -> Refused:
-    """Give the refusal of a source that has no entry in scope and, as far as is known, never had one."""
+    """Return the refusal of a source that has no entry in scope and, as far as is known, never had one."""
     return Refused(
         Refusal.SOURCE_NEVER_HAD_ENTRY,
         f"the source {pair.source} holds nothing to copy and never did",
@@ -166,7 +166,7 @@ def never_had_entries(pair: Pair) -> Refused:
 
 
 def holds_content(folder: int, rules: ExcludeRules | None = None) -> bool:
-    """Tell whether an open root has entries other than those excluded by default or by `rules`. Raises `OSError`."""
+    """Return whether an open root has entries other than those excluded by default or by `rules`. Raises `OSError`."""
     chosen = rules or ExcludeRules(())
     # Opened anew: some file systems list a folder only once for each open descriptor.
     listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)

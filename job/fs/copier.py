@@ -90,7 +90,7 @@ class Copier:
         """Bytes of small files for which `on_chunk` was not called yet."""
         self._free_space = FreeSpace()
         self._allowed_bytes = self._allowed_files = 0
-        """How much may be written, to the device `_allowed_on`, before the free space is checked again."""
+        """Bytes and files that may be written to the device `_allowed_on` before free space is checked again."""
         self._allowed_on = -1
         self._stream = HashingReader()
         self._mirror_reader = MirrorReader(metadata_writer)
@@ -223,7 +223,7 @@ class Copier:
     ) -> tuple[str, int, int]:
         """Read an open file with the stat `found` to its end; returns checksum, size, and bytes in holes.
 
-        `ours` is what was just written and synced here, and has a checksum of the very algorithm.
+        `ours`: the file was just written and synced here, and its checksum has this algorithm.
         """
         start, size, (take, skip) = self._start(algorithm), found.st_size, taker
         if size <= SMALL_BYTES:
@@ -300,7 +300,7 @@ class Copier:
     def compare(self, listed: Entry, source: int, mirror: Entry, mirror_folder: int) -> Compared:
         """Read a source file and its mirror side by side: hash the source, and compare the mirror with it.
 
-        Raises as `checksum` does, for the source's sake only: a mirror that cannot be read differs.
+        Raises as `checksum` does, only for the source; an unreadable mirror differs.
         """
         descriptor, before = open_listed(listed, source)
         reader = self._mirror_reader
@@ -326,7 +326,7 @@ class Copier:
     def confirms(self, record: Record, source: int, mirror: int) -> bool:
         """Read a small file and its mirror; return whether both are exactly as their record says.
 
-        False is no answer: then `compare` finds out what it is. Raises what `on_chunk` raises.
+        False proves nothing: `compare` must decide then. Raises the errors of `on_chunk`.
         """
         if record.source.size > SMALL_BYTES or not record.checksum:
             return False
@@ -365,7 +365,7 @@ class Copier:
         self._on_chunk(0)
 
     def cold_checksum(self, temp: bytes, mirror: int, algorithm: str | None = None) -> str:
-        """Hash a synced temp as the disk has it: its pages are dropped from the cache first."""
+        """Hash a synced temp as it is on the disk: its pages are dropped from the cache first."""
         descriptor = open_name(temp, mirror)
         try:
             drop(descriptor)

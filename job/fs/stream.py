@@ -20,11 +20,11 @@ from threading import Thread
 from job.fs.sparse import Hash, Piece, SparseDigest, WholeDigest
 
 GUARDED_BYTES = 1 << 20
-"""Smaller files are not worth the trouble."""
+"""Smaller files stay in the page cache."""
 
 _DROP_STEP = 4 << 20
 _WINDOW = 32 << 20
-"""Written pages wait for the disk by so many bytes."""
+"""Bytes between two calls that start and await the write-back of pages."""
 _WRITE = 2
 _WAIT_WRITE_WAIT = 7
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ESPIPE}
@@ -33,7 +33,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
-    """Let go of the cached pages of a range, to the end of the file if `length` is 0. Unwritten ones stay."""
+    """Drop the cached pages of a range, to the end of the file if `length` is 0. Dirty pages stay."""
     with suppress(OSError):
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
@@ -42,7 +42,7 @@ class PageCacheGuard:
     """Drops the pages of one large file behind its reader."""
 
     def __init__(self, descriptor: int, start: int = 0) -> None:
-        """Take an open file, which is read from `start` on."""
+        """Guard an open file that is read from `start` on."""
         self._descriptor = descriptor
         self._dropped = start
         with suppress(OSError):
@@ -60,9 +60,9 @@ class PageCacheGuard:
 
 
 class WritebackLimiter:
-    """Sends what is written to one open file to the disk all along, and drops it once it is there.
+    """Starts the write-back of one open file while it is written, and drops its pages afterwards.
 
-    Without this a file larger than the memory has the cache for itself before it is synced. It is no sync.
+    Otherwise a file larger than the memory would fill the page cache before it is synced. It replaces no sync.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -72,20 +72,20 @@ class WritebackLimiter:
         self._works = True
 
     def wrote(self, count: int) -> None:
-        """Say that so many bytes more were written. Raises `OSError` if the disk did not take what came before."""
+        """Note that `count` more bytes were written. Raises `OSError` if the disk did not take earlier ones."""
         self._written += count
         while self._works and self._written - self._sent >= _WINDOW:
             self._flush(self._sent, _WRITE)
             if self._sent:
-                # Waiting for the window before leaves the disk with work meanwhile.
+                # While the previous window is awaited, the disk writes this one.
                 self._flush(self._sent - _WINDOW, _WAIT_WRITE_WAIT)
                 drop(self._descriptor, self._sent - _WINDOW, _WINDOW)
             self._sent += _WINDOW
 
     def passed(self, count: int) -> None:
-        """Say that so many bytes were left out."""
+        """Note a hole of `count` bytes."""
         self._written += count
-        if count >= _WINDOW:  # what was written before is left to the sync
+        if count >= _WINDOW:  # the sync writes earlier pages
             self._sent = self._written // _WINDOW * _WINDOW
 
     def _flush(self, offset: int, how: int) -> None:
@@ -145,10 +145,10 @@ class HashingReader:
         self._ring: list[memoryview] = []
 
     def read(self, descriptor: int, size: int, digest: Hash, take: OnChunk) -> int:
-        """Read an open file, which is believed to be of `size`, from its start to its end; gives the bytes there were.
+        """Read an open file of the expected `size` from its start to its end; returns the bytes read.
 
-        What grows while it is read has changed, and reading on could take for ever: it ends soon after `size`. Raises
-        what reading, hashing or `take` raises; no thread is left then.
+        A file that grows meanwhile has changed, and could be read for ever: reading ends soon after `size`. Raises the
+        errors of reading, hashing and `take`; no thread is left then.
         """
         guard = PageCacheGuard(descriptor) if size >= GUARDED_BYTES else None
         hashing = self._hashing(digest, size)
@@ -180,7 +180,7 @@ class HashingReader:
         take: OnChunk,
         skip: OnHole,
     ) -> tuple[int, int]:
-        """Read the data of an open file of `size`, and pass over its holes; gives all bytes, and those in holes.
+        """Read the data of an open file of `size`, and pass over its holes; returns all bytes, and those in holes.
 
         Raises as `read` does.
         """
@@ -209,13 +209,13 @@ class HashingReader:
         while len(self._ring) < wanted:
             self._ring.append(memoryview(bytearray(BUFFER_BYTES)))
         if size >= THREAD_BYTES:
-            with suppress(RuntimeError):  # no thread to be had: a container may be short of them
+            with suppress(RuntimeError):  # a container may limit the number of threads
                 return _ThreadHasher(digest, self._ring)
         return _InlineHasher(digest, self._ring[0])
 
 
 def _read_range(descriptor: int, piece: Piece, hashing: "_InlineHasher | _ThreadHasher", take: OnChunk) -> int:
-    """Read one range of data; gives where it ended, which is before its end if the file does."""
+    """Read one range of data; returns its end, which is earlier if the file ends there."""
     guard = PageCacheGuard(descriptor, piece.start) if piece.end - piece.start >= GUARDED_BYTES else None
     done = piece.start
     try:
@@ -273,20 +273,20 @@ class _ThreadHasher:
         self._thread.start()
 
     def free(self) -> memoryview:
-        """Wait for a buffer that was hashed; raises what hashing raised."""
+        """Wait for a buffer that was hashed; raises the errors of hashing."""
         self.check()
         return self._free.get()
 
     def feed(self, buffer: memoryview, count: int) -> None:
-        """Have a buffer hashed. The caller may go on reading from it until it asks for a free one."""
+        """Submit a buffer for hashing. The caller may read from it until it asks for a free one."""
         self._full.put((buffer, count, None))
 
     def pass_over(self, buffer: memoryview, count: int, skip: OnHole) -> None:
-        """Have a hole hashed by `skip`; the buffer, of which nothing is used, keeps holes from piling up."""
+        """Submit a hole, which `skip` hashes; the unused buffer limits the number of waiting holes."""
         self._full.put((buffer, count, skip))
 
     def end(self) -> None:
-        """Wait until everything fed was hashed."""
+        """Wait until all submitted buffers are hashed."""
         self._full.put(None)
         self._thread.join()
 
@@ -304,6 +304,6 @@ class _ThreadHasher:
                     self._digest.update(buffer[:count])
                 else:
                     skip(count)
-            except BaseException as error:  # noqa: BLE001  # it is the caller's, whatever it is
+            except BaseException as error:  # noqa: BLE001  # `check` raises it in the caller
                 self._faults.append(error)
             self._free.put(buffer)

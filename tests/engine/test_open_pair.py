@@ -1,4 +1,4 @@
-"""Doubts about a pair, settled before anything is written."""
+"""Opening a pair: it is refused before anything is written."""
 
 import os
 import stat

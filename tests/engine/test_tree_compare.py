@@ -1,4 +1,4 @@
-"""`compare`: every way in which a mirror can differ is told by name, and nothing else is."""
+"""`compare`: each kind of difference between a source and its mirror is reported, and nothing else."""
 
 import os
 import stat

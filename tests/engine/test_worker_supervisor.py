@@ -1,4 +1,4 @@
-"""The team: who is lost is told and replaced, but not for ever, and nobody is hired who would die of being hired."""
+"""The worker supervisor: lost workers are reported and replaced, up to a limit; a worker that dies at once is not."""
 
 import os
 import signal

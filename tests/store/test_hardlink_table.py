@@ -1,4 +1,4 @@
-"""The book of hard links: what is noted of names, and what becomes of them."""
+"""The hard-link table: the names of files, and their results."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ changes while it is read is read again, and given up after `_TRIES` times; the o
 """
 
 import errno
-import hashlib
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,9 +31,8 @@ from job.fs.sparse import (
     WholeDigest,
     allocated_bytes,
     check_holes,
-    sparse_digests,
 )
-from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, Cloner, HashingReader, OnChunk, OnHole, WritebackLimiter, drop
+from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, HashingReader, OnChunk, OnHole, WritebackLimiter, drop, new_hash
 from job.fs.xattrs import for_new
 
 SMALL_BYTES = 256 << 10
@@ -45,20 +44,9 @@ _HOLES_TO_DATA = 8
 _ZERO_BYTES = 16 << 30
 """and so many besides, by one process in one cycle: seconds. A user can make a file of them for nothing."""
 _ZEROS = bytes(BUFFER_BYTES)
-
-
-def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
-    """Return a function that starts a checksum with the first bytes of a content: `sha256`, `blake3` or `md5`.
-
-    After `sparse-` it is one that leaves out blocks of zeros.
-    """
-    if algorithm.startswith(OF_BLOCKS):
-        return sparse_digests(new_hash(algorithm.removeprefix(OF_BLOCKS)))
-    if algorithm == "blake3":
-        from blake3 import blake3  # noqa: PLC0415  # imported only if it is configured
-
-        return blake3
-    return partial(getattr(hashlib, algorithm), usedforsecurity=False)
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_NO_CLONES = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
+_NO_CLONE_OF_THIS = {errno.EINVAL, errno.EPERM, errno.ETXTBSY}
 
 
 class Copier:
@@ -94,7 +82,7 @@ class Copier:
         self._allowed_on = -1
         self._stream = HashingReader()
         self._mirror_reader = MirrorReader(metadata_writer)
-        self._cloner = Cloner() if reflink else None
+        self._reflink = reflink
         self._zeros_left = _ZERO_BYTES
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
@@ -138,7 +126,7 @@ class Copier:
         """Read and hash an open file and write it to an open temp; returns checksum, size, and bytes in holes."""
         size, algorithm = found.st_size, self._algorithm
         has_holes = found.st_blocks * SECTOR < size
-        if size <= SMALL_BYTES and not has_holes and self._cloner is None:
+        if size <= SMALL_BYTES and not has_holes and not self._reflink:
             content = os.read(descriptor, size + 1)
             if len(content) == size:
                 digest = (self._hashes.get(algorithm) or self._start(algorithm))(content)
@@ -150,12 +138,27 @@ class Copier:
                 return f"{algorithm}:{digest.hexdigest()}", size, 0
             os.lseek(descriptor, 0, os.SEEK_SET)
         # A clone has the content that is read, if nothing changes between the fstat before and the one after.
-        cloned = self._cloner is not None and self._cloner.clone(descriptor, written)
+        cloned = self._reflink and self._clone(descriptor, written)
         taker = (self._count, self._ignore) if cloned else self._writer(written, found, has_holes=has_holes)
         checksum, size, holes = self._read(descriptor, algorithm, found, taker)
         if has_holes and self._sparse and size == found.st_size:
             os.ftruncate(written, size)  # it may end with a hole
         return checksum, size, holes
+
+    def _clone(self, source: int, written: int) -> bool:
+        """Clone `source` to the empty file `written`; False if it must be copied.
+
+        Raises `OSError` for errors that would also prevent a copy.
+        """
+        try:
+            fcntl.ioctl(written, _FICLONE, source)
+        except OSError as error:
+            if error.errno in _NO_CLONES:
+                self._reflink = False
+            elif error.errno not in _NO_CLONE_OF_THIS:
+                raise
+            return False
+        return True
 
     def checkpoint(self) -> None:
         """Call `on_chunk` for the small files that were copied since its last call."""

@@ -10,14 +10,16 @@ were cached before are dropped, too, unless a program has them mapped.
 
 import ctypes
 import errno
-import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from job.fs.sparse import Hash, Piece, SparseDigest, WholeDigest
+from job.core.record import OF_BLOCKS
+from job.fs.sparse import Hash, Piece, SparseDigest, WholeDigest, sparse_digests
 
 GUARDED_BYTES = 1 << 20
 """Smaller files stay in the page cache."""
@@ -97,35 +99,6 @@ class WritebackLimiter:
             self._works = False
 
 
-_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_NOT_HERE = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
-_NOT_THIS = {errno.EINVAL, errno.EPERM, errno.ETXTBSY}
-
-
-class Cloner:
-    """Clones for one pair, and stops trying once it is known that it cannot be done there."""
-
-    def __init__(self) -> None:
-        self._wanted = True
-
-    def clone(self, source: int, written: int) -> bool:
-        """Give the empty open file `written` the content of `source`; False if it has to be copied instead.
-
-        Raises `OSError` for what would keep a copy from being written, too.
-        """
-        if not self._wanted:
-            return False
-        try:
-            fcntl.ioctl(written, _FICLONE, source)
-        except OSError as error:
-            if error.errno in _NOT_HERE:
-                self._wanted = False
-            elif error.errno not in _NOT_THIS:
-                raise
-            return False
-        return True
-
-
 BUFFER_BYTES = 1 << 20
 THREAD_BYTES = 4 << 20
 """From this size on a thread is worth its start."""
@@ -136,6 +109,20 @@ OnChunk = Callable[[memoryview | bytes], object]
 """Is given every chunk in order, for as long as it runs; may raise to break the reading off."""
 OnHole = Callable[[int], object]
 """Is given the lengths of holes, or of parts of them, in order with the chunks; may raise, too."""
+
+
+def new_hash(algorithm: str) -> Callable[[bytes], Hash]:
+    """Return a function that starts a checksum with the first bytes of a content: `sha256`, `blake3` or `md5`.
+
+    After `sparse-` it is one that leaves out blocks of zeros.
+    """
+    if algorithm.startswith(OF_BLOCKS):
+        return sparse_digests(new_hash(algorithm.removeprefix(OF_BLOCKS)))
+    if algorithm == "blake3":
+        from blake3 import blake3  # noqa: PLC0415  # imported only if it is configured
+
+        return blake3
+    return partial(getattr(hashlib, algorithm), usedforsecurity=False)
 
 
 class HashingReader:

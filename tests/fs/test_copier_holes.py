@@ -13,6 +13,7 @@ from job.fs import copier
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
 from job.fs.sparse import BLOCK, HoleWithDataError
+from job.fs.stream import new_hash
 from tests.fs.copying import TEMP, CopyRig
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
@@ -69,7 +70,7 @@ def test_as_long_as_there_is_time_for_its_zeros_a_file_has_the_checksum_that_any
 
     copied = bench.copy(algorithm=algorithm)
 
-    assert copied.checksum == f"{algorithm}:{copier.new_hash(algorithm)(content).hexdigest()}"
+    assert copied.checksum == f"{algorithm}:{new_hash(algorithm)(content).hexdigest()}"
     assert bench.temp.read_bytes() == content
     assert copied.holes == 20 * MIB - 2 * BLOCK
 

@@ -98,11 +98,15 @@ def folder(tmp_path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
+def open_descriptors() -> set[str]:
+    """Name the open descriptors, without the one that lists them."""
+    return {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
+
+
 @pytest.fixture
 def no_leak() -> Iterator[None]:
     """Fail a test that leaves a descriptor open. Ask for it before anything that opens one."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     yield
-    after = {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
-    left = after - before
+    left = open_descriptors() - before
     assert not left, [os.readlink(f"/proc/self/fd/{number}") for number in left]

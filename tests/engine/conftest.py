@@ -18,12 +18,10 @@ from tests.engine.workshop import NOBODY, Workshop
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Workshop:
     """A source and an empty mirror; a test that leaves a descriptor open fails."""
-    before = set(os.listdir("/proc/self/fd"))
-    yield Workshop(tmp_path)
-    left = {each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")} - before
-    assert not [os.readlink(f"/proc/self/fd/{each}") for each in left], "a descriptor was left open"
+    request.getfixturevalue("no_leak")
+    return Workshop(tmp_path)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from job.system import processes
 from job.system.processes import Descriptor, LostWorker, WorkerPipe, WorkerPool
 from job.system.resources import MAIN_DESCRIPTORS, WORKER_DESCRIPTORS
 from job.system.signals import HANDLED
+from tests.conftest import open_descriptors
 
 PATIENCE = 60.0
 
@@ -64,18 +65,13 @@ def never_end(pipe: WorkerPipe, orders: object) -> None:
         time.sleep(60)
 
 
-def descriptors() -> set[str]:
-    return {each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")}
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let no crew leave a process or a descriptor behind."""
     ensure_running()  # multiprocessing's own helper of fresh interpreters, which stays
-    before = descriptors()
+    request.getfixturevalue("no_leak")
     yield
     assert mp.active_children() == []
-    assert [os.readlink(f"/proc/self/fd/{each}") for each in descriptors() - before] == []
 
 
 @pytest.fixture(params=["forked", "fresh"])
@@ -339,7 +335,7 @@ def test_descriptors_that_run_out_all_the_same_leave_those_who_are_there() -> No
         closing(WorkerPool(echo, lambda _: "ready", 64)) as other,
     ):
         pool.start(1)
-        with limited(resource.RLIMIT_NOFILE, len(descriptors()) + 1):
+        with limited(resource.RLIMIT_NOFILE, len(open_descriptors()) + 1):
             other.start(64)
             pool.start(2)
         assert (pool.slots, other.slots) == ([1], [])

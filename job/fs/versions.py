@@ -96,6 +96,7 @@ class VersionsFolder:
             folders = f"{printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror"
             why = f"one of them is not ours ({error.strerror}): move it away, and look who made it"
             raise PermissionError(errno.EPERM, f"nothing can be kept in {folders}, since {why}") from error
+        last = stack.enter_context(ExitStack())
         for part in (stamp, *(above.split(b"/") if above else ())):
             try:
                 place = _open_or_create(part, place)
@@ -105,7 +106,8 @@ class VersionsFolder:
                 if part is stamp:
                     raise
                 return None
-            stack.callback(os.close, place)
+            last.close()  # a path may have more folders than the process may have descriptors
+            last.callback(os.close, place)
         return place
 
     def _open_state_folder(self) -> int:

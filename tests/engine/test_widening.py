@@ -4,16 +4,21 @@ import os
 import shutil
 import stat
 import struct
+from collections import Counter
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from job.core.outcome import Result
 from job.core.record import FolderDone
+from job.engine.context import PairContext
 from job.events.pair import EntrySetAside, FileFailed
+from job.fs.listing import Listing
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, kept, own, set_aside, settled
-from tests.engine.workshop import Workshop, with_index
+from tests.engine.workshop import ListenedSync, Told, Workshop, changed, with_index
 
 pytestmark = pytest.mark.needs_root
 
@@ -174,6 +179,66 @@ def test_folders_that_all_open_are_compared_once(private: Workshop) -> None:
     told = shop.cycle()
 
     assert set_aside(told).keys() == LEFT
+    settled(shop)
+
+
+def nested(shop: Workshop, depth: int) -> list[Path]:
+    """Make folders in one another, closed to others, and mirror them."""
+    folders = [shop.source.joinpath(*["d"] * level) for level in range(1, depth + 1)]
+    folders[-1].mkdir(parents=True)
+    for folder in folders:
+        folder.chmod(0o700)
+        (folder / "file").write_text("content")
+    assert shop.cycle().result is Result.SUCCESS
+    return folders
+
+
+def opened(shop: Workshop, folders: list[Path]) -> tuple[Told, int, int]:
+    """Let others into folders, and count the syncs of the mirror and the listings of the source."""
+    counts: Counter[str] = Counter()
+
+    def counted(context: PairContext) -> PairContext:
+        source = copy(context.source)
+
+        def listed(path: bytes) -> Listing:
+            counts.update(["listed"])
+            return context.source.list(path)
+
+        source.list = listed  # type: ignore[method-assign]
+        return replace(context, source=source, sync=ListenedSync(context.sync, lambda: counts.update(["sync"])))
+
+    for folder in folders:
+        folder.chmod(0o755)
+    told = shop.cycle(changed(counted))
+    return told, counts["sync"], counts["listed"]
+
+
+@pytest.mark.one_process
+def test_many_folders_in_one_another_open_with_as_few_syncs_as_few_do(tmp_path: Path) -> None:
+    counts = []
+    for depth in (5, 60):
+        (base := tmp_path / str(depth)).mkdir()
+        shop = Workshop(base)
+        told, syncs, _ = opened(shop, nested(shop, depth))
+        assert told.result is Result.SUCCESS
+        settled(shop)
+        counts.append(syncs)
+
+    assert counts[0] == counts[1] <= 4
+
+
+@pytest.mark.one_process
+def test_of_folders_in_one_another_that_stay_closed_each_is_compared_once(shop: Workshop) -> None:
+    folders = nested(shop, 40)
+    (folders[-1] / "file").unlink()
+    (shop.state / "versions").write_text("somebody's")
+
+    told, _, listings = opened(shop, folders)
+
+    assert len(told.failed) == 40
+    assert listings <= 6 * 40
+    (shop.state / "versions").unlink()
+    assert shop.cycle().result is Result.SUCCESS
     settled(shop)
 
 

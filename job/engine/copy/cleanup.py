@@ -90,6 +90,8 @@ class Surplus:
         self._sources, self._mirrors = map(DirCursor, roots)
         self._pair = pair
         self._mirror = mirror
+        self.at = b""
+        """The folder that `below` compared last."""
 
     def close(self) -> None:
         """Close what was opened."""
@@ -115,9 +117,9 @@ class Surplus:
 
     def below(self, path: bytes) -> Iterator[LeftOver]:
         """Yield the surplus of a mirror folder and all below it. Raises `OSError` if either side cannot be listed."""
-        waiting = [path]
+        self.at, waiting = path, [path]
         while waiting:
-            at = waiting.pop()
+            at = self.at = waiting.pop()
             left, folders = self._judged(at, self._mirrors.goto(at))
             for why, entries in left.items():
                 yield LeftOver(at, self._mirrors.goto(at), entries, why)
@@ -200,6 +202,8 @@ def _is_internal(at: bytes, name: bytes, folder: int) -> bool:
 
 
 _MOUNT_IN_THE_WAY = "a file system is mounted in the mirror under this name, or below it; unmount it"
+_MOMENT_NS = 60 * 10**9
+"""How long one folder of versions is used: in each new one, all folders of a path are created and synced."""
 _VERSIONS_ELSEWHERE = (
     "the mirror has a folder here, on another file system than the versions in .truecopy; move that folder away"
 )
@@ -212,6 +216,7 @@ class Versions:
         self._roots = context.source_root, context.mirror_root
         self._versions_folder = VersionsFolder(context.mirror_root, context.mirror_state)
         self._now_ns = run.now_ns
+        self._moment_ns = -_MOMENT_NS
 
     def take(self, path: bytes, folder: int) -> bytes:
         """Move the last component of a path, whose parent is open; returns its new path. Raises `OSError`."""
@@ -226,7 +231,9 @@ class Versions:
 
         Raises `OSError` if the versions cannot be used at all.
         """
-        moment = datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+        if not 0 <= (now_ns := self._now_ns()) - self._moment_ns < _MOMENT_NS:
+            self._moment_ns = now_ns
+        moment = datetime.fromtimestamp(self._moment_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         source, mirror = self._roots
         is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and this is the first version
         places, error = self._versions_folder.retire(names, folder, above, moment.encode("ascii"))

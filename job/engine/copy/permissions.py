@@ -8,6 +8,7 @@ Then everything below it is compared with the source by name once more, and surp
 entry cannot be moved or synced, the folder stays closed.
 """
 
+import bisect
 import errno
 import os
 import stat
@@ -129,6 +130,10 @@ class Opening:
         self._versions = Versions(context, run)
         self._context, self._volumes = context, volumes
         self._surplus: Surplus | None = None
+        self._uncleared: list[bytes] = []
+        """Sorted paths of folders that could not be compared or cleared in this cycle."""
+        self._errors: dict[bytes, OSError] = {}
+        """By path in `_uncleared`."""
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._pair = run.pair
         self._entered_ns = context.opened_ns
@@ -209,14 +214,38 @@ class Opening:
                 self._batch.dirty = True
 
     def _prepare(self, path: bytes, why: str, failed: Collection[bytes]) -> None:
-        """Set aside the surplus below a folder. Raises `StaysClosedError`."""
+        """Set aside the surplus below a folder. Raises `StaysClosedError`.
+
+        A folder with an uncleared one in it is not compared again: of nested folders, each would compare all below it.
+        """
+        surplus = self._compared()
+        error = self._error_below(path)
         try:
-            surplus = self._compared()
-            surplus.check_done(path, failed)
+            if error is None:
+                surplus.check_done(path, failed)
+                self._clear(path, why, surplus)
+        except OSError as raised:
+            error = raised
+        if error is not None:
+            raise StaysClosedError(error) from error
+
+    def _clear(self, path: bytes, why: str, surplus: "Surplus") -> None:
+        try:
             for at, folder, entries, why_left in surplus.below(path):
                 self._set_aside(at, folder, entries, why_left_over(why_left, path, why))
         except OSError as error:
-            raise StaysClosedError(error) from error
+            bisect.insort(self._uncleared, surplus.at)
+            self._errors[surplus.at] = error
+            raise
+
+    def _error_below(self, path: bytes) -> OSError | None:
+        inside = path + b"/" if path else b""
+        for start in (path, inside):  # other names may sort between the two
+            index = bisect.bisect_left(self._uncleared, start)
+            for found in self._uncleared[index : index + 1]:
+                if found == path or found.startswith(inside):
+                    return self._errors[found]
+        return None
 
     def _set_aside(self, at: bytes, folder: int, entries: Sequence[tuple[bytes, Kind]], reason: str) -> None:
         kinds, before = dict(entries), os.fstat(folder)

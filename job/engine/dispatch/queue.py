@@ -59,15 +59,23 @@ class FinalTasks:
 
     def tasks(self) -> list[Task]:
         """Return some tasks, when all other work is committed; none if there are no more."""
-        tasks: list[Task] = []
-        while self._to_widen and not tasks:
-            depth = min(self._to_widen)
-            waiting = self._to_widen[depth]
-            tasks = [self._widening_task(*waiting.pop()) for _ in range(min(len(waiting), _MOST_AT_ONCE))]
-            if not waiting:
-                del self._to_widen[depth]
-        while self._to_refresh and len(tasks) < _MOST_AT_ONCE and not self._to_widen:
+        tasks = self._widening_tasks()
+        while self._to_refresh and len(tasks) < _MOST_AT_ONCE and not any(self._to_widen.values()):
             tasks += self._refresh_tasks(*self._to_refresh.pop())
+        return tasks
+
+    def _widening_tasks(self) -> list[Task]:
+        """Return the topmost folders, and with them all below widened ones: a commit a level would take minutes."""
+        tasks: list[Task] = []
+        self._to_widen = {depth: waiting for depth, waiting in self._to_widen.items() if waiting}
+        for depth in sorted(self._to_widen):
+            waiting = self._to_widen[depth]
+            while waiting and len(tasks) < _MOST_AT_ONCE:
+                path, fingerprint = waiting.pop()
+                if depth > min(self._to_widen) and not self._is_widened(path):
+                    waiting.append((path, fingerprint))  # a folder above it may be one of the tasks
+                    return tasks
+                tasks.append(self._widening_task(path, fingerprint))
         return tasks
 
     def _refresh_tasks(self, path: bytes) -> list[Task]:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from job.config import describe  # noqa: E402  (only now found, where the project is not installed)
 from job.errors import Exit  # noqa: E402
-from tests.bench import chart, readme, results  # noqa: E402
+from tests.bench import budget, chart, readme, results  # noqa: E402
 from tests.faults.matrix import measured as matrix  # noqa: E402
 from tests.faults.matrix import report  # noqa: E402
 from tests.repo import catalogue  # noqa: E402
@@ -61,6 +61,7 @@ def generated() -> dict[Path, str]:
             "fault scores": report.scores(matrix.read()),
             "measured": readme.section(measured),
         },
+        "tests/bench/README.md": {"budgets": budget.section()},
         "tests/faults/README.md": {"faults": report.section(matrix.read())},
         "tests/fidelity/README.md": {"fidelity": fidelity()},
     }

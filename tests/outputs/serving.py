@@ -9,7 +9,7 @@ from job.outputs.http import Web
 class Service:
     """What the port tells about, and the port."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 10.0) -> None:
         self.healthy = (True, "alive")
         self.ready = (False, "no configuration yet")
         self.broken = False
@@ -19,6 +19,7 @@ class Service:
             healthy=lambda: self.healthy,
             ready=lambda: self.ready,
             failed=lambda output, error: self.failures.append((output, error)),
+            seconds=seconds,
         )
         self.host, self.port = self.web.start("127.0.0.1", 0)
 

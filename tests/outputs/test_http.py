@@ -84,6 +84,9 @@ def test_every_other_path_is_not_found_and_not_repeated(path: str, service: Serv
 GARBAGE = [
     b"evil\r\n\r\n",
     b"evil evil evil\r\n\r\n",
+    b"evil /metrics HTTP/1.1\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\n evil\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\nX: evil\nevil\r\n\r\n",
     b"GET /metrics HTTP/1.1\r\nevil\r\n\r\n",
     b"GET /metrics HTTP/1.1\r\nevil : x\r\n\r\n",
     b"GET /metrics HTTP/1.1\r\nContent-Length: evil\r\n\r\n",

@@ -23,6 +23,14 @@ def service() -> Iterator[Service]:
     service.web.close()
 
 
+@pytest.fixture
+def brief() -> Iterator[Service]:
+    """A port whose connections live for half a second."""
+    service = Service(seconds=0.5)
+    yield service
+    service.web.close()
+
+
 def test_slow_clients_do_not_hold_up_a_scrape(service: Service) -> None:
     slow = [socket.create_connection((service.host, service.port), timeout=20) for _ in range(200)]
     for number, client in enumerate(slow):
@@ -43,8 +51,8 @@ def test_a_client_that_never_reads_does_not_hold_up_a_scrape(service: Service) -
         client.close()
 
 
-def test_a_request_that_drips_in_is_cut_off(service: Service) -> None:
-    with socket.create_connection((service.host, service.port), timeout=20) as client:
+def test_a_request_that_drips_in_is_cut_off(brief: Service) -> None:
+    with socket.create_connection((brief.host, brief.port), timeout=20) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
         cut_off = False
@@ -52,7 +60,7 @@ def test_a_request_that_drips_in_is_cut_off(service: Service) -> None:
             try:
                 client.sendall(b"x")
                 # Asking somebody else in between makes sure that each byte arrives alone.
-                service.ask("/healthz")
+                brief.ask("/healthz")
             except OSError:
                 cut_off = True
                 break
@@ -81,9 +89,8 @@ def seconds_until_refused(client: socket.socket) -> float:
     return spent
 
 
-def test_whatever_a_connection_does_it_ends_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.outputs.http._SECONDS", 0.5)
-    silent, dripping = (socket.create_connection((service.host, service.port), timeout=20) for _ in range(2))
+def test_whatever_a_connection_does_it_ends_in_time(brief: Service) -> None:
+    silent, dripping = (socket.create_connection((brief.host, brief.port), timeout=20) for _ in range(2))
     began = time.monotonic()
     with silent, dripping:
         dripping.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
@@ -168,14 +175,14 @@ def test_who_has_many_addresses_of_one_network_is_one_client(address: str, clien
     assert _client(address) == client
 
 
-def test_where_pages_hang_requests_of_closed_connections_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.outputs.http._SECONDS", 0.5)
+def test_where_pages_hang_requests_of_closed_connections_are_forgotten() -> None:
     disk = threading.Event()
     web = Web(
         render=lambda _: ("text/plain", b""),
         healthy=lambda: (disk.wait(60), "alive"),
         ready=lambda: (True, ""),
         failed=lambda *_: None,
+        seconds=0.5,
     )
     place = web.start("127.0.0.1", 0)
     clients = [socket.create_connection(place, timeout=20) for _ in range(60)]

@@ -2,7 +2,8 @@
 
 The counts do not depend on time or on other processes: the clocks of this process are fixed, an hour ahead, so that no
 entry is too young for its times to be trusted; the watchdog does not tick; the mount table is that of the file MOUNTS.
-Counted are the calls of the main thread and of the threads that work on pairs, without the import system.
+Counted are the calls of the main thread and of the threads that work on pairs, from the start of the cycle on, without
+the import system.
 """
 
 import json
@@ -25,6 +26,7 @@ class CallCounter:
 
     def __init__(self) -> None:
         self._tables: list[dict[CodeType, int]] = []
+        self._names: dict[CodeType, str] = {}
 
     def start(self) -> None:
         """Count in this thread from now on, and in every work thread that it starts."""
@@ -52,7 +54,10 @@ class CallCounter:
             del argument
             if event == "call":
                 code = frame.f_code
-                table[code] = table.get(code, 0) + 1
+                if code not in table:
+                    table[code] = 0
+                    self._names[code] = _name_of(frame)
+                table[code] += 1
 
         sys.setprofile(count)
 
@@ -62,8 +67,18 @@ class CallCounter:
         for table in self._tables:
             for code, number in table.items():
                 if not code.co_filename.startswith("<frozen importlib"):
-                    total[f"{code.co_filename.removeprefix(PACKAGE)}:{code.co_qualname}"] += number
+                    total[self._names[code]] += number
         return total
+
+
+def _name_of(frame: FrameType) -> str:
+    code = frame.f_code
+    if code.co_filename != "<string>":
+        return f"{code.co_filename.removeprefix(PACKAGE)}:{code.co_qualname}"
+    # Generated for a dataclass or a named tuple, whose instance or class is the first argument.
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_varnames else None
+    made = first if isinstance(first, type) else type(first)
+    return f"{made.__module__}:{made.__qualname__}.{code.co_name}"
 
 
 def fix_surroundings(mounts: str) -> None:
@@ -84,12 +99,18 @@ def fix_surroundings(mounts: str) -> None:
 
 
 def main(counts: str, mounts: str, *arguments: str) -> int:
-    """Run a command line, write the counts as JSON, and return the exit code."""
+    """Run a command line, write the counts from the start of its cycle on as JSON, and return the exit code."""
     fix_surroundings(mounts)
-    from job.cli.main import main as command_line  # noqa: PLC0415  # after the clocks are fixed
+    from job.app.application import Application  # noqa: PLC0415  # after the clocks are fixed
+    from job.cli.main import main as command_line  # noqa: PLC0415
 
-    counter = CallCounter()
-    counter.start()
+    counter, cycle = CallCounter(), Application.cycle
+
+    def counted_cycle(application: Application, *arguments: Any) -> Any:
+        counter.start()
+        return cycle(application, *arguments)
+
+    Application.cycle = counted_cycle  # type: ignore[assignment, method-assign]
     code = command_line(arguments)
     counter.stop()
     with open(counts, "w", encoding="utf-8") as file:

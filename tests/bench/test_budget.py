@@ -1,6 +1,7 @@
 """The budgets: how many calls a file may cost, and which modules a start may import."""
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from job.system.hang_diagnosis import ForkSafeThread, WorkThread
 from tests.bench import budget
 from tests.bench.counted import CallCounter
+
+
+@dataclass
+class Made:
+    number: int
 
 
 def worked() -> None:
@@ -19,6 +25,7 @@ def work_twice() -> None:
         worked()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.needs_tool("strace")
 def test_no_work_costs_more_calls_than_its_ceilings() -> None:
     with budget.scratch() as folder:
@@ -48,6 +55,19 @@ def test_calls_of_the_main_thread_and_of_work_threads_are_counted(kind: type[thr
     worked()
 
     assert counter.counts()["tests/bench/test_budget.py:worked"] == calls
+
+
+def test_calls_that_make_named_tuples_and_dataclasses_are_counted_for_their_class() -> None:
+    counter = CallCounter()
+
+    counter.start()
+    budget.Calls({}, {})
+    Made(1)
+    counter.stop()
+
+    counts = counter.counts()
+    assert counts["tests.bench.budget:Calls.<lambda>"] == 1
+    assert counts[f"{__name__}:Made.__init__"] == 1
 
 
 def test_a_figure_above_its_ceiling_is_named_with_both() -> None:

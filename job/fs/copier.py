@@ -40,9 +40,7 @@ SMALL_BYTES = 256 << 10
 _WRITEBACK_BYTES = 64 << 20
 _TRIES = 3
 _HOLES_TO_DATA = 8
-"""Zeros are hashed as long as they are no more than so many times what a file takes on the disk, """
-_ZERO_BYTES = 16 << 30
-"""and so many besides, by one process in one cycle: seconds. A user can make a file of them for nothing."""
+"""Zeros up to so many times what a file takes on the disk are always hashed; see also `zeros_left`."""
 _ZEROS = bytes(BUFFER_BYTES)
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _NO_CLONES = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
@@ -83,7 +81,8 @@ class Copier:
         self._stream = HashingReader()
         self._mirror_reader = MirrorReader(metadata_writer)
         self._reflink = reflink
-        self._zeros_left = _ZERO_BYTES
+        self.zeros_left = 16 << 30
+        """Bytes of other zeros that are still hashed: seconds. A user makes a file of them at no cost."""
         self._hashes: dict[str, Callable[[bytes], Hash]] = {}
 
     def copy(self, listed: Entry, source: int, mirror: int, temp: bytes) -> Copied:
@@ -265,9 +264,9 @@ class Copier:
         check_holes(found, holes)
         if holes <= _HOLES_TO_DATA * allocated:
             return True
-        if holes > self._zeros_left:
+        if holes > self.zeros_left:
             return False
-        self._zeros_left -= holes
+        self.zeros_left -= holes
         return True
 
     def _start(self, algorithm: str) -> Callable[[bytes], Hash]:

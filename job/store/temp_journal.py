@@ -21,7 +21,6 @@ from job.fs.small_files import fsync_folder, open_own_file, replace_file, write_
 JOURNAL_FILE = "leftovers"
 _A_NAME = re.compile(JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?")
 _END = b"\0"
-_MOST_BYTES = 64 << 20
 
 
 class TempJournal:
@@ -38,10 +37,10 @@ class TempJournal:
             self._file = open_own_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         write_all(self._file, path + _END)
 
-    def noted(self) -> list[bytes]:
-        """Return the folders recorded by all workers. Raises `OSError`."""
+    def noted(self, most_bytes: int = 64 << 20) -> list[bytes]:
+        """Return the folders recorded by all workers, from the first `most_bytes` of the journal. Raises `OSError`."""
         found: list[bytes] = []
-        left = _MOST_BYTES
+        left = most_bytes
         for name in self._all():
             with suppress(FileNotFoundError), open(open_own_file(name, self._state, os.O_RDONLY), "rb") as file:
                 text = file.read(left)

@@ -53,14 +53,23 @@ _END = "end"
 _STOP = "stop"
 _EXIT_ORPHANED = 70
 _EXIT_NO_THREAD = 71
-_PATIENCE_SECONDS = 3.0
-"""Time for one worker to exit."""
-_STOP_SECONDS = 4.0
-"""Time for all workers to exit after `stop`; the service has five seconds."""
-_LEAST_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.1
-_STUCK_SECONDS = 20.0
-"""After this time without progress in a message, the process at the other end counts as stopped."""
+
+
+class Timeouts(NamedTuple):
+    """How long a pool waits for its workers, in seconds."""
+
+    exit: float = 3.0
+    """For one worker to exit."""
+    stop: float = 4.0
+    """For all workers to exit after `stop`; the service has five seconds."""
+    killed: float = 0.5
+    """For killed workers to exit."""
+    message: float = 20.0
+    """For progress in a message; after that, the process at the other end counts as stopped."""
+
+
+_TIMEOUTS = Timeouts()
 
 
 class LostWorker(NamedTuple):
@@ -143,10 +152,11 @@ Work = Callable[[WorkerPipe, Any], None]
 class WorkerPool:
     """The workers of one pair. Use it with `contextlib.closing`."""
 
-    def __init__(self, work: Work, orders: Callable[[int], object], most: int) -> None:
+    def __init__(self, work: Work, orders: Callable[[int], object], most: int, timeouts: Timeouts = _TIMEOUTS) -> None:
         """Have each worker call `work` with the `orders` of its slot; at most `most` workers live at once."""
         self._work = work
         self._orders = orders
+        self._timeouts = timeouts
         self.most = min(most, worker_limit())
         self._last_slot = 0
         self._connections: dict[int, Connection[Any, Any]] = {}
@@ -171,7 +181,7 @@ class WorkerPool:
 
     def _start_worker(self, context: BaseContext, slot: int) -> None:
         ours, worker_end = context.Pipe()
-        set_timeouts(ours, sending=_STUCK_SECONDS, receiving=_STUCK_SECONDS)
+        set_timeouts(ours, sending=self._timeouts.message, receiving=self._timeouts.message)
         # A fork copies the main process's pipe ends; a worker that kept them would prevent EOF when this process dies.
         copied = [ours, *self._connections.values()] if context.get_start_method() == "fork" else []
         process = context.Process(  # type: ignore[attr-defined]
@@ -212,11 +222,11 @@ class WorkerPool:
     def _reap(self, slot: int) -> LostWorker:
         self._connections.pop(slot).close()
         process = self._processes.pop(slot)
-        process.join(_PATIENCE_SECONDS)
+        process.join(self._timeouts.exit)
         code = process.exitcode
         if code is None:
             process.kill()
-            _is_dead(process, _LEAST_SECONDS)
+            _is_dead(process, self._timeouts.killed)
             return LostWorker("it did not answer any more and was killed")
         if code < 0:
             with contextlib.suppress(ValueError):
@@ -230,16 +240,16 @@ class WorkerPool:
         pid = process.pid or 0
         where, doing = blocked_path(pid, pid), kernel_function(pid)
         process.kill()
-        return KilledWorker(pid, where, doing, _is_dead(process, _LEAST_SECONDS))
+        return KilledWorker(pid, where, doing, _is_dead(process, self._timeouts.killed))
 
     def _submit_all(self, word: str) -> None:
         for slot, connection in self._connections.items():
-            set_timeouts(connection, sending=_LAST_WORD_SECONDS, receiving=_STUCK_SECONDS)
+            set_timeouts(connection, sending=_LAST_WORD_SECONDS, receiving=self._timeouts.message)
             self.submit(slot, word)
 
     def stop(self) -> None:
         """Ask all workers to stop soon; they still send their answers."""
-        self._stop_deadline = time.monotonic() + _STOP_SECONDS
+        self._stop_deadline = time.monotonic() + self._timeouts.stop
         self._submit_all(_STOP)
 
     def close(self) -> None:
@@ -247,12 +257,12 @@ class WorkerPool:
         self._submit_all(_STOP)  # further answers are not received
         self._submit_all(_END)
         now = time.monotonic()
-        deadline = max(now + _LEAST_SECONDS, self._stop_deadline or now + _PATIENCE_SECONDS)
+        deadline = max(now + self._timeouts.killed, self._stop_deadline or now + self._timeouts.exit)
         for process in self._processes.values():
             process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
-        deadline = time.monotonic() + _LEAST_SECONDS
+        deadline = time.monotonic() + self._timeouts.killed
         for slot, process in self._processes.items():
             if _is_dead(process, deadline - time.monotonic()):
                 process.close()

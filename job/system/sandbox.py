@@ -246,8 +246,8 @@ class _SandboxThread:
     def __init__(self, work: Callable[[Listener], _Result]) -> None:
         self._work = work
         self._pending: list[Event] = []
-        self._listener = _Turn()
-        self._worker = _Turn()
+        self._listener = Turn()
+        self._worker = Turn()
         self._listener_error: Exception | None = None
         self._ended = False
         self._result: Any = None
@@ -306,7 +306,7 @@ class _SandboxThread:
             self._worker.hand_over()
 
 
-class _Turn:
+class Turn:
     """A turn that one thread waits for and the other hands over."""
 
     def __init__(self) -> None:

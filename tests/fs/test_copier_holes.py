@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from job.errors import ChangedWhileReadError, Stopped
-from job.fs import copier
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
 from job.fs.sparse import BLOCK, HoleWithDataError
@@ -75,12 +74,10 @@ def test_as_long_as_there_is_time_for_its_zeros_a_file_has_the_checksum_that_any
     assert copied.holes == 20 * MIB - 2 * BLOCK
 
 
-def test_zeros_are_hashed_for_many_files_only_as_long_as_there_is_time(
-    bench: CopyRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copier, "_ZERO_BYTES", 50 * MIB)
+def test_zeros_are_hashed_for_many_files_only_as_long_as_there_is_time(bench: CopyRig) -> None:
     sparse(bench.source / "file", 20 * MIB)
     one = bench.copier()
+    one.zeros_left = 50 * MIB
 
     checksums = [one.checksum(bench.listed(), bench.source_folder)[0] for _ in range(4)]
 
@@ -88,15 +85,16 @@ def test_zeros_are_hashed_for_many_files_only_as_long_as_there_is_time(
     assert checksums == [whole, whole, of_blocks(20 * MIB), of_blocks(20 * MIB)]
 
 
-def test_a_file_with_an_eighth_of_data_always_has_the_usual_checksum(
-    bench: CopyRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copier, "_ZERO_BYTES", 0)
+def test_a_file_with_an_eighth_of_data_always_has_the_usual_checksum(bench: CopyRig) -> None:
+    one = bench.copier()
+    one.zeros_left = 0
     path = bench.source / "file"
     path.write_bytes(b"x" * 2 * MIB)
     os.truncate(path, 16 * MIB)
 
-    assert bench.copy().checksum == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    copied = one.copy(bench.listed(), bench.source_folder, bench.mirror_folder, TEMP)
+
+    assert copied.checksum == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_checksum_that_was_recorded_is_made_again(bench: CopyRig) -> None:

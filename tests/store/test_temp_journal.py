@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from job.store import temp_journal
 from job.store.temp_journal import JOURNAL_FILE, TempJournal
 
 
@@ -113,14 +112,11 @@ def test_a_note_that_was_cut_off_is_left_out(folder: int, tmp_path: Path) -> Non
     assert TempJournal(folder).noted() == [b"whole", b"also whole"]
 
 
-def test_however_much_was_noted_reading_it_has_an_end(
-    folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(temp_journal, "_MOST_BYTES", 10)
+def test_however_much_was_noted_reading_it_has_an_end(folder: int, tmp_path: Path) -> None:
     for name in ("leftovers", "leftovers-1", "leftovers-2"):
         (tmp_path / name).write_bytes(b"aaa\0" * 2)
 
-    assert len(TempJournal(folder).noted()) == 2
+    assert len(TempJournal(folder).noted(most_bytes=10)) == 2
 
 
 def test_a_planted_link_is_not_followed(folder: int, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from multiprocessing.resource_tracker import ensure_running
 
 import pytest
 
-from job.system import processes
-from job.system.processes import Descriptor, LostWorker, WorkerPipe, WorkerPool
+from job.system.processes import Descriptor, LostWorker, Timeouts, WorkerPipe, WorkerPool
 from job.system.resources import MAIN_DESCRIPTORS, WORKER_DESCRIPTORS
 from job.system.signals import HANDLED
 from tests.conftest import open_descriptors
@@ -236,9 +235,8 @@ def test_a_stop_reaches_a_worker_that_is_busy() -> None:
         assert sorted(heard(pool, 2)) == [(1, "stopped"), (2, "stopped")]
 
 
-def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    pool = WorkerPool(never_end, lambda _: "ready", 2)
+def test_whoever_does_not_go_is_killed() -> None:
+    pool = WorkerPool(never_end, lambda _: "ready", 2, Timeouts(exit=0.1))
     pool.start(2)
     heard(pool, 2)
     pids = [process.pid for process in pool._processes.values()]
@@ -252,10 +250,8 @@ def test_whoever_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 # Workers that are stopped, as by a debugger or a frozen container -----------------------------------------------------
 
 
-def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
-    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(WorkerPool(echo, lambda _: "ready", 1)) as pool:
+def test_whoever_does_not_take_in_what_it_is_given_is_given_up() -> None:
+    with closing(WorkerPool(echo, lambda _: "ready", 1, Timeouts(message=0.2, exit=0.1))) as pool:
         pool.start(1)
         heard(pool, 1)
         killed(pool, 1, signal.SIGSTOP)
@@ -265,10 +261,8 @@ def test_whoever_does_not_take_in_what_it_is_given_is_given_up(monkeypatch: pyte
         assert heard(pool, 1) == [(1, LostWorker("it did not answer any more and was killed"))]
 
 
-def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_STUCK_SECONDS", 0.2)
-    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.1)
-    with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1)) as pool:
+def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up() -> None:
+    with closing(WorkerPool(talk, lambda _: (1, 64 << 20), 1, Timeouts(message=0.2, exit=0.1))) as pool:
         pool.start(1)
         until(pool._connections[1].poll)
         killed(pool, 1, signal.SIGSTOP)
@@ -277,10 +271,8 @@ def test_whoever_is_stopped_in_the_middle_of_an_answer_is_given_up(monkeypatch: 
 
 
 def test_stopped_workers_are_let_go_all_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_STUCK_SECONDS", "_STOP_SECONDS", "_LEAST_SECONDS"):
-        monkeypatch.setattr(processes, name, 0.2)
     waits: list[float] = []
-    with closing(WorkerPool(echo, lambda _: "ready", 4)) as pool:
+    with closing(WorkerPool(echo, lambda _: "ready", 4, Timeouts(message=0.2, stop=0.2, killed=0.2))) as pool:
         pool.start(4)
         heard(pool, 4)
         for slot in pool.slots:

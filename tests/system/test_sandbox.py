@@ -373,7 +373,7 @@ def test_nobody_waits_for_work_that_hangs_after_a_second_ctrl_c() -> None:
 
 
 def test_a_signal_that_does_not_wake_the_main_thread_is_handled_while_that_waits_for_its_turn() -> None:
-    turn, handled, in_time = sandbox._Turn(), threading.Event(), list[bool]()
+    turn, handled, in_time = sandbox.Turn(), threading.Event(), list[bool]()
     before = signal.signal(signal.SIGUSR2, lambda *_: handled.set())
 
     def take_it() -> None:

@@ -21,7 +21,7 @@ from job.fs.mounts import is_below, resolve_path
 from job.fs.trusted_path import why_no_place
 from job.outputs.log_file import is_one_file, why_no_log
 
-_HINT = "Mend what is named above, then run `truecopy config check`."
+_HINT = "Correct the faults above, then run `truecopy config check`."
 _ONE_FILE = "it is the file of log_file, which gets these lines anyway; name another one, or leave it out"
 _LOGS = ("log_file", "error_log_file")
 _TEXTFILE = "metrics.textfile"

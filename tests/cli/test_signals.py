@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +129,22 @@ def on_a_terminal(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
     """Run as the leader of a terminal's session; the second thing given hangs the terminal up."""
     ours, theirs = pty.openpty()
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():  # a terminal that is not read fills up, and its writers wait
+            if select.select([ours], [], [], 0.05)[0]:
+                try:
+                    os.read(ours, 4096)
+                except OSError:  # nothing has it open any more
+                    return
+
+    reader = threading.Thread(target=read)
+
+    def hang_up() -> None:
+        ended.set()
+        reader.join()
+        os.close(ours)
 
     def first() -> None:
         start()
@@ -139,12 +157,14 @@ def on_a_terminal(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        preexec_fn=first,  # noqa: PLW1509  # no threads here
+        preexec_fn=first,  # noqa: PLW1509  # no threads here yet
     ) as process:
         os.close(theirs)
+        reader.start()
         try:
-            yield process, lambda: os.close(ours)
+            yield process, hang_up
         finally:
+            ended.set()
             process.kill()
 
 

@@ -76,8 +76,12 @@ class TestTakenIn:
         assert steps == [(b"proc", "leave_out")]
 
     def test_a_source_that_is_a_file_system_of_the_kernel_was_asked_for(self, shop: Workshop) -> None:
-        with mounted("proc", shop.source, "-t", "proc"):
+        # One of a process namespace that has ended has no processes in it: it takes a tenth of the time.
+        subprocess.run(["unshare", "--fork", "--pid", "mount", "-t", "proc", "proc", shop.source], check=True)
+        try:
             actions = {step.path: step.action for step in shop.plan()}
+        finally:
+            subprocess.run(["umount", "--lazy", shop.source], check=True)
 
         assert actions[b"version"] == "copy"
 

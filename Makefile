@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= config/backup_config.json
 PROCESSES ?= auto
+# Without its cache every interpreter compiles all it imports, and every pytest rewrites all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-slow check bench faults faults-full docs data clean
 

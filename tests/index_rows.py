@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from job.core.entry import join
+from job.store.index_schema import FACTS
 from job.store.index_tree import key_of
-from job.store.schema import FACTS
 
 OLD_TABLES = """
 CREATE TABLE folder (

@@ -34,15 +34,15 @@ from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import FileSystem, file_systems
-from job.fs.small_files import open_own_folder
-from job.fs.trees import MirrorScanner, SourceScanner
+from job.fs.own_files import open_own_folder
+from job.fs.scanners import MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
-from job.store import schema, temp_journal
+from job.store import index_schema, temp_journal
 from job.store.hardlink_table import HardLinkTable
 from job.store.history import Failed, History
 from job.store.index import Index
+from job.store.index_schema import IndexTorn, set_aside
 from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
-from job.store.schema import IndexTorn, set_aside
 
 if TYPE_CHECKING:
     from job.system.processes import WorkerPool
@@ -184,8 +184,8 @@ def _probe_capabilities(run: PairRun, roots: Roots, folder: int, point: bytes = 
 
 @contextlib.contextmanager
 def _open_index(run: PairRun, folder: str, *, expected: bool) -> Iterator[Index]:
-    if expected and not schema.holds_anything(folder):
-        reason = f"{schema.FILE_NAME} is gone or empty"
+    if expected and not index_schema.holds_anything(folder):
+        reason = f"{index_schema.FILE_NAME} is gone or empty"
         run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
     try:
         index = Index.open(folder)

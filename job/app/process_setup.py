@@ -22,10 +22,10 @@ from job.errors import IndexUnusable, Refused
 from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, open_root
 from job.fs.metadata import MetadataWriter
-from job.fs.small_files import MirrorSync
-from job.fs.trees import MirrorLimits, MirrorScanner, SourceScanner
+from job.fs.own_files import MirrorSync
+from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from job.store.index import Index
-from job.store.schema import IndexTorn
+from job.store.index_schema import IndexTorn
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
 _REPORT_BYTES = 1 << 20

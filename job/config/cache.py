@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from job.config.settings import Config
 from job.core.stored_values import UNUSABLE, seconds_of
 from job.fs.mounts import is_below
+from job.fs.own_files import replace_file
 from job.fs.private_folders import open_private, places, read
-from job.fs.small_files import replace_file
 from job.fs.trusted_path import make_folders
 
 _MOST_BYTES = 1 << 20

@@ -54,7 +54,7 @@ def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file."""
     described = WrittenConfig.model_json_schema()
-    # Editors find the schema by this key; config/sources.py removes it.
+    # Editors find the schema by this key; config/parse.py removes it.
     described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

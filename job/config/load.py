@@ -91,7 +91,7 @@ def read_settings(path: str, environ: Mapping[str, str]) -> DescribedConfig:
 
 
 def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> DescribedConfig:
-    from job.config.sources import validated  # noqa: PLC0415  # pydantic is half of a short run's time
+    from job.config.parse import validated  # noqa: PLC0415  # pydantic is half of a short run's time
 
     digest = hashlib.sha256(file.content)
     doubts = list(file.doubts)
@@ -119,7 +119,7 @@ def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) ->
 
     Values that may contain a secret are left out. Never raises.
     """
-    from job.config.sources import texts_at  # noqa: PLC0415  # as in `_validated`
+    from job.config.parse import texts_at  # noqa: PLC0415  # as in `_validated`
 
     try:
         content = _read_config(path, environ).content

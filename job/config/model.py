@@ -1,7 +1,7 @@
 """The model of a configuration: each key with its type, default, bounds and meaning.
 
 The table in `config/README.md` and `config/backup_config.schema.json` are generated from this file. No file is read
-here: `sources.py` parses, `faults.py` formats faults. A valid configuration becomes plain values of `settings.py`.
+here: `parse.py` parses, `faults.py` formats faults. A valid configuration becomes plain values of `settings.py`.
 """
 
 import dataclasses

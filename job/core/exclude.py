@@ -24,7 +24,7 @@ _Matcher = re.Pattern[bytes] | None
 ALWAYS_EXCLUDED = (".stfolder/", "/lost+found/")
 """Excluded by default, as by the original; a later pattern such as `!.stfolder/` includes them again.
 
-A `lost+found` elsewhere is left out only at the root of a file system, see `fs/trees.py`.
+A `lost+found` elsewhere is left out only at the root of a file system, see `fs/scanners.py`.
 """
 
 _FOLDERS_ANYWHERE = frozenset(each[:-1].encode("ascii") for each in ALWAYS_EXCLUDED if not each.startswith("/"))

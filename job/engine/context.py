@@ -13,8 +13,8 @@ from job.core.mounts import ByMount, KnownMounts, MirrorCapabilities
 from job.events.base import Listener
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
-from job.fs.small_files import MirrorSync
-from job.fs.trees import MirrorScanner, SourceScanner
+from job.fs.own_files import MirrorSync
+from job.fs.scanners import MirrorScanner, SourceScanner
 from job.store.index import Index
 from job.store.temp_journal import TempJournal
 

@@ -25,7 +25,7 @@ from job.fs.large_dir import Partitioner, names_in, partition_count, stat_names,
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.rights import may_read, may_write_folder
-from job.fs.trees import MirrorScanner, SourceScanner
+from job.fs.scanners import MirrorScanner, SourceScanner
 from job.fs.xattrs import read_attributes
 from job.store.codec import decode_records
 from job.store.index import Index

@@ -23,7 +23,7 @@ from job.core.mounts import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.fs.listing import CHUNK, FolderScan, Listing, Unlisted, fingerprint_of
-from job.fs.trees import MirrorScanner, SourceScanner
+from job.fs.scanners import MirrorScanner, SourceScanner
 from job.store.index import Index
 
 ScanItem = tuple[bytes, int]

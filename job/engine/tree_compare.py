@@ -28,7 +28,7 @@ from job.fs.large_dir import Partitioner, name_exists, names_in, partition_count
 from job.fs.listing import Huge, Listing, NameNotHeldError, Shared, entries_of, file_at
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import NODEV, mount_restrictions
-from job.fs.trees import SourceScanner
+from job.fs.scanners import SourceScanner
 from job.fs.xattrs import PartlyRead, Target, place_of, read_attribute
 from job.store.hardlink_table import HardLinkTable
 

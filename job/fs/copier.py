@@ -16,11 +16,21 @@ from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_listed, open_name, unmoved
 from job.fs.free_space import BLOCK_BYTES, FreeSpace, check_space
+from job.fs.hashing_reader import (
+    BUFFER_BYTES,
+    GUARDED_BYTES,
+    HashingReader,
+    OnChunk,
+    OnHole,
+    WritebackLimiter,
+    drop,
+    new_hash,
+)
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.mirror_reader import MirrorReader
 from job.fs.nonregular import copy_link, copy_special
-from job.fs.small_files import NEW_FILE, write_all
+from job.fs.own_files import NEW_FILE, write_all
 from job.fs.sparse import (
     SECTOR,
     Hash,
@@ -32,7 +42,6 @@ from job.fs.sparse import (
     allocated_bytes,
     check_holes,
 )
-from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, HashingReader, OnChunk, OnHole, WritebackLimiter, drop, new_hash
 from job.fs.xattrs import for_new
 
 SMALL_BYTES = 256 << 10
@@ -145,10 +154,7 @@ class Copier:
         return checksum, size, holes
 
     def _clone(self, source: int, written: int) -> bool:
-        """Clone `source` to the empty file `written`; False if it must be copied.
-
-        Raises `OSError` for errors that would also prevent a copy.
-        """
+        """Clone `source` to the empty file `written`, or return False. Raises `OSError` if a copy would fail, too."""
         try:
             fcntl.ioctl(written, _FICLONE, source)
         except OSError as error:

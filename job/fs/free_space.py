@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 
 from job.core.entry import TEMP_PREFIX
-from job.fs.small_files import create, write_all
+from job.fs.own_files import create, write_all
 
 _LEAST_BYTES = 8 << 20
 _LEAST_SHARE = 8

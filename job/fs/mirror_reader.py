@@ -7,10 +7,10 @@ from contextlib import suppress
 from job.core.entry import Entry
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_listed, unmoved
+from job.fs.hashing_reader import BUFFER_BYTES, GUARDED_BYTES, PageCacheGuard
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.sparse import Piece, SparseLayout
-from job.fs.stream import BUFFER_BYTES, GUARDED_BYTES, PageCacheGuard
 
 _CLOSED = -1
 _ZEROS = bytes(BUFFER_BYTES)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from job.fs.small_files import open_own_file, open_own_folder
+from job.fs.own_files import open_own_file, open_own_folder
 
 _OTHERS = 0o077
 

@@ -19,8 +19,8 @@ from job.core.stored_values import UNUSABLE
 from job.fs import mounts
 from job.fs.dircursor import open_folder, open_name, path_handle
 from job.fs.large_dir import names_in
+from job.fs.own_files import create, fsync_folder, replace_file, syncfs_is_reliable, write_all
 from job.fs.rights import metadata_capabilities
-from job.fs.small_files import create, fsync_folder, replace_file, syncfs_is_reliable, write_all
 
 FILE_NAME = b"mirror.json"
 """The stored capabilities, in the state folder."""

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from job.errors import ChangedWhileReadError
 from job.fs.mounts import mount_of
-from job.fs.small_files import write_all
+from job.fs.own_files import write_all
 
 BLOCK = 4096
 ZERO_BLOCK = bytes(BLOCK)

@@ -12,7 +12,7 @@ from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.fs.dircursor import open_folder, single
-from job.fs.small_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
+from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
 VERSIONS = b"versions"
 _PRIVATE = 0o700

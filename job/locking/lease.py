@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
-from job.fs.small_files import create, open_own_file, replace_file, write_all
+from job.fs.own_files import create, open_own_file, replace_file, write_all
 from job.locking import lock
 from job.system.hang_diagnosis import ForkSafeThread
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from job.core.stored_values import UNUSABLE, number_of, seconds_of
 from job.errors import Busy
-from job.fs.small_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, write_all
+from job.fs.own_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, write_all
 from job.health import boot_id
 
 MOST_HOLDER_BYTES = 1000

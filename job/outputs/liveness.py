@@ -29,8 +29,8 @@ from job.events.service import (
     ServiceStopped,
     SignalReceived,
 )
+from job.fs.own_files import replace_file
 from job.fs.private_folders import PrivateFolder, open_private
-from job.fs.small_files import replace_file
 from job.health import HealthFile, boot_id
 from job.system.hang_diagnosis import ForkSafeThread, blocked_path, our_frames, work_thread
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from job.config.consistency import relation
 from job.core.outcome import reason_text
 from job.fs.mounts import resolve_path
-from job.fs.small_files import open_own_file
+from job.fs.own_files import open_own_file
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.locking.lock import is_held
 

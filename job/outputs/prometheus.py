@@ -34,7 +34,7 @@ from job.events.base import Event
 from job.events.pair import CycleResumed, CycleStalled, PairFinished
 from job.events.service import CycleFinished, CycleStarted
 from job.events.text import clean
-from job.fs.small_files import replace_file
+from job.fs.own_files import replace_file
 from job.fs.trusted_path import open_trusted_parent
 
 _MOST_ERROR_CHARACTERS = 200

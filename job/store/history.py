@@ -16,7 +16,7 @@ from job.core.outcome import Result, reason_text
 from job.core.stored_values import number_of, seconds_of
 from job.events.base import Listener
 from job.events.pair import HistoryReset, PairFinished
-from job.fs.small_files import open_own_folder
+from job.fs.own_files import open_own_folder
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite
 from job.store.history_schema import (

@@ -17,7 +17,7 @@ from typing import Any, Self
 from job.core.entry import inode_key
 from job.core.mounts import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.store import schema
+from job.store import index_schema
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
 
@@ -52,18 +52,18 @@ class Index:
         Raises `IndexTorn` if the file is damaged or too old, `IndexUnusable` if it is newer, of another program, or
         cannot be read.
         """
-        return cls(schema.connect(folder))
+        return cls(index_schema.connect(folder))
 
     @classmethod
     def open_read_only(cls, folder: str) -> Self | None:
         """Open the index for reading; None if it does not exist. Raises as `open` does."""
-        connection = schema.connect_read_only(folder)
+        connection = index_schema.connect_read_only(folder)
         return None if connection is None else cls(connection)
 
     @classmethod
     def empty(cls) -> Self:
         """Return an empty index in memory."""
-        return cls(schema.connect_in_memory())
+        return cls(index_schema.connect_in_memory())
 
     def close(self) -> None:
         """Close the file."""

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from job.config.settings import Config, Pair
 from job.core.stored_values import UNUSABLE, number_of, text_of
 from job.fs.mounts import is_below, resolve_path
+from job.fs.own_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, open_own_folder, replace_file
 from job.fs.private_folders import state_home
-from job.fs.small_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, open_own_folder, replace_file
 from job.fs.trusted_path import make_folders, open_trusted_folder, open_trusted_place
 
 _IN_STATE_DIR = ".pairs"

@@ -16,7 +16,7 @@ from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.core.stored_values import UNUSABLE
 from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in
-from job.fs.small_files import fsync_folder, open_own_file, replace_file, write_all
+from job.fs.own_files import fsync_folder, open_own_file, replace_file, write_all
 
 JOURNAL_FILE = "leftovers"
 _A_NAME = re.compile(JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?")

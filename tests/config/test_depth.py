@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.config.load import read_settings
-from job.config.sources import parse
+from job.config.parse import parse
 from job.errors import ConfigError
 
 DEEP = "nested too deeply; a configuration has at most three levels"

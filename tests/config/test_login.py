@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from job.config.sources import validated
+from job.config.parse import validated
 
 PUSHGATEWAY = "TRUECOPY_METRICS_PUSHGATEWAY"
 SECRET_FILE = {f"{PUSHGATEWAY}_PASSWORD_FILE": "/run/secrets/password"}

@@ -16,7 +16,7 @@ import pytest
 from job.core.entry import join
 from job.core.exclude import ExcludeRules, parse
 from job.fs.listing import Listing
-from job.fs.trees import SourceScanner
+from job.fs.scanners import SourceScanner
 
 
 def words(text: str, *more: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from job.engine.copy.commit import Commit
 from job.engine.messages import BatchResult
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, MetadataNotKept
-from job.fs.small_files import MirrorSync
+from job.fs.own_files import MirrorSync
 from job.store.index import Index
 from tests.config.configs import to_settings
 from tests.core import samples

@@ -18,7 +18,7 @@ from job.core.outcome import Drift, Failure, Result
 from job.engine.dispatch import parallel_scan, queue
 from job.engine.messages import WorkItem
 from job.events.pair import FileFailed, FoldersUnchanged, PairFailed, WorkerLost
-from job.fs import small_files
+from job.fs import own_files
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.engine.trees import plant, trees
@@ -161,7 +161,7 @@ def test_whatever_is_asked_for_is_done_by_workers_too(wide: Workshop, options: d
 
 
 def test_a_mirror_where_each_file_has_to_be_synced_by_itself(wide: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_files, "syncfs_is_reliable", lambda _: False)
+    monkeypatch.setattr(own_files, "syncfs_is_reliable", lambda _: False)
     wide.write("deep/er/file")
 
     told = wide.cycle()

@@ -16,7 +16,7 @@ from job.core.record import RowsDone
 from job.fs.listing import entry_of
 from job.store.codec import decode_records, encode_records
 from job.store.index import Index
-from job.store.schema import FILE_NAME, FORMAT, IndexTorn, migrate
+from job.store.index_schema import FILE_NAME, FORMAT, IndexTorn, migrate
 from tests.core import samples
 from tests.engine.test_hard_links import give_name, inodes
 from tests.engine.workshop import Workshop

@@ -21,7 +21,7 @@ from job.engine.messages import BatchResult, Followups, IndexLookup, SyncFolder,
 from job.events.pair import FileFailed
 from job.fs.dircursor import open_root
 from job.fs.listing import Unlisted
-from job.fs.trees import SourceScanner
+from job.fs.scanners import SourceScanner
 from job.store.hardlink_table import HardLinkTable
 from job.store.index import Index
 from tests.core import samples

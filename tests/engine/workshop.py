@@ -28,7 +28,7 @@ from job.engine.progress import Progress
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, PairFinished
 from job.events.service import CycleStarted
-from job.fs.small_files import MirrorSync
+from job.fs.own_files import MirrorSync
 from job.store.index import Index
 from job.store.pair_records import PairRecords
 from job.system.processes import WorkerPipe, WorkerPool

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from job.core.record import Copied
 from job.errors import ChangedWhileReadError, Stopped
-from job.fs.stream import BUFFER_BYTES
+from job.fs.hashing_reader import BUFFER_BYTES
 from tests.fs.copying import TEMP, CopyRig
 
 contents = st.one_of(

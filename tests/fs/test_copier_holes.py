@@ -10,9 +10,9 @@ import pytest
 
 from job.errors import ChangedWhileReadError, Stopped
 from job.fs.copier import Copier
+from job.fs.hashing_reader import new_hash
 from job.fs.metadata import MetadataWriter
 from job.fs.sparse import BLOCK, HoleWithDataError
-from job.fs.stream import new_hash
 from tests.fs.copying import TEMP, CopyRig
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from job.fs.hashing_reader import new_hash
 from job.fs.sparse import SparseDigest, WholeDigest
-from job.fs.stream import new_hash
 
 BLOCK = 4096
 ranges = st.one_of(

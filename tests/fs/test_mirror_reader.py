@@ -11,7 +11,7 @@ from job.core.entry import Entry
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
 from job.fs.copier import SMALL_BYTES
-from job.fs.stream import BUFFER_BYTES, THREAD_BYTES
+from job.fs.hashing_reader import BUFFER_BYTES, THREAD_BYTES
 from tests.fs.copying import CopyRig
 
 LARGE = 2 * THREAD_BYTES + 77

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from job.fs.hashing_reader import PageCacheGuard, WritebackLimiter, drop
 from job.fs.mounts import file_system_type
-from job.fs.stream import PageCacheGuard, WritebackLimiter, drop
 from tests.faults.tampering import mounted
 from tests.fs.cached import cached_pages
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.small_files import fsync_folder, syncfs, syncfs_is_reliable
+from job.fs.own_files import fsync_folder, syncfs, syncfs_is_reliable
 
 
 def test_the_file_system_of_an_open_folder_is_synced(folder: int, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.store.index import Index
-from job.store.schema import FILE_NAME
+from job.store.index_schema import FILE_NAME
 from tests.core import samples
 
 

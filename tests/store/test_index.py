@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store.index import MOST_PARTS, Index
-from job.store.schema import FILE_NAME
+from job.store.index_schema import FILE_NAME
 from tests.core import samples
 
 summaries = st.builds(

@@ -8,7 +8,7 @@ import pytest
 
 from job.store.codec import decode_records
 from job.store.index import MOST_PARTS, Index
-from job.store.schema import FILE_NAME
+from job.store.index_schema import FILE_NAME
 from tests.core import samples
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from job.core.record import FolderSummary
 from job.store.index import Index
-from job.store.schema import FILE_NAME
+from job.store.index_schema import FILE_NAME
 from tests.core import samples
 
 Answer = tuple[FolderSummary | None, str]

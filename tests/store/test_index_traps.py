@@ -11,7 +11,7 @@ import pytest
 from job.core.mounts import FileSystemId
 from job.errors import IndexUnusable
 from job.store.index import Index
-from job.store.schema import FILE_NAME, IndexTorn, set_aside
+from job.store.index_schema import FILE_NAME, IndexTorn, set_aside
 from tests.core import samples
 from tests.traps import TRAPS, changed, rows_without_end
 

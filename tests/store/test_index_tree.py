@@ -9,8 +9,8 @@ import pytest
 
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store.index import Index
+from job.store.index_schema import FILE_NAME
 from job.store.index_tree import ROOT, Tree, key_of
-from job.store.schema import FILE_NAME
 from tests.index_rows import paths_of
 
 SUMMARY = FolderSummary(b"f", b"s", b"m", 1, 0, recheck=False)

@@ -17,13 +17,13 @@ from job.engine.context import PairContext, PairRun, Volume
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
+from job.engine.copy.folder_recheck import Recheck
 from job.engine.copy.pending import PendingEvents, PendingRename
-from job.engine.copy.recheck import Recheck
 from job.engine.messages import BatchResult, Followups, PartDone
 from job.events.pair import FileCopied, FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
-from job.fs.small_files import MirrorSync, fsync_folder
+from job.fs.own_files import MirrorSync, fsync_folder
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20

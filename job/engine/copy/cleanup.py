@@ -22,7 +22,7 @@ from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists, names_in, remove_temps, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, mount_restrictions
-from job.fs.trees import SourceScanner
+from job.fs.scanners import SourceScanner
 from job.fs.versions import VersionsFolder, remove_empty
 
 

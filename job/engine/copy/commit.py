@@ -18,7 +18,7 @@ from job.engine.preflight.root_check import RootLost
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import plural
-from job.fs.small_files import MirrorSync
+from job.fs.own_files import MirrorSync
 from job.store.index import Index
 
 

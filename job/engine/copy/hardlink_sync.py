@@ -20,13 +20,13 @@ from job.engine.copy.actions import Actions, OpenFolders, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Work, work_for
-from job.engine.copy.recheck import check_not_replaced
+from job.engine.copy.folder_recheck import check_not_replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
 from job.errors import Stopped
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import Listing, entry_of, file_at
-from job.fs.small_files import fsync_folder
+from job.fs.own_files import fsync_folder
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """Errors of file systems that have no hard links, or no more for this file."""

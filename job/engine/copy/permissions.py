@@ -31,8 +31,8 @@ from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
 from job.events.pair import EntrySetAside
 from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted
+from job.fs.own_files import fsync_folder
 from job.fs.rights import NarrowedFolder, narrow_as_listed, narrow_folder, narrow_to_source, wanted_rights
-from job.fs.small_files import fsync_folder
 
 _UNKNOWN = (b"/",)
 """No path: nothing was narrowed yet."""

@@ -17,7 +17,7 @@ from job.core.record import LinkName, Record
 from job.engine.messages import Followups, HardLinkGroup, IndexLookup, Links, SyncFolder, SyncHardLinks, Task
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import file_at
-from job.fs.trees import SourceScanner
+from job.fs.scanners import SourceScanner
 from job.store.codec import decode_records
 from job.store.hardlink_table import HardLinkTable
 

@@ -19,7 +19,7 @@ from job.errors import Refused
 from job.fs.dircursor import identity, single
 from job.fs.large_dir import name_exists
 from job.fs.mounts import FileSystem, file_systems
-from job.fs.small_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
+from job.fs.own_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
 from job.store.pair_records import DamagedIdentityError, PairRecords, find_state_folder

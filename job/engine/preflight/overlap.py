@@ -10,7 +10,7 @@ from job.core.outcome import Refusal
 from job.errors import Refused
 from job.fs import mounts
 from job.fs.dircursor import Identity, identity
-from job.fs.small_files import open_own_folder
+from job.fs.own_files import open_own_folder
 from job.fs.trusted_path import open_trusted_folder, open_trusted_parent
 from job.store.pair_records import DamagedIdentityError, read_identity
 

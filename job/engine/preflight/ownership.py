@@ -13,7 +13,7 @@ from job.errors import Refused
 from job.fs.dircursor import identity
 from job.fs.large_dir import name_exists
 from job.fs.listing import scan
-from job.fs.small_files import ForeignOwnerError, open_own_folder, replace_file
+from job.fs.own_files import ForeignOwnerError, open_own_folder, replace_file
 from job.store.pair_records import (
     IDENTITY_FILE,
     DamagedIdentityError,

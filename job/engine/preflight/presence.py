@@ -17,8 +17,8 @@ from job.events.text import plural
 from job.fs.dircursor import open_folder, single
 from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolve_path
-from job.fs.small_files import fsync_folder
-from job.fs.trees import SourceScanner
+from job.fs.own_files import fsync_folder
+from job.fs.scanners import SourceScanner
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
 from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
 

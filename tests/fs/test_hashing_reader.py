@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from job.fs.stream import BUFFER_BYTES, THREAD_BYTES, HashingReader
+from job.fs.hashing_reader import BUFFER_BYTES, THREAD_BYTES, HashingReader
 
 SIZES = [0, 1, BUFFER_BYTES, BUFFER_BYTES + 1, THREAD_BYTES - 1, THREAD_BYTES, 3 * THREAD_BYTES + 7]
 LARGE = 3 * THREAD_BYTES

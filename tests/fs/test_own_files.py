@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job.fs.small_files import create, replace_file, write_all
+from job.fs.own_files import create, replace_file, write_all
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from job.core.exclude import ExcludeRules
 from job.fs.listing import Listing, Unlisted
-from job.fs.trees import MirrorLimits, MirrorScanner, SourceScanner
+from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from tests.faults.tampering import mounted
 
 LONG_AGO_NS = 1_000_000_000_000_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from job.errors import IndexUnusable
 from job.store.index import Index
-from job.store.schema import APPLICATION_ID, FILE_NAME, FORMAT, IndexTorn, set_aside
+from job.store.index_schema import APPLICATION_ID, FILE_NAME, FORMAT, IndexTorn, set_aside
 from tests.core import samples
 
 

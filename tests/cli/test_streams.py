@@ -74,9 +74,16 @@ def test_a_reader_that_went_away_is_1_without_a_word(rig: Rig, command: str) -> 
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("redirection", ["<&-", "2>&-", "2>/dev/full", "<&- 2>&-"])
-def test_standard_input_and_error_are_not_needed(rig: Rig, redirection: str) -> None:
-    codes = [redirected(rig, command, redirection).code for command in ("run --once", *PRINTING)]
+NOT_NEEDED = ["<&-", "2>&-", "2>/dev/full", "<&- 2>&-"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "commands"),
+    [(each, PRINTING[number :: len(NOT_NEEDED)]) for number, each in enumerate(NOT_NEEDED)]
+    + [pytest.param(each, PRINTING, marks=pytest.mark.slow) for each in NOT_NEEDED],
+)
+def test_standard_input_and_error_are_not_needed(rig: Rig, redirection: str, commands: list[str]) -> None:
+    codes = [redirected(rig, command, redirection).code for command in ("run --once", *commands)]
 
     assert codes == [0] * len(codes)
 

@@ -51,7 +51,7 @@ class ConfigError(JobError):
 
 
 class Refused(JobError):
-    """A guard refused the pair before any write. `reason` is a `core.outcome.Refusal` value."""
+    """A guard refused the pair before it changed an entry of the mirror. `reason` is a `core.outcome.Refusal` value."""
 
     exit = Exit.REFUSED
 

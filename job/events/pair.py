@@ -18,7 +18,7 @@ class PairStarted(PairEvent):
 
 
 class PairRefused(PairEvent):
-    """A guard refused the pair; nothing was written."""
+    """A guard refused the pair; no entry of its mirror was changed."""
 
     name = "pair_refused"
     level = "error"
@@ -29,7 +29,7 @@ class PairRefused(PairEvent):
 
 
 class PairBusy(PairEvent):
-    """Another instance holds the lock of this mirror; nothing was written."""
+    """Another instance holds the lock of this mirror; no entry of it was changed."""
 
     name = "pair_busy"
     level = "warning"
@@ -124,7 +124,7 @@ class WorkerLost(PairEvent):
 
 
 class CycleStalled(PairEvent):
-    """A cycle makes no progress: a disk or server does not respond. Emitted by the watchdog during the stall."""
+    """A cycle makes no progress: a disk or server does not respond. Emitted by the watchdog or a supervisor."""
 
     name = "cycle_stalled"
     level = "error"

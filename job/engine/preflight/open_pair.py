@@ -1,4 +1,4 @@
-"""The preflight: open and lock a pair, or refuse it before anything is written (invariants 5 and 6)."""
+"""The preflight: open and lock a pair, or refuse it before an entry of the mirror is changed (invariants 5 and 6)."""
 
 import errno
 import os
@@ -96,7 +96,7 @@ def open_pair(
     stop: Callable[[], bool] = lambda: False,
     records: PairRecords = _NOTHING_KNOWN,
 ) -> Iterator[Roots]:
-    """Open and lock a pair, or raise `Refused` or `Busy` with writes to the state folder only.
+    """Open and lock a pair, or raise `Refused` or `Busy` with writes to the state folder and `.truecopy` only.
 
     A new mirror is created. Raises `Stopped` if the run is to end while an abandoned lease is watched.
     """

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from job.core.outcome import Result
+from job.core.outcome import Result, Skip
 from job.core.record import FolderDone
 from job.engine.context import PairContext
-from job.events.pair import EntrySetAside, FileFailed
+from job.events.pair import EntrySetAside, FileFailed, FileSkipped
 from job.fs.listing import Listing
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, kept, own, set_aside, settled
 from tests.engine.workshop import ListenedSync, Told, Workshop, changed, with_index
@@ -421,3 +421,15 @@ def test_a_huge_folder_is_no_exception(mirrored_huge: Workshop) -> None:
     assert stat.S_IMODE((shop.mirror / "crowd").stat().st_mode) == 0o755
     assert shop.cycle().copied == {}
     settled(shop)
+
+
+def test_entries_that_are_never_copied_are_counted_once_in_a_widened_folder(private: Workshop) -> None:
+    os.mkfifo(private.source / "private" / "pipe")
+    (private.source / "private").chmod(0o755)
+
+    told = private.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert stat.S_IMODE((private.mirror / "private").stat().st_mode) == 0o755
+    assert told.tally.skipped_by[Skip.SPECIAL_FILE] == len(told.of(FileSkipped)) == 1
+    assert told.tally.entries == sum(not path.is_dir() for path in private.source.rglob("*"))

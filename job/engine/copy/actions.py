@@ -325,13 +325,13 @@ class Actions:
         )
 
     def _skip(self, opened: OpenFolders, step: Decision, reason: Skip) -> None:
-        if opened.work.again and reason is Skip.UNCHANGED:
-            return
+        if reason is Skip.VANISHED:
+            opened.work.complete = False
+        if opened.work.again:
+            return  # it was counted before
         self._batch.pending_events.counts.skipped[reason] += 1
         self._unreported_entries += 1
         self._unreported_bytes += step.entry.size
-        if reason is Skip.VANISHED:
-            opened.work.complete = False
         if self._run.verbose or reason is not Skip.UNCHANGED:
             path = self._path(opened, step.entry)
             self._batch.pending_events.add(

@@ -108,7 +108,8 @@ def sweep(rig: Rig, call: str, step: int) -> int:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_kill_leaves_whole_contents_and_the_next_run_an_equal_tree(rig: Rig, call: str) -> None:
-    killed = sweep(rig, call, CALLS[call])
+    # With workers a run starts several interpreters under the tracer: half as many kills.
+    killed = sweep(rig, call, CALLS[call] * (2 if workers.FORCED else 1))
 
     assert killed
 

@@ -64,6 +64,11 @@ class Capabilities(NamedTuple):
         return self.keeps_attributes and self.modes and self.owners and self.mtime_grain_ns == 1
 
     @property
+    def keeps_plain_files(self) -> bool:
+        """Whether every small file without attributes is stored unchanged, if its owner can be set."""
+        return self.keeps_all_names and self.keeps_attributes and self.modes and self.mtime_grain_ns == 1
+
+    @property
     def options_bytes(self) -> bytes:
         """All limitations, for folder fingerprints; empty if there are none."""
         return (repr(tuple(self)) + self.options_key).encode("ascii", "backslashreplace") if self.lacks else b""

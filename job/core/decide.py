@@ -13,6 +13,8 @@ from job.core.outcome import Drift
 from job.core.record import CLOCK_GRAIN_NS, Record, is_by
 
 _DEVICES = {S_IFBLK, S_IFCHR}
+NEW = "new"
+"""Reason to copy an entry that neither the mirror nor the index has."""
 NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect there: none is made in the mirror"
 
 
@@ -131,7 +133,7 @@ def decide(path: bytes, source: Entry, mirror: Entry | None, record: Record | No
 def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, policy: Policy) -> Decision:
     if mirror is None:
         if record is None:
-            return Decision(Action.COPY, source, "new")
+            return Decision(Action.COPY, source, NEW)
         return Decision(Action.COPY, source, "missing in the mirror", Drift.MISSING)
     if mirror.kind is not source.kind:
         return _decide_type(source, mirror, record)

@@ -15,6 +15,7 @@ from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
 from job.fs.own_files import MirrorSync
 from job.fs.scanners import MirrorScanner, SourceScanner
+from job.fs.small_copies import PlainCopier
 from job.store.index import Index
 from job.store.temp_journal import TempJournal
 
@@ -119,10 +120,14 @@ class Volume(NamedTuple):
     """None if it holds every name as it is."""
     supports_everything: bool
     """Whether it holds all metadata of files and symlinks."""
+    plain: PlainCopier | None
+    """Copies plain files; None where every file needs more than that."""
 
 
-def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
+def volumes_of(context: PairContext, run: PairRun) -> ByMount[Volume]:
     """Return the file systems of a mirror by folder path."""
+    pair = run.pair
+    special = bool(pair.reflink or pair.rate_limit or pair.verify_copies == "readback")
 
     def volume(number: int, of: PairContext | MountedFileSystem) -> Volume:
         mirror = of.mirror
@@ -136,6 +141,7 @@ def volumes_of(context: PairContext, pair: Pair) -> ByMount[Volume]:
             options_key=pair.options_key + mirror.options_key,
             name_rules=None if mirror.keeps_all_names else NameRules(mirror),
             supports_everything=mirror.keeps_attributes and mirror.symlink_metadata,
+            plain=of.copier.plain(run.now_ns) if mirror.keeps_plain_files and not (special or of.sync.each) else None,
         )
 
     others = {each.point: volume(number, each) for number, each in enumerate(context.mounted, 1)}

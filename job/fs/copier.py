@@ -15,7 +15,7 @@ from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_listed, open_name, unmoved
-from job.fs.free_space import BLOCK_BYTES, FreeSpace, check_space
+from job.fs.free_space import FreeSpace, check_space
 from job.fs.hashing_reader import (
     BUFFER_BYTES,
     GUARDED_BYTES,
@@ -29,8 +29,8 @@ from job.fs.hashing_reader import (
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.mirror_reader import MirrorReader
-from job.fs.nonregular import copy_link, copy_special
 from job.fs.own_files import NEW_FILE, write_all
+from job.fs.small_copies import PlainCopier, copy_link, copy_special
 from job.fs.sparse import (
     SECTOR,
     Hash,
@@ -84,9 +84,6 @@ class Copier:
         self._unreported = 0
         """Bytes of small files for which `on_chunk` was not called yet."""
         self._free_space = FreeSpace()
-        self._allowed_bytes = self._allowed_files = 0
-        """Bytes and files that may be written to the device `_allowed_on` before free space is checked again."""
-        self._allowed_on = -1
         self._stream = HashingReader()
         self._mirror_reader = MirrorReader(metadata_writer)
         self._reflink = reflink
@@ -165,9 +162,13 @@ class Copier:
             return False
         return True
 
-    def checkpoint(self) -> None:
-        """Call `on_chunk` for the small files that were copied since its last call."""
-        count, self._unreported = self._unreported, 0
+    def plain(self, now_ns: Callable[[], int]) -> PlainCopier:
+        """Return a copier of plain files with the same checksums and free space."""
+        return PlainCopier(self._algorithm, self._start(self._algorithm), self._free_space, now_ns)
+
+    def checkpoint(self, plain_bytes: int = 0) -> None:
+        """Call `on_chunk` for the small files that were copied since its last call, and for bytes of plain files."""
+        count, self._unreported = self._unreported + plain_bytes, 0
         self._on_chunk(count)
 
     def _writer(self, written: int, found: os.stat_result, *, has_holes: bool) -> tuple[OnChunk, OnHole]:
@@ -213,11 +214,7 @@ class Copier:
             made = self._metadata_writer.set_initial(written, wanted, xattrs)
         if made.st_size != wanted.st_size:
             raise OSError(errno.EIO, f"{wanted.st_size} bytes were written, but the file has {made.st_size}")
-        self._allowed_bytes -= made.st_size + BLOCK_BYTES
-        self._allowed_files -= 1
-        if self._allowed_bytes < 0 or self._allowed_files < 0 or self._allowed_on != made.st_dev:
-            self._allowed_bytes, self._allowed_files = self._free_space.check(written, made, folder)
-            self._allowed_on = made.st_dev
+        self._free_space.take(written, made, folder)
         return made
 
     def _read(

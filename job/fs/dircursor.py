@@ -16,7 +16,8 @@ from job.core.entry import Entry, kind_of
 from job.errors import ChangedWhileReadError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAME = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+"""Flags that open a listed file for reading, and never wait for a FIFO."""
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 8
 _CLOSED = -1
@@ -48,7 +49,7 @@ def open_name(name: bytes, folder: int) -> int:
 
     The caller checks its type. Raises `OSError`.
     """
-    return os.open(single(name), _NAME, dir_fd=folder)
+    return os.open(single(name), OPEN_FILE, dir_fd=folder)
 
 
 class PathHandle(int):
@@ -78,7 +79,7 @@ def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:
     name = listed.name
     if b"/" in name:
         single(name)
-    descriptor = os.open(name, _NAME, dir_fd=folder)
+    descriptor = os.open(name, OPEN_FILE, dir_fd=folder)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_ino != listed.inode:
         os.close(descriptor)

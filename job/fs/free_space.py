@@ -53,14 +53,26 @@ class FreeSpace:
         self._no_names: set[int] = set()
         """Devices whose count of free inodes proved to be wrong."""
         self._no_blocks: set[int] = set()
+        self.bytes_left = self.files_left = 0
+        """Bytes, in whole blocks, and files that may be written to `device` before the next check."""
+        self.device = -1
 
-    def check(self, descriptor: int, written: os.stat_result, folder: int) -> tuple[int, int]:
-        """Return the bytes, in whole blocks, and the files that may be written before the next check.
+    def take(self, descriptor: int, written: os.stat_result, folder: int) -> None:
+        """Count the file just written to an open folder; check the reserve when it is time. Raises as `check` does."""
+        self.bytes_left -= written.st_size + BLOCK_BYTES
+        self.files_left -= 1
+        if self.bytes_left < 0 or self.files_left < 0 or self.device != written.st_dev:
+            self.check(descriptor, written, folder)
+
+    def check(self, descriptor: int, written: os.stat_result, folder: int) -> None:
+        """Set what may be written before the next check.
 
         Raises `OSError` (ENOSPC) if the file just written to an open folder leaves less than the reserve. Quotas are
         ignored.
         """
-        return (_UNCHECKED_BYTES, _UNCHECKED_FILES) if self._measure(descriptor, written, folder) else (0, 0)
+        ample = self._measure(descriptor, written, folder)
+        self.bytes_left, self.files_left = (_UNCHECKED_BYTES, _UNCHECKED_FILES) if ample else (0, 0)
+        self.device = written.st_dev
 
     def _measure(self, descriptor: int, written: os.stat_result, folder: int) -> bool:
         found, device = os.fstatvfs(descriptor), written.st_dev

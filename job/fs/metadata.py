@@ -85,7 +85,7 @@ class MetadataWriter:
         self._owners, self._modes = owners, modes
         self._symlinks = symlinks
         self._grain_ns = grain_ns
-        self._no_inherited_acl = False
+        self.inherits_nothing = False
         self._user = os.geteuid()
         self.entered: dict[bytes, bytes] = {}
         """Attributes of the current mirror folder."""
@@ -163,11 +163,11 @@ class MetadataWriter:
         at any time, so there they are read. A folder new in this run belongs to this user until it is complete.
         """
         self.entered = attributes
-        self._no_inherited_acl = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
+        self.inherits_nothing = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self, restrictions: str = "") -> None:
         """Leave the mirror folder: new entries may inherit an ACL. `restrictions` are those of the source folder."""
-        self._no_inherited_acl = False
+        self.inherits_nothing = False
         self.restrict(restrictions)
 
     def restrict(self, restrictions: str) -> None:
@@ -283,7 +283,7 @@ class MetadataWriter:
             mode, fitting = self._limit_to_owner(wanted, found, xattrs)
             attributes = fitting or xattrs
         changed = False
-        if attributes or not self._no_inherited_acl:
+        if attributes or not self.inherits_nothing:
             # After the owner, since chown clears capabilities. The folder's default ACL may have added an ACL.
             changed, held = self._set_attributes(descriptor, attributes)
             mode = limited_mode(mode, attributes, held)

@@ -77,7 +77,7 @@ def read_attributes(target: Target, names: list[str] | None = None, *, security:
     found: dict[bytes, bytes] = {}
     size = 0
     try:
-        carried = _listed(target, security=security) if names is None else _carried_over(names, security=security)
+        carried = _listed(target, security=security) if names is None else carried_over(names, security=security)
         for name in carried:
             with suppress(FileNotFoundError):
                 value = _value(target, name)
@@ -100,10 +100,11 @@ def _listed(target: Target, *, security: bool) -> list[str]:
         if error.errno in REFUSED:
             return []
         raise
-    return _carried_over(names, security=security)
+    return carried_over(names, security=security)
 
 
-def _carried_over(names: list[str], *, security: bool) -> list[str]:
+def carried_over(names: list[str], *, security: bool) -> list[str]:
+    """Return the names of attributes that are copied; `security` includes `security.*` and `trusted.*`."""
     return [name for name in names if _is_carried_over(name, security=security)]
 
 

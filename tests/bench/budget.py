@@ -77,12 +77,12 @@ BUDGETS = (
         work="first",
         title="first copy",
         unit="file",
-        system_calls=20.9,
+        system_calls=18.9,
         system_calls_wanted=14,
-        python_calls=74,
+        python_calls=38,
         python_calls_wanted=25,
-        spent_on="2 stat: scan, second listing; 7 on the source: open, 2 fstat, ioctl, read, flistxattr, close; "
-        "6 on the temp: open, write, utimensat, fstat, fchmod, close; 2: rename, stat; "
+        spent_on="2 stat: scan, second listing; 6 on the source: open, 2 fstat, read, flistxattr, close; "
+        "5 on the temp: open, write, utimensat, fstat, close; 2: rename, stat; "
         "3.9 for folders: made, opened, listed four times, index",
     ),
     Budget(

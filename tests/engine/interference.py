@@ -2,14 +2,16 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
 from job.engine.cycle import OpenContext
 from job.fs.copier import Copier
+from job.fs.small_copies import PlainCopier
 from tests.engine.workshop import changed
 
 Moment = Callable[[Path], object]
@@ -52,6 +54,29 @@ class InterferingCopier(Copier):
         self.after_checksum(_path(record.source, source))
         self.after_checksum(_path(record.mirror, mirror))
         return found
+
+    def plain(self, now_ns: Callable[[], int]) -> PlainCopier:
+        return InterferingPlainCopier(super().plain(now_ns), self.before_copy)
+
+
+class InterferingPlainCopier(PlainCopier):
+    """The real copier of plain files; somebody else acts before each file is copied."""
+
+    def __init__(self, real: PlainCopier, before_copy: Moment) -> None:
+        self.__dict__ = real.__dict__ | {"before_copy": before_copy}
+
+    def copy(self, listed: Sequence[Entry], source: int, *rest: Any, **options: Any) -> Any:
+        done, left = [], []
+        for entry in listed:
+            try:
+                self.__dict__["before_copy"](_path(entry, source))
+            except OSError:
+                left.append(entry)  # it meets the same error there
+                continue
+            copied, not_plain = super().copy([entry], source, *rest, **options)
+            done += copied
+            left += not_plain
+        return done, left
 
 
 def _path(listed: Entry, folder: int) -> Path:

@@ -278,13 +278,14 @@ def test_a_full_batch_is_committed_in_the_middle_of_a_folder(shop: Workshop, mon
 
 
 def test_many_bytes_make_a_batch_full(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MOST_BYTES", 10)
-    for name in "abc":
-        shop.write(name, "123456")
+    monkeypatch.setattr(batch, "MOST_BYTES", 90)
+    for number in range(40):
+        shop.write(f"{number:02}", "123456")
 
     told = shop.cycle()
 
-    assert [event.tally.copied for event in told.of(BatchCommitted)] == [2, 1]
+    # It is asked after 16 plain files.
+    assert [event.tally.copied for event in told.of(BatchCommitted)] == [16, 16, 8]
 
 
 @pytest.mark.one_process

@@ -189,4 +189,4 @@ def test_what_is_staged_does_not_wait_for_a_file_that_takes_long(shop: Workshop)
 
     shop.cycle(changed(watched))
 
-    assert seen == [set(), {"a"}]
+    assert seen == [{"a"}]

@@ -13,8 +13,8 @@ from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_root
 from job.fs.listing import Listing, entry_of
 from job.fs.metadata import MetadataWriter
-from job.fs.nonregular import copy_link
 from job.fs.scanners import SourceScanner
+from job.fs.small_copies import copy_link
 from tests.engine.interference import Moment, at, interfered
 from tests.engine.workshop import Workshop, assert_mirrored, changed
 

@@ -11,16 +11,20 @@ from tests.faults.rig import until
 _CODE = """
     import os, time
     from job.fs.copier import Copier
+    from job.fs.small_copies import PlainCopier
 
-    place, real = {place!r}, Copier.copy
+    place = {place!r}
 
-    def copy(self, *arguments):
-        os.close(os.open(place + "/reached", os.O_CREAT))
-        while not os.path.lexists(place + "/go"):
-            time.sleep(0.01)
-        return real(self, *arguments)
+    def held(real):
+        def copy(*arguments, **options):
+            os.close(os.open(place + "/reached", os.O_CREAT))
+            while not os.path.lexists(place + "/go"):
+                time.sleep(0.01)
+            return real(*arguments, **options)
 
-    Copier.copy = copy
+        return copy
+
+    Copier.copy, PlainCopier.copy = held(Copier.copy), held(PlainCopier.copy)
 """
 
 

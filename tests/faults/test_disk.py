@@ -229,13 +229,35 @@ def test_a_write_error_is_named_and_the_old_copy_stays(rig: Rig, error: str, rea
     (rig.source / "file").write_text("newer")
     number = at(rig, "write", ".truecopy-tmp-")
     (rig.source / "file").write_text("the newest")
-    (rig.source / "new").write_text("new")
+    (rig.source / "new").symlink_to("file")  # a new file would be written first
 
     done = rig.once(prefix=injected("write", f"error={error}:when={number}", log=rig.base / "strace.log"))
 
     rig.names(done, "file", reason)
     assert done.copied == {"new"}
     assert (rig.mirror / "file").read_text() == "newer"
+    assert not rig.temps
+    assert rig.once().code == 0
+    assert rig.mirrored == rig.wanted
+
+
+@pytest.mark.one_process
+@needs_strace
+@pytest.mark.parametrize(("error", "reason"), [("EIO", "io_error"), ("ENOSPC", "no_space")])
+def test_a_new_file_that_fails_in_the_loop_for_plain_files_has_one_more_try(rig: Rig, error: str, reason: str) -> None:
+    (rig.source / "old").write_text("old")
+    rig.once()
+    (rig.source / "newer").write_text("newer")
+    number = at(rig, "write", ".truecopy-tmp-")
+
+    def with_errors(tries: str) -> Done:
+        (rig.source / f"new {tries}").write_text("new")
+        return rig.once(prefix=injected("write", f"error={error}:when={tries}", log=rig.base / "strace.log"))
+
+    once, twice = with_errors(f"{number}"), with_errors(f"{number}..{number + 1}")
+
+    assert (once.code, once.failed, once.copied) == (0, {}, {f"new {number}"})
+    rig.names(twice, f"new {number}..{number + 1}", reason)
     assert not rig.temps
     assert rig.once().code == 0
     assert rig.mirrored == rig.wanted

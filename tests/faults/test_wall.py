@@ -27,6 +27,7 @@ WAYS: dict[str, dict[str, Any]] = {
 MISBEHAVING = """
     import json, os
     from job.fs.copier import Copier
+    from job.fs.small_copies import PlainCopier
 
     TOP = os.environ["MISBEHAVE_IN"]
 
@@ -59,7 +60,7 @@ MISBEHAVING = """
                 told[name] = error.strerror
         raise OSError(json.dumps(told))
 
-    Copier.copy = copy
+    Copier.copy, PlainCopier.copy = copy, lambda self, listed, *_, **__: ([], listed)
 """
 HARMLESS = {"make in the mirror"}
 

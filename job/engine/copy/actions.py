@@ -3,8 +3,10 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 from job.core.decide import NODEV_SOURCE, Action, Decision, is_device, is_racy
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
@@ -75,8 +77,8 @@ class Actions:
         self._progress = progress
         self._unreported_entries = self._unreported_bytes = 0
         """Entries, and bytes of them that were not copied, not yet reported to progress."""
-        self._temp_id = os.urandom(4).hex().encode("ascii")
-        self._temps = 0
+        self.temps: Iterator[bytes] = map((b"%s%s-%%x" % (TEMP_PREFIX, os.urandom(4).hex().encode())).__mod__, count(1))
+        """New names for temps."""
 
     def count_unchanged(self, work: Work, size: int) -> None:
         """Count the untouched entries of a folder, which have `size` bytes, without an event for each."""
@@ -84,11 +86,11 @@ class Actions:
         self._batch.pending_events.counts.skipped[Skip.UNCHANGED] += entries
         self._progress.entry_done(size, entries)
 
-    def report(self, work: Work) -> None:
-        """Report the work since the last call to progress. Raises `Stopped`."""
-        entries, size = self._unreported_entries, self._unreported_bytes
+    def report(self, work: Work, plain_files: int = 0, plain_bytes: int = 0) -> None:
+        """Report the work since the last call to progress, and these plain files. Raises `Stopped`."""
+        entries, size = self._unreported_entries + plain_files, self._unreported_bytes
         self._unreported_entries = self._unreported_bytes = 0
-        work.volume.copier.checkpoint()
+        work.volume.copier.checkpoint(plain_bytes)
         if entries:
             self._progress.entry_done(size, entries)
 
@@ -195,7 +197,7 @@ class Actions:
             return
         # The old content is removed only once the folder that replaces it is synced.
         self._batch.journal_temps(opened.work)
-        aside = self.new_temp()
+        aside = next(self.temps)
         os.rename(name, aside, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
         try:
             # Another worker may have made the folder while the name was free.
@@ -209,11 +211,6 @@ class Actions:
             ReplacedByFolder(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=mirror.kind)
         )
 
-    def new_temp(self) -> bytes:
-        """Return a new name for a temp."""
-        self._temps += 1
-        return b"%s%s-%x" % (TEMP_PREFIX, self._temp_id, self._temps)
-
     def _copy(self, opened: OpenFolders, step: Decision, *, fresh: bool = False) -> None:
         work, entry, started_ns = opened.work, step.entry, self._run.now_ns()
         batch, writer, most = self._batch, work.volume.metadata_writer, work.volume.mirror.largest_file
@@ -223,7 +220,7 @@ class Actions:
             )
         if entry.size >= MOST_BYTES and batch.has_pending:
             batch.commit()  # finished copies must not wait for a large file
-        temp, denied = self.new_temp(), writer.denied
+        temp, denied = next(self.temps), writer.denied
         if not work.in_journal or work.volume is not batch.volume:
             batch.journal_temps(work)
         try:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from job.core.entry import Kind, printable
+from job.core.entry import Kind
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import PairContext, PairRun, Volume
@@ -18,12 +18,13 @@ from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
-from job.engine.copy.pending import PendingEvents, PendingRename
+from job.engine.copy.pending import PendingEvents, PendingRename, PendingRenames
 from job.engine.messages import BatchResult, Followups, PartDone
-from job.events.pair import FileCopied, FolderRetired
+from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
 from job.fs.own_files import MirrorSync, fsync_folder
+from job.fs.small_copies import PlainCopy
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
@@ -53,7 +54,7 @@ class Batch:
         self.recheck = Recheck(sources, cursor, context.mirror_root)
         self._versions = Versions(context, run)
         self._deliver = deliver
-        self._renames: list[PendingRename] = []
+        self._pending = PendingRenames(run)
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context)
@@ -76,7 +77,7 @@ class Batch:
         """Continue on another file system of the mirror; the entries on the previous one are committed first."""
         if volume is self.volume:
             return
-        if self._renames or self._closed or self._discards or self._folders or self.dirty:
+        if self.has_pending or self._closed or self._discards or self._folders or self.dirty:
             self.commit()
         self.volume = volume
 
@@ -95,21 +96,32 @@ class Batch:
         self._item = 0
 
     @property
+    def files_left(self) -> int:
+        """Number of files that may be added before it is time to commit."""
+        return MOST_FILES - self._pending.files
+
+    @property
     def full(self) -> bool:
         """Whether it is time to commit."""
-        if len(self._renames) >= MOST_FILES or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
+        if self.files_left <= 0 or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             return True
         return self._run.now_ns() - self._since_ns >= LONGEST_NS
 
     @property
     def has_pending(self) -> bool:
         """Whether temps wait for their names, and the contents that they replace still take space."""
-        return bool(self._renames)
+        return bool(self._pending.files)
 
     def add(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Add a complete temp; `event` is emitted once the rename is durable."""
-        self._renames.append(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
+        self._pending.add(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
         self._bytes += event.bytes
+        self.dirty = True
+
+    def add_plain(self, work: Work, copies: list[PlainCopy]) -> None:
+        """Add complete temps of plain files of a folder."""
+        self._pending.add_plain(work, copies)
+        self._bytes += sum([copy[0][5] for copy in copies])
         self.dirty = True
 
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
@@ -167,10 +179,9 @@ class Batch:
 
     def drop(self) -> None:
         """Remove pending temps; everything committed before, and changes without a temp, stay."""
-        for rename in self._renames:
+        for rename in self._pending.take_all():
             rename.work.complete = False
             self._unlink(rename)
-        self._renames.clear()
         self._clear_journal()
 
     def give_up(self) -> None:
@@ -249,22 +260,21 @@ class Batch:
             work.settled.clear()
 
     def _count(self, renamed: list[PendingRename]) -> None:
-        counts, events = self.pending_events.counts, self.pending_events.events
+        lost = [each for plain in self._pending.take_plain() for each in self.pending_events.add_plain(plain)]
         for rename in renamed:
             if rename.name in rename.work.lost:
-                self._fail_rename(rename, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
+                lost.append(rename)
             else:
-                counts.copied += 1
-                counts.bytes_copied += rename.event.bytes - rename.copied.holes
-                events.append(rename.event)
+                self.pending_events.add_copy(rename.event, rename.copied.holes)
+        for rename in lost:
+            self._fail_rename(rename, Failure.TYPE_CONFLICT, "the mirror does not hold it under this name any more")
 
     def _recheck_folders(self) -> None:
         """Drop copies from source folders that were replaced since; a vanished folder is no failure."""
-        works = {id(work): work for work in [*[rename.work for rename in self._renames], *self._closed]}
+        works = {id(work): work for work in [*self._pending.works(), *self._closed]}
         wrong = self.recheck.check(works.values())
         self.dirty |= self.recheck.take_narrowed()
-        lost = [rename for rename in self._renames if id(rename.work) in wrong]
-        self._renames = [rename for rename in self._renames if id(rename.work) not in wrong] if lost else self._renames
+        lost = self._pending.take_those_in(wrong) if wrong else []
         for rename in lost:
             self._unlink(rename)
             self._give_up_folder(rename.work, rename.event.path, rename.event.kind, wrong[id(rename.work)])
@@ -280,19 +290,19 @@ class Batch:
             self.pending_events.counts.skipped[Skip.VANISHED] += 1
 
     def _sync_or_void(self) -> None:
-        if not (self._renames or self._discards) or self._sync.each:
+        if not (self.has_pending or self._discards) or self._sync.each:
             return
         try:
             self._sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: a second sync would succeed. Copy again next time.
             message = f"the disk did not take it: {reason_text(error)}"
-            for rename in self._renames:
+            failed = self._pending.take_all()
+            for rename in failed:
                 self._unlink(rename)
                 self._fail_rename(rename, Failure.SYNC, message)
-            if not self._renames:
+            if not failed:
                 self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
-            self._renames.clear()
             self._leave_to_next_cycle(self._discards)
             self._discards.clear()  # removed by the next sync of their folders
             self._distrust(self._closed)
@@ -304,22 +314,26 @@ class Batch:
         waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
 
     def _read_back(self) -> None:
-        good = []
-        for rename in self._renames:
+        for rename in self._pending.take_all():
             wrong = rename.misread(self.recheck.enter)
             if wrong is None:
-                good.append(rename)
+                self._pending.add(rename)
             else:
                 self._unlink(rename)
                 self._fail_rename(rename, *wrong)
-        self._renames = good
 
     def _give_names(self) -> list[PendingRename]:
-        """Rename all pending temps; return those that have their name now."""
+        """Rename all pending temps; return those in the general form that have their name now."""
+        renamed = self._rename_general()
+        # After the others: of two names that the mirror treats as equal neither may look complete.
+        self._pending.rename_plain(self.recheck.enter)
+        return renamed + self._rename_general()
+
+    def _rename_general(self) -> list[PendingRename]:
         renamed: list[PendingRename] = []
         entered: Work | None = None
         folder = -1
-        for rename in self._renames:
+        for rename in self._pending.take_general():
             try:
                 if rename.work is not entered:
                     folder, entered = self.recheck.enter(rename.work), rename.work
@@ -332,7 +346,6 @@ class Batch:
                 self._fail_rename(rename, Failure.NAME if no_name else failure_of(error), reason_text(error))
             else:
                 renamed.append(rename)
-        self._renames.clear()
         return renamed
 
     def _give_name(self, rename: PendingRename, folder: int) -> None:
@@ -352,20 +365,9 @@ class Batch:
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError:
             if not self._versions.removed(name, folder):
-                self._retire(folder, path)
+                self.pending_events.add(self._versions.retire(path, folder))
+                self.retired.append(path)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-    def _retire(self, folder: int, path: bytes) -> None:
-        place = self._versions.take(path, folder)
-        self.retired.append(path)
-        self.pending_events.add(
-            FolderRetired(
-                cycle_id=self._run.cycle_id,
-                pair=self._run.pair.name,
-                path=path,
-                version=printable(place),
-            )
-        )
 
     def _has_temp(self, rename: PendingRename) -> bool:
         with suppress(OSError):

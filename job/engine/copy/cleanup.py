@@ -18,6 +18,7 @@ from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
 from job.engine.context import PairContext, PairRun, policy_of
 from job.engine.preflight.root_check import Claim
+from job.events.pair import FolderRetired
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists, names_in, remove_temps, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
@@ -215,7 +216,7 @@ class Versions:
     def __init__(self, context: PairContext, run: PairRun) -> None:
         self._roots = context.source_root, context.mirror_root
         self._versions_folder = VersionsFolder(context.mirror_root, context.mirror_state)
-        self._now_ns = run.now_ns
+        self._run = run
         self._moment_ns = -_MOMENT_NS
 
     def take(self, path: bytes, folder: int) -> bytes:
@@ -226,12 +227,17 @@ class Versions:
             raise error
         return places[name]
 
+    def retire(self, path: bytes, folder: int) -> FolderRetired:
+        """Move a folder in the way, whose parent is open; returns its event. Raises `OSError`."""
+        version = printable(self.take(path, folder))
+        return FolderRetired(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, version=version)
+
     def take_all(self, names: Sequence[bytes], folder: int, above: bytes) -> tuple[dict[bytes, bytes], OSError | None]:
         """Move entries of an open folder, whose path is `above`; returns their new paths, and the first error.
 
         Raises `OSError` if the versions cannot be used at all.
         """
-        if not 0 <= (now_ns := self._now_ns()) - self._moment_ns < _MOMENT_NS:
+        if not 0 <= (now_ns := self._run.now_ns()) - self._moment_ns < _MOMENT_NS:
             self._moment_ns = now_ns
         moment = datetime.fromtimestamp(self._moment_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
         source, mirror = self._roots

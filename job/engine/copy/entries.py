@@ -4,10 +4,13 @@ Nearly all entries are unchanged: they are counted together, without a call for 
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import islice
+from stat import S_IFREG
 
 from job.core.decide import Policy, decide, is_unchanged, why_unsupported
-from job.core.entry import Entry, FileId, Kind, is_reserved, join
+from job.core.entry import STATE_FOLDER, Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName, LinkOutcome, Record
 from job.engine.context import PairContext, PairRun
@@ -17,10 +20,14 @@ from job.engine.copy.finish_folder import Settled
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
+from job.fs.small_copies import PLAIN_BYTES
 
 _CHECK_ENTRIES = 16
 _CHECK_NS = 50_000_000
 """A stop is noticed, and progress is reported, after so many entries or so much time."""
+
+
+_TYPE_AND_SPECIAL_BITS = 0o177000
 
 
 class Entries:
@@ -45,7 +52,8 @@ class Entries:
             self._batch.fail(opened.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
         prefix = listing.path + b"/" if listing.path else b""
         now_ns, checked_ns = self._run.now_ns, 0
-        for number, entry in enumerate(self._entries_to_sync(opened, present, records, links or {})):
+        to_do = self._entries_to_sync(opened, present, records, links or {})
+        for number, entry in enumerate(self._copy_plain(opened, to_do, present.keys() | records.keys())):
             if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= _CHECK_NS:
                 self._check_stop()
                 self._actions.report(opened.work)
@@ -66,6 +74,42 @@ class Entries:
                 self._batch.commit()
         self._batch.close(opened.work)
         self._actions.report(opened.work)
+
+    def _copy_plain(self, opened: OpenFolders, entries: list[Entry], known: AbstractSet[bytes]) -> list[Entry]:
+        """Copy the new plain files among the entries; return all other entries. Raises `Stopped`."""
+        work, linked, copier = opened.work, opened.work.listing.linked, opened.work.volume.plain
+        if copier is None or not work.volume.metadata_writer.inherits_nothing:
+            return entries
+        plain = [
+            entry
+            for entry in entries
+            if entry[2] & _TYPE_AND_SPECIAL_BITS == S_IFREG
+            and entry[5] <= PLAIN_BYTES
+            and (name := entry[0]) not in known
+            and name not in linked
+            and not name.startswith(STATE_FOLDER)
+        ]
+        if not plain:
+            return entries
+        done: set[bytes] = set()
+        waiting = iter(plain)
+        while some := [*islice(waiting, min(_CHECK_ENTRIES, self._batch.files_left))]:
+            self._check_stop()
+            self._batch.journal_temps(work)
+            copies, _ = copier.copy(
+                some,
+                opened.source,
+                opened.mirror,
+                self._actions.temps,
+                group=opened.seen.st_gid,
+                owners=work.volume.mirror.owners,
+            )
+            self._batch.add_plain(work, copies)
+            done.update([copy[0][0] for copy in copies])
+            self._actions.report(work, len(copies), sum([copy[0][5] for copy in copies]))
+            if self._batch.full:
+                self._batch.commit()
+        return [entry for entry in entries if entry[0] not in done]
 
     @staticmethod
     def _take_over_link(

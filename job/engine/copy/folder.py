@@ -58,7 +58,7 @@ class FolderSync:
     ) -> None:
         self._context = context
         self._run = run
-        self._volumes = volumes_of(context, run.pair)
+        self._volumes = volumes_of(context, run)
         self._devices = DeviceCheck(context)
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)

@@ -79,7 +79,7 @@ class Linker:
         self._context = context
         self._adoption = adoption
         self._run = run
-        self._volumes = volumes_of(context, run.pair)
+        self._volumes = volumes_of(context, run)
         self._batch = batch
         self._actions = actions
         self._sources = DirCursor(context.source_root)
@@ -302,7 +302,7 @@ class Linker:
             raise Stopped("stopped between two links")
         self._batch.switch_to(name.work.volume)
         self._batch.journal_temps(name.work)
-        temp, folder = self._actions.new_temp(), self._writable(name.work)
+        temp, folder = next(self._actions.temps), self._writable(name.work)
         try:
             self._link(file, temp, folder)
         except OSError as error:

@@ -2,12 +2,13 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
 from job.core.counts import Counts, Tally
-from job.core.entry import Kind
+from job.core.decide import NEW
+from job.core.entry import Entry, Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
@@ -15,6 +16,7 @@ from job.engine.copy.finish_folder import Settled, Work
 from job.events.base import Event
 from job.events.pair import FileCopied, FileFailed, MetadataNotKept
 from job.fs.listing import entry_of
+from job.fs.small_copies import PlainCopy
 
 
 class PendingEvents:
@@ -32,6 +34,21 @@ class PendingEvents:
     def add(self, event: Event) -> None:
         """Add an event, which is emitted after the commit."""
         self.events.append(event)
+
+    def add_copy(self, event: FileCopied, holes: int) -> None:
+        """Count and report a copy, of which so many bytes are in holes."""
+        self.counts.copied += 1
+        self.counts.bytes_copied += event.bytes - holes
+        self.events.append(event)
+
+    def add_plain(self, plain: "PlainRenames") -> "list[PendingRename]":
+        """Count and report copies of plain files; return those that their folder does not hold any more."""
+        lost = plain.work.lost
+        kept = [copy for copy in plain.copies if copy[0][0] not in lost] if lost else plain.copies
+        self.counts.copied += len(kept)
+        self.counts.bytes_copied += sum([copy[0][5] for copy in kept])
+        self.events += map(plain.event, kept)
+        return [plain.general(copy) for copy in plain.copies if copy[0][0] in lost] if lost else []
 
     def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and report a failed entry."""
@@ -119,3 +136,124 @@ class PendingRename:
         if found == self.copied.checksum:
             return None
         return Failure.VERIFY_MISMATCH, f"read back as {found}, but {self.copied.checksum} was written"
+
+
+@dataclass(slots=True)
+class PlainRenames:
+    """Complete temps of plain files of one folder, which wait for their names."""
+
+    work: Work
+    copies: list[PlainCopy]
+    run: PairRun
+
+    def rename(self, folder: int) -> list[PendingRename]:
+        """Rename the temps in their open folder; return those that could not be renamed."""
+        failed: list[PendingRename] = []
+        renamed: list[PlainCopy] = []
+        settled, lost, make = self.work.settled, self.work.lost, tuple.__new__
+        for copy in self.copies:
+            source, temp, checksum, inode, mtime_ns, racy, _ = copy
+            name = source[0]
+            try:
+                os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                failed.append(self.general(copy))
+                continue
+            renamed.append(copy)
+            try:
+                seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                lost.add(name)
+                continue
+            size, stored_ns = seen.st_size, seen.st_mtime_ns
+            if (seen.st_ino, size, stored_ns) == (inode, source[5], mtime_ns):
+                row = name, inode, seen.st_mode, seen.st_uid, seen.st_gid, size, stored_ns, seen.st_ctime_ns
+                settled[name] = make(Settled, (source, checksum, make(Entry, row), racy))
+            else:
+                lost.add(name)
+        self.copies = renamed
+        return failed
+
+    def event(self, copy: PlainCopy) -> FileCopied:
+        """Return the event of a copied file."""
+        source, path = copy.source, self.work.listing.path
+        return FileCopied(
+            cycle_id=self.run.cycle_id,
+            pair=self.run.pair.name,
+            path=path + b"/" + source.name if path else source.name,
+            kind=Kind.FILE,
+            bytes=source.size,
+            checksum=copy.checksum,
+            permissions=f"{source.mode & 0o777:03o}",
+            reason=NEW,
+            duration_seconds=copy.duration_ns / 1e9,
+        )
+
+    def general(self, copy: PlainCopy) -> PendingRename:
+        """Return a copy in the general form."""
+        copied = Copied(copy.source, copy.checksum, copy.inode, copy.mtime_ns)
+        return PendingRename(
+            self.work, copy.source.name, copy.temp, copied, copy.racy, fresh=True, event=self.event(copy)
+        )
+
+
+class PendingRenames:
+    """All temps that wait for their names: plain files by folder, all others one by one."""
+
+    def __init__(self, run: PairRun) -> None:
+        self._run = run
+        self._general: list[PendingRename] = []
+        self._plain: list[PlainRenames] = []
+        self.files = 0
+        """Number of temps."""
+
+    def add(self, rename: PendingRename) -> None:
+        """Add a temp."""
+        self._general.append(rename)
+        self.files += 1
+
+    def add_plain(self, work: Work, copies: list[PlainCopy]) -> None:
+        """Add temps of plain files of a folder."""
+        if copies:
+            self._plain.append(PlainRenames(work, copies, self._run))
+            self.files += len(copies)
+
+    def works(self) -> list[Work]:
+        """Return the folder of each temp."""
+        return [rename.work for rename in self._general] + [plain.work for plain in self._plain]
+
+    def take_general(self) -> list[PendingRename]:
+        """Return, and forget, the temps in the general form."""
+        renames, self._general = self._general, []
+        self.files -= len(renames)
+        return renames
+
+    def take_plain(self) -> list[PlainRenames]:
+        """Return, and forget, plain files."""
+        plain, self._plain = self._plain, []
+        self.files = len(self._general)
+        return plain
+
+    def take_all(self) -> list[PendingRename]:
+        """Return, and forget, all temps, in the general form."""
+        plain = [each.general(copy) for each in self.take_plain() for copy in each.copies]
+        return self.take_general() + plain
+
+    def take_those_in(self, works: Collection[int]) -> list[PendingRename]:
+        """Return, and forget, the temps in works with these `id`s."""
+        taken: list[PendingRename] = []
+        for rename in self.take_all():
+            if id(rename.work) in works:
+                taken.append(rename)
+            else:
+                self.add(rename)
+        return taken
+
+    def rename_plain(self, enter: Callable[[Work], int]) -> None:
+        """Rename plain files; those that could not be renamed go on in the general form. `enter` opens a folder."""
+        for plain in self._plain:
+            try:
+                self._general += plain.rename(enter(plain.work))
+            except OSError:
+                self._general += map(plain.general, plain.copies)
+                plain.copies = []

@@ -50,7 +50,7 @@ class Dispatcher:
         roots = context.source_root, context.mirror_root
         with closing(HardLinkTable()) as table, closing(LinkResolver(context.source, roots)) as resolver:
             lookup = IndexLookup(context.index, [context.mirror, *(each.mirror for each in context.mounted)])
-            volumes = volumes_of(context, self._run.pair)
+            volumes = volumes_of(context, self._run)
             hard_links = HardLinks(table, lookup, lambda path: volumes.at(path).options_key, resolver)
             with closing(Exchange(context, self._run, self._commit)) as exchange:
                 self._run_queue(found, WorkQueue(found, lookup, hard_links, roots, exchange), supervisor)

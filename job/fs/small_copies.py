@@ -1,0 +1,197 @@
+"""Copy entries without a stream: plain files in one loop, symlinks and special files one by one.
+
+A plain file is small and regular, with one name and no attributes to copy, on a mirror that keeps all its metadata.
+Most files are, and calls of Python functions cost more than the system calls. A file that is not plain, or fails, is
+left to `fs/copier.py`, and nothing of it stays in the mirror. Targets of symlinks and special files are not opened.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from job.core.entry import Entry, kind_of
+from job.core.record import CLOCK_GRAIN_NS, Copied
+from job.fs.dircursor import OPEN_FILE, listed_handle, path_handle, single
+from job.fs.free_space import BLOCK_BYTES, FreeSpace
+from job.fs.listing import entry_of
+from job.fs.metadata import MetadataWriter
+from job.fs.own_files import NEW_FILE
+from job.fs.sparse import SECTOR, Hash
+from job.fs.xattrs import carried_over, for_new
+
+PLAIN_BYTES = 256 << 10
+"""Largest plain file: it is read by one call."""
+_PERMISSIONS = 0o777
+
+
+class PlainCopy(NamedTuple):
+    """A complete temp of a plain file, before its rename."""
+
+    source: Entry
+    """The source, which did not change while it was read."""
+    temp: bytes
+    checksum: str
+    """`algorithm:hex`."""
+    inode: int
+    """Of the temp."""
+    mtime_ns: int
+    """Of the temp, as the mirror stored it."""
+    racy: bool
+    """Whether the source is too young for its times to prove that it is unchanged."""
+    duration_ns: int
+
+
+class PlainCopier:
+    """Copies plain files for one file system of a mirror."""
+
+    def __init__(
+        self, algorithm: str, start: Callable[[bytes], Hash], free_space: FreeSpace, now_ns: Callable[[], int]
+    ) -> None:
+        """`start` starts a checksum by `algorithm`; `now_ns` is the wall clock, in nanoseconds since the epoch."""
+        self._algorithm = algorithm
+        self._start = start
+        self._free_space = free_space
+        self._now_ns = now_ns
+        self._user, self._group = os.geteuid(), os.getegid()
+
+    def copy(
+        self, listed: Sequence[Entry], source: int, mirror: int, temps: Iterator[bytes], *, group: int, owners: bool
+    ) -> tuple[list[PlainCopy], list[Entry]]:
+        """Copy listed files of an open folder to temps in an open mirror folder; returns also the files that are left.
+
+        The mirror folder has the `group`, and new files in it inherit no ACL. `temps` gives unused names. Without
+        `owners` files of other users are left.
+        """
+        done: list[PlainCopy] = []
+        left: list[Entry] = []
+        prefix, start, now_ns, make = self._algorithm + ":", self._start, self._now_ns, tuple.__new__
+        # By the rules of any mount a new file has this group then; it is safe to create it with its mode.
+        user, own_group = self._user, self._group if self._group == group else -1
+        began_ns = now_ns()
+        for entry in listed:
+            ours = entry[3] == user and entry[4] == own_group
+            content = _read(entry, source) if ours or owners else None
+            if content is None:
+                left.append(entry)
+                continue
+            temp = next(temps)
+            try:
+                made = self._write(entry, content, mirror, temp, entry[2] & _PERMISSIONS if ours else 0o600)
+            except OSError:
+                left.append(entry)
+                with suppress(OSError):
+                    os.unlink(temp, dir_fd=mirror)
+                continue
+            young_ns, mtime_ns = began_ns - CLOCK_GRAIN_NS, entry[6]
+            racy = entry[7] > young_ns or young_ns < mtime_ns <= began_ns + CLOCK_GRAIN_NS
+            started_ns, began_ns = began_ns, now_ns()
+            checksum = prefix + start(content[0]).hexdigest()
+            copied = entry, temp, checksum, made.st_ino, made.st_mtime_ns, racy, max(0, began_ns - started_ns)
+            done.append(make(PlainCopy, copied))
+        return done, left
+
+    def _write(
+        self, entry: Entry, content: tuple[bytes, int], mirror: int, temp: bytes, first_mode: int
+    ) -> os.stat_result:
+        """Write a temp, which has the `first_mode` until its owner is set; returns its stat. Raises `OSError`."""
+        _, _, mode, uid, gid, size, mtime_ns, _ = entry
+        data, atime_ns = content
+        written = os.open(temp, NEW_FILE, first_mode, dir_fd=mirror)
+        try:
+            if data and os.write(written, data) != size:
+                raise OSError(errno.EIO, "a short write")
+            os.utime(written, ns=(atime_ns, mtime_ns))
+            made = os.fstat(written)
+            if made.st_uid != uid or made.st_gid != gid:
+                os.fchown(written, uid, gid)
+            if made.st_mode != mode:
+                os.fchmod(written, mode & _PERMISSIONS)
+            if made.st_size != size:
+                raise OSError(errno.EIO, "a file of another size")
+            space = self._free_space
+            space.bytes_left -= size + BLOCK_BYTES
+            space.files_left -= 1
+            if space.bytes_left < 0 or space.files_left < 0 or space.device != made.st_dev:
+                space.check(written, made, mirror)
+        finally:
+            os.close(written)  # may be the first call that reports a full disk
+        return made
+
+
+def _read(entry: Entry, source: int) -> tuple[bytes, int] | None:
+    """Return the content and access time of a listed file; None if it is not plain, not as listed, or unreadable."""
+    name, inode, mode, uid, gid, size, mtime_ns, ctime_ns = entry
+    try:
+        descriptor = os.open(name, OPEN_FILE, dir_fd=source)
+        try:
+            before = os.fstat(descriptor)
+            if before.st_ino != inode or before.st_mode != mode or before.st_nlink != 1:
+                return None
+            # A host with SELinux labels every file.
+            if (attributes := os.listxattr(descriptor)) and carried_over(attributes, security=False):
+                return None
+            content = os.read(descriptor, size + 1)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    if len(content) != size or after.st_blocks * SECTOR < size:
+        return None
+    found = after.st_mode, after.st_uid, after.st_gid, after.st_size, after.st_mtime_ns, after.st_ctime_ns
+    return (content, before.st_atime_ns) if found == (mode, uid, gid, size, mtime_ns, ctime_ns) else None
+
+
+def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
+    """Make a symlink with the same text at `temp` in the open folder `mirror`, with its metadata.
+
+    Raises `OSError`, or `ChangedWhileReadError`; no temp is left then.
+    """
+    with listed_handle(listed, source) as (handle, seen):
+        target = os.readlink(b"", dir_fd=handle)
+        attributes = for_new(metadata_writer.of_source(handle))
+    os.symlink(target, single(temp), dir_fd=mirror)
+    return _set_metadata(listed, seen, attributes, temp, mirror, metadata_writer)
+
+
+def copy_special(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:
+    """Make a FIFO, socket or device of the same kind at `temp`. Raises as `copy_link` does."""
+    with listed_handle(listed, source) as (handle, seen):
+        attributes = for_new(metadata_writer.of_source(handle))
+    try:
+        os.mknod(single(temp), stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=mirror)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):  # the file system may have made a plain file before it refused
+            os.unlink(temp, dir_fd=mirror)
+        raise
+    return _set_metadata(listed, seen, attributes, temp, mirror, metadata_writer)
+
+
+def _set_metadata(
+    listed: Entry,
+    seen: os.stat_result,
+    attributes: dict[bytes, bytes],
+    temp: bytes,
+    mirror: int,
+    metadata_writer: MetadataWriter,
+) -> Copied:
+    try:
+        with path_handle(temp, mirror) as handle:
+            _check(os.fstat(handle), seen)
+            metadata_writer.apply_at(handle, seen, attributes)
+            made = os.fstat(handle)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=mirror)
+        raise
+    return Copied(entry_of(listed.name, seen), "", made.st_ino, made.st_mtime_ns)
+
+
+def _check(made: os.stat_result, wanted: os.stat_result) -> None:
+    if kind_of(made.st_mode) is not kind_of(wanted.st_mode) or made.st_nlink > 1:
+        raise OSError(errno.ESTALE, "it is no longer in the mirror as it was just made")

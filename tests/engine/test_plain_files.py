@@ -1,0 +1,186 @@
+"""Plain files are copied in one loop, all others by the general path: both leave the same mirror, index and report."""
+
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from job.core.outcome import Result
+from job.core.record import Record
+from job.fs.small_copies import PLAIN_BYTES, PlainCopier
+from job.store.codec import decode_records
+from tests.engine.workshop import Told, Workshop, assert_mirrored
+
+FAST = Path("/dev/shm")
+ANCIENT_NS = 10**18
+GENERAL = {"verify_copies": "readback"}
+"""Every copy is read back, which the loop does not do."""
+
+
+class File(NamedTuple):
+    """A file of a generated tree."""
+
+    size: int
+    mode: int
+    mtime_ns: int
+    form: str
+
+    def make(self, at: Path, first: Path) -> None:
+        """Make it, or another thing that has its place."""
+        if self.form in {"link", "fifo"}:
+            at.symlink_to("elsewhere") if self.form == "link" else os.mkfifo(at)
+            os.utime(at, ns=(ANCIENT_NS, self.mtime_ns), follow_symlinks=False)
+        elif self.form == "name" and first.is_file() and not first.is_symlink():
+            at.hardlink_to(first)
+        else:
+            at.write_bytes(bytes(self.size) if self.form == "zeros" else (at.name.encode() * self.size)[: self.size])
+            if self.form == "sparse":
+                os.truncate(at, self.size + (1 << 16))
+            if self.form == "attribute":
+                os.setxattr(at, "user.mark", b"1")
+            at.chmod(self.mode)
+            os.utime(at, ns=(ANCIENT_NS, self.mtime_ns))
+
+
+files = st.builds(
+    File,
+    st.sampled_from([0, 1, 77, 4096, PLAIN_BYTES, PLAIN_BYTES + 1]),
+    st.sampled_from([0o644, 0o644, 0o600, 0o777, 0o400, 0o4755, 0o2755]),
+    st.sampled_from([ANCIENT_NS, ANCIENT_NS + 1, 4 * 10**18]),
+    st.sampled_from(["plain", "plain", "plain", "zeros", "link", "fifo", "name", "sparse", "attribute"]),
+)
+folders = st.dictionaries(st.sampled_from(["a", "b", "c", "ü", "d d", ".truecopy-tmp-1"]), files, max_size=5)
+trees = st.dictionaries(st.sampled_from(["", "one", "one/two", "three"]), folders, min_size=1)
+Tree = Mapping[str, Mapping[str, File]]
+
+
+def plant(root: Path, tree: Tree) -> None:
+    """Make a tree; what has a name already is replaced."""
+    for path, entries in tree.items():
+        folder = root / path
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in entries.items():
+            (folder / name).unlink(missing_ok=True)
+            file.make(folder / name, folder / "a")
+
+
+def index_of(shop: Workshop) -> dict[tuple[bytes, int], list[object]]:
+    """Return the records by folder, without what no two mirrors have in common."""
+
+    def comparable(record: Record) -> object:
+        both = (record.source, record.mirror)
+        return record.checksum, record.racy, [each._replace(inode=0, ctime_ns=0) for each in both]
+
+    with closing(sqlite3.connect(shop.state / "index.sqlite3")) as index:
+        rows = index.execute("SELECT folder, part, rows FROM records").fetchall()
+    return {
+        (folder, part): [comparable(each) for _, each in sorted(decode_records(text).items())]
+        for folder, part, text in rows
+    }
+
+
+def report_of(told: Told) -> list[tuple[object, ...]]:
+    """Return every event about an entry, without its duration."""
+    found = [
+        (type(event).__name__, *(vars(event)[name] for name in event.fields if name != "duration_seconds"))
+        for event in told.events
+        if "path" in event.fields
+    ]
+    return sorted(found, key=repr)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(before=trees, after=trees, compare=st.sampled_from(["auto", "checksum"]))
+def test_any_history_leaves_the_same_mirror_index_and_report_by_both_ways(
+    before: Tree, after: Tree, compare: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as base:
+        shops = []
+        for name, options in (("loop", {}), ("general", GENERAL)):
+            (Path(base) / name).mkdir()
+            shops.append(
+                Workshop(Path(base) / name, {"compare": compare, "allow_empty": True, "keep_setuid": True, **options})
+            )
+        for tree in (before, after):
+            loop, general = [_cycle(shop, tree) for shop in shops]
+
+            assert loop.result == general.result
+            assert loop.tally == general.tally
+            assert report_of(loop) == report_of(general)
+            assert index_of(shops[0]) == index_of(shops[1])
+            if loop.result is Result.SUCCESS:
+                assert_mirrored(shops[0])
+
+
+def _cycle(shop: Workshop, tree: Tree) -> Told:
+    plant(shop.source, tree)
+    return shop.cycle()
+
+
+@pytest.fixture
+def in_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Give the names that the loop copied."""
+    names: list[bytes] = []
+    copy = PlainCopier.copy
+
+    def listened(*args: object, **options: object) -> object:
+        done, left = copy(*args, **options)  # type: ignore[arg-type]  # passed on as they are
+        names.extend(each.source.name for each in done)
+        return done, left
+
+    monkeypatch.setattr(PlainCopier, "copy", listened)
+    return names
+
+
+@pytest.mark.one_process
+def test_the_loop_copies_plain_files_and_no_others(shop: Workshop, in_the_loop: list[bytes]) -> None:
+    shop.write("plain", "content")
+    shop.write("empty", "")
+    shop.write("large", "x" * (PLAIN_BYTES + 1))
+    shop.write("first", "one content")
+    (shop.source / "second").hardlink_to(shop.source / "first")
+    shop.write("set-id", "content")
+    (shop.source / "set-id").chmod(0o2755)
+    (shop.source / "link").symlink_to("plain")
+    shop.options = {"keep_setuid": True}
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert sorted(in_the_loop) == [b"empty", b"plain"]
+    assert_mirrored(shop)
+
+
+@pytest.mark.one_process
+@pytest.mark.needs_root
+def test_labels_that_are_not_copied_leave_a_file_plain(shop: Workshop, in_the_loop: list[bytes]) -> None:
+    os.setxattr(shop.write("labelled", "content"), "security.selinux", b"a label of this host")
+    os.setxattr(shop.write("marked", "content"), "user.mark", b"1")
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert in_the_loop == [b"labelled"]
+    assert os.getxattr(shop.mirror / "marked", "user.mark") == b"1"
+
+
+@pytest.mark.one_process
+def test_a_copy_never_has_a_wider_mode_than_its_file_at_any_moment(shop: Workshop, in_the_loop: list[bytes]) -> None:
+    shop.write("secret", "content")
+    (shop.source / "secret").chmod(0o600)
+    shop.write("read only", "content")
+    (shop.source / "read only").chmod(0o440)
+
+    shop.cycle()
+
+    assert sorted(in_the_loop) == [b"read only", b"secret"]
+    modes = [stat.S_IMODE((shop.mirror / name).stat().st_mode) for name in ("secret", "read only")]
+    assert modes == [0o600, 0o440]

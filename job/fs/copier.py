@@ -30,7 +30,7 @@ from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.mirror_reader import MirrorReader
 from job.fs.own_files import NEW_FILE, write_all
-from job.fs.small_copies import PlainCopier, copy_link, copy_special
+from job.fs.small_copies import SMALL_BYTES, PlainCopier, copy_link, copy_special
 from job.fs.sparse import (
     SECTOR,
     Hash,
@@ -44,8 +44,6 @@ from job.fs.sparse import (
 )
 from job.fs.xattrs import for_new
 
-SMALL_BYTES = 256 << 10
-"""Up to this size a file is read by one call."""
 _WRITEBACK_BYTES = 64 << 20
 _TRIES = 3
 _HOLES_TO_DATA = 8

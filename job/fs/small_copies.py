@@ -22,8 +22,8 @@ from job.fs.own_files import NEW_FILE
 from job.fs.sparse import SECTOR, Hash
 from job.fs.xattrs import carried_over, for_new
 
-PLAIN_BYTES = 256 << 10
-"""Largest plain file: it is read by one call."""
+SMALL_BYTES = 256 << 10
+"""Up to this size a file is read by one call; larger ones are not plain."""
 _PERMISSIONS = 0o777
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from job.core.outcome import Result
 from job.core.record import Record
-from job.fs.small_copies import PLAIN_BYTES, PlainCopier
+from job.fs.small_copies import SMALL_BYTES, PlainCopier
 from job.store.codec import decode_records
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 
@@ -52,7 +52,7 @@ class File(NamedTuple):
 
 files = st.builds(
     File,
-    st.sampled_from([0, 1, 77, 4096, PLAIN_BYTES, PLAIN_BYTES + 1]),
+    st.sampled_from([0, 1, 77, 4096, SMALL_BYTES, SMALL_BYTES + 1]),
     st.sampled_from([0o644, 0o644, 0o600, 0o777, 0o400, 0o4755, 0o2755]),
     st.sampled_from([ANCIENT_NS, ANCIENT_NS + 1, 4 * 10**18]),
     st.sampled_from(["plain", "plain", "plain", "zeros", "link", "fifo", "name", "sparse", "attribute"]),
@@ -144,7 +144,7 @@ def in_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def test_the_loop_copies_plain_files_and_no_others(shop: Workshop, in_the_loop: list[bytes]) -> None:
     shop.write("plain", "content")
     shop.write("empty", "")
-    shop.write("large", "x" * (PLAIN_BYTES + 1))
+    shop.write("large", "x" * (SMALL_BYTES + 1))
     shop.write("first", "one content")
     (shop.source / "second").hardlink_to(shop.source / "first")
     shop.write("set-id", "content")

@@ -10,9 +10,9 @@ import pytest
 
 from job.engine.progress import RateLimiter
 from job.errors import Stopped
-from job.fs.copier import SMALL_BYTES
 from job.fs.hashing_reader import BUFFER_BYTES, THREAD_BYTES, drop
 from job.fs.mounts import file_system_type
+from job.fs.small_copies import SMALL_BYTES
 from tests.fs.cached import cached_pages
 from tests.fs.copying import TEMP, CopyRig
 

@@ -10,8 +10,8 @@ import pytest
 from job.core.entry import Entry
 from job.core.record import Record
 from job.errors import ChangedWhileReadError
-from job.fs.copier import SMALL_BYTES
 from job.fs.hashing_reader import BUFFER_BYTES, THREAD_BYTES
+from job.fs.small_copies import SMALL_BYTES
 from tests.fs.copying import CopyRig
 
 LARGE = 2 * THREAD_BYTES + 77

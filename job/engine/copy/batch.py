@@ -98,12 +98,12 @@ class Batch:
     @property
     def files_left(self) -> int:
         """Number of files that may be added before it is time to commit."""
-        return MOST_FILES - self._pending.files
+        return max(0, MOST_FILES - self._pending.files)
 
     @property
     def full(self) -> bool:
         """Whether it is time to commit."""
-        if self.files_left <= 0 or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
+        if not self.files_left or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
             return True
         return self._run.now_ns() - self._since_ns >= LONGEST_NS
 

@@ -20,7 +20,7 @@ from job.engine.copy.finish_folder import Settled
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
-from job.fs.small_copies import PLAIN_BYTES
+from job.fs.small_copies import SMALL_BYTES
 
 _CHECK_ENTRIES = 16
 _CHECK_NS = 50_000_000
@@ -84,7 +84,7 @@ class Entries:
             entry
             for entry in entries
             if entry[2] & _TYPE_AND_SPECIAL_BITS == S_IFREG
-            and entry[5] <= PLAIN_BYTES
+            and entry[5] <= SMALL_BYTES
             and (name := entry[0]) not in known
             and name not in linked
             and not name.startswith(STATE_FOLDER)

@@ -25,6 +25,8 @@ from job.fs.xattrs import carried_over, for_new
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call; larger ones are not plain."""
 _PERMISSIONS = 0o777
+_FIRST_BITS = 0o755
+"""Until a temp is complete only its owner may write to it: another's bytes would have the times of the copy."""
 
 
 class PlainCopy(NamedTuple):
@@ -79,7 +81,7 @@ class PlainCopier:
                 continue
             temp = next(temps)
             try:
-                made = self._write(entry, content, mirror, temp, entry[2] & _PERMISSIONS if ours else 0o600)
+                made = self._write(entry, content, mirror, temp, entry[2] & _FIRST_BITS if ours else 0o600)
             except OSError:
                 left.append(entry)
                 with suppress(OSError):

@@ -184,3 +184,28 @@ def test_a_copy_never_has_a_wider_mode_than_its_file_at_any_moment(shop: Worksho
     assert sorted(in_the_loop) == [b"read only", b"secret"]
     modes = [stat.S_IMODE((shop.mirror / name).stat().st_mode) for name in ("secret", "read only")]
     assert modes == [0o600, 0o440]
+
+
+@pytest.mark.one_process
+def test_only_the_owner_may_write_to_a_file_until_it_is_complete(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write("of all", "words of all")
+    (shop.source / "of all").chmod(0o666)
+    modes: list[int] = []
+    write = os.write
+
+    def listened(descriptor: int, data: bytes) -> int:
+        if data == b"words of all":
+            modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", listened)
+    usual = os.umask(0)
+    try:
+        shop.cycle()
+    finally:
+        os.umask(usual)
+
+    assert modes == [0o644]
+    assert_mirrored(shop)

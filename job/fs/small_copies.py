@@ -24,6 +24,8 @@ from job.fs.xattrs import carried_over, for_new
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call; larger ones are not plain."""
+CHECK_NS = 50_000_000
+"""A stop is noticed, and progress is reported, after so much time."""
 _PERMISSIONS = 0o777
 _FIRST_BITS = 0o755
 """Until a temp is complete only its owner may write to it: another's bytes would have the times of the copy."""
@@ -64,20 +66,23 @@ class PlainCopier:
     ) -> tuple[list[PlainCopy], list[Entry]]:
         """Copy listed files of an open folder to temps in an open mirror folder; returns also the files that are left.
 
-        The mirror folder has the `group`, and new files in it inherit no ACL. `temps` gives unused names. Without
-        `owners` files of other users are left.
+        After `CHECK_NS` no other file is tried. The mirror folder has the `group`, and new files in it inherit no ACL.
+        `temps` gives unused names. Without `owners` files of other users are left.
         """
         done: list[PlainCopy] = []
         left: list[Entry] = []
         prefix, start, now_ns, make = self._algorithm + ":", self._start, self._now_ns, tuple.__new__
         # By the rules of any mount a new file has this group then; it is safe to create it with its mode.
         user, own_group = self._user, self._group if self._group == group else -1
-        began_ns = now_ns()
+        since_ns = began_ns = now_ns()
         for entry in listed:
+            if abs(began_ns - since_ns) >= CHECK_NS:
+                break
             ours = entry[3] == user and entry[4] == own_group
             content = _read(entry, source) if ours or owners else None
             if content is None:
                 left.append(entry)
+                began_ns = now_ns()
                 continue
             temp = next(temps)
             try:
@@ -86,6 +91,7 @@ class PlainCopier:
                 left.append(entry)
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
+                began_ns = now_ns()
                 continue
             young_ns, mtime_ns = began_ns - CLOCK_GRAIN_NS, entry[6]
             racy = entry[7] > young_ns or young_ns < mtime_ns <= began_ns + CLOCK_GRAIN_NS

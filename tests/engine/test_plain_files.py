@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from job.core.entry import Entry
 from job.core.outcome import Result
 from job.core.record import Record
 from job.fs.small_copies import SMALL_BYTES, PlainCopier
@@ -209,3 +211,29 @@ def test_only_the_owner_may_write_to_a_file_until_it_is_complete(
 
     assert modes == [0o644]
     assert_mirrored(shop)
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("attributes", [{}, {"user.mark": b"1"}])
+def test_a_stop_is_noticed_between_two_slow_files(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, bytes]
+) -> None:
+    for name in "abcdefgh":
+        file = shop.write(name, "content")
+        for attribute, value in attributes.items():
+            os.setxattr(file, attribute, value)
+    ticks, tried, copy = count(shop.now_ns(), 10**9), list[Entry](), PlainCopier.copy
+    monkeypatch.setattr(Workshop, "now_ns", lambda _: next(ticks))
+
+    def listened(*args: object, **options: object) -> object:
+        done, left = copy(*args, **options)  # type: ignore[arg-type]  # passed on as they are
+        tried.extend([each.source for each in done] + left)
+        return done, left
+
+    monkeypatch.setattr(PlainCopier, "copy", listened)
+
+    told = shop.cycle(stop=lambda: bool(tried))
+
+    assert told.result is Result.STOPPED
+    assert [each.name for each in tried] == [b"a"]
+    assert not shop.temps

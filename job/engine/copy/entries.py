@@ -6,7 +6,6 @@ Nearly all entries are unchanged: they are counted together, without a call for 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from itertools import islice
 from stat import S_IFREG
 
 from job.core.decide import Policy, decide, is_unchanged, why_unsupported
@@ -20,13 +19,10 @@ from job.engine.copy.finish_folder import Settled
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
-from job.fs.small_copies import SMALL_BYTES
+from job.fs.small_copies import CHECK_NS, SMALL_BYTES
 
 _CHECK_ENTRIES = 16
-_CHECK_NS = 50_000_000
-"""A stop is noticed, and progress is reported, after so many entries or so much time."""
-
-
+"""A stop is noticed, and progress is reported, after so many entries or `CHECK_NS`."""
 _TYPE_AND_SPECIAL_BITS = 0o177000
 
 
@@ -54,7 +50,7 @@ class Entries:
         now_ns, checked_ns = self._run.now_ns, 0
         to_do = self._entries_to_sync(opened, present, records, links or {})
         for number, entry in enumerate(self._copy_plain(opened, to_do, present.keys() | records.keys())):
-            if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= _CHECK_NS:
+            if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= CHECK_NS:
                 self._check_stop()
                 self._actions.report(opened.work)
                 checked_ns = now_ns()
@@ -92,11 +88,11 @@ class Entries:
         if not plain:
             return entries
         done: set[bytes] = set()
-        waiting = iter(plain)
-        while some := [*islice(waiting, min(_CHECK_ENTRIES, self._batch.files_left))]:
+        tried = 0
+        while some := plain[tried : tried + min(_CHECK_ENTRIES, self._batch.files_left)]:
             self._check_stop()
             self._batch.journal_temps(work)
-            copies, _ = copier.copy(
+            copies, left = copier.copy(
                 some,
                 opened.source,
                 opened.mirror,
@@ -104,6 +100,7 @@ class Entries:
                 group=opened.seen.st_gid,
                 owners=work.volume.mirror.owners,
             )
+            tried += len(copies) + len(left)
             self._batch.add_plain(work, copies)
             done.update([copy[0][0] for copy in copies])
             self._actions.report(work, len(copies), sum([copy[0][5] for copy in copies]))

@@ -1,6 +1,7 @@
 """Plain files are copied in one loop, all others by the general path: both leave the same mirror, index and report."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -236,4 +237,30 @@ def test_a_stop_is_noticed_between_two_slow_files(
 
     assert told.result is Result.STOPPED
     assert [each.name for each in tried] == [b"a"]
+    assert not shop.temps
+
+
+@pytest.mark.one_process
+def test_files_of_a_loop_that_was_left_by_an_exception_do_not_stay(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        shop.write(f"folder/{name}", "content")
+    shop.write("other", "content")
+    utime, calls = os.utime, count(1)
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        if isinstance(args[0], int) and "/folder/" in os.readlink(f"/proc/self/fd/{args[0]}") and next(calls) == 2:
+            raise KeyboardInterrupt
+        utime(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shop.cycle()
+    shutil.rmtree(shop.source / "folder")
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
     assert not shop.temps

@@ -178,11 +178,13 @@ class Batch:
         self._discards.append((work, temp))
 
     def drop(self) -> None:
-        """Remove pending temps; everything committed before, and changes without a temp, stay."""
+        """Remove pending temps; everything committed before, and changes without a temp, stay.
+
+        So does the temp journal: an exception may have left temps that are not pending yet.
+        """
         for rename in self._pending.take_all():
             rename.work.complete = False
             self._unlink(rename)
-        self._clear_journal()
 
     def give_up(self) -> None:
         """Deliver failures only, for a mirror that cannot be committed to any more."""

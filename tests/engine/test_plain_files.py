@@ -1,5 +1,6 @@
 """Plain files are copied in one loop, all others by the general path: both leave the same mirror, index and report."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -16,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.entry import Entry
-from job.core.outcome import Result
+from job.core.outcome import Failure, Result
 from job.core.record import Record
 from job.fs.small_copies import SMALL_BYTES, PlainCopier
 from job.store.codec import decode_records
+from tests.engine.interference import interfered
 from tests.engine.workshop import Told, Workshop, assert_mirrored
 
 FAST = Path("/dev/shm")
@@ -264,3 +266,24 @@ def test_files_of_a_loop_that_was_left_by_an_exception_do_not_stay(
 
     assert told.result is Result.SUCCESS
     assert not shop.temps
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("options", [{}, GENERAL])
+def test_a_file_that_failed_with_its_other_names_is_not_tried_again_when_it_has_lost_them(
+    shop: Workshop, options: dict[str, object]
+) -> None:
+    shop.options = options
+    first = shop.write("first", "content")
+    second = shop.source / "second"
+    second.hardlink_to(first)
+
+    def fail_once(_: Path) -> None:
+        if second.exists():
+            second.unlink()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    told = shop.cycle(interfered(before_copy=fail_once))
+
+    assert told.failed == {b"first": Failure.IO_ERROR}
+    assert not told.copied

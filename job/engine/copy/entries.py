@@ -49,7 +49,8 @@ class Entries:
         prefix = listing.path + b"/" if listing.path else b""
         now_ns, checked_ns = self._run.now_ns, 0
         to_do = self._entries_to_sync(opened, present, records, links or {})
-        for number, entry in enumerate(self._copy_plain(opened, to_do, present.keys() | records.keys())):
+        known = present.keys() | records.keys() | (links or {}).keys()
+        for number, entry in enumerate(self._copy_plain(opened, to_do, known)):
             if number % _CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= CHECK_NS:
                 self._check_stop()
                 self._actions.report(opened.work)

@@ -1,44 +1,32 @@
-"""Open a pair: the stores, scanners and tools that a cycle, a dry run or a comparison of it needs."""
+"""Open a pair: the stores and scanners that a cycle needs, its state folder and its history."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from job.app.process_setup import index_to_read, metadata_writer_for, set_up, source_scanner
+from job.app.process_setup import set_up, source_scanner
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities, NameRules
+from job.core.capabilities import Capabilities
 from job.core.entry import STATE_FOLDER, join, printable
-from job.core.mounts import (
-    NO_MOUNTS,
-    ByMount,
-    FileSystemId,
-    FileSystemMatch,
-    MirrorCapabilities,
-    match_file_system,
-)
-from job.core.outcome import Refusal, reason_text
-from job.engine.context import PairContext, PairRun, policy_of
-from job.engine.dry_run import Preview
+from job.core.mounts import NO_MOUNTS, FileSystemId, FileSystemMatch, MirrorCapabilities, match_file_system
+from job.core.outcome import Refusal
+from job.engine.context import PairContext, PairRun
 from job.engine.preflight.open_pair import Roots
 from job.engine.progress import Progress
-from job.engine.tree_compare import CompareContext, VolumeTools
 from job.errors import IndexUnusable, Refused
 from job.events.base import Listener
 from job.events.pair import IndexRebuilt, MirrorProbed
 from job.fs import probe
-from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in
-from job.fs.metadata import MetadataWriter
-from job.fs.mounts import FileSystem, file_systems
+from job.fs.mounts import FileSystem
 from job.fs.own_files import open_own_folder
-from job.fs.scanners import MirrorScanner, SourceScanner
+from job.fs.scanners import SourceScanner
 from job.fs.trusted_path import open_trusted_parent
-from job.store import index_schema, temp_journal
-from job.store.hardlink_table import HardLinkTable
+from job.store import index_schema
 from job.store.history import Failed, History
 from job.store.index import Index
 from job.store.index_schema import IndexTorn, set_aside
@@ -63,7 +51,7 @@ def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[Pai
         folder, opened = f"/proc/self/fd/{roots.state}", tidy.enter_context(contextlib.ExitStack())
         index = opened.enter_context(_open_index(run, folder, expected=known is not None))
         root = known or _probe_capabilities(run, roots, roots.mirror)
-        systems = _in_scope(roots.systems, run.pair, roots.source, root)
+        systems = in_scope(roots.systems, run.pair, roots.source, root)
         gone = _drop_other_file_systems(index, systems, run, roots.mirror)
         if index.torn:
             opened.close()  # sets the damaged index aside
@@ -75,7 +63,7 @@ def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[Pai
         yield replace(context, create_worker_pool=create_worker_pool)
 
 
-def _in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
+def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
     """Leave out file systems mounted in the mirror where the source has no folder: nothing is copied to them."""
     if len(systems) <= 1:
         return list(systems)
@@ -122,7 +110,7 @@ def _drop_other_file_systems(
     """
     known, found = index.file_systems, {each.point: each.identity for each in systems}
     verdicts = {point: match_file_system(known.get(point), identity) for point, identity in found.items()}
-    gone = _unmounted(index, systems, mirror)
+    gone = unmounted(index, systems, mirror)
     ended = [point for point in known if point not in found]
     forgotten = [point for point, verdict in verdicts.items() if verdict is FileSystemMatch.OTHER]
     forgotten += [point for point in ended if point not in gone]
@@ -150,7 +138,7 @@ def _drop_other_file_systems(
     return gone
 
 
-def _unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
+def unmounted(index: Index, systems: Sequence[FileSystem], mirror: int) -> tuple[bytes, ...]:
     """Return the mount points in the index that are not mounted now and are empty folders."""
     here = {each.point for each in systems}
     return tuple(point for point in index.file_systems if point not in here and _is_empty_folder(point, mirror))
@@ -207,46 +195,6 @@ def _set_aside(run: PairRun, folder: str, why: str) -> None:
     run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
 
 
-@contextlib.contextmanager
-def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterator[Preview]:
-    """Open all that a dry run needs; nothing is created or changed."""
-    with contextlib.ExitStack() as tidy:
-        state = _open_state_if_present(tidy, config, pair, mirror)
-        index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
-        tidy.callback(index.close)
-        systems = _mirror_file_systems(pair, source, mirror, state)
-        index.ignore(_mismatched_mounts(index, systems))
-        able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=_unmounted(index, systems, mirror))
-        scanner = source_scanner(
-            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
-        )
-        tidy.callback(scanner.close)
-        mirror_scanner = MirrorScanner(mirror)
-        tidy.callback(mirror_scanner.close)
-        yield Preview(
-            pair=pair,
-            source=scanner,
-            source_root=source,
-            mirror_scanner=mirror_scanner,
-            mirror_root=mirror,
-            index=index,
-            mirror=_by_mount(able),
-        )
-
-
-def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
-    try:
-        state = open_state(config, pair, mirror)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
-        hint = "Look at what has its name; a cycle would be refused, too."
-        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
-    tidy.callback(os.close, state)
-    return state
-
-
 def open_state(config: Config, pair: Pair, mirror: int) -> int:
     """Open the existing state folder of a pair, which may lie in its open mirror. Raises `OSError`."""
     if config.state_dir is None:
@@ -256,39 +204,6 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
         return open_own_folder(name, above)
     finally:
         os.close(above)
-
-
-def _mirror_file_systems(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
-    """List the file systems of an open mirror that receive any folder of the source."""
-    return _in_scope(file_systems(mirror), pair, source, _known(mirror, state))
-
-
-def _known_mirror_capabilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
-    """Return the saved capabilities of the file systems of an open mirror; nothing is probed."""
-    with contextlib.closing(DirCursor(mirror)) as cursor:
-        others = tuple((each.point, _known(cursor.goto(each.point), state, each.point)) for each in systems[1:])
-        return MirrorCapabilities(_known(mirror, state), others)
-
-
-def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
-    return (state is not None and probe.load_capabilities(folder, state, point, to_write=False)) or Capabilities()
-
-
-def _mismatched_mounts(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
-    """Return the mount points whose file system differs from the one in the index."""
-    known = index.file_systems
-    here = {each.point for each in systems}
-    others = [
-        each.point
-        for each in systems
-        if match_file_system(known.get(each.point), each.identity) is FileSystemMatch.OTHER
-    ]
-    return others + [point for point in known if point not in here]
-
-
-def _by_mount(able: MirrorCapabilities) -> ByMount[Capabilities]:
-    """Return the capabilities of a mirror by the paths of its folders."""
-    return ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root))
 
 
 def state_folder(config: Config, pair: Pair) -> str:
@@ -313,67 +228,3 @@ def history_of(
         fallback=partial(records.open_history, pair.dest),
         emit=emit,
     )
-
-
-Notice = Callable[[int, int], None]
-"""Called with the entries compared and the bytes read since the last call."""
-
-
-@contextlib.contextmanager
-def open_comparison(
-    config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
-) -> Iterator[CompareContext]:
-    """Open all that a comparison of a pair needs; nothing is created or changed."""
-    notice = notice or _ignore_progress
-    with contextlib.ExitStack() as tidy:
-        state = None
-        with contextlib.suppress(OSError):  # no capabilities are known then
-            state = open_state(config, pair, mirror)
-            tidy.callback(os.close, state)
-        able = _known_mirror_capabilities(_mirror_file_systems(pair, source, mirror, state), mirror, state)
-
-        def tools_of(of: Capabilities) -> VolumeTools:
-            metadata_writer = metadata_writer_for(pair, of)
-            copier = _ReportingCopier(pair.checksum, metadata_writer, notice)
-            return VolumeTools(
-                of, copier, metadata_writer, policy_of(pair, of), None if of.keeps_all_names else NameRules(of)
-            )
-
-        root = tools_of(able.root)
-        scanner = source_scanner(
-            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
-        )
-        tidy.callback(scanner.close)
-        yield CompareContext(
-            pair=pair,
-            source=scanner,
-            source_root=source,
-            mirror_root=mirror,
-            by=ByMount(root, {point: tools_of(of) for point, of in able.others}, root.name_rules),
-            table=tidy.enter_context(contextlib.closing(HardLinkTable())),
-            notice=notice,
-        )
-
-
-class _ReportingCopier(Copier):
-    """Reports the size of every chunk read from a source and its mirror."""
-
-    def __init__(self, algorithm: str, metadata_writer: MetadataWriter, notice: Notice) -> None:
-        super().__init__(algorithm, metadata_writer, on_chunk=_ignore_chunk, sync_each=False)
-        self._notice = notice
-
-    def _take_beside(self, chunk: memoryview | bytes) -> None:
-        super()._take_beside(chunk)
-        self._notice(0, len(chunk))
-
-    def _skip_beside(self, count: int) -> None:
-        super()._skip_beside(count)
-        self._notice(0, count)
-
-
-def _ignore_chunk(count: int) -> None:
-    del count
-
-
-def _ignore_progress(entries: int, count: int) -> None:
-    del entries, count

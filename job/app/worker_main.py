@@ -18,18 +18,11 @@ from job.core.entry import FileId
 from job.core.mounts import MirrorCapabilities
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.folder import FolderSync
-from job.engine.messages import (
-    ScanReply,
-    ScanRequest,
-    WorkerError,
-    WorkerProgress,
-    WorkerReady,
-    WorkerStopped,
-    WorkItem,
-)
+from job.engine.dispatch.worker_supervisor import WorkerError, WorkerReady
+from job.engine.messages import WorkerProgress, WorkerStopped, WorkItem
 from job.engine.preflight.open_pair import Roots
 from job.engine.preflight.root_check import RootLost
-from job.engine.scan import FolderScanner, ScanDepth
+from job.engine.scan import FolderScanner, ScanDepth, ScanReply, ScanRequest
 from job.errors import Stopped
 from job.events.base import Event
 from job.fs.dircursor import open_root

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job.app.pair_setup import open_comparison
+from job.app.preview_setup import open_comparison
 from job.app.status import expected_extent
 from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config

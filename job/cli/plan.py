@@ -5,7 +5,7 @@ import time
 
 import click
 
-from job.app.pair_setup import open_preview
+from job.app.preview_setup import open_preview
 from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair

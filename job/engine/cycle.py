@@ -16,13 +16,11 @@ from job.core.entry import Kind
 from job.core.mounts import KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.cleanup import sweep
-from job.engine.copy.permissions import close_unread
-from job.engine.dispatch.dispatcher import Dispatcher
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight import overlap, presence
 from job.engine.preflight.open_pair import Roots, open_pair
+from job.engine.preflight.root_check import Claim
 from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
@@ -48,6 +46,8 @@ from job.events.pair import (
     StateFolderLost,
 )
 from job.events.service import CycleFinished, CycleStarted
+from job.fs.dircursor import DirCursor
+from job.fs.large_dir import remove_temps
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.store.pair_records import PairRecords
 from job.system.sandbox import Sandbox
@@ -215,7 +215,7 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
     with open_context(run, roots, progress) as context:
         known = context.index.entry_count()
         seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
-        sweep(context, roots.claim)
+        _sweep(context, roots.claim)
         depth, rescan_depth = scan_depths(run.pair, context.index.audited, now_ns / 1e9)
         run.emit(
             PairStarted(
@@ -237,14 +237,39 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
             if not found.unlisted:
                 presence.check_still_there(seen, found.entries, found.folders, run.pair)
             _report_unchanged(found.tally, run)
-            _report_unlisted(found.unlisted, run)
-            close_unread(context, found.unlisted)
+            if found.unlisted:
+                from job.engine.copy.permissions import close_unread  # noqa: PLC0415  # rare, and loads what copies
+
+                _report_unlisted(found.unlisted, run)
+                close_unread(context, found.unlisted)
             report_mounts(context, found, run)
             progress.start_sync(found)
-            Dispatcher(context, run, progress).run(found, supervisor)
+            if found.changed:
+                # A run without changes, as most are, does not load what copies: half of its time.
+                from job.engine.dispatch.dispatcher import Dispatcher  # noqa: PLC0415
+
+                Dispatcher(context, run, progress).run(found, supervisor)
         context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
+
+
+def _sweep(context: PairContext, claim: Claim | None) -> None:
+    """Remove temps from the folders in the temp journal, under a claim on the mirror, so that none is in use.
+
+    Errors are ignored: a folder that is still in the source is swept again when it is synced.
+    """
+    with suppress(OSError):
+        noted = context.temp_journal.noted()
+        if not noted:
+            return
+        if claim is not None:
+            claim()
+        with closing(DirCursor(context.mirror_root)) as cursor:
+            for path in dict.fromkeys(noted):
+                with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
+                    remove_temps(cursor.goto(path))
+        context.temp_journal.clear_all()
 
 
 def _scan_source_only(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:

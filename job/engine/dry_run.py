@@ -13,13 +13,13 @@ from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.mounts import ByMount
 from job.core.outcome import Failure, failure_of, reason_text
-from job.engine.context import policy_of
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_closed, why_left_over
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
 from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths
+from job.engine.volumes import policy_of
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Partitioner, names_in, partition_count, stat_names, unpack_names
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of

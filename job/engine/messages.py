@@ -8,30 +8,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from job.core.capabilities import Capabilities
-from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
-from job.engine.scan import ScanDepth, ScanItem, ScanResult
 from job.events.base import Event
 from job.fs.large_dir import PackedNames, Sums
 from job.store.index import Index
-
-
-class ScanRequest(NamedTuple):
-    """To a worker: scan these folders and their subfolders."""
-
-    depth: ScanDepth
-    items: list[ScanItem]
-
-
-class ScanReply(NamedTuple):
-    """From a worker: its result, and the folders it did not reach."""
-
-    found: ScanResult
-    rest: CompressedList[ScanItem]
-    """A folder may have a million subfolders."""
-
 
 Links: TypeAlias = Mapping[bytes, LinkOutcome]
 """Outcomes of names that were synced with the other names of the same file."""
@@ -243,18 +225,6 @@ class WorkerProgress(NamedTuple):
 
 class WorkerStopped(NamedTuple):
     """From a worker: it stopped and removed its temps."""
-
-
-class WorkerError(NamedTuple):
-    """From a worker: the pair cannot go on (`fatal`), or the worker met a bug and ends."""
-
-    error: str
-    hint: str
-    fatal: bool
-
-
-class WorkerReady(NamedTuple):
-    """From a worker: it can take tasks."""
 
 
 class IndexLookup:

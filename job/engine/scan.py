@@ -143,6 +143,21 @@ class ScanResult:
         self.bytes_to_sync += other.bytes_to_sync
 
 
+class ScanRequest(NamedTuple):
+    """To a worker: scan these folders and their subfolders."""
+
+    depth: ScanDepth
+    items: list[ScanItem]
+
+
+class ScanReply(NamedTuple):
+    """From a worker: its result, and the folders it did not reach."""
+
+    found: ScanResult
+    rest: CompressedList[ScanItem]
+    """A folder may have a million subfolders."""
+
+
 class FolderScanner:
     """Scans folders in one process."""
 

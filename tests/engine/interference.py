@@ -3,16 +3,16 @@
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from job.core.entry import Entry
 from job.core.record import Compared, Copied, Record
 from job.engine.cycle import OpenContext
+from job.engine.volumes import Tools
 from job.fs.copier import Copier
 from job.fs.small_copies import PlainCopier
-from tests.engine.workshop import changed
+from tests.engine.workshop import changed, with_tools
 
 Moment = Callable[[Path], object]
 """What happens then; it is given the path of the file it happens to."""
@@ -85,9 +85,11 @@ def _path(listed: Entry, folder: int) -> Path:
 
 def interfered(before_copy: Moment = nothing, after_checksum: Moment = nothing) -> OpenContext:
     """Lay out a bench at which somebody else acts, too."""
-    return changed(
-        lambda context: replace(context, copier=InterferingCopier(context.copier, before_copy, after_checksum))
-    )
+
+    def exchange(tools: Tools) -> Tools:
+        return tools._replace(copier=InterferingCopier(tools.copier, before_copy, after_checksum))
+
+    return changed(lambda context: with_tools(context, exchange))
 
 
 def at(path: Path, action: Moment, on: Path) -> Moment:

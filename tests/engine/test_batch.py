@@ -14,6 +14,7 @@ from job.core.record import FolderDone, Record
 from job.engine.context import PairContext
 from job.engine.copy import batch
 from job.engine.cycle import CycleContext, run_cycle
+from job.engine.volumes import Tools
 from job.events.base import Event
 from job.events.pair import BatchCommitted, DriftFound, FileCopied, FileFailed, FilesCopied, FileUpdated
 from job.store.codec import decode_records
@@ -27,6 +28,7 @@ from tests.engine.workshop import (
     changed,
     with_index,
     with_sync,
+    with_tools,
 )
 
 
@@ -59,8 +61,11 @@ def test_temps_are_synced_then_named_then_synced_then_remembered_then_told(shop:
             look_around(event.name)
 
     def listened(context: PairContext) -> PairContext:
-        sync = ListenedSync(context.sync, lambda: look_around("sync"))
-        return replace(context, sync=sync, index=ListenedIndex(context.index, lambda _: look_around("commit")))
+        def exchange(tools: Tools) -> Tools:
+            return tools._replace(sync=ListenedSync(tools.sync, lambda: look_around("sync")))
+
+        index = ListenedIndex(context.index, lambda _: look_around("commit"))
+        return replace(with_tools(context, exchange), index=index)
 
     run_cycle(shop.config, CycleContext("cycle", emit, bool, shop.now_ns, changed(listened)))
 

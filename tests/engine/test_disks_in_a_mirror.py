@@ -6,19 +6,19 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from job.app.pair_setup import open_comparison
+from job.app.preview_setup import open_comparison
 from job.core.outcome import Failure, Result
 from job.engine.context import PairContext
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import HARMLESS, compare
+from job.engine.volumes import Tools
 from job.events.pair import FileFailed, IndexRebuilt, MirrorProbed
-from tests.engine.workshop import ListenedSync, Told, Workshop, assert_mirrored, changed
+from tests.engine.workshop import ListenedSync, Told, Workshop, assert_mirrored, changed, with_tools
 from tests.faults.images import disk
 from tests.faults.tampering import mounted
 from tests.memory_disks import memory_disk
@@ -77,8 +77,11 @@ def test_a_disk_is_synced_before_the_names_and_before_anything_is_told(shop: Wor
             on_usb = sorted(path.name[:13] for path in (shop.mirror / "usb").iterdir() if path.name != "lost+found")
             story.append(f"{what}: {on_usb}")
 
-        others = [each._replace(sync=ListenedSync(each.sync, lambda: note("usb"))) for each in context.mounted]
-        return replace(context, sync=ListenedSync(context.sync, lambda: note("root")), mounted=others)
+        def exchange(tools: Tools) -> Tools:
+            others = [each._replace(sync=ListenedSync(each.sync, lambda: note("usb"))) for each in tools.mounted]
+            return tools._replace(sync=ListenedSync(tools.sync, lambda: note("root")), mounted=others)
+
+        return with_tools(context, exchange)
 
     with disk(shop.mirror / "usb", "ext4", 32 * MIB):
         told = shop.cycle(changed(listened))
@@ -98,7 +101,11 @@ def test_a_sync_that_fails_on_a_disk_voids_only_what_is_on_that(shop: Workshop) 
         def fail() -> None:
             raise OSError(errno.EIO, "the disk is broken")
 
-        return replace(context, mounted=[each._replace(sync=ListenedSync(each.sync, fail)) for each in context.mounted])
+        def exchange(tools: Tools) -> Tools:
+            others = [each._replace(sync=ListenedSync(each.sync, fail)) for each in tools.mounted]
+            return tools._replace(mounted=others)
+
+        return with_tools(context, exchange)
 
     with disk(shop.mirror / "usb", "ext4", 32 * MIB):
         told = shop.cycle(changed(broken))
@@ -116,7 +123,7 @@ def test_a_mirror_of_one_file_system_knows_of_no_other(shop: Workshop) -> None:
     seen: list[int] = []
 
     def looked_at(context: PairContext) -> PairContext:
-        seen.append(len(context.mounted))
+        seen.append(len(context.tools.mounted))
         return context
 
     shop.cycle(changed(looked_at))

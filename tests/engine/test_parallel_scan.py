@@ -13,8 +13,7 @@ from job.core.compressed_list import CompressedList
 from job.core.mounts import LeftOut, LeftOutReason
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
-from job.engine.messages import ScanRequest
-from job.engine.scan import FolderShare, ScanDepth, ScanResult
+from job.engine.scan import FolderShare, ScanDepth, ScanRequest, ScanResult
 from job.events.pair import WorkerLost
 from job.fs import listing
 from job.fs.listing import Unlisted

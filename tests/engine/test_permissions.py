@@ -4,7 +4,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 
 from job.core.outcome import Drift, Failure, Result
 from job.engine.context import PairContext
+from job.engine.volumes import Tools
 from job.events.pair import FileUpdated, MetadataNotKept
 from job.fs.copier import Copier
 from tests.engine.test_tree_compare import told as differences
-from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, changed, with_sync
+from tests.engine.workshop import NOBODY, Told, Workshop, as_nobody, changed, with_sync, with_tools
 from tests.faults.readability import Exposed, Person, exposed, readers_of, together
 from tests.faults.tampering import mounted
 
@@ -335,7 +336,10 @@ def test_a_default_acl_that_is_slipped_in_gives_nothing_to_the_copies(mirrored: 
         mirrored.write(f"d/new {number}").chmod(0o640)
 
     def slip(context: PairContext) -> PairContext:
-        return replace(context, copier=SlippedIn(context.copier, mirrored.mirror / "d"))
+        def exchange(tools: Tools) -> Tools:
+            return tools._replace(copier=SlippedIn(tools.copier, mirrored.mirror / "d"))
+
+        return with_tools(context, exchange)
 
     mirrored.cycle(changed(slip))
 

@@ -56,7 +56,8 @@ def begin(shop: Workshop, index: Index) -> Iterator[Begin]:
             )
             hard_links = HardLinks(HardLinkTable(), known, lambda _: "", resolver)
             with at_work(shop, [], 1, bool) as (opened, _):
-                context = replace(opened, source_root=source, mirror_root=mirror)
+                tools = opened.tools
+                context = replace(opened, source_root=source, mirror_root=mirror, make_tools=lambda: tools)
             run = PairRun("cycle", shop.pair, lambda _: None, bool, shop.now_ns)
             exchange = tidy.enter_context(closing(Exchange(context, run, list)))
             return tidy.enter_context(closing(WorkQueue(found, known, hard_links, (source, mirror), exchange)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,11 @@ from job.core.entry import Entry
 from job.core.outcome import Drift, Result, Skip
 from job.core.record import Copied
 from job.engine.context import PairContext
+from job.engine.volumes import Tools
 from job.events.pair import FileCopied
 from job.fs.copier import Copier
 from tests.engine.test_tree_compare import told
-from tests.engine.workshop import Workshop, assert_mirrored, changed
+from tests.engine.workshop import Workshop, assert_mirrored, changed, with_tools
 from tests.faults.tampering import mounted
 
 MIB = 1 << 20
@@ -185,7 +185,10 @@ def test_what_is_staged_does_not_wait_for_a_file_that_takes_long(shop: Workshop)
                 seen.append({each.name for each in shop.mirror.iterdir()} & {"a", "b"})
                 return super().copy(listed, source, mirror, temp)
 
-        return replace(context, copier=Watched("sha256", context.metadata_writer, at_once, sync_each=False))
+        def exchange(tools: Tools) -> Tools:
+            return tools._replace(copier=Watched("sha256", tools.metadata_writer, at_once, sync_each=False))
+
+        return with_tools(context, exchange)
 
     shop.cycle(changed(watched))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.app.pair_setup import open_comparison
+from job.app.preview_setup import open_comparison
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import DIFFERENCES, HARMLESS, Difference, compare
 from tests.engine.test_hard_links import give_name, part

@@ -15,10 +15,11 @@ import pytest
 from job.core.outcome import Result, Skip
 from job.core.record import FolderDone
 from job.engine.context import PairContext
+from job.engine.volumes import Tools
 from job.events.pair import EntrySetAside, FileFailed, FileSkipped
 from job.fs.listing import Listing
 from tests.engine.test_adoption import OWNER, SECRET, STRANGER, kept, own, set_aside, settled
-from tests.engine.workshop import ListenedSync, Told, Workshop, changed, with_index
+from tests.engine.workshop import ListenedSync, Told, Workshop, changed, with_index, with_tools
 
 pytestmark = pytest.mark.needs_root
 
@@ -205,7 +206,11 @@ def opened(shop: Workshop, folders: list[Path]) -> tuple[Told, int, int]:
             return context.source.list(path)
 
         source.list = listed  # type: ignore[method-assign]
-        return replace(context, source=source, sync=ListenedSync(context.sync, lambda: counts.update(["sync"])))
+
+        def exchange(tools: Tools) -> Tools:
+            return tools._replace(sync=ListenedSync(tools.sync, lambda: counts.update(["sync"])))
+
+        return replace(with_tools(context, exchange), source=source)
 
     for folder in folders:
         folder.chmod(0o755)

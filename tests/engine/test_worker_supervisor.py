@@ -9,8 +9,7 @@ import pytest
 
 from job.engine.context import PairRun
 from job.engine.dispatch import worker_supervisor
-from job.engine.dispatch.worker_supervisor import WorkerGone, WorkerSupervisor
-from job.engine.messages import WorkerError, WorkerReady
+from job.engine.dispatch.worker_supervisor import WorkerError, WorkerGone, WorkerReady, WorkerSupervisor
 from job.events.base import Event
 from job.events.pair import WorkerLost
 from job.system.processes import WorkerPipe, WorkerPool

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from job.app import worker_main
-from job.engine.messages import BatchResult, ScanReply, ScanRequest, WorkItem
+from job.engine.messages import BatchResult, WorkItem
+from job.engine.scan import ScanReply, ScanRequest
 from job.system.processes import WorkerPipe, WorkerPool
 
 Serve = Callable[[WorkerPipe, worker_main.Orders], None]

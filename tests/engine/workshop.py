@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from job.app import worker_main
-from job.app.pair_setup import open_context, open_preview
+from job.app.pair_setup import open_context
+from job.app.preview_setup import open_preview
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result
@@ -25,6 +26,7 @@ from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight.open_pair import Roots, open_roots
 from job.engine.progress import Progress
+from job.engine.volumes import Tools
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, PairFinished
 from job.events.service import CycleStarted
@@ -307,8 +309,15 @@ class ListenedIndex(Index):
         super().commit(done, rows, gone)
 
 
+def with_tools(context: PairContext, change: Callable[[Tools], Tools]) -> PairContext:
+    """Exchange tools of a bench when they are made."""
+    return replace(context, make_tools=lambda: change(context.tools))
+
+
 def with_sync(before: Callable[[], None]) -> OpenContext:
-    return changed(lambda context: replace(context, sync=ListenedSync(context.sync, before)))
+    return changed(
+        lambda context: with_tools(context, lambda tools: tools._replace(sync=ListenedSync(tools.sync, before)))
+    )
 
 
 def with_index(before_commit: Callable[[list[FolderDone]], object]) -> OpenContext:

@@ -143,11 +143,12 @@ class Actions:
         if volume.supports_everything:
             return
         if entry.kind is Kind.FILE and not volume.mirror.keeps_attributes:
-            note_metadata(opened.work, entry.name, attributes_of(entry, opened.source, self._context.metadata_writer))
+            writer = self._context.tools.metadata_writer
+            note_metadata(opened.work, entry.name, attributes_of(entry, opened.source, writer))
         elif entry.kind is Kind.SYMLINK and not volume.mirror.symlink_metadata and volume.mirror.symlinks:
             with suppress(OSError, ChangedWhileReadError):  # its name was replaced; the next cycle syncs that
                 note_metadata(
-                    opened.work, entry.name, unsupported_of(entry, opened.source, self._context.metadata_writer)
+                    opened.work, entry.name, unsupported_of(entry, opened.source, self._context.tools.metadata_writer)
                 )
 
     def _carry_out(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
@@ -176,7 +177,7 @@ class Actions:
         opened.work.volume.metadata_writer.refused(what, OSError(errno.EOPNOTSUPP, step.reason))
         self._batch.pending_events.add_refusals(self._path(opened, step.entry))
         note_metadata(
-            opened.work, step.entry.name, unsupported_of(step.entry, opened.source, self._context.metadata_writer)
+            opened.work, step.entry.name, unsupported_of(step.entry, opened.source, self._context.tools.metadata_writer)
         )
         if what == "nodev" and mirror is not None and is_device(mirror):
             # It has no content to lose, and the index keeps all that is needed to make it again.

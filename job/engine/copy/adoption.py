@@ -53,7 +53,7 @@ class Adoption:
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
         self._versions = Versions(context, run)
-        others = {each.point: standing_of(each.mirror) for each in context.mounted}
+        others = {each.point: standing_of(each.mirror) for each in context.tools.mounted}
         self._standing = ByMount(standing_of(context.mirror), others)
 
     def close(self) -> None:

@@ -13,13 +13,14 @@ from contextlib import suppress
 from job.core.entry import Kind
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
-from job.engine.context import PairContext, PairRun, Volume
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
 from job.engine.copy.pending import PendingEvents, PendingRename, PendingRenames
 from job.engine.messages import BatchResult, Followups, PartDone
+from job.engine.volumes import Volume
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
@@ -83,7 +84,7 @@ class Batch:
 
     @property
     def _sync(self) -> MirrorSync:
-        return self._context.sync if self.volume is None else self.volume.sync
+        return self._context.tools.sync if self.volume is None else self.volume.sync
 
     def begin(self, item: int) -> None:
         """Begin a work item."""

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,33 +16,15 @@ from job.config.settings import Pair
 from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
-from job.engine.context import PairContext, PairRun, policy_of
-from job.engine.preflight.root_check import Claim
+from job.engine.context import PairContext, PairRun
+from job.engine.volumes import policy_of
 from job.events.pair import FolderRetired
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import name_exists, names_in, remove_temps, stat_names
+from job.fs.large_dir import name_exists, names_in, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.scanners import SourceScanner
 from job.fs.versions import VersionsFolder, remove_empty
-
-
-def sweep(context: PairContext, claim: Claim | None) -> None:
-    """Remove temps from the folders in the temp journal, under a claim on the mirror, so that none is in use.
-
-    Errors are ignored: a folder that is still in the source is swept again when it is synced.
-    """
-    with suppress(OSError):
-        noted = context.temp_journal.noted()
-        if not noted:
-            return
-        if claim is not None:
-            claim()
-        with closing(DirCursor(context.mirror_root)) as cursor:
-            for path in dict.fromkeys(noted):
-                with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
-                    remove_temps(cursor.goto(path))
-        context.temp_journal.clear_all()
 
 
 def sweep_folder(folder: int) -> tuple[Found, bool]:

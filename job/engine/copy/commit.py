@@ -12,9 +12,10 @@ from typing import cast
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
-from job.engine.context import MountedFileSystem, PairRun
+from job.engine.context import PairRun
 from job.engine.messages import BatchResult
 from job.engine.preflight.root_check import RootLost
+from job.engine.volumes import MountedFileSystem
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.events.text import plural

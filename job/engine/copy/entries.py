@@ -158,7 +158,7 @@ class Entries:
 
     def _is_content_unchanged(self, record: Record, opened: OpenFolders) -> bool:
         self._check_stop()
-        return self._context.copier.confirms(record, opened.source, opened.mirror)
+        return self._context.tools.copier.confirms(record, opened.source, opened.mirror)
 
     def _check_stop(self) -> None:
         if self._run.stop():

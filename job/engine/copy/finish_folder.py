@@ -12,8 +12,8 @@ from job.core.decide import Policy
 from job.core.entry import TYPE_BITS, Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone
-from job.engine.context import Volume
 from job.engine.messages import FinishFolder, PartDone
+from job.engine.volumes import Volume
 from job.fs.large_dir import fingerprint_of_sums, stat_names, sum_rows
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
 from job.fs.metadata import MetadataWriter

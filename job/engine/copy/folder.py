@@ -9,7 +9,7 @@ from job.core.adoption import FolderMatch, inode_mark
 from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
 from job.core.record import Record
-from job.engine.context import PairContext, PairRun, ProgressSink, volumes_of
+from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
@@ -34,6 +34,7 @@ from job.engine.messages import (
 )
 from job.engine.preflight.root_check import DeviceCheck, RootLost
 from job.engine.scan import list_again
+from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.text import plural
 from job.fs.dircursor import DirCursor
@@ -58,7 +59,7 @@ class FolderSync:
     ) -> None:
         self._context = context
         self._run = run
-        self._volumes = volumes_of(context, run)
+        self._volumes = volumes_of(context.tools, context.mirror, run.pair, run.now_ns)
         self._devices = DeviceCheck(context)
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
@@ -259,7 +260,7 @@ class FolderSync:
                 self._batch.fail_folder(path, OSError(errno.ESTALE, "another folder has its name now"))
                 return None
             volume = self._volumes.at(path)
-            attributes = self._context.metadata_writer.of_source(source)
+            attributes = self._context.tools.metadata_writer.of_source(source)
             work = work_for(listing, attributes, volume, self._run.pair.options_key, source)
         except Huge:
             raise

@@ -15,13 +15,14 @@ from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import LinkName, LinkRecord, Record
-from job.engine.context import PairContext, PairRun, volumes_of
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import Actions, OpenFolders, make_writable
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Work, work_for
 from job.engine.copy.folder_recheck import check_not_replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
+from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor, single
@@ -79,7 +80,7 @@ class Linker:
         self._context = context
         self._adoption = adoption
         self._run = run
-        self._volumes = volumes_of(context, run)
+        self._volumes = volumes_of(context.tools, context.mirror, run.pair, run.now_ns)
         self._batch = batch
         self._actions = actions
         self._sources = DirCursor(context.source_root)

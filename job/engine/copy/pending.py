@@ -24,7 +24,7 @@ class PendingEvents:
 
     def __init__(self, run: PairRun, context: PairContext) -> None:
         self._run = run
-        self._writers = [context.metadata_writer, *(each.metadata_writer for each in context.mounted)]
+        self._writers = [context.tools.metadata_writer, *(each.metadata_writer for each in context.tools.mounted)]
         self.events: list[Event] = []
         """In the order in which they are emitted."""
         self.counts = Counts()

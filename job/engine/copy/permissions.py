@@ -21,13 +21,14 @@ from job.core.adoption import is_as_created, why_widened
 from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.mounts import ByMount
 from job.core.outcome import reason_text
-from job.engine.context import PairContext, PairRun, Volume
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish_folder import Work
 from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
+from job.engine.volumes import Volume
 from job.events.pair import EntrySetAside
 from job.fs.dircursor import DirCursor
 from job.fs.listing import Unlisted

@@ -10,17 +10,18 @@ from contextlib import closing
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure
-from job.engine.context import PairContext, PairRun, volumes_of
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import MirrorLost
 from job.engine.copy.adoption import Exchange
 from job.engine.copy.commit import Commit
 from job.engine.copy.folder import FolderSync
 from job.engine.dispatch.hardlink_dispatch import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
-from job.engine.dispatch.worker_supervisor import WorkerGone, WorkerSupervisor
-from job.engine.messages import BatchResult, IndexLookup, WorkerError, WorkerProgress, WorkerStopped, WorkItem
+from job.engine.dispatch.worker_supervisor import WorkerError, WorkerGone, WorkerSupervisor
+from job.engine.messages import BatchResult, IndexLookup, WorkerProgress, WorkerStopped, WorkItem
 from job.engine.progress import Progress
 from job.engine.scan import ScanResult
+from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.pair import BatchCommitted, FileFailed
 from job.store.hardlink_table import HardLinkTable
@@ -40,7 +41,7 @@ class Dispatcher:
         self._context = context
         self._run = run
         self._progress = progress
-        self._commit = Commit(context.index, context.sync, run, context.recheck_roots, context.mounted)
+        self._commit = Commit(context.index, context.tools.sync, run, context.recheck_roots, context.tools.mounted)
         self._assigned: dict[int, dict[int, set[bytes]]] = {}
         self._unsynced: dict[int, int] = {}
 
@@ -49,8 +50,8 @@ class Dispatcher:
         context = self._context
         roots = context.source_root, context.mirror_root
         with closing(HardLinkTable()) as table, closing(LinkResolver(context.source, roots)) as resolver:
-            lookup = IndexLookup(context.index, [context.mirror, *(each.mirror for each in context.mounted)])
-            volumes = volumes_of(context, self._run)
+            lookup = IndexLookup(context.index, [context.mirror, *(each.mirror for each in context.tools.mounted)])
+            volumes = volumes_of(context.tools, context.mirror, self._run.pair, self._run.now_ns)
             hard_links = HardLinks(table, lookup, lambda path: volumes.at(path).options_key, resolver)
             with closing(Exchange(context, self._run, self._commit)) as exchange:
                 self._run_queue(found, WorkQueue(found, lookup, hard_links, roots, exchange), supervisor)

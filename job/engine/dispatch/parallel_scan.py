@@ -11,8 +11,7 @@ from collections.abc import Callable
 from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
 from job.engine.dispatch.worker_supervisor import WAIT_SECONDS, WorkerGone, WorkerSupervisor
-from job.engine.messages import ScanReply, ScanRequest
-from job.engine.scan import FolderScanner, ScanContext, ScanDepth, ScanItem, ScanResult
+from job.engine.scan import FolderScanner, ScanContext, ScanDepth, ScanItem, ScanReply, ScanRequest, ScanResult
 from job.fs.listing import FolderScan, Unlisted, whole_fingerprint
 
 _FOLDERS_AT_ONCE = 64

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from job.engine.context import PairRun
-from job.engine.messages import BatchResult, ScanReply, WorkerError, WorkerReady
+from job.engine.scan import ScanReply
 from job.errors import JobError
 from job.events.pair import CycleStalled, WorkerLost, WorkersAwaited
 
@@ -16,6 +16,18 @@ _MOST_REPLACED = 16
 """Losses after which no worker is replaced: one cause then kills them all."""
 WAIT_SECONDS = 0.2
 """Longest wait for an answer, in seconds: a stop is noticed that soon."""
+
+
+class WorkerError(NamedTuple):
+    """From a worker: the pair cannot go on (`fatal`), or the worker met a bug and ends."""
+
+    error: str
+    hint: str
+    fatal: bool
+
+
+class WorkerReady(NamedTuple):
+    """From a worker: it can take tasks."""
 
 
 class WorkerGone(NamedTuple):
@@ -134,10 +146,8 @@ class WorkerSupervisor:
         match answer:
             case WorkerReady() | ScanReply():
                 self._pending[slot] -= 1
-            case BatchResult():
-                self._pending[slot] -= len(answer.ended)
             case _:
-                pass
+                self._pending[slot] -= len(getattr(answer, "ended", ()))  # of a `BatchResult`
 
     def _kill_silent(self, waited: float) -> list[tuple[int, object]]:
         """Kill the workers that have tasks and were silent for too long."""

@@ -90,7 +90,7 @@ class DeviceCheck:
     """The device numbers of one mirror; any other was mounted during the cycle, or is a btrfs subvolume."""
 
     def __init__(self, context: PairContext) -> None:
-        self._roots = [context.mirror_root, *(each.root for each in context.mounted)]
+        self._roots = [context.mirror_root, *(each.root for each in context.tools.mounted)]
         self._own = os.fstat(context.mirror_root).st_dev
         self._known: dict[tuple[int, int], bool] = {}
 

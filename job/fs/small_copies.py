@@ -20,7 +20,7 @@ from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.own_files import NEW_FILE
 from job.fs.sparse import SECTOR, Hash
-from job.fs.xattrs import carried_over, for_new
+from job.fs.xattrs import REFUSED, carried_over, for_new
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call; larger ones are not plain."""
@@ -136,18 +136,25 @@ def _read(entry: Entry, source: int) -> tuple[bytes, int] | None:
         descriptor = os.open(name, OPEN_FILE, dir_fd=source)
         try:
             before = os.fstat(descriptor)
-            if before.st_ino != inode or before.st_mode != mode or before.st_nlink != 1:
+            sparse = before.st_blocks * SECTOR < size  # or compressed, or of a server that counts no blocks
+            if before.st_ino != inode or before.st_mode != mode or before.st_nlink != 1 or sparse:
                 return None
-            # A host with SELinux labels every file.
-            if (attributes := os.listxattr(descriptor)) and carried_over(attributes, security=False):
-                return None
+            try:
+                attributes = os.listxattr(descriptor)
+            except OSError as error:
+                if error.errno not in REFUSED:
+                    return None
+            else:
+                # A host with SELinux labels every file.
+                if attributes and carried_over(attributes, security=False):
+                    return None
             content = os.read(descriptor, size + 1)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
         return None
-    if len(content) != size or after.st_blocks * SECTOR < size:
+    if len(content) != size:
         return None
     found = after.st_mode, after.st_uid, after.st_gid, after.st_size, after.st_mtime_ns, after.st_ctime_ns
     return (content, before.st_atime_ns) if found == (mode, uid, gid, size, mtime_ns, ctime_ns) else None

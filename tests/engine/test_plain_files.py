@@ -287,3 +287,45 @@ def test_a_file_that_failed_with_its_other_names_is_not_tried_again_when_it_has_
 
     assert told.failed == {b"first": Failure.IO_ERROR}
     assert not told.copied
+
+
+@pytest.mark.one_process
+def test_a_sparse_file_is_read_once(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = shop.write("sparse", "content")
+    os.truncate(sparse, 100_000)
+    reads: list[int] = []
+    read = os.read
+
+    def listened(descriptor: int, count: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(sparse):
+            reads.append(count)
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", listened)
+
+    shop.cycle()
+
+    assert len(reads) == 1
+    assert_mirrored(shop)
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize(("error", "in_loop"), [(errno.ENOTSUP, [b"plain"]), (errno.EIO, [])])
+def test_files_of_a_source_without_attributes_are_plain(
+    shop: Workshop, in_the_loop: list[bytes], monkeypatch: pytest.MonkeyPatch, error: int, in_loop: list[bytes]
+) -> None:
+    plain = shop.write("plain", "content")
+    listxattr = os.listxattr
+
+    def refused(*args: Any, **options: Any) -> list[str]:
+        if isinstance(args[0], int) and os.readlink(f"/proc/self/fd/{args[0]}") == str(plain):
+            raise OSError(error, os.strerror(error))
+        return listxattr(*args, **options)
+
+    monkeypatch.setattr(os, "listxattr", refused)
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert in_the_loop == in_loop
+    assert_mirrored(shop)

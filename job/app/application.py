@@ -10,12 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from job import __version__
-from job.app.pair_setup import history_of, open_context
-from job.app.process_setup import collect_rarely
+from job.app.pair_setup import collect_rarely, history_of, open_context
 from job.config.load import LoadedConfig, read_config
 from job.config.settings import Config, MetricsSettings
+from job.core.mounts import MirrorCapabilities
 from job.core.outcome import Result
+from job.engine.context import PairRun
 from job.engine.cycle import CycleContext, run_cycle
+from job.engine.preflight.open_pair import Roots
 from job.errors import ConfigError
 from job.events.base import Event, Listener
 from job.events.bus import Bus
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from job.app.output_setup import Port
     from job.outputs.log_limits import IdleCycles
     from job.outputs.prometheus import Exposition, Publisher
+    from job.system.processes import WorkerPool
 
 
 class Application:
@@ -289,7 +292,7 @@ class Application:
             self._bus.emit,
             stop,
             time.time_ns,
-            open_context,
+            partial(open_context, create_pool=_create_worker_pool),
             sandbox=sandbox,
             verbose=verbose,
             cores=cores,
@@ -326,6 +329,12 @@ class Application:
     def monotonic(self) -> float:
         """Read the monotonic clock, in seconds."""
         return time.monotonic()
+
+
+def _create_worker_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> "WorkerPool":
+    from job.app.worker_main import create_pool  # noqa: PLC0415  # only a large job pays for multiprocessing
+
+    return create_pool(run, roots, able)
 
 
 def _check_outputs(path: str, config: Config, environ: Mapping[str, str]) -> None:

@@ -1,50 +1,55 @@
-"""Open a pair: the stores and scanners that a cycle needs, its state folder and its history."""
+"""Open a pair: the stores and scanners that a cycle, or one process of it, needs, its state folder and its history."""
 
 import contextlib
+import gc
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from job.app.process_setup import set_up, source_scanner
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities
+from job.core.capabilities import Capabilities, NameRules
 from job.core.entry import STATE_FOLDER, join, printable
-from job.core.mounts import NO_MOUNTS, FileSystemId, FileSystemMatch, MirrorCapabilities, match_file_system
+from job.core.exclude import ExcludeRules
+from job.core.mounts import NO_MOUNTS, FileSystemId, FileSystemMatch, KnownMounts, MirrorCapabilities, match_file_system
 from job.core.outcome import Refusal
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairContext, PairRun, Progress, ProgressSink
 from job.engine.preflight.open_pair import Roots
-from job.engine.progress import Progress
+from job.engine.preflight.root_check import recheck_roots
 from job.errors import IndexUnusable, Refused
 from job.events.base import Listener
 from job.events.pair import IndexRebuilt, MirrorProbed
 from job.fs import probe
-from job.fs.dircursor import DirCursor
+from job.fs.dircursor import DirCursor, open_root
 from job.fs.large_dir import names_in
 from job.fs.mounts import FileSystem
 from job.fs.own_files import open_own_folder
-from job.fs.scanners import SourceScanner
+from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import index_schema
 from job.store.history import Failed, History
 from job.store.index import Index
 from job.store.index_schema import IndexTorn, set_aside
 from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
+from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
 if TYPE_CHECKING:
+    from job.engine.volumes import Tools
     from job.system.processes import WorkerPool
+
+    CreatePool = Callable[[PairRun, Roots, MirrorCapabilities], WorkerPool]
 
 
 @contextlib.contextmanager
-def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
-    """Open all that a cycle needs for one pair; closed at the end of the block. Raises `Refused` and `OSError`."""
+def open_context(
+    run: PairRun, roots: Roots, progress: Progress, create_pool: "CreatePool | None" = None
+) -> Iterator[PairContext]:
+    """Open all that a cycle needs for one pair; closed at the end of the block. Raises `Refused` and `OSError`.
 
-    def create_worker_pool() -> "WorkerPool":
-        from job.app.worker_main import create_pool  # noqa: PLC0415  # only a large job pays for multiprocessing
-
-        return create_pool(run, roots, able)
-
+    Without `create_pool` all work stays in this process.
+    """
     with contextlib.ExitStack() as tidy:
         # Capabilities are saved after the index was created: if they are known, an index must exist.
         known = probe.load_capabilities(roots.mirror, roots.state)
@@ -60,7 +65,7 @@ def open_context(run: PairRun, roots: Roots, progress: Progress) -> Iterator[Pai
         others = tuple((each.point, _capabilities_at(run, roots, each)) for each in systems[1:])
         able = MirrorCapabilities(root, others, gone)
         context = tidy.enter_context(set_up(run, roots, index, progress, able))
-        yield replace(context, create_worker_pool=create_worker_pool)
+        yield replace(context, create_worker_pool=create_pool and partial(create_pool, run, roots, able))
 
 
 def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
@@ -228,3 +233,91 @@ def history_of(
         fallback=partial(records.open_history, pair.dest),
         emit=emit,
     )
+
+
+def collect_rarely() -> None:
+    """Collect garbage rarely: a batch holds many objects and no reference cycles (saves 4 % of a copy)."""
+    if not gc.get_freeze_count():  # once a process: garbage of this moment is never freed
+        gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@contextlib.contextmanager
+def set_up(
+    run: PairRun, roots: Roots, index: Index, progress: ProgressSink, able: MirrorCapabilities, slot: int = 0
+) -> Iterator[PairContext]:
+    """Open the context of one process for a mirror with these capabilities; `slot` is the worker's number, or 0."""
+    pair = run.pair
+    with contextlib.ExitStack() as tidy:
+        mounts = load_known_mounts(roots.state)
+        source = source_scanner(pair, roots.source, able, mounts)
+        tidy.callback(source.close)
+        mirror_scanner = MirrorScanner(roots.mirror)
+        tidy.callback(mirror_scanner.close)
+        temp_journal = TempJournal(roots.state, slot)
+        tidy.callback(temp_journal.close)
+        mounted = []
+        for point, mirror in able.others:
+            mounted.append((point, _opened(point, roots.mirror), mirror))
+            tidy.callback(os.close, mounted[-1][1])
+
+        def make_tools() -> "Tools":
+            from job.engine.volumes import RateLimiter, tools_for  # noqa: PLC0415  # a run without changes copies nothing
+
+            report = progress.bytes_copied
+            limiter = RateLimiter(
+                pair.rate_limit, stop=run.stop, progress=report, clock=time.monotonic, wait=time.sleep
+            )
+            return tools_for(pair, able.root, roots.mirror, mounted, limiter)
+
+        yield PairContext(
+            source_root=roots.source,
+            mirror_root=roots.mirror,
+            source=source,
+            mirror_scanner=mirror_scanner,
+            index=index,
+            temp_journal=temp_journal,
+            mirror=able.root,
+            abilities=able,
+            make_tools=make_tools,
+            known_mounts=mounts,
+            save_mounts=partial(save_known_mounts, state=roots.state),
+            mirror_state=roots.mirror_state,
+            opened_ns=roots.opened_ns,
+            recheck_roots=partial(recheck_roots, pair, roots.source, roots.mirror, roots.lease, roots.claim),
+        )
+
+
+def _opened(point: bytes, mirror: int) -> int:
+    """Open the root of a mounted file system anew, since writeback errors are reported once for each opening."""
+    with contextlib.closing(DirCursor(mirror)) as cursor:
+        return open_root(f"/proc/self/fd/{cursor.goto(point)}")
+
+
+def source_scanner(pair: Pair, root: int, able: MirrorCapabilities, mounts: KnownMounts) -> SourceScanner:
+    """Return the scanner of an open source, for a mirror with these capabilities."""
+
+    def fits(mirror: Capabilities) -> MirrorLimits:
+        names = None if mirror.keeps_all_names else NameRules(mirror)
+        return MirrorLimits(pair.options_bytes + mirror.options_bytes, names)
+
+    return SourceScanner(
+        root,
+        ExcludeRules(pair.exclude),
+        cross_mounts=pair.cross_mounts,
+        fits=fits(able.root),
+        mounted={point: fits(mirror) for point, mirror in able.others},
+        gone=able.gone,
+        mounts=mounts.mounted,
+        mount_flags=bool(pair.options_key),
+    )
+
+
+def index_to_read(folder: str) -> Index:
+    """Open an index read-only; an empty one if it is missing or damaged. Raises `Refused`."""
+    try:
+        return Index.open_read_only(folder) or Index.empty()
+    except IndexTorn:
+        return Index.empty()  # as the next cycle does
+    except IndexUnusable as error:
+        raise Refused(Refusal.STATE_UNUSABLE, error.message, hint=error.hint) from None

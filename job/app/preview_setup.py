@@ -4,16 +4,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from job.app.pair_setup import in_scope, open_state, state_folder, unmounted
-from job.app.process_setup import index_to_read, source_scanner
-from job.app.writer_setup import metadata_writer_for
+from job.app.pair_setup import in_scope, index_to_read, open_state, source_scanner, state_folder, unmounted
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities, NameRules
 from job.core.mounts import NO_MOUNTS, ByMount, FileSystemMatch, MirrorCapabilities, match_file_system
 from job.core.outcome import Refusal, reason_text
 from job.engine.dry_run import Preview
 from job.engine.tree_compare import CompareContext, VolumeTools
-from job.engine.volumes import policy_of
+from job.engine.volumes import metadata_writer_for, policy_of
 from job.errors import Refused
 from job.fs import probe
 from job.fs.copier import Copier

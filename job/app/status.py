@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from job.app.pair_setup import history_of, open_state
-from job.app.process_setup import index_to_read
+from job.app.pair_setup import history_of, index_to_read, open_state
 from job.config.settings import Config, Pair
 from job.core.capabilities import Capabilities
 from job.core.counts import PairHistory

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
-from job.app.process_setup import collect_rarely, index_to_read, set_up
+from job.app.pair_setup import collect_rarely, index_to_read, set_up
 from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId

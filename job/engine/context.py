@@ -1,4 +1,4 @@
-"""The context of one pair (roots, stores, scanners) and the run that uses it. `app/pair_setup.py` opens it."""
+"""The context of one pair (roots, stores, scanners; `app/pair_setup.py` opens it), the run that uses it, progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from job.config.settings import Pair
 from job.core.capabilities import Capabilities
 from job.core.entry import FileId
 from job.core.mounts import KnownMounts, MirrorCapabilities
+from job.engine.scan import ScanResult
+from job.errors import Stopped
 from job.events.base import Listener
+from job.events.pair import Progressed
 from job.fs.scanners import MirrorScanner, SourceScanner
 from job.store.index import Index
 from job.store.temp_journal import TempJournal
@@ -81,3 +84,67 @@ class PairRun:
     """Entries from which a job is worth workers."""
     stall_seconds: float = 0.0
     """How long a busy worker may be silent; 0 for no limit."""
+
+
+_REPORT_EVERY_NS = 200_000_000
+
+
+class Progress:
+    """Counts the entries and bytes of one pair, and reports them a few times a second."""
+
+    def __init__(self, run: PairRun) -> None:
+        self._run = run
+        self._phase = "scan"
+        self._entries = self._bytes = 0
+        self._entries_total = self._bytes_total = 0
+        self._seen = self._reported_ns = 0
+
+    def scanned(self, found: ScanResult) -> None:
+        """Report the state of a scan. Raises `Stopped` when the run is to end."""
+        if self._run.stop():
+            raise Stopped("stopped during the scan")
+        seen = found.entries + found.folders
+        if seen != self._seen:  # without news from workers nothing is reported: that would look alive
+            self._seen, self._entries = seen, found.entries
+            self._report_if_due()
+
+    def start_sync(self, found: ScanResult) -> None:
+        """Begin the sync: its totals are the entries and bytes of the folders to sync."""
+        self._phase, self._entries = "copy", 0
+        self._entries_total, self._bytes_total = found.entries_to_sync, found.bytes_to_sync
+        self._report()
+
+    def bytes_copied(self, count: int) -> None:
+        """Add copied bytes; 0 is a sign of life."""
+        self._bytes += count
+        self._report_if_due()
+
+    def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
+        """Add finished entries, with those of their bytes that were not copied."""
+        self._entries += entries
+        self._bytes += bytes_passed_over
+        self._report_if_due()
+
+    def worker_progress(self, entries: int, count: int) -> None:
+        """Add the progress of a worker."""
+        self._entries += entries
+        self._bytes += count
+        self._report_if_due()
+
+    def _report_if_due(self) -> None:
+        if abs(self._run.now_ns() - self._reported_ns) >= _REPORT_EVERY_NS:
+            self._report()
+
+    def _report(self) -> None:
+        self._reported_ns = self._run.now_ns()
+        self._run.emit(
+            Progressed(
+                cycle_id=self._run.cycle_id,
+                pair=self._run.pair.name,
+                phase=self._phase,
+                entries=self._entries,
+                entries_total=self._entries_total,
+                bytes=self._bytes,
+                bytes_total=self._bytes_total,
+            )
+        )

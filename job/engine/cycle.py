@@ -15,13 +15,12 @@ from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.mounts import KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight import overlap, presence
 from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.preflight.root_check import Claim
-from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
 from job.events.base import Event

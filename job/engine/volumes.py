@@ -1,13 +1,17 @@
-"""The file systems of a mirror, and the tools that write to them. `app/writer_setup.py` makes the tools."""
+"""The file systems of a mirror, and the tools that write to them within the rate limit."""
 
+import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import Policy
+from job.core.entry import printable
 from job.core.mounts import ByMount
+from job.errors import Stopped
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter
 from job.fs.own_files import MirrorSync
@@ -93,3 +97,105 @@ def policy_of(pair: Pair, mirror: Capabilities) -> Policy:
         hard_links=mirror.hard_links,
         user=os.geteuid() if mirror.owners else None,
     )
+
+
+_LONGEST_WAIT_SECONDS = 0.5
+
+
+class RateLimiter:
+    """Called for every copied chunk: keeps the rate limit, reports progress, and notices a stop."""
+
+    def __init__(
+        self,
+        rate_limit: int | None,
+        *,
+        stop: Callable[[], bool],
+        progress: Callable[[int], None],
+        clock: Callable[[], float],
+        wait: Callable[[float], object],
+    ) -> None:
+        """`rate_limit` is in bytes a second; `clock` is monotonic, in seconds; `wait` sleeps."""
+        self._rate = rate_limit
+        self._stop = stop
+        self._progress = progress
+        self._clock = clock
+        self._wait = wait
+        self._free_at = clock()
+
+    def __call__(self, count: int) -> None:
+        """Account for `count` bytes. Raises `Stopped` when the run is to end: the current file is dropped."""
+        if self._stop():
+            raise Stopped("stopped while a file was being copied")
+        self._progress(count)
+        if self._rate is None or count == 0:
+            return
+        # Unused time is not saved up: after a pause the limit still holds for every second.
+        self._free_at = max(self._free_at, self._clock()) + count / self._rate
+        while (left := self._free_at - self._clock()) > 0:
+            if self._stop():
+                raise Stopped("stopped while a file was being copied")
+            self._wait(min(left, _LONGEST_WAIT_SECONDS))
+
+
+_REPORT_BYTES = 1 << 20
+"""Small files that are copied without a rate limit are reported to progress once they add up to this."""
+
+
+def tools_for(
+    pair: Pair,
+    able: Capabilities,
+    mirror: int,
+    mounted: Sequence[tuple[bytes, int, Capabilities]],
+    rate_limiter: RateLimiter,
+) -> Tools:
+    """Return the tools for an open mirror with these capabilities, and for the open file systems in it."""
+
+    def of(able: Capabilities, root: int) -> tuple[Copier, MetadataWriter, MirrorSync]:
+        return _tools_of(pair, able, root, rate_limiter)
+
+    others = [
+        MountedFileSystem(point, root, system, *of(system, root), partial(_check_mounted, point, root, mirror))
+        for point, root, system in mounted
+    ]
+    return Tools(*of(able, mirror), others)
+
+
+def _tools_of(
+    pair: Pair, mirror: Capabilities, root: int, rate_limiter: RateLimiter
+) -> tuple[Copier, MetadataWriter, MirrorSync]:
+    """Return the writers for one file system of a mirror; `root` is an open folder on it."""
+    metadata_writer = metadata_writer_for(pair, mirror)
+    sync = MirrorSync(root)
+    copier = Copier(
+        pair.checksum,
+        metadata_writer,
+        rate_limiter,
+        sync_each=sync.each,
+        reflink=pair.reflink,
+        sparse=mirror.sparse,
+    )
+    copier.report_bytes = 0 if pair.rate_limit else _REPORT_BYTES
+    return copier, metadata_writer, sync
+
+
+def metadata_writer_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:
+    """Return the metadata writer for a file system with these capabilities."""
+    return MetadataWriter(
+        security=pair.keep_security,
+        setuid=pair.keep_setuid,
+        grain_ns=mirror.mtime_grain_ns,
+        symlinks=mirror.symlink_metadata,
+        owners=mirror.owners,
+        modes=mirror.modes,
+    )
+
+
+def _check_mounted(point: bytes, root: int, mirror: int) -> None:
+    try:
+        there = os.stat(point, dir_fd=mirror, follow_symlinks=False)
+    except OSError as error:
+        raise OSError(
+            errno.ESTALE, f"the file system in the mirror at {printable(point)} went away in mid-run"
+        ) from error
+    if not os.path.samestat(there, os.fstat(root)):
+        raise OSError(errno.ESTALE, f"another file system is mounted in the mirror at {printable(point)} now")

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from job.app import pair_setup, worker_main
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch import parallel_scan
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight.open_pair import open_pair
-from job.engine.progress import Progress
 from job.engine.scan import ScanDepth, ScanResult
 from job.events.base import Event
 from job.events.pair import WorkersAwaited

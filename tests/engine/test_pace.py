@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.engine.progress import RateLimiter
+from job.engine.volumes import RateLimiter
 from job.errors import Stopped
 
 ROUNDING = 1e-6

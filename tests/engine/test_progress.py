@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from job.engine.context import PairRun
-from job.engine.progress import Progress
+from job.engine.context import PairRun, Progress
 from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.pair import Progressed

@@ -21,11 +21,10 @@ from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairContext, PairRun, Progress
 from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
 from job.engine.preflight.open_pair import Roots, open_roots
-from job.engine.progress import Progress
 from job.engine.volumes import Tools
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, PairFinished

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from job.engine.progress import RateLimiter
+from job.engine.volumes import RateLimiter
 from job.errors import Stopped
 from job.fs.hashing_reader import BUFFER_BYTES, THREAD_BYTES, drop
 from job.fs.mounts import file_system_type

@@ -10,7 +10,7 @@ from contextlib import closing
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairContext, PairRun, Progress
 from job.engine.copy.actions import MirrorLost
 from job.engine.copy.adoption import Exchange
 from job.engine.copy.commit import Commit
@@ -19,7 +19,6 @@ from job.engine.dispatch.hardlink_dispatch import HardLinks, LinkResolver
 from job.engine.dispatch.queue import WorkQueue
 from job.engine.dispatch.worker_supervisor import WorkerError, WorkerGone, WorkerSupervisor
 from job.engine.messages import BatchResult, IndexLookup, WorkerProgress, WorkerStopped, WorkItem
-from job.engine.progress import Progress
 from job.engine.scan import ScanResult
 from job.engine.volumes import volumes_of
 from job.errors import Stopped

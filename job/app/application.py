@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
@@ -130,7 +129,7 @@ class Application:
         if not self._only:
             return config
         chosen = tuple(pair for pair in config.effective_pairs if pair.name in self._only)
-        return replace(config, effective_pairs=chosen)
+        return config._replace(effective_pairs=chosen)
 
     def use_port(self, port: "Port") -> None:
         """Open the HTTP port, which then follows the configuration. The caller closes it."""
@@ -218,7 +217,7 @@ class Application:
                 log_file=config.log_file,
                 error_log_file=config.error_log_file,
                 format=config.log_format,
-                rotation=Rotation(config.log_rotate.size or 0, config.log_rotate.count),
+                rotation=Rotation(config.log_rotate.size or 0, config.log_rotate.kept),
                 roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
             )
         )

@@ -142,7 +142,7 @@ def _is_same(one: str, other: str) -> bool:
 
 def _is_rotated(config: Config, one: str, other: str) -> bool:
     """Return whether one log has the name of a rotated file of the other."""
-    numbers = range(1, config.log_rotate.count + 1) if config.log_rotate.size else range(0)
+    numbers = range(1, config.log_rotate.kept + 1) if config.log_rotate.size else range(0)
     for log, old in ((one, other), (other, one)):
         base, _, number = resolve_path(old).rpartition(".")
         if base == resolve_path(log) and number in map(str, numbers):

@@ -1,7 +1,6 @@
 """`truecopy config`: check or show the configuration, or print its schema."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -97,5 +96,5 @@ def _document(context: Context, settings: DescribedConfig, values: dict[str, Any
     return {
         "config": context.config_path,
         "keys": {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()},
-        "pairs": [asdict(pair) for pair in settings.config.effective_pairs],
+        "pairs": [pair._asdict() for pair in settings.config.effective_pairs],
     }

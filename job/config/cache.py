@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
 from math import isfinite
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -22,7 +21,7 @@ from job.fs.private_folders import open_private, places, read
 from job.fs.trusted_path import make_folders
 
 _MOST_BYTES = 1 << 20
-_Dataclass = TypeVar("_Dataclass")
+_Value = TypeVar("_Value")
 
 
 class ConfigCache:
@@ -53,7 +52,7 @@ class ConfigCache:
 
     def store(self, key: str, config: Config, now: float) -> None:
         """Store a valid configuration without secrets, at `now` (epoch seconds); a failure is ignored."""
-        document = {"key": key, "path": self._path, "kept_timestamp_seconds": now, "config": asdict(config)}
+        document = {"key": key, "path": self._path, "kept_timestamp_seconds": now, "config": as_table(config)}
         if len(content := json.dumps(document).encode() + b"\n") > _MOST_BYTES:
             return
         sources = [pair.source for pair in config.effective_pairs]
@@ -77,9 +76,17 @@ class ConfigCache:
                 yield json.loads(read(place, self._name, most_bytes=_MOST_BYTES))
 
 
-def rebuilt(kind: type[_Dataclass], table: object) -> _Dataclass:
-    """Build a dataclass from its JSON form. Raises `TypeError` unless each value has exactly the annotated type."""
-    wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+def as_table(value: object) -> object:
+    """Return the JSON form of a named tuple."""
+    if isinstance(value, tuple):
+        values = map(as_table, value)
+        return dict(zip(value._fields, values, strict=True)) if hasattr(value, "_fields") else [*values]
+    return value
+
+
+def rebuilt(kind: type[_Value], table: object) -> _Value:
+    """Build a named tuple from its JSON form. Raises `TypeError` unless each value has exactly the annotated type."""
+    wanted = kind.__annotations__
     if not isinstance(table, dict) or table.keys() != wanted.keys():
         raise TypeError("other fields")
     return kind(**{name: _value_as(wanted[name], value) for name, value in table.items()})
@@ -87,8 +94,8 @@ def rebuilt(kind: type[_Dataclass], table: object) -> _Dataclass:
 
 def _value_as(wanted: Any, value: object) -> Any:
     origin, parts = get_origin(wanted), get_args(wanted)
-    if is_dataclass(wanted):
-        return rebuilt(wanted, value)  # type: ignore[arg-type]  # annotations are classes
+    if hasattr(wanted, "_fields"):
+        return rebuilt(wanted, value)
     if origin in {UnionType, Union}:  # a Literal or None is a Union
         return None if value is None else _value_as(parts[0], value)
     if origin is tuple and isinstance(value, list):

@@ -9,9 +9,8 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Valid names of pairs, which are label values and folder names below `state_dir`."""
@@ -98,8 +97,7 @@ _NOT_HERE = "is a Windows path, but Truecopy runs on Linux"
 _WHOLE_PATH = "~ is not expanded here; write the whole path"
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """A conflict between keys, reported at `place` with its `value`."""
 
     place: KeyPath
@@ -107,8 +105,7 @@ class Conflict:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class _PairPaths:
+class _PairPaths(NamedTuple):
     """The two folders of a pair as written, with the keys they were written under."""
 
     source_place: KeyPath

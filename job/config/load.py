@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from job import __version__
@@ -108,9 +107,8 @@ def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Desc
         doubts.append(file.exposed)
     config = valid.written.to_settings()
     if valid.why_withheld:
-        config = replace(
-            config, metrics=replace(config.metrics, pushgateway_password=None, pushgateway_withheld=valid.why_withheld)
-        )
+        withheld = config.metrics._replace(pushgateway_password=None, pushgateway_withheld=valid.why_withheld)
+        config = config._replace(metrics=withheld)
     return DescribedConfig(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
 
 

@@ -4,7 +4,6 @@ The table in `config/README.md` and `config/backup_config.schema.json` are gener
 here: `parse.py` parses, `faults.py` formats faults. A valid configuration becomes plain values of `settings.py`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
@@ -102,11 +101,7 @@ class MetricsConfig(_Section):
             "pushgateway_password": password.get_secret_value() if password else None,
             "pushgateway_withheld": "",
         }
-        plain = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(MetricsSettings)
-            if field.name not in special
-        }
+        plain = {name: getattr(self, name) for name in MetricsSettings._fields if name not in special}
         return MetricsSettings(**plain, **special)
 
 
@@ -120,7 +115,7 @@ class LogRotateConfig(_Section):
 
     def to_settings(self) -> LogRotate:
         """Return the plain settings."""
-        return LogRotate(size=self.size, count=self.count)
+        return LogRotate(self.size, self.count)
 
 
 class CopyOptions(_Section):
@@ -252,9 +247,7 @@ class WrittenConfig(CopyOptions):
             "log_rotate": self.log_rotate.to_settings(),
             "metrics": self.metrics.to_settings(),
         }
-        plain = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(Config) if field.name not in special
-        }
+        plain = {name: getattr(self, name) for name in Config._fields if name not in special}
         if self.run_enabled != "Y":
             # A disabled run may have paths of another system, at which nothing must be created.
             plain |= dict.fromkeys((key for key in _OWN_PATHS if consistency.is_elsewhere(plain[key] or "")), None)

@@ -4,8 +4,7 @@ Processes that only use settings, such as workers, do not import pydantic.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 PREFIX = "TRUECOPY_"
 """Prefix of the environment variables of the configuration."""
@@ -25,8 +24,7 @@ Specials = Literal["skip", "recreate"]
 Landlock = Literal["auto", "off", "required"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(NamedTuple):
     """One source with its mirror, its unique name and its options."""
 
     name: str
@@ -63,8 +61,7 @@ class Pair:
         return f"{self.checksum}{self.options_key}{mounts}".encode("ascii")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsSettings:
+class MetricsSettings(NamedTuple):
     """Where metrics go."""
 
     enabled: bool
@@ -75,23 +72,25 @@ class MetricsSettings:
     pushgateway_job: str
     pushgateway_instance: str | None
     pushgateway_username: str | None
-    pushgateway_password: str | None = field(repr=False)
+    pushgateway_password: str | None
     pushgateway_withheld: str
     """Why nothing is pushed, as the password must not be sent, and the next step; empty if it may be."""
 
+    def __repr__(self) -> str:
+        """Show no value: one is a password."""
+        return "MetricsSettings(...)"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRotate:
+
+class LogRotate(NamedTuple):
     """Rotation of log files."""
 
     size: int | None
     """In bytes; None for never."""
-    count: int
-    """Number of old files that are kept."""
+    kept: int
+    """Number of old files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """The whole configuration."""
 
     run_enabled: str

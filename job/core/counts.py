@@ -3,25 +3,22 @@
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from job.core.outcome import RENAMED, Drift, Failure, Result, Skip
 from job.core.stored_values import UNUSABLE, seconds_of, text_of
 
+NO_COUNTS: Mapping[Any, int] = {}
 
-@dataclass(slots=True)
+
 class Counts:
     """A mutable tally."""
 
-    copied: int = 0
-    updated: int = 0
-    bytes_copied: int = 0
-    folders: int = 0
-    attributes_unread: int = 0
-    skipped: Counter[Skip] = field(default_factory=Counter)
-    failed: Counter[Failure] = field(default_factory=Counter)
-    drift: Counter[Drift] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.copied = self.updated = self.bytes_copied = self.folders = self.attributes_unread = 0
+        self.skipped: Counter[Skip] = Counter()
+        self.failed: Counter[Failure] = Counter()
+        self.drift: Counter[Drift] = Counter()
 
     def tally(self) -> "Tally":
         """Return the counts as a value."""
@@ -37,8 +34,7 @@ class Counts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """Entries by outcome. Folders are counted apart and are in none of the other counts.
 
     `copied + updated + skipped + failed == entries`; an unreadable folder is one failed entry.
@@ -48,9 +44,9 @@ class Tally:
     updated: int = 0
     bytes_copied: int = 0
     folders: int = 0
-    skipped_by: dict[Skip, int] = field(default_factory=dict)
-    failed_by: dict[Failure, int] = field(default_factory=dict)
-    drift_by: dict[Drift, int] = field(default_factory=dict)
+    skipped_by: Mapping[Skip, int] = NO_COUNTS
+    failed_by: Mapping[Failure, int] = NO_COUNTS
+    drift_by: Mapping[Drift, int] = NO_COUNTS
     attributes_unread: int = 0
     """Source entries whose attributes could not be read; the entry has an outcome besides."""
 
@@ -69,7 +65,7 @@ class Tally:
         """Entries that are not folders, and unreadable folders."""
         return self.copied + self.updated + self.skipped + self.failed
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]  # not a longer tuple
         """Sum two tallies."""
         return Tally(
             copied=self.copied + other.copied,
@@ -124,15 +120,14 @@ class CycleDetails(NamedTuple):
 NO_DETAILS = CycleDetails()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairHistory:
+class PairHistory(NamedTuple):
     """The past cycles of a pair; all zero before the first."""
 
-    counts: CountsByName = field(default_factory=dict)
+    counts: CountsByName = NO_COUNTS
     """Sums over all cycles, including restarts and one-shot runs."""
     result: Result | None = None
     """How the last cycle ended; None before the first."""
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally = Tally()
     """Counts of the last cycle."""
     duration_seconds: float = 0.0
     """Duration of the last cycle."""
@@ -153,8 +148,7 @@ class PairHistory:
         counts = Counter(first.counts)
         counts.update(last.counts)
         same = first.result is last.result and first.result_since_timestamp_seconds
-        return replace(
-            last,
+        return last._replace(
             counts=dict(counts),
             last_success_timestamp_seconds=max(
                 first.last_success_timestamp_seconds, last.last_success_timestamp_seconds
@@ -163,6 +157,9 @@ class PairHistory:
             if same
             else last.result_since_timestamp_seconds,
         )
+
+
+NO_HISTORY = PairHistory()
 
 
 def counts_of(tally: Tally) -> dict[tuple[str, str], int]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.capabilities import Capabilities
@@ -32,7 +32,7 @@ class ProgressSink(Protocol):
         """Add finished entries, with those of their bytes that were not copied."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class PairContext:
     """The tools and facts for the work on one pair, in one process."""
 
@@ -66,8 +66,7 @@ class PairContext:
         return self.make_tools()
 
 
-@dataclass(frozen=True, slots=True)
-class PairRun:
+class PairRun(NamedTuple):
     """One pair in one cycle: where events go, when to stop, the time, the number of workers."""
 
     cycle_id: str

@@ -7,7 +7,6 @@ summary. Mounts that appeared or went missing in the source are reported once an
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from job.config.settings import Config, Pair
@@ -77,8 +76,7 @@ def run_cycle(config: Config, cycle: "CycleContext") -> Result:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class CycleContext:
+class CycleContext(NamedTuple):
     """The surroundings of a cycle."""
 
     cycle_id: str
@@ -92,16 +90,16 @@ class CycleContext:
     """The number of workers where the config sets none."""
     left_out: tuple[Pair, ...] = ()
     """Configured pairs that are not backed up in this cycle; a mirror shared with one of them is refused."""
-    records: PairRecords = field(default_factory=PairRecords)
+    records: PairRecords | None = None
     """The records of pairs outside their mirrors."""
 
 
-@dataclass(slots=True)
 class _TallyListener:
     """Adds up the tallies of a pair's events, so that the summary agrees with the counters."""
 
-    emit: Callable[[Event], None]
-    tally: Tally = field(default_factory=Tally)
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self.emit = emit
+        self.tally = Tally()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, BatchCommitted):
@@ -127,11 +125,11 @@ def back_up_pair(
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    setup = _PairSetup(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records)
+    setup = _PairSetup(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records or PairRecords())
     if cycle.sandbox is None:
         result = _run_guarded(run, setup, refusal)
     else:
-        result = cycle.sandbox.run(lambda emit: _run_guarded(replace(run, emit=emit), setup, refusal), listener)
+        result = cycle.sandbox.run(lambda emit: _run_guarded(run._replace(emit=emit), setup, refusal), listener)
     if result is Result.SUCCESS and listener.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()

@@ -9,7 +9,6 @@ without one.
 
 import errno
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from enum import IntEnum
 from operator import itemgetter
 from typing import NamedTuple, Protocol
@@ -89,22 +88,19 @@ class FolderShare(NamedTuple):
     scan_folder: FolderScan
 
 
-@dataclass(slots=True)
 class ScanResult:
     """The result of a scan, as plain values; `changed` holds parents before children."""
 
-    changed: CompressedList[tuple[object, ...]] = field(default_factory=CompressedList)
-    unlisted: list[Unlisted] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    """Folders that are out of scope for another reason than a pattern."""
-    mounts: dict[bytes, str] = field(default_factory=dict)
-    """Mount points in the source that are in scope, and their file system types."""
-    shares: list[FolderShare] = field(default_factory=list)
-    folders_unchanged: int = 0
-    entries_unchanged: int = 0
-    specials_unchanged: int = 0
-    entries_to_sync: int = 0
-    bytes_to_sync: int = 0
+    def __init__(self) -> None:
+        self.changed: CompressedList[tuple[object, ...]] = CompressedList()
+        self.unlisted: list[Unlisted] = []
+        self.left_out: list[LeftOut] = []
+        """Folders that are out of scope for another reason than a pattern."""
+        self.mounts: dict[bytes, str] = {}
+        """Mount points in the source that are in scope, and their file system types."""
+        self.shares: list[FolderShare] = []
+        self.folders_unchanged = self.entries_unchanged = self.specials_unchanged = 0
+        self.entries_to_sync = self.bytes_to_sync = 0
 
     @property
     def tally(self) -> Tally:

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from job.core.entry import Entry, kind_of
 from job.errors import ChangedWhileReadError
@@ -124,12 +123,14 @@ def identity(descriptor: int) -> Identity:
     return found.st_dev, found.st_ino
 
 
-@dataclass(slots=True)
 class _Step:
-    name: bytes
-    descriptor: int
-    identity: Identity | None = None
-    """Set once the descriptor was closed: only then the way back must be checked."""
+    __slots__ = ("descriptor", "identity", "name")
+
+    def __init__(self, name: bytes, descriptor: int) -> None:
+        self.name = name
+        self.descriptor = descriptor
+        self.identity: Identity | None = None
+        """Set once the descriptor was closed: only then the way back must be checked."""
 
 
 class DirCursor:

@@ -7,7 +7,6 @@ mirror. A device number does not identify a file system: two USB disks attached 
 
 import os
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from fcntl import ioctl
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ SERVED_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virti
 """Prefixes of file system types that a server or another process provides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
     device: tuple[int, int]

@@ -12,7 +12,6 @@ import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -228,17 +227,15 @@ class SourceScanner:
         return Listing(path, entries, folders, before, b"", unreadable, linked, scope.left_out)
 
 
-@dataclass(slots=True)
 class _FolderScope:
     """A folder whose entries are filtered, and the results."""
 
-    path: bytes
-    folder: int
-    mount: str
-    """As in `FolderScan`."""
-    refused: Unreadable = field(default_factory=list)
-    """Names that the mirror cannot hold."""
-    left_out: "list[LeftOut]" = field(default_factory=list)
+    def __init__(self, path: bytes, folder: int, mount: str) -> None:
+        """`mount` is as in `FolderScan`."""
+        self.path, self.folder, self.mount = path, folder, mount
+        self.refused: Unreadable = []
+        """Names that the mirror cannot hold."""
+        self.left_out: list[LeftOut] = []
 
 
 def _without_own(rows: list[Row], scope: _FolderScope) -> list[Row]:

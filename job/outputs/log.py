@@ -13,13 +13,12 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import EnumType
 from functools import partial
 from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from job.events.base import EntryEvent, Event
 from job.events.pair import FileCopied, FilesCopied
@@ -36,8 +35,7 @@ MOST_WAITING = 256 << 10
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
+class LogSettings(NamedTuple):
     """Destinations and format of the log."""
 
     level: str = "info"

@@ -7,13 +7,13 @@ built on request: an event costs an addition, and only series in `core/metric_na
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from job.core import metric_names
 from job.core.counts import (
     MOST_FAILING,
     NO_DETAILS,
+    NO_HISTORY,
     CycleDetails,
     FailedEntry,
     PairHistory,
@@ -66,15 +66,15 @@ class PairMemory(Protocol):
         """Add to the counters outside a cycle; False if that fails."""
 
 
-@dataclass(slots=True)
 class _PairCounts:
     """Counts of a pair: recorded in the history, and still pending."""
 
-    kept: PairHistory = field(default_factory=PairHistory)
-    pending: Counter[tuple[str, str]] = field(default_factory=Counter)
-    trouble: PairProblem | None = None
-    failing: list[FailedEntry] = field(default_factory=list)
-    """Failed entries of the current cycle."""
+    def __init__(self, kept: PairHistory = NO_HISTORY) -> None:
+        self.kept = kept
+        self.pending: Counter[tuple[str, str]] = Counter()
+        self.trouble: PairProblem | None = None
+        self.failing: list[FailedEntry] = []
+        """Failed entries of the current cycle."""
 
 
 class Metrics:
@@ -146,7 +146,7 @@ class Metrics:
         if keeper:
             with self._lock:
                 kept = self._pairs[keeper].kept
-                self._pairs[keeper].kept = replace(kept, counts=Counter(kept.counts) + failures)
+                self._pairs[keeper].kept = kept._replace(counts=Counter(kept.counts) + failures)
                 self._outputs.subtract(failures)
 
     def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
@@ -192,7 +192,7 @@ class Metrics:
         with self._lock:
             if not fresh.last_attempt_timestamp_seconds:
                 # Recorded but unreadable now: continue with the known counts instead of zero.
-                fresh = replace(pair.kept, counts=Counter(pair.kept.counts) + deltas)
+                fresh = pair.kept._replace(counts=Counter(pair.kept.counts) + deltas)
             pair.kept = fresh
             pair.pending.subtract(deltas)
             pair.pending = +pair.pending
@@ -220,8 +220,7 @@ def _gauges_of(event: Event) -> Mapping[str, float]:
 def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) -> PairHistory:
     moment = event.finished_timestamp_seconds
     success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
-    return replace(
-        kept,
+    return kept._replace(
         result=event.result,
         tally=event.tally,
         duration_seconds=event.duration_seconds,

@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -43,20 +42,27 @@ class MirrorRecord(NamedTuple):
     """When it was recorded, RFC 3339 in UTC; empty if the record is damaged."""
 
 
-@dataclass(slots=True)
 class PairRecords:
     """The records of one process."""
 
-    base: str | None = None
-    """The folder of the records; None if there is none."""
-    why_none: str = "no place for it was given"
-    """Why there is no folder."""
-    sources: Sequence[str] = ()
-    mirrors: Sequence[str] = ()
-    """All configured ones, for `make_folders`."""
-    beside_state: bool = False
-    """Whether they are in `state_dir`, which must not be in a source or mirror."""
-    _reported: bool = field(default=False, init=False)
+    def __init__(
+        self,
+        base: str | None = None,
+        why_none: str = "no place for it was given",
+        sources: Sequence[str] = (),
+        mirrors: Sequence[str] = (),
+        *,
+        beside_state: bool = False,
+    ) -> None:
+        """Hold records in the folder `base`; `why_none` says why there is none.
+
+        `sources` and `mirrors` are all configured ones, for `make_folders`. `beside_state` tells that the folder is in
+        `state_dir`, which must not be in a source or mirror.
+        """
+        self.base, self.why_none = base, why_none
+        self.sources, self.mirrors = sources, mirrors
+        self.beside_state = beside_state
+        self._reported = False
 
     @classmethod
     def of(cls, config: Config, environ: Mapping[str, str]) -> "PairRecords":

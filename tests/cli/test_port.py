@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,7 +157,7 @@ class Waiting:
 
     def __init__(self, taken: socket.socket) -> None:
         self.now = 50.0
-        self.wanted = replace(to_settings(source_dirs=["/s"], dest_dirs=["/m"]).metrics, port=taken.getsockname()[1])
+        self.wanted = to_settings(source_dirs=["/s"], dest_dirs=["/m"]).metrics._replace(port=taken.getsockname()[1])
         self.told: list[Event] = []
         self.port = Port(self.make, lambda: self.wanted, self.told.append, monotonic=lambda: self.now)
 
@@ -192,9 +191,9 @@ def test_no_port_is_asked_for_once_it_is_switched_off_while_it_could_not_be_had(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         waiting = Waiting(taken)
         waiting.port.open()
-        waiting.wanted = replace(waiting.wanted, enabled=False)
+        waiting.wanted = waiting.wanted._replace(enabled=False)
         waiting.port(ConfigReloaded(config="c.json", pairs=()))
-        waiting.wanted = replace(waiting.wanted, enabled=True)
+        waiting.wanted = waiting.wanted._replace(enabled=True)
         state = waiting.port.state
         waiting.port(ConfigReloaded(config="c.json", pairs=()))
 

@@ -3,14 +3,13 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.config import load
-from job.config.cache import rebuilt
+from job.config.cache import as_table, rebuilt
 from job.config.load import last_good_config, read_config, read_settings
 from job.config.settings import Config
 from job.errors import ConfigError
@@ -92,7 +91,7 @@ def test_every_configuration_comes_back_as_it_was() -> None:
     for written in ({"run_enabled": "N"}, WRITTEN, WRITTEN | {"workers_from": 0, "io_priority": "idle"}):
         config = to_settings(**written)
 
-        assert rebuilt(Config, json.loads(json.dumps(asdict(config)))) == config
+        assert rebuilt(Config, json.loads(json.dumps(as_table(config)))) == config
 
 
 def test_an_edited_file_is_validated(place: Place) -> None:
@@ -299,7 +298,7 @@ def test_a_type_that_does_not_fit_is_refused_and_not_turned_into_one_that_does()
     config = to_settings(**WRITTEN)
 
     with pytest.raises(TypeError):
-        rebuilt(Config, asdict(replace(config, sleep_time=30)))
+        rebuilt(Config, as_table(config._replace(sleep_time=30)))
 
 
 def test_the_last_good_config_is_known_whatever_the_file_holds_now(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What configurations are accepted, and what they mean."""
 
 import re
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -116,7 +115,7 @@ def test_a_pattern_that_can_never_match_is_refused_with_the_reason(pattern: str,
 def test_a_config_cannot_be_changed() -> None:
     config = to_settings(run_enabled="N")
 
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         config.run_enabled = "Y"  # type: ignore[misc]
 
 

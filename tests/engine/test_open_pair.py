@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +141,7 @@ def test_the_state_may_lie_elsewhere(shop: Workshop) -> None:
 def test_strange_bytes_in_paths_do_not_keep_the_note_from_being_written(shop: Workshop) -> None:
     strange = shop.base / os.fsdecode(b"source \xff {mirror} \n")
     shop.source.rename(strange)
-    pair = replace(shop.pair, source=str(strange))
+    pair = shop.pair._replace(source=str(strange))
 
     with open_pair(pair, None, 1.0):
         pass

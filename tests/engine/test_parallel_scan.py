@@ -194,8 +194,13 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = FolderShare(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
-        out, mounts = [LeftOut(b"out %d" % number, LeftOutReason.MOUNT, "ext4")], {b"%d" % number: "ext4"}
-        return ScanResult(changed, unlisted, out, mounts, [share], number, 10 * number, number, number, number)
+        look = ScanResult()
+        look.changed, look.unlisted, look.shares = changed, unlisted, [share]
+        look.left_out = [LeftOut(b"out %d" % number, LeftOutReason.MOUNT, "ext4")]
+        look.mounts = {b"%d" % number: "ext4"}
+        look.folders_unchanged = look.specials_unchanged = look.entries_to_sync = look.bytes_to_sync = number
+        look.entries_unchanged = 10 * number
+        return look
 
     found, other = a_look(1), a_look(2)
 

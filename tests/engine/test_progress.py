@@ -59,7 +59,9 @@ def test_entries_and_bytes_add_up_to_the_whole(shop: Workshop) -> None:
 def test_progress_is_told_a_few_times_a_second_at_most(shop: Workshop) -> None:
     told, clock = Told(), Clock()
     progress = a_meter(shop, told, clock=clock)
-    progress.start_sync(ScanResult(entries_to_sync=1000))
+    found = ScanResult()
+    found.entries_to_sync = 1000
+    progress.start_sync(found)
     clock.now_ns = 0
 
     frozen = clock()
@@ -88,7 +90,9 @@ def test_a_stop_ends_the_look(shop: Workshop) -> None:
 def test_bytes_that_need_no_copying_count_as_passed(shop: Workshop) -> None:
     told = Told()
     progress = a_meter(shop, told)
-    progress.start_sync(ScanResult(entries_to_sync=2, bytes_to_sync=30))
+    found = ScanResult()
+    found.entries_to_sync, found.bytes_to_sync = 2, 30
+    progress.start_sync(found)
 
     progress.bytes_copied(20)
     progress.entry_done()

@@ -6,7 +6,7 @@ import signal
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -75,7 +75,7 @@ class Told:
         return {event.path: event.reason for event in self.of(FileFailed)}
 
     @property
-    def drift(self) -> dict[Drift, int]:
+    def drift(self) -> Mapping[Drift, int]:
         return self.tally.drift_by
 
 
@@ -135,7 +135,7 @@ class Workshop:
             verbose=self.verbose,
             records=self.records,
         )
-        told.result = run_cycle(replace(self.config, workers=1) if open_context else self.config, work)
+        told.result = run_cycle(self.config._replace(workers=1) if open_context else self.config, work)
         return told
 
     def killed_cycle(self, steps: int) -> Told:

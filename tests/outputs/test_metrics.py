@@ -5,7 +5,6 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ class Memory:
     def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
         if not self.mounted:
             return False
-        self.kept = replace(self.kept, counts=Counter(self.kept.counts) + Counter(deltas))
+        self.kept = self.kept._replace(counts=Counter(self.kept.counts) + Counter(deltas))
         return True
 
 
@@ -304,7 +303,7 @@ def test_a_history_that_can_be_written_but_not_read_does_not_fall_to_zero(memory
 
 
 def test_the_work_of_another_process_shows_after_the_next_cycle(metrics: Metrics, memory: Memory) -> None:
-    memory.kept = replace(memory.kept, counts={("files_copied_total", ""): 5}, last_success_timestamp_seconds=900.0)
+    memory.kept = memory.kept._replace(counts={("files_copied_total", ""): 5}, last_success_timestamp_seconds=900.0)
 
     metrics(finished(Result.BUSY))
 

@@ -1,7 +1,6 @@
 """A service, its clocks and its stop on simulated time, for the tests of the loop."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +16,7 @@ BASE = to_settings(source_dirs=["/source"], dest_dirs=["/mirror"], sleep_time=30
 
 
 def config(**changes: Any) -> Config:
-    return replace(BASE, **changes)
+    return BASE._replace(**changes)
 
 
 def moment(text: str) -> float:

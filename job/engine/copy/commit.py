@@ -149,7 +149,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
         )
     failed_by = dict(batch.tally.failed_by)
     failed_by[reason] = failed_by.get(reason, 0) + failures
-    tally = replace(batch.tally, copied=0, bytes_copied=0, failed_by=failed_by)
+    tally = batch.tally._replace(copied=0, bytes_copied=0, failed_by=failed_by)
     return replace(_unremembered(batch), events=events, tally=tally)
 
 

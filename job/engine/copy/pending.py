@@ -86,7 +86,8 @@ class PendingEvents:
     def keep_failures(self) -> None:
         """Forget everything but failures, for a mirror that cannot be committed to any more."""
         self.events = [event for event in self.events if isinstance(event, FileFailed)]
-        self.counts = Counts(failed=self.counts.failed)
+        failed, self.counts = self.counts.failed, Counts()
+        self.counts.failed = failed
 
 
 @dataclass(slots=True)

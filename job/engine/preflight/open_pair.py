@@ -6,8 +6,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER, FileId
@@ -31,8 +30,7 @@ _OTHERS = 0o077
 _README = b"README.txt"
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(NamedTuple):
     """An open, locked pair: descriptors of both roots and the state folder."""
 
     source: int
@@ -169,8 +167,7 @@ def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
     return claim
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     noun: str
     missing: Refusal
     not_a_folder: Refusal

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from job.config.consistency import misplaced
 from job.config.settings import PREFIX, Config, MetricsSettings
 from job.errors import ConfigError, JobError
 from job.events.base import Event
@@ -117,6 +116,8 @@ def _taken(other: str) -> str:
 def _misplaced(config: Config, output: str) -> str:
     for noun, root in _roots(config):
         if is_below(output, root):
+            from job.config.consistency import misplaced  # noqa: PLC0415  # for this fault only
+
             return misplaced(noun, root)
     if config.state_dir is not None and is_below(output, config.state_dir):
         own = "which holds nothing but Truecopy's own files"

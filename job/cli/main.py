@@ -3,13 +3,13 @@
 It holds the context and the options that commands share, and two small commands: `help` and `completion` (for shells).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
-from click.shell_completion import get_completion_class
 
 from job import __version__
 from job.cli import streams
@@ -201,6 +201,7 @@ def truecopy(context: click.Context, config_path: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    gc.set_threshold(50_000, 20, 50)  # a start makes thousands of objects and no garbage
     streams.secure()
     code = _run(arguments)
     try:
@@ -276,6 +277,8 @@ def completion(context: click.Context, *, shell: str) -> None:
     With it the shell completes commands, options and names of pairs. Bash 4.4 or newer, zsh or fish. The folder of
     the script has to exist; new shells find the script there.
     """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415  # for this command only
+
     kind = get_completion_class(shell)
     if kind is None:
         raise AssertionError(shell)

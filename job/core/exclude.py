@@ -132,11 +132,10 @@ def _any_of(expressions: list[bytes]) -> _Matcher:
     return re.compile(b"|".join(b"(?:" + each + b")" for each in expressions), re.DOTALL) if expressions else None
 
 
-_LITERAL = re.compile(rb"[^*?\[\\]*", re.DOTALL)
-_TOKEN = re.compile(
-    rb"(?P<stars>\*+)|(?P<any>\?)|(?P<slash>\\?/)|(?P<set>\[)|\\(?P<escaped>.)|(?P<plain>[^\\])", re.DOTALL
-)
-_SET_PART = re.compile(rb"\[:(?P<named>[^\]]*):\]|(?P<low>\\.|[^\\])(?:-(?P<high>\\.|[^\]\\]))?", re.DOTALL)
+# Compiled for the first pattern: `re` keeps what it compiled, and most starts need none.
+_LITERAL = rb"[^*?\[\\]*"
+_TOKEN = rb"(?s)(?P<stars>\*+)|(?P<any>\?)|(?P<slash>\\?/)|(?P<set>\[)|\\(?P<escaped>.)|(?P<plain>[^\\])"
+_SET_PART = rb"(?s)\[:(?P<named>[^\]]*):\]|(?P<low>\\.|[^\\])(?:-(?P<high>\\.|[^\]\\]))?"
 
 _PUNCTUATION = frozenset(string.punctuation.encode("ascii"))
 _DIGITS, _LOWER, _UPPER = (
@@ -245,7 +244,7 @@ def _tokens(text: bytes) -> Iterator[bytes]:
     begin = place = _literal_length(text)
     yield from (_SLASH if char == _SLASH else re.escape(char) for char in (text[i : i + 1] for i in range(begin)))
     while place < len(text):
-        token = _TOKEN.match(text, place)
+        token = re.compile(_TOKEN).match(text, place)
         if token is None:
             raise ValueError("it ends with a backslash, which escapes nothing")
         place = token.end()
@@ -274,7 +273,7 @@ def _literal_length(text: bytes) -> int:
     Git compares it apart from the rest, so `**` right behind it counts as a beginning: `foo**/bar` matches `foobar` and
     `foo/a/bar`.
     """
-    found = _LITERAL.match(text)
+    found = re.match(_LITERAL, text)
     return found.end() if found else 0
 
 
@@ -284,7 +283,7 @@ def _set(text: bytes, place: int) -> tuple[int, bytes]:
     place += negated
     found: set[int] = set()
     while True:
-        part = _SET_PART.match(text, place)
+        part = re.compile(_SET_PART).match(text, place)
         if part is None:
             raise ValueError("a '[' in it has no ']'")
         place = part.end()

@@ -17,9 +17,10 @@ _SHORTEST = 4
 """In characters; a shorter secret is part of many words, so it is masked only in quotes or before an @."""
 _MOST = 64
 """Number of secrets; the oldest are dropped, so that frequent changes do not slow down the process."""
-_LOGIN = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:/+)[^\s\"'<>]*@")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_=-]+")
+# Compiled when used: `re` keeps what it compiled, and most starts use none.
+_LOGIN = r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:/+)[^\s\"'<>]*@"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BASE64 = r"[A-Za-z0-9+/_=-]+"
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 
@@ -40,8 +41,8 @@ class Redaction:
             text = self._pattern.sub(MASK, text)
         for part in self._coded:
             if part in text:
-                text = _BASE64.sub(lambda word, part=part: MASK if part in word[0] else word[0], text)  # type: ignore[misc]
-        return _LOGIN.sub(rf"\g<scheme>{MASK}@", text) if "@" in text else text
+                text = re.sub(_BASE64, lambda word, part=part: MASK if part in word[0] else word[0], text)  # type: ignore[misc]
+        return re.sub(_LOGIN, rf"\g<scheme>{MASK}@", text) if "@" in text else text
 
     def holds(self, text: str) -> bool:
         """Return whether a secret, in any spelling, is a part of the text."""
@@ -74,7 +75,7 @@ def without_login(value: str) -> str:
     login, at, host = value.rpartition("@")
     if not at or ":" not in login:
         return value
-    scheme = _SCHEME.match(value)
+    scheme = re.match(_SCHEME, value)
     return f"{scheme[0] if scheme else ''}{MASK}@{host}"
 
 

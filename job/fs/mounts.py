@@ -8,6 +8,7 @@ mirror. A device number does not identify a file system: two USB disks attached 
 import os
 from contextlib import closing, suppress
 from fcntl import ioctl
+from functools import lru_cache
 from typing import NamedTuple
 
 from job.core.mounts import SUBVOLUME, FileSystemId
@@ -42,6 +43,7 @@ def mount_table() -> list[Mount]:
         return []
 
 
+@lru_cache(1024)  # a start reads the table sixteen times
 def _parse(line: bytes) -> Mount:
     before, _, after = line.partition(b" - ")
     number, _, device, root, point, own = before.split(b" ")[:6]

@@ -305,17 +305,17 @@ class MirrorScanner:
 
 _README = b"README.txt"
 _BEGINS = b"This folder belongs to Truecopy"
-_STATE_NAMES = re.compile(r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?")
+_STATE_NAMES = r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lock)(-.*)?"
 """Names in a state folder without the README: the state is stored elsewhere."""
 _MAX_STATE_NAMES = 1000
 """Names that are checked; a state folder has a few dozen."""
-_TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
-_PROBE = re.compile(re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?")
+_TEMP = re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}"
+_PROBE = re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?"
 
 
 def is_own_temp(name: bytes, *, folder: bool) -> bool:
     """Return whether a name is that of a temp, which may be incomplete, or of a probe folder."""
-    return (_PROBE if folder else _TEMP).fullmatch(name) is not None
+    return re.fullmatch(_PROBE if folder else _TEMP, name) is not None
 
 
 def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:
@@ -345,4 +345,8 @@ def _has_our_note(folder: int) -> bool:
 def _has_our_names_only(folder: int, *, or_empty: bool) -> bool:
     with scan(folder) as found:
         names = [item.name for item in islice(found, _MAX_STATE_NAMES + 1)]
-    return (or_empty or bool(names)) and len(names) <= _MAX_STATE_NAMES and all(map(_STATE_NAMES.fullmatch, names))
+    return (
+        (or_empty or bool(names))
+        and len(names) <= _MAX_STATE_NAMES
+        and all(re.fullmatch(_STATE_NAMES, name) for name in names)
+    )

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from job.config.consistency import relation
 from job.core.outcome import reason_text
 from job.fs.mounts import resolve_path
 from job.fs.own_files import open_own_file
@@ -191,6 +190,8 @@ class LineFile:
             return open_trusted_parent(self.path)
 
     def _make_folder(self, missing: FileNotFoundError) -> None:
+        from job.config.consistency import relation  # noqa: PLC0415  # for a new log only
+
         path = os.path.dirname(self.path.rstrip("/"))
         above, name = open_trusted_parent(path)
         try:

@@ -19,7 +19,7 @@ from job.fs.large_dir import names_in
 from job.fs.own_files import fsync_folder, open_own_file, replace_file, write_all
 
 JOURNAL_FILE = "leftovers"
-_A_NAME = re.compile(JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?")
+_A_NAME = JOURNAL_FILE + r"(-[1-9][0-9]{0,3})?"
 _END = b"\0"
 
 
@@ -70,7 +70,7 @@ class TempJournal:
     def _all(self) -> list[str]:
         # Some file systems list a folder once only for each time it was opened.
         names = [os.fsdecode(name) for some in names_in(self._state) for name in some]
-        return sorted(name for name in names if _A_NAME.fullmatch(name))
+        return sorted(name for name in names if name.startswith(JOURNAL_FILE) and re.fullmatch(_A_NAME, name))
 
 
 MOUNTS_FILE = b"mounts.json"

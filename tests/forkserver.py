@@ -1,8 +1,9 @@
 """Runs of the command line that do not pay for the start of an interpreter, which is most of what a small run costs.
 
 A server has imported the job and forks itself for each run. The child has the arguments, environment and standard
-streams of its caller, and ends as an interpreter does. Runs that depend on the start are real starts: those under a
-tracer or a limit, those with other variables for the interpreter, and those that a test starts itself.
+streams of its caller, and ends as an interpreter does. A tracer is attached before the child begins. Runs that depend
+on the start are real starts: those with other rights or a limit, those with other variables for the interpreter, and
+those that a test starts itself.
 """
 
 import importlib
@@ -15,42 +16,122 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from job import cli
 from job.cli.main import main
 from tests import workers
+from tests.faults import crowded
 
 ROOT = Path(__file__).resolve().parents[1]
 _READ_AT_THE_START = ("PYTHON", "LD_", "LC_", "LANG", "FAKETIME")
 _LARGEST_REQUEST = 1 << 17
+_PREPARED: dict[str, Callable[[], None]] = {
+    "job": lambda: None,
+    "tests.workers": workers.cut_finely,
+    "tests.faults.crowded": crowded.prepare,
+}
+"""Programs, and what makes a run of the command line the same."""
+
+
+class Process:
+    """A run of the server, for its caller; used like a `subprocess.Popen`."""
+
+    def __init__(self, command: Sequence[str], reply: socket.socket, tracer: Sequence[str]) -> None:
+        self.returncode: int | None = None
+        self._command = command
+        self._reply = reply
+        self.pid = int(reply.recv(32))
+        self._tracer = _attached(tracer, self.pid) if tracer else None
+        reply.send(b"begin")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and for that of its tracer."""
+        if self.returncode is None:
+            self._reply.settimeout(timeout)
+            try:
+                self.returncode = int(self._reply.recv(32))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self._command, timeout or 0) from None
+            self._reply.close()
+            if self._tracer:
+                with self._tracer:
+                    self._tracer.wait()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Give the exit code if it has ended."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def _attached(tracer: Sequence[str], pid: int) -> "subprocess.Popen[bytes]":
+    """Attach a tracer to a process and all that it starts."""
+    command = [word for word in tracer if word != "-qq"]
+    process = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE)
+    assert process.stderr
+    said = process.stderr.readline()
+    assert said.endswith(b" attached\n"), said
+    return process
 
 
 def can_run(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Tell whether a run by the server is like this one."""
-    return command[:2] == [sys.executable, "-m"] and command[2] in {"job", "tests.workers"} and _start(environ) == _OURS
+    tracer, program = _parted(command)
+    # A user other than root may not be allowed to trace what is no child of the tracer.
+    if tracer and (tracer[0] != "strace" or os.geteuid() != 0):
+        return False
+    return program[1:2] == ["-m"] and program[2] in _PREPARED and _start(environ) == _OURS
+
+
+def _parted(command: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Part a command into what stands before the interpreter and the rest."""
+    place = command.index(sys.executable) if sys.executable in command else len(command)
+    return command[:place], command[place:]
+
+
+def start(
+    command: Sequence[str], environ: Mapping[str, str], outputs: tuple[int, int], *, group: bool = False
+) -> Process:
+    """Start a command that `can_run` allows, with these descriptors for its output and errors."""
+    tracer, program = _parted(command)
+    caller, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server:
+        request = json.dumps([program[2:], dict(environ), group]).encode()
+        socket.send_fds(_server(os.getpid())[0], [request], [*outputs, server.fileno()])
+    return Process(command, caller, tracer)
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[bytes]:
     """Run a command that `can_run` allows. Raises `subprocess.TimeoutExpired` once it was killed for its time."""
-    caller, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     out, err = os.pipe(), os.pipe()
-    request = json.dumps([command[2:], dict(environ)]).encode()
-    with caller:
-        try:
-            socket.send_fds(_server(os.getpid())[0], [request], [out[1], err[1], server.fileno()])
-        finally:
-            server.close()
-            os.close(out[1])
-            os.close(err[1])
-        pid = int(caller.recv(32))
+    try:
+        process = start(command, environ, (out[1], err[1]))
+    finally:
+        os.close(out[1])
+        os.close(err[1])
+    with process:
         outputs = {out[0]: b"", err[0]: b""}
         if not _read(outputs, time.monotonic() + timeout):
-            os.kill(pid, signal.SIGKILL)
+            process.kill()
             raise subprocess.TimeoutExpired(command, timeout, *outputs.values())
-        return subprocess.CompletedProcess(command, int(caller.recv(32)), *outputs.values())
+        return subprocess.CompletedProcess(command, process.wait(), *outputs.values())
 
 
 def _read(outputs: dict[int, bytes], deadline: float) -> bool:
@@ -103,29 +184,37 @@ def serve(requests: socket.socket) -> list[str]:
         if not request:
             os._exit(0)
         if os.fork() == 0:
-            # Waits for the child, as the caller cannot.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            *streams, reply = descriptors
-            if (pid := os.fork()) == 0:
-                return _become(json.loads(request), streams)
-            os.closerange(0, reply)
-            os.write(reply, b"%d" % pid)
-            os.write(reply, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-            os._exit(0)
+            return _run(json.loads(request), descriptors)
         for each in descriptors:
             os.close(each)
 
 
-def _become(request: tuple[list[str], dict[str, str]], streams: Sequence[int]) -> list[str]:
-    (module, *arguments), environ = request
+def _run(request: tuple[list[str], dict[str, str], bool], descriptors: Sequence[int]) -> list[str]:
+    """Return in the child that is the run; this process waits for it, as the caller cannot."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, reply = descriptors
+    command, environ, group = request
+    if (pid := os.fork()) == 0:
+        if not os.read(reply, 8):
+            os._exit(1)  # the caller is gone
+        return _become(command, environ, streams)
+    os.closerange(0, reply)
+    if group:
+        os.setpgid(pid, pid)
+    os.write(reply, b"%d" % pid)
+    os.write(reply, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os._exit(0)
+
+
+def _become(command: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> list[str]:
+    module, *arguments = command
     for number, stream in enumerate(streams, start=1):
         os.dup2(stream, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
-    if module == workers.__name__:
-        workers.cut_finely()
+    _PREPARED[module]()
     sys.argv[:] = [str(ROOT / "job" / "__main__.py"), *arguments]
     return arguments
 

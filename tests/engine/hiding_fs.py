@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.rig import ROOT
 from tests.fidelity.nature import Nature
 from tests.fidelity.storage import Storage
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 20.0
 
 
@@ -50,7 +50,7 @@ def hiding_fs(at: Path, control: Path) -> Iterator[Path]:
     """Mount it for a while."""
     control.write_text("")
     command = [sys.executable, "-m", "tests.engine.hiding_fs", str(at), str(control)]
-    with subprocess.Popen(command, cwd=ROOT) as server:
+    with subprocess.Popen(command, cwd=_ROOT) as server:
         try:
             deadline = time.monotonic() + _PATIENCE
             while not at.is_mount():

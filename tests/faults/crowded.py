@@ -20,7 +20,12 @@ def make_huge_small() -> None:
     vars(listing)["SHARE"] = 3 * FEW
 
 
-if __name__ == "__main__":
+def prepare() -> None:
+    """Make this process such a `truecopy`."""
     make_huge_small()
     workers.cut_finely()
+
+
+if __name__ == "__main__":
+    prepare()
     sys.exit(main())

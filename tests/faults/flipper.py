@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.rig import PATIENCE, ROOT
+# Nothing heavier: each start of this program would pay for it.
+from tests.faults.tampering import PATIENCE
 
+ROOT = Path(__file__).resolve().parents[2]
 _EXCHANGE = 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -131,15 +131,14 @@ class Rig:
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""
         command = self.command(*arguments, prefix=prefix)
-        # Under a tracer no compiled files may be written: they would be counted among the calls.
-        environ = environment() | ({"PYTHONDONTWRITEBYTECODE": "1"} if prefix else {})
-        if not limit and forkserver.can_run(command, environ):
-            done = forkserver.run(command, environ, PATIENCE * 2)
+        if not limit and forkserver.can_run(command, environment()):
+            done = forkserver.run(command, environment(), PATIENCE * 2)
         else:
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env=environ,
+                # Under a tracer no compiled files may be written: they would be counted among the calls.
+                env=environment() | ({"PYTHONDONTWRITEBYTECODE": "1"} if prefix else {}),
                 capture_output=True,
                 check=False,
                 timeout=PATIENCE * 2,
@@ -161,14 +160,7 @@ class Rig:
         with (
             output.open("wb") as stdout,
             output.with_suffix(".errors").open("wb") as stderr,
-            subprocess.Popen(
-                self.command(*arguments),
-                cwd=ROOT,
-                env=environment(),
-                stdout=stdout,
-                stderr=stderr,
-                process_group=0 if group else None,
-            ) as process,
+            started(self.command(*arguments), environment(), (stdout, stderr), group=group) as process,
         ):
             try:
                 yield Running(process, output)
@@ -209,7 +201,7 @@ class Rig:
 class Running:
     """A process at work."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forkserver.Process
     output: Path
 
     @property
@@ -239,6 +231,18 @@ class Running:
         os.kill(-self.process.pid if group else self.process.pid, number)
         code = self.process.wait(PATIENCE)
         return code, time.monotonic() - asked
+
+
+def started(
+    command: Sequence[str], environ: Mapping[str, str], outputs: tuple[BinaryIO, BinaryIO], *, group: bool
+) -> subprocess.Popen[bytes] | forkserver.Process:
+    """Start a command, perhaps in a process group of its own; by the server if that makes no difference."""
+    stdout, stderr = outputs
+    if forkserver.can_run(command, environ):
+        return forkserver.start(command, environ, (stdout.fileno(), stderr.fileno()), group=group)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=stdout, stderr=stderr, process_group=0 if group else None
+    )
 
 
 def environment() -> dict[str, str]:

@@ -26,10 +26,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.rig import PATIENCE, ROOT
+from tests.faults.tampering import PATIENCE
 from tests.fidelity.nature import Nature
 from tests.fidelity.storage import Storage
 
+ROOT = Path(__file__).resolve().parents[2]
 NEEDS = (pytest.mark.needs_root, pytest.mark.needs_tool("fusermount3"))
 _CALLS = ("getattr", "open", "read", "readdir", "create", "write", "fsync", "flush", "mkdir", "rename", "utimens")
 

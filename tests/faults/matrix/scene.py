@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.tools import ROOT
+from tests import forkserver
 from tests.faults import processes
 from tests.faults.matrix.finding import Outcome
 from tests.faults.matrix.tools import Order, Tool
-from tests.faults.rig import environment
+from tests.faults.rig import environment, started
 
 PATIENCE = 60.0
 """Seconds until a tool is said to hang."""
@@ -29,7 +29,7 @@ class Run:
 
     order: Order
     tool: Tool
-    process: "subprocess.Popen[bytes]"
+    process: subprocess.Popen[bytes] | forkserver.Process
     mirror: Path
 
     def outcome(self, patience: float = PATIENCE) -> Outcome:
@@ -105,16 +105,8 @@ class Scene:
         (papers / "tmp").mkdir(parents=True)
         order = Order(source=self.source, mirror=self.mirror, papers=papers, slow=slow, loud=loud)
         with (papers / "stdout").open("wb") as stdout, (papers / "stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                [*prefix, *self.tool.command(order)],
-                cwd=ROOT,
-                env=environment() | {"TMPDIR": str(papers / "tmp")},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                process_group=0,
-            )
-            run = Run(order, self.tool, process, self.mirror)
+            command, environ = [*prefix, *self.tool.command(order)], environment() | {"TMPDIR": str(papers / "tmp")}
+            run = Run(order, self.tool, started(command, environ, (stdout, stderr), group=True), self.mirror)
             try:
                 yield run
             finally:

@@ -38,11 +38,14 @@ TOOLS = {
     "16-default-acl-slipped-in": ("setfacl",),
 }
 SMALLER = {
+    "03-folder-tightened-late": {"FILES": "3000"},
+    "08-file-twin-shows-secret": {"SHARE": "yes"},
     "10-http-slots-liveness": {"SECS": "30"},
-    # At each name Landlock's check goes through all folders above: 20 s here, and the index is the same without it.
-    "13-deep-nest": {"DEPTH": "3000", "TRUECOPY_LANDLOCK": "off"},
+    # At each name Landlock's check goes through all folders above, and the index is the same without it.
+    "13-deep-nest": {"DEPTH": "1000", "TRUECOPY_LANDLOCK": "off"},
+    "16-default-acl-slipped-in": {"FILES": "3000"},
 }
-"""Numbers and keys that show the fault as well and take less time."""
+"""Numbers and keys that show the fault as well and take less time; `make test-slow` does without them."""
 IN_MEMORY = ("05-private-folder-taken", "13-deep-nest")
 """Cases with thousands of folders, for which any file system will do: made and removed in memory."""
 ANSWERS = ("continue", "continue-headers", "body", "errbody", "line", "redirect", "auth", "drip")
@@ -70,7 +73,7 @@ class Ran(NamedTuple):
 def ran(name: str, folder: str, **options: str) -> Ran:
     """Run a case to its end; when its time is over, everything that it started is ended, too."""
     command = Path(sys.executable).with_name("truecopy")
-    own = {"TC": str(command), "SRC": str(ROOT), "CASES_TMP": folder, **SMALLER.get(name, {}), **options}
+    own = {"TC": str(command), "SRC": str(ROOT), "CASES_TMP": folder, **options}
     if name in FOR_ANYBODY:
         own["ANY_USER"] = "yes"
     with tempfile.TemporaryFile("w+", errors="replace") as output:
@@ -139,7 +142,7 @@ def waiting(folder: str, request: pytest.FixtureRequest) -> Iterator[Callable[[s
 
 def ran_with(name: str, folder: str) -> Ran:
     """Run a case, or the one of the Pushgateway with one of its answers."""
-    return ran(GATEWAY, folder, HOW=name) if name in ANSWERS else ran(name, folder)
+    return ran(GATEWAY, folder, HOW=name) if name in ANSWERS else ran(name, folder, **SMALLER.get(name, {}))
 
 
 def cases() -> Iterator[object]:
@@ -157,7 +160,15 @@ def cases() -> Iterator[object]:
 def test_what_somebody_else_does_to_a_backup_does_no_harm(
     name: str, folder: str, request: pytest.FixtureRequest
 ) -> None:
-    judge(ran(name, request.getfixturevalue("memory_folder") if name in IN_MEMORY else folder))
+    judge(ran(name, request.getfixturevalue("memory_folder") if name in IN_MEMORY else folder, **SMALLER.get(name, {})))
+
+
+@pytest.mark.slow
+@pytest.mark.one_process
+@pytest.mark.needs_root
+@pytest.mark.parametrize("name", SMALLER)
+def test_a_case_of_any_size_does_no_harm(name: str, memory_folder: str) -> None:
+    judge(ran(name, memory_folder))
 
 
 @pytest.mark.one_process

@@ -12,56 +12,13 @@ from multiprocessing.resource_tracker import ensure_running
 
 import pytest
 
-from job.system.processes import Descriptor, LostWorker, Timeouts, WorkerPipe, WorkerPool
+from job.system.processes import Descriptor, LostWorker, Timeouts, WorkerPool
 from job.system.resources import MAIN_DESCRIPTORS, WORKER_DESCRIPTORS
 from job.system.signals import HANDLED
 from tests.conftest import open_descriptors
+from tests.system.worker_programs import echo, fail, leave, never_end, read, talk, work_until_stopped
 
 PATIENCE = 60.0
-
-
-def echo(pipe: WorkerPipe, orders: object) -> None:
-    """Answer every task with itself, after the orders."""
-    pipe.send(orders)
-    while (task := pipe.next()) is not None:
-        pipe.send(task)
-
-
-def talk(pipe: WorkerPipe, orders: tuple[int, int]) -> None:
-    """Send so many answers of such a size before the first task is looked at."""
-    count, size = orders
-    for _ in range(count):
-        pipe.send(bytes(size))
-    echo(pipe, orders)
-
-
-def fail(_: WorkerPipe, orders: str) -> None:
-    raise RuntimeError(orders)
-
-
-def leave(_: WorkerPipe, orders: int) -> None:
-    os._exit(orders)
-
-
-def read(pipe: WorkerPipe, orders: Descriptor) -> None:
-    pipe.send(os.pread(orders.number, 100, 0))
-    pipe.next()
-
-
-def work_until_stopped(pipe: WorkerPipe, orders: object) -> None:
-    """Be too busy to look at tasks."""
-    pipe.send(orders)
-    while not pipe.stopped():
-        time.sleep(0.001)
-    pipe.send("stopped")
-    while pipe.next() is not None:
-        pass
-
-
-def never_end(pipe: WorkerPipe, orders: object) -> None:
-    pipe.send(orders)
-    while True:
-        time.sleep(60)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import ROOT, Done, Rig, environment, until
+from tests.faults.rig import PATIENCE, ROOT, Done, Rig, environment, started, until
 from tests.faults.trees import tree_of
 
 PRINTING = [
@@ -41,16 +41,33 @@ def rig(tmp_path: Path) -> Rig:
 def redirected(rig: Rig, command: str, redirection: str) -> Done:
     """Run a command in a shell; its exit code is its own, not that of a reader."""
     errors, code = rig.base / "errors", rig.base / "code"
+    if {*redirection.split()} <= {">/dev/full", "2>/dev/full"}:
+        output = Path("/dev/full") if ">/dev/full" in redirection.split() else rig.base / "output"
+        return written(rig, command, output, Path("/dev/full") if "2>/dev/full" in redirection else errors)
     program = shlex.join(rig.command(*command.split()))
     script = f"{{ {program}; echo $? >&9; }} 9>{shlex.quote(str(code))} {redirection}"
     with errors.open("wb") as stderr:
         done = subprocess.run(
             ["bash", "-c", script], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=stderr, check=False
         )
-    said = errors.read_text()
+    return checked(int(code.read_text()), done.stdout.decode(), errors.read_text())
+
+
+def written(rig: Rig, command: str, output: Path, errors: Path) -> Done:
+    """Run a command whose streams are open, which is all that the start of an interpreter looks at."""
+    with (
+        output.open("wb") as stdout,
+        errors.open("wb") as stderr,
+        started(rig.command(*command.split()), environment(), (stdout, stderr), group=False) as process,
+    ):
+        code = process.wait(PATIENCE)
+    return checked(code, *("" if each == Path("/dev/full") else each.read_text() for each in (output, errors)))
+
+
+def checked(code: int, told: str, said: str) -> Done:
     assert "Traceback" not in said
     assert "Exception" not in said
-    return Done(int(code.read_text()), done.stdout.decode(), said)
+    return Done(code, told, said)
 
 
 @pytest.mark.parametrize("command", PRINTING)
@@ -66,12 +83,11 @@ def test_a_reader_that_went_away_is_1_without_a_word(rig: Rig, command: str) -> 
     reader, writer = os.pipe()
     os.close(reader)
 
-    done = subprocess.run(
-        rig.command(*command.split()), cwd=ROOT, env=environment(), stdout=writer, stderr=subprocess.PIPE, check=False
-    )
-    os.close(writer)
+    with open(writer, "wb") as stdout, (rig.base / "errors").open("wb") as stderr:
+        process = started(rig.command(*command.split()), environment(), (stdout, stderr), group=False)
+        code = process.wait(PATIENCE)
 
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (code, (rig.base / "errors").read_bytes()) == (1, b"")
 
 
 NOT_NEEDED = ["<&-", "2>&-", "2>/dev/full", "<&- 2>&-"]

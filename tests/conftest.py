@@ -17,9 +17,24 @@ from tests import workers
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 PRIVILEGE = re.compile(
-    r"geteuid|getuid|chown|NOBODY|unprivileged|UNPRIVILEGED|PermissionError|EACCES|EPERM|landlock|walls|posix_acl|privilege"
+    r"geteuid|getuid|chown|NOBODY|unprivileged|UNPRIVILEGED|PermissionError|EACCES|EPERM|walls|posix_acl|privilege"
 )
 """Words of modules whose tests may come out differently for root and for an ordinary user."""
+
+LONG = (
+    "bench/test_budget.py",
+    "bench/test_command.py",
+    "cases/test_security_cases.py",
+    "faults/matrix/test_matrix.py",
+    "faults/power",
+    "faults/test_kill_sweep.py",
+    "faults/test_memory.py",
+    "faults/test_races.py",
+    "faults/test_sizes.py",
+    "fidelity/test_file_systems.py",
+    "state",
+)
+"""Modules and folders with tests of 10 seconds and more."""
 
 # What is timed goes to the benchmark; a busy machine must not fail a property.
 settings.register_profile("calm", deadline=None)
@@ -48,9 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
         workers.force(count)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that depend on privileges, and leave out those about one process where all jobs have workers."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests that depend on privileges, and leave out those about one process where all jobs have workers.
+
+    Where several processes share the tests, each begins with long ones: one that is left for the end keeps the others
+    waiting. `--dist=worksteal` gives each process a row of tests, of which the last ones may go to others.
+    """
     for path, of_module in groupby(items, lambda item: item.path):
         if PRIVILEGE.search(path.read_text("utf-8")):
             for item in of_module:
@@ -59,6 +78,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("one_process")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    yield
+    if (processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+        items[:] = _dealt(items, processes)
+
+
+def _dealt(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """Put a share of the long tests before each process's row of the others."""
+    long = [item for item in items if str(item.path.relative_to(Path(__file__).parent)).startswith(LONG)]
+    chosen = set(long)
+    others = [item for item in items if item not in chosen]
+    dealt: list[pytest.Item] = []
+    for number in range(processes):
+        row = (len(items) - len(dealt)) // (processes - number)
+        share = long[number::processes]
+        rest = max(0, row - len(share))
+        dealt += share + others[:rest]
+        del others[:rest]
+    return dealt
 
 
 def _engine_answers() -> bool:

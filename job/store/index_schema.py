@@ -10,7 +10,6 @@ from job.core.outcome import reason_text
 from job.errors import IndexUnusable
 from job.fs.dircursor import open_root
 from job.store import sqlite
-from job.store.codec import without_records
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import (
     DAMAGED,
@@ -110,6 +109,8 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
 
 
 def _forget_links(connection: sqlite3.Connection) -> None:
+    from job.store.codec import without_records  # noqa: PLC0415  # once for an index of an older format
+
     for place in connection.execute("SELECT DISTINCT path, part FROM hard_link"):
         names = {name for (name,) in connection.execute(_NAMES, place)}
         row = connection.execute("SELECT rows FROM records WHERE path = ? AND part = ?", place).fetchone()

@@ -50,6 +50,10 @@ class SyncFolder(NamedTuple):
     """Whether the mirror lacked the folder; of the root, whether it was empty."""
     mark: bytes = b""
     """The `inode_mark` of the checked mirror folder; empty if it was not checked."""
+    packed: bytes = b""
+    """The packed rows of its scan (`fs/listing.py`), if they are still held."""
+    known_mirror: bytes = b""
+    """As in `ChangedFolder`."""
     widening: Widening | None = None
     """Set where the folder may let in more users than before."""
 

@@ -56,6 +56,10 @@ class ScanDepth(IntEnum):
     """A stat of every file, too."""
 
 
+MOST_PACKED_BYTES = 16 << 20
+"""Packed rows that each scanning process holds until they are synced: of some 150,000 files."""
+
+
 class ChangedFolder(NamedTuple):
     """A folder to sync."""
 
@@ -78,6 +82,8 @@ class ChangedFolder(NamedTuple):
     """The `inode_mark` of the mirror's folder during the scan; empty for none."""
     new_mirror: bool
     """Whether it is the root of a mirror without any content."""
+    known_mirror: bytes
+    """Stamp and fingerprint of the mirror's folder as recorded, if its stamp is still that; else empty."""
 
 
 class FolderShare(NamedTuple):
@@ -98,6 +104,8 @@ class ScanResult:
         """Folders that are out of scope for another reason than a pattern."""
         self.mounts: dict[bytes, str] = {}
         """Mount points in the source that are in scope, and their file system types."""
+        self.packed: dict[bytes, bytes] = {}
+        """Packed rows of changed folders, of the first ones only: so they need not be listed again to be synced."""
         self.shares: list[FolderShare] = []
         self.folders_unchanged = self.entries_unchanged = self.specials_unchanged = 0
         self.entries_to_sync = self.bytes_to_sync = 0
@@ -131,6 +139,7 @@ class ScanResult:
         self.unlisted += other.unlisted
         self.left_out += other.left_out
         self.mounts |= other.mounts
+        self.packed |= other.packed
         self.shares += other.shares
         self.folders_unchanged += other.folders_unchanged
         self.entries_unchanged += other.entries_unchanged
@@ -163,6 +172,7 @@ class FolderScanner:
         self._index = context.index
         self._trust_times = pair.compare != "checksum"
         self._depth = depth
+        self._bytes_left = MOST_PACKED_BYTES
 
     def scan(self, waiting: CompressedList[ScanItem], is_time_up: Callable[[], bool]) -> ScanResult:
         """Scan the folders `waiting` and their subfolders, until none is left or the slice of time is over.
@@ -220,6 +230,10 @@ class FolderScanner:
         huge = seen.huge or (in_parts and seen.entries + len(seen.folders) >= CHUNK // 4)
         empty_fingerprint = fingerprint_of([], seen.salt) if seen.entries or seen.folders else b""
         missing = awake and stamp is None
+        is_as_recorded = self._depth is ScanDepth.FOLDERS and known is not None and stamp == known.stamp
+        if seen.packed and self._bytes_left > 0:
+            self._bytes_left -= len(seen.packed)
+            found.packed[path] = seen.packed
         found.changed.append(
             (
                 path,
@@ -232,6 +246,7 @@ class FolderScanner:
                 int(left),
                 mark,
                 new_mirror,
+                known.stamp + known.mirror_fingerprint if known and is_as_recorded else b"",
             )
         )
         found.entries_to_sync += seen.entries

@@ -133,6 +133,8 @@ class FolderScan(NamedTuple):
     """The rows that were hashed, unless the folder is huge: sizes of an unchanged folder are not needed."""
     salt: bytes = b""
     """Hashed before its entries: the rules, and the stat of the folder."""
+    packed: bytes = b""
+    """The rows as they were hashed, for `unpack_rows`, if a listing is made of nothing else; else empty."""
 
     @property
     def bytes(self) -> int:
@@ -280,7 +282,18 @@ def fingerprint_of(rows: Sequence[Row | Entry], salt: bytes = b"") -> bytes:
 
 
 def _hash(rows: Any, salt: bytes) -> bytes:
-    return hashlib.blake2b(salt + marshal.dumps(rows, _MARSHAL_VERSION), digest_size=16).digest()
+    return hash_packed(marshal.dumps(rows, _MARSHAL_VERSION), salt)
+
+
+def hash_packed(packed: bytes, salt: bytes) -> bytes:
+    """Hash packed rows as `fingerprint_of` hashes them before they are packed."""
+    return hashlib.blake2b(salt + packed, digest_size=16).digest()
+
+
+def unpack_rows(packed: bytes) -> list[Row]:
+    """Return rows that were packed by `scan_folder`, in this process or a worker of it."""
+    rows: list[Row] = marshal.loads(packed)  # noqa: S302  # it never left our processes
+    return rows
 
 
 def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> FolderScan:
@@ -290,11 +303,12 @@ def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Folde
     it is; sorting it would need all of it in memory.
     """
     unreadable: Unreadable = []
+    linked: dict[bytes, Shared] = {}
     with scan(folder) as found:
         if share:
             next(islice(found, share * SHARE - 1, None), None)
             return _scan_rest([], islice(found, SHARE), (salt, scope), unreadable)
-        rows, huge = _first_rows(found, unreadable)
+        rows, huge = _first_rows(found, unreadable, linked)
         if huge:
             first = scope(rows, _folders(rows))
             seen = _scan_rest(first, islice(found, SHARE - CHUNK), (salt, scope), unreadable)
@@ -304,7 +318,17 @@ def scan_folder(folder: int, salt: bytes, scope: Scope, share: int = 0) -> Folde
     inside = scope(rows, folders)
     if inside is not rows:
         rows, folders = inside, _folders(inside)
-    return FolderScan(_hash(rows, salt), folders, len(rows) - len(folders), 0, len(unreadable), rows=rows, salt=salt)
+    packed = marshal.dumps(rows, _MARSHAL_VERSION)
+    return FolderScan(
+        hash_packed(packed, salt),
+        folders,
+        len(rows) - len(folders),
+        0,
+        len(unreadable),
+        rows=rows,
+        salt=salt,
+        packed=b"" if linked or unreadable else packed,
+    )
 
 
 def _folders(rows: list[Row]) -> list[bytes]:

@@ -35,11 +35,13 @@ from job.fs.listing import (
     Unreadable,
     entries_of,
     fingerprint_of,
+    hash_packed,
     list_entries,
     mirror_fingerprint_of,
     scan,
     scan_folder,
     stamp_of,
+    unpack_rows,
 )
 from job.fs.mounts import mount_restrictions, mount_type_at
 
@@ -163,8 +165,24 @@ class SourceScanner:
         folders = _without_reserved(path, found.folders)
         if mount or scope.left_out or scope.refused or len(folders) != len(found.folders):
             unreadable = found.unreadable + len(scope.refused)
-            return found._replace(folders=folders, unreadable=unreadable, mount=mount, left_out=scope.left_out)
+            left_out = scope.left_out
+            return found._replace(folders=folders, unreadable=unreadable, mount=mount, left_out=left_out, packed=b"")
         return found
+
+    def as_scanned(self, path: bytes, packed: bytes, fingerprint: bytes) -> Listing | None:
+        """Return the listing of a folder by the packed rows of its scan; None if the folder itself changed since.
+
+        Raises `OSError` if it cannot be opened.
+        """
+        folder = self._open(path)
+        seen = os.fstat(folder)
+        if seen.st_dev != self._device or path in self._mounts:
+            return None
+        if hash_packed(packed, self._salt(path, folder, seen)) != fingerprint:
+            return None
+        entries = entries_of(unpack_rows(packed))
+        folders = [entry[0] for entry in entries if entry[2] == stat.S_IFDIR]
+        return Listing(path, entries, folders, seen, fingerprint, [])
 
     def list(self, path: bytes) -> Listing:
         """List one folder. Raises `OSError` if it cannot be opened or read, `Huge` if it is too large for memory."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from itertools import repeat
-from types import CodeType, FrameType
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 
 AHEAD_NS = 3600 * 10**9
@@ -83,18 +83,22 @@ def _name_of(frame: FrameType) -> str:
 
 def fix_surroundings(mounts: str) -> None:
     """Fix the clocks, the watchdog and the mount table of this process."""
-    now_ns = time.time_ns() + AHEAD_NS
+    real_ns = time.time_ns
+    now_ns = real_ns() + AHEAD_NS
     # Not functions: the calls of the real clocks are no Python calls either.
     vars(time).update(
         time_ns=repeat(now_ns).__next__, time=repeat(now_ns / 1e9).__next__, monotonic=repeat(1.0).__next__
     )
-    from job.fs import mounts as module  # noqa: PLC0415  # after the clocks are fixed
+    from job.engine.preflight import open_pair  # noqa: PLC0415  # after the clocks are fixed
+    from job.fs import mounts as module  # noqa: PLC0415
     from job.outputs import liveness  # noqa: PLC0415
 
     def opened(path: str, *more: Any) -> Any:
         return open(mounts if path == MOUNT_TABLE else path, *more)
 
     vars(module)["open"] = opened
+    # Folders that are made later are younger than this.
+    vars(open_pair)["time"] = SimpleNamespace(time_ns=real_ns)
     vars(liveness)["_TICK_SECONDS"] = 3600
 
 

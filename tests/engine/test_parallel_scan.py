@@ -190,7 +190,7 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
 def test_what_others_found_is_added_to_what_was_found() -> None:
     def a_look(number: int) -> ScanResult:
         changed: CompressedList[tuple[object, ...]] = CompressedList(
-            [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False)]
+            [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False, b"")]
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = FolderShare(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))
@@ -198,6 +198,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
         look.changed, look.unlisted, look.shares = changed, unlisted, [share]
         look.left_out = [LeftOut(b"out %d" % number, LeftOutReason.MOUNT, "ext4")]
         look.mounts = {b"%d" % number: "ext4"}
+        look.packed = {b"%d" % number: b"rows"}
         look.folders_unchanged = look.specials_unchanged = look.entries_to_sync = look.bytes_to_sync = number
         look.entries_unchanged = 10 * number
         return look
@@ -210,6 +211,7 @@ def test_what_others_found_is_added_to_what_was_found() -> None:
     assert [each.path for each in found.unlisted] == [b"1", b"2"]
     assert [share.number for share in found.shares] == [1, 2]
     assert found.mounts == {b"1": "ext4", b"2": "ext4"}
+    assert found.packed == {b"1": b"rows", b"2": b"rows"}
     assert [each.path for each in found.left_out] == [b"out 1", b"out 2"]
     assert (found.folders_unchanged, found.entries_unchanged, found.specials_unchanged) == (3, 30, 3)
     assert (found.entries_to_sync, found.bytes_to_sync) == (3, 3)

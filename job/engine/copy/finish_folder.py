@@ -83,6 +83,8 @@ class Work:
     """Stat of the mirror folder when it was opened; None if that was not checked."""
     portion: "Portion | None" = None
     """Set for one part of a huge folder."""
+    expected: dict[bytes, Entry] | None = None
+    """The mirror's entries before the sync, if they are known without a listing."""
 
     @property
     def policy(self) -> Policy:
@@ -112,6 +114,43 @@ def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, optio
     return Work(listing, xattrs, volume, options_key=f"{volume.options_key}/{restrictions}", restrictions=restrictions)
 
 
+def as_recorded(
+    work: Work, records: Mapping[bytes, Record], known_mirror: bytes, folder: int
+) -> tuple[dict[bytes, Entry], dict[bytes, Shared]] | None:
+    """Return the entries of an open mirror folder by name, and those with several names, if it is as recorded.
+
+    It is if the records and the source's subfolders have the recorded fingerprint, and its stamp did not change;
+    `known_mirror` has both. Only names to sync are examined then; as in every unchanged folder, an audit examines all.
+    """
+    if work.mirror is None:
+        return None
+    entries = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
+    entries |= {name: record.mirror for name, record in records.items()}
+    if stamp_of(work.mirror) + mirror_fingerprint(sorted(entries.values())) != known_mirror:
+        return None
+    changed = [
+        entry.name
+        for entry in work.listing.entries
+        if entry[2] != S_IFDIR
+        and ((record := records.get(entry.name)) is None or record.source != entry or record.racy)
+    ]
+    shared: dict[bytes, Shared] = {}
+    seen = entries_of(stat_names(folder, changed, [], shared))
+    for name in changed:
+        entries.pop(name, None)
+    return entries | {entry.name: entry for entry in seen}, shared
+
+
+def _present(work: Work, folder: int) -> list[Entry]:
+    """Return the entries of a mirror folder after its sync, sorted by name; it is listed unless they are known."""
+    settled = {name: settled.mirror for name, settled in work.settled.items()}
+    folders = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
+    synced = len(settled) + len(work.untouched) + len(folders)
+    if work.expected is not None and work.complete and not work.lost and synced == len(work.listing.entries):
+        return sorted((work.expected | settled | folders).values())
+    return list_beside(folder, work.untouched | settled)
+
+
 def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     """Set the metadata of an open mirror folder and list it; True if the folder itself was changed.
 
@@ -123,7 +162,7 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         work.volume.metadata_writer.apply(folder, listing.folder, work.xattrs)
     # Before the listing: later changes by another program move the stamp.
     stamp = stamp_of(os.fstat(folder))
-    present = list_beside(folder, work.untouched | {name: settled.mirror for name, settled in work.settled.items()})
+    present = _present(work, folder)
     named = {entry.name: entry for entry in present}
     if work.volume.name_rules is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
         # A server may list a new name late.

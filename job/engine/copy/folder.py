@@ -16,7 +16,7 @@ from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
 from job.engine.copy.content_compare import folder_of, note_metadata
 from job.engine.copy.entries import Entries, link_names_in
-from job.engine.copy.finish_folder import Portion, finish_whole, work_for
+from job.engine.copy.finish_folder import Portion, as_recorded, finish_whole, work_for
 from job.engine.copy.hardlink_sync import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
@@ -166,9 +166,8 @@ class FolderSync:
     def _sync_folder(self, task: SyncFolder) -> None:
         path = task.path
         records = decode_records(task.rows, self._volumes.at(path).options_key)
-        source = self._context.source
         try:
-            opened = self._open(path, lambda path: list_again(source, path, records, task.empty_fingerprint), task)
+            opened = self._open(path, lambda _: self._listing(task, records), task)
         except Huge:
             self._batch.followups.now_huge.append((path, b""))
             return
@@ -176,7 +175,7 @@ class FolderSync:
             return
         records = decode_records(task.rows, opened.work.options_key) if opened.work.options_key else records
         try:
-            present, shared = self._mirror_entries(opened, records)
+            present, shared = self._mirror_entries(task, opened, records)
         except Huge:
             self._batch.followups.now_huge.append((path, task.fingerprint))
             return
@@ -193,6 +192,12 @@ class FolderSync:
         if task.fingerprint and listing.fingerprint != task.fingerprint:
             self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
         self._entries.go(opened, present, records, task.links)
+
+    def _listing(self, task: SyncFolder, records: dict[bytes, Record]) -> Listing:
+        """Return the listing of a source folder: that of the scan if it is still held and valid. Raises `OSError`."""
+        source, path = self._context.source, task.path
+        as_scanned = source.as_scanned(path, task.packed, task.fingerprint) if task.packed else None
+        return as_scanned or list_again(source, path, records, task.empty_fingerprint)
 
     def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
         """Continue with the unsupported metadata that the index has."""
@@ -296,14 +301,23 @@ class FolderSync:
             raise OSError(errno.ESTALE, f"another folder has its name now: {why}")
 
     def _mirror_entries(
-        self, opened: OpenFolders, records: dict[bytes, Record]
+        self, task: SyncFolder, opened: OpenFolders, records: dict[bytes, Record]
     ) -> tuple[dict[bytes, Entry], dict[bytes, Shared]]:
         """List a mirror folder, made writable for us; temps that a killed run left are removed.
 
         Returns its entries by name, and those with several names. Names in `records` that the listing does not show are
-        examined: a short listing must not cause good copies to be reported as missing and replaced.
+        examined: a short listing must not cause good copies to be reported as missing and replaced. A folder that was
+        just made is empty, and of one that is as recorded only the names to sync are examined.
         """
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
+        work = opened.work
+        if work.volume.name_rules is None and not task.links:
+            if task.path and self._opening.is_new(task.path, opened.seen, missing=task.missing):
+                work.expected = {}
+                return {}, {}
+            if task.known_mirror and (found := as_recorded(work, records, task.known_mirror, opened.mirror)):
+                work.expected, shared = found
+                return work.expected, shared
         # The lock is held, and no temp of this folder is made yet: all temps in it are of killed runs.
         present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept

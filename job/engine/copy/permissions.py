@@ -157,7 +157,7 @@ class Opening:
         """Set surplus aside before a folder admits more users; False if that fails."""
         work, path, seen = opened.work, opened.work.listing.path, opened.seen
         why = self._why_widened(work, seen)
-        if not why or self._is_new(path, seen, missing=task.missing) or not self.holds_anything(path, present):
+        if not why or self.is_new(path, seen, missing=task.missing) or not self.holds_anything(path, present):
             return True
         if any(each.path == path for each in work.listing.left_out):
             # Nothing in it is in scope, so it is unknown which entries the source still has.
@@ -188,7 +188,7 @@ class Opening:
         differs = volume.mirror.acls and access != work.xattrs.get(ACCESS_ACL)
         return why_widened(seen, work.listing.folder, standing, acl_differs=differs)
 
-    def _is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
+    def is_new(self, path: bytes, seen: os.stat_result, *, missing: bool) -> bool:
         """Check that a mirror folder, which the scan found `missing`, was made in this cycle with all its content.
 
         An older closed folder may have been renamed to it since.

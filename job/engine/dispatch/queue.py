@@ -256,6 +256,8 @@ class WorkQueue:
             empty_fingerprint=change.empty_fingerprint,
             missing=change.missing or change.new_mirror,
             mark=change.mark,
+            packed=self._found.packed.pop(path, b""),
+            known_mirror=change.known_mirror,
         )
 
     def _is_replaced(self, change: ChangedFolder) -> bool:

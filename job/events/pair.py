@@ -1,5 +1,7 @@
 """Events of one pair, its entries and its progress."""
 
+from typing import Any
+
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip, UnloggedReason
@@ -230,6 +232,10 @@ class OwnFilesSkipped(PairEvent):
 # Entries -------------------------------------------------------------------------------------------------------------
 
 
+CopyFacts = tuple[Any, ...]
+"""Values of a `FileCopied` without cycle and pair, in order: a mass copy has no time for an object each."""
+
+
 class FileCopied(EntryEvent):
     """A file or symlink was copied; it is synced to the disk and in the index."""
 
@@ -242,6 +248,11 @@ class FileCopied(EntryEvent):
     permissions: str
     reason: str
     duration_seconds: float
+
+    @property
+    def facts(self) -> CopyFacts:
+        """The values of all fields but cycle and pair, in order."""
+        return tuple(vars(self).values())[2:]
 
 
 class FileUpdated(EntryEvent):
@@ -359,7 +370,11 @@ class FilesCopied(PairEvent):
     name = "files_copied"
     level = None
 
-    copies: tuple[FileCopied, ...]
+    copies: list[CopyFacts]
+
+    def event_of(self, facts: CopyFacts) -> FileCopied:
+        """Return the event of one of the copies."""
+        return FileCopied(**dict(zip(FileCopied.fields, (self.cycle_id, self.pair, *facts), strict=True)))
 
 
 class Progressed(PairEvent):

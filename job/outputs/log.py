@@ -14,11 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import EnumType
 from functools import partial
 from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Literal, NamedTuple, TextIO
+from math import isfinite
+from typing import Literal, NamedTuple, TextIO
 
 from job.events.base import EntryEvent, Event
 from job.events.pair import FileCopied, FilesCopied
@@ -26,12 +26,14 @@ from job.events.text import LIMITS, LONGEST_LINE, LONGEST_VALUE, Fields, fields_
 from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_one_file
 
 Failed = Callable[[str, str], None]
-Render = Callable[[Event, str], str]
-"""Returns the line of an event, with its line end; the time is in RFC 3339."""
+Render = Callable[[Event, str], list[str]]
+"""Returns the lines of an event, with their line ends; the time is in RFC 3339."""
 
 MOST_WAITING = 256 << 10
 """Characters of lines that are collected before they are written."""
 
+_REPLACED = "\ufffd"
+"""In a text for bytes that are not UTF-8."""
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -93,22 +95,18 @@ class Logs:
                 unwanted.file.close()
             for stream in self._streams:
                 chosen = settings.format or ("text" if stream.is_terminal else "json")
-                stream.render = text_line if chosen == "text" else json_line
+                stream.render = text_lines if chosen == "text" else json_lines
             self._sinks = (*self._streams, *self._files.values())
         self._report_outages()
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
         """Log one event, if its level is logged, with the time `moment`, or now."""
-        events = event.copies if isinstance(event, FilesCopied) else (event,)
-        severity = _SEVERITY[events[0].level]
+        copies = isinstance(event, FilesCopied)
+        severity = _SEVERITY[FileCopied.level if copies else event.level]
         with self._lock:
             if severity >= self._least_level and self._sinks:
-                timestamp = self._timestamp(self._clock() if moment is None else moment)
-                for each in events:
-                    self._collect(each, severity, timestamp)
-                    if self._waiting >= self._most_waiting:
-                        self._write()
-            if not isinstance(event, EntryEvent | FilesCopied):
+                self._collect(event, severity, self._timestamp(self._clock() if moment is None else moment))
+            if self._waiting >= self._most_waiting or not (copies or isinstance(event, EntryEvent)):
                 self._write()
         if self._outages:
             self._report_outages()
@@ -124,12 +122,12 @@ class Logs:
                 each.file.close()
 
     def _collect(self, event: Event, severity: int, timestamp: str) -> None:
-        made: dict[Render, str] = {}
+        made: dict[Render, list[str]] = {}
         for sink in self._sinks:
             if severity >= sink.least:
-                line = made.get(sink.render) or made.setdefault(sink.render, sink.render(event, timestamp))
-                sink.waiting.append(line)
-        self._waiting += max(map(len, made.values()), default=0)
+                lines = made.get(sink.render) or made.setdefault(sink.render, sink.render(event, timestamp))
+                sink.waiting += lines
+        self._waiting += max((sum(map(len, lines)) for lines in made.values()), default=0)
 
     def _write(self) -> None:
         if self._waiting:
@@ -189,12 +187,12 @@ class _Sink:
 class _FileSink(_Sink):
     def __init__(self, output: str, path: str, least: int, settings: LogSettings) -> None:
         self.file = LineFile(path, roots=settings.roots, rotation=settings.rotation)
-        super().__init__(output, self.file.add, least, text_line if settings.format == "text" else json_line)
+        super().__init__(output, self.file.add, least, text_lines if settings.format == "text" else json_lines)
 
 
 class _Stream(_Sink):
     def __init__(self, stream: TextIO, least: int) -> None:
-        super().__init__("stdout", self._add_lines, least, json_line)
+        super().__init__("stdout", self._add_lines, least, json_lines)
         self._stream = stream
         self._end = LineEnd(encoding=getattr(stream, "encoding", None) or "utf-8")
 
@@ -221,6 +219,46 @@ def _in_words(error: OSError | ValueError) -> str:
     return f"{error.filename}: {words}" if error.filename else words
 
 
+def json_lines(event: Event, timestamp: str) -> list[str]:
+    """Render the lines of an event as JSON."""
+    return _copied_lines(event, timestamp) if isinstance(event, FilesCopied) else [json_line(event, timestamp)]
+
+
+def text_lines(event: Event, timestamp: str) -> list[str]:
+    """Render the lines of an event as text."""
+    events = map(event.event_of, event.copies) if isinstance(event, FilesCopied) else (event,)
+    return [text_line(each, timestamp) for each in events]
+
+
+def _copied_lines(event: FilesCopied, timestamp: str) -> list[str]:
+    """Render what `json_line` renders for each copy, by a template: a mass copy waits for its lines."""
+    lines: list[str] = []
+    fields = fields_of(event.event_of(event.copies[0]))
+    level, name = quoted(FileCopied.level or ""), quoted(FileCopied.name)
+    head = f'{{"timestamp": "{timestamp}", "level": {level}, "event": {name}, "message": "Copied '
+    about = f'", "cycle_id": {quoted(fields["cycle_id"])}, "pair": {quoted(fields["pair"])}, "path": "'
+    for facts in event.copies:
+        path, kind, size, checksum, permissions, reason, seconds = facts
+        text = path.decode("utf-8", "replace")
+        values = f"{text}{checksum}{permissions}{reason}"
+        if (
+            not path
+            or _REPLACED in text
+            or len(values) > LONGEST_VALUE
+            or not (values.isprintable() and isfinite(seconds))
+        ):
+            lines.append(json_line(event.event_of(facts), timestamp))
+            continue
+        shown, why = quoted(text)[1:-1], quoted(reason)
+        line = (
+            f'{head}{shown}: {why[1:-1]}{about}{shown}", "kind": {quoted(kind)}, "bytes": {size}, '
+            f'"checksum": {quoted(checksum)}, "permissions": {quoted(permissions)}, "reason": {why}, '
+            f'"duration_seconds": {round(seconds, 6)}}}\n'
+        )
+        lines.append(line if len(line) <= LONGEST_LINE else json_line(event.event_of(facts), timestamp))
+    return lines
+
+
 def json_line(event: Event, timestamp: str) -> str:
     """Render an event as a line of JSON."""
     line = _json_line(event, timestamp, LONGEST_VALUE)
@@ -245,9 +283,6 @@ def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: s
 
 def _json_line(event: Event, timestamp: str, longest: int) -> str:
     fields = fields_of(event, longest)
-    # A mass copy waits for its lines: the template takes a third of the time, and gives the same bytes.
-    if type(event) is FileCopied and len(fields) == len(FileCopied.fields):  # else the path has its bytes beside it
-        return _copied_line(timestamp, sentence(event, fields), fields)
     return _formatted(_SEVERITY[event.level], _headed(event, timestamp, fields))
 
 
@@ -288,26 +323,3 @@ def _formatter() -> Callable[[int, Fields], str]:
         return formatter.format(LogRecord("truecopy", severity, "", 0, fields, None, None))
 
     return format_fields
-
-
-def _copied_line(timestamp: str, message: str, fields: Fields) -> str:
-    values = [write(value) for write, value in zip(_COPIED_WRITERS, fields.values(), strict=True)]
-    return _COPIED % (timestamp, quoted(message), *values)
-
-
-def _writer(type_: Any) -> Callable[[Any], str]:
-    return quoted if isinstance(type_, EnumType) else _WRITERS[type_]
-
-
-def _number(number: float | None) -> str:
-    return "null" if number is None else repr(number)
-
-
-_WRITERS: dict[Any, Callable[[Any], str]] = {str: quoted, bytes: quoted, int: int.__repr__, float: _number}
-_COPIED_WRITERS = [_writer(type_) for type_ in FileCopied.fields.values()]
-_COPIED = (
-    f'{{"timestamp": "%s", "level": "{FileCopied.level}", "event": "{FileCopied.name}", "message": %s'
-    + "".join(f', "{name}": %s' for name in FileCopied.fields)
-    + "}\n"
-)
-"""Template of the line of a copied file."""

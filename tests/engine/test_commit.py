@@ -64,7 +64,7 @@ class Office:
             raise self.index_error
 
     def emit(self, event: Event) -> None:
-        self.told += event.copies if isinstance(event, FilesCopied) else [event]
+        self.told += map(event.event_of, event.copies) if isinstance(event, FilesCopied) else [event]
         if not self.story or self.story[-1] != "tell":
             self.story.append("tell")
 
@@ -89,19 +89,9 @@ def office(tmp_path: Path) -> Iterator[Office]:
         yield Office(ListenedIndex(index))
 
 
-def copied(name: str) -> FileCopied:
-    path = name.encode()
-    return FileCopied(
-        cycle_id="cycle",
-        pair="music",
-        path=path,
-        kind=Kind.FILE,
-        bytes=1,
-        checksum="sha256:00",
-        permissions="644",
-        reason="new",
-        duration_seconds=0.0,
-    )
+def copied(name: str) -> FilesCopied:
+    facts = name.encode(), Kind.FILE, 1, "sha256:00", "644", "new", 0.0
+    return FilesCopied(cycle_id="cycle", pair="music", copies=[facts])
 
 
 def placed(*names: str, begun: int = 1, since_ns: int = 1000, **changed: Any) -> BatchResult:

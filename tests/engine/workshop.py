@@ -50,7 +50,7 @@ class Told:
 
     def hear(self, event: Event) -> None:
         """Note an event, and of the copies of a batch each one."""
-        self.events += event.copies if isinstance(event, FilesCopied) else [event]
+        self.events += map(event.event_of, event.copies) if isinstance(event, FilesCopied) else [event]
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,6 +1,7 @@
 """Events of any kind, with whatever values their fields may have, by Hypothesis."""
 
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from job.core.counts import Tally
 from job.core.outcome import Drift, Failure, Skip
 from job.events.base import Event
-from job.events.pair import FileCopied
+from job.events.pair import CopyFacts, FileCopied
 from tests.repo.catalogue import every_event
 
 COUNTS = st.integers(0, 2**63)
@@ -44,4 +45,4 @@ def is_a_word(kind: Any) -> bool:
 logged_events = st.sampled_from([kind for kind in every_event() if kind.level is not None]).flatmap(values_of)
 
 
-VALUES[tuple[FileCopied, ...]] = st.lists(values_of(FileCopied), min_size=1, max_size=3).map(tuple)
+VALUES[list[CopyFacts]] = st.lists(values_of(FileCopied).map(attrgetter("facts")), min_size=1, max_size=3)

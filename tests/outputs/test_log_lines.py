@@ -4,12 +4,13 @@ import json
 from logging import LogRecord
 
 from hypothesis import example, given
+from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
 from job.events.base import Event
-from job.events.pair import CycleStalled, FileCopied
+from job.events.pair import CycleStalled, FileCopied, FilesCopied
 from job.events.text import fields_of, sentence
-from job.outputs.log import json_line, text_line
+from job.outputs.log import json_line, json_lines, text_line, text_lines
 from tests.events.facts import logged_events, values_of
 from tests.outputs.logbook import copied
 from tests.outputs.representative import events
@@ -34,9 +35,16 @@ def test_a_line_is_what_the_library_makes_of_the_head_and_the_fields(event: Even
     assert line.count("\n") == 1
 
 
-@given(values_of(FileCopied))
-def test_the_prepared_line_of_a_copied_file_is_byte_for_byte_the_librarys(event: Event) -> None:
-    assert json_line(event, TIMES) == by_the_library(event) + "\n"
+@given(st.lists(values_of(FileCopied), min_size=1, max_size=3))
+@example([copied(b""), copied("Größe \N{OK HAND SIGN}".encode()), copied(b"\xef\xbf\xbd"), copied("ü".encode() * 500)])
+def test_the_prepared_lines_of_copied_files_are_byte_for_byte_those_of_each(copies: list[FileCopied]) -> None:
+    about = {"cycle_id": copies[0].cycle_id, "pair": copies[0].pair}
+    together = FilesCopied(**about, copies=[each.facts for each in copies])
+
+    lines = json_lines(together, TIMES)
+
+    assert lines == [json_line(together.event_of(each.facts), TIMES) for each in copies]
+    assert [len(line.splitlines()) for line in text_lines(together, TIMES)] == [1] * len(copies)
 
 
 def test_names_that_other_formatters_lose_are_in_the_log() -> None:

@@ -4,10 +4,8 @@ One sync and one transaction serve all batches that arrived since the last one. 
 index has one writer and the events one order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
-from typing import cast
 
 from job.core.entry import Kind
 from job.core.outcome import Failure, failure_of, reason_text
@@ -113,16 +111,12 @@ class Commit:
 
     def _emit(self, batch: BatchResult) -> None:
         about = {"cycle_id": self._run.cycle_id, "pair": self._run.pair.name}
-        for kind, events in groupby(batch.events, type):
-            if kind is FileCopied:
-                self._run.emit(FilesCopied(**about, copies=tuple(cast("Iterator[FileCopied]", events))))
-                continue
-            for event in events:
-                if isinstance(event, MetadataNotKept):
-                    if event.what in self._not_kept:
-                        continue  # another worker met the same refusal
-                    self._not_kept.add(event.what)
-                self._run.emit(event)
+        for event in batch.events:
+            if isinstance(event, MetadataNotKept):
+                if event.what in self._not_kept:
+                    continue  # another worker met the same refusal
+                self._not_kept.add(event.what)
+            self._run.emit(event)
         if batch.tally.entries or batch.tally.folders:
             self._run.emit(BatchCommitted(**about, tally=batch.tally))
 
@@ -131,7 +125,12 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
     """Turn a batch into failures: the index gets nothing of it, so that the next cycle compares all of it."""
     if not (batch.folders or batch.rows or batch.tally.copied or batch.tally.updated or batch.dirty):
         return batch
-    events = [_failed(event, reason, error) if isinstance(event, FileCopied) else event for event in batch.events]
+    events: list[Event] = []
+    for event in batch.events:
+        if isinstance(event, FilesCopied):
+            events += [_failed(event.event_of(facts), reason, error) for facts in event.copies]
+        else:
+            events.append(event)
     failures = batch.tally.copied
     if not failures:
         failures = 1

@@ -14,7 +14,7 @@ from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish_folder import Settled, Work
 from job.events.base import Event
-from job.events.pair import FileCopied, FileFailed, MetadataNotKept
+from job.events.pair import CopyFacts, FileCopied, FileFailed, FilesCopied, MetadataNotKept
 from job.fs.listing import entry_of
 from job.fs.small_copies import PlainCopy
 
@@ -39,7 +39,14 @@ class PendingEvents:
         """Count and report a copy, of which so many bytes are in holes."""
         self.counts.copied += 1
         self.counts.bytes_copied += event.bytes - holes
-        self.events.append(event)
+        self._add_copies([event.facts])
+
+    def _add_copies(self, copies: list[CopyFacts]) -> None:
+        last = self.events[-1] if self.events else None
+        if isinstance(last, FilesCopied):
+            last.copies.extend(copies)
+        elif copies:
+            self.events.append(FilesCopied(cycle_id=self._run.cycle_id, pair=self._run.pair.name, copies=copies))
 
     def add_plain(self, plain: "PlainRenames") -> "list[PendingRename]":
         """Count and report copies of plain files; return those that their folder does not hold any more."""
@@ -47,7 +54,7 @@ class PendingEvents:
         kept = [copy for copy in plain.copies if copy[0][0] not in lost] if lost else plain.copies
         self.counts.copied += len(kept)
         self.counts.bytes_copied += sum([copy[0][5] for copy in kept])
-        self.events += map(plain.event, kept)
+        self._add_copies(plain.facts(kept))
         return [plain.general(copy) for copy in plain.copies if copy[0][0] in lost] if lost else []
 
     def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
@@ -175,27 +182,21 @@ class PlainRenames:
         self.copies = renamed
         return failed
 
-    def event(self, copy: PlainCopy) -> FileCopied:
-        """Return the event of a copied file."""
-        source, path = copy.source, self.work.listing.path
-        return FileCopied(
-            cycle_id=self.run.cycle_id,
-            pair=self.run.pair.name,
-            path=path + b"/" + source.name if path else source.name,
-            kind=Kind.FILE,
-            bytes=source.size,
-            checksum=copy.checksum,
-            permissions=f"{source.mode & 0o777:03o}",
-            reason=NEW,
-            duration_seconds=copy.duration_ns / 1e9,
-        )
+    def facts(self, copies: list[PlainCopy]) -> list[CopyFacts]:
+        """Return what is reported of copied files."""
+        path = self.work.listing.path
+        prefix = path + b"/" if path else b""
+        return [
+            (prefix + source[0], Kind.FILE, source[5], checksum, f"{source[2] & 0o777:03o}", NEW, duration_ns / 1e9)
+            for source, _, checksum, _, _, _, duration_ns in copies
+        ]
 
     def general(self, copy: PlainCopy) -> PendingRename:
         """Return a copy in the general form."""
         copied = Copied(copy.source, copy.checksum, copy.inode, copy.mtime_ns)
-        return PendingRename(
-            self.work, copy.source.name, copy.temp, copied, copy.racy, fresh=True, event=self.event(copy)
-        )
+        (facts,) = self.facts([copy])
+        event = FilesCopied(cycle_id=self.run.cycle_id, pair=self.run.pair.name, copies=[]).event_of(facts)
+        return PendingRename(self.work, copy.source.name, copy.temp, copied, copy.racy, fresh=True, event=event)
 
 
 class PendingRenames:

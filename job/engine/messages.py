@@ -54,6 +54,8 @@ class SyncFolder(NamedTuple):
     """The packed rows of its scan (`fs/listing.py`), if they are still held."""
     known_mirror: bytes = b""
     """As in `ChangedFolder`."""
+    same_source: bool = False
+    """As in `ChangedFolder`."""
     widening: Widening | None = None
     """Set where the folder may let in more users than before."""
 

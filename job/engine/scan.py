@@ -84,6 +84,8 @@ class ChangedFolder(NamedTuple):
     """Whether it is the root of a mirror without any content."""
     known_mirror: bytes
     """Stamp and fingerprint of the mirror's folder as recorded, if its stamp is still that; else empty."""
+    same_source: bool
+    """Whether the source's folder is as recorded, so that there is something to do only if a content changed."""
 
 
 class FolderShare(NamedTuple):
@@ -247,6 +249,7 @@ class FolderScanner:
                 mark,
                 new_mirror,
                 known.stamp + known.mirror_fingerprint if known and is_as_recorded else b"",
+                known is not None and seen.fingerprint == known.fingerprint and not (known.recheck or seen.unreadable),
             )
         )
         found.entries_to_sync += seen.entries

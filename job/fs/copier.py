@@ -7,9 +7,10 @@ changes while it is read is read again, and given up after `_TRIES` times; the o
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from time import monotonic_ns
 
 from job.core.entry import Entry
 from job.core.record import OF_BLOCKS, Compared, Copied, Record
@@ -30,7 +31,7 @@ from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.mirror_reader import MirrorReader
 from job.fs.own_files import NEW_FILE, write_all
-from job.fs.small_copies import SMALL_BYTES, PlainCopier, copy_link, copy_special
+from job.fs.small_copies import CHECK_NS, SMALL_BYTES, PlainCopier, copy_link, copy_special, read_both
 from job.fs.sparse import (
     SECTOR,
     Hash,
@@ -326,35 +327,23 @@ class Copier:
             os.close(descriptor)
         raise ChangedWhileReadError(f"it changed in each of {_TRIES} attempts to read it")
 
-    def confirms(self, record: Record, source: int, mirror: int) -> bool:
-        """Read a small file and its mirror; return whether both are exactly as their record says.
+    def confirmed(self, records: Iterable[Record], source: int, mirror: int) -> list[Record]:
+        """Read symlinks, small files and their mirrors; return the records of which both are exactly so.
 
-        False proves nothing: `compare` must decide then. Raises the errors of `on_chunk`.
+        Of the others, such as files with attributes, nothing is known: `compare` must decide. Raises the errors of
+        `on_chunk`.
         """
-        if record.source.size > SMALL_BYTES or not record.checksum:
-            return False
-        self._on_chunk(0)
-        try:
-            ours = self._read_whole(record.source, source)
-            if ours is None or ours != self._read_whole(record.mirror, mirror):
-                return False
-        except OSError:
-            return False
-        algorithm = record.checksum.partition(":")[0]
-        return f"{algorithm}:{self._start(algorithm)(ours[0]).hexdigest()}" == record.checksum
-
-    def _read_whole(self, entry: Entry, folder: int) -> tuple[bytes, dict[bytes, bytes]] | None:
-        """Read content and attributes of a file by one call each; None if it is not, or does not stay, as listed."""
-        descriptor = open_name(entry.name, folder)
-        try:
-            before = os.fstat(descriptor)
-            if entry_of(entry.name, before) != entry:
-                return None
-            content = os.read(descriptor, entry.size + 1)
-            whole = content, self._metadata_writer.attributes_of(descriptor)
-            return whole if len(content) == entry.size and unmoved(before, os.fstat(descriptor)) else None
-        finally:
-            os.close(descriptor)
+        start, prefix, security = self._start(self._algorithm), f"{self._algorithm}:", self._metadata_writer.security
+        found: list[Record] = []
+        checked_ns = 0
+        for record in records:
+            if monotonic_ns() - checked_ns >= CHECK_NS:
+                self._on_chunk(0)  # a stop is noticed between two slow files
+                checked_ns = monotonic_ns()
+            content = read_both(record, source, mirror, security=security)
+            if content is not None and record[2] in {"", prefix + start(content).hexdigest()}:
+                found.append(record)
+        return found
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:
         self._mirror_reader.take(chunk)

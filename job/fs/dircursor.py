@@ -168,12 +168,21 @@ class DirCursor:
             if plain and above == at:
                 self._descend(name)
             elif plain and at and above == self._above:
-                self._climb(len(self._steps) - 1)
-                self._descend(name)
+                self._go_beside(name)
             else:
                 self._move(path.split(b"/") if path else [])
             self._at, self._above = path, above
         return self._steps[-1].descriptor if self._steps else self._root
+
+    def _go_beside(self, name: bytes) -> None:
+        steps = self._steps
+        parent = steps[-2].descriptor if len(steps) > 1 else self._root
+        if parent == _CLOSED:
+            self._climb(len(steps) - 1)
+            self._descend(name)
+        else:
+            self._close(steps.pop())
+            steps.append(_Step(name, open_folder(name, parent)))
 
     def _move(self, parts: list[bytes]) -> None:
         common = 0

@@ -89,7 +89,7 @@ class MetadataWriter:
         self._user = os.geteuid()
         self.entered: dict[bytes, bytes] = {}
         """Attributes of the current mirror folder."""
-        self._security = security
+        self.security = security
         self._setuid = setuid
         self._nosuid = False
         self.unreported: list[MetadataRefusal] = []
@@ -107,7 +107,7 @@ class MetadataWriter:
 
     def attributes_of(self, target: Target) -> dict[bytes, bytes]:
         """Read the extended attributes to copy, including ACLs. Raises `OSError`."""
-        return read_attributes(target, security=self._security)
+        return read_attributes(target, security=self.security)
 
     def of_source(self, target: Target) -> dict[bytes, bytes]:
         """Read the attributes of a source entry; on failure report, count, and return a `PartlyRead`.
@@ -123,14 +123,14 @@ class MetadataWriter:
             if names == []:
                 return {}  # the usual case
         try:
-            found = read_attributes(target, names, security=self._security)
+            found = read_attributes(target, names, security=self.security)
         except FileNotFoundError:
             raise
         except OSError as error:
             text = f"the source's attributes cannot be read: {error.strerror}"
             self.refused("source_xattr", OSError(error.errno, text))
             self._unread += 1
-            return read_readable(target, security=self._security)
+            return read_readable(target, security=self.security)
         if isinstance(found, PartlyRead):
             self.note_too_large(f"{len(found)} of the source's attributes are kept: {TOO_LARGE}")
         if self._nosuid and found.pop(_CAPABILITIES, None) is not None:
@@ -163,7 +163,7 @@ class MetadataWriter:
         at any time, so there they are read. A folder new in this run belongs to this user until it is complete.
         """
         self.entered = attributes
-        self.inherits_nothing = not self._security and DEFAULT_ACL not in attributes and owner in {0, self._user}
+        self.inherits_nothing = not self.security and DEFAULT_ACL not in attributes and owner in {0, self._user}
 
     def leave(self, restrictions: str = "") -> None:
         """Leave the mirror folder: new entries may inherit an ACL. `restrictions` are those of the source folder."""

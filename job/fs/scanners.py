@@ -169,14 +169,10 @@ class SourceScanner:
             return found._replace(folders=folders, unreadable=unreadable, mount=mount, left_out=left_out, packed=b"")
         return found
 
-    def as_scanned(self, path: bytes, packed: bytes, fingerprint: bytes) -> Listing | None:
-        """Return the listing of a folder by the packed rows of its scan; None if the folder itself changed since.
-
-        Raises `OSError` if it cannot be opened.
-        """
-        folder = self._open(path)
+    def as_scanned(self, path: bytes, folder: int, packed: bytes, fingerprint: bytes) -> Listing | None:
+        """Return the listing of an open folder by the packed rows of its scan; None if the folder changed since."""
         seen = os.fstat(folder)
-        if seen.st_dev != self._device or path in self._mounts:
+        if not packed or seen.st_dev != self._device or path in self._mounts or path in self._gone:
             return None
         if hash_packed(packed, self._salt(path, folder, seen)) != fingerprint:
             return None

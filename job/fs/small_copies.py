@@ -13,14 +13,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from job.core.entry import Entry, kind_of
-from job.core.record import CLOCK_GRAIN_NS, Copied
+from job.core.record import CLOCK_GRAIN_NS, Copied, Record
 from job.fs.dircursor import OPEN_FILE, listed_handle, path_handle, single
 from job.fs.free_space import BLOCK_BYTES, FreeSpace
 from job.fs.listing import entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.own_files import NEW_FILE
 from job.fs.sparse import SECTOR, Hash
-from job.fs.xattrs import REFUSED, carried_over, for_new
+from job.fs.xattrs import for_new, has_attributes
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call; larger ones are not plain."""
@@ -139,15 +139,8 @@ def _read(entry: Entry, source: int) -> tuple[bytes, int] | None:
             sparse = before.st_blocks * SECTOR < size  # or compressed, or of a server that counts no blocks
             if before.st_ino != inode or before.st_mode != mode or before.st_nlink != 1 or sparse:
                 return None
-            try:
-                attributes = os.listxattr(descriptor)
-            except OSError as error:
-                if error.errno not in REFUSED:
-                    return None
-            else:
-                # A host with SELinux labels every file.
-                if attributes and carried_over(attributes, security=False):
-                    return None
+            if has_attributes(descriptor, security=False):
+                return None
             content = os.read(descriptor, size + 1)
             after = os.fstat(descriptor)
         finally:
@@ -158,6 +151,41 @@ def _read(entry: Entry, source: int) -> tuple[bytes, int] | None:
         return None
     found = after.st_mode, after.st_uid, after.st_gid, after.st_size, after.st_mtime_ns, after.st_ctime_ns
     return (content, before.st_atime_ns) if found == (mode, uid, gid, size, mtime_ns, ctime_ns) else None
+
+
+def read_both(record: Record, source: int, mirror: int, *, security: bool) -> bytes | None:
+    """Return the content of a small file, or the target of a symlink, that both sides have; None if it is unknown.
+
+    It is known only if both are exactly as recorded and have no attributes to copy; `security` as in `carried_over`.
+    """
+    listed, mirrored, checksum, _ = record
+    try:
+        if checksum and listed[5] <= SMALL_BYTES:
+            content = _read_plain(listed, source, security=security)
+            same = content is not None and content == _read_plain(mirrored, mirror, security=security)
+        elif not checksum and stat.S_ISLNK(listed[2]) and stat.S_ISLNK(mirrored[2]):
+            content = os.readlink(listed[0], dir_fd=source)
+            same = content == os.readlink(mirrored[0], dir_fd=mirror)
+        else:
+            return None
+    except OSError:
+        return None
+    return content if same else None
+
+
+def _read_plain(entry: Entry, folder: int, *, security: bool) -> bytes | None:
+    name, inode, mode, uid, gid, size, mtime_ns, ctime_ns = entry
+    descriptor = os.open(name, OPEN_FILE, dir_fd=folder)
+    try:
+        content = os.read(descriptor, size + 1)
+        if has_attributes(descriptor, security=security):
+            return None
+        now = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    found = now.st_ino, now.st_mode, now.st_uid, now.st_gid, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+    listed = inode, mode, uid, gid, size, mtime_ns, ctime_ns
+    return content if found == listed and len(content) == size else None
 
 
 def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:

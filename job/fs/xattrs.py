@@ -103,6 +103,20 @@ def _listed(target: Target, *, security: bool) -> list[str]:
     return carried_over(names, security=security)
 
 
+def has_attributes(descriptor: int, *, security: bool) -> bool:
+    """Return whether an open file has attributes that are copied, as `carried_over` says.
+
+    A host with SELinux labels every file. Raises `OSError` if it is unknown.
+    """
+    try:
+        names = os.listxattr(descriptor)
+    except OSError as error:
+        if error.errno in REFUSED:
+            return False
+        raise
+    return bool(names and carried_over(names, security=security))
+
+
 def carried_over(names: list[str], *, security: bool) -> list[str]:
     """Return the names of attributes that are copied; `security` includes `security.*` and `trusted.*`."""
     return [name for name in names if _is_carried_over(name, security=security)]

@@ -10,7 +10,7 @@ and the folder's own metadata under an empty name. Modes, owners and times of fi
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,15 +40,16 @@ def encode_records(records: Iterable[Record], options_key: str = "") -> str:
     names, *of_source = zip(*sources, strict=True)
     _, *of_mirror = zip(*mirrors, strict=True)
     kept = [
-        None if mirror == source else _compressed(mirror) for source, mirror in zip(of_source, of_mirror, strict=True)
+        None if mirror == source else mirror[0] if mirror.count(mirror[0]) == len(mirror) else mirror
+        for source, mirror in zip(of_source, of_mirror, strict=True)
     ]
     text = _BETWEEN_NAMES.join(names).decode("utf-8", "surrogateescape")
     stored = [
         text,
-        [_compressed(each) for each in of_source],
+        [each[0] if each.count(each[0]) == len(each) else each for each in of_source],
         kept,
         _BETWEEN_CHECKSUMS.join(checksums),
-        _compressed(racies),
+        racies[0] if racies.count(racies[0]) == len(racies) else racies,
     ]
     return _write([*stored, options_key] if options_key else stored)
 
@@ -107,10 +108,6 @@ def _decoded(stored: Any) -> dict[bytes, Record]:  # any JSON value
     mirrors = map(_entry_of, zip(names, *mirror_columns, strict=True))
     rest = checksums.split(_BETWEEN_CHECKSUMS), _expanded(racies, bool, count)
     return dict(zip(names, map(_record_of, zip(sources, mirrors, *rest, strict=True)), strict=True))
-
-
-def _compressed(column: Sequence[object]) -> object:
-    return column[0] if column.count(column[0]) == len(column) else column
 
 
 def _expanded(column: object, kind: type, count: int) -> list[Any]:

@@ -79,13 +79,13 @@ BUDGETS = (
         work="first",
         title="first copy",
         unit="file",
-        system_calls=18.9,
+        system_calls=16.4,
         system_calls_wanted=14,
-        python_calls=38,
+        python_calls=21.4,
         python_calls_wanted=25,
-        spent_on="2 stat: scan, second listing; 6 on the source: open, 2 fstat, read, flistxattr, close; "
+        spent_on="1 stat: scan; 6 on the source: open, 2 fstat, read, flistxattr, close; "
         "5 on the temp: open, write, utimensat, fstat, close; 2: rename, stat; "
-        "3.9 for folders: made, opened, listed four times, index",
+        "2.3 for folders: listed, made, opened five times, metadata, index",
     ),
     Budget(
         work="unchanged",
@@ -93,7 +93,7 @@ BUDGETS = (
         unit="file",
         system_calls=1.7,
         system_calls_wanted=1.5,
-        python_calls=2.6,
+        python_calls=2.55,
         python_calls_wanted=2,
         spent_on="1 stat; 0.7 for folders: opened and listed, stat of the mirror folder, index",
     ),
@@ -103,7 +103,7 @@ BUDGETS = (
         unit="file",
         system_calls=3.25,
         system_calls_wanted=2.8,
-        python_calls=3.8,
+        python_calls=3.7,
         python_calls_wanted=4,
         spent_on="2 stat: source, mirror; 1.2 for folders: opened and listed on both sides, index",
         options=(("audit_interval", 0),),
@@ -112,24 +112,24 @@ BUDGETS = (
         work="checksum",
         title="by checksum",
         unit="file",
-        system_calls=18.3,
+        system_calls=12.1,
         system_calls_wanted=12,
-        python_calls=54,
+        python_calls=13.6,
         python_calls_wanted=15,
-        spent_on="3 stat: scan, second listing, mirror; 6 on each side: open, 2 fstat, read, flistxattr, close; "
-        "3.2 for folders: opened and listed four times, index",
+        spent_on="1 stat: scan; 5 on each side: open, read, flistxattr, fstat, close; "
+        "1 for folders: opened and listed, opened again on both sides, stat of the mirror folder, index",
         options=(("compare", "checksum"),),
     ),
     Budget(
         work="changed",
         title="1 % changed",
         unit="entry",
-        system_calls=2.3,
+        system_calls=2.0,
         system_calls_wanted=1.9,
-        python_calls=4.9,
+        python_calls=4.65,
         python_calls_wanted=None,
-        spent_on="1.6 as if nothing had changed; 0.4 for listing changed folders three times more; "
-        "0.3 for the copies and the index",
+        spent_on="1.66 as if nothing had changed; 0.1 for changed folders: opened four times, mirror listed once; "
+        "0.2 for the copies and the index",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ class InterferingCopier(Copier):
         self.after_checksum(_path(mirror, mirror_folder))
         return found
 
-    def confirms(self, record: Record, source: int, mirror: int) -> bool:
-        found = super().confirms(record, source, mirror)
-        self.after_checksum(_path(record.source, source))
-        self.after_checksum(_path(record.mirror, mirror))
+    def confirmed(self, records: Iterable[Record], source: int, mirror: int) -> list[Record]:
+        found: list[Record] = []
+        for record in records:
+            found += super().confirmed([record], source, mirror)
+            self.after_checksum(_path(record.source, source))
+            self.after_checksum(_path(record.mirror, mirror))
         return found
 
     def plain(self, now_ns: Callable[[], int]) -> PlainCopier:

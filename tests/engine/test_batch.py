@@ -284,13 +284,13 @@ def test_a_full_batch_is_committed_in_the_middle_of_a_folder(shop: Workshop, mon
 
 def test_many_bytes_make_a_batch_full(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_BYTES", 90)
-    for number in range(40):
-        shop.write(f"{number:02}", "123456")
+    for number in range(140):
+        shop.write(f"{number:03}", "123456")
 
     told = shop.cycle()
 
-    # It is asked after 16 plain files.
-    assert [event.tally.copied for event in told.of(BatchCommitted)] == [16, 16, 8]
+    # It is asked after 64 plain files.
+    assert [event.tally.copied for event in told.of(BatchCommitted)] == [64, 64, 12]
 
 
 @pytest.mark.one_process

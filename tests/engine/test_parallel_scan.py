@@ -190,7 +190,7 @@ def test_a_stop_ends_a_look_with_helpers(wide: Workshop) -> None:
 def test_what_others_found_is_added_to_what_was_found() -> None:
     def a_look(number: int) -> ScanResult:
         changed: CompressedList[tuple[object, ...]] = CompressedList(
-            [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False, b"")]
+            [(b"folder %d" % number, number, number, b"", False, False, b"", 0, b"", False, b"", False)]
         )
         unlisted = [Unlisted(b"%d" % number, OSError(number))]
         share = FolderShare(b"huge", number, listing.FolderScan(b"", [], 1, 1, 0))

@@ -158,7 +158,7 @@ def a_record(bench: CopyRig) -> Record:
 
 
 def confirms(bench: CopyRig, record: Record) -> bool:
-    return bench.copier().confirms(record, bench.source_folder, bench.mirror_folder)
+    return bench.copier().confirmed([record], bench.source_folder, bench.mirror_folder) == [record]
 
 
 @pytest.mark.parametrize("size", [0, 5, SMALL_BYTES])

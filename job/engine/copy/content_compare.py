@@ -2,19 +2,32 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
-from job.core.entry import Entry, Kind
+from job.core.entry import STATE_FOLDER, Entry, Kind
+from job.core.outcome import Skip
 from job.core.record import Record
-from job.engine.copy.finish_folder import Work
-from job.errors import ChangedWhileReadError
+from job.engine.context import PairContext, PairRun, ProgressSink
+from job.engine.copy.batch import Batch
+from job.engine.copy.finish_folder import Work, as_recorded
+from job.engine.messages import SyncFolder
+from job.engine.preflight.root_check import DeviceCheck
+from job.engine.volumes import Volume
+from job.errors import ChangedWhileReadError, Stopped
 from job.fs.copier import Copier
-from job.fs.dircursor import listed_handle, open_listed, open_name
-from job.fs.listing import entry_of
+from job.fs.dircursor import DirCursor, listed_handle, open_listed, open_name
+from job.fs.large_dir import stat_names
+from job.fs.listing import Shared, entries_of, entry_of
 from job.fs.metadata import MetadataWriter
+from job.fs.small_copies import SMALL_BYTES
 from job.fs.xattrs import place_of
-from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata
+from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata, decode_records
+
+CHECK_ENTRIES = 16
+"""A stop is noticed, and progress is reported, after so many entries, or `CHECK_NS`."""
 
 
 class Judgement(NamedTuple):
@@ -82,6 +95,91 @@ def _target_or_device(entry: Entry, folder: int) -> tuple[object, os.stat_result
         if entry.kind is Kind.SYMLINK:
             return os.readlink(b"", dir_fd=handle), seen
         return (stat.S_IFMT(seen.st_mode), seen.st_rdev), seen
+
+
+class FolderConfirmer:
+    """Reads the files of folders whose names and times are as recorded on both sides, for `compare: checksum`."""
+
+    def __init__(
+        self,
+        context: PairContext,
+        run: PairRun,
+        batch: Batch,
+        progress: ProgressSink,
+        sources: DirCursor,
+        mirrors: DirCursor,
+    ) -> None:
+        """Both cursors are moved."""
+        self._context, self._run = context, run
+        self._batch, self._progress = batch, progress
+        self._sources, self._mirrors = sources, mirrors
+        self._devices = DeviceCheck(context)
+
+    def confirms(self, task: SyncFolder, volume: Volume) -> bool:
+        """Return whether the contents in a folder are as recorded; it is counted then. Raises `Stopped`.
+
+        False proves nothing: the folder must be synced then.
+        """
+        path, source = task.path, self._context.source
+        if not (task.same_source and task.known_mirror) or task.links or volume.name_rules:
+            return False
+        if self._run.pair.options_key or self._run.verbose:
+            return False
+        records = decode_records(task.rows, volume.options_key)
+        try:
+            folder, mirror = self._sources.goto(path), self._mirrors.goto(path)
+            listing = source.as_scanned(path, folder, task.packed, task.fingerprint) or source.list(path)
+            if listing.fingerprint != task.fingerprint or listing.linked:
+                return False
+            seen = os.fstat(mirror)
+            self._devices.check(mirror, seen.st_dev, volume.number)
+        except OSError:
+            return False
+        files = [entry for entry in listing.entries if entry[2] != stat.S_IFDIR]
+        same = [
+            record
+            for entry in files
+            if (record := records.get(entry[0])) and record[0] == entry and not record[3]
+            if entry[5] <= SMALL_BYTES and not entry[0].startswith(STATE_FOLDER)
+        ]
+        known = as_recorded(listing.folders, records, seen, task.known_mirror)
+        return (
+            known is not None and len(same) == len(files) == len(records) and self._read(same, folder, mirror, volume)
+        )
+
+    def _read(self, records: list[Record], source: int, mirror: int, volume: Volume) -> bool:
+        waiting = iter(records)
+        while some := [*islice(waiting, CHECK_ENTRIES)]:
+            if self._run.stop():
+                raise Stopped("stopped between two entries")
+            if volume.copier.confirmed(some, source, mirror) != some:
+                return False
+        counts = self._batch.pending_events.counts
+        counts.folders += 1
+        counts.skipped[Skip.UNCHANGED] += len(records)
+        self._progress.entry_done(sum([record[0][5] for record in records]), len(records))
+        return True
+
+
+def recorded_entries(
+    work: Work, records: Mapping[bytes, Record], known_mirror: bytes, folder: int
+) -> tuple[dict[bytes, Entry], dict[bytes, Shared]] | None:
+    """Return the entries of an open mirror folder by name, and those with several names; None if it is not as recorded.
+
+    Only names of changed entries of the source are examined.
+    """
+    listing, seen = work.listing, work.mirror
+    known = as_recorded(listing.folders, records, seen, known_mirror) if seen else None
+    if known is None:
+        return None
+    changed = {
+        entry[0]
+        for entry in listing.entries
+        if entry[2] != stat.S_IFDIR and ((record := records.get(entry[0])) is None or record[0] != entry or record[3])
+    }
+    shared: dict[bytes, Shared] = {}
+    now = {entry[0]: entry for entry in entries_of(stat_names(folder, changed, [], shared))}
+    return {name: entry for name, entry in known.items() if name not in changed} | now, shared
 
 
 def _algorithm(checksum: str) -> str:

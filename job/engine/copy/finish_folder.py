@@ -1,7 +1,7 @@
 """Finish a folder: set its own metadata, after everything in it, and make its index record."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -83,8 +83,8 @@ class Work:
     """Stat of the mirror folder when it was opened; None if that was not checked."""
     portion: "Portion | None" = None
     """Set for one part of a huge folder."""
-    expected: dict[bytes, Entry] | None = None
-    """The mirror's entries before the sync, if they are known without a listing."""
+    is_new: bool = False
+    """Whether the mirror folder was just made, so that it has only what was synced."""
 
     @property
     def policy(self) -> Policy:
@@ -115,39 +115,26 @@ def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, optio
 
 
 def as_recorded(
-    work: Work, records: Mapping[bytes, Record], known_mirror: bytes, folder: int
-) -> tuple[dict[bytes, Entry], dict[bytes, Shared]] | None:
-    """Return the entries of an open mirror folder by name, and those with several names, if it is as recorded.
+    folders: Iterable[bytes], records: Mapping[bytes, Record], seen: os.stat_result, known_mirror: bytes
+) -> dict[bytes, Entry] | None:
+    """Return the entries of a mirror folder by name if it is as recorded: these subfolders and records; else None.
 
-    It is if the records and the source's subfolders have the recorded fingerprint, and its stamp did not change;
-    `known_mirror` has both. Only names to sync are examined then; as in every unchanged folder, an audit examines all.
+    It is if they have the recorded fingerprint, and its stat `seen` the recorded stamp; `known_mirror` has both. As in
+    every folder that did not change, files that were changed in place are found by the next audit.
     """
-    if work.mirror is None:
-        return None
-    entries = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
+    entries = {name: Entry(name, 0, S_IFDIR, 0, 0, 0, 0, 0) for name in folders}
     entries |= {name: record.mirror for name, record in records.items()}
-    if stamp_of(work.mirror) + mirror_fingerprint(sorted(entries.values())) != known_mirror:
-        return None
-    changed = [
-        entry.name
-        for entry in work.listing.entries
-        if entry[2] != S_IFDIR
-        and ((record := records.get(entry.name)) is None or record.source != entry or record.racy)
-    ]
-    shared: dict[bytes, Shared] = {}
-    seen = entries_of(stat_names(folder, changed, [], shared))
-    for name in changed:
-        entries.pop(name, None)
-    return entries | {entry.name: entry for entry in seen}, shared
+    found = stamp_of(seen) + mirror_fingerprint(sorted(entries.values()))
+    return entries if found == known_mirror else None
 
 
 def _present(work: Work, folder: int) -> list[Entry]:
-    """Return the entries of a mirror folder after its sync, sorted by name; it is listed unless they are known."""
+    """Return the entries of an open mirror folder after its sync, sorted; it is listed unless they are known."""
     settled = {name: settled.mirror for name, settled in work.settled.items()}
-    folders = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
-    synced = len(settled) + len(work.untouched) + len(folders)
-    if work.expected is not None and work.complete and not work.lost and synced == len(work.listing.entries):
-        return sorted((work.expected | settled | folders).values())
+    if work.is_new and work.complete and not work.lost:
+        folders = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
+        if len(settled) + len(folders) == len(work.listing.entries):
+            return sorted((settled | folders).values())
     return list_beside(folder, work.untouched | settled)
 
 
@@ -271,12 +258,12 @@ def _count(listing: Listing) -> int:
 
 
 def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
-    records = dict(work.kept)
+    records, make = dict(work.kept), tuple.__new__
     for name, settled in work.settled.items():
         # Compare by value: a listing without inode numbers gives new entries.
         if present.get(name) == settled.mirror:
             racy = settled.racy or name in work.doubtful
-            records[name] = Record(settled.source, settled.mirror, settled.checksum, racy)
+            records[name] = make(Record, (settled[0], settled[2], settled[1], racy))
         else:
             work.lost.add(name)
     # Changes by another program must not become the state that later cycles compare with.

@@ -14,9 +14,9 @@ from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writ
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
-from job.engine.copy.content_compare import folder_of, note_metadata
+from job.engine.copy.content_compare import FolderConfirmer, folder_of, note_metadata, recorded_entries
 from job.engine.copy.entries import Entries, link_names_in
-from job.engine.copy.finish_folder import Portion, as_recorded, finish_whole, work_for
+from job.engine.copy.finish_folder import Portion, finish_whole, work_for
 from job.engine.copy.hardlink_sync import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.messages import (
@@ -75,6 +75,7 @@ class FolderSync:
         self._adoption = Adoption(context, run, self._batch_sources)
         self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
         self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
+        self._confirmer = FolderConfirmer(context, run, self._batch, progress, self._sources, self._mirrors)
         self._progress = progress
 
     @contextmanager
@@ -126,7 +127,8 @@ class FolderSync:
             case SyncFolder(whole=True):
                 self._sync_tree(task.path, task.links)
             case SyncFolder():
-                self._sync_folder(task)
+                if not self._confirmer.confirms(task, self._volumes.at(task.path)):
+                    self._sync_folder(task)
             case SplitFolder():
                 self._split(task)
             case SyncPart():
@@ -196,8 +198,10 @@ class FolderSync:
     def _listing(self, task: SyncFolder, records: dict[bytes, Record]) -> Listing:
         """Return the listing of a source folder: that of the scan if it is still held and valid. Raises `OSError`."""
         source, path = self._context.source, task.path
-        as_scanned = source.as_scanned(path, task.packed, task.fingerprint) if task.packed else None
-        return as_scanned or list_again(source, path, records, task.empty_fingerprint)
+        as_scanned = source.as_scanned(path, self._sources.goto(path), task.packed, task.fingerprint)
+        if as_scanned is not None and records.keys() <= {entry.name for entry in as_scanned.entries}:
+            return as_scanned
+        return list_again(source, path, records, task.empty_fingerprint)
 
     def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
         """Continue with the unsupported metadata that the index has."""
@@ -313,11 +317,10 @@ class FolderSync:
         work = opened.work
         if work.volume.name_rules is None and not task.links:
             if task.path and self._opening.is_new(task.path, opened.seen, missing=task.missing):
-                work.expected = {}
+                work.is_new = True
                 return {}, {}
-            if task.known_mirror and (found := as_recorded(work, records, task.known_mirror, opened.mirror)):
-                work.expected, shared = found
-                return work.expected, shared
+            if known := recorded_entries(work, records, task.known_mirror, opened.mirror):
+                return known
         # The lock is held, and no temp of this folder is made yet: all temps in it are of killed runs.
         present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept

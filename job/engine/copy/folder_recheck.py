@@ -70,6 +70,12 @@ class Recheck:
 
     def _is_as_listed(self, work: Work) -> bool:
         path, listed = work.listing.path, work.listing.folder
+        above, _, name = path.rpartition(b"/")
+        if name:
+            # One call is enough for nearly all folders.
+            now = os.stat(name, dir_fd=self._sources.goto(above), follow_symlinks=False)
+            if now.st_ctime_ns == listed.st_ctime_ns and os.path.samestat(now, listed):
+                return True
         source = self._sources.goto(path)
         now = os.fstat(source)
         is_same = os.path.samestat(now, listed)

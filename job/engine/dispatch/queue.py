@@ -258,6 +258,7 @@ class WorkQueue:
             mark=change.mark,
             packed=self._found.packed.pop(path, b""),
             known_mirror=change.known_mirror,
+            same_source=change.same_source,
         )
 
     def _is_replaced(self, change: ChangedFolder) -> bool:

@@ -136,6 +136,25 @@ def file_system_of(kind: str) -> str:
     return f"{kind or 'another file system'} is mounted there"
 
 
+LOCAL_TYPES = frozenset(
+    {
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "ntfs3",
+        "overlay",
+        "tmpfs",
+        "vfat",
+        "xfs",
+        "zfs",
+    }
+)
+"""File systems of this machine's kernel, whose listings are believed at once; servers have returned short ones."""
 KERNEL_TYPES = frozenset(
     {
         "autofs",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.mounts import KnownMounts, LeftOut, LeftOutReason
+from job.core.mounts import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch.parallel_scan import scan_tree
@@ -231,6 +231,7 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
         with _supervisor(context, run) as supervisor:
             if found is None or found.changed:
                 found = scan_tree(context, run.pair, progress.scanned, depth, supervisor, known)
+            _drop_rows_of_server(found, roots.source_type)
             if not found.unlisted:
                 presence.check_still_there(seen, found.entries, found.folders, run.pair)
             _report_unchanged(found.tally, run)
@@ -267,6 +268,12 @@ def _sweep(context: PairContext, claim: Claim | None) -> None:
                 with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
                     remove_temps(cursor.goto(path))
         context.temp_journal.clear_all()
+
+
+def _drop_rows_of_server(found: ScanResult, source_type: str) -> None:
+    """Let the folders of a server be listed again: servers have returned short listings without an error."""
+    if source_type not in LOCAL_TYPES:
+        found.packed.clear()
 
 
 def _scan_source_only(context: PairContext, run: PairRun, progress: Progress, depth: ScanDepth) -> ScanResult:

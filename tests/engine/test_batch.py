@@ -289,8 +289,10 @@ def test_many_bytes_make_a_batch_full(shop: Workshop, monkeypatch: pytest.Monkey
 
     told = shop.cycle()
 
-    # It is asked after 64 plain files.
-    assert [event.tally.copied for event in told.of(BatchCommitted)] == [64, 64, 12]
+    # It is asked after 64 plain files, or after those of 50 ms.
+    copied = [event.tally.copied for event in told.of(BatchCommitted)]
+    assert sum(copied) == 140
+    assert max(copied) <= 64
 
 
 @pytest.mark.one_process

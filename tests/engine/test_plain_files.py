@@ -8,9 +8,11 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,10 +21,12 @@ from hypothesis import strategies as st
 from job.core.entry import Entry
 from job.core.outcome import Failure, Result
 from job.core.record import Record
+from job.fs.listing import Listing
+from job.fs.scanners import SourceScanner
 from job.fs.small_copies import SMALL_BYTES, PlainCopier
 from job.store.codec import decode_records
 from tests.engine.interference import interfered
-from tests.engine.workshop import Told, Workshop, assert_mirrored
+from tests.engine.workshop import Told, Workshop, assert_mirrored, changed
 
 FAST = Path("/dev/shm")
 ANCIENT_NS = 10**18
@@ -115,7 +119,7 @@ def test_any_history_leaves_the_same_mirror_index_and_report_by_both_ways(
                 Workshop(Path(base) / name, {"compare": compare, "allow_empty": True, "keep_setuid": True, **options})
             )
         for tree in (before, after):
-            loop, general = [_cycle(shop, tree) for shop in shops]
+            loop, general = _cycle(shops[0], tree), _by_the_general_path(shops[1], tree)
 
             assert loop.result == general.result
             assert loop.tally == general.tally
@@ -128,6 +132,12 @@ def test_any_history_leaves_the_same_mirror_index_and_report_by_both_ways(
 def _cycle(shop: Workshop, tree: Tree) -> Told:
     plant(shop.source, tree)
     return shop.cycle()
+
+
+def _by_the_general_path(shop: Workshop, tree: Tree) -> Told:
+    """Run a cycle that also lists every folder again, as it does in a large tree."""
+    with mock.patch("job.engine.scan.MOST_PACKED_BYTES", 0):
+        return _cycle(shop, tree)
 
 
 @pytest.fixture
@@ -329,3 +339,49 @@ def test_files_of_a_source_without_attributes_are_plain(
     assert told.result is Result.SUCCESS
     assert in_the_loop == in_loop
     assert_mirrored(shop)
+
+
+class Adding(SourceScanner):
+    """The real source; a file is added to a folder after its scan."""
+
+    def __init__(self, real: SourceScanner, added: Path) -> None:
+        self.__dict__ = real.__dict__
+        self.added = added
+
+    def as_scanned(self, path: bytes, folder: int, packed: bytes, fingerprint: bytes) -> Listing | None:
+        self.added.write_text("added")
+        return super().as_scanned(path, folder, packed, fingerprint)
+
+
+@pytest.mark.one_process
+def test_a_folder_that_changed_since_its_scan_is_listed_again(shop: Workshop) -> None:
+    shop.write("sub/file", "content")
+    added = shop.source / "sub" / "added"
+
+    told = shop.cycle(changed(lambda context: replace(context, source=Adding(context.source, added))))
+
+    assert told.result is Result.SUCCESS
+    assert {b"sub/added", b"sub/file"} <= set(told.copied)
+
+
+@pytest.mark.one_process
+def test_compare_checksum_lists_a_folder_once_whose_contents_are_as_recorded(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "sub/b"):
+        shop.write(name, name)
+    (shop.source / "link").symlink_to("a")
+    shop.options = {"compare": "checksum"}
+    shop.cycle()
+    listed: list[bytes] = []
+    real = SourceScanner.list
+
+    def list_(scanner: SourceScanner, path: bytes) -> Listing:
+        listed.append(path)
+        return real(scanner, path)
+
+    monkeypatch.setattr(SourceScanner, "list", list_)
+
+    told = shop.cycle()
+
+    assert (told.result, told.tally.skipped, told.tally.folders, listed) == (Result.SUCCESS, 3, 2, [])

@@ -17,7 +17,7 @@ from job.engine.preflight.root_check import Claim, ClaimedMirror
 from job.errors import Refused
 from job.fs.dircursor import identity, single
 from job.fs.large_dir import name_exists
-from job.fs.mounts import FileSystem, file_systems
+from job.fs.mounts import FileSystem, file_systems, mount_of
 from job.fs.own_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
@@ -46,6 +46,8 @@ class Roots(NamedTuple):
     """The claim on the mirror; to be called before the first write to a sleeping one. Workers have none."""
     systems: Sequence[FileSystem] = ()
     """The file systems of the mirror, the root's first; found before the sandbox hides them."""
+    source_type: str = ""
+    """The type of the source's file system; empty if unknown."""
     mirror_created: bool = False
     """Whether the mirror did not exist and was created."""
     not_recorded: str = ""
@@ -120,8 +122,23 @@ def open_pair(
         not_recorded = records.try_record_mirror(pair.name, pair.source, pair.dest)
         systems = file_systems(mirror)
         own = None if claim.held is None else FileId._make(identity(claim.held.mirror_state))
-        opened_ns = time.time_ns()
-        yield Roots(source, mirror, state, own, opened_ns, lease, claim, systems, made, not_recorded, state_reset, lost)
+        mount, opened_ns = mount_of(source), time.time_ns()
+        source_type = mount.type if mount else ""
+        yield Roots(
+            source,
+            mirror,
+            state,
+            own,
+            opened_ns,
+            lease,
+            claim,
+            systems,
+            source_type,
+            mirror_created=made,
+            not_recorded=not_recorded,
+            state_reset=state_reset,
+            state_lost=lost,
+        )
 
 
 def _open_or_create_mirror(

@@ -63,6 +63,14 @@ def pytest_configure(config: pytest.Config) -> None:
         workers.force(count)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the modules of which no test is chosen: most of them, where the choice is `as_user`."""
+    chosen: str = config.getoption("markexpr")
+    if not chosen.startswith("as_user") or not collection_path.is_file():
+        return None
+    return None if PRIVILEGE.search(collection_path.read_text("utf-8")) else True
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark the tests that depend on privileges, and leave out those about one process where all jobs have workers.

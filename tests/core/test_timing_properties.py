@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,9 +71,26 @@ def test_a_daily_time_comes_exactly_once_a_local_day(moment: time, zone: ZoneInf
     assert len(days) == (datetime(year + 1, 1, 1, tzinfo=UTC) - datetime(year, 1, 1, tzinfo=UTC)).days
 
 
-@given(calendars, moving_zones, st.sampled_from(["2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25"]))
-@settings(deadline=None, max_examples=30)
+some_days = given(
+    calendars, moving_zones, st.sampled_from(["2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25"])
+)
+
+
+@some_days
+@settings(deadline=None, max_examples=12)
 def test_due_times_are_those_that_a_look_at_every_minute_finds(schedule: Calendar, zone: ZoneInfo, day: str) -> None:
+    rings_each_minute(schedule, zone, day)
+
+
+@pytest.mark.slow
+@some_days
+@settings(deadline=None, max_examples=300)
+def test_due_times_of_many_calendars_are_those(schedule: Calendar, zone: ZoneInfo, day: str) -> None:
+    rings_each_minute(schedule, zone, day)
+
+
+def rings_each_minute(schedule: Calendar, zone: ZoneInfo, day: str) -> None:
+    """Insist that a schedule is due in those minutes in which a clock on the wall rings."""
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=2)
     minutes = [start + timedelta(minutes=count) for count in range(4 * 1440)]
     last = minutes[-1]

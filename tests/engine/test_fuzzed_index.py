@@ -23,7 +23,7 @@ from tests.fuzzed import Damage, damages
 
 pytestmark = pytest.mark.one_process  # only the main process believes the index
 
-SHARE, WHOLE = 75, 4_000
+SHARE, WHOLE = 40, 4_000
 FAST = Path("/dev/shm")
 SECRET = "nobody shall read this"
 NAMES: list[Any] = [

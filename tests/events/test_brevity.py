@@ -35,9 +35,23 @@ def huge(kind: type[Event]) -> st.SearchStrategy[Event]:
     return st.builds(kind, **fields)
 
 
-@given(st.sampled_from([kind for kind in every_event() if kind.level is not None]).flatmap(huge))
-@settings(deadline=None, max_examples=150)
+any_event = given(st.sampled_from([kind for kind in every_event() if kind.level is not None]).flatmap(huge))
+
+
+@any_event
+@settings(deadline=None, max_examples=50)
 def test_a_line_is_never_longer_than_a_page_and_json_stays_valid(event: Event) -> None:
+    is_brief(event)
+
+
+@pytest.mark.slow
+@any_event
+@settings(deadline=None, max_examples=1500)
+def test_no_line_of_many_is_longer_than_a_page(event: Event) -> None:
+    is_brief(event)
+
+
+def is_brief(event: Event) -> None:
     line, text = json_line(event, NOW), text_line(event, NOW)
 
     assert (len(line) <= LONGEST_LINE, len(text.encode()) <= LONGEST_LINE) == (True, True)

@@ -5,7 +5,7 @@ import pickle
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.core.outcome import Skip
@@ -40,16 +40,25 @@ class TestEveryEvent:
         assert event.level in LEVELS
 
     @given(data=st.data())
+    @settings(max_examples=25)
     def test_comes_back_equal_from_a_worker(self, event: type[Event], data: st.DataObject) -> None:
-        told = data.draw(st.lists(values_of(event), max_size=3))
+        comes_back_equal(data.draw(st.lists(values_of(event), max_size=3)))
 
-        heard = pickle.loads(pickle.dumps(told, 5))
-
-        assert heard == told or "nan" in repr(told)  # which does not even equal itself
-        assert [list(vars(each)) for each in heard] == [list(event.fields)] * len(told)
+    @pytest.mark.slow
+    @given(data=st.data())
+    @settings(max_examples=1000)
+    def test_comes_back_equal_many_times(self, event: type[Event], data: st.DataObject) -> None:
+        comes_back_equal(data.draw(st.lists(values_of(event), max_size=3)))
 
     def test_tells_its_unit_in_the_name_of_every_time_and_duration(self, event: type[Event]) -> None:
         assert all(name.endswith("_seconds") for name, kind in event.fields.items() if kind is float)
+
+
+def comes_back_equal(told: list[Event]) -> None:
+    heard = pickle.loads(pickle.dumps(told, 5))
+
+    assert heard == told or "nan" in repr(told)  # which does not even equal itself
+    assert [list(vars(each)) for each in heard] == [list(each.fields) for each in told]
 
 
 def test_the_list_holds_every_class_of_events() -> None:

@@ -12,7 +12,7 @@ from job import __version__
 from job.cli import main as command_line
 from job.cli.main import truecopy
 from job.errors import Exit
-from tests.faults.rig import ROOT, Rig, environment
+from tests.faults.rig import ROOT, Rig, ended, environment
 
 COMMANDS = truecopy.list_commands(click.Context(truecopy))
 
@@ -27,8 +27,8 @@ def rig(tmp_path: Path) -> Rig:
 def said(*arguments: str, **variables: str) -> tuple[int, str, str]:
     """Run a command without the rig's `--config`."""
     command = [sys.executable, "-m", "job", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment() | variables, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+    done = ended(command, environment() | variables)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -131,19 +131,7 @@ class Rig:
     def run(self, *arguments: str, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
         """Run a command to its end. `prefix` goes before it, as `strace` does; `limit` is called in the new process."""
         command = self.command(*arguments, prefix=prefix)
-        if not limit and forkserver.can_run(command, environment()):
-            done = forkserver.run(command, environment(), PATIENCE * 2)
-        else:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                # Under a tracer no compiled files may be written: they would be counted among the calls.
-                env=environment() | ({"PYTHONDONTWRITEBYTECODE": "1"} if prefix else {}),
-                capture_output=True,
-                check=False,
-                timeout=PATIENCE * 2,
-                preexec_fn=limit,
-            )
+        done = ended(command, environment(), prefixed=bool(prefix), limit=limit)
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def once(self, *, prefix: Sequence[str] = (), limit: Callable[[], None] | None = None) -> Done:
@@ -231,6 +219,29 @@ class Running:
         os.kill(-self.process.pid if group else self.process.pid, number)
         code = self.process.wait(PATIENCE)
         return code, time.monotonic() - asked
+
+
+def ended(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    prefixed: bool = False,
+    limit: Callable[[], None] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, by the server if that makes no difference."""
+    if not limit and forkserver.can_run(command, environ):
+        return forkserver.run(command, environ, PATIENCE * 2)
+    # Under a tracer no compiled files may be written: they would be counted among the calls.
+    environ = {**environ, "PYTHONDONTWRITEBYTECODE": "1"} if prefixed else environ
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE * 2,
+        preexec_fn=limit,
+    )
 
 
 def started(

@@ -1,11 +1,12 @@
 """Runs of the command line that do not pay for the start of an interpreter, which is most of what a small run costs.
 
 A server has imported the job and forks itself for each run. The child has the arguments, environment and standard
-streams of its caller, and ends as an interpreter does. A tracer is attached before the child begins. Runs that depend
-on the start are real starts: those with other rights or a limit, those with other variables for the interpreter, and
-those that a test starts itself.
+streams of its caller, and ends as an interpreter does. A tracer is attached before the child begins, and privileges are
+dropped. Runs that depend on the start are real starts: those of another user or with a limit, those with other
+variables for the interpreter, and those that a test starts itself.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -29,6 +30,9 @@ from tests.faults import crowded
 ROOT = Path(__file__).resolve().parents[1]
 _READ_AT_THE_START = ("PYTHON", "LD_", "LC_", "LANG", "FAKETIME")
 _LARGEST_REQUEST = 1 << 17
+UNPRIVILEGED = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+"""Takes every capability from a command of root."""
+_DROP_FROM_BOUNDING_SET, _CAPABILITIES_3 = 24, 0x20080522
 _PREPARED: dict[str, Callable[[], None]] = {
     "job": lambda: None,
     "tests.workers": workers.cut_finely,
@@ -95,7 +99,7 @@ def can_run(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Tell whether a run by the server is like this one."""
     tracer, program = _parted(command)
     # A user other than root may not be allowed to trace what is no child of the tracer.
-    if tracer and (tracer[0] != "strace" or os.geteuid() != 0):
+    if tracer and ((tracer[0] != "strace" and tuple(tracer) != UNPRIVILEGED) or os.geteuid() != 0):
         return False
     return program[1:2] == ["-m"] and program[2] in _PREPARED and _start(environ) == _OURS
 
@@ -113,9 +117,9 @@ def start(
     tracer, program = _parted(command)
     caller, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with server:
-        request = json.dumps([program[2:], dict(environ), group]).encode()
+        request = json.dumps([program[2:], dict(environ), group, tuple(tracer) == UNPRIVILEGED]).encode()
         socket.send_fds(_server(os.getpid())[0], [request], [*outputs, server.fileno()])
-    return Process(command, caller, tracer)
+    return Process(command, caller, () if tuple(tracer) == UNPRIVILEGED else tracer)
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[bytes]:
@@ -189,14 +193,16 @@ def serve(requests: socket.socket) -> list[str]:
             os.close(each)
 
 
-def _run(request: tuple[list[str], dict[str, str], bool], descriptors: Sequence[int]) -> list[str]:
+def _run(request: tuple[list[str], dict[str, str], bool, bool], descriptors: Sequence[int]) -> list[str]:
     """Return in the child that is the run; this process waits for it, as the caller cannot."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, reply = descriptors
-    command, environ, group = request
+    command, environ, group, unprivileged = request
     if (pid := os.fork()) == 0:
         if not os.read(reply, 8):
             os._exit(1)  # the caller is gone
+        if unprivileged:
+            _drop_privileges()
         return _become(command, environ, streams)
     os.closerange(0, reply)
     if group:
@@ -204,6 +210,15 @@ def _run(request: tuple[list[str], dict[str, str], bool], descriptors: Sequence[
     os.write(reply, b"%d" % pid)
     os.write(reply, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)
+
+
+def _drop_privileges() -> None:
+    """Do what `setpriv` does before it starts a command, and what root's start of one does then."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        assert libc.prctl(_DROP_FROM_BOUNDING_SET, number, 0, 0, 0) == 0, ctypes.get_errno()
+    header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capset(header, none) == 0, ctypes.get_errno()
 
 
 def _become(command: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> list[str]:

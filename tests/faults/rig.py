@@ -19,7 +19,7 @@ from tests import forkserver, workers
 from tests.faults.trees import Tree, temps_below, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
-UNPRIVILEGED: tuple[str, ...] = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
+UNPRIVILEGED: tuple[str, ...] = forkserver.UNPRIVILEGED if os.geteuid() == 0 else ()
 """Makes root a user like any other: it keeps its number, and with it what it owns, and loses every privilege."""
 
 PATIENCE = 60.0

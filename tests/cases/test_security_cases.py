@@ -45,7 +45,14 @@ SMALLER = {
     "13-deep-nest": {"DEPTH": "1000", "TRUECOPY_LANDLOCK": "off"},
     "16-default-acl-slipped-in": {"FILES": "3000"},
 }
-"""Numbers and keys that show the fault as well and take less time; `make test-slow` does without them."""
+"""Numbers and keys that show the fault as well and take less time."""
+LARGER: dict[str, dict[str, str]] = {
+    "03-folder-tightened-late": {},
+    "08-file-twin-shows-secret": {},
+    "13-deep-nest": {"DEPTH": "3000", "TRUECOPY_LANDLOCK": "off"},
+    "16-default-acl-slipped-in": {},
+}
+"""The same for `make test-slow`."""
 IN_MEMORY = ("05-private-folder-taken", "13-deep-nest")
 """Cases with thousands of folders, for which any file system will do: made and removed in memory."""
 ANSWERS = ("continue", "continue-headers", "body", "errbody", "line", "redirect", "auth", "drip")
@@ -166,9 +173,10 @@ def test_what_somebody_else_does_to_a_backup_does_no_harm(
 @pytest.mark.slow
 @pytest.mark.one_process
 @pytest.mark.needs_root
-@pytest.mark.parametrize("name", SMALLER)
-def test_a_case_of_any_size_does_no_harm(name: str, memory_folder: str) -> None:
-    judge(ran(name, memory_folder))
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", LARGER)
+def test_a_case_of_its_whole_size_does_no_harm(name: str, memory_folder: str) -> None:
+    judge(ran(name, memory_folder, **LARGER[name]))
 
 
 @pytest.mark.one_process

@@ -126,7 +126,7 @@ BUDGETS = (
         unit="entry",
         system_calls=2.0,
         system_calls_wanted=1.9,
-        python_calls=4.65,
+        python_calls=4.45,
         python_calls_wanted=None,
         spent_on="1.66 as if nothing had changed; 0.1 for changed folders: opened four times, mirror listed once; "
         "0.2 for the copies and the index",

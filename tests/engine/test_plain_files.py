@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from job.core.entry import Entry
 from job.core.outcome import Failure, Result
 from job.core.record import Record
+from job.events.pair import FileCopied
 from job.fs.listing import Listing
 from job.fs.scanners import SourceScanner
 from job.fs.small_copies import SMALL_BYTES, PlainCopier
@@ -385,3 +386,33 @@ def test_compare_checksum_lists_a_folder_once_whose_contents_are_as_recorded(
     told = shop.cycle()
 
     assert (told.result, told.tally.skipped, told.tally.folders, listed) == (Result.SUCCESS, 3, 2, [])
+
+
+@pytest.mark.one_process
+def test_the_loop_copies_changed_plain_files_over_recorded_copies_and_no_others(
+    shop: Workshop, in_the_loop: list[bytes]
+) -> None:
+    for name in ("edited", "grown", "touched", "kept", "drifted", "opened up", "closed"):
+        shop.write(name, name)
+        (shop.source / name).chmod(0o644)
+    shop.cycle()
+    in_the_loop.clear()
+    (shop.source / "edited").write_text("EDITED")
+    (shop.source / "grown").write_text("longer than before")
+    (shop.source / "touched").chmod(0o600)  # its content is compared
+    (shop.source / "drifted").write_text("of the source, changed")
+    (shop.mirror / "drifted").write_text("of the mirror, changed")
+    (shop.source / "closed").write_text("for its owner only")
+    (shop.source / "closed").chmod(0o600)  # the old copy has to be narrowed first
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert sorted(in_the_loop) == [b"edited", b"grown"]
+    assert {event.path: event.reason for event in told.of(FileCopied)} == {
+        b"closed": "size changed",
+        b"drifted": "the mirror is not as it was left",
+        b"edited": "modified",
+        b"grown": "size changed",
+    }
+    assert_mirrored(shop)

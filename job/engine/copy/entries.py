@@ -4,12 +4,11 @@ Nearly all entries are unchanged: they are counted together, without a call for 
 """
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import islice
 from stat import S_IFDIR, S_IFREG
 
-from job.core.decide import Policy, decide, is_unchanged, why_unsupported
+from job.core.decide import Action, Policy, decide, is_unchanged, why_unsupported
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName, LinkOutcome, Record
@@ -17,10 +16,11 @@ from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.content_compare import CHECK_ENTRIES
-from job.engine.copy.finish_folder import Settled
+from job.engine.copy.finish_folder import Settled, Work
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
+from job.fs.rights import needs_narrowing
 from job.fs.small_copies import CHECK_NS, SMALL_BYTES
 
 _PLAIN_AT_ONCE = 64
@@ -51,8 +51,7 @@ class Entries:
         prefix = listing.path + b"/" if listing.path else b""
         now_ns, checked_ns = self._run.now_ns, 0
         to_do = self._entries_to_sync(opened, present, records, links or {})
-        known = present.keys() | records.keys() | (links or {}).keys()
-        for number, entry in enumerate(self._copy_plain(opened, to_do, known)):
+        for number, entry in enumerate(self._copy_plain(opened, to_do, present, records, links or {})):
             if number % CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= CHECK_NS:
                 self._check_stop()
                 self._actions.report(opened.work)
@@ -74,8 +73,15 @@ class Entries:
         self._batch.close(opened.work)
         self._actions.report(opened.work)
 
-    def _copy_plain(self, opened: OpenFolders, entries: list[Entry], known: AbstractSet[bytes]) -> list[Entry]:
-        """Copy the new plain files among the entries; return all other entries. Raises `Stopped`."""
+    def _copy_plain(
+        self,
+        opened: OpenFolders,
+        entries: list[Entry],
+        present: dict[bytes, Entry],
+        records: dict[bytes, Record],
+        links: Links,
+    ) -> list[Entry]:
+        """Copy the new and changed plain files among the entries; return all other entries. Raises `Stopped`."""
         work, linked, copier = opened.work, opened.work.listing.linked, opened.work.volume.plain
         if copier is None or not work.volume.metadata_writer.inherits_nothing:
             return entries
@@ -84,9 +90,13 @@ class Entries:
             for entry in entries
             if entry[2] & _TYPE_AND_SPECIAL_BITS == S_IFREG
             and entry[5] <= SMALL_BYTES
-            and (name := entry[0]) not in known
-            and name not in linked
+            and (name := entry[0]) not in linked
+            and name not in links
             and not name.startswith(STATE_FOLDER)
+            and (
+                (name not in present and name not in records)
+                or self._is_plain_change(work, entry, present.get(name), records.get(name))
+            )
         ]
         if not plain:
             return entries
@@ -110,6 +120,18 @@ class Entries:
             if self._batch.full:
                 self._batch.commit()
         return [entry for entry in entries if entry[0] not in done]
+
+    @staticmethod
+    def _is_plain_change(work: Work, entry: Entry, mirror: Entry | None, record: Record | None) -> bool:
+        """Check that a small file replaces the copy that was recorded, and that nothing else is to be done."""
+        if mirror is None or record is None or record.mirror != mirror or mirror.kind is not Kind.FILE:
+            return False
+        step = decide(join(work.listing.path, entry.name), entry, mirror, record, work.policy)
+        if step.action is not Action.COPY or step.drift is not None or needs_narrowing(mirror, entry):
+            return False
+        work.kept[entry.name] = record  # stays unless the copy succeeds
+        work.reasons[entry.name] = step.reason
+        return True
 
     @staticmethod
     def _take_over_link(

@@ -69,6 +69,8 @@ class Work:
     """Unsupported metadata of synced entries; None for those that have none."""
     unsupported_bytes: int = 0
     """Size of the attributes in `unsupported`."""
+    reasons: dict[bytes, str] = field(default_factory=dict)
+    """Reasons to copy plain files that the mirror has already."""
     again: bool = False
     """Whether its unchanged entries are counted already."""
     failure: Failure | None = None

@@ -184,10 +184,18 @@ class PlainRenames:
 
     def facts(self, copies: list[PlainCopy]) -> list[CopyFacts]:
         """Return what is reported of copied files."""
-        path = self.work.listing.path
+        path, reason_of = self.work.listing.path, self.work.reasons.get
         prefix = path + b"/" if path else b""
         return [
-            (prefix + source[0], Kind.FILE, source[5], checksum, f"{source[2] & 0o777:03o}", NEW, duration_ns / 1e9)
+            (
+                prefix + source[0],
+                Kind.FILE,
+                source[5],
+                checksum,
+                f"{source[2] & 0o777:03o}",
+                reason_of(source[0], NEW),
+                duration_ns / 1e9,
+            )
             for source, _, checksum, _, _, _, duration_ns in copies
         ]
 
@@ -196,7 +204,8 @@ class PlainRenames:
         copied = Copied(copy.source, copy.checksum, copy.inode, copy.mtime_ns)
         (facts,) = self.facts([copy])
         event = FilesCopied(cycle_id=self.run.cycle_id, pair=self.run.pair.name, copies=[]).event_of(facts)
-        return PendingRename(self.work, copy.source.name, copy.temp, copied, copy.racy, fresh=True, event=event)
+        name = copy.source.name
+        return PendingRename(self.work, name, copy.temp, copied, copy.racy, name not in self.work.reasons, event)
 
 
 class PendingRenames:

@@ -200,9 +200,12 @@ class Batch:
         if self._run.pair.verify_copies == "readback":
             self._read_back()
         self._recheck_folders()
-        renamed = self._give_names()
+        renamed = self._rename_general()
         self._discard()
-        done = [each for each in map(self._finish, self._closed) if each is not None]
+        # After the others: of two names that the mirror treats as equal neither may look complete.
+        done = self._rename_plain()
+        renamed += self._rename_general()
+        done += [each for each in map(self._finish, self._closed) if each is not None]
         self._count(renamed)
         batch = self._take_result(done)
         if self.dirty and self._sync.each:
@@ -306,15 +309,11 @@ class Batch:
                 self._fail_rename(rename, Failure.SYNC, message)
             if not failed:
                 self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
-            self._leave_to_next_cycle(self._discards)
+            # Left to the next cycle: to sync postponed folders now would remove temps that are still needed.
+            paths, waiting = {work.listing.path for work, _ in self._discards}, self.followups.postponed
+            waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
             self._discards.clear()  # removed by the next sync of their folders
             self._distrust(self._closed)
-
-    def _leave_to_next_cycle(self, discards: list[tuple[Work, bytes]]) -> None:
-        """Leave postponed folders to the next cycle: to sync them now would remove temps that are still needed."""
-        paths = {work.listing.path for work, _ in discards}
-        waiting = self.followups.postponed
-        waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
 
     def _read_back(self) -> None:
         for rename in self._pending.take_all():
@@ -325,14 +324,16 @@ class Batch:
                 self._unlink(rename)
                 self._fail_rename(rename, *wrong)
 
-    def _give_names(self) -> list[PendingRename]:
-        """Rename all pending temps; return those in the general form that have their name now."""
-        renamed = self._rename_general()
-        # After the others: of two names that the mirror treats as equal neither may look complete.
-        self._pending.rename_plain(self.recheck.enter)
-        return renamed + self._rename_general()
+    def _rename_plain(self) -> list[tuple[FolderDone | PartDone, RowsDone | None]]:
+        """Rename plain files, and finish their folders while they are open; return the finished ones."""
+        closed = {id(work): work for work in self._closed}
+        renamed = self._pending.rename_plain(self.recheck.enter)
+        done = [self._finish(work) for work in renamed if closed.pop(id(work), None)]
+        self._closed = [*closed.values()]
+        return [each for each in done if each is not None]
 
     def _rename_general(self) -> list[PendingRename]:
+        """Rename pending temps in the general form; return those that have their name now."""
         renamed: list[PendingRename] = []
         entered: Work | None = None
         folder = -1

@@ -2,9 +2,10 @@
 
 import errno
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 
 from job.core.counts import Counts, Tally
 from job.core.decide import NEW
@@ -260,11 +261,19 @@ class PendingRenames:
                 self.add(rename)
         return taken
 
-    def rename_plain(self, enter: Callable[[Work], int]) -> None:
-        """Rename plain files; those that could not be renamed go on in the general form. `enter` opens a folder."""
-        for plain in self._plain:
-            try:
-                self._general += plain.rename(enter(plain.work))
-            except OSError:
-                self._general += map(plain.general, plain.copies)
-                plain.copies = []
+    def rename_plain(self, enter: Callable[[Work], int]) -> Iterator[Work]:
+        """Rename plain files; yield each folder in which all are renamed. Others go on in the general form.
+
+        `enter` opens a folder.
+        """
+        for _, group in groupby(self._plain, lambda plain: id(plain.work)):
+            failed: list[PendingRename] = []
+            for plain in group:
+                try:
+                    failed += plain.rename(enter(plain.work))
+                except OSError:
+                    failed += map(plain.general, plain.copies)
+                    plain.copies = []
+            self._general += failed
+            if not failed:
+                yield plain.work

@@ -137,7 +137,7 @@ def with_the_user(canary: str, top: Written, metrics: Written, environ: dict[str
 
 def instead_of_its_path(canary: str, top: Written, metrics: Written, environ: dict[str, str]) -> None:
     del top, metrics
-    environ[FILE] = canary
+    environ.setdefault(FILE, canary)  # else no place would be left from which the secret is known
 
 
 def in_a_variable_that_is_none(canary: str, top: Written, metrics: Written, environ: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ NAMED = re.compile(rf"`((?:job|tests|k8s|{ROOMS})/[\w./-]+\.(?:py|json|toml|md))
 ALLOWED_AT_THE_TOP = {
     ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "LICENSE",
     "Makefile", "README.md", "SECURITY.md", "config", "docker-compose.yml", "job", "k8s", "pyproject.toml",
-    "requirements-dev.lock", "requirements.lock", "tests",
+    "requirements-bench.lock", "requirements-dev.lock", "requirements.lock", "tests",
 }  # fmt: skip
 
 

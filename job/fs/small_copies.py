@@ -164,8 +164,9 @@ def read_both(record: Record, source: int, mirror: int, *, security: bool) -> by
             content = _read_plain(listed, source, security=security)
             same = content is not None and content == _read_plain(mirrored, mirror, security=security)
         elif not checksum and stat.S_ISLNK(listed[2]) and stat.S_ISLNK(mirrored[2]):
-            content = os.readlink(listed[0], dir_fd=source)
-            same = content == os.readlink(mirrored[0], dir_fd=mirror)
+            content, name = os.readlink(listed[0], dir_fd=source), mirrored[0]
+            same = content == os.readlink(name, dir_fd=mirror)
+            same = same and entry_of(name, os.stat(name, dir_fd=mirror, follow_symlinks=False)) == mirrored
         else:
             return None
     except OSError:

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.events.pair import FileCopied, MetadataNotKept, MirrorProbed
 from job.fs import probe
-from tests.engine.workshop import Told, Workshop, as_nobody, assert_mirrored
+from tests.engine.workshop import ListenedIndex, Told, Workshop, as_nobody, assert_mirrored, changed
 
 
 def give_name(shop: Workshop, old: str, new: str) -> Path:
@@ -385,3 +386,28 @@ def test_a_mirror_that_refuses_a_link_all_of_a_sudden_gets_a_file_for_each_name_
 
     assert [event.what for event in told.of(MetadataNotKept)] == ["hard_links"]
     assert_each_has_a_file(shop, told, again)
+
+
+class LinkingIndex(ListenedIndex):
+    """The real index; the first folder to sync is not handed out before `link` is called."""
+
+    link: Callable[[], object]
+
+    def rows(self, path: bytes, part: int = 0) -> str:
+        if not self.asked["rows"]:
+            self.link()
+        return super().rows(path, part)
+
+
+def test_a_name_that_a_file_gets_between_scan_and_sync_is_linked_by_the_next_cycle(shop: Workshop) -> None:
+    shop.write("folder/old")
+    shop.write("other/beside")
+    index = type("Linking", (LinkingIndex,), {"link": lambda _: give_name(shop, "folder/old", "other/new")})
+
+    first = shop.cycle(changed(lambda context: replace(context, index=index(context.index))))
+    second = shop.cycle()
+
+    assert first.copied.keys() == {b"folder/old", b"other/beside", b"other/new"}
+    assert (first.result, second.result) == (Result.SUCCESS, Result.SUCCESS)
+    assert len(inodes(shop.mirror, "folder/old", "other/new")) == 1
+    assert not shop.cycle().copied

@@ -416,3 +416,17 @@ def test_the_loop_copies_changed_plain_files_over_recorded_copies_and_no_others(
         b"grown": "size changed",
     }
     assert_mirrored(shop)
+
+
+@pytest.mark.parametrize("compare", ["auto", "checksum"])
+def test_comparing_by_checksum_finds_times_of_a_symlink_that_were_changed_in_the_mirror(
+    shop: Workshop, compare: str
+) -> None:
+    shop.options = {"compare": compare, "audit_interval": 3600}
+    shop.write("sub/file")
+    (shop.source / "sub/link").symlink_to("file")
+    shop.cycle()
+    os.utime(shop.mirror / "sub/link", (1, 1), follow_symlinks=False)
+
+    assert shop.cycle().tally.updated == (compare == "checksum")
+    assert shop.cycle().tally.updated == 0

@@ -129,3 +129,25 @@ class _Folder:
 
     def close(self) -> None:
         os.close(self.number)
+
+
+def test_temps_of_a_private_folder_that_was_moved_to_a_new_public_one_are_removed(shop: Workshop) -> None:
+    shop.write("top/a")
+    (shop.source / "top").chmod(0o777)
+    shop.cycle()
+    for number in range(3):
+        shop.write(f"top/private/{number}", "secret")
+        shop.write(f"top/public/{number}", "open")
+    (shop.source / "top/private").chmod(0o700)
+    private, public = shop.mirror / "top/private", shop.mirror / "top/public"
+
+    def exchange(path: Path) -> None:
+        if path == shop.source / "top/private/2" and private.exists():
+            public.rename(public.with_name("away"))
+            private.rename(public)
+
+    told = shop.cycle(interfered(exchange))
+
+    assert told.failed.keys() == {b"top/private", *(b"top/private/%d" % number for number in range(3))}
+    assert {path.read_text() for path in public.iterdir()} == {"open"}
+    assert len(shop.cycle().copied) == 3

@@ -249,8 +249,17 @@ class Actions:
         if step.drift is not None:
             self.drift(opened, entry, step.drift)
         racy = is_racy(copied.source, started_ns) or writer.denied != denied
+        self._note_new_names(opened, entry, copied.source)
         batch.add(work, temp, copied, event, racy=racy, fresh=fresh)
         self._unreported_entries += 1
+
+    @staticmethod
+    def _note_new_names(opened: OpenFolders, listed: Entry, seen: Entry) -> None:
+        """Have the next cycle compare a file again that got further names since it was listed, and link them."""
+        if seen != listed and listed.name not in opened.work.linked:
+            with suppress(OSError):
+                if os.stat(listed.name, dir_fd=opened.source, follow_symlinks=False).st_nlink > 1:
+                    opened.work.doubtful.add(listed.name)
 
     def _copy_content(self, opened: OpenFolders, entry: Entry, temp: bytes) -> Copied:
         for left in reversed(range(_MOST_LOOKUPS)):
@@ -296,6 +305,7 @@ class Actions:
             made = entry_of(mirror.name, os.stat(mirror.name, dir_fd=opened.mirror, follow_symlinks=False))
         if (made.inode, made.size) == (mirror.inode, mirror.size):
             racy = is_racy(found.source, started_ns) or opened.work.volume.metadata_writer.denied != denied
+            self._note_new_names(opened, step.entry, found.source)
             opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
         else:
             opened.work.complete = False  # changed by another program: the next cycle compares its content

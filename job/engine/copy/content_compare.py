@@ -169,7 +169,7 @@ def recorded_entries(
     Only names of changed entries of the source are examined.
     """
     listing, seen = work.listing, work.mirror
-    known = as_recorded(listing.folders, records, seen, known_mirror) if seen else None
+    known = as_recorded(listing.folders, records, seen, known_mirror) if seen and known_mirror else None
     if known is None:
         return None
     changed = {

@@ -86,7 +86,7 @@ class Work:
     portion: "Portion | None" = None
     """Set for one part of a huge folder."""
     is_new: bool = False
-    """Whether the mirror folder was just made, so that it has only what was synced."""
+    """Whether the mirror folder was made in this cycle and had no files, so that it has only what was synced."""
 
     @property
     def policy(self) -> Policy:

@@ -310,21 +310,21 @@ class FolderSync:
         """List a mirror folder, made writable for us; temps that a killed run left are removed.
 
         Returns its entries by name, and those with several names. Names in `records` that the listing does not show are
-        examined: a short listing must not cause good copies to be reported as missing and replaced. A folder that was
-        just made is empty, and of one that is as recorded only the names to sync are examined.
+        examined: a short listing must not cause good copies to be reported as missing and replaced. Of a folder that
+        is as recorded only the names to sync are examined.
         """
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
         work = opened.work
-        if work.volume.name_rules is None and not task.links:
-            if task.path and self._opening.is_new(task.path, opened.seen, missing=task.missing):
-                work.is_new = True
-                return {}, {}
-            if known := recorded_entries(work, records, task.known_mirror, opened.mirror):
-                return known
-        # The lock is held, and no temp of this folder is made yet: all temps in it are of killed runs.
+        are_known = work.volume.name_rules is None and not task.links
+        if are_known and (known := recorded_entries(work, records, task.known_mirror, opened.mirror)):
+            return known
+        # The lock is held, and no temp of this folder is made yet: temps in it are of killed runs, or those of another
+        # new folder that a user moved here.
         present, swept = sweep_folder(opened.mirror)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
+        if are_known and task.path and entries.keys() <= {*work.listing.folders}:
+            work.is_new = self._opening.is_new(task.path, opened.seen, missing=task.missing)
         if opened.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
             rows = stat_names(opened.mirror, sorted(missing), [], present.linked)
             entries |= {entry.name: entry for entry in entries_of(rows)}

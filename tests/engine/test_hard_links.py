@@ -1,5 +1,6 @@
 """Hard links: names that share a file in the source share one in the mirror, wherever they are, whoever copies them."""
 
+import errno
 import os
 import shutil
 import stat
@@ -13,7 +14,7 @@ from job.core.capabilities import Capabilities
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.events.pair import FileCopied, MetadataNotKept, MirrorProbed
 from job.fs import probe
-from tests.engine.workshop import ListenedIndex, Told, Workshop, as_nobody, assert_mirrored, changed
+from tests.engine.workshop import ListenedIndex, Told, Workshop, as_nobody, assert_mirrored, changed, with_sync
 
 
 def give_name(shop: Workshop, old: str, new: str) -> Path:
@@ -411,3 +412,21 @@ def test_a_name_that_a_file_gets_between_scan_and_sync_is_linked_by_the_next_cyc
     assert (first.result, second.result) == (Result.SUCCESS, Result.SUCCESS)
     assert len(inodes(shop.mirror, "folder/old", "other/new")) == 1
     assert not shop.cycle().copied
+
+
+def test_a_link_whose_sync_fails_is_reported_as_failed_and_not_as_copied(shop: Workshop) -> None:
+    shop.write("a", "content")
+    give_name(shop, "a", "folder/b")
+
+    errors = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def disk() -> None:
+        if errors and (shop.mirror / "folder/b").exists():
+            raise errors.pop()
+
+    told = shop.cycle(with_sync(disk))
+
+    assert told.result is Result.PARTIAL
+    assert told.failed == {b"folder/b": Failure.SYNC}
+    assert told.copied.keys() == {b"a"}
+    assert (told.tally.copied, told.tally.failed) == (1, 1)

@@ -341,8 +341,7 @@ class Linker:
             fsync_folder(folder)
 
     def _report_copy(self, first: _Name, name: _Name, record: Record) -> None:
-        self._batch.pending_events.counts.copied += 1
-        self._batch.pending_events.add(
+        self._batch.pending_events.add_copy(
             FileCopied(
                 cycle_id=self._run.cycle_id,
                 pair=self._run.pair.name,
@@ -353,7 +352,8 @@ class Linker:
                 permissions=permissions(name.work.volume.metadata_writer.mode_of(record.source.mode)),
                 reason=f"a hard link to {printable(first.path)}",
                 duration_seconds=0.0,
-            )
+            ),
+            holes=0,
         )
 
     def _report_drift(self, name: _Name) -> None:

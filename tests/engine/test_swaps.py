@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from job.core.outcome import Failure
+from job.engine.copy.batch import MOST_FILES
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import open_root
 from job.fs.listing import Listing, entry_of
@@ -151,3 +152,27 @@ def test_temps_of_a_private_folder_that_was_moved_to_a_new_public_one_are_remove
     assert told.failed.keys() == {b"top/private", *(b"top/private/%d" % number for number in range(3))}
     assert {path.read_text() for path in public.iterdir()} == {"open"}
     assert len(shop.cycle().copied) == 3
+
+
+def test_a_new_folder_with_files_that_was_moved_to_a_new_public_one_stays_closed_until_it_has_none(
+    shop: Workshop,
+) -> None:
+    shop.write("top/a")
+    (shop.source / "top").chmod(0o777)
+    shop.cycle()
+    for number in range(MOST_FILES + 3):
+        shop.write(f"top/private/{number:04}", "secret")
+    shop.write("top/public/file", "open")
+    (shop.source / "top/private").chmod(0o700)
+    private, public = shop.mirror / "top/private", shop.mirror / "top/public"
+
+    def exchange(path: Path) -> None:
+        if path.name == f"{MOST_FILES + 1}" and private.exists():
+            public.rename(public.with_name("away"))
+            private.rename(public)
+
+    shop.cycle(interfered(exchange))
+
+    assert stat.S_IMODE(public.stat().st_mode) == 0o700 or os.listdir(public) == ["file"]
+    shop.cycle()
+    assert (stat.S_IMODE(public.stat().st_mode), os.listdir(public)) == (0o755, ["file"])

@@ -157,7 +157,11 @@ class Opening:
         """Set surplus aside before a folder admits more users; False if that fails."""
         work, path, seen = opened.work, opened.work.listing.path, opened.seen
         why = self._why_widened(work, seen)
-        if not why or self.is_new(path, seen, missing=task.missing) or not self.holds_anything(path, present):
+        is_new = self.is_new(path, seen, missing=task.missing)
+        if is_new and path and isinstance(task, SyncFolder) and task.links is None and task.widening is None:
+            # Nothing was synced in it yet: files in it are those of another new folder that a user moved here.
+            is_new = {*present} <= {*work.listing.folders}
+        if not why or is_new or not self.holds_anything(path, present):
             return True
         if any(each.path == path for each in work.listing.left_out):
             # Nothing in it is in scope, so it is unknown which entries the source still has.

@@ -48,6 +48,12 @@ class PlainCopy(NamedTuple):
     duration_ns: int
 
 
+Left = tuple[Entry, OSError | None]
+"""A file that is not copied, and the error of writing it; None if it is not plain, or is to be tried once more."""
+_TRY_AGAIN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EEXIST})
+"""A commit may make room, and another program has the name of the temp."""
+
+
 class PlainCopier:
     """Copies plain files for one file system of a mirror."""
 
@@ -63,14 +69,14 @@ class PlainCopier:
 
     def copy(
         self, listed: Sequence[Entry], source: int, mirror: int, temps: Iterator[bytes], *, group: int, owners: bool
-    ) -> tuple[list[PlainCopy], list[Entry]]:
+    ) -> tuple[list[PlainCopy], list[Left]]:
         """Copy listed files of an open folder to temps in an open mirror folder; returns also the files that are left.
 
         After `CHECK_NS` no other file is tried. The mirror folder has the `group`, and new files in it inherit no ACL.
         `temps` gives unused names. Without `owners` files of other users are left.
         """
         done: list[PlainCopy] = []
-        left: list[Entry] = []
+        left: list[Left] = []
         prefix, start, now_ns, make = self._algorithm + ":", self._start, self._now_ns, tuple.__new__
         # By the rules of any mount a new file has this group then; it is safe to create it with its mode.
         user, own_group = self._user, self._group if self._group == group else -1
@@ -81,14 +87,14 @@ class PlainCopier:
             ours = entry[3] == user and entry[4] == own_group
             content = _read(entry, source) if ours or owners else None
             if content is None:
-                left.append(entry)
+                left.append((entry, None))
                 began_ns = now_ns()
                 continue
             temp = next(temps)
             try:
                 made = self._write(entry, content, mirror, temp, entry[2] & _FIRST_BITS if ours else 0o600)
-            except OSError:
-                left.append(entry)
+            except OSError as error:
+                left.append((entry, None if error.errno in _TRY_AGAIN else error))
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
                 began_ns = now_ns()

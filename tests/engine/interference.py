@@ -11,7 +11,7 @@ from job.core.record import Compared, Copied, Record
 from job.engine.cycle import OpenContext
 from job.engine.volumes import Tools
 from job.fs.copier import Copier
-from job.fs.small_copies import PlainCopier
+from job.fs.small_copies import Left, PlainCopier, PlainCopy
 from tests.engine.workshop import changed, with_tools
 
 Moment = Callable[[Path], object]
@@ -68,12 +68,13 @@ class InterferingPlainCopier(PlainCopier):
         self.__dict__ = real.__dict__ | {"before_copy": before_copy}
 
     def copy(self, listed: Sequence[Entry], source: int, *rest: Any, **options: Any) -> Any:
-        done, left = [], []
+        done: list[PlainCopy] = []
+        left: list[Left] = []
         for entry in listed:
             try:
                 self.__dict__["before_copy"](_path(entry, source))
             except OSError:
-                left.append(entry)  # it meets the same error there
+                left.append((entry, None))  # it meets the same error there
                 continue
             copied, not_plain = super().copy([entry], source, *rest, **options)
             done += copied

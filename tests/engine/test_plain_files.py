@@ -242,7 +242,7 @@ def test_a_stop_is_noticed_between_two_slow_files(
 
     def listened(*args: object, **options: object) -> object:
         done, left = copy(*args, **options)  # type: ignore[arg-type]  # passed on as they are
-        tried.extend([each.source for each in done] + left)
+        tried.extend([each.source for each in done] + [entry for entry, _ in left])
         return done, left
 
     monkeypatch.setattr(PlainCopier, "copy", listened)

@@ -156,6 +156,8 @@ def test_a_call_that_meets_a_read_only_mirror_never_ends_in_success(rig: Rig, ca
     rig.configure(state_dir=str(rig.base / "state"))
     rig.once()
     (rig.source / "file").write_text("newer")
+    if call == "fchmod":
+        (rig.source / "file").chmod(0o1644)  # no plain file, which has its mode from the start
     if call in {"write", "fchmod", "utimensat"}:
         number = at(rig, call, ".truecopy-tmp-")
         (rig.source / "file").write_text("newest")
@@ -224,6 +226,8 @@ def test_a_second_sync_that_fails_reports_nothing_as_copied(rig: Rig) -> None:
     [("EIO", "io_error"), ("ENOSPC", "no_space"), pytest.param("EDQUOT", "no_space", marks=pytest.mark.slow)],
 )
 def test_a_write_error_is_named_and_the_old_copy_stays(rig: Rig, error: str, reason: str) -> None:
+    if error != "EIO":
+        rig.configure(verify_copies="readback")  # without the loop for plain files, which leaves them one more try
     (rig.source / "file").write_text("old")
     rig.once()
     (rig.source / "file").write_text("newer")
@@ -243,8 +247,7 @@ def test_a_write_error_is_named_and_the_old_copy_stays(rig: Rig, error: str, rea
 
 @pytest.mark.one_process
 @needs_strace
-@pytest.mark.parametrize(("error", "reason"), [("EIO", "io_error"), ("ENOSPC", "no_space")])
-def test_a_new_file_that_fails_in_the_loop_for_plain_files_has_one_more_try(rig: Rig, error: str, reason: str) -> None:
+def test_a_new_file_without_room_in_the_loop_for_plain_files_has_one_more_try(rig: Rig) -> None:
     (rig.source / "old").write_text("old")
     rig.once()
     (rig.source / "newer").write_text("newer")
@@ -252,12 +255,12 @@ def test_a_new_file_that_fails_in_the_loop_for_plain_files_has_one_more_try(rig:
 
     def with_errors(tries: str) -> Done:
         (rig.source / f"new {tries}").write_text("new")
-        return rig.once(prefix=injected("write", f"error={error}:when={tries}", log=rig.base / "strace.log"))
+        return rig.once(prefix=injected("write", f"error=ENOSPC:when={tries}", log=rig.base / "strace.log"))
 
     once, twice = with_errors(f"{number}"), with_errors(f"{number}..{number + 1}")
 
     assert (once.code, once.failed, once.copied) == (0, {}, {f"new {number}"})
-    rig.names(twice, f"new {number}..{number + 1}", reason)
+    rig.names(twice, f"new {number}..{number + 1}", "no_space")
     assert not rig.temps
     assert rig.once().code == 0
     assert rig.mirrored == rig.wanted

@@ -30,7 +30,8 @@ def texts(root: Path) -> dict[str, str]:
 @contextmanager
 def dying(base: Path, side: str, workers: int) -> Iterator[tuple[Rig, Running]]:
     """Give a rig whose server died when a run was half-way, and the run."""
-    options = {"workers": workers, "workers_from": 0, "state_dir": str(base / "state")}
+    # Read back, as the loop for plain files makes a temp only after the file was read.
+    options = {"workers": workers, "workers_from": 0, "state_dir": str(base / "state"), "verify_copies": "readback"}
     with troubled.troubled(base / side) as server:
         rig = Rig(base, options, finely=workers > 1)
         plant(rig, "old")

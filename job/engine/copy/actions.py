@@ -108,13 +108,17 @@ class Actions:
             else:
                 self._fail(opened, step, failure_of(error), reason_text(error), mirror)
         except OSError as error:
-            reason = failure_of(error)
-            self._fail(opened, step, reason, reason_text(error), mirror)
-            if reason is Failure.READ_ONLY and not self._batch.recheck.why_read_only(opened.work.listing.path):
-                raise MirrorLost(
-                    f"the mirror {self._run.pair.dest} turned read-only",
-                    hint="Look at the kernel's log: file systems do that after a disk error.",
-                ) from error
+            self.fail(opened, step, error, mirror)
+
+    def fail(self, opened: OpenFolders, step: Decision, error: OSError, mirror: Entry | None) -> None:
+        """Report an entry that failed by an error. Raises `MirrorLost` if the mirror turned read-only."""
+        reason = failure_of(error)
+        self._fail(opened, step, reason, reason_text(error), mirror)
+        if reason is Failure.READ_ONLY and not self._batch.recheck.why_read_only(opened.work.listing.path):
+            raise MirrorLost(
+                f"the mirror {self._run.pair.dest} turned read-only",
+                hint="Look at the kernel's log: file systems do that after a disk error.",
+            ) from error
 
     def _limit_rights(self, opened: OpenFolders, entry: Entry, mirror: Entry) -> Entry:
         """Limit the rights of an old copy to those of the source, whether its content is replaced or stays.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from stat import S_IFDIR, S_IFREG
 
-from job.core.decide import Action, Policy, decide, is_unchanged, why_unsupported
+from job.core.decide import NEW, Action, Decision, Policy, decide, is_unchanged, why_unsupported
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName, LinkOutcome, Record
@@ -116,6 +116,11 @@ class Entries:
             tried += len(copies) + len(left)
             self._batch.add_plain(work, copies)
             done.update([copy[0][0] for copy in copies])
+            for entry, error in left:
+                if error is not None:
+                    done.add(entry.name)
+                    step = Decision(Action.COPY, entry, work.reasons.get(entry.name, NEW))
+                    self._actions.fail(opened, step, error, present.get(entry.name))
             self._actions.report(work, len(copies), sum([copy[0][5] for copy in copies]))
             if self._batch.full:
                 self._batch.commit()

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from job.core.entry import Entry
 from job.core.outcome import Failure, Result
 from job.core.record import Record
+from job.engine.copy import folder
 from job.events.pair import FileCopied
 from job.fs.listing import Listing
 from job.fs.scanners import SourceScanner
@@ -367,26 +368,23 @@ def test_a_folder_that_changed_since_its_scan_is_listed_again(shop: Workshop) ->
 
 
 @pytest.mark.one_process
-def test_compare_checksum_lists_a_folder_once_whose_contents_are_as_recorded(
+def test_compare_checksum_lists_no_folder_again_whose_contents_are_as_recorded_and_writes_nothing(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "sub/b"):
         shop.write(name, name)
     (shop.source / "link").symlink_to("a")
-    shop.options = {"compare": "checksum"}
+    shop.options = {"compare": "checksum", "audit_interval": 3600}
     shop.cycle()
     listed: list[bytes] = []
-    real = SourceScanner.list
-
-    def list_(scanner: SourceScanner, path: bytes) -> Listing:
-        listed.append(path)
-        return real(scanner, path)
-
-    monkeypatch.setattr(SourceScanner, "list", list_)
+    monkeypatch.setattr(SourceScanner, "list", lambda _, path: listed.append(path))
+    monkeypatch.setattr(folder, "sweep_folder", listed.append)  # lists a mirror folder
+    index = {path.name: path.read_bytes() for path in shop.state.glob("index*")}
 
     told = shop.cycle()
 
     assert (told.result, told.tally.skipped, told.tally.folders, listed) == (Result.SUCCESS, 3, 2, [])
+    assert {path.name: path.read_bytes() for path in shop.state.glob("index*")} == index
 
 
 @pytest.mark.one_process

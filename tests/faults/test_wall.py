@@ -60,7 +60,7 @@ MISBEHAVING = """
                 told[name] = error.strerror
         raise OSError(json.dumps(told))
 
-    Copier.copy, PlainCopier.copy = copy, lambda self, listed, *_, **__: ([], listed)
+    Copier.copy, PlainCopier.copy = copy, lambda self, listed, *_, **__: ([], [(entry, None) for entry in listed])
 """
 HARMLESS = {"make in the mirror"}
 

@@ -136,7 +136,7 @@ def test_whatever_pip_installs_from_a_registry_has_a_hash_and_runs_no_build() ->
         installs += [line for line in text.splitlines() if "pip install" in line]
 
     from_registry = [line for line in installs if "--editable ." not in line]
-    assert len(from_registry) == 3
+    assert len(from_registry) == 4
     assert all("--require-hashes" in line and "--only-binary :all:" in line for line in from_registry)
     [own] = [line for line in installs if line not in from_registry]
     assert "--no-deps" in own

@@ -25,7 +25,7 @@ SEED = 20_26
 needs_strace = pytest.mark.needs_tool("strace")
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
+@pytest.mark.parametrize("count", [15, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 @on(EXT4, XFS, BTRFS)
 def test_whenever_the_power_goes_nothing_is_torn_nothing_told_is_lost_and_the_index_is_true(
     rig: DiskRig, images: Path, system: FileSystem, count: int

@@ -49,9 +49,9 @@ class PlainCopy(NamedTuple):
 
 
 Left = tuple[Entry, OSError | None]
-"""A file that is not copied, and the error of writing it; None if it is not plain, or is to be tried once more."""
-_TRY_AGAIN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EEXIST})
-"""A commit may make room, and another program has the name of the temp."""
+"""A file that is not copied, and the error of the mirror's disk; None if `fs/copier.py` may succeed."""
+_OF_DISK = frozenset({errno.EIO, errno.EROFS})
+"""Reported even if they do not occur again."""
 
 
 class PlainCopier:
@@ -94,7 +94,7 @@ class PlainCopier:
             try:
                 made = self._write(entry, content, mirror, temp, entry[2] & _FIRST_BITS if ours else 0o600)
             except OSError as error:
-                left.append((entry, None if error.errno in _TRY_AGAIN else error))
+                left.append((entry, error if error.errno in _OF_DISK else None))
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
                 began_ns = now_ns()

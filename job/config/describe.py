@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -34,12 +35,14 @@ class Key:
     is_secret: bool
 
 
+@cache
 def all_keys() -> tuple[Key, ...]:
     """Describe all keys with a value: those of the job, the options of all pairs, then the keys of tables."""
     top = sorted(_keys(WrittenConfig, ""), key=lambda key: key.name in CopyOptions.model_fields)
     return (*top, *(key for name, table in TABLES.items() for key in _keys(table, f"{name}.")))
 
 
+@cache
 def pair_keys() -> tuple[Key, ...]:
     """Describe the keys of one table in `pairs`; no environment variable overrides them."""
     return tuple(_keys(PairConfig, ""))

@@ -136,60 +136,17 @@ def file_system_of(kind: str) -> str:
     return f"{kind or 'another file system'} is mounted there"
 
 
-LOCAL_TYPES = frozenset(
-    {
-        "bcachefs",
-        "btrfs",
-        "exfat",
-        "ext2",
-        "ext3",
-        "ext4",
-        "f2fs",
-        "jfs",
-        "ntfs3",
-        "overlay",
-        "tmpfs",
-        "vfat",
-        "xfs",
-        "zfs",
-    }
-)
+LOCAL_TYPES = frozenset({
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "overlay", "tmpfs", "vfat", "xfs",
+    "zfs",
+})  # fmt: skip
 """File systems of this machine's kernel, whose listings are believed at once; servers have returned short ones."""
-KERNEL_TYPES = frozenset(
-    {
-        "autofs",
-        "binder",
-        "binfmt_misc",
-        "bpf",
-        "cgroup",
-        "cgroup2",
-        "configfs",
-        "cpuset",
-        "debugfs",
-        "devpts",
-        "devtmpfs",
-        "efivarfs",
-        "functionfs",
-        "fuse.lxcfs",
-        "fusectl",
-        "hugetlbfs",
-        "mqueue",
-        "nfsd",
-        "nsfs",
-        "ocfs2_dlmfs",
-        "proc",
-        "pstore",
-        "resctrl",
-        "rpc_pipefs",
-        "securityfs",
-        "selinuxfs",
-        "smackfs",
-        "sysfs",
-        "tracefs",
-        "usbfs",
-        "xenfs",
-    }
-)
+KERNEL_TYPES = frozenset({
+    "autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset", "debugfs", "devpts",
+    "devtmpfs", "efivarfs", "functionfs", "fuse.lxcfs", "fusectl", "hugetlbfs", "mqueue", "nfsd", "nsfs",
+    "ocfs2_dlmfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs", "selinuxfs", "smackfs", "sysfs",
+    "tracefs", "usbfs", "xenfs",
+})  # fmt: skip
 """File systems whose entries the kernel, or lxcfs, generates: nothing in them can be restored. `autofs` is the
 placeholder of an automounter. tmpfs and ramfs are not among them, as they hold files of users.
 """

@@ -187,17 +187,10 @@ class PlainRenames:
         """Return what is reported of copied files."""
         path, reason_of = self.work.listing.path, self.work.reasons.get
         prefix = path + b"/" if path else b""
+        about = [(source, checksum, ns / 1e9) for source, _, checksum, _, _, _, ns in copies]
         return [
-            (
-                prefix + source[0],
-                Kind.FILE,
-                source[5],
-                checksum,
-                f"{source[2] & 0o777:03o}",
-                reason_of(source[0], NEW),
-                duration_ns / 1e9,
-            )
-            for source, _, checksum, _, _, _, duration_ns in copies
+            (prefix + of[0], Kind.FILE, of[5], checksum, f"{of[2] & 0o777:03o}", reason_of(of[0], NEW), seconds)
+            for of, checksum, seconds in about
         ]
 
     def general(self, copy: PlainCopy) -> PendingRename:

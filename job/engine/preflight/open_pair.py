@@ -123,22 +123,8 @@ def open_pair(
         systems = file_systems(mirror)
         own = None if claim.held is None else FileId._make(identity(claim.held.mirror_state))
         mount, opened_ns = mount_of(source), time.time_ns()
-        source_type = mount.type if mount else ""
-        yield Roots(
-            source,
-            mirror,
-            state,
-            own,
-            opened_ns,
-            lease,
-            claim,
-            systems,
-            source_type,
-            mirror_created=made,
-            not_recorded=not_recorded,
-            state_reset=state_reset,
-            state_lost=lost,
-        )
+        known = own, opened_ns, lease, claim, systems, mount.type if mount else ""
+        yield Roots(source, mirror, state, *known, made, not_recorded, state_reset, lost)
 
 
 def _open_or_create_mirror(

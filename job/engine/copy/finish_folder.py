@@ -146,9 +146,12 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
     Raises `OSError`.
     """
     listing = work.listing
-    before = stamp_of(os.fstat(folder))
+    before, writer = stamp_of(os.fstat(folder)), work.volume.metadata_writer
+    denied = writer.denied
     if not work.held:
-        work.volume.metadata_writer.apply(folder, listing.folder, work.xattrs)
+        writer.apply(folder, listing.folder, work.xattrs)
+    if writer.denied != denied:
+        work.complete = False  # the next cycle tries to set the mode again
     # Before the listing: later changes by another program move the stamp.
     stamp = stamp_of(os.fstat(folder))
     present = _present(work, folder)
@@ -236,11 +239,11 @@ def finish_whole(
 
     Raises `OSError`.
     """
-    before = stamp_of(os.fstat(folder))
+    before, denied = stamp_of(os.fstat(folder)), metadata_writer.denied
     metadata_writer.apply(folder, os.fstat(source), metadata_writer.of_source(source))
     stamp, total = stamp_of(os.fstat(folder)), close.total
     summary = FolderSummary(
-        fingerprint=close.fingerprint if total.complete else b"",
+        fingerprint=close.fingerprint if total.complete and metadata_writer.denied == denied else b"",
         stamp=stamp,
         mirror_fingerprint=fingerprint_of_sums(total.sums),
         entries=total.entries,

@@ -12,6 +12,7 @@ import pytest
 from job.core.outcome import Result
 from job.events.pair import IndexRebuilt
 from tests.engine.workshop import Workshop, assert_mirrored
+from tests.faults.images import NO_SUCH_DISK
 from tests.faults.tampering import run
 from tests.fidelity import foreign
 from tests.memory_disks import memory_disk
@@ -36,7 +37,7 @@ def native(at: Path, image: Path, kind: str) -> Iterator[Path]:
     device = run("losetup", "--find", "--show", str(image)).strip()
     try:
         if not made:
-            run(f"mkfs.{kind}", "-q", device)
+            run(f"mkfs.{kind}", "-q", device, passing=NO_SUCH_DISK)
         run("mount", device, str(at))
         try:
             yield at

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -216,7 +216,8 @@ class Running:
     def end(self, number: signal.Signals, *, group: bool = False) -> tuple[int, float]:
         """Send a signal, as a terminal does to the whole `group`; give the exit code and the seconds it took."""
         asked = time.monotonic()
-        os.kill(-self.process.pid if group else self.process.pid, number)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.kill(-self.process.pid if group else self.process.pid, number)
         code = self.process.wait(PATIENCE)
         return code, time.monotonic() - asked
 

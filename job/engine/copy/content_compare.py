@@ -16,7 +16,7 @@ from job.engine.copy.finish_folder import Work, as_recorded
 from job.engine.messages import SyncFolder
 from job.engine.preflight.root_check import DeviceCheck
 from job.engine.volumes import Volume
-from job.errors import ChangedWhileReadError, Stopped
+from job.errors import ChangedWhileReadError
 from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor, listed_handle, open_listed, open_name
 from job.fs.large_dir import stat_names
@@ -150,8 +150,6 @@ class FolderConfirmer:
     def _read(self, records: list[Record], source: int, mirror: int, volume: Volume) -> bool:
         waiting = iter(records)
         while some := [*islice(waiting, CHECK_ENTRIES)]:
-            if self._run.stop():
-                raise Stopped("stopped between two entries")
             if volume.copier.confirmed(some, source, mirror) != some:
                 return False
         counts = self._batch.pending_events.counts

@@ -5,7 +5,6 @@ Nearly all entries are unchanged: they are counted together, without a call for 
 
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import islice
 from stat import S_IFDIR, S_IFREG
 
 from job.core.decide import NEW, Action, Decision, Policy, decide, is_unchanged, why_unsupported
@@ -180,7 +179,7 @@ class Entries:
             if is_plain or is_unchanged(entry, mirror, record, policy):
                 unchanged.append(record)
         if policy.read_everything:
-            unchanged = self._confirmed(opened, unchanged)
+            unchanged = work.volume.copier.confirmed(unchanged, opened.source, opened.mirror)
         work.kept.update([(record[0][0], record) for record in unchanged])
         work.untouched.update([(record[0][0], record[1]) for record in unchanged])
         self._actions.count_unchanged(work, sum([record[0][5] for record in unchanged]))
@@ -188,15 +187,6 @@ class Entries:
             name for name in work.listing.folders if (mirror := present.get(name)) is not None and mirror[2] == S_IFDIR
         }
         return [entry for entry in work.listing.entries if entry[0] not in done]
-
-    def _confirmed(self, opened: OpenFolders, records: list[Record]) -> list[Record]:
-        """Return the records whose contents are as recorded. Raises `Stopped`."""
-        confirmed: list[Record] = []
-        waiting = iter(records)
-        while some := [*islice(waiting, CHECK_ENTRIES)]:
-            self._check_stop()
-            confirmed += opened.work.volume.copier.confirmed(some, opened.source, opened.mirror)
-        return confirmed
 
     def _check_stop(self) -> None:
         if self._run.stop():

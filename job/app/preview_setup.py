@@ -18,7 +18,7 @@ from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import FileSystem, file_systems
-from job.fs.scanners import MirrorScanner
+from job.fs.scanners import MirrorScanner, SourceScanner
 from job.store import temp_journal
 from job.store.hardlink_table import HardLinkTable
 from job.store.index import Index
@@ -34,10 +34,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
         systems = _mirror_file_systems(pair, source, mirror, state)
         index.ignore(_mismatched_mounts(index, systems))
         able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=unmounted(index, systems, mirror))
-        scanner = source_scanner(
-            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
-        )
-        tidy.callback(scanner.close)
+        scanner = _open_scanner(tidy, pair, source, able, state)
         mirror_scanner = MirrorScanner(mirror)
         tidy.callback(mirror_scanner.close)
         yield Preview(
@@ -49,6 +46,15 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
             index=index,
             mirror=_by_mount(able),
         )
+
+
+def _open_scanner(
+    tidy: contextlib.ExitStack, pair: Pair, source: int, able: MirrorCapabilities, state: int | None
+) -> SourceScanner:
+    mounts = NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
+    scanner = source_scanner(pair, source, able, mounts)
+    tidy.callback(scanner.close)
+    return scanner
 
 
 def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
@@ -122,10 +128,7 @@ def open_comparison(
             )
 
         root = tools_of(able.root)
-        scanner = source_scanner(
-            pair, source, able, NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
-        )
-        tidy.callback(scanner.close)
+        scanner = _open_scanner(tidy, pair, source, able, state)
         yield CompareContext(
             pair=pair,
             source=scanner,

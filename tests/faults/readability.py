@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -213,54 +213,62 @@ def _insist_on_the_kernel(
     allowed: Mapping[Digest, frozenset[Person]],
     tried: int,
 ) -> None:
+    some: dict[Person, list[bytes]] = {}
+    for person in people:
+        secret = [file.path for file in files if person not in allowed.get(file.digest, ())]
+        others = [file.path for file in files if person in allowed.get(file.digest, ())]
+        some[person] = [*secret[:tried], *others[:tried]]
+    there = {path for paths in some.values() for path in paths if (root / os.fsdecode(path)).exists()}
+    read = really_read(root, some)
     for person in sorted(people):
-        secret = [file for file in files if person not in allowed.get(file.digest, ())]
-        others = [file for file in files if person in allowed.get(file.digest, ())]
-        some = [*secret[:tried], *others[:tried]]
-        there = {file.path for file in some if (root / os.fsdecode(file.path)).exists()}
-        read = really_read(root, [file.path for file in some], person)
-        computed = {file.path for file in some if person in file.readers}
-        assert read & there == computed & there, (str(person), read ^ computed)
+        computed = {file.path for file in files if file.path in some[person] and person in file.readers}
+        assert read[person] & there == computed & there, (str(person), read[person] ^ computed)
 
 
-def really_read(root: Path, paths: Iterable[bytes], person: Person) -> set[bytes]:
-    """Give those of the paths below a root that a person can read, found out by a process that becomes that person.
+def really_read(root: Path, paths: Mapping[Person, Collection[bytes]]) -> dict[Person, set[bytes]]:
+    """Give those of the paths below a root that each person can read, found out by a process that becomes them in turn.
 
     It begins in the open root, so that nothing above it counts.
     """
-    paths = list(paths)
     theirs, ours = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.close(theirs)
-            _try_all(root, paths, person, ours)
+            _try_all(root, paths, ours)
             status = 0
         finally:
             os._exit(status)
     os.close(ours)
     with open(theirs, "rb") as answers:
-        told = answers.read()
+        told = iter(answers.read())
     _, status = os.waitpid(child, 0)
-    assert status == 0, (person, status)
-    return {path for path, answer in zip(paths, told, strict=True) if answer == 1}
+    assert status == 0, status
+    read = {person: {path for path in some if next(told)} for person, some in paths.items()}
+    assert not [*told]
+    return read
 
 
-def _try_all(root: Path, paths: list[bytes], person: Person, answers: int) -> None:
+def _try_all(root: Path, paths: Mapping[Person, Collection[bytes]], answers: int) -> None:
+    """Try to open each path as each person. The real user stays root, so that the next person can be become."""
     folder = os.open(root, _FOLDER)
-    own = min(person.gids, default=_NO_GROUP)
-    os.setgroups(sorted(person.gids))
-    os.setresgid(own, own, own)
-    os.setresuid(person.uid, person.uid, person.uid)
     told = bytearray()
-    for path in paths:
-        try:
-            descriptor = os.open(path, _FILE, dir_fd=folder)
-        except OSError:
-            told.append(0)
-            continue
-        told.append(1)
-        os.close(descriptor)
+    for person, some in paths.items():
+        os.setgroups(sorted(person.gids))
+        os.setegid(min(person.gids, default=_NO_GROUP))
+        os.seteuid(person.uid)
+        told += bytes(_opens(path, folder) for path in some)
+        os.seteuid(0)
+        os.setegid(0)
     while told:
         del told[: os.write(answers, told)]
+
+
+def _opens(path: bytes, folder: int) -> bool:
+    try:
+        descriptor = os.open(path, _FILE, dir_fd=folder)
+    except OSError:
+        return False
+    os.close(descriptor)
+    return True

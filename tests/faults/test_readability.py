@@ -73,7 +73,8 @@ def test_what_is_computed_is_what_the_kernel_does(
     [found] = files_below(tmp_path, people)
 
     assert {Person(ONE), Person(TWO, frozenset({GROUP}))} <= people
-    assert found.readers == {each for each in people if really_read(tmp_path, [found.path], each)}
+    read = really_read(tmp_path, {person: [found.path] for person in people})
+    assert found.readers == {each for each in people if read[each]}
 
 
 def test_a_content_that_somebody_may_not_know_is_found_under_whatever_name(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def test_a_mirror_filled_to_the_brim_keeps_what_it_has(rig: Rig, tmpfs: Callable
     assert done.copied | done.failed.keys() == {os.fsdecode(path) for path in rig.wanted} - {""}
     assert (rig.mirror / "old").read_text() in {"old", "newer"}
     assert not rig.temps
+    wanted = rig.wanted
     for path, thing in rig.mirrored.items():
-        assert thing.kind == "d" or thing.content == rig.wanted[path].content or path == b"old"
+        assert thing.kind == "d" or thing.content == wanted[path].content or path == b"old"
     for number in range(20):
         (rig.source / f"file {number:02}").write_bytes(b"")
         (rig.source / f"file {number + 20}").write_bytes(b"")

@@ -88,11 +88,12 @@ def test_whoever_is_killed_for_lack_of_memory_tears_nothing_and_the_next_run_hea
             killed += group.kills
         # The whole run is killed, or some of its workers are; or somebody is refused memory, and says so.
         assert done.code in {0, 1, 3, 4, -signal.SIGKILL}, done
-        for path, thing in rig.mirrored.items():
+        wanted, mirrored = rig.wanted, rig.mirrored
+        for path, thing in mirrored.items():
             if thing.kind == "-" and b".truecopy-tmp-" not in path:
-                assert thing.content == rig.wanted[path].content
+                assert thing.content == wanted[path].content
         if done.code == 0:
-            assert rig.mirrored == rig.wanted
+            assert mirrored == wanted
     assert killed
 
     again = rig.once()

@@ -57,7 +57,8 @@ def test_what_is_planted_at_final_names_gives_way(rig: Rig, outside: Outside, ki
 
     assert (done.code, again.code) == (0, 0)
     assert (again.counts[0], again.drift) == (0, {})
-    assert {path: thing for path, thing in rig.mirrored.items() if path in rig.wanted} == rig.wanted
+    wanted = rig.wanted
+    assert {path: thing for path, thing in rig.mirrored.items() if path in wanted} == wanted
     if kind == "full folder":
         assert {line["path"] for line in done.of("folder_retired")} == {"file", "link"}
         assert all((rig.mirror / line["version"] / "sub").is_dir() for line in done.of("folder_retired"))

@@ -86,7 +86,8 @@ class Race:
         done, again = self.rig.once(), self.rig.once()
         assert (done.code, again.code) == (0, 0), done
         assert again.counts[0] == 0
-        assert {path: thing for path, thing in self.rig.mirrored.items() if path in self.rig.wanted} == self.rig.wanted
+        wanted = self.rig.wanted
+        assert {path: thing for path, thing in self.rig.mirrored.items() if path in wanted} == wanted
         assert self.rig.run("compare").code == 0
         self.outside.is_untouched()
         self.outside.is_told_nowhere(self.rig, done.stdout, places=[self.aside])

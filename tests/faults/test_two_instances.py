@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faults.holding import Holding
-from tests.faults.rig import PATIENCE, Rig, Running, temps_in, until
+from tests.faults.rig import PATIENCE, Rig, Running, ended, environment, temps_in, until
 
 pytestmark = pytest.mark.one_process  # about instances, not about workers
 
@@ -43,17 +44,14 @@ def test_of_fifty_runs_at_once_one_works_at_any_time_and_the_mirror_is_whole(rig
     codes, told = [], ""
     for start in range(0, MANY, AT_ONCE):
         (rig.source / f"later {start}").write_text("later")
-        runs = [
-            subprocess.Popen(
-                [sys.executable, "-m", "job", "--config", str(configs[number % 3]), "run", "--once"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        commands = [
+            [sys.executable, "-m", "job", "--config", str(configs[number % 3]), "run", "--once"]
             for number in range(start, start + AT_ONCE)
         ]
-        told += "".join(run.communicate(timeout=PATIENCE)[0] for run in runs)
-        codes += [run.returncode for run in runs]
+        with ThreadPoolExecutor(AT_ONCE) as others:
+            for done in others.map(lambda command: ended(command, environment()), commands):
+                told += (done.stdout + done.stderr).decode()
+                codes.append(done.returncode)
 
     assert set(codes) <= {0, 75}, told
     assert codes.count(0) >= MANY / AT_ONCE

@@ -66,9 +66,10 @@ def heals(rig: Rig) -> None:
 
 def holds_whole_files(rig: Rig) -> None:
     """What has a final name is as the source has it."""
+    wanted = rig.wanted
     for path, thing in rig.mirrored.items():
         if thing.kind == "-" and b".truecopy-tmp-" not in path:
-            assert thing.content == rig.wanted[path].content
+            assert thing.content == wanted[path].content
 
 
 # Lost workers ---------------------------------------------------------------------------------------------------------

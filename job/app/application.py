@@ -12,7 +12,7 @@ from job import __version__
 from job.app.pair_setup import collect_rarely, history_of, open_context
 from job.config.load import LoadedConfig, read_config
 from job.config.settings import Config, MetricsSettings
-from job.core.mounts import MirrorCapabilities
+from job.core.file_systems import MirrorCapabilities
 from job.core.outcome import Result
 from job.engine.context import PairRun
 from job.engine.cycle import CycleContext, run_cycle

@@ -10,10 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities, NameRules
 from job.core.entry import STATE_FOLDER, join, printable
 from job.core.exclude import ExcludeRules
-from job.core.mounts import NO_MOUNTS, FileSystemId, FileSystemMatch, KnownMounts, MirrorCapabilities, match_file_system
+from job.core.file_systems import (
+    NO_MOUNTS,
+    Capabilities,
+    FileSystemId,
+    FileSystemMatch,
+    KnownMounts,
+    MirrorCapabilities,
+    NameRules,
+    match_file_system,
+)
 from job.core.outcome import Refusal
 from job.engine.context import PairContext, PairRun, Progress, ProgressSink
 from job.engine.preflight.open_pair import Roots

@@ -6,8 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from job.app.pair_setup import in_scope, index_to_read, open_state, source_scanner, state_folder, unmounted
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities, NameRules
-from job.core.mounts import NO_MOUNTS, ByMount, FileSystemMatch, MirrorCapabilities, match_file_system
+from job.core.file_systems import (
+    NO_MOUNTS,
+    ByMount,
+    Capabilities,
+    FileSystemMatch,
+    MirrorCapabilities,
+    NameRules,
+    match_file_system,
+)
 from job.core.outcome import Refusal, reason_text
 from job.engine.dry_run import Preview
 from job.engine.tree_compare import CompareContext, VolumeTools

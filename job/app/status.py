@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from job.app.pair_setup import history_of, index_to_read, open_state
 from job.config.settings import Config, Pair
-from job.core.capabilities import Capabilities
 from job.core.counts import PairHistory
-from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOutReason
+from job.core.file_systems import NO_MOUNTS, Capabilities, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
 from job.engine.preflight.open_pair import is_read_only

@@ -15,7 +15,7 @@ from job.app.pair_setup import collect_rarely, index_to_read, set_up
 from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId
-from job.core.mounts import MirrorCapabilities
+from job.core.file_systems import MirrorCapabilities
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.folder import FolderSync
 from job.engine.dispatch.worker_supervisor import WorkerError, WorkerReady

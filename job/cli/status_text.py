@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from job.app.status import PairStatus, SandboxStatus
-from job.core.capabilities import Capabilities
 from job.core.entry import printable
-from job.core.mounts import file_system_of
+from job.core.file_systems import Capabilities, file_system_of
 from job.core.outcome import Result
 from job.events.text import approximate_duration, clean, display_text, format_bytes, format_timestamp, time_ago
 

@@ -6,9 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities
 from job.core.entry import FileId
-from job.core.mounts import KnownMounts, MirrorCapabilities
+from job.core.file_systems import Capabilities, KnownMounts, MirrorCapabilities
 from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.base import Listener

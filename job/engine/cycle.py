@@ -12,7 +12,7 @@ from typing import NamedTuple
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.mounts import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
+from job.core.file_systems import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch.parallel_scan import scan_tree

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
 from job.core.adoption import FolderMatch, why_not_adopted, why_widened
-from job.core.capabilities import Capabilities
 from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, Kind, join
-from job.core.mounts import ByMount
+from job.core.file_systems import ByMount, Capabilities
 from job.core.outcome import Failure, failure_of, reason_text
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from job.core.capabilities import Capabilities
 from job.core.counts import Tally
 from job.core.entry import FileId
+from job.core.file_systems import Capabilities
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
 from job.events.base import Event
 from job.fs.large_dir import PackedNames, Sums

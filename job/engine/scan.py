@@ -18,7 +18,7 @@ from job.core.adoption import FolderMatch, inode_mark, match_folder
 from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
 from job.core.entry import join, printable
-from job.core.mounts import LeftOut
+from job.core.file_systems import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
 from job.fs.listing import CHUNK, FolderScan, Listing, Unlisted, fingerprint_of

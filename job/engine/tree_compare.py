@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
-from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import Policy, why_unsupported
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, is_reserved, join, printable
-from job.core.mounts import ByMount
+from job.core.file_systems import ByMount, Capabilities, NameRules
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName
 from job.errors import ChangedWhileReadError

@@ -7,10 +7,9 @@ from functools import partial
 from typing import NamedTuple
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import Policy
 from job.core.entry import printable
-from job.core.mounts import ByMount
+from job.core.file_systems import ByMount, Capabilities, NameRules
 from job.errors import Stopped
 from job.fs.copier import Copier
 from job.fs.metadata import MetadataWriter

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from job.core.counts import Tally
 from job.core.entry import base64_of, printable
-from job.core.mounts import file_system_of
+from job.core.file_systems import file_system_of
 from job.core.outcome import UnloggedReason
 from job.core.redaction import redacted
 from job.core.stored_values import is_possible

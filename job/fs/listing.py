@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId
-from job.core.mounts import LeftOut
+from job.core.file_systems import LeftOut
 from job.core.outcome import Failure
 from job.core.record import Stamp
 from job.fs.dircursor import Folder, single

@@ -11,7 +11,7 @@ from fcntl import ioctl
 from functools import lru_cache
 from typing import NamedTuple
 
-from job.core.mounts import SUBVOLUME, FileSystemId
+from job.core.file_systems import SUBVOLUME, FileSystemId
 from job.fs.dircursor import DirCursor
 
 SERVED_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")

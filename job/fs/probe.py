@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from job.core.capabilities import Capabilities, decode_capabilities
 from job.core.entry import TEMP_PREFIX
+from job.core.file_systems import Capabilities, decode_capabilities
 from job.core.stored_values import UNUSABLE
 from job.fs import mounts
 from job.fs.dircursor import open_folder, open_name, path_handle

@@ -16,10 +16,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from job.core.capabilities import NameRules
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, join
 from job.core.exclude import ExcludeRules
-from job.core.mounts import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason
+from job.core.file_systems import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason, NameRules
 from job.core.record import Stamp
 from job.fs.dircursor import DirCursor, open_folder, open_name
 from job.fs.large_dir import fingerprint_of_sums, names_in, stat_names, sum_folder

@@ -15,7 +15,7 @@ from math import inf, isfinite
 from typing import Any, Self
 
 from job.core.entry import inode_key
-from job.core.mounts import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
+from job.core.file_systems import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store import index_schema
 from job.store.index_tree import Tree, key_of, place_of

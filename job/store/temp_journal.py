@@ -12,7 +12,7 @@ import os
 import re
 from contextlib import suppress
 
-from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
+from job.core.file_systems import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.core.stored_values import UNUSABLE
 from job.fs.dircursor import open_name
 from job.fs.large_dir import names_in

@@ -2,7 +2,7 @@
 
 import pytest
 
-from job.core.capabilities import Capabilities, NameRules, decode_capabilities
+from job.core.file_systems import Capabilities, NameRules, decode_capabilities
 from tests.core import samples
 
 FOLDING = NameRules(Capabilities(case_sensitive=False))

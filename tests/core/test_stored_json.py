@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from job import health
 from job.config import cache
 from job.config.settings import Config
-from job.core import mounts
-from job.core.capabilities import Capabilities
 from job.core.counts import cycle_details_of
-from job.core.mounts import KnownMounts
+from job.core.file_systems import (
+    Capabilities,
+    FileSystemId,
+    KnownMounts,
+    decode_file_system_id,
+    encode_file_system_id,
+)
 from job.events.text import format_timestamp, time_ago
 from job.fs import probe
 from job.locking import lock
@@ -259,7 +263,10 @@ def test_a_kept_configuration_of_an_impossible_time_is_not_believed(tmp_path: Pa
 
 
 READERS: list[tuple[str, Callable[[str], object]]] = [
-    (mounts.encode_file_system_id(mounts.FileSystemId("proof", "place")), mounts.decode_file_system_id),
+    (
+        encode_file_system_id(FileSystemId("proof", "place")),
+        decode_file_system_id,
+    ),
     (
         codec.encode_unsupported({b"name": codec.UnsupportedMetadata(1, 0, 0, 0, b"", 0, ((b"user.a", b"b"),))}),
         codec.decode_unsupported,
@@ -268,7 +275,7 @@ READERS: list[tuple[str, Callable[[str], object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("written", "read"), READERS, ids=["mounts", "unheld", "rows"])
+@pytest.mark.parametrize(("written", "read"), READERS, ids=["file_systems", "unheld", "rows"])
 @calm
 @given(data=st.data())
 def test_values_of_an_index_are_known_or_not(written: str, read: Callable[[str], object], data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.capabilities import Capabilities
+from job.core.file_systems import Capabilities
 from job.core.outcome import Drift, Failure, Result, Skip
 from job.events.pair import FileCopied, MetadataNotKept, MirrorProbed
 from job.fs import probe

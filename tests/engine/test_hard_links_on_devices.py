@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.capabilities import Capabilities
+from job.core.file_systems import Capabilities
 from job.core.outcome import Drift, Result
 from job.events.pair import MetadataNotKept, MirrorProbed
 from job.fs import probe

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.capabilities import Capabilities
+from job.core.file_systems import Capabilities
 from job.core.outcome import Drift, Result
 from job.core.record import FolderDone
 from job.events.pair import DriftFound

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from job.core.capabilities import Capabilities
+from job.core.file_systems import Capabilities
 from job.core.outcome import Result
 from job.engine.copy import content_compare
 from job.events.pair import MetadataNotKept

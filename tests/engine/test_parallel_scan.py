@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.compressed_list import CompressedList
-from job.core.mounts import LeftOut, LeftOutReason
+from job.core.file_systems import LeftOut, LeftOutReason
 from job.engine import scan
 from job.engine.dispatch import parallel_scan
 from job.engine.scan import FolderShare, ScanDepth, ScanRequest, ScanResult

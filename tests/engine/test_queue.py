@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from job.core.capabilities import Capabilities
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.exclude import ExcludeRules
+from job.core.file_systems import Capabilities
 from job.core.outcome import Failure
 from job.engine.context import PairRun
 from job.engine.copy.adoption import Exchange

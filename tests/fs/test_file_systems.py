@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import FileSystemId
+from job.core.file_systems import FileSystemId
 from job.fs import mounts
 from job.fs.mounts import FileSystem, identity_of, mount_of
 from tests.faults.tampering import mounted, run

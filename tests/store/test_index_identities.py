@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import FileSystemId
+from job.core.file_systems import FileSystemId
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.store.index import Index
 

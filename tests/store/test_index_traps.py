@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import FileSystemId
+from job.core.file_systems import FileSystemId
 from job.errors import IndexUnusable
 from job.store.index import Index
 from job.store.index_schema import FILE_NAME, IndexTorn, set_aside

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.core.mounts import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
+from job.core.file_systems import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.store import temp_journal
 
 KNOWN = KnownMounts(

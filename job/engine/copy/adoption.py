@@ -11,10 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from job.core.adoption import FolderMatch, ProcessRights, StatResult, why_not_adopted
-from job.core.capabilities import Capabilities
 from job.core.counts import Tally
 from job.core.entry import STATE_FOLDER, Kind, printable
-from job.core.mounts import ByMount
+from job.core.file_systems import ByMount, Capabilities
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone, FolderSummary
 from job.engine.context import PairContext, PairRun

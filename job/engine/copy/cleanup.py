@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from job.config.settings import Pair
-from job.core.capabilities import Capabilities, NameRules
 from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
+from job.core.file_systems import Capabilities, NameRules
 from job.engine.context import PairContext, PairRun
 from job.engine.volumes import policy_of
 from job.events.pair import FolderRetired

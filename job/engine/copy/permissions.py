@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from job.core.acl import ACCESS_ACL, Rights
 from job.core.adoption import is_as_created, why_widened
 from job.core.entry import STATE_FOLDER, Kind, join, printable
-from job.core.mounts import ByMount
+from job.core.file_systems import ByMount
 from job.core.outcome import reason_text
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import OpenFolders

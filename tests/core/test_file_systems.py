@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.capabilities import Capabilities, NameRules
-from job.core.mounts import (
+from job.core.file_systems import (
     ByMount,
+    Capabilities,
     FileSystemId,
     FileSystemMatch,
+    NameRules,
     decode_file_system_id,
     encode_file_system_id,
     match_file_system,

@@ -26,6 +26,12 @@ def force(count: int) -> None:
     cut_finely()
 
 
+def share(alone: int, between_two: int, between_more: int) -> int:
+    """Choose a number of cases that every run tries: each case takes the longer, the more workers it has."""
+    count = FORCED.get("workers", 1)
+    return alone if count == 1 else between_two if count == 2 else between_more
+
+
 def cut_finely() -> None:
     """Let no errand have more than one folder, and no look of the main process either."""
     vars(queue)["_MOST_FOLDERS"] = vars(parallel_scan)["_FOLDERS_AT_ONCE"] = 1

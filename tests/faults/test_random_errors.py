@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import workers
 from tests.faults.generations import Generations, contents
 from tests.faults.rig import Rig
 
@@ -42,6 +43,8 @@ OPEN = {
 """System calls, and about how many of them a run makes: an error comes at one of these."""
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "ENOMEM", "EMFILE", "ENFILE", "EINTR", "ESTALE", "ENOTCONN")
 FOLDERS = 6
+SEEDS = workers.share(12, 12, 6)
+"""Weathers of every run; the others are slow."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,18 @@ def survives(rig: Rig, seed: int) -> None:
     assert not rig.temps
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_whatever_fails_a_success_is_one_and_the_next_run_heals(rig: Rig, seed: int) -> None:
     survives(rig, seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12, 200))
+@pytest.mark.parametrize("seed", range(SEEDS, 200))
 def test_whatever_fails_a_success_is_one_and_the_next_run_heals_for_many_seeds(rig: Rig, seed: int) -> None:
     survives(rig, seed)
 
 
+@pytest.mark.one_process  # about the weathers, not about workers
 def test_most_weathers_are_bad_ones(tmp_path: Path) -> None:
     """Whether errors arrive at all: seeds of which none fails would prove nothing."""
     broken = 0

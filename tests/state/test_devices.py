@@ -139,5 +139,11 @@ class DeviceHistory(History):
                 assert seen(self.shop.mirror / path)[2] == seen(self.shop.source / path)[2]
 
 
+class ManyDeviceHistories(DeviceHistory):
+    """The same, of which every run tries a share."""
+
+
 TestDevices = pytest.mark.timeout(900)(pytest.mark.needs_root(DeviceHistory.TestCase))
-TestDevices.settings = settings(History.TestCase.settings, max_examples=8 if workers.FORCED else 15)
+TestDevices.settings = settings(History.TestCase.settings, max_examples=workers.share(15, 8, 3))
+TestManyDevices = pytest.mark.slow(pytest.mark.timeout(7200)(pytest.mark.needs_root(ManyDeviceHistories.TestCase)))
+TestManyDevices.settings = settings(History.TestCase.settings, max_examples=150)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -356,10 +357,20 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+class ManyHistories(History):
+    """The same, of which every run tries a share."""
+
+
+def _settings(examples: int) -> settings:
+    return settings(
+        deadline=None,
+        max_examples=examples,
+        stateful_step_count=30,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+
+
 TestHistory = History.TestCase
-TestHistory.settings = settings(
-    deadline=None,
-    max_examples=15 if workers.FORCED else 35,
-    stateful_step_count=30,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+TestHistory.settings = _settings(workers.share(35, 15, 5))
+TestManyHistories = pytest.mark.slow(pytest.mark.timeout(7200)(ManyHistories.TestCase))
+TestManyHistories.settings = _settings(300)

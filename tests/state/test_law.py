@@ -398,6 +398,6 @@ def _settings(examples: int) -> settings:
 
 
 TestLaw = pytest.mark.needs_root(pytest.mark.timeout(600)(Law.TestCase))
-TestLaw.settings = _settings(8 if workers.FORCED else 20)
+TestLaw.settings = _settings(workers.share(20, 8, 4))
 TestManyLaws = pytest.mark.slow(pytest.mark.needs_root(pytest.mark.timeout(7200)(ManyLaws.TestCase)))
 TestManyLaws.settings = _settings(400)

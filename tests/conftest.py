@@ -32,6 +32,7 @@ LONG = (
     "faults/test_races.py",
     "faults/test_sizes.py",
     "fidelity/test_file_systems.py",
+    "monitoring/test_rules.py",
     "state",
 )
 """Modules and folders with tests of 10 seconds and more."""

@@ -183,45 +183,61 @@ def _server(_: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
 
 def serve(requests: socket.socket) -> list[str]:
     """Return in the child of each request, with the arguments of `truecopy`. Ends with the caller."""
-    # A command loads much of it only when it needs it; here each run would load it again.
+    _load_everything()
+    runs: dict[int, tuple[int, int]] = {}
+    selector = selectors.DefaultSelector()
+    selector.register(requests, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fd in runs:
+                selector.unregister(key.fd)
+                _tell_end(key.fd, *runs.pop(key.fd))
+                continue
+            request, descriptors, _, _ = socket.recv_fds(requests, _LARGEST_REQUEST, 3)
+            if not request:
+                os._exit(0)
+            if (pid := os.fork()) == 0:
+                selector.close()
+                return _become(request, descriptors)
+            runs[end := os.pidfd_open(pid)] = pid, _began(pid, request, descriptors)
+            selector.register(end, selectors.EVENT_READ)
+
+
+def _load_everything() -> None:
+    """Import what a command loads only when it needs it; otherwise each run would load it again."""
     for module in pkgutil.walk_packages(job.__path__, "job."):
         if module.name != "job.__main__":
             importlib.import_module(module.name)
     for name in ("blake3", "logging.handlers", "pythonjsonlogger.json"):
         importlib.import_module(name)
     describe.all_keys()
+    # Nothing is frozen: a run asks how much is, and counts it for that.
     gc.collect()
-    gc.freeze()
     # Workers that are fresh interpreters import the main module: the one that a real start has.
     sys.modules["__main__"] = importlib.import_module("job.__main__")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, _LARGEST_REQUEST, 3)
-        if not request:
-            os._exit(0)
-        if os.fork() == 0:
-            return _run(json.loads(request), descriptors)
-        for each in descriptors:
-            os.close(each)
 
 
-def _run(request: tuple[list[str], dict[str, str], bool, bool], descriptors: Sequence[int]) -> list[str]:
-    """Return in the child that is the run; this process waits for it, as the caller cannot."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _began(pid: int, request: bytes, descriptors: Sequence[int]) -> int:
+    """Tell the caller of a child that waits for it; give the descriptor by which it is told of the end."""
     *streams, reply = descriptors
-    command, environ, group, unprivileged = request
-    if (pid := os.fork()) == 0:
-        if not os.read(reply, 8):
-            os._exit(1)  # the caller is gone
-        if unprivileged:
-            _drop_privileges()
-        return _become(command, environ, streams)
-    os.closerange(0, reply)
-    if group:
+    for each in streams:
+        os.close(each)
+    if json.loads(request)[2]:  # in a process group of its own
         os.setpgid(pid, pid)
-    os.write(reply, b"%d" % pid)
-    os.write(reply, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    os._exit(0)
+    _tell(reply, pid)
+    return reply
+
+
+def _tell(reply: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # the caller is gone
+        os.write(reply, b"%d" % number)
+
+
+def _tell_end(end: int, pid: int, reply: int) -> None:
+    """Take the exit code of a run, which the caller cannot, as it is not its parent, and tell it."""
+    _tell(reply, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.close(end)
+    os.close(reply)
 
 
 def _drop_privileges() -> None:
@@ -233,7 +249,15 @@ def _drop_privileges() -> None:
     assert libc.capset(header, none) == 0, ctypes.get_errno()
 
 
-def _become(command: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> list[str]:
+def _become(request: bytes, descriptors: Sequence[int]) -> list[str]:
+    """Be the run of a request, as soon as its caller knows of it, and perhaps traces it; return its arguments."""
+    *streams, reply = descriptors
+    command: list[str]
+    command, environ, _, unprivileged = json.loads(request)
+    if not os.read(reply, 8):
+        os._exit(1)  # the caller is gone
+    if unprivileged:
+        _drop_privileges()
     module, *arguments = command
     for number, stream in enumerate(streams, start=1):
         os.dup2(stream, number)

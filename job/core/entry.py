@@ -9,7 +9,7 @@ STATE_FOLDER = b".truecopy"
 """Truecopy's own folder at the root of a mirror."""
 
 TEMP_PREFIX = b".truecopy-tmp-"
-"""Prefix of files being written; swept by the next cycle, refused in sources."""
+"""Prefix of files and folders being written; swept by the next cycle, refused in sources."""
 
 LOST_FOUND = b"lost+found"
 """Created by `mkfs` at the root of a file system, for files recovered by `fsck`."""
@@ -118,6 +118,11 @@ def file_key(file: FileId) -> bytes:
 def file_of_key(key: bytes) -> FileId:
     """Return the file id of a `file_key`."""
     return FileId(int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big"))
+
+
+def parent_of(path: bytes) -> bytes:
+    """Return the path of the folder above; empty for the root and what lies in it."""
+    return path.rpartition(b"/")[0]
 
 
 def join(folder: bytes, name: bytes) -> bytes:

@@ -3,7 +3,7 @@
 Each task carries the index rows of its folder, so that workers need no access to the index.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -52,6 +52,8 @@ class SyncFolder(NamedTuple):
     """The `inode_mark` of the checked mirror folder; empty if it was not checked."""
     packed: bytes = b""
     """The packed rows of its scan (`fs/listing.py`), if they are still held."""
+    may_stage: bool = False
+    """Whether it may be staged if it is new: the folder above is not huge."""
     known_mirror: bytes = b""
     """As in `ChangedFolder`."""
     same_source: bool = False
@@ -194,7 +196,9 @@ class Followups:
     opened: list[bytes] = field(default_factory=list)
     """Widened folders; everything below them was compared with the source."""
     moved: list[bytes] = field(default_factory=list)
-    """Folders from which entries were set aside: their records must be renewed."""
+    """Folders whose times changed after their sync: entries were set aside, or staged folders placed."""
+    unplaced: list[bytes] = field(default_factory=list)
+    """New folders whose staged copy could not get its place."""
 
 
 @dataclass(slots=True)
@@ -219,6 +223,10 @@ class BatchResult:
     volume: int = 0
     """The number of the file system of the mirror that holds the batch."""
     followups: Followups = field(default_factory=Followups)
+
+
+Deliver: TypeAlias = Callable[[BatchResult], None]
+"""Passes a batch on to be committed."""
 
 
 class WorkerProgress(NamedTuple):

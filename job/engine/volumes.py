@@ -59,6 +59,8 @@ class Volume(NamedTuple):
     """Whether it holds all metadata of files and symlinks."""
     plain: PlainCopier | None
     """Copies plain files; None where every file needs more than that."""
+    stages: bool
+    """Whether a staged folder keeps the times of its files when it gets its place, which servers do not promise."""
 
 
 def volumes_of(tools: Tools, mirror: Capabilities, pair: Pair, now_ns: Callable[[], int]) -> ByMount[Volume]:
@@ -66,6 +68,8 @@ def volumes_of(tools: Tools, mirror: Capabilities, pair: Pair, now_ns: Callable[
     special = bool(pair.reflink or pair.rate_limit or pair.verify_copies == "readback")
 
     def volume(number: int, mirror: Capabilities, of: Tools | MountedFileSystem) -> Volume:
+        fits = mirror.keeps_plain_files and not (special or of.sync.each)
+        plain = of.copier.plain(now_ns) if fits else None
         return Volume(
             number=number,
             mirror=mirror,
@@ -76,7 +80,8 @@ def volumes_of(tools: Tools, mirror: Capabilities, pair: Pair, now_ns: Callable[
             options_key=pair.options_key + mirror.options_key,
             name_rules=None if mirror.keeps_all_names else NameRules(mirror),
             supports_everything=mirror.keeps_attributes and mirror.symlink_metadata,
-            plain=of.copier.plain(now_ns) if mirror.keeps_plain_files and not (special or of.sync.each) else None,
+            plain=plain,
+            stages=plain is not None and of.sync.is_local,
         )
 
     others = {each.point: volume(number, each.mirror, each) for number, each in enumerate(tools.mounted, 1)}

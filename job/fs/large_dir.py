@@ -11,6 +11,8 @@ import errno
 import hashlib
 import marshal
 import os
+import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,6 +21,7 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX
+from job.fs.dircursor import open_folder
 from job.fs.listing import AT_ONCE, CHUNK, Row, Shared, Unreadable, read_rows, row_of, scan
 
 _MARSHAL_VERSION = 2
@@ -103,14 +106,68 @@ def fingerprint_of_sums(sums: Sums) -> bytes:
     return hashlib.blake2b(marshal.dumps(sums, _MARSHAL_VERSION), digest_size=16).digest()
 
 
-def remove_temps(folder: int) -> bool:
-    """Remove the temps in an open mirror folder; True if there were any. Raises `OSError`."""
+_TEMP = re.compile(re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}")
+
+
+def is_temp_name(name: bytes) -> bool:
+    """Return whether a name is that of a temp or of a staged folder."""
+    return _TEMP.fullmatch(name) is not None
+
+
+def staged_prefix(cycle_id: str) -> bytes:
+    """Return the beginning of the names of all folders that are staged in a cycle, by any of its processes."""
+    return b"%s%s-" % (TEMP_PREFIX, hashlib.blake2b(cycle_id.encode(), digest_size=4).hexdigest().encode())
+
+
+def remove_temps(folder: int, staged_now: bytes = b"/") -> bool:
+    """Remove the temps and staged folders in an open mirror folder; True if there were any. Raises `OSError`.
+
+    Names that begin with `staged_now` stay: other workers fill these folders.
+    """
     prefix = os.fsdecode(TEMP_PREFIX)
     with scan(folder) as found:
-        temps = [each.name for each in found if each.name.startswith(prefix) and not each.is_dir(follow_symlinks=False)]
-    for name in temps:
-        os.unlink(name, dir_fd=folder)
-    return bool(temps)
+        temps = [
+            (os.fsencode(each.name), each.is_dir(follow_symlinks=False))
+            for each in found
+            if each.name.startswith(prefix)
+        ]
+    left = [(name, is_folder) for name, is_folder in temps if not name.startswith(staged_now)]
+    return any([remove_temp(name, folder, is_folder=is_folder) for name, is_folder in left])  # noqa: C419  # all of them
+
+
+def remove_temp(name: bytes, parent: int, *, is_folder: bool) -> bool:
+    """Remove a temp in an open mirror folder, or a staged folder; False if a folder is none. Raises `OSError`."""
+    if is_folder:
+        return remove_staged(name, parent)
+    os.unlink(name, dir_fd=parent)
+    return True
+
+
+def remove_staged(name: bytes, parent: int) -> bool:
+    """Remove the staged folder `name` in an open folder; False if it is none, or holds what no staged folder does.
+
+    Only its owner could enter it. Raises `OSError`.
+    """
+    if not is_temp_name(name):
+        return False
+    folder = open_folder(name, parent)
+    try:
+        seen = os.fstat(folder)
+        if seen.st_uid != os.geteuid() or seen.st_mode & 0o777 != stat.S_IRWXU:
+            return False
+        with scan(folder) as found:
+            files = [each.name for each in found if each.is_file(follow_symlinks=False)]
+        for file in files:
+            os.unlink(file, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 PackedNames: TypeAlias = tuple[bytes, ...]

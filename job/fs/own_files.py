@@ -12,7 +12,9 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import cached_property
 
+from job.core.file_systems import LOCAL_TYPES
 from job.fs import mounts
 from job.fs.dircursor import single
 from job.fs.xattrs import REFUSED
@@ -105,6 +107,12 @@ class MirrorSync:
         self._root = root
         self.each = not syncfs_is_reliable(root)
         """Whether each file and folder has to be synced by itself, because `all` does nothing here."""
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether the kernel of this machine alone keeps the file system."""
+        mount = mounts.mount_of(self._root)
+        return mount is not None and mount.type in LOCAL_TYPES
 
     def all(self) -> None:
         """Sync everything; raises `OSError` if any of it was not written since the root was opened."""

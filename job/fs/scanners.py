@@ -21,7 +21,7 @@ from job.core.exclude import ExcludeRules
 from job.core.file_systems import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason, NameRules
 from job.core.record import Stamp
 from job.fs.dircursor import DirCursor, open_folder, open_name
-from job.fs.large_dir import fingerprint_of_sums, names_in, stat_names, sum_folder
+from job.fs.large_dir import fingerprint_of_sums, is_temp_name, names_in, stat_names, sum_folder
 from job.fs.listing import (
     FolderScan,
     Listing,
@@ -322,13 +322,12 @@ _STATE_NAMES = r"(versions|quarantine|sums|ledger\.jsonl|identity\.json|lease|lo
 """Names in a state folder without the README: the state is stored elsewhere."""
 _MAX_STATE_NAMES = 1000
 """Names that are checked; a state folder has a few dozen."""
-_TEMP = re.escape(TEMP_PREFIX) + rb"[0-9a-f]{8}-[0-9a-f]{1,16}"
 _PROBE = re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?"
 
 
 def is_own_temp(name: bytes, *, folder: bool) -> bool:
     """Return whether a name is that of a temp, which may be incomplete, or of a probe folder."""
-    return re.fullmatch(_PROBE if folder else _TEMP, name) is not None
+    return is_temp_name(name) or (folder and re.fullmatch(_PROBE, name) is not None)
 
 
 def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:

@@ -24,25 +24,27 @@ from job.fs.xattrs import for_new, has_attributes
 
 SMALL_BYTES = 256 << 10
 """Up to this size a file is read by one call; larger ones are not plain."""
+PLAIN_BITS = 0o177000
+"""Bits of an st_mode that are those of a regular file without special bits."""
 CHECK_NS = 50_000_000
 """A stop is noticed, and progress is reported, after so much time."""
+_SHORTEST_HOLE = bytes(SECTOR)
 _PERMISSIONS = 0o777
 _FIRST_BITS = 0o755
 """Until a temp is complete only its owner may write to it: another's bytes would have the times of the copy."""
 
 
 class PlainCopy(NamedTuple):
-    """A complete temp of a plain file, before its rename."""
+    """A complete copy of a plain file: a temp before its rename, or a file in a staged folder."""
 
     source: Entry
     """The source, which did not change while it was read."""
     temp: bytes
+    """Its name now; in a staged folder the final one."""
     checksum: str
     """`algorithm:hex`."""
-    inode: int
-    """Of the temp."""
-    mtime_ns: int
-    """Of the temp, as the mirror stored it."""
+    made: os.stat_result
+    """Of the copy: inode number, and times as the mirror stored them. In a staged folder all of it is final."""
     racy: bool
     """Whether the source is too young for its times to prove that it is unchanged."""
     duration_ns: int
@@ -68,12 +70,20 @@ class PlainCopier:
         self._user, self._group = os.geteuid(), os.getegid()
 
     def copy(
-        self, listed: Sequence[Entry], source: int, mirror: int, temps: Iterator[bytes], *, group: int, owners: bool
+        self,
+        listed: Sequence[Entry],
+        source: int,
+        mirror: int,
+        temps: Iterator[bytes] | None,
+        *,
+        group: int,
+        owners: bool,
     ) -> tuple[list[PlainCopy], list[Left]]:
         """Copy listed files of an open folder to temps in an open mirror folder; returns also the files that are left.
 
         After `CHECK_NS` no other file is tried. The mirror folder has the `group`, and new files in it inherit no ACL.
-        `temps` gives unused names. Without `owners` files of other users are left.
+        `temps` gives unused names; None in a staged folder, which only this user can enter: copies get their final
+        names, and the first file that is left ends the work. Without `owners` files of other users are left.
         """
         done: list[PlainCopy] = []
         left: list[Left] = []
@@ -85,44 +95,66 @@ class PlainCopier:
             if abs(began_ns - since_ns) >= CHECK_NS:
                 break
             ours = entry[3] == user and entry[4] == own_group
-            content = _read(entry, source) if ours or owners else None
-            if content is None:
+            try:
+                found = _read(entry, source, security=False) if ours or owners else None
+            except OSError:
+                found = None
+            # Fewer blocks than bytes: compressed, stored beside the inode, or with holes, which read as zeros.
+            has_holes = found and found[1].st_blocks * SECTOR < entry[5] and _SHORTEST_HOLE in found[0]
+            if found is None or found[1].st_nlink != 1 or has_holes:
                 left.append((entry, None))
+                if temps is None:
+                    break
                 began_ns = now_ns()
                 continue
-            temp = next(temps)
+            first_mode = (entry[2] & _FIRST_BITS if ours else 0o600) if temps else entry[2] & _PERMISSIONS
+            temp = next(temps) if temps else entry[0]
             try:
-                made = self._write(entry, content, mirror, temp, entry[2] & _FIRST_BITS if ours else 0o600)
+                made = self._write(entry, found, mirror, temp, first_mode, is_staged=temps is None)
             except OSError as error:
                 left.append((entry, error if error.errno in _OF_DISK else None))
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
+                if temps is None:
+                    break
                 began_ns = now_ns()
                 continue
             young_ns, mtime_ns = began_ns - CLOCK_GRAIN_NS, entry[6]
             racy = entry[7] > young_ns or young_ns < mtime_ns <= began_ns + CLOCK_GRAIN_NS
             started_ns, began_ns = began_ns, now_ns()
-            checksum = prefix + start(content[0]).hexdigest()
-            copied = entry, temp, checksum, made.st_ino, made.st_mtime_ns, racy, max(0, began_ns - started_ns)
+            checksum = prefix + start(found[0]).hexdigest()
+            copied = entry, temp, checksum, made, racy, max(0, began_ns - started_ns)
             done.append(make(PlainCopy, copied))
         return done, left
 
-    def _write(
-        self, entry: Entry, content: tuple[bytes, int], mirror: int, temp: bytes, first_mode: int
+    def _write(  # a call a file: a tuple of arguments would cost more than it explains
+        self,
+        entry: Entry,
+        found: tuple[bytes, os.stat_result],
+        mirror: int,
+        temp: bytes,
+        first_mode: int,
+        *,
+        is_staged: bool,
     ) -> os.stat_result:
-        """Write a temp, which has the `first_mode` until its owner is set; returns its stat. Raises `OSError`."""
+        """Write a temp, which has the `first_mode` until its owner is set; returns its stat. Raises `OSError`.
+
+        The stat is from before the owner and the mode were set, but in a staged folder.
+        """
         _, _, mode, uid, gid, size, mtime_ns, _ = entry
-        data, atime_ns = content
+        data, seen = found
         written = os.open(temp, NEW_FILE, first_mode, dir_fd=mirror)
         try:
             if data and os.write(written, data) != size:
                 raise OSError(errno.EIO, "a short write")
-            os.utime(written, ns=(atime_ns, mtime_ns))
+            os.utime(written, ns=(seen.st_atime_ns, mtime_ns))
             made = os.fstat(written)
             if made.st_uid != uid or made.st_gid != gid:
                 os.fchown(written, uid, gid)
             if made.st_mode != mode:
                 os.fchmod(written, mode & _PERMISSIONS)
+            if is_staged and (made.st_mode, made.st_uid, made.st_gid) != (mode, uid, gid):
+                made = os.fstat(written)
             if made.st_size != size:
                 raise OSError(errno.EIO, "a file of another size")
             space = self._free_space
@@ -135,52 +167,11 @@ class PlainCopier:
         return made
 
 
-def _read(entry: Entry, source: int) -> tuple[bytes, int] | None:
-    """Return the content and access time of a listed file; None if it is not plain, not as listed, or unreadable."""
-    name, inode, mode, uid, gid, size, mtime_ns, ctime_ns = entry
-    try:
-        descriptor = os.open(name, OPEN_FILE, dir_fd=source)
-        try:
-            before = os.fstat(descriptor)
-            sparse = before.st_blocks * SECTOR < size  # or compressed, or of a server that counts no blocks
-            if before.st_ino != inode or before.st_mode != mode or before.st_nlink != 1 or sparse:
-                return None
-            if has_attributes(descriptor, security=False):
-                return None
-            content = os.read(descriptor, size + 1)
-            after = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-    if len(content) != size:
-        return None
-    found = after.st_mode, after.st_uid, after.st_gid, after.st_size, after.st_mtime_ns, after.st_ctime_ns
-    return (content, before.st_atime_ns) if found == (mode, uid, gid, size, mtime_ns, ctime_ns) else None
+def _read(entry: Entry, folder: int, *, security: bool) -> tuple[bytes, os.stat_result] | None:
+    """Return content and stat of a listed file; None if it has attributes to copy, or is not as listed once it is read.
 
-
-def read_both(record: Record, source: int, mirror: int, *, security: bool) -> bytes | None:
-    """Return the content of a small file, or the target of a symlink, that both sides have; None if it is unknown.
-
-    It is known only if both are exactly as recorded and have no attributes to copy; `security` as in `carried_over`.
+    `security` as in `carried_over`. Raises `OSError`.
     """
-    listed, mirrored, checksum, _ = record
-    try:
-        if checksum and listed[5] <= SMALL_BYTES:
-            content = _read_plain(listed, source, security=security)
-            same = content is not None and content == _read_plain(mirrored, mirror, security=security)
-        elif not checksum and stat.S_ISLNK(listed[2]) and stat.S_ISLNK(mirrored[2]):
-            content, name = os.readlink(listed[0], dir_fd=source), mirrored[0]
-            same = content == os.readlink(name, dir_fd=mirror)
-            same = same and entry_of(name, os.stat(name, dir_fd=mirror, follow_symlinks=False)) == mirrored
-        else:
-            return None
-    except OSError:
-        return None
-    return content if same else None
-
-
-def _read_plain(entry: Entry, folder: int, *, security: bool) -> bytes | None:
     name, inode, mode, uid, gid, size, mtime_ns, ctime_ns = entry
     descriptor = os.open(name, OPEN_FILE, dir_fd=folder)
     try:
@@ -191,8 +182,30 @@ def _read_plain(entry: Entry, folder: int, *, security: bool) -> bytes | None:
     finally:
         os.close(descriptor)
     found = now.st_ino, now.st_mode, now.st_uid, now.st_gid, now.st_size, now.st_mtime_ns, now.st_ctime_ns
-    listed = inode, mode, uid, gid, size, mtime_ns, ctime_ns
-    return content if found == listed and len(content) == size else None
+    same = found == (inode, mode, uid, gid, size, mtime_ns, ctime_ns)
+    return (content, now) if same and len(content) == size else None
+
+
+def read_both(record: Record, source: int, mirror: int, *, security: bool) -> bytes | None:
+    """Return the content of a small file, or the target of a symlink, that both sides have; None if it is unknown.
+
+    It is known only if both are exactly as recorded and have no attributes to copy; `security` as in `carried_over`.
+    """
+    listed, mirrored, checksum, _ = record
+    try:
+        if checksum and listed[5] <= SMALL_BYTES:
+            read, held = _read(listed, source, security=security), _read(mirrored, mirror, security=security)
+            content = read[0] if read else None
+            same = read is not None and held is not None and content == held[0]
+        elif not checksum and stat.S_ISLNK(listed[2]) and stat.S_ISLNK(mirrored[2]):
+            content, name = os.readlink(listed[0], dir_fd=source), mirrored[0]
+            same = content == os.readlink(name, dir_fd=mirror)
+            same = same and entry_of(name, os.stat(name, dir_fd=mirror, follow_symlinks=False)) == mirrored
+        else:
+            return None
+    except OSError:
+        return None
+    return content if same else None
 
 
 def copy_link(listed: Entry, source: int, mirror: int, temp: bytes, metadata_writer: MetadataWriter) -> Copied:

@@ -17,14 +17,17 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.one_process]
 
 @dataclass
 class Moment:
-    """Does something once, as soon as a temp lies in a folder. A cycle asks it whether to stop."""
+    """Does something once, as soon as a temp lies in a folder, or the folder is staged. A cycle asks it."""
 
     folder: Path
     deed: Callable[[], object]
     done: bool = False
 
     def __call__(self) -> bool:
-        if not self.done and self.folder.is_dir() and any(self.folder.glob(".truecopy-tmp-*")):
+        if self.done or not self.folder.is_dir():
+            return False
+        place = self.folder if any(self.folder.iterdir()) else self.folder.parent
+        if any(place.glob(".truecopy-tmp-*")):
             self.done = True
             self.deed()
         return False

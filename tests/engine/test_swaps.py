@@ -132,13 +132,18 @@ class _Folder:
         os.close(self.number)
 
 
-def test_temps_of_a_private_folder_that_was_moved_to_a_new_public_one_are_removed(shop: Workshop) -> None:
+@pytest.mark.parametrize("also", [[], ["link"]], ids=["staged", "temps"])
+def test_nothing_of_a_private_folder_that_was_moved_to_a_new_public_one_can_be_read(
+    shop: Workshop, also: list[str]
+) -> None:
     shop.write("top/a")
     (shop.source / "top").chmod(0o777)
     shop.cycle()
     for number in range(3):
         shop.write(f"top/private/{number}", "secret")
         shop.write(f"top/public/{number}", "open")
+    for name in also:  # then the folder is not staged
+        (shop.source / "top/private" / name).symlink_to("0")
     (shop.source / "top/private").chmod(0o700)
     private, public = shop.mirror / "top/private", shop.mirror / "top/public"
 
@@ -149,9 +154,12 @@ def test_temps_of_a_private_folder_that_was_moved_to_a_new_public_one_are_remove
 
     told = shop.cycle(interfered(exchange))
 
-    assert told.failed.keys() == {b"top/private", *(b"top/private/%d" % number for number in range(3))}
+    lost = [os.fsencode(f"top/private/{name}") for name in [*range(3), *also]] if also else []
+    assert told.failed.keys() == {*lost, *([b"top/private"] if also else [])}
     assert {path.read_text() for path in public.iterdir()} == {"open"}
-    assert len(shop.cycle().copied) == 3
+    assert len(shop.cycle().copied) == len(lost)
+    shop.cycle()  # the folder above was changed by others
+    assert_mirrored(shop)
 
 
 def test_a_new_folder_with_files_that_was_moved_to_a_new_public_one_stays_closed_until_it_has_none(

@@ -71,8 +71,9 @@ class Done:
 
 
 def temps_in(folder: Path) -> list[Path]:
-    """Give the copies that are being made in a mirror folder; the folder in which a mirror is probed is none."""
-    return [temp for temp in folder.glob(".truecopy-tmp-*") if temp.is_file()]
+    """Give the copies that are being made in a mirror folder, or in one that is staged beside it."""
+    found = [*folder.glob(".truecopy-tmp-*"), *folder.parent.glob(".truecopy-tmp-*/*")]
+    return [temp for temp in found if temp.is_file()]
 
 
 @dataclass

@@ -89,7 +89,7 @@ def test_a_worker_killed_in_mid_batch_loses_its_errands_and_nothing_else(rig: Ri
     assert code == 3
     assert lost["error"] == "it was killed by SIGKILL"
     assert failed["slow"] == "worker_lost"
-    assert set(failed.values()) == {"worker_lost"}
+    assert set(failed.values()) == {"worker_lost"}, [line for line in running.lines if line["event"] == "file_failed"]
     assert summary["failed_by"] == {"worker_lost": len(failed)}
     assert summary["copied"] == len(copied)
     untold = {os.fsdecode(path) for path, thing in rig.wanted.items() if thing.kind == "-"} - copied

@@ -95,7 +95,7 @@ def _xattrs(descriptor: int) -> dict[str, bytes]:
 
 def temps_below(root: Path) -> list[bytes]:
     """List leftovers of copies; there are to be none after a run that ended by itself."""
-    return [path for path in tree_of(root) if path.rpartition(b"/")[2].startswith(b".truecopy-tmp-")]
+    return [path for path in tree_of(root) if b".truecopy-tmp-" in path]
 
 
 def entries_below(root: Path) -> int:

@@ -77,7 +77,6 @@ DIALECT = {
     "spelling": "filename rules",
     "spellings": "filename rules",
     "squeezed": "compressed",
-    "staged": "PendingRename",
     "steady": "stable_read",
     "sure": "complete",
     "survey": "parallel scan",

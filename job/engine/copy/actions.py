@@ -226,8 +226,7 @@ class Actions:
         if entry.size >= MOST_BYTES and batch.has_pending:
             batch.commit()  # finished copies must not wait for a large file
         temp, denied = next(self.temps), writer.denied
-        if not work.in_journal or work.volume is not batch.volume:
-            batch.journal_temps(work)
+        batch.journal_temps(work)
         try:
             copied = self._copy_content(opened, entry, temp)
         except OSError as error:

@@ -7,7 +7,7 @@ before the index has them, and writes the index before events are emitted (invar
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Collection
 from contextlib import suppress
 
 from job.core.entry import Kind
@@ -18,19 +18,16 @@ from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
-from job.engine.copy.pending import PendingEvents, PendingRename, PendingRenames
-from job.engine.messages import BatchResult, Followups, PartDone
+from job.engine.copy.pending import PendingEvents, PendingRename, PendingRenames, PlainRenames, StagedFolders
+from job.engine.messages import BatchResult, Deliver, Followups, PartDone
 from job.engine.volumes import Volume
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import name_exists
 from job.fs.own_files import MirrorSync, fsync_folder
 from job.fs.small_copies import PlainCopy
 
 MOST_FILES = 1000
 MOST_BYTES = 256 << 20
-_LARGE_BYTES = 1 << 20
-"""From this size a synced file is dropped from the page cache."""
 MOST_ENTRIES = 8192
 """Finished folders and their entries, changed or not, that are held in memory."""
 LONGEST_NS = 5_000_000_000
@@ -41,12 +38,7 @@ class Batch:
     """Collects complete temps and finished folders, and commits them together."""
 
     def __init__(
-        self,
-        context: PairContext,
-        run: PairRun,
-        cursor: DirCursor,
-        sources: DirCursor,
-        deliver: Callable[[BatchResult], None],
+        self, context: PairContext, run: PairRun, cursor: DirCursor, sources: DirCursor, deliver: Deliver
     ) -> None:
         """`deliver` gets each result; a commit moves `cursor` and `sources`."""
         self._context = context
@@ -56,6 +48,7 @@ class Batch:
         self._versions = Versions(context, run)
         self._deliver = deliver
         self._pending = PendingRenames(run)
+        self.staged = StagedFolders(run, cursor)
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context)
@@ -68,7 +61,8 @@ class Batch:
         self.retired: list[bytes] = []
         """Folders that left the mirror's tree: index records of anything in them are void."""
         self._discards: list[tuple[Work, bytes]] = []
-        self._in_journal: list[Work] = []
+        self._journaled: dict[bytes, bool] = {}
+        """Folders in the temp journal, and whether others are staged in them, which changes their times."""
         self._bytes = self._entries = self._item = self._begun = 0
         self._since_ns = run.now_ns()
         self._ended: list[int] = []
@@ -99,7 +93,7 @@ class Batch:
     @property
     def files_left(self) -> int:
         """Number of files that may be added before it is time to commit."""
-        return max(0, MOST_FILES - self._pending.files)
+        return max(0, MOST_FILES - self._pending.files - self.staged.files)
 
     @property
     def full(self) -> bool:
@@ -111,7 +105,7 @@ class Batch:
     @property
     def has_pending(self) -> bool:
         """Whether temps wait for their names, and the contents that they replace still take space."""
-        return bool(self._pending.files)
+        return bool(self._pending.files or self.staged.files)
 
     def add(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
         """Add a complete temp; `event` is emitted once the rename is durable."""
@@ -124,6 +118,13 @@ class Batch:
         self._pending.add_plain(work, copies)
         self._bytes += sum([copy[0][5] for copy in copies])
         self.dirty = True
+
+    def add_staged(self, work: Work, copies: list[PlainCopy], staged: bytes) -> None:
+        """Add a folder that is staged under this name."""
+        self.staged.add(work, copies, staged)
+        self._bytes += sum([copy[0][5] for copy in copies])
+        self.dirty = True
+        self.close(work)
 
     def fail(self, work: Work, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
         """Count and report a failed entry; the next cycle scans its folder again."""
@@ -156,23 +157,16 @@ class Batch:
         self.pending_events.counts.folders += 1
 
     def journal_temps(self, work: Work) -> None:
-        """Enter the folder in the temp journal before a temp is made, so that it is removed after a kill."""
+        """Enter the folder of a work in the temp journal before a temp is made in it."""
         self.switch_to(work.volume)
-        if work.in_journal:
-            return
-        with suppress(OSError):  # on a full disk the temp is removed when the folder is synced next
-            self._context.temp_journal.note(work.listing.path)
-        work.in_journal = True
-        self._in_journal.append(work)
+        self.journal(work.listing.path)
 
-    def _clear_journal(self) -> None:
-        """Clear the temp journal: no temp is left."""
-        if self._in_journal:
-            with suppress(OSError):
-                self._context.temp_journal.clear()
-        for work in self._in_journal:
-            work.in_journal = False
-        self._in_journal.clear()
+    def journal(self, path: bytes, *, staging: bool = False) -> None:
+        """Enter a folder in the temp journal, so that temps and folders staged in it are removed after a kill."""
+        if path not in self._journaled:
+            with suppress(OSError):  # on a full disk they are removed when the folder is synced next
+                self._context.temp_journal.note(path)
+        self._journaled[path] = staging or self._journaled.get(path, False)
 
     def set_aside(self, work: Work, temp: bytes) -> None:
         """Remove `temp`, the entry that was replaced, once the replacement is synced."""
@@ -183,9 +177,8 @@ class Batch:
 
         So does the temp journal: an exception may have left temps that are not pending yet.
         """
-        for rename in self._pending.take_all():
+        for rename in self._take_back():
             rename.work.complete = False
-            self._unlink(rename)
 
     def give_up(self) -> None:
         """Deliver failures only, for a mirror that cannot be committed to any more."""
@@ -202,22 +195,28 @@ class Batch:
         self._recheck_folders()
         renamed = self._rename_general()
         self._discard()
+        staged = self._place_staged()
+        done = [self._finish(plain.work) for plain in staged]
         # After the others: of two names that the mirror treats as equal neither may look complete.
-        done = self._rename_plain()
+        done += self._rename_plain()
         renamed += self._rename_general()
-        done += [each for each in map(self._finish, self._closed) if each is not None]
-        self._count(renamed)
+        done += map(self._finish, self._closed)
+        self._count(renamed, staged)
         batch = self._take_result(done)
         if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, renamed)
         self._closed.clear()
-        self._clear_journal()
+        if self._journaled:
+            with suppress(OSError):
+                self._context.temp_journal.clear()
+            self._journaled.clear()
         self._bytes, self._entries, self.dirty = 0, 0, False
         self._deliver(batch)
         self._since_ns = self._run.now_ns()
 
-    def _take_result(self, done: list[tuple[FolderDone | PartDone, RowsDone | None]]) -> BatchResult:
+    def _take_result(self, finished: list[tuple[FolderDone | PartDone, RowsDone | None] | None]) -> BatchResult:
         events, tally = self.pending_events.take()
+        done = [each for each in finished if each is not None]
         batch = BatchResult(
             begun=self._begun,
             since_ns=self._since_ns,
@@ -265,8 +264,9 @@ class Batch:
             work.complete = False
             work.settled.clear()
 
-    def _count(self, renamed: list[PendingRename]) -> None:
-        lost = [each for plain in self._pending.take_plain() for each in self.pending_events.add_plain(plain)]
+    def _count(self, renamed: list[PendingRename], staged: list[PlainRenames]) -> None:
+        copies = self._pending.take_plain() + staged
+        lost = [each for plain in copies for each in self.pending_events.add_plain(plain)]
         for rename in renamed:
             if rename.name in rename.work.lost:
                 lost.append(rename)
@@ -280,9 +280,8 @@ class Batch:
         works = {id(work): work for work in [*self._pending.works(), *self._closed]}
         wrong = self.recheck.check(works.values())
         self.dirty |= self.recheck.take_narrowed()
-        lost = self._pending.take_those_in(wrong) if wrong else []
+        lost = self._take_back(wrong) if wrong else []
         for rename in lost:
-            self._unlink(rename)
             self._give_up_folder(rename.work, rename.event.path, rename.event.kind, wrong[id(rename.work)])
         for number in wrong.keys() - {id(rename.work) for rename in lost}:
             self._give_up_folder(works[number], works[number].listing.path, Kind.FOLDER, wrong[number])
@@ -303,9 +302,8 @@ class Batch:
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: a second sync would succeed. Copy again next time.
             message = f"the disk did not take it: {reason_text(error)}"
-            failed = self._pending.take_all()
+            failed = self._take_back()
             for rename in failed:
-                self._unlink(rename)
                 self._fail_rename(rename, Failure.SYNC, message)
             if not failed:
                 self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
@@ -316,49 +314,57 @@ class Batch:
             self._distrust(self._closed)
 
     def _read_back(self) -> None:
-        for rename in self._pending.take_all():
-            wrong = rename.misread(self.recheck.enter)
-            if wrong is None:
-                self._pending.add(rename)
-            else:
-                self._unlink(rename)
-                self._fail_rename(rename, *wrong)
+        for rename, fault in self._pending.remove_misread(self.recheck.enter):
+            self._fail_rename(rename, *fault)
 
-    def _rename_plain(self) -> list[tuple[FolderDone | PartDone, RowsDone | None]]:
+    def _take_back(self, works: Collection[int] | None = None) -> list[PendingRename]:
+        """Remove all temps and staged folders, or those of works with these `id`s; return them in the general form."""
+        renames = self._pending.take_all(works)
+        for rename in renames:
+            rename.unlink(self.recheck.enter)
+        staged = self.staged.remove(works)
+        self._forget(staged)
+        return renames + [plain.general(copy) for plain in staged for copy in plain.copies]
+
+    def _forget(self, staged: list[PlainRenames]) -> None:
+        """Take staged folders from the closed ones."""
+        gone = {id(plain.work) for plain in staged}
+        self._closed = [work for work in self._closed if id(work) not in gone]
+
+    def _place_staged(self) -> list[PlainRenames]:
+        """Give staged folders their places; return those that are there, to be finished.
+
+        It changes the times of the folders above: those that are not finished after it are synced again.
+        """
+        found = self.staged.place(self.recheck.enter)
+        self._forget(found.there + found.unplaced)
+        self.followups.unplaced += [plain.work.listing.path for plain in found.unplaced]
+        ahead = {work.listing.path for work in [*self._closed, self._open] if work}
+        self.followups.moved += [path for path, staging in self._journaled.items() if staging and path not in ahead]
+        self._forget([plain for plain, _ in found.replaced])
+        for plain, error in found.replaced:
+            self.fail(plain.work, plain.work.listing.path, Kind.FOLDER, failure_of(error), reason_text(error))
+            for copy in plain.copies:
+                self._fail_rename(plain.general(copy), failure_of(error), reason_text(error))
+        return found.there
+
+    def _rename_plain(self) -> list[tuple[FolderDone | PartDone, RowsDone | None] | None]:
         """Rename plain files, and finish their folders while they are open; return the finished ones."""
         closed = {id(work): work for work in self._closed}
         renamed = self._pending.rename_plain(self.recheck.enter)
         done = [self._finish(work) for work in renamed if closed.pop(id(work), None)]
         self._closed = [*closed.values()]
-        return [each for each in done if each is not None]
+        return done
 
     def _rename_general(self) -> list[PendingRename]:
         """Rename pending temps in the general form; return those that have their name now."""
         renamed: list[PendingRename] = []
-        entered: Work | None = None
-        folder = -1
-        for rename in self._pending.take_general():
-            try:
-                if rename.work is not entered:
-                    folder, entered = self.recheck.enter(rename.work), rename.work
-                self._give_name(rename, folder)
-            except OSError as error:
-                entered = None
-                no_name = error.errno == errno.ENOENT and self._has_temp(rename)
-                self._unlink(rename)
-                # exFAT answers ENOENT for a name that it cannot hold.
-                self._fail_rename(rename, Failure.NAME if no_name else failure_of(error), reason_text(error))
-            else:
+        for rename, fault in self._pending.rename_general(self.recheck.enter, self.put):
+            if fault is None:
                 renamed.append(rename)
+            else:
+                self._fail_rename(rename, *fault)
         return renamed
-
-    def _give_name(self, rename: PendingRename, folder: int) -> None:
-        if rename.event.bytes >= _LARGE_BYTES:
-            rename.work.volume.copier.release(rename.temp, folder, rename.event.bytes)
-        if rename.fresh and rename.work.volume.name_rules is not None:
-            rename.insist_on_none(folder)
-        self.put(rename.temp, rename.name, folder, rename.event.path)
-        rename.settle(folder)
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
         """Rename a temp of an open folder to `name`, at `path`. A folder that has the name is retired first.
@@ -373,17 +379,8 @@ class Batch:
                 self.retired.append(path)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _has_temp(self, rename: PendingRename) -> bool:
-        with suppress(OSError):
-            return name_exists(self.recheck.enter(rename.work), rename.temp)
-        return False
-
     def _fail_rename(self, rename: PendingRename, reason: Failure, error: str) -> None:
         self.fail(rename.work, rename.event.path, rename.event.kind, reason, error)
-
-    def _unlink(self, rename: PendingRename) -> None:
-        with suppress(OSError):
-            os.unlink(rename.temp, dir_fd=self.recheck.enter(rename.work))
 
     def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
         path = work.listing.path

@@ -20,23 +20,29 @@ from job.engine.context import PairContext, PairRun
 from job.engine.volumes import policy_of
 from job.events.pair import FolderRetired
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import name_exists, names_in, stat_names
+from job.fs.large_dir import name_exists, names_in, remove_temp, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.scanners import SourceScanner
 from job.fs.versions import VersionsFolder, remove_empty
 
 
-def sweep_folder(folder: int) -> tuple[Found, bool]:
-    """List an open mirror folder and remove the temps in it; True if there were any. Raises `OSError` or `Huge`."""
+def sweep_folder(folder: int, staged_now: bytes) -> tuple[Found, bool]:
+    """List an open mirror folder and remove temps and staged folders in it; True if there were any.
+
+    Folders that this cycle stages, whose names begin with `staged_now`, are neither listed nor removed: other workers
+    fill them. Raises `OSError` or `Huge`.
+    """
     found = list_entries(folder)
-    temps = [each for each in found.entries if each.name.startswith(TEMP_PREFIX) and each.kind is not Kind.FOLDER]
-    if not temps:
-        return found, False
-    for entry in temps:
-        os.unlink(entry.name, dir_fd=folder)
-    gone = {entry.name for entry in temps}
-    return found._replace(entries=[entry for entry in found.entries if entry.name not in gone]), True
+    temps = [each for each in found.entries if each.name.startswith(TEMP_PREFIX)]
+    gone = {
+        entry.name
+        for entry in temps
+        if not entry.name.startswith(staged_now)
+        if remove_temp(entry.name, folder, is_folder=entry.kind is Kind.FOLDER)
+    }
+    left_out = gone | {entry.name for entry in temps if entry.name.startswith(staged_now)}
+    return found._replace(entries=[entry for entry in found.entries if entry.name not in left_out]), bool(gone)
 
 
 class LeftOver(NamedTuple):

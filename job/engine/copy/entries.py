@@ -20,11 +20,10 @@ from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
 from job.fs.rights import needs_narrowing
-from job.fs.small_copies import CHECK_NS, SMALL_BYTES
+from job.fs.small_copies import CHECK_NS, PLAIN_BITS, SMALL_BYTES
 
 _PLAIN_AT_ONCE = 64
 """Plain files that are copied before a batch is asked whether it is full."""
-_TYPE_AND_SPECIAL_BITS = 0o177000
 
 
 class Entries:
@@ -87,7 +86,7 @@ class Entries:
         plain = [
             entry
             for entry in entries
-            if entry[2] & _TYPE_AND_SPECIAL_BITS == S_IFREG
+            if entry[2] & PLAIN_BITS == S_IFREG
             and entry[5] <= SMALL_BYTES
             and (name := entry[0]) not in linked
             and name not in links

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from job.core.decide import Policy
 from job.core.entry import TYPE_BITS, Entry, Kind
 from job.core.outcome import Failure
-from job.core.record import FolderDone, FolderSummary, Record, RowsDone
+from job.core.record import FolderDone, FolderSummary, Record, RowsDone, Stamp
 from job.engine.messages import FinishFolder, PartDone
 from job.engine.volumes import Volume
 from job.fs.large_dir import fingerprint_of_sums, stat_names, sum_rows
@@ -53,8 +53,6 @@ class Work:
     complete: bool = True
     """Whether the next scan may skip the folder; not if anything in it failed or changed."""
     specials: int = 0
-    in_journal: bool = False
-    """Whether the temp journal has the mirror folder."""
     options_key: str = ""
     """Key of the options, and of the mount flags of the source if they depend on these."""
     restrictions: str = ""
@@ -87,6 +85,8 @@ class Work:
     """Set for one part of a huge folder."""
     is_new: bool = False
     """Whether the mirror folder was made in this cycle and had no files, so that it has only what was synced."""
+    is_staged: bool = False
+    """Whether it was staged: it is new, and has all its files but not its metadata."""
 
     @property
     def policy(self) -> Policy:
@@ -133,7 +133,7 @@ def as_recorded(
 def _present(work: Work, folder: int) -> list[Entry]:
     """Return the entries of an open mirror folder after its sync, sorted; it is listed unless they are known."""
     settled = {name: settled.mirror for name, settled in work.settled.items()}
-    if work.is_new and work.complete and not work.lost:
+    if (work.is_new or work.is_staged) and work.complete and not work.lost:
         folders = {entry.name: entry for entry in work.listing.entries if entry[2] == S_IFDIR}
         if len(settled) + len(folders) == len(work.listing.entries):
             return sorted((settled | folders).values())
@@ -145,15 +145,11 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
 
     Raises `OSError`.
     """
-    listing = work.listing
-    before, writer = stamp_of(os.fstat(folder)), work.volume.metadata_writer
-    denied = writer.denied
-    if not work.held:
-        writer.apply(folder, listing.folder, work.xattrs)
-    if writer.denied != denied:
-        work.complete = False  # the next cycle tries to set the mode again
+    listing, denied = work.listing, work.volume.metadata_writer.denied
     # Before the listing: later changes by another program move the stamp.
-    stamp = stamp_of(os.fstat(folder))
+    stamp, is_changed = _set_metadata(work, folder)
+    if work.volume.metadata_writer.denied != denied:
+        work.complete = False  # the next cycle tries to set the mode again
     present = _present(work, folder)
     named = {entry.name: entry for entry in present}
     if work.volume.name_rules is None and (hidden := (work.settled.keys() | work.untouched.keys()) - named.keys()):
@@ -163,6 +159,8 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         named |= {entry.name: entry for entry in seen}
     if work.volume.name_rules is not None:
         named = work.volume.name_rules.matched([entry.name for entry in listing.entries], named)
+    if [name for name in listing.folders if name in named and named[name][2] != S_IFDIR]:
+        work.complete = False  # another program has put something in the place of a subfolder
     records = _records(work, named)
     summary = FolderSummary(
         fingerprint=listing.fingerprint if work.complete else b"",
@@ -173,7 +171,22 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         recheck=any(map(_IS_RACY, records.values())),
     )
     changed = _rows(work, 0, records)
-    return FolderDone(listing.path, summary, _bytes_of(records)), changed, stamp != before
+    return FolderDone(listing.path, summary, _bytes_of(records)), changed, is_changed
+
+
+def _set_metadata(work: Work, folder: int) -> tuple[Stamp, bool]:
+    """Set the metadata of an open mirror folder, unless it is held; return its stamp, and whether that changed."""
+    writer, wanted = work.volume.metadata_writer, work.listing.folder
+    if work.is_staged and not work.held:
+        writer.set_initial(folder, wanted, work.xattrs)
+        now = os.fstat(folder)
+        if writer.suits(now, wanted):
+            return stamp_of(now), True
+    before = stamp_of(os.fstat(folder))
+    if not work.held:
+        writer.apply(folder, wanted, work.xattrs)
+    stamp = stamp_of(os.fstat(folder))
+    return stamp, stamp != before or work.is_staged
 
 
 def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:

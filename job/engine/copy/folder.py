@@ -19,8 +19,9 @@ from job.engine.copy.entries import Entries, link_names_in
 from job.engine.copy.finish_folder import Portion, finish_whole, work_for
 from job.engine.copy.hardlink_sync import Linker
 from job.engine.copy.permissions import Narrower, Opening
+from job.engine.copy.staged_folders import FolderStager
 from job.engine.messages import (
-    BatchResult,
+    Deliver,
     FinishFolder,
     Links,
     Postponed,
@@ -44,6 +45,7 @@ from job.fs.large_dir import (
     partition_count,
     partition_names,
     remove_temps,
+    staged_prefix,
     stat_names,
     unpack_names,
 )
@@ -54,9 +56,7 @@ from job.store.codec import FOLDER, decode_records
 class FolderSync:
     """Runs the work items of one process, all within `at_work`."""
 
-    def __init__(
-        self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Callable[[BatchResult], None]
-    ) -> None:
+    def __init__(self, context: PairContext, run: PairRun, progress: ProgressSink, deliver: Deliver) -> None:
         self._context = context
         self._run = run
         self._volumes = volumes_of(context.tools, context.mirror, run.pair, run.now_ns)
@@ -64,10 +64,8 @@ class FolderSync:
         self._sources = DirCursor(context.source_root)
         self._mirrors = DirCursor(context.mirror_root)
         # The batch has cursors of its own: a commit in mid-folder must not move ours.
-        self._batch_mirrors, self._batch_sources = (
-            DirCursor(context.mirror_root),
-            DirCursor(context.source_root, kept=2),
-        )
+        self._batch_mirrors = DirCursor(context.mirror_root)
+        self._batch_sources = DirCursor(context.source_root, kept=2)
         self._batch = Batch(context, run, self._batch_mirrors, self._batch_sources, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._actions = Actions(context, run, self._batch, progress)
@@ -76,6 +74,7 @@ class FolderSync:
         self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
         self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
         self._confirmer = FolderConfirmer(context, run, self._batch, progress, self._sources, self._mirrors)
+        self._stager = FolderStager(context, run, self._batch, self._actions, self._narrower)
         self._progress = progress
 
     @contextmanager
@@ -127,7 +126,8 @@ class FolderSync:
             case SyncFolder(whole=True):
                 self._sync_tree(task.path, task.links)
             case SyncFolder():
-                if not self._confirmer.confirms(task, self._volumes.at(task.path)):
+                volume = self._volumes.at(task.path)
+                if not (self._confirmer.confirms(task, volume) or self._stager.stages(task, volume)):
                     self._sync_folder(task)
             case SplitFolder():
                 self._split(task)
@@ -173,7 +173,8 @@ class FolderSync:
         except Huge:
             self._batch.followups.now_huge.append((path, b""))
             return
-        if opened is None:
+        # In a folder that is only refreshed, but was not synced, old copies may wait as temps for what replaces them.
+        if opened is None or (task.again and not task.widening and opened.work.listing.fingerprint != task.fingerprint):
             return
         records = decode_records(task.rows, opened.work.options_key) if opened.work.options_key else records
         try:
@@ -314,17 +315,16 @@ class FolderSync:
         is as recorded only the names to sync are examined.
         """
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
-        work = opened.work
-        are_known = work.volume.name_rules is None and not task.links
-        if are_known and (known := recorded_entries(work, records, task.known_mirror, opened.mirror)):
+        are_known = opened.work.volume.name_rules is None and not task.links
+        if are_known and (known := recorded_entries(opened.work, records, task.known_mirror, opened.mirror)):
             return known
         # The lock is held, and no temp of this folder is made yet: temps in it are of killed runs, or those of another
         # new folder that a user moved here.
-        present, swept = sweep_folder(opened.mirror)
+        present, swept = sweep_folder(opened.mirror, staged_prefix(self._run.cycle_id))
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
-        if are_known and task.path and entries.keys() <= {*work.listing.folders}:
-            work.is_new = self._opening.is_new(task.path, opened.seen, missing=task.missing)
+        if are_known and task.path and entries.keys() <= {*opened.work.listing.folders}:
+            opened.work.is_new = self._opening.is_new(task.path, opened.seen, missing=task.missing)
         if opened.work.volume.name_rules is None and (missing := records.keys() - entries.keys()):
             rows = stat_names(opened.mirror, sorted(missing), [], present.linked)
             entries |= {entry.name: entry for entry in entries_of(rows)}
@@ -341,7 +341,7 @@ class FolderSync:
         name_rules = opened.work.volume.name_rules
         try:
             # Before the first part is begun: no part may remove the temps of another.
-            self._batch.dirty |= remove_temps(opened.mirror)
+            self._batch.dirty |= remove_temps(opened.mirror, staged_prefix(self._run.cycle_id))
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key
             expected = count_names(opened.source)

@@ -6,18 +6,24 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from job.core.counts import Counts, Tally
 from job.core.decide import NEW
-from job.core.entry import Entry, Kind
+from job.core.entry import Entry, Kind, parent_of
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish_folder import Settled, Work
 from job.events.base import Event
 from job.events.pair import CopyFacts, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.fs.dircursor import DirCursor
+from job.fs.large_dir import name_exists, remove_staged
 from job.fs.listing import entry_of
 from job.fs.small_copies import PlainCopy
+
+_LARGE_BYTES = 1 << 20
+"""From this size a synced file is dropped from the page cache."""
 
 
 class PendingEvents:
@@ -111,13 +117,35 @@ class PendingRename:
     """Whether the mirror had no entry of this name."""
     event: FileCopied
 
-    def insist_on_none(self, folder: int) -> None:
+    def give_name(self, folder: int, put: Callable[[bytes, bytes, int, bytes], None]) -> None:
+        """Rename the temp in its open folder by `put`. Raises `OSError`."""
+        volume, size = self.work.volume, self.event.bytes
+        if size >= _LARGE_BYTES:
+            volume.copier.release(self.temp, folder, size)
+        if self.fresh and volume.name_rules is not None:
+            self._insist_on_none(folder)
+        put(self.temp, self.name, folder, self.event.path)
+        self._settle(folder)
+
+    def unlink(self, enter: Callable[[Work], int]) -> None:
+        """Remove the temp, if that is possible. `enter` opens a mirror folder."""
+        with suppress(OSError):
+            os.unlink(self.temp, dir_fd=enter(self.work))
+
+    def fault(self, error: OSError, enter: Callable[[Work], int]) -> tuple[Failure, str]:
+        """Return why it could not be renamed."""
+        with suppress(OSError):
+            if error.errno == errno.ENOENT and name_exists(enter(self.work), self.temp):
+                return Failure.NAME, reason_text(error)  # exFAT answers ENOENT for a name that it cannot hold
+        return failure_of(error), reason_text(error)
+
+    def _insist_on_none(self, folder: int) -> None:
         """Check that a mirror which treats different names as equal has no entry of this name. Raises `OSError`."""
         with suppress(FileNotFoundError):
             os.stat(self.name, dir_fd=folder, follow_symlinks=False)
             raise OSError(errno.EINVAL, "the mirror takes it for another name that it has; rename one of them")
 
-    def settle(self, folder: int) -> None:
+    def _settle(self, folder: int) -> None:
         """Record the entry that has the name now, in its open folder, if it is this temp. Raises `OSError`."""
         name, copied = self.name, self.copied
         try:
@@ -149,11 +177,13 @@ class PendingRename:
 
 @dataclass(slots=True)
 class PlainRenames:
-    """Complete temps of plain files of one folder, which wait for their names."""
+    """Complete copies of plain files of one folder, which wait for their names, or for the place of their folder."""
 
     work: Work
     copies: list[PlainCopy]
     run: PairRun
+    staged: bytes = b""
+    """Name of the staged folder that holds them; empty for temps."""
 
     def rename(self, folder: int) -> list[PendingRename]:
         """Rename the temps in their open folder; return those that could not be renamed."""
@@ -161,7 +191,7 @@ class PlainRenames:
         renamed: list[PlainCopy] = []
         settled, lost, make = self.work.settled, self.work.lost, tuple.__new__
         for copy in self.copies:
-            source, temp, checksum, inode, mtime_ns, racy, _ = copy
+            source, temp, checksum, made, racy, _ = copy
             name = source[0]
             try:
                 os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -175,8 +205,8 @@ class PlainRenames:
                 lost.add(name)
                 continue
             size, stored_ns = seen.st_size, seen.st_mtime_ns
-            if (seen.st_ino, size, stored_ns) == (inode, source[5], mtime_ns):
-                row = name, inode, seen.st_mode, seen.st_uid, seen.st_gid, size, stored_ns, seen.st_ctime_ns
+            if (seen.st_ino, size, stored_ns) == (made.st_ino, source[5], made.st_mtime_ns):
+                row = name, made.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, size, stored_ns, seen.st_ctime_ns
                 settled[name] = make(Settled, (source, checksum, make(Entry, row), racy))
             else:
                 lost.add(name)
@@ -187,7 +217,7 @@ class PlainRenames:
         """Return what is reported of copied files."""
         path, reason_of = self.work.listing.path, self.work.reasons.get
         prefix = path + b"/" if path else b""
-        about = [(source, checksum, ns / 1e9) for source, _, checksum, _, _, _, ns in copies]
+        about = [(source, checksum, ns / 1e9) for source, _, checksum, _, _, ns in copies]
         return [
             (prefix + of[0], Kind.FILE, of[5], checksum, f"{of[2] & 0o777:03o}", reason_of(of[0], NEW), seconds)
             for of, checksum, seconds in about
@@ -195,7 +225,7 @@ class PlainRenames:
 
     def general(self, copy: PlainCopy) -> PendingRename:
         """Return a copy in the general form."""
-        copied = Copied(copy.source, copy.checksum, copy.inode, copy.mtime_ns)
+        copied = Copied(copy.source, copy.checksum, copy.made.st_ino, copy.made.st_mtime_ns)
         (facts,) = self.facts([copy])
         event = FilesCopied(cycle_id=self.run.cycle_id, pair=self.run.pair.name, copies=[]).event_of(facts)
         name = copy.source.name
@@ -227,32 +257,51 @@ class PendingRenames:
         """Return the folder of each temp."""
         return [rename.work for rename in self._general] + [plain.work for plain in self._plain]
 
-    def take_general(self) -> list[PendingRename]:
-        """Return, and forget, the temps in the general form."""
-        renames, self._general = self._general, []
-        self.files -= len(renames)
-        return renames
-
     def take_plain(self) -> list[PlainRenames]:
         """Return, and forget, plain files."""
         plain, self._plain = self._plain, []
         self.files = len(self._general)
         return plain
 
-    def take_all(self) -> list[PendingRename]:
-        """Return, and forget, all temps, in the general form."""
-        plain = [each.general(copy) for each in self.take_plain() for copy in each.copies]
-        return self.take_general() + plain
+    def take_all(self, works: Collection[int] | None = None) -> list[PendingRename]:
+        """Return, and forget, all temps, or those in works with these `id`s, in the general form."""
+        renames = self._general + [plain.general(copy) for plain in self.take_plain() for copy in plain.copies]
+        self._general = [each for each in renames if works is not None and id(each.work) not in works]
+        self.files = len(self._general)
+        return [each for each in renames if works is None or id(each.work) in works]
 
-    def take_those_in(self, works: Collection[int]) -> list[PendingRename]:
-        """Return, and forget, the temps in works with these `id`s."""
-        taken: list[PendingRename] = []
+    def remove_misread(self, enter: Callable[[Work], int]) -> Iterator[tuple[PendingRename, tuple[Failure, str]]]:
+        """Read all temps back from the disk; remove and yield those that differ, with the fault."""
         for rename in self.take_all():
-            if id(rename.work) in works:
-                taken.append(rename)
+            if fault := rename.misread(enter):
+                rename.unlink(enter)
+                yield rename, fault
             else:
                 self.add(rename)
-        return taken
+
+    def rename_general(
+        self, enter: Callable[[Work], int], put: Callable[[bytes, bytes, int, bytes], None]
+    ) -> Iterator[tuple[PendingRename, tuple[Failure, str] | None]]:
+        """Rename all temps in the general form; yield each with its fault, or None. A faulty one is removed.
+
+        `enter` opens a folder, `put` renames in one.
+        """
+        entered: Work | None = None
+        folder = -1
+        renames, self._general = self._general, []
+        self.files -= len(renames)
+        for rename in renames:
+            try:
+                if rename.work is not entered:
+                    folder, entered = enter(rename.work), rename.work
+                rename.give_name(folder, put)
+            except OSError as error:
+                entered = None
+                fault = rename.fault(error, enter)
+                rename.unlink(enter)
+                yield rename, fault
+            else:
+                yield rename, None
 
     def rename_plain(self, enter: Callable[[Work], int]) -> Iterator[Work]:
         """Rename plain files; yield each folder in which all are renamed. Others go on in the general form.
@@ -270,3 +319,62 @@ class PendingRenames:
             self._general += failed
             if not failed:
                 yield plain.work
+
+
+class StagedResult(NamedTuple):
+    """What became of the staged folders of a batch."""
+
+    there: list[PlainRenames]
+    unplaced: list[PlainRenames]
+    """Removed, because another program has put something in their places."""
+    replaced: list[tuple[PlainRenames, OSError]]
+    """Other folders have their names now."""
+
+
+class StagedFolders:
+    """The staged folders of one batch."""
+
+    def __init__(self, run: PairRun, mirrors: DirCursor) -> None:
+        """Move this cursor."""
+        self._run = run
+        self._mirrors = mirrors
+        self._waiting: list[PlainRenames] = []
+        self.files = 0
+
+    def add(self, work: Work, copies: list[PlainCopy], staged: bytes) -> None:
+        """Add a complete staged folder, by its name."""
+        self._waiting.append(PlainRenames(work, copies, self._run, staged))
+        self.files += len(copies)
+
+    def remove(self, works: Collection[int] | None = None) -> list[PlainRenames]:
+        """Remove all, or those of works with these `id`s; return them."""
+        gone = self._take(works)
+        for plain in gone:
+            with suppress(OSError):  # removed by the next sync of the folder above
+                remove_staged(plain.staged, self._mirrors.goto(parent_of(plain.work.listing.path)))
+        return gone
+
+    def place(self, enter: Callable[[Work], int]) -> StagedResult:
+        """Give all their places, where an empty folder was made before. `enter` opens a folder and checks it."""
+        found = StagedResult([], [], [])
+        renamed: set[int] = set()
+        for plain in self._waiting:
+            path = plain.work.listing.path
+            with suppress(OSError):
+                parent = self._mirrors.goto(parent_of(path))
+                os.rename(plain.staged, path.rpartition(b"/")[2], src_dir_fd=parent, dst_dir_fd=parent)
+                renamed.add(id(plain.work))
+        for plain in self._take(renamed):
+            try:
+                enter(plain.work)
+                found.there.append(plain)
+            except OSError as error:
+                found.replaced.append((plain, error))
+        found.unplaced.extend(self.remove())
+        return found
+
+    def _take(self, works: Collection[int] | None) -> list[PlainRenames]:
+        taken = [plain for plain in self._waiting if works is None or id(plain.work) in works]
+        self._waiting = [plain for plain in self._waiting if works is not None and id(plain.work) not in works]
+        self.files -= sum([len(plain.copies) for plain in taken])
+        return taken

@@ -55,8 +55,8 @@ class Narrower:
     """Narrows folders of one pair, in one process."""
 
     def __init__(self, sources: DirCursor, mirrors: DirCursor, batch: Batch) -> None:
-        self._sources = sources
-        self._mirrors = mirrors
+        self.sources = sources
+        self.mirrors = mirrors
         self._batch = batch
         self._last_narrowed: tuple[bytes, ...] = _UNKNOWN
         """The components of the last path of which each folder was narrowed."""
@@ -82,7 +82,7 @@ class Narrower:
                 self._narrow(b"/".join(names[:depth]), volume)
 
     def _narrow(self, path: bytes, volume: Volume) -> None:
-        source, mirror = self._sources.goto(path), self._mirrors.goto(path)
+        source, mirror = self.sources.goto(path), self.mirrors.goto(path)
         self._take_in(path, narrow_to_source(source, mirror), volume)
 
     def enter(self, work: Work, mirror: int, seen: os.stat_result) -> int:

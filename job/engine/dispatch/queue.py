@@ -7,11 +7,13 @@ Widened folders, which let in more users than before, come last, the topmost fir
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from job.core.adoption import FolderMatch
 from job.core.compressed_list import CompressedList
-from job.core.entry import Kind, is_reserved
+from job.core.entry import Kind, is_reserved, parent_of
+from job.core.record import Stamp
 from job.engine.copy.actions import make_folder
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch.hardlink_dispatch import HardLinks
@@ -20,6 +22,7 @@ from job.engine.messages import BatchResult, FinishFolder, Followups, IndexLooku
 from job.engine.scan import ChangedFolder, ScanResult
 from job.events.pair import FileFailed
 from job.fs.dircursor import DirCursor
+from job.fs.listing import stamp_of
 
 _MOST_FAILED = 10_000
 _MOST_AT_ONCE = 64
@@ -29,9 +32,19 @@ _MOST_AT_ONCE = 64
 class FinalTasks:
     """Tasks for after all other work of a cycle is committed: widened folders, and folders with stale stamps."""
 
-    def __init__(self, lookup: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
-        """`unlisted` are unreadable folders of the source: the content below them is unknown."""
+    def __init__(
+        self,
+        lookup: IndexLookup,
+        hard_links: HardLinks,
+        unlisted: Iterable[bytes],
+        stamp: Callable[[bytes], Stamp | None],
+    ) -> None:
+        """`unlisted` are unreadable folders of the source: the content below them is unknown.
+
+        `stamp` reads that of a mirror folder.
+        """
         self._lookup = lookup
+        self._stamp = stamp
         self._hard_links = hard_links
         self._failed: set[bytes] = set(unlisted)
         self._to_widen: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
@@ -40,6 +53,8 @@ class FinalTasks:
         self._widened: set[bytes] = set()
         """The topmost ones only."""
         self._to_refresh: CompressedList[tuple[bytes]] = CompressedList()
+        self._moved: set[bytes] = set()
+        """Paths in `_to_refresh`."""
 
     def failed(self, paths: Iterable[bytes]) -> None:
         """Record failed paths."""
@@ -55,7 +70,12 @@ class FinalTasks:
             if close is not None:
                 self._huge[path] = close
         self._widened.update([path for path in followups.opened if not self._is_widened(path)])
-        self._to_refresh.extend((path,) for path in followups.moved)
+        for path in followups.moved:
+            if path not in self._moved:
+                if len(self._moved) >= _MOST_FAILED:
+                    self._moved.clear()  # it stays bounded: a folder that is synced twice is as good
+                self._moved.add(path)
+                self._to_refresh.append((path,))
 
     def tasks(self) -> list[Task]:
         """Return some tasks, when all other work is committed; none if there are no more."""
@@ -81,8 +101,11 @@ class FinalTasks:
     def _refresh_tasks(self, path: bytes) -> list[Task]:
         summary = self._lookup.index.summary(path)
         # A huge folder is left to the next cycle, which finds that its stamp changed: going through it would cost more.
-        if path in self._widened or summary is None or summary.parts > 1:
+        # So is one in which something failed: it would be reported twice.
+        if path in self._widened or summary is None or summary.parts > 1 or not summary.fingerprint:
             return []
+        if summary.stamp == self._stamp(path):
+            return []  # it was synced after the change
         return [self._sync_task(path, summary.fingerprint)]
 
     def _widening_task(self, path: bytes, fingerprint: bytes) -> Task:
@@ -127,13 +150,14 @@ class WorkQueue:
         self._mirrors = DirCursor(mirror_root)
         self._huge_folders = HugeFolders(lookup, hard_links)
         self._exchange = exchange
-        self._final_tasks = FinalTasks(lookup, hard_links, [each.path for each in found.unlisted])
+        self._final_tasks = FinalTasks(lookup, hard_links, [each.path for each in found.unlisted], self._stamp)
         self._changes: Iterator[ChangedFolder] = found.changes()
         self._retry: CompressedList[tuple[object, ...]] = CompressedList()
         self._retrying = False
         self._unscanned: list[bytes] = []
         self._known_paths: set[bytes] = set()
         self._failed: set[bytes] = set()
+        self._huge_paths: set[bytes] = set()
         self._assigned: set[int] = set()
         self._number = 0
 
@@ -194,6 +218,7 @@ class WorkQueue:
         for path, fingerprint in batch.followups.now_huge:
             self._huge_folders.add(path, fingerprint)
         self._add_unscanned(batch.followups.unscanned)
+        self._unscanned += batch.followups.unplaced  # the general path looks at what is there now
 
     def record_done(self, numbers: Iterable[int]) -> None:
         """Record finished or lost items."""
@@ -234,6 +259,7 @@ class WorkQueue:
             if self._retrying and change.path in self._failed:
                 continue  # its failure is reported already, by the item that should have created it
             if change.huge:
+                self._huge_paths.add(change.path)
                 self._huge_folders.add(change.path, change.fingerprint, missing=change.missing or change.new_mirror)
                 continue
             tasks.append(self._sync_task(change))
@@ -259,6 +285,7 @@ class WorkQueue:
             packed=self._found.packed.pop(path, b""),
             known_mirror=change.known_mirror,
             same_source=change.same_source,
+            may_stage=parent_of(path) not in self._huge_paths,
         )
 
     def _is_replaced(self, change: ChangedFolder) -> bool:
@@ -268,6 +295,11 @@ class WorkQueue:
             self._exchange.forget(change.path, self._index.summary(change.path))
             return False
         return self._exchange.replace_unusable(change.path, FolderMatch(change.left))
+
+    def _stamp(self, path: bytes) -> Stamp | None:
+        with suppress(OSError):
+            return stamp_of(os.fstat(self._mirrors.goto(path)))
+        return None
 
     def _left_source(self, path: bytes) -> bool:
         # Creating it in vain would change the mtime of its parent, which may be finished.

@@ -47,7 +47,7 @@ def test_a_disk_that_is_shut_down_under_several_workers_ends_their_run(
     rig: DiskRig, images: Path, system: FileSystem
 ) -> None:
     # A rate limit would have one process do it all.
-    rig.prefix = injected("fchmod", "delay_enter=20000", log=rig.base / "strace.log")
+    rig.prefix = injected("utimensat", "delay_enter=20000", log=rig.base / "strace.log")
     options = {"workers": 3, "workers_from": 0, "state_dir": str(rig.base / "state")}
     shut_down(rig, system.format(images / "image"), "many small files", **options)
 

@@ -7,6 +7,7 @@ import marshal
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 CHUNK = 2048
@@ -38,20 +39,22 @@ class CompressedList(Generic[Value]):
 
     def append(self, value: Value) -> None:
         """Append one value."""
-        self._tail.append(value)
-        self._count += 1
-        if len(self._tail) >= 2 * self._chunk:
-            self._chunks.append(zlib.compress(marshal.dumps(self._tail[: self._chunk]), _FAST))
-            del self._tail[: self._chunk]
+        self.extend((value,))
 
     def extend(self, values: Iterable[Value]) -> None:
-        """Append several values."""
-        for value in values:
-            self.append(value)
+        """Append several values, of which some at a time are uncompressed in memory."""
+        waiting = iter(values)
+        while some := [*islice(waiting, self._chunk)]:
+            self._tail += some
+            self._count += len(some)
+            if len(self._tail) >= 2 * self._chunk:
+                self._chunks.append(zlib.compress(marshal.dumps(self._tail[: self._chunk]), _FAST))
+                del self._tail[: self._chunk]
 
     def pop(self) -> Value:
         """Remove and return the last value. Raises `IndexError` if the list is empty."""
-        self._fetch()
+        if not self._tail:
+            self._fetch()
         value = self._tail.pop()
         self._count -= 1
         return value

@@ -17,7 +17,7 @@ from job.config.settings import Pair
 from job.core.adoption import FolderMatch, inode_mark, match_folder
 from job.core.compressed_list import CompressedList
 from job.core.counts import Tally
-from job.core.entry import join, printable
+from job.core.entry import printable
 from job.core.file_systems import LeftOut
 from job.core.outcome import Skip
 from job.core.record import FolderSummary
@@ -202,7 +202,8 @@ class FolderScanner:
         if seen.left_out:
             found.left_out += seen.left_out
         if seen.folders:
-            waiting.extend((join(path, name), 0) for name in reversed(seen.folders))
+            prefix = path + b"/" if path else b""
+            waiting.extend([(prefix + name, 0) for name in reversed(seen.folders)])
         if share or seen.shares > 1:
             waiting.extend([(path, number) for number in range(1, seen.shares)])
             found.shares.append(FolderShare(path, share, seen._replace(folders=[])))
@@ -212,7 +213,10 @@ class FolderScanner:
     def classify(self, path: bytes, seen: FolderScan, found: ScanResult) -> None:
         """Count a folder as unchanged, or as to be synced."""
         known = self._index.summary(path)
-        if known is not None and self._source_unchanged(seen, known) and self._mirror_unchanged(path, known):
+        is_same_source = (
+            known is not None and seen.fingerprint == known.fingerprint and not (known.recheck or seen.unreadable)
+        )
+        if known is not None and is_same_source and self._trust_times and self._mirror_unchanged(path, known):
             found.folders_unchanged += 1
             found.entries_unchanged += known.entries
             found.specials_unchanged += known.specials
@@ -249,16 +253,11 @@ class FolderScanner:
                 mark,
                 new_mirror,
                 known.stamp + known.mirror_fingerprint if known and is_as_recorded else b"",
-                known is not None and seen.fingerprint == known.fingerprint and not (known.recheck or seen.unreadable),
+                is_same_source,
             )
         )
         found.entries_to_sync += seen.entries
         found.bytes_to_sync += seen.bytes
-
-    def _source_unchanged(self, seen: FolderScan, known: FolderSummary) -> bool:
-        if not self._trust_times or known.recheck or seen.unreadable:
-            return False
-        return seen.fingerprint == known.fingerprint
 
     def _mirror_unchanged(self, path: bytes, known: FolderSummary) -> bool:
         if self._depth is ScanDepth.ROOT and path:

@@ -12,6 +12,7 @@ import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -158,7 +159,7 @@ class SourceScanner:
         if mount is None:
             return FolderScan(fingerprint_of([], salt), [], 0, 0, 0, left_out=[self._left_out(path, folder)])
         scope = _FolderScope(path, folder, mount)
-        found = scan_folder(folder, salt, lambda rows, folders: self._in_scope(scope, rows, folders), share)
+        found = scan_folder(folder, salt, partial(self._in_scope, scope), share)
         if path in self._mounts and not mount and not (found.entries or found.folders or found.unreadable):
             raise MountMissingError(self._mounts[path])
         folders = _without_reserved(path, found.folders)
@@ -189,7 +190,7 @@ class SourceScanner:
             out = [self._left_out(path, folder)]
             return Listing(path, [], [], before, fingerprint_of([], salt), [], left_out=out)
         scope = _FolderScope(path, folder, mount)
-        entries, unreadable, linked = list_entries(folder, lambda rows, folders: self._in_scope(scope, rows, folders))
+        entries, unreadable, linked = list_entries(folder, partial(self._in_scope, scope))
         if path in self._mounts and not (mount or entries or unreadable):
             raise MountMissingError(self._mounts[path])
         unreadable += scope.refused
@@ -266,7 +267,8 @@ def _without_own(rows: list[Row], scope: _FolderScope) -> list[Row]:
 
 def _without_reserved(path: bytes, folders: list[bytes]) -> list[bytes]:
     # The parent reports a reserved folder as failed; its contents must not reach the mirror's own state.
-    return [name for name in folders if not is_reserved(join(path, name))]
+    # Every reserved name begins with that of the state folder.
+    return [name for name in folders if not (name.startswith(STATE_FOLDER) and is_reserved(join(path, name)))]
 
 
 class MirrorScanner:

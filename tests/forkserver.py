@@ -68,7 +68,10 @@ class Process:
         if self.returncode is None:
             self._reply.settimeout(timeout)
             try:
-                self.returncode = int(self._reply.recv(32))
+                with suppress(ConnectionResetError):  # killed before it had begun: told once, before the exit code
+                    self.returncode = int(self._reply.recv(32))
+                if self.returncode is None:
+                    self.returncode = int(self._reply.recv(32))
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired(self._command, timeout or 0) from None
             self._reply.close()

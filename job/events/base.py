@@ -17,14 +17,16 @@ class Event:
     `vars` of an event holds every field, in the order they are declared.
     """
 
-    name: ClassVar[str] = "event"
+    name: ClassVar[str]
+    """The public name: that of the class in snake case."""
     level: ClassVar[str | None] = "info"
     fields: ClassVar[dict[str, type]] = {}
     """The declared fields and their types, in order."""
     _names: ClassVar[list[str]] = []
 
     def __init_subclass__(cls) -> None:
-        """Take the fields of a subclass from its annotations."""
+        """Take the name of a subclass from that of the class, and its fields from the annotations."""
+        cls.name = "".join(f"_{each.lower()}" if each.isupper() else each for each in cls.__name__)[1:]
         cls.fields = {**cls.fields, **cls.__annotations__}
         cls._names = [*cls.fields]
 

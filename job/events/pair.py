@@ -11,8 +11,6 @@ from job.events.base import EntryEvent, PairEvent
 class PairStarted(PairEvent):
     """The preflight checks passed; the scan begins."""
 
-    name = "pair_started"
-
     source: str
     mirror: str
     audit: bool
@@ -22,7 +20,6 @@ class PairStarted(PairEvent):
 class PairRefused(PairEvent):
     """A guard refused the pair; no entry of its mirror was changed."""
 
-    name = "pair_refused"
     level = "error"
 
     reason: Refusal
@@ -33,7 +30,6 @@ class PairRefused(PairEvent):
 class PairBusy(PairEvent):
     """Another instance holds the lock of this mirror; no entry of it was changed."""
 
-    name = "pair_busy"
     level = "warning"
 
     error: str
@@ -43,7 +39,6 @@ class PairBusy(PairEvent):
 class LeaseTakenOver(PairEvent):
     """Another machine left a lease on this mirror and stopped renewing it, as after a power cut; it is taken over."""
 
-    name = "lease_taken_over"
     level = "warning"
 
     left_by: str
@@ -52,7 +47,6 @@ class LeaseTakenOver(PairEvent):
 class PairFailed(PairEvent):
     """The pair was aborted in the middle of the cycle; batches that were committed before stay valid."""
 
-    name = "pair_failed"
     level = "error"
 
     error: str
@@ -62,15 +56,12 @@ class PairFailed(PairEvent):
 class MirrorCreated(PairEvent):
     """The mirror did not exist and was created: no record says that it ever existed."""
 
-    name = "mirror_created"
-
     mirror: str
 
 
 class MirrorNotRecorded(PairEvent):
     """The mirror cannot be recorded outside of itself: if it is lost, it is created anew instead of refused."""
 
-    name = "mirror_not_recorded"
     level = "warning"
 
     mirror: str
@@ -80,7 +71,6 @@ class MirrorNotRecorded(PairEvent):
 class HistoryReset(PairEvent):
     """The counters start at zero: the history under the pair's name, or in its mirror, belongs to another pair."""
 
-    name = "history_reset"
     level = "warning"
 
     reason: str
@@ -89,7 +79,6 @@ class HistoryReset(PairEvent):
 class StateFolderLost(PairEvent):
     """A mirror that was used before has no `.truecopy` any more; its content is lost and it is created anew."""
 
-    name = "state_folder_lost"
     level = "warning"
 
     error: str
@@ -97,8 +86,6 @@ class StateFolderLost(PairEvent):
 
 class PairFinished(PairEvent):
     """The pair's part of the cycle ended, with any result."""
-
-    name = "pair_finished"
 
     result: Result
     tally: Tally
@@ -110,7 +97,6 @@ class PairFinished(PairEvent):
 class IndexRebuilt(PairEvent):
     """The index was missing, unusable or of another file system: contents are compared instead of trusted."""
 
-    name = "index_rebuilt"
     level = "warning"
 
     reason: str
@@ -119,7 +105,6 @@ class IndexRebuilt(PairEvent):
 class WorkerLost(PairEvent):
     """A worker process was killed or crashed; its entries fail and are retried in the next cycle."""
 
-    name = "worker_lost"
     level = "error"
 
     error: str
@@ -128,7 +113,6 @@ class WorkerLost(PairEvent):
 class CycleStalled(PairEvent):
     """A cycle makes no progress: a disk or server does not respond. Emitted by the watchdog or a supervisor."""
 
-    name = "cycle_stalled"
     level = "error"
 
     process: str
@@ -143,22 +127,18 @@ class CycleStalled(PairEvent):
 class CycleResumed(PairEvent):
     """A stalled cycle makes progress again."""
 
-    name = "cycle_resumed"
-
     stalled_seconds: float
 
 
 class WorkersAwaited(PairEvent):
     """The main process is alive and waits for workers that report nothing: no sign of progress."""
 
-    name = "workers_awaited"
     level = None
 
 
 class MetadataNotKept(PairEvent):
     """Metadata that the mirror cannot store, or that cannot be read in the source; logged once a cycle and kind."""
 
-    name = "metadata_not_kept"
     level = "warning"
 
     what: str
@@ -172,8 +152,6 @@ class MetadataNotKept(PairEvent):
 class MirrorProbed(PairEvent):
     """The capabilities of the mirror's file system were probed: at first use, and after it changed."""
 
-    name = "mirror_probed"
-
     file_system: str
     lacks: tuple[str, ...]
     """Missing capabilities; empty if there are none."""
@@ -182,7 +160,6 @@ class MirrorProbed(PairEvent):
 class MountSkipped(PairEvent):
     """Another file system in the source is left out, since `cross_mounts` is off; logged once, until it changes."""
 
-    name = "mount_skipped"
     level = "warning"
 
     path: bytes
@@ -193,7 +170,6 @@ class MountSkipped(PairEvent):
 class MountMissing(PairEvent):
     """A file system that was backed up is not mounted any more; its folder fails until it is. Logged once."""
 
-    name = "mount_missing"
     level = "warning"
 
     path: bytes
@@ -205,7 +181,6 @@ class MountMissing(PairEvent):
 class MountForgotten(PairEvent):
     """A former mount point is gone, excluded or holds files of its own: no mount is expected there any more."""
 
-    name = "mount_forgotten"
     level = "warning"
 
     path: bytes
@@ -215,16 +190,12 @@ class MountForgotten(PairEvent):
 class PseudoFilesystemSkipped(PairEvent):
     """A kernel file system, such as proc, is mounted in the source and is not backed up; logged once."""
 
-    name = "pseudo_filesystem_skipped"
-
     path: bytes
     file_system: str
 
 
 class OwnFilesSkipped(PairEvent):
     """State or temporary files of Truecopy in the source, as after a restore, are left out; logged once."""
-
-    name = "own_files_skipped"
 
     path: bytes
 
@@ -238,8 +209,6 @@ CopyFacts = tuple[Any, ...]
 
 class FileCopied(EntryEvent):
     """A file or symlink was copied; it is synced to the disk and in the index."""
-
-    name = "file_copied"
 
     kind: Kind
     bytes: int
@@ -258,8 +227,6 @@ class FileCopied(EntryEvent):
 class FileUpdated(EntryEvent):
     """Metadata was corrected; the content was right and was not copied."""
 
-    name = "file_updated"
-
     kind: Kind
     permissions: str
     reason: str
@@ -268,7 +235,6 @@ class FileUpdated(EntryEvent):
 class FileSkipped(EntryEvent):
     """An entry was skipped."""
 
-    name = "file_skipped"
     level = "debug"
 
     reason: Skip
@@ -277,7 +243,6 @@ class FileSkipped(EntryEvent):
 class FileFailed(EntryEvent):
     """An entry could not be mirrored; the cycle goes on without it and ends partial."""
 
-    name = "file_failed"
     level = "error"
 
     kind: Kind
@@ -288,7 +253,6 @@ class FileFailed(EntryEvent):
 class DriftFound(EntryEvent):
     """A mirror entry was changed by another program since the last cycle. It is restored from the source."""
 
-    name = "drift_found"
     level = "warning"
 
     kind: Drift
@@ -297,7 +261,6 @@ class DriftFound(EntryEvent):
 class ReplacedByFolder(EntryEvent):
     """A source file, link or special file became a folder; its old entry in the mirror was removed."""
 
-    name = "replaced_by_folder"
     level = "warning"
 
     kind: Kind
@@ -307,7 +270,6 @@ class ReplacedByFolder(EntryEvent):
 class FolderRetired(EntryEvent):
     """A source folder became something else; its mirror folder was moved whole to the versions."""
 
-    name = "folder_retired"
     level = "warning"
 
     version: str
@@ -317,7 +279,6 @@ class FolderRetired(EntryEvent):
 class EntrySetAside(EntryEvent):
     """A mirror entry was moved to the versions, because its old name would expose it to other users."""
 
-    name = "entry_set_aside"
     level = "warning"
 
     kind: Kind
@@ -329,7 +290,6 @@ class EntrySetAside(EntryEvent):
 class LogLinesSuppressed(PairEvent):
     """Lines that were not logged: too many alike in a folder or cycle, or the same as in the cycle before."""
 
-    name = "log_lines_suppressed"
     level = "warning"
 
     of: str
@@ -345,7 +305,6 @@ class LogLinesSuppressed(PairEvent):
 class FoldersUnchanged(PairEvent):
     """Entries in folders with an unchanged fingerprint: skipped without looking at each one."""
 
-    name = "folders_unchanged"
     level = "debug"
 
     folders: int
@@ -358,7 +317,6 @@ class FoldersUnchanged(PairEvent):
 class BatchCommitted(PairEvent):
     """A batch became durable; `tally` counts this batch. The sum of all batches is `PairFinished.tally`."""
 
-    name = "batch_committed"
     level = None
 
     tally: Tally
@@ -367,7 +325,6 @@ class BatchCommitted(PairEvent):
 class FilesCopied(PairEvent):
     """Copies of one batch, in a row. Logs write a line for each; everything else counts the tally of the batch."""
 
-    name = "files_copied"
     level = None
 
     copies: list[CopyFacts]
@@ -380,7 +337,6 @@ class FilesCopied(PairEvent):
 class Progressed(PairEvent):
     """Progress of the phase `scan` or `copy`; totals are 0 while unknown."""
 
-    name = "progressed"
     level = None
 
     phase: str

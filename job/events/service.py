@@ -10,8 +10,6 @@ from job.events.base import Event
 class ServiceStarted(Event):
     """The service entered its loop."""
 
-    name = "service_started"
-
     version: str
     config: str
     pairs: int
@@ -24,16 +22,12 @@ class ServiceStarted(Event):
 class ServiceStopped(Event):
     """The service left its loop."""
 
-    name = "service_stopped"
-
     reason: str
     """Name of the signal."""
 
 
 class SignalReceived(Event):
     """A signal that does not end the run: SIGHUP or SIGUSR1 to the service, or one without an effect."""
-
-    name = "signal_received"
 
     signal: str
     """Name, such as `SIGHUP`."""
@@ -43,8 +37,6 @@ class SignalReceived(Event):
 class RunDisabled(Event):
     """`run_enabled` is not "Y": no cycle runs."""
 
-    name = "run_disabled"
-
     config: str
     run_enabled: str
 
@@ -52,13 +44,10 @@ class RunDisabled(Event):
 class BusySkipped(Event):
     """A one-shot run skipped pairs that another instance holds, and exits with 0 because of --skip-if-busy."""
 
-    name = "busy_skipped"
-
 
 class PriorityNotSet(Event):
     """The system refused the configured I/O priority; the process keeps its own."""
 
-    name = "priority_not_set"
     level = "warning"
 
     io_priority: str
@@ -67,7 +56,6 @@ class PriorityNotSet(Event):
 class PrivateFolderSkipped(Event):
     """A private folder is no folder or belongs to another user; the next candidate is used."""
 
-    name = "private_folder_skipped"
     level = "warning"
 
     folder: str
@@ -77,15 +65,11 @@ class PrivateFolderSkipped(Event):
 class SandboxUnavailable(Event):
     """Landlock is not available: only the program itself enforces its boundaries. Not emitted if Landlock is off."""
 
-    name = "sandbox_unavailable"
-
     reason: str
 
 
 class ConfigReloaded(Event):
     """The configuration file changed and the new content is in force."""
-
-    name = "config_reloaded"
 
     config: str
     pairs: tuple[str, ...]
@@ -93,8 +77,6 @@ class ConfigReloaded(Event):
 
 class PortChanged(Event):
     """Metrics are served at another address: after a change of the configuration, or a successful retry."""
-
-    name = "port_changed"
 
     address: str
     """Current address, `host:port`; `off` for none."""
@@ -105,7 +87,6 @@ class PortChanged(Event):
 class PortNotOpened(Event):
     """The metrics port cannot be opened. Backups go on; it is retried every 30 s and after each cycle."""
 
-    name = "port_not_opened"
     level = "warning"
 
     address: str
@@ -118,7 +99,6 @@ class PortNotOpened(Event):
 class PortNotChanged(Event):
     """The port of the new configuration cannot be opened; it is retried every 30 s and after each cycle."""
 
-    name = "port_not_changed"
     level = "warning"
 
     address: str
@@ -132,7 +112,6 @@ class PortNotChanged(Event):
 class ConfigInsecure(Event):
     """Other users can change the configuration or read a secret in it; logged when it comes into force."""
 
-    name = "config_insecure"
     level = "warning"
 
     config: str
@@ -143,7 +122,6 @@ class ConfigInsecure(Event):
 class ConfigRejected(Event):
     """The configuration file cannot be used; the last good one stays in force."""
 
-    name = "config_rejected"
     level = "error"
 
     config: str
@@ -154,7 +132,6 @@ class ConfigRejected(Event):
 class NextCycleDue(Event):
     """The next cycle is scheduled."""
 
-    name = "next_cycle_due"
     level = "debug"
 
     due_timestamp_seconds: float
@@ -164,14 +141,12 @@ class NextCycleDue(Event):
 class ServiceWaited(Event):
     """The loop is alive and waits for the next cycle; emitted every few seconds."""
 
-    name = "service_waited"
     level = None
 
 
 class CycleCrashed(Event):
     """A bug ended the cycle; the service continues on schedule."""
 
-    name = "cycle_crashed"
     level = "error"
 
     error: str
@@ -182,7 +157,6 @@ class CycleCrashed(Event):
 class OutputFailed(Event):
     """A log file, the textfile, the Pushgateway or another listener failed; the cycle goes on."""
 
-    name = "output_failed"
     level = "error"
 
     output: str
@@ -196,16 +170,12 @@ class OutputFailed(Event):
 class CycleStarted(Event):
     """A cycle over all pairs began."""
 
-    name = "cycle_started"
-
     cycle_id: str
     pairs: tuple[str, ...]
 
 
 class CycleFinished(Event):
     """A cycle over all pairs ended; `tally` is the sum of its pairs."""
-
-    name = "cycle_finished"
 
     cycle_id: str
     result: Result
@@ -215,8 +185,6 @@ class CycleFinished(Event):
 
 class IdleCyclesCounted(Event):
     """Cycles before the next line that changed nothing and reported nothing; see `idle_log_interval`."""
-
-    name = "idle_cycles_counted"
 
     cycles: int
     duration_seconds: float

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from job.core.outcome import reason_text
 from job.core.stored_values import UNUSABLE, seconds_of, text_of
+from job.fs.dircursor import closing_fd
 from job.fs.private_folders import PrivateFolder, places, read
 
 _LINK = "/memfd:{name} (deleted)"
@@ -94,13 +95,10 @@ def _contents_of(process: str, link: str, most_bytes: int) -> Iterator[bytes]:
 
 
 def _read_checked(path: str, link: str, most_bytes: int) -> Iterator[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)) as descriptor:
         # The number may belong to another file now, and a process may have received a file of another user.
         if os.readlink(f"/proc/self/fd/{descriptor}") == link and os.fstat(descriptor).st_uid == os.geteuid():
             yield os.read(descriptor, most_bytes)
-    finally:
-        os.close(descriptor)
 
 
 SILENT_SECONDS = 120.0

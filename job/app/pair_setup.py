@@ -30,7 +30,7 @@ from job.errors import IndexUnusable, Refused
 from job.events.base import Listener
 from job.events.pair import IndexRebuilt, MirrorProbed
 from job.fs import probe
-from job.fs.dircursor import DirCursor, open_root
+from job.fs.dircursor import DirCursor, closing_fd, open_root
 from job.fs.large_dir import names_in
 from job.fs.mounts import FileSystem
 from job.fs.own_files import open_own_folder
@@ -213,10 +213,8 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
     if config.state_dir is None:
         return open_own_folder(STATE_FOLDER, mirror)
     above, name = open_trusted_parent(state_folder(config, pair))
-    try:
+    with closing_fd(above):
         return open_own_folder(name, above)
-    finally:
-        os.close(above)
 
 
 def state_folder(config: Config, pair: Pair) -> str:

@@ -16,6 +16,7 @@ from job.engine.preflight import presence
 from job.engine.preflight.open_pair import is_read_only
 from job.errors import Refused
 from job.fs import probe
+from job.fs.dircursor import closing_fd
 from job.fs.free_space import free_bytes
 from job.fs.mounts import mounts_below
 from job.fs.trusted_path import open_trusted_folder
@@ -124,10 +125,8 @@ def _query_state(config: Config, pair: Pair, mirror: int, query: Callable[[int],
         folder = open_state(config, pair, mirror)
     except OSError:
         return None
-    try:
+    with closing_fd(folder):
         return query(folder)
-    finally:
-        os.close(folder)
 
 
 def known_mounts(config: Config, pair: Pair, mirror: int) -> KnownMounts:
@@ -175,10 +174,8 @@ def _opened(path: str, query: Callable[[int], _Answer]) -> _Answer | None:
         folder = open_trusted_folder(path)
     except OSError:
         return None
-    try:
+    with closing_fd(folder):
         return query(folder)
-    finally:
-        os.close(folder)
 
 
 class _Troubles:

@@ -4,11 +4,9 @@ It opens the mirror's root anew: a sync reports a failed write once for each ope
 another worker might receive the report of our loss (invariant 2). The lock is shared and stays held.
 """
 
-import os
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
 from job.app.pair_setup import collect_rarely, index_to_read, set_up
@@ -25,7 +23,7 @@ from job.engine.preflight.root_check import RootLost
 from job.engine.scan import FolderScanner, ScanDepth, ScanReply, ScanRequest
 from job.errors import Stopped
 from job.events.base import Event
-from job.fs.dircursor import open_root
+from job.fs.dircursor import closing_fd, open_root
 from job.system.processes import Descriptor, WorkerPipe, WorkerPool
 
 _SLICE_SECONDS = 0.03
@@ -80,8 +78,11 @@ def _serve(pipe: WorkerPipe, orders: Orders) -> None:
     run = PairRun(orders.cycle_id, orders.pair, _reject_event, pipe.stopped, time.time_ns, verbose=orders.verbose)
     state = orders.state.number
     with ExitStack() as tidy:
-        source = tidy.enter_context(_opened(orders.source.number))
-        mirror = tidy.enter_context(_opened(orders.mirror.number))
+        # Opened anew; see above.
+        source, mirror = (
+            tidy.enter_context(closing_fd(open_root(f"/proc/self/fd/{each.number}")))
+            for each in (orders.source, orders.mirror)
+        )
         index = tidy.enter_context(closing(index_to_read(f"/proc/self/fd/{state}")))
         counter = _Counter(pipe)
         roots = Roots(source, mirror, state, orders.mirror_state, orders.opened_ns)
@@ -103,15 +104,6 @@ def _serve(pipe: WorkerPipe, orders: Orders) -> None:
 
 def _reject_event(event: Event) -> None:
     raise AssertionError(event)
-
-
-@contextmanager
-def _opened(folder: int) -> Iterator[int]:
-    own = open_root(f"/proc/self/fd/{folder}")
-    try:
-        yield own
-    finally:
-        os.close(own)
 
 
 class _TaskLoop:

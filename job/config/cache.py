@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from job.config.settings import Config
 from job.core.stored_values import UNUSABLE, seconds_of
+from job.fs.dircursor import closing_fd
 from job.fs.mounts import is_below
 from job.fs.own_files import replace_file
 from job.fs.private_folders import open_private, places, read
@@ -63,11 +64,8 @@ class ConfigCache:
             with suppress(OSError):
                 if place.persistent and not place.outside_trees:
                     os.close(make_folders(place.base, sources, mirrors))
-                folder = open_private(place, make=True)
-                try:
+                with closing_fd(open_private(place, make=True)) as folder:
                     replace_file(folder, os.fsencode(self._name), content)
-                finally:
-                    os.close(folder)
                 return
 
     def _documents(self) -> Iterator[Any]:

@@ -30,6 +30,15 @@ def open_root(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+@contextmanager
+def closing_fd(descriptor: int) -> Iterator[int]:
+    """Close an open descriptor at the end of the block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class Folder(int):
     """Descriptor of a folder that was opened here; for a second listing it is opened anew."""
 

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 
 from job.core.entry import TEMP_PREFIX
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import create, write_all
 
 _LEAST_BYTES = 8 << 20
@@ -113,13 +114,10 @@ def _try_new_file(folder: int, content: bytes) -> os.statvfs_result | None:
     """Return statvfs with one more file in an open folder; None if the file cannot be made."""
     name = _TRIAL + os.urandom(4).hex().encode("ascii")
     try:
-        file = create(name, folder)
-        try:
+        with closing_fd(create(name, folder)) as file:
             write_all(file, content)
             os.fsync(file)
             return os.fstatvfs(file)
-        finally:
-            os.close(file)
     except OSError:
         return None
     finally:

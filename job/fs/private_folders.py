@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import open_own_file, open_own_folder
 
 _OTHERS = 0o077
@@ -82,13 +83,10 @@ def open_private(place: PrivateFolder, *, make: bool = False, tighten: bool = Fa
     Raises `FileNotFoundError` if it is not available, and another `OSError` with a full message for a non-folder,
     another owner, or, without `tighten`, a folder open to others.
     """
-    base = _open_base(place.base)
-    try:
+    with closing_fd(_open_base(place.base)) as base:
         if make:
             _make(place, base)
         return _open_checked(place, base, tighten=tighten)
-    finally:
-        os.close(base)
 
 
 def _make(place: PrivateFolder, base: int) -> None:
@@ -156,17 +154,12 @@ def choose(found: Iterable[PrivateFolder], passed_over: Callable[[str, str], Non
 
 def read(place: PrivateFolder, name: str, *, most_bytes: int, tighten: bool = False) -> bytes:
     """Read a file in a private folder. Raises `OSError`, and `ValueError` for a file of another user."""
-    folder = open_private(place, tighten=tighten)
-    try:
+    with closing_fd(open_private(place, tighten=tighten)) as folder:
         descriptor = open_own_file(name, folder, os.O_RDONLY)
-    finally:
-        os.close(folder)
-    try:
+    with closing_fd(descriptor):
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise ValueError("not a file of ours")
         return os.read(descriptor, most_bytes)
-    finally:
-        os.close(descriptor)
 
 
 _PREFIX = "truecopy-scratch-"
@@ -229,10 +222,7 @@ def _remove_abandoned(base: str) -> None:
 
 
 def _remove(path: str) -> None:
-    folder = open_own_folder(os.fsencode(path))
-    try:
+    with closing_fd(open_own_folder(os.fsencode(path))) as folder:
         if os.fstat(folder).st_uid == os.geteuid():
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rmdir(path)
-    finally:
-        os.close(folder)

@@ -17,7 +17,7 @@ from job.core.entry import TEMP_PREFIX
 from job.core.file_systems import Capabilities, decode_capabilities
 from job.core.stored_values import UNUSABLE
 from job.fs import mounts
-from job.fs.dircursor import open_folder, open_name, path_handle
+from job.fs.dircursor import closing_fd, open_folder, open_name, path_handle
 from job.fs.large_dir import names_in
 from job.fs.own_files import create, fsync_folder, replace_file, syncfs_is_reliable, write_all
 from job.fs.rights import metadata_capabilities
@@ -81,11 +81,8 @@ def save_capabilities(found: Capabilities, folder: int, state: int, point: bytes
 
 
 def _stored(state: int) -> Any:  # any JSON value
-    descriptor = open_name(FILE_NAME, state)
-    try:
+    with closing_fd(open_name(FILE_NAME, state)) as descriptor:
         return json.loads(os.read(descriptor, _MOST_BYTES))
-    finally:
-        os.close(descriptor)
 
 
 def probe(mirror: int) -> Capabilities:
@@ -94,8 +91,7 @@ def probe(mirror: int) -> Capabilities:
     kind = mount.type if mount else mounts.file_system_type(os.fstat(mirror).st_dev)
     with _probe_folder(mirror) as folder:
         forbidden = _forbidden(folder)
-        file = create(b"file", folder)
-        try:
+        with closing_fd(create(b"file", folder)) as file:
             write_all(file, b"content")
             sparse = _is_sparse(file)
             return Capabilities(
@@ -121,8 +117,6 @@ def probe(mirror: int) -> Capabilities:
                 any_bytes=_can_make(b"bytes\xff", folder) and not _unlisted(b"bytes\xff", folder),
                 trailing=all(_can_make(name, folder) and not _unlisted(name, folder) for name in (b"dot.", b"space ")),
             )
-        finally:
-            os.close(file)
 
 
 def _key(mirror: int) -> list[object]:
@@ -146,10 +140,8 @@ def _probe_folder(mirror: int) -> Iterator[int]:
     try:
         yield folder
     finally:
-        try:
+        with closing_fd(folder):
             _clear(folder)
-        finally:
-            os.close(folder)
         os.rmdir(name, dir_fd=mirror)
 
 

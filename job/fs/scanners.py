@@ -21,7 +21,7 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, j
 from job.core.exclude import ExcludeRules
 from job.core.file_systems import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason, NameRules
 from job.core.record import Stamp
-from job.fs.dircursor import DirCursor, open_folder, open_name
+from job.fs.dircursor import DirCursor, closing_fd, open_folder, open_name
 from job.fs.large_dir import fingerprint_of_sums, is_temp_name, names_in, stat_names, sum_folder
 from job.fs.listing import (
     FolderScan,
@@ -337,22 +337,14 @@ def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:
 
     False if it cannot be read.
     """
-    with suppress(OSError):
-        folder = open_folder(name, parent)
-        try:
-            return _has_our_note(folder) or _has_our_names_only(folder, or_empty=or_empty)
-        finally:
-            os.close(folder)
+    with suppress(OSError), closing_fd(open_folder(name, parent)) as folder:
+        return _has_our_note(folder) or _has_our_names_only(folder, or_empty=or_empty)
     return False
 
 
 def _has_our_note(folder: int) -> bool:
-    with suppress(OSError):
-        note = open_name(_README, folder)
-        try:
-            return os.read(note, len(_BEGINS)) == _BEGINS
-        finally:
-            os.close(note)
+    with suppress(OSError), closing_fd(open_name(_README, folder)) as note:
+        return os.read(note, len(_BEGINS)) == _BEGINS
     return False
 
 

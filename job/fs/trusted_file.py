@@ -17,6 +17,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from job.events.text import clean
+from job.fs.dircursor import closing_fd
 from job.fs.trusted_path import Walk
 
 _ACL = "system.posix_acl_access"
@@ -75,11 +76,8 @@ def read_trusted(path: str, most_bytes: int, owners: frozenset[int]) -> TrustedF
     if "\0" in path:
         raise OSError(errno.EINVAL, "the path holds a NUL character")
     way = _CheckedWalk(path if os.path.isabs(path) else os.path.join(os.getcwd(), path), owners | {0})
-    place = way.end()
-    try:
+    with closing_fd(way.end()) as place:
         content = _read(place, most_bytes)
-    finally:
-        os.close(place)
     return TrustedFile(content, tuple(dict.fromkeys(way.doubts)), way.exposed)
 
 

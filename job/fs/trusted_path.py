@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from job.fs.dircursor import single
+from job.fs.dircursor import closing_fd, single
 from job.fs.mounts import resolve_path
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,14 +151,12 @@ class Walk:
         status = os.fstat(thing)
         if stat.S_ISDIR(status.st_mode):
             return thing  # created between the two calls
-        try:
+        with closing_fd(thing):
             if not stat.S_ISLNK(status.st_mode):
                 if self.to_file and not self._names:
                     return os.dup(thing)
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown)
             self._follow(thing, status, shown)
-        finally:
-            os.close(thing)
         return None
 
     def _follow(self, link: int, status: os.stat_result, shown: str) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from job.core.outcome import reason_text
 from job.errors import Busy, Stopped
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import create, open_own_file, replace_file, write_all
 from job.locking import lock
 from job.system.hang_diagnosis import ForkSafeThread
@@ -85,8 +86,7 @@ class Lease:
                 self._renew()
 
     def _renew(self) -> None:
-        descriptor = _open_lease(self._folder, os.O_RDWR)
-        try:
+        with closing_fd(_open_lease(self._folder, os.O_RDWR)) as descriptor:
             # If the file is replaced now, the write goes to the old one.
             if lock.parse_holder(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
                 self._lost = "somebody else took it over"
@@ -95,8 +95,6 @@ class Lease:
             os.pwrite(descriptor, _content(self._record, self._beats), 0)
             os.fsync(descriptor)
             self._renewed = time.monotonic()
-        finally:
-            os.close(descriptor)
 
     def close(self) -> None:
         """Release the lease, so that no instance has to wait until it is abandoned."""
@@ -185,12 +183,9 @@ def _content(record: dict[str, str | int | float], beats: int) -> bytes:
 
 
 def _create_lease(folder: int, content: bytes) -> None:
-    descriptor = create(NAME, folder)
-    try:
+    with closing_fd(create(NAME, folder)) as descriptor:
         write_all(descriptor, content)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open_lease(folder: int, flags: int) -> int:
@@ -199,11 +194,8 @@ def _open_lease(folder: int, flags: int) -> int:
 
 
 def _read_lease(folder: int) -> _LeaseState:
-    descriptor = _open_lease(folder, os.O_RDONLY)
-    try:
+    with closing_fd(_open_lease(folder, os.O_RDONLY)) as descriptor:
         return _LeaseState(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
-    finally:
-        os.close(descriptor)
 
 
 def _file_system_now_ns(folder: int) -> int:

@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -29,6 +29,7 @@ from job.events.service import (
     ServiceStopped,
     SignalReceived,
 )
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import replace_file
 from job.fs.private_folders import PrivateFolder, open_private
 from job.health import HealthFile, boot_id
@@ -72,8 +73,8 @@ class Heartbeat:
         """
         if isinstance(event, ServiceStopped):
             self._health_file.memory.close()
-            with suppress(OSError), self._folder() as folder:
-                if folder is not None:
+            if self._place is not None:
+                with suppress(OSError), _opened(self._place) as folder:
                     os.unlink(self._health_file.file, dir_fd=folder)
         elif isinstance(event, WorkersAwaited):
             return
@@ -118,20 +119,13 @@ class Heartbeat:
         }
         text = json.dumps(content).encode() + b"\n"
         self._health_file.memory.publish(text)
-        with self._folder() as folder:
-            if folder is not None:
+        if self._place is not None:
+            with _opened(self._place) as folder:
                 replace_file(folder, os.fsencode(self._health_file.file), text)
 
-    @contextmanager
-    def _folder(self) -> Iterator[int | None]:
-        if self._place is None:
-            yield None
-            return
-        folder = open_private(self._place, make=True, tighten=True)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
+
+def _opened(place: PrivateFolder) -> AbstractContextManager[int]:
+    return closing_fd(open_private(place, make=True, tighten=True))
 
 
 _TICK_SECONDS = 0.4

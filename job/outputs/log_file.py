@@ -4,7 +4,6 @@ One process at a time rotates a log, by a lock on a private file beside it: the 
 and any process that can open a file can lock it.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from job.core.outcome import reason_text
+from job.fs.dircursor import closing_fd
 from job.fs.mounts import resolve_path
 from job.fs.own_files import open_own_file
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
@@ -35,7 +35,7 @@ def alone(name: bytes, folder: int) -> Iterator[None]:
     if descriptor is None:
         yield
         return
-    try:
+    with closing_fd(descriptor):
         _take(descriptor)
         if not is_held(descriptor, folder, lock):
             raise BlockingIOError(errno.EAGAIN, "another process has just rotated it")
@@ -44,8 +44,6 @@ def alone(name: bytes, folder: int) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 os.unlink(lock, dir_fd=folder)
-    finally:
-        os.close(descriptor)
 
 
 def _opened(lock: bytes, folder: int) -> int | None:
@@ -159,7 +157,7 @@ class LineFile:
         """Close the file; the next lines open it again."""
         if self._descriptor >= 0:
             # Nothing is buffered; a late write error reported by close cannot be handled.
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
 
@@ -173,10 +171,8 @@ class LineFile:
 
     def _open(self) -> None:
         folder, name = self._folder()
-        try:
+        with closing_fd(folder):
             descriptor, opened = _open_regular(name, folder, self.path)
-        finally:
-            os.close(folder)
         self._descriptor, self._size = descriptor, opened.st_size
         if self._identity != (opened.st_dev, opened.st_ino):
             self._identity = opened.st_dev, opened.st_ino
@@ -194,16 +190,14 @@ class LineFile:
 
         path = os.path.dirname(self.path.rstrip("/"))
         above, name = open_trusted_parent(path)
-        try:
+        with closing_fd(above):
             real = os.path.join(os.readlink(f"/proc/self/fd/{above}"), os.fsdecode(name))
             for root in self._roots:
                 if relation(real, resolve_path(root)):
                     why = f"the folder {path} is missing and is not made, since it belongs to {root}"
                     raise FileNotFoundError(errno.ENOENT, why) from missing
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)
-        finally:
-            os.close(above)
 
     def _rotate_if_full(self, lines: str) -> OSError | None:
         """Rotate the file if these lines would exceed its limit; return the error if that fails."""
@@ -217,22 +211,17 @@ class LineFile:
             self._open()
         except OSError as error:
             return error  # the open file takes these lines, under any name
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.close(full)
         return None
 
     def _rotate(self) -> None:
         folder, name = self._folder()
-        try:
-            # Two instances may write one log; concurrent shifts would drop files.
-            with alone(name, folder):
-                ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if (ours.st_dev, ours.st_ino) == self._identity:
-                    _shift(name, folder, self._rotation.kept)
-        except (BlockingIOError, FileNotFoundError):
-            return  # another process rotates it
-        finally:
-            os.close(folder)
+        # Two instances may write one log; concurrent shifts would drop files.
+        with closing_fd(folder), suppress(BlockingIOError, FileNotFoundError), alone(name, folder):
+            ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (ours.st_dev, ours.st_ino) == self._identity:
+                _shift(name, folder, self._rotation.kept)
 
 
 def why_no_log(path: str) -> str:
@@ -251,12 +240,10 @@ def why_no_log(path: str) -> str:
         return ""
     except OSError:
         return ""
-    try:
+    with closing_fd(folder):
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             return "it lies on a file system that is read-only here; write another path"
         return _why_not("it", name, folder)
-    finally:
-        os.close(folder)
 
 
 def is_one_file(path: str, other: str) -> bool:
@@ -272,10 +259,8 @@ def is_one_file(path: str, other: str) -> bool:
 
 def _place(path: str) -> tuple[int, int, bytes]:
     folder, name = open_trusted_parent(path)
-    try:
+    with closing_fd(folder):
         found = os.fstat(folder)
-    finally:
-        os.close(folder)
     return found.st_dev, found.st_ino, name
 
 
@@ -362,10 +347,8 @@ def _is_torn(file: int, size: int) -> bool:
     """Return whether an open file ends within a line, as after a full disk or a kill; False if unreadable."""
     if not size:
         return False
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with closing_fd(readable):
             return os.pread(readable, 1, size - 1) != b"\n"
-        finally:
-            os.close(readable)
     return False

@@ -8,7 +8,6 @@ nothing.
 import base64
 import errno
 import io
-import os
 import socket
 import ssl
 import threading
@@ -34,6 +33,7 @@ from job.events.base import Event
 from job.events.pair import CycleResumed, CycleStalled, PairFinished
 from job.events.service import CycleFinished, CycleStarted
 from job.events.text import clean
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import replace_file
 from job.fs.trusted_path import open_trusted_parent
 
@@ -341,10 +341,8 @@ class _Limited(io.RawIOBase):
 def _replace(path: str, data: bytes) -> None:
     """Replace a file atomically, readable for node-exporter's user."""
     folder, name = open_trusted_parent(path)
-    try:
+    with closing_fd(folder):
         replace_file(folder, name, data, 0o644)
-    finally:
-        os.close(folder)
 
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"

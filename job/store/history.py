@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
@@ -16,6 +17,7 @@ from job.core.outcome import Result, reason_text
 from job.core.stored_values import number_of, seconds_of
 from job.events.base import Listener
 from job.events.pair import HistoryReset, PairFinished
+from job.fs.dircursor import closing_fd
 from job.fs.own_files import open_own_folder
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.store import sqlite
@@ -85,15 +87,11 @@ class History:
             if self._fallback is None and not isinstance(error, FileNotFoundError):
                 self._failed("history", f"{self._path}: {reason_text(error)}")
             return self._add_to_fallback(finished, deltas, cycle_details)
-        try:
-            # A refused pair does not own the mirror, so the history of its owner stays.
-            yields = finished.result is Result.REFUSED and self._fallback is not None
+        # A refused pair does not own the mirror, so the history of its owner stays.
+        yields = finished.result is Result.REFUSED and self._fallback is not None
+        with closing_fd(folder), suppress(_OtherSourceError):
             if self._add_in(folder, finished, deltas, cycle_details, yields=yields):
                 return True
-        except _OtherSourceError:
-            pass
-        finally:
-            os.close(folder)
         return self._add_to_fallback(finished, deltas, cycle_details)
 
     def _add_to_fallback(
@@ -105,10 +103,8 @@ class History:
             folder = self._fallback(make=True)
         except OSError:
             return False  # reported when the pair records are used
-        try:
+        with closing_fd(folder):
             return self._add_in(folder, finished, deltas, cycle_details)
-        finally:
-            os.close(folder)
 
     def _add_in(
         self,
@@ -170,26 +166,19 @@ class History:
             if not isinstance(error, UntrustedPath) and error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 self._failed("history", f"{self._path}: {error.strerror}")
             return elsewhere or PairHistory()
-        try:
+        with closing_fd(folder):
             here = self._read_in(folder)
-        finally:
-            os.close(folder)
         return here.joined(elsewhere) if elsewhere else here
 
     def _read_fallback(self) -> PairHistory | None:
         if self._fallback is None:
             return None
         try:
-            folder = self._fallback(make=False)
+            with closing_fd(self._fallback(make=False)) as folder:
+                os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+                return self._read_in(folder)
         except OSError:
             return None
-        try:
-            os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
-            return self._read_in(folder)
-        except OSError:
-            return None
-        finally:
-            os.close(folder)
 
     def _read_in(self, folder: int) -> PairHistory:
         try:
@@ -208,10 +197,8 @@ class History:
         # The preflight refuses a link or another user's folder as state folder, and links of others in its path;
         # the history of such a refusal must not be read or written there either.
         above, name = open_trusted_parent(self._folder)
-        try:
+        with closing_fd(above):
             return open_own_folder(name, above)
-        finally:
-            os.close(above)
 
     def _write(
         self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails

@@ -5,10 +5,11 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from job.core.outcome import reason_text
 from job.errors import IndexUnusable
-from job.fs.dircursor import open_root
+from job.fs.dircursor import closing_fd, open_root
 from job.store import sqlite
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import (
@@ -200,9 +201,7 @@ def connect_read_only(folder: str) -> Connection | None:
 @contextlib.contextmanager
 def _state_folder(folder: str) -> Iterator[int]:
     try:
-        with contextlib.ExitStack() as doors:
-            state = open_root(folder)
-            doors.callback(os.close, state)
+        with closing_fd(open_root(folder)) as state:
             yield state
     except OSError as error:
         raise IndexUnusable(f"{FILE_NAME} cannot be opened: {reason_text(error)}", hint=_HINT) from None
@@ -225,13 +224,9 @@ def holds_anything(folder: str) -> bool:
 
 def set_aside(folder: str) -> str:
     """Rename a damaged index, and return its new name; the next `connect` creates a new one. Raises `OSError`."""
-    state = open_root(folder)
-    try:
+    with closing_fd(open_root(folder)) as state, suppress(FileNotFoundError):
         return sqlite.set_aside(FILE_NAME, state, "torn", kept=_KEPT)
-    except FileNotFoundError:
-        return ""
-    finally:
-        os.close(state)
+    return ""
 
 
 def _opened(state: int, mode: str, *, make: bool) -> Connection:

@@ -14,12 +14,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.stored_values import UNUSABLE, number_of, text_of
+from job.fs.dircursor import closing_fd
 from job.fs.mounts import is_below, resolve_path
 from job.fs.own_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, open_own_folder, replace_file
 from job.fs.private_folders import state_home
@@ -134,16 +135,14 @@ class PairRecords:
             raise PermissionError(errno.EACCES, self.why_none)
         if make and self.beside_state and any(is_below(self.base, root) for root in (*self.sources, *self.mirrors)):
             raise PermissionError(errno.EACCES, "state_dir lies in a source or mirror")
-        with ExitStack() as doors:
-            above = make_folders(self.base, self.sources, self.mirrors) if make else open_trusted_place(self.base)
-            doors.callback(os.close, above)
+        base = make_folders(self.base, self.sources, self.mirrors) if make else open_trusted_place(self.base)
+        with closing_fd(base):
             name = key.encode("ascii")
             if make:
                 with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=above)
-            folder = open_own_folder(name, above)
-            doors.callback(os.close, folder)
-            yield folder
+                    os.mkdir(name, 0o700, dir_fd=base)
+            with closing_fd(open_own_folder(name, base)) as folder:
+                yield folder
 
 
 def _keys(mirror: str) -> list[str]:
@@ -156,18 +155,13 @@ def _keys(mirror: str) -> list[str]:
 def _read(folder: int) -> MirrorRecord | None:
     """Read the record in an open folder. Raises `FileNotFoundError`."""
     try:
-        descriptor = open_own_file(_KNOWN, folder, os.O_RDONLY)
+        with closing_fd(open_own_file(_KNOWN, folder, os.O_RDONLY)) as descriptor:
+            found = json.loads(os.read(descriptor, _MOST_BYTES))
+        return MirrorRecord(text_of(found["source"]), text_of(found["since"]))
     except FileNotFoundError:
         raise
-    except OSError:
-        return MirrorRecord("", "")
-    try:
-        found = json.loads(os.read(descriptor, _MOST_BYTES))
-        return MirrorRecord(text_of(found["source"]), text_of(found["since"]))
     except (OSError, *UNUSABLE):
         return MirrorRecord("", "")
-    finally:
-        os.close(descriptor)
 
 
 IDENTITY_FILE = "identity.json"
@@ -224,10 +218,8 @@ def read_identity(folder: int) -> PairIdentity | None:
             raise
         found = describe_entry(IDENTITY_FILE.encode("ascii"), folder)
         raise OSError(error.errno, f"{found} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
-    try:
+    with closing_fd(descriptor):
         content = os.read(descriptor, _MOST_IDENTITY_BYTES)
-    finally:
-        os.close(descriptor)
     try:
         return _identity_of(json.loads(content))
     except DamagedIdentityError:
@@ -281,10 +273,8 @@ def find_state_folder(state_dir: str, pair: Pair) -> StateFolder:
         folder = open_trusted_folder(state_dir)
     except FileNotFoundError:
         return StateFolder(pair.name)
-    try:
+    with closing_fd(folder):
         return _choose_folder(folder, pair)
-    finally:
-        os.close(folder)
 
 
 def _choose_folder(folder: int, pair: Pair) -> StateFolder:
@@ -330,7 +320,5 @@ def _identity_in(folder: int, name: str) -> tuple[bool, PairIdentity | None]:
         inner = open_own_folder(os.fsencode(name), folder)
     except FileNotFoundError:
         return False, None
-    try:
+    with closing_fd(inner):
         return True, read_identity(inner)
-    finally:
-        os.close(inner)

@@ -28,6 +28,7 @@ from itertools import count
 from typing import Any, TypeAlias
 
 from job.core.entry import printable
+from job.fs.dircursor import closing_fd
 
 Schema: TypeAlias = frozenset[tuple[Any, ...]]
 """Type, name, table and SQL text of each object in a database."""
@@ -232,10 +233,8 @@ def _opened_for_check(name: str, folder: int) -> Iterator[int]:
     except FileNotFoundError:
         yield -1
         return
-    try:
+    with closing_fd(descriptor):
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def check_header(descriptor: int) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from job.core.file_systems import NO_MOUNTS, KnownMounts, LeftOut, LeftOutReason
 from job.core.stored_values import UNUSABLE
-from job.fs.dircursor import open_name
+from job.fs.dircursor import closing_fd, open_name
 from job.fs.large_dir import names_in
 from job.fs.own_files import fsync_folder, open_own_file, replace_file, write_all
 
@@ -82,11 +82,7 @@ _MOST_MOUNTS_BYTES = 16 << 20
 def load_known_mounts(state: int) -> KnownMounts:
     """Read the known mounts in an open state folder; none if the file is invalid."""
     try:
-        descriptor = open_name(MOUNTS_FILE, state)
-    except OSError:
-        return NO_MOUNTS
-    try:
-        with open(descriptor, "rb", closefd=False) as file:
+        with closing_fd(open_name(MOUNTS_FILE, state)) as descriptor, open(descriptor, "rb", closefd=False) as file:
             document = json.loads(file.read(_MOST_MOUNTS_BYTES))
         if document["format"] != _MOUNTS_FORMAT:
             return NO_MOUNTS
@@ -95,8 +91,6 @@ def load_known_mounts(state: int) -> KnownMounts:
         missing = [_bytes(path) for path in document["missing"]]
     except (OSError, *UNUSABLE):
         return NO_MOUNTS
-    finally:
-        os.close(descriptor)
     return KnownMounts(mounted, frozenset(left_out), frozenset(missing))
 
 

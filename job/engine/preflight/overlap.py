@@ -9,7 +9,7 @@ from job.core.entry import STATE_FOLDER
 from job.core.outcome import Refusal
 from job.errors import Refused
 from job.fs import mounts
-from job.fs.dircursor import Identity, identity
+from job.fs.dircursor import Identity, closing_fd, identity
 from job.fs.own_files import open_own_folder
 from job.fs.trusted_path import open_trusted_folder, open_trusted_parent
 from job.store.pair_records import DamagedIdentityError, read_identity
@@ -51,11 +51,8 @@ def _mirror_around(folder: int) -> str:
         while identity(current) not in seen:
             seen.add(identity(current))
             try:
-                state = open_own_folder(STATE_FOLDER, current)
-                try:
+                with closing_fd(open_own_folder(STATE_FOLDER, current)) as state:
                     found = read_identity(state)
-                finally:
-                    os.close(state)
             except (OSError, DamagedIdentityError):
                 found = None
             if found is not None:
@@ -92,12 +89,9 @@ def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
 
     It may not exist yet, and is not created: then the nearest existing folder above it decides.
     """
-    state = _open_nearest(os.path.join(state_dir, pair.name))
-    try:
+    with closing_fd(_open_nearest(os.path.join(state_dir, pair.name))) as state:
         around = {identity(state), *_ancestors(state)}
         inside = [identity(root) in around or mounts.is_within(state, root) for root in roots]
-    finally:
-        os.close(state)
     for path, is_inside in zip((pair.source, pair.dest), inside, strict=True):
         if is_inside:
             raise Refused(
@@ -158,11 +152,9 @@ def _mirrors_above(missing: Pair, opened: Sequence[tuple[Pair, int]]) -> list[Pa
         above, _ = open_trusted_parent(missing.dest)
     except (OSError, ValueError):
         return []
-    try:
+    with closing_fd(above):
         around = {identity(above), *_ancestors(above)}
         return [pair for pair, mirror in opened if identity(mirror) in around or mounts.is_within(above, mirror)]
-    finally:
-        os.close(above)
 
 
 def _nested(one: int, two: int) -> bool:

@@ -10,7 +10,7 @@ from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER, printable
 from job.core.outcome import Refusal
 from job.errors import Refused
-from job.fs.dircursor import identity
+from job.fs.dircursor import closing_fd, identity
 from job.fs.large_dir import name_exists
 from job.fs.listing import scan
 from job.fs.own_files import ForeignOwnerError, open_own_folder, replace_file
@@ -39,12 +39,8 @@ def check_mirror(pair: Pair, mirror: int) -> None:
         raise _foreign_state(pair, mirror, error) from None
     except OSError:
         return  # the preflight reports it when it opens the state
-    try:
+    with closing_fd(mirror_state), suppress(OSError):
         _read_mirror_identity(pair, mirror_state)
-    except OSError:
-        return
-    finally:
-        os.close(mirror_state)
 
 
 def missing_state(pair: Pair, mirror: int, records: PairRecords) -> str:
@@ -86,15 +82,10 @@ def _private_folders(mirror: int) -> Iterator[bytes]:
 def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
     """Return whether a folder in an open mirror has the identity of this mirror's `.truecopy`."""
     try:
-        folder = open_own_folder(name, mirror)
-    except OSError:
-        return False
-    try:
-        found = read_identity(folder)
+        with closing_fd(open_own_folder(name, mirror)) as folder:
+            found = read_identity(folder)
     except (OSError, DamagedIdentityError):
         return False
-    finally:
-        os.close(folder)
     return found is not None and found.source.matches(ResolvedPath.of(pair.source))
 
 

@@ -14,7 +14,7 @@ from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import overlap
 from job.errors import Refused
 from job.events.text import plural
-from job.fs.dircursor import open_folder, single
+from job.fs.dircursor import closing_fd, open_folder, single
 from job.fs.listing import FolderScan, Unreadable, read_rows
 from job.fs.mounts import resolve_path
 from job.fs.own_files import fsync_folder
@@ -170,11 +170,8 @@ def holds_content(folder: int, rules: ExcludeRules | None = None) -> bool:
     chosen = rules or ExcludeRules(())
     # Opened anew: some file systems list a folder only once for each open descriptor.
     listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        with os.scandir(listed) as found:
-            return any(_is_content(item, chosen) for item in found)
-    finally:
-        os.close(listed)
+    with closing_fd(listed), os.scandir(listed) as found:
+        return any(_is_content(item, chosen) for item in found)
 
 
 def _check_never_empty(pair: Pair, source: int) -> None:

@@ -1,7 +1,7 @@
 """The service loop: runs cycles one at a time when they are due, until a signal ends it.
 
-The loop decides only the time; `Service` runs cycles and reads the configuration. A cycle that raises is reported as an
-event, and the next one is planned as usual.
+The loop decides only the time; the application runs cycles and reads the configuration. A cycle that raises is reported
+as an event, and the next one is planned as usual.
 
 `Clockwork` plans one action at a time with the `schedule` library, whose defects for a service are avoided:
 
@@ -19,17 +19,15 @@ import datetime as dt
 import random
 import traceback
 from collections.abc import Callable
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import schedule
 
 from job import __version__
+from job.app.application import Application
 from job.config.settings import Config
-from job.core.outcome import Result
 from job.core.timing import due_after, is_missed, schedule_of
 from job.errors import Exit
-from job.events.base import Event
 from job.events.service import (
     CycleCrashed,
     NextCycleDue,
@@ -39,6 +37,7 @@ from job.events.service import (
     ServiceWaited,
     SignalReceived,
 )
+from job.system.signals import StopSignal
 
 LEAST_PAUSE_SECONDS = 1.0
 """Between the end of an action and the start of the next, even with `sleep_time` 0 or a faulty clock."""
@@ -116,84 +115,9 @@ SLICE_SECONDS = 5.0
 _MOST_JITTER_SECONDS = 366 * 86400.0
 
 
-class Service(Protocol):
-    """The application that the loop drives."""
-
-    @property
-    def config_path(self) -> str:
-        """Path of the configuration, for events."""
-        ...
-
-    @property
-    def address(self) -> str:
-        """Where metrics are served, as `host:port`; empty if they are not."""
-        ...
-
-    @property
-    def port_state(self) -> str:
-        """Whether metrics are `served`, `off` or, if the port cannot be opened, `unavailable`."""
-        ...
-
-    def reload(self, *, asked: bool = False) -> Config:
-        """Read the configuration again and return the current one: the last good one if the file is broken.
-
-        Emits `ConfigReloaded` and `ConfigRejected`; a file that is still broken is reported again only if `asked`.
-        """
-        ...
-
-    def config_changed(self) -> bool:
-        """Return whether the configuration changed since it was read last, by a stat. Never raises."""
-        ...
-
-    def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
-        """Run one cycle; it ends soon with `Result.STOPPED` once `stop` returns True. Raises for bugs only."""
-        ...
-
-    def last_success(self) -> float | None:
-        """Return the oldest last success of the pairs; None if a pair never had one."""
-        ...
-
-    def emit(self, event: Event) -> None:
-        """Send an event to every listener; never raises."""
-        ...
-
-    def now(self) -> float:
-        """Read the wall clock, in seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Read the monotonic clock, in seconds."""
-        ...
-
-
-class Stop(Protocol):
-    """Signals for the loop: `system.signals.StopSignal`, or a test."""
-
-    @property
-    def signal_name(self) -> str:
-        """Name of the signal that requested the stop; empty before."""
-        ...
-
-    def requested(self) -> bool:
-        """Return whether to stop."""
-        ...
-
-    def requests(self) -> set[str]:
-        """Return and clear the received requests: `SIGHUP` and `SIGUSR1`."""
-        ...
-
-    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
-        """Return and clear the received signals that do not stop the service, each with its effect."""
-        ...
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for these seconds or a signal; return whether to stop."""
-        ...
-
-
 def serve(
-    service: Service,
-    stop: Stop,
+    service: Application,
+    stop: StopSignal,
     *,
     chance: Callable[[], float] = random.random,
     slice_seconds: float = SLICE_SECONDS,
@@ -220,7 +144,7 @@ def serve(
 
 
 class _Loop:
-    def __init__(self, service: Service, stop: Stop, config: Config, chance: Callable[[], float]) -> None:
+    def __init__(self, service: Application, stop: StopSignal, config: Config, chance: Callable[[], float]) -> None:
         self._service = service
         self._stop = stop
         self._config = config

@@ -278,7 +278,7 @@ class Application:
         return self._histories[pair]()
 
     def cycle(self, config: Config, stop: Callable[[], bool]) -> Result:
-        """Run one cycle over all pairs."""
+        """Run one cycle over all pairs, which ends soon with `Result.STOPPED` once `stop` returns True."""
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
         verbose = config.log_level == "debug"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from job.errors import Exit
 from job.events.base import EntryEvent, Event
@@ -34,6 +34,7 @@ from job.fs.own_files import replace_file
 from job.fs.private_folders import PrivateFolder, open_private
 from job.health import HealthFile, boot_id
 from job.system.hang_diagnosis import ForkSafeThread, blocked_path, our_frames, work_thread
+from job.system.signals import StopSignal
 
 BEAT_EVERY_SECONDS = 10.0
 """Interval of heartbeats, each a write to disk; a change of state is written at once."""
@@ -138,18 +139,6 @@ _LAST_WORD_SECONDS = 0.4
 _MAIN = "main"
 
 
-class Asked(Protocol):
-    """Received signals: `system.signals.StopSignal`."""
-
-    signals: frozenset[signal.Signals]
-
-    def pending_exit(self) -> Exit:
-        """Return the exit code of a requested stop, seen by the main thread or not; `OK` if none was requested."""
-
-    def notices(self, *, busy: bool) -> list[tuple[str, str]]:
-        """Return and clear the received signals that do not stop the run, each with its effect."""
-
-
 class Watchdog:
     """Watches the main thread, at its start and in cycles, within the `with` block. Join it to the events.
 
@@ -160,7 +149,7 @@ class Watchdog:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: StopSignal,
         emit: Callable[[Event], None],
         limit: Callable[[], float],
         *,

@@ -7,12 +7,10 @@ built on request: an event costs an addition, and only series in `core/metric_na
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from job.core import metric_names
 from job.core.counts import (
     MOST_FAILING,
-    NO_DETAILS,
     NO_HISTORY,
     CycleDetails,
     FailedEntry,
@@ -46,24 +44,10 @@ from job.events.service import (
     PortNotOpened,
     RunDisabled,
 )
+from job.store.history import History
 
 _OUTPUT_FAILURES = "output_failures_total"
 _OUTPUT_KEYS = tuple((_OUTPUT_FAILURES, output) for output in metric_names.OUTPUTS)
-
-
-class PairMemory(Protocol):
-    """The part of a pair's history that metrics use."""
-
-    def read(self) -> PairHistory:
-        """Return the recorded history."""
-
-    def add(
-        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
-    ) -> bool:
-        """Record a cycle and its additions to the counters; False if that fails."""
-
-    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
-        """Add to the counters outside a cycle; False if that fails."""
 
 
 class _PairCounts:
@@ -83,7 +67,7 @@ class Metrics:
     `history` returns the history of a pair by its name; it is used when a pair is first seen and when it finished.
     """
 
-    def __init__(self, *, history: Callable[[str], PairMemory], version: str, python: str) -> None:
+    def __init__(self, *, history: Callable[[str], History], version: str, python: str) -> None:
         self._history = history
         self._build = (version, python)
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol, cast
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -37,7 +38,7 @@ from job.events.service import (
     PortNotOpened,
     RunDisabled,
 )
-from job.outputs.metrics import Metrics, PairMemory
+from job.outputs.metrics import Metrics
 from job.outputs.prometheus import Exposition
 from job.store.history import History
 
@@ -50,6 +51,18 @@ TALLY = Tally(
     failed_by={Failure.IO_ERROR: 1},
     drift_by={Drift.CONTENT: 1},
 )
+
+
+class PairMemory(Protocol):
+    """What metrics call of a history."""
+
+    def read(self) -> PairHistory: ...
+
+    def add(
+        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
+    ) -> bool: ...
+
+    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool: ...
 
 
 class Memory:
@@ -119,7 +132,8 @@ def test_the_fake_history_does_what_the_real_one_does(make: Callable[[Path], Pai
 
 
 def make_metrics(memories: Mapping[str, PairMemory]) -> Metrics:
-    metrics = Metrics(history=memories.__getitem__, version="0.1.0", python="3.11.2")
+    history = cast("Callable[[str], History]", memories.__getitem__)
+    metrics = Metrics(history=history, version="0.1.0", python="3.11.2")
     metrics.configure(pairs=list(memories), interval_seconds=30.0, run_enabled=True)
     return metrics
 

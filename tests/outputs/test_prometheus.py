@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +22,7 @@ from job.events.pair import CycleStalled, PairFinished
 from job.events.service import CycleFinished, CycleStarted
 from job.outputs.metrics import Metrics
 from job.outputs.prometheus import Exposition, Publisher, Targets
+from job.store.history import History
 
 SUCCESS = "truecopy_last_success_timestamp_seconds"
 ATTEMPT = "truecopy_last_attempt_timestamp_seconds"
@@ -87,7 +89,7 @@ class Job:
 
     def __init__(self, targets: Targets, *, timeout_seconds: float = 10.0) -> None:
         self.failures: list[tuple[str, str]] = []
-        self.metrics = Metrics(history=lambda _: NoMemory(), version="1", python="3")
+        self.metrics = Metrics(history=lambda _: cast("History", NoMemory()), version="1", python="3")
         self.metrics.configure(pairs=["music", "photos"], interval_seconds=30, run_enabled=True)
         self.publisher = Publisher(
             Exposition(self.metrics.families).registry,

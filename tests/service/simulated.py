@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, cast
 
+from job.app.application import Application
 from job.config.settings import Config
 from job.core.outcome import Result
 from job.errors import Exit
 from job.events.base import Event
-from job.service import SLICE_SECONDS, Service, Stop, serve
+from job.service import SLICE_SECONDS, serve
+from job.system.signals import StopSignal
 from tests.config.configs import to_settings
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
@@ -139,13 +141,59 @@ class World:
         self.mono = max(self.mono, target)
 
     def run(self, *, chance: float = 0.5, slice_seconds: float = SLICE_SECONDS) -> Exit:
-        return serve(self, self, chance=lambda: chance, slice_seconds=slice_seconds)
+        return serve(
+            cast("Application", self), cast("StopSignal", self), chance=lambda: chance, slice_seconds=slice_seconds
+        )
 
     def since_start(self) -> list[float]:
         """When cycles started, by the wall clock, in seconds since the start of the world."""
         return [round(cycle - START, 2) for cycle in self.cycles]
 
 
-def holds_to_the_contract(world: World) -> tuple[Service, Stop]:
-    """Let the type checker hold the fake to both protocols."""
-    return world, world
+class Service(Protocol):
+    """What the loop calls of the application."""
+
+    @property
+    def config_path(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def port_state(self) -> str: ...
+
+    def reload(self, *, asked: bool = False) -> Config: ...
+
+    def config_changed(self) -> bool: ...
+
+    def cycle(self, config: Config, stop: Callable[[], bool]) -> Result: ...
+
+    def last_success(self) -> float | None: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+class Stop(Protocol):
+    """What the loop calls of the signals."""
+
+    @property
+    def signal_name(self) -> str: ...
+
+    def requested(self) -> bool: ...
+
+    def requests(self) -> set[str]: ...
+
+    def notices(self, *, busy: bool) -> list[tuple[str, str]]: ...
+
+    def wait(self, seconds: float) -> bool: ...
+
+
+def holds_to_the_contract(
+    world: World, application: Application, stop: StopSignal
+) -> tuple[Service, Stop, Service, Stop]:
+    """Let the type checker hold the fake to what the loop calls, and that to the real ones."""
+    return world, world, application, stop

@@ -34,17 +34,17 @@ def check(context: Context) -> None:
     as a warning; root does not follow a configuration that others may change.
     """
     try:
-        settings = _settings(context)
+        settings = read_settings(context.config_path, context.environ)
     except ConfigError as error:
         raise _with_outputs(context, error) from error
-    check_outputs(context.config_path, settings.config, context.environ, closely=True)
-    pairs = settings.config.effective_pairs
+    check_outputs(context.config_path, settings.loaded.config, context.environ, closely=True)
+    pairs = settings.loaded.config.effective_pairs
     count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-    disabled = "" if settings.config.enabled else ', disabled (run_enabled is not "Y")'
+    disabled = "" if settings.loaded.config.enabled else ', disabled (run_enabled is not "Y")'
     click.echo(f"{printable(context.config_path)}: fine, {count}{disabled}")
     for pair in pairs:
         click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
-    for doubt in settings.doubts:
+    for doubt in settings.loaded.doubts:
         click.echo(f"warning: {doubt}", err=True)
 
 
@@ -56,7 +56,7 @@ def show(context: Context, *, as_json: bool) -> None:
 
     Defaults are shown, too. Secrets are masked.
     """
-    settings = _settings(context)
+    settings = read_settings(context.config_path, context.environ)
     values = describe.values_of(settings.written)
     if as_json:
         click.echo(json.dumps(_document(context, settings, values), indent=2))
@@ -71,10 +71,6 @@ def show(context: Context, *, as_json: bool) -> None:
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
     click.echo(describe.schema_text(), nl=False)
-
-
-def _settings(context: Context) -> DescribedConfig:
-    return read_settings(context.config_path, context.environ)
 
 
 def _with_outputs(context: Context, error: ConfigError) -> ConfigError:
@@ -96,5 +92,5 @@ def _document(context: Context, settings: DescribedConfig, values: dict[str, Any
     return {
         "config": context.config_path,
         "keys": {key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()},
-        "pairs": [pair._asdict() for pair in settings.config.effective_pairs],
+        "pairs": [pair._asdict() for pair in settings.loaded.config.effective_pairs],
     }

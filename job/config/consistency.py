@@ -167,21 +167,22 @@ def _names(raw: Mapping[str, Any]) -> Iterator[Conflict]:
         first.setdefault(name.casefold(), number)
 
 
+def _overlap(folder: str | None, other: str | None) -> str:
+    """Return how a folder overlaps with another, in words; empty if it does not, or one is missing or elsewhere."""
+    if not folder or not other or is_windows_path(folder) or is_windows_path(other):
+        return ""
+    return _RELATIONS.get(relation(folder, other), "")
+
+
 def _within_a_pair(pair: _PairPaths) -> Iterator[Conflict]:
-    if not pair.source or not pair.dest or is_windows_path(pair.source) or is_windows_path(pair.dest):
-        return
-    words = _RELATIONS.get(relation(pair.dest, pair.source))
-    if words:
+    if words := _overlap(pair.dest, pair.source):
         message = f"{words} its source {pair.source}; write a folder that lies apart from it"
         yield Conflict(pair.dest_place, pair.dest, message)
 
 
 def _between_mirrors(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
     for one, other in combinations(pairs, 2):
-        if not one.dest or not other.dest or is_windows_path(one.dest) or is_windows_path(other.dest):
-            continue
-        words = _RELATIONS.get(relation(other.dest, one.dest))
-        if words:
+        if words := _overlap(other.dest, one.dest):
             message = f"{words} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"
             yield Conflict(other.dest_place, other.dest, message)
 

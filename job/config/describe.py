@@ -1,16 +1,14 @@
-"""Descriptions of the keys, derived from the model: for the documents, `config show`, the schema and the faults."""
+"""Descriptions of the keys, derived from the model: for `config show`, the schema and the faults."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from job.config.fields import Words
 from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
 from job.config.settings import PREFIX
 from job.core.redaction import MASK
@@ -19,17 +17,17 @@ TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics
 """The single tables of a configuration, by key."""
 SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}
 """All tables of a configuration, by key."""
+OF_ALL_PAIRS = "As above, for this pair."
+"""Description of the keys that a pair has besides its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its dotted name, the environment variable that overrides it, and its documentation."""
+    """One key: its dotted name, the environment variable that overrides it, and its field in the model."""
 
     name: str
     variable: str
-    words: str
-    default: str
-    meaning: str
+    field: FieldInfo
     is_list: bool
     """Lists are JSON in environment variables."""
     is_secret: bool
@@ -57,6 +55,8 @@ def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file."""
     described = WrittenConfig.model_json_schema()
+    for each in described["$defs"]["PairConfig"]["properties"].values():
+        each.setdefault("description", OF_ALL_PAIRS)
     # Editors find the schema by this key; config/parse.py removes it.
     described["properties"] = {"$schema": {"type": "string"}, **described["properties"]}
     return {
@@ -84,23 +84,6 @@ def values_of(written: WrittenConfig) -> dict[str, Any]:
     return found
 
 
-def key_table() -> str:
-    """Return all keys as a Markdown table."""
-    head = ("key", "value", "default", "environment variable", "meaning")
-    return _markdown(head, [(f"`{k.name}`", k.words, k.default, f"`{k.variable}`", k.meaning) for k in all_keys()])
-
-
-def pair_table() -> str:
-    """Return the keys of one pair as a Markdown table."""
-    head = ("key", "value", "default", "meaning")
-    return _markdown(head, [(f"`{k.name}`", k.words, k.default, k.meaning) for k in pair_keys()])
-
-
-def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-
-
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
     for name, field in section.model_fields.items():
         kinds = tuple(_kinds(field.annotation))
@@ -109,9 +92,7 @@ def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
         yield Key(
             name=prefix + name,
             variable=PREFIX + (prefix + name).replace(".", "_").upper(),
-            words=_words(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation),
-            default=_default(field),
-            meaning=field.description or "",
+            field=field,
             is_list=tuple in kinds,
             is_secret=SecretStr in kinds,
         )
@@ -121,36 +102,6 @@ def _kinds(annotation: Any) -> Iterator[Any]:
     yield get_origin(annotation) or annotation
     for part in get_args(annotation):
         yield from _kinds(part)
-
-
-def _words(annotation: Any) -> str:
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _annotated_words(parts[0], parts[1:])
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in parts)
-    if origin is tuple:
-        return "list of tables" if parts[0] is PairConfig else f"list: {_words(parts[0])}"
-    if parts:
-        return " or ".join(_words(part) for part in parts if part is not NoneType)
-    return {bool: "true or false", int: "whole number", str: "text", SecretStr: "text, secret"}[annotation]
-
-
-def _annotated_words(annotation: Any, metadata: tuple[Any, ...]) -> str:
-    marked = [mark.text for mark in metadata if isinstance(mark, Words)]
-    least = [mark.ge for mark in metadata if hasattr(mark, "ge")]
-    most = [mark.le for mark in metadata if hasattr(mark, "le")]
-    if marked:
-        return str(marked[-1])
-    return f"{least[0]} to {most[0]}" if least and most else _words(annotation)
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    if field.default is None:
-        return "not set"
-    return f"`{json.dumps(_plain(field.default))}`"
 
 
 def _plain(value: Any) -> Any:

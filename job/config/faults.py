@@ -87,14 +87,11 @@ def _key_of(place: KeyPath) -> str:
 
 
 def _value(place: KeyPath, kind: str, value: object) -> str:
-    if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and not _is_free_of_logins(value)):
+    may_be_login = isinstance(value, str) and not _NO_LOGIN.fullmatch(value)
+    if _key_of(place) in _SECRETS or (_key_of(place) in MAY_HOLD_A_LOGIN and may_be_login):
         return MASK
     # A value in place of a table may be a secret of that table.
     return "" if kind in _TABLES else printable_value(value)
-
-
-def _is_free_of_logins(value: object) -> bool:
-    return not isinstance(value, str) or _NO_LOGIN.fullmatch(value) is not None
 
 
 def _unknown(place: KeyPath) -> str:

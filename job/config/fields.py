@@ -32,8 +32,7 @@ def run_switch(value: object) -> object:
     """Require text: as in the original, only `"Y"` runs."""
     if isinstance(value, str):
         return value
-    msg = 'not text; write "Y" to run or "N" to do nothing'
-    raise ValueError(msg)
+    raise ValueError('not text; write "Y" to run or "N" to do nothing')
 
 
 def no_switch(value: object) -> object:
@@ -47,8 +46,7 @@ def no_switch(value: object) -> object:
 def path(text: str) -> str:
     """Refuse a NUL character."""
     if "\0" in text:
-        msg = "holds a NUL character, which no path can; write the path without it"
-        raise ValueError(msg)
+        raise ValueError("holds a NUL character, which no path can; write the path without it")
     return text
 
 
@@ -64,13 +62,11 @@ def path_in_source(text: str) -> str:
 def pattern(text: str) -> str:
     """Refuse a pattern that can never match, which git accepts silently."""
     if "\0" in text:
-        msg = "holds a NUL character, which no name can; write the pattern without it"
-        raise ValueError(msg)
+        raise ValueError("holds a NUL character, which no name can; write the pattern without it")
     try:
         ExcludeRules((text,))
     except UnicodeEncodeError as error:
-        msg = "holds half a character, which no name can; write the whole character"
-        raise ValueError(msg) from error
+        raise ValueError("holds half a character, which no name can; write the whole character") from error
     except ValueError as error:
         msg = f"no gitignore pattern that could match: {error.__cause__}; write one such as '*.tmp' or '/cache/'"
         raise ValueError(msg) from error
@@ -82,8 +78,7 @@ def zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, LookupError) as error:
-        msg = "not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'"
-        raise ValueError(msg) from error
+        raise ValueError("not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'") from error
     return name
 
 
@@ -116,18 +111,14 @@ def web_address(url: str) -> str:
     """Require an http(s) address without a login, since addresses are logged."""
     right = "write one such as 'http://pushgateway:9091'"
     if "@" in url:
-        msg = f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password"
-        raise ValueError(msg)
+        raise ValueError(f"holds a login; {right} and give the login as pushgateway_username and pushgateway_password")
     if "?" in url or "#" in url:
-        msg = f"holds a query, to which no path can be added; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"holds a query, to which no path can be added; {right}")
     found = _WEB.fullmatch(url)
     if not found:
-        msg = f"not an http or https address; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"not an http or https address; {right}")
     if found["port"] and not 0 < int(found["port"]) <= _LAST_PORT:
-        msg = f"no port has this number; {right}, with a port from 1 to {_LAST_PORT}"
-        raise ValueError(msg)
+        raise ValueError(f"no port has this number; {right}, with a port from 1 to {_LAST_PORT}")
     return url
 
 
@@ -142,16 +133,14 @@ def password(secret: "SecretStr") -> "SecretStr":
     try:
         secret.get_secret_value().encode()
     except UnicodeEncodeError:
-        msg = "not valid Unicode; write it in UTF-8, without lone surrogates"
-        raise ValueError(msg) from None
+        raise ValueError("not valid Unicode; write it in UTF-8, without lone surrogates") from None
     return secret
 
 
 def user_name(text: str) -> str:
     """Refuse a colon, which ends the user name in basic authentication."""
     if ":" in text:
-        msg = "holds a colon, which no user of basic authentication can; write the user alone"
-        raise ValueError(msg)
+        raise ValueError("holds a colon, which no user of basic authentication can; write the user alone")
     return text
 
 
@@ -187,11 +176,9 @@ def byte_count(value: object) -> int:
     """
     amount = _amount(value, _BYTES, _BYTES_HELP)
     if amount > _MOST_BYTES:
-        msg = f"more than {_MOST_BYTES} bytes; {_BYTES_HELP}"
-        raise ValueError(msg)
+        raise ValueError(f"more than {_MOST_BYTES} bytes; {_BYTES_HELP}")
     if amount != int(amount):
-        msg = f"not a whole number of bytes; {_BYTES_HELP}"
-        raise ValueError(msg)
+        raise ValueError(f"not a whole number of bytes; {_BYTES_HELP}")
     return int(amount)
 
 
@@ -202,8 +189,7 @@ def seconds(value: object) -> float:
     """
     amount = _amount(value, _SECONDS, _SECONDS_HELP)
     if amount > _MOST_SECONDS:
-        msg = f"longer than a hundred years; {_SECONDS_HELP}"
-        raise ValueError(msg)
+        raise ValueError(f"longer than a hundred years; {_SECONDS_HELP}")
     return float(amount)
 
 
@@ -211,26 +197,21 @@ def _amount(value: object, units: dict[str, int], right: str) -> int | float:
     if isinstance(value, str):
         return _written(value, units, right)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"not an amount; {right}"
-        raise ValueError(msg)  # noqa: TRY004  (pydantic words ValueError, not TypeError)
+        raise ValueError(f"not an amount; {right}")  # noqa: TRY004  (pydantic words ValueError, not TypeError)
     if isinstance(value, float) and not math.isfinite(value):
-        msg = f"not a finite number; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"not a finite number; {right}")
     if value < 0:
-        msg = f"negative; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"negative; {right}")
     return value
 
 
 def _written(text: str, units: dict[str, int], right: str) -> int | float:
     match = _AMOUNT.fullmatch(text)
     if not match:
-        msg = f"negative; {right}" if text.strip().startswith("-") else f"not an amount; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"negative; {right}" if text.strip().startswith("-") else f"not an amount; {right}")
     number, unit = match.groups()
     factor = units.get(unit.lower())
     if factor is None:
-        msg = f"unknown unit {unit!r}; {right}"
-        raise ValueError(msg)
+        raise ValueError(f"unknown unit {unit!r}; {right}")
     # Whole numbers are not converted to floats, so that 2**60 bytes stay exact.
     return round(float(number) * factor, 6) if "." in number else int(number) * factor

@@ -42,9 +42,7 @@ class LoadedConfig(NamedTuple):
 class DescribedConfig(NamedTuple):
     """A configuration with the origins of its values, to be shown."""
 
-    config: Config
-    digest: str
-    doubts: tuple[TrustIssue, ...]
+    loaded: LoadedConfig
     written: "WrittenConfig"
     """As written: the general options are not yet applied to each pair."""
     origins: Mapping[str, str]
@@ -59,12 +57,12 @@ def read_config(path: str, environ: Mapping[str, str]) -> LoadedConfig:
     file = _read_config(path, environ)
     key = _cache_key(path, file.content, environ)
     if key is None:
-        return _checked(path, file, environ)
+        return _validated(path, file, environ).loaded
     cache = ConfigCache(path, environ)
     cached = cache.load(key)
     if cached is not None:
         return LoadedConfig(cached, hashlib.sha256(file.content).hexdigest(), file.doubts)
-    found = _checked(path, file, environ)
+    found = _validated(path, file, environ).loaded
     metrics = found.config.metrics
     if metrics.pushgateway_password is None and not metrics.pushgateway_withheld:
         cache.store(key, found.config, time.time())
@@ -77,11 +75,6 @@ def last_good_config(path: str, environ: Mapping[str, str]) -> tuple[Config, flo
     None if it is not cached: one with secrets never is.
     """
     return ConfigCache(path, environ).load_last()
-
-
-def _checked(path: str, file: TrustedFile, environ: Mapping[str, str]) -> LoadedConfig:
-    settings = _validated(path, file, environ)
-    return LoadedConfig(settings.config, settings.digest, settings.doubts)
 
 
 def read_settings(path: str, environ: Mapping[str, str]) -> DescribedConfig:
@@ -109,7 +102,8 @@ def _validated(path: str, file: TrustedFile, environ: Mapping[str, str]) -> Desc
     if valid.why_withheld:
         withheld = config.metrics._replace(pushgateway_password=None, pushgateway_withheld=valid.why_withheld)
         config = config._replace(metrics=withheld)
-    return DescribedConfig(config, digest.hexdigest(), tuple(doubts), valid.written, valid.origins)
+    loaded = LoadedConfig(config, digest.hexdigest(), tuple(doubts))
+    return DescribedConfig(loaded, valid.written, valid.origins)
 
 
 def written_paths(path: str, environ: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
@@ -227,6 +221,5 @@ def _read_secret(path: str, environ: Mapping[str, str]) -> TrustedFile:
         reasons = "; ".join(str(doubt) for doubt in file.doubts)
         if any(doubt.way is Access.OWN for doubt in file.doubts):
             reasons += f"; put the secret into a file that only root may change{_or_allow(file.doubts)}"
-        msg = f"root does not read this file, since others may change it: {reasons}"
-        raise ValueError(msg)
+        raise ValueError(f"root does not read this file, since others may change it: {reasons}")
     return file

@@ -161,33 +161,19 @@ class PairConfig(_Section):
     dest: Folder
     """Folder for the mirror; created at first use, in an existing folder."""
     exclude: Patterns | None = None
-    """As above, for this pair."""
     allow_empty: bool | None = None
-    """As above, for this pair."""
     must_exist: PathsInSource | None = None
-    """As above, for this pair."""
     checksum: Checksum | None = None
-    """As above, for this pair."""
     compare: Compare | None = None
-    """As above, for this pair."""
     verify_copies: VerifyCopies | None = None
-    """As above, for this pair."""
     rate_limit: Bytes | None = None
-    """As above, for this pair."""
     audit_interval: Seconds | None = None
-    """As above, for this pair."""
     mirror_check: MirrorCheck | None = None
-    """As above, for this pair."""
     cross_mounts: bool | None = None
-    """As above, for this pair."""
     specials: Specials | None = None
-    """As above, for this pair."""
     keep_setuid: bool | None = None
-    """As above, for this pair."""
     keep_security: bool | None = None
-    """As above, for this pair."""
     reflink: bool | None = None
-    """As above, for this pair."""
 
 
 class WrittenConfig(CopyOptions):

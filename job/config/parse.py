@@ -9,7 +9,7 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -167,36 +167,31 @@ def _is_too_deep(mapping: dict[str, Any] | None) -> bool:
     return bool(level)
 
 
-@dataclass(slots=True)
-class _DuplicateKeys:
-    names: list[str] = field(default_factory=list)
+def _json(text: str) -> Parsed:
+    twice: list[str] = []
 
-    def table(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def table(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in items:
             if name in found:
-                self.names.append(name)
+                twice.append(name)
             found[name] = value
         return found
 
-
-def _json(text: str) -> Parsed:
-    doubles = _DuplicateKeys()
     try:
-        mapping = json.loads(text, object_pairs_hook=doubles.table, parse_constant=_refuse_constant)
+        mapping = json.loads(text, object_pairs_hook=table, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         return _unreadable(*_at(text, error.lineno, error.colno, error.msg, _json_advice(error.msg)))
     except ValueError as error:
         return _unreadable("the file", _in_words(error))
     if not isinstance(mapping, dict):
         return _unreadable("the file", "not a table; begin it with { and write keys with their values")
-    faults = tuple(Fault(name, "", "this key occurs twice in one table; keep one") for name in doubles.names)
+    faults = tuple(Fault(name, "", "this key occurs twice in one table; keep one") for name in twice)
     return Parsed(mapping, faults)
 
 
 def _refuse_constant(word: str) -> float:
-    msg = f"{word} is not a number a configuration can hold; write digits"
-    raise ValueError(msg)
+    raise ValueError(f"{word} is not a number a configuration can hold; write digits")
 
 
 def _json_advice(message: str) -> str:

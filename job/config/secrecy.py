@@ -22,7 +22,6 @@ _ASSIGNMENT = re.compile(r"""([\s{,\[]*["']?(\w+)["']?\s*[:=]\s*)("[^"]*"?|'[^']
 _WORD = re.compile(r"\w")
 _BY_CHANCE = 12
 """In characters; a shorter secret may be a word that occurs in other values by chance."""
-_MOST_OCTETS = 4096
 
 
 def one_line(raw: bytes) -> str:
@@ -33,15 +32,12 @@ def one_line(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        msg = "this file is not in UTF-8; save it so"
-        raise ValueError(msg) from None
+        raise ValueError("this file is not in UTF-8; save it so") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
-        msg = "this file is empty; write the secret into it"
-        raise ValueError(msg)
+        raise ValueError("this file is empty; write the secret into it")
     if not text.replace("\u00a0", " ").isprintable():
-        msg = "this file holds more than one line of text; leave nothing but the secret in it"
-        raise ValueError(msg)
+        raise ValueError("this file holds more than one line of text; leave nothing but the secret in it")
     return text
 
 

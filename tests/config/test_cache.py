@@ -75,7 +75,7 @@ def test_what_is_kept_says_the_same_as_the_file(tmp_path: Path) -> None:
 
     first, again = place.read(), place.read()
 
-    assert first == again == read_settings(str(place.path), place.environ).config == to_settings(**WRITTEN)
+    assert first == again == read_settings(str(place.path), place.environ).loaded.config == to_settings(**WRITTEN)
     assert place.kept.stat().st_mode & 0o7777 == 0o600
     assert place.folder.stat().st_mode & 0o7777 == 0o700
 
@@ -84,7 +84,7 @@ def test_the_digest_is_the_same_whichever_way_it_was_read(place: Place) -> None:
     known = read_config(str(place.path), place.environ)
 
     assert known.config.workers == 64
-    assert known.digest == read_settings(str(place.path), place.environ).digest
+    assert known.digest == read_settings(str(place.path), place.environ).loaded.digest
 
 
 def test_every_configuration_comes_back_as_it_was() -> None:
@@ -122,7 +122,7 @@ def test_another_version_validates_anew(place: Place, monkeypatch: pytest.Monkey
 
 
 def test_the_commands_for_people_validate_in_earnest(place: Place) -> None:
-    assert read_settings(str(place.path), place.environ).config.workers == 3
+    assert read_settings(str(place.path), place.environ).loaded.config.workers == 3
 
 
 def a_link(place: Place) -> None:

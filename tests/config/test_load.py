@@ -56,7 +56,7 @@ def the_fault(folder: Path, content: Any, environ: dict[str, str] | None = None,
 def test_the_original_file_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, SIX)
 
-    assert found.config.sleep_time == 30
+    assert found.loaded.config.sleep_time == 30
     assert found.origins["sleep_time"] == "file"
     assert found.origins["checksum"] == "default"
     assert found.origins["metrics.port"] == "default"
@@ -73,20 +73,20 @@ def test_toml_says_the_same_as_json(tmp_path: Path) -> None:
 
     found = read_settings(config_file(tmp_path, text, "config.toml"), {})
 
-    assert found.config == read(tmp_path, SIX).config
+    assert found.loaded.config == read(tmp_path, SIX).loaded.config
 
 
 def test_a_byte_order_mark_and_a_schema_key_are_passed_over(tmp_path: Path) -> None:
     found = read(tmp_path, b"\xef\xbb\xbf" + json.dumps(SIX | {"$schema": "./backup_config.schema.json"}).encode())
 
-    assert found.config.enabled
+    assert found.loaded.config.enabled
 
 
 def test_the_digest_changes_with_the_file(tmp_path: Path) -> None:
-    first = read(tmp_path, SIX).digest
+    first = read(tmp_path, SIX).loaded.digest
 
-    assert read(tmp_path, SIX).digest == first
-    assert read(tmp_path, SIX | {"sleep_time": 31}).digest != first
+    assert read(tmp_path, SIX).loaded.digest == first
+    assert read(tmp_path, SIX | {"sleep_time": 31}).loaded.digest != first
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_the_command_that_root_is_told_makes_a_configuration_that_root_follows(
 
         assert os.waitstatus_to_exitcode(os.system(command)) == 0, command
 
-        assert read_settings(f"{folder}/{path.name}", {}).doubts == ()
+        assert read_settings(f"{folder}/{path.name}", {}).loaded.doubts == ()
     owners = {each.stat().st_uid for each in (path, path.parent)}
     assert owners == {STRANGER}, "the user keeps what is theirs"
 
@@ -294,7 +294,7 @@ def test_root_follows_the_user_that_the_environment_names_and_no_group_of_others
     os.chown(path, STRANGER, STRANGER)
 
     assert len(caught.value.faults) == 1
-    assert read_settings(str(path), allowed).config.enabled
+    assert read_settings(str(path), allowed).loaded.config.enabled
 
 
 @pytest.mark.parametrize("text", ["me", "-1", "1.5", "9" * 30, "٣"])
@@ -320,13 +320,13 @@ def test_an_ordinary_user_is_warned_of_what_others_may_write_and_follows_any_own
     os.chmod(path, 0o664)
     os.seteuid(65534)
     try:
-        of_its_owner = read_settings(path, {}).doubts
+        of_its_owner = read_settings(path, {}).loaded.doubts
     finally:
         os.seteuid(0)
     os.chown(path, STRANGER, STRANGER + 1)
     os.seteuid(65534)
     try:
-        of_a_group = read_settings(path, {}).doubts
+        of_a_group = read_settings(path, {}).loaded.doubts
     finally:
         os.seteuid(0)
 
@@ -340,12 +340,12 @@ def test_a_file_with_a_password_that_everybody_may_read_is_told(where_others_com
     login = {"pushgateway_username": "me", "pushgateway_password": "hunter2"}
     path = config_file(where_others_come, SIX | {"metrics": login})
 
-    (doubt,) = read_settings(path, {}).doubts
+    (doubt,) = read_settings(path, {}).loaded.doubts
 
     assert str(doubt) == f"{path} is readable by everybody (mode 644); run `chmod o-r {path}`"
     os.chmod(path, 0o640)
-    assert read_settings(path, {}).doubts == ()
-    assert read(where_others_come, SIX).doubts == (), "without a password in it"
+    assert read_settings(path, {}).loaded.doubts == ()
+    assert read(where_others_come, SIX).loaded.doubts == (), "without a password in it"
 
 
 def test_so_is_the_file_of_a_password(where_others_come: Path) -> None:
@@ -357,7 +357,7 @@ def test_so_is_the_file_of_a_password(where_others_come: Path) -> None:
         "TRUECOPY_METRICS_PUSHGATEWAY_PASSWORD_FILE": str(secret),
     }
 
-    (doubt,) = read(where_others_come, SIX, environ).doubts
+    (doubt,) = read(where_others_come, SIX, environ).loaded.doubts
 
     assert str(doubt) == f"{secret} is readable by everybody (mode 644); run `chmod o-r {secret}`"
 

@@ -54,8 +54,16 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
     found = read(tmp_path, SIX | {"metrics": {"address": "::1"}}, environ)
 
-    assert (found.config.sleep_time, found.config.metrics.port, found.config.metrics.enabled) == (900, 9500, False)
-    assert (found.config.effective_pairs[0].exclude, found.config.log_file, found.config.log_level) == (
+    assert (found.loaded.config.sleep_time, found.loaded.config.metrics.port, found.loaded.config.metrics.enabled) == (
+        900,
+        9500,
+        False,
+    )
+    assert (
+        found.loaded.config.effective_pairs[0].exclude,
+        found.loaded.config.log_file,
+        found.loaded.config.log_level,
+    ) == (
         ("*.tmp",),
         "/logs/x.log",
         "info",
@@ -68,7 +76,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_pairs_can_come_from_the_environment(tmp_path: Path) -> None:
     environ = {"TRUECOPY_PAIRS": '[{"source": "/a", "dest": "/b", "rate_limit": "1MiB"}]'}
 
-    (pair,) = read(tmp_path, {}, environ).config.effective_pairs
+    (pair,) = read(tmp_path, {}, environ).loaded.config.effective_pairs
 
     assert (pair.name, pair.rate_limit) == ("a", 1024 * 1024)
 
@@ -98,7 +106,7 @@ def test_the_variables_kubernetes_adds_for_a_service_are_passed_over(tmp_path: P
         "TRUECOPY_METRICS_PORT": "tcp://10.0.0.1:9477",
     }
 
-    assert read(tmp_path, SIX, environ).config.metrics.port == 9477
+    assert read(tmp_path, SIX, environ).loaded.config.metrics.port == 9477
 
 
 def login(secret: Path | str) -> dict[str, str]:
@@ -111,7 +119,7 @@ def test_a_secret_comes_from_its_file_without_the_line_end(tmp_path: Path) -> No
 
     found = read(tmp_path, SIX, login(secret))
 
-    assert found.config.metrics.pushgateway_password == " hunter2 "
+    assert found.loaded.config.metrics.pushgateway_password == " hunter2 "
     assert found.origins["metrics.pushgateway_password"] == f"secret file {secret}"
     assert "hunter2" not in repr(found)
 
@@ -120,13 +128,13 @@ def test_the_digest_changes_with_a_secret(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     environ = login(secret)
     secret.write_text("hunter2")
-    first = read(tmp_path, SIX, environ).digest
+    first = read(tmp_path, SIX, environ).loaded.digest
     secret.write_text("hunter3")
 
     second = read(tmp_path, SIX, environ)
 
-    assert second.config.metrics.pushgateway_password == "hunter3"
-    assert second.digest != first
+    assert second.loaded.config.metrics.pushgateway_password == "hunter3"
+    assert second.loaded.digest != first
 
 
 def test_a_secret_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:

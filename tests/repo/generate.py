@@ -16,7 +16,7 @@ from job.errors import Exit  # noqa: E402
 from tests.bench import budget, chart, readme, results  # noqa: E402
 from tests.faults.matrix import measured as matrix  # noqa: E402
 from tests.faults.matrix import report  # noqa: E402
-from tests.repo import catalogue  # noqa: E402
+from tests.repo import catalogue, config_keys  # noqa: E402
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -53,7 +53,7 @@ def _shown(cell: str) -> str:
 def generated() -> dict[Path, str]:
     measured = (ROOT / "tests/bench/measured.json").read_text("utf-8")
     tables = {
-        "config/README.md": {"keys": describe.key_table(), "keys of a pair": describe.pair_table()},
+        "config/README.md": {"keys": config_keys.key_table(), "keys of a pair": config_keys.pair_table()},
         "job/REFERENCE.md": {"events": catalogue.catalogue(), "metrics": catalogue.metric_catalogue()},
         "config/monitoring/README.md": {"metrics": catalogue.metric_catalogue()},
         "README.md": {

@@ -1,0 +1,70 @@
+"""The tables of all keys of the configuration, as Markdown, for the docs. Pure."""
+
+import json
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from job.config.describe import OF_ALL_PAIRS, Key, all_keys, pair_keys
+from job.config.fields import Words
+from job.config.model import PairConfig
+
+
+def key_table() -> str:
+    """Give all keys as a Markdown table."""
+    head = ("key", "value", "default", "environment variable", "meaning")
+    return _markdown(head, [(*_about(key), f"`{key.variable}`", key.field.description or "") for key in all_keys()])
+
+
+def pair_table() -> str:
+    """Give the keys of one pair as a Markdown table."""
+    head = ("key", "value", "default", "meaning")
+    return _markdown(head, [(*_about(key), key.field.description or OF_ALL_PAIRS) for key in pair_keys()])
+
+
+def words_of(key: Key) -> str:
+    """Give the values of a key in words."""
+    field = key.field
+    return _words(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+
+
+def _about(key: Key) -> tuple[str, str, str]:
+    return f"`{key.name}`", words_of(key), _default(key.field)
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _words(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotated_words(parts[0], parts[1:])
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in parts)
+    if origin is tuple:
+        return "list of tables" if parts[0] is PairConfig else f"list: {_words(parts[0])}"
+    if parts:
+        return " or ".join(_words(part) for part in parts if part is not NoneType)
+    return {bool: "true or false", int: "whole number", str: "text", SecretStr: "text, secret"}[annotation]
+
+
+def _annotated_words(annotation: Any, metadata: tuple[Any, ...]) -> str:
+    marked = [mark.text for mark in metadata if isinstance(mark, Words)]
+    least = [mark.ge for mark in metadata if hasattr(mark, "ge")]
+    most = [mark.le for mark in metadata if hasattr(mark, "le")]
+    if marked:
+        return str(marked[-1])
+    return f"{least[0]} to {most[0]}" if least and most else _words(annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "not set"
+    value = field.default
+    return f"`{json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)}`"

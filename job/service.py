@@ -15,7 +15,6 @@ as an event, and the next one is planned as usual.
 * *Missed runs and daylight saving.* Due times and catching up come from `core.timing`.
 """
 
-import datetime as dt
 import random
 import traceback
 from collections.abc import Callable
@@ -74,9 +73,7 @@ class Clockwork:
         self._scheduler.clear()
         self._due = due
         self._latest = self._monotonic() + due - self._wall()
-        job = _Planned(self._scheduler, self._left).seconds.do(self._run, action)
-        # For debugging output only.
-        job.next_run = dt.datetime.fromtimestamp(due, dt.UTC).replace(tzinfo=None)
+        _Planned(self._scheduler, self._left).seconds.do(self._run, action)
 
     @property
     def due(self) -> float | None:

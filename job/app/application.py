@@ -32,7 +32,6 @@ from job.fs.mounts import is_below
 from job.fs.private_folders import PrivateFolder, ScratchFolder, choose
 from job.fs.trusted_file import TrustIssue
 from job.outputs.log import Logs, LogSettings
-from job.outputs.log_file import Rotation
 from job.outputs.log_limits import BriefLog
 from job.outputs.metrics import Metrics
 from job.store.history import History
@@ -217,7 +216,7 @@ class Application:
                 log_file=config.log_file,
                 error_log_file=config.error_log_file,
                 format=config.log_format,
-                rotation=Rotation(config.log_rotate.size or 0, config.log_rotate.kept),
+                rotation=config.log_rotate,
                 roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
             )
         )
@@ -251,22 +250,12 @@ class Application:
     def _publish(self, wanted: MetricsSettings) -> None:
         if self._publisher is None and not (wanted.textfile or wanted.pushgateway):
             return
-        from job.outputs.prometheus import Publisher, Targets  # noqa: PLC0415  # slow, and most runs publish nothing
+        from job.outputs.prometheus import Publisher  # noqa: PLC0415  # slow, and most runs publish nothing
 
         if self._publisher is None:
-            self._publisher = Publisher(self.exposition().registry, failed=self._bus.failed)
+            self._publisher = Publisher(self.exposition().registry, wanted, failed=self._bus.failed)
             self._bus.join(self._publisher)
-        self._publisher.configure(
-            Targets(
-                textfile=wanted.textfile,
-                pushgateway=wanted.pushgateway,
-                job=wanted.pushgateway_job,
-                instance=wanted.pushgateway_instance or "",
-                username=wanted.pushgateway_username,
-                password=wanted.pushgateway_password,
-                withheld=wanted.pushgateway_withheld,
-            )
-        )
+        self._publisher.configure(wanted)
 
     def exposition(self) -> "Exposition":
         """Return the exposition of the metrics."""

@@ -191,7 +191,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         super().__init__(server, sock, addr, adj, map=map)
         self.client = _client(addr[0])
         self.opened = time.monotonic()
-        for other in _giving_way(list(server.active_channels.values()), self.client, _places()):
+        for other in _giving_way(list(server.active_channels.values()), self.client, min(_MOST_PLACES, client_limit())):
             other.handle_close()
 
     def handle_close(self) -> None:
@@ -200,10 +200,6 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         with dispatcher.lock, suppress(ValueError):
             dispatcher.queue.remove(self)
         super().handle_close()
-
-
-def _places() -> int:
-    return min(_MOST_PLACES, client_limit())
 
 
 def _client(address: str) -> str:

@@ -14,16 +14,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
 from math import isfinite
 from typing import Literal, NamedTuple, TextIO
 
+from job.config.settings import LogRotate
 from job.events.base import EntryEvent, Event
 from job.events.pair import FileCopied, FilesCopied
 from job.events.text import LIMITS, LONGEST_LINE, LONGEST_VALUE, Fields, fields_of, sentence
-from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, Rotation, is_one_file
+from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, is_one_file
 
 Failed = Callable[[str, str], None]
 Render = Callable[[Event, str], list[str]]
@@ -48,7 +49,7 @@ class LogSettings(NamedTuple):
     """File for warnings and errors."""
     format: Literal["json", "text"] | None = None
     """Of every line; None means text on a terminal, JSON elsewhere."""
-    rotation: Rotation = NO_ROTATION
+    rotation: LogRotate = NO_ROTATION
     """Rotation of both files."""
     roots: tuple[str, ...] = ()
     """Sources and mirrors: no folder for a log is made in or above them."""
@@ -283,7 +284,7 @@ def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: s
 
 def _json_line(event: Event, timestamp: str, longest: int) -> str:
     fields = fields_of(event, longest)
-    return _formatted(_SEVERITY[event.level], _headed(event, timestamp, fields))
+    return _formatter()(_SEVERITY[event.level], _headed(event, timestamp, fields)) + "\n"
 
 
 def _text_line(event: Event, timestamp: str, longest: int) -> str:
@@ -299,18 +300,9 @@ def _headed(event: Event, timestamp: str, fields: Fields) -> Fields:
     return head | fields
 
 
-def _formatted(severity: int, fields: Fields) -> str:
-    global _format  # noqa: PLW0603  # imported with the first line: progress on a terminal may need none
-    if _format is None:
-        _format = _formatter()
-    return _format(severity, fields) + "\n"
-
-
-_format: Callable[[int, Fields], str] | None = None
-
-
+@cache
 def _formatter() -> Callable[[int, Fields], str]:
-    from logging import LogRecord  # noqa: PLC0415  # 12 ms with the library, see `_formatted`
+    from logging import LogRecord  # noqa: PLC0415  # 12 ms with the library, and progress on a terminal may need no line
 
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 

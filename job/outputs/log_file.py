@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
+from job.config.settings import LogRotate
 from job.core.outcome import reason_text
 from job.fs.dircursor import closing_fd
+from job.fs.large_dir import name_exists
 from job.fs.mounts import resolve_path
 from job.fs.own_files import open_own_file
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
@@ -108,16 +109,7 @@ class LineEnd:
             self._begun = data[written : data.find(b"\n", written) + 1] if begun else b""
 
 
-class Rotation(NamedTuple):
-    """When a file is rotated, and how many old ones are kept."""
-
-    size: int
-    """Maximum bytes of a file; 0 for no limit."""
-    kept: int
-    """Number of old files, at least one: `.1` is the newest."""
-
-
-NO_ROTATION = Rotation(0, 1)
+NO_ROTATION = LogRotate(size=None, kept=1)
 
 
 class LineFile:
@@ -128,7 +120,7 @@ class LineFile:
     link, and always our own: see `mistrust`.
     """
 
-    def __init__(self, path: str, *, roots: Sequence[str] = (), rotation: Rotation = NO_ROTATION) -> None:
+    def __init__(self, path: str, *, roots: Sequence[str] = (), rotation: LogRotate = NO_ROTATION) -> None:
         self.path = path
         self._roots = roots
         self._rotation = rotation
@@ -145,7 +137,7 @@ class LineFile:
         if self._descriptor < 0 or self._moved():
             self.close()
             self._open()
-        trouble = self._rotate_if_full(lines) if self._rotation.size else None
+        trouble = self._rotate_if_full(lines, self._rotation.size) if self._rotation.size else None
         try:
             self._end.add(self._descriptor, lines)
         except OSError as error:
@@ -199,11 +191,11 @@ class LineFile:
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)
 
-    def _rotate_if_full(self, lines: str) -> OSError | None:
+    def _rotate_if_full(self, lines: str, limit: int) -> OSError | None:
         """Rotate the file if these lines would exceed its limit; return the error if that fails."""
         wanted = len(lines) if lines.isascii() else len(lines.encode("utf-8", "backslashreplace"))
         # A partly written line is completed in the same file.
-        if not self._size or self._size + wanted <= self._rotation.size or self._end.in_mid_line:
+        if not self._size or self._size + wanted <= limit or self._end.in_mid_line:
             return None
         full = self._descriptor
         try:
@@ -329,18 +321,10 @@ def _shift(name: bytes, folder: int, kept: int) -> None:
     """
     names = [name, *(b"%s.%d" % (name, number) for number in range(1, kept + 1))]
     taken = 1
-    while taken < kept and _exists(names[taken], folder):
+    while taken < kept and name_exists(folder, names[taken]):
         taken += 1
     for number in range(taken, 0, -1):
         os.rename(names[number - 1], names[number], src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def _exists(name: bytes, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _is_torn(file: int, size: int) -> bool:

@@ -193,8 +193,6 @@ class IdleCycles:
     `clock` gives seconds since the epoch, `monotonic` seconds of a monotonic clock. Thread-safe.
     """
 
-    output = "listener"
-
     def __init__(self, log: Log, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._log = log
         self._clock = clock

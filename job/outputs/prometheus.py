@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL, RemoteDisconnected
 from typing import Any
@@ -27,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from job.config.settings import MetricsSettings
 from job.core.metric_names import LAST_SUCCESS, PREFIX, Family
 from job.core.outcome import Result, reason_text
 from job.events.base import Event
@@ -46,43 +46,25 @@ _MOST_BYTES = 64 << 10
 Failed = Callable[[str, str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """Where metrics are published."""
-
-    textfile: str | None = None
-    """File for node-exporter's textfile collector."""
-    pushgateway: str | None = None
-    """URL of a Pushgateway."""
-    job: str = "truecopy"
-    """Grouping key `job`."""
-    instance: str = ""
-    """Grouping key `instance`; left out when empty."""
-    username: str | None = None
-    """User for basic authentication; none if not set."""
-    password: str | None = None
-    """Password for it."""
-    withheld: str = ""
-    """Why nothing is pushed; empty if pushes are allowed."""
-
-
 class Publisher:
-    """Publishes `registry` when a cycle finishes or stalls; call it with each event after `Metrics`.
+    """Publishes `registry` as `wanted` when a cycle finishes or stalls; call it with each event after `Metrics`.
 
     `timeout_seconds` limits a whole push with its name resolution, short enough to stop within 5 seconds.
     """
 
-    def __init__(self, registry: Collector, *, failed: Failed, timeout_seconds: float = 4.0) -> None:
+    def __init__(
+        self, registry: Collector, wanted: MetricsSettings, *, failed: Failed, timeout_seconds: float = 4.0
+    ) -> None:
         self._registry = registry
+        self._wanted = wanted
         self._failed = failed
         self._timeout_seconds = timeout_seconds
-        self._targets = Targets()
         self._succeeded = False
         self._push: threading.Thread | None = None
 
-    def configure(self, targets: Targets) -> None:
-        """Publish to these targets from the next cycle on."""
-        self._targets = targets
+    def configure(self, wanted: MetricsSettings) -> None:
+        """Publish by these settings from the next cycle on."""
+        self._wanted = wanted
 
     def __call__(self, event: Event) -> None:
         """Record successes; publish when a cycle finishes, stalls or resumes."""
@@ -97,14 +79,14 @@ class Publisher:
                 pass
 
     def _publish(self) -> None:
-        if path := self._targets.textfile:
+        if path := self._wanted.textfile:
             try:
                 _replace(path, generate_latest(self._registry))
             except OSError as error:
                 self._failed("textfile", f"{path} cannot be written: {reason_text(error)}")
-        if self._targets.withheld:
-            self._failed("pushgateway", self._targets.withheld)
-        elif self._targets.pushgateway and (error_text := self._push_in_time(self._targets.pushgateway)):
+        if self._wanted.pushgateway_withheld:
+            self._failed("pushgateway", self._wanted.pushgateway_withheld)
+        elif self._wanted.pushgateway and (error_text := self._push_in_time(self._wanted.pushgateway)):
             self._failed("pushgateway", error_text)
 
     def _push_in_time(self, gateway: str) -> str:
@@ -125,17 +107,17 @@ class Publisher:
         return "".join(errors)
 
     def _send(self, gateway: str, cancellation: "_Cancellation", errors: list[str]) -> None:
-        targets = self._targets
+        wanted = self._wanted
         # The gateway keeps the old value of a missing series, so a failed cycle does not erase the last success.
         registry = self._registry if self._succeeded else _Without(self._registry, PREFIX + LAST_SUCCESS)
         try:
             pushadd_to_gateway(
                 gateway,
-                targets.job,
+                wanted.pushgateway_job,
                 registry,
-                grouping_key={"instance": targets.instance} if targets.instance else None,
+                grouping_key={"instance": wanted.pushgateway_instance} if wanted.pushgateway_instance else None,
                 timeout=self._timeout_seconds,
-                handler=_Handler(targets, cancellation),
+                handler=_Handler(wanted, cancellation),
             )
         except Exception as error:  # noqa: BLE001 - no URL or response may end the cycle
             errors.append(clean(f"{_named(gateway)} {_error_text(error)}")[:_MOST_ERROR_CHARACTERS])
@@ -198,11 +180,11 @@ class _Without(Collector):
 class _Handler:
     """Sends one push; a handler of prometheus_client."""
 
-    def __init__(self, targets: Targets, cancellation: "_Cancellation") -> None:
+    def __init__(self, wanted: MetricsSettings, cancellation: "_Cancellation") -> None:
         self._cancellation = cancellation
         self._headers = {}
-        if targets.username is not None:
-            pair = f"{targets.username}:{targets.password or ''}".encode()
+        if wanted.pushgateway_username is not None:
+            pair = f"{wanted.pushgateway_username}:{wanted.pushgateway_password or ''}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
 
     def __call__(
@@ -215,9 +197,7 @@ class _Handler:
         direct = [ProxyHandler({})] if self._headers and request.type == "http" else []
 
         def send() -> None:
-            opener = build_opener(
-                _NoRedirects, _PlainHandler(self._cancellation), _SecureHandler(self._cancellation), *direct
-            )
+            opener = build_opener(_NoRedirects, _CancellableHandler(self._cancellation), *direct)
             with opener.open(request, timeout=timeout):
                 pass  # only the status matters
 
@@ -264,8 +244,8 @@ class _NoRedirects(HTTPRedirectHandler):
         return
 
 
-class _PlainHandler(HTTPHandler):
-    """Sends requests over http with cancellation."""
+class _CancellableHandler(HTTPSHandler, HTTPHandler):
+    """Sends requests over http and https, each with cancellation."""
 
     def __init__(self, cancellation: _Cancellation) -> None:
         super().__init__()
@@ -274,14 +254,6 @@ class _PlainHandler(HTTPHandler):
     def http_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""
         return self.do_open(partial(_new_connection, _Connection, self._cancellation), req)
-
-
-class _SecureHandler(HTTPSHandler):
-    """Sends requests over https with cancellation."""
-
-    def __init__(self, cancellation: _Cancellation) -> None:
-        super().__init__()
-        self._cancellation = cancellation
 
     def https_open(self, req: Request) -> HTTPResponse:
         """Send a request. Raises `URLError`."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from job.outputs.log_file import LineFile, Rotation, is_one_file, why_no_log
+from job.config.settings import LogRotate
+from job.outputs.log_file import LineFile, is_one_file, why_no_log
 from tests.faults.tampering import mounted
 
 STRANGER = 65534
@@ -36,7 +37,7 @@ def read(path: Path) -> str:
 
 
 def test_a_file_gives_way_before_it_grows_beyond_its_size_and_so_many_old_ones_stay(tmp_path: Path) -> None:
-    log = LineFile(str(tmp_path / "a.log"), rotation=Rotation(3 * LINE, 2))
+    log = LineFile(str(tmp_path / "a.log"), rotation=LogRotate(3 * LINE, 2))
 
     for number in range(11):
         log.add(numbered(number))
@@ -51,7 +52,7 @@ def test_a_file_gives_way_before_it_grows_beyond_its_size_and_so_many_old_ones_s
 
 
 def test_lines_that_come_together_stay_together_however_many(tmp_path: Path) -> None:
-    log = LineFile(str(tmp_path / "a.log"), rotation=Rotation(3 * LINE, 2))
+    log = LineFile(str(tmp_path / "a.log"), rotation=LogRotate(3 * LINE, 2))
 
     log.add(numbered(*range(10)))
     log.add(numbered(10))
@@ -70,7 +71,7 @@ def test_a_size_of_0_never_rotates(tmp_path: Path) -> None:
 
 def test_a_number_left_free_by_a_kill_costs_no_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    log = LineFile(str(path), rotation=Rotation(LINE, 3))
+    log = LineFile(str(path), rotation=LogRotate(LINE, 3))
     for number in range(4):
         log.add(numbered(number))
     (tmp_path / "a.log.1").rename(tmp_path / "kept")  # as if killed after the second of three renames
@@ -84,7 +85,7 @@ def test_a_number_left_free_by_a_kill_costs_no_old_file(tmp_path: Path) -> None:
 
 def test_what_another_program_rotates_or_cuts_off_is_not_rotated_again(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    log = LineFile(str(path), rotation=Rotation(3 * LINE, 5))
+    log = LineFile(str(path), rotation=LogRotate(3 * LINE, 5))
     log.add(numbered(0, 1, 2))
     path.rename(tmp_path / "moved")
     log.add(numbered(3, 4, 5))
@@ -98,7 +99,7 @@ def test_what_another_program_rotates_or_cuts_off_is_not_rotated_again(tmp_path:
 
 def test_a_folder_in_the_way_of_a_rotation_is_told_and_no_line_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    log = LineFile(str(path), rotation=Rotation(LINE, 1))
+    log = LineFile(str(path), rotation=LogRotate(LINE, 1))
     (tmp_path / "a.log.1").mkdir()
     log.add(numbered(0))
 
@@ -116,7 +117,7 @@ def test_a_link_in_the_place_of_an_old_file_is_replaced_and_not_followed(tmp_pat
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "a.log.1").symlink_to(victim)
-    log = LineFile(str(tmp_path / "a.log"), rotation=Rotation(LINE, 1))
+    log = LineFile(str(tmp_path / "a.log"), rotation=LogRotate(LINE, 1))
 
     log.add(numbered(0))
     log.add(numbered(1))
@@ -130,7 +131,7 @@ def test_a_link_in_the_place_of_an_old_file_is_replaced_and_not_followed(tmp_pat
 def test_a_line_that_a_full_disk_tore_is_ended_in_the_file_it_began_in(tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", "size=8k"):
         path = tmp_path / "disk/a.log"
-        log = LineFile(str(path), rotation=Rotation(9000, 5))
+        log = LineFile(str(path), rotation=LogRotate(9000, 5))
         log.add("x" * 4999 + "\n")  # two pages, which are all there is
         with pytest.raises(OSError, match="No space left"):
             log.add("y" * 3999 + "\n")
@@ -146,9 +147,10 @@ def test_a_line_that_a_full_disk_tore_is_ended_in_the_file_it_began_in(tmp_path:
 
 WRITER = """
 import sys
-from job.outputs.log_file import LineFile, Rotation
+from job.config.settings import LogRotate
+from job.outputs.log_file import LineFile
 path, first, count, size = sys.argv[1], *map(int, sys.argv[2:])
-log = LineFile(path, rotation=Rotation(size, 50))
+log = LineFile(path, rotation=LogRotate(size, 50))
 for number in range(first, first + count):
     log.add(f"line {number:06}\\n")
 """
@@ -344,7 +346,7 @@ def test_what_lies_where_an_old_file_is_to_be_is_replaced_and_not_written_to(tmp
     victim.write_text("precious")
     (tmp_path / "a.log.1").symlink_to(victim)
     os.link(victim, tmp_path / "a.log.2")
-    log = LineFile(str(tmp_path / "a.log"), rotation=Rotation(LINE, 3))
+    log = LineFile(str(tmp_path / "a.log"), rotation=LogRotate(LINE, 3))
 
     for number in range(3):
         log.add(numbered(number))

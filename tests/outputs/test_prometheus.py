@@ -15,14 +15,16 @@ from typing import cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from job.config.settings import MetricsSettings
 from job.core.counts import PairHistory, Tally
 from job.core.outcome import Result
 from job.events.base import Event
 from job.events.pair import CycleStalled, PairFinished
 from job.events.service import CycleFinished, CycleStarted
 from job.outputs.metrics import Metrics
-from job.outputs.prometheus import Exposition, Publisher, Targets
+from job.outputs.prometheus import Exposition, Publisher
 from job.store.history import History
+from tests.outputs.publishing import targets
 
 SUCCESS = "truecopy_last_success_timestamp_seconds"
 ATTEMPT = "truecopy_last_attempt_timestamp_seconds"
@@ -87,16 +89,16 @@ def gateway() -> Iterator[Gateway]:
 class Job:
     """Metrics and publisher, wired as the app does."""
 
-    def __init__(self, targets: Targets, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, wanted: MetricsSettings, *, timeout_seconds: float = 10.0) -> None:
         self.failures: list[tuple[str, str]] = []
         self.metrics = Metrics(history=lambda _: cast("History", NoMemory()), version="1", python="3")
         self.metrics.configure(pairs=["music", "photos"], interval_seconds=30, run_enabled=True)
         self.publisher = Publisher(
             Exposition(self.metrics.families).registry,
+            wanted,
             failed=lambda output, error: self.failures.append((output, error)),
             timeout_seconds=timeout_seconds,
         )
-        self.publisher.configure(targets)
 
     def cycle(self, music: Result, photos: Result = Result.FAILED, *, at: float = 1000.0) -> None:
         events: list[Event] = [CycleStarted(cycle_id="c", pairs=("music", "photos"))]
@@ -129,7 +131,7 @@ def values(text: str, name: str) -> dict[str, float]:
 def test_the_textfile_is_whole_and_readable_for_others(tmp_path: Path) -> None:
     path = tmp_path / "truecopy.prom"
     path.write_text("old")
-    job = Job(Targets(textfile=str(path)))
+    job = Job(targets(textfile=str(path)))
     before = os.umask(0o077)
 
     job.cycle(Result.SUCCESS)
@@ -146,7 +148,7 @@ def test_a_link_at_the_textfile_is_replaced_and_not_followed(tmp_path: Path) -> 
     victim.write_text("precious")
     path.symlink_to(victim)
 
-    Job(Targets(textfile=str(path))).cycle(Result.SUCCESS)
+    Job(targets(textfile=str(path))).cycle(Result.SUCCESS)
 
     assert victim.read_text() == "precious"
     assert not path.is_symlink()
@@ -155,7 +157,7 @@ def test_a_link_at_the_textfile_is_replaced_and_not_followed(tmp_path: Path) -> 
 def test_a_textfile_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path, gateway: Gateway) -> None:
     in_the_way = tmp_path / "truecopy.prom"
     in_the_way.mkdir()
-    job = Job(Targets(textfile=str(in_the_way), pushgateway=gateway.url))
+    job = Job(targets(textfile=str(in_the_way), pushgateway=gateway.url))
 
     job.cycle(Result.SUCCESS)
 
@@ -166,7 +168,7 @@ def test_a_textfile_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: 
 
 def test_that_a_cycle_hangs_is_published_while_it_hangs(tmp_path: Path) -> None:
     textfile = tmp_path / "truecopy.prom"
-    job = Job(Targets(textfile=str(textfile)))
+    job = Job(targets(textfile=str(textfile)))
     for event in (
         CycleStarted(cycle_id="c", pairs=("music", "photos")),
         CycleStalled(cycle_id="c", pair="music", process="main", stalled_seconds=9.0, where="", doing=""),
@@ -178,7 +180,7 @@ def test_that_a_cycle_hangs_is_published_while_it_hangs(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_of_the_textfile_is_told(tmp_path: Path) -> None:
-    job = Job(Targets(textfile=str(tmp_path / "none" / "truecopy.prom")))
+    job = Job(targets(textfile=str(tmp_path / "none" / "truecopy.prom")))
 
     job.cycle(Result.SUCCESS)
 
@@ -186,7 +188,7 @@ def test_a_missing_folder_of_the_textfile_is_told(tmp_path: Path) -> None:
 
 
 def test_a_success_is_pushed_with_its_time_under_its_grouping_key(gateway: Gateway) -> None:
-    job = Job(Targets(pushgateway=gateway.url + "/", job="nightly", instance="nas/1"))
+    job = Job(targets(pushgateway=gateway.url + "/", job="nightly", instance="nas/1"))
 
     job.cycle(Result.SUCCESS)
 
@@ -198,14 +200,14 @@ def test_a_success_is_pushed_with_its_time_under_its_grouping_key(gateway: Gatew
 
 
 def test_without_an_instance_the_job_alone_is_the_grouping_key(gateway: Gateway) -> None:
-    Job(Targets(pushgateway=gateway.url)).cycle(Result.SUCCESS)
+    Job(targets(pushgateway=gateway.url)).cycle(Result.SUCCESS)
 
     assert gateway.requests[0][1] == "/metrics/job/truecopy"
 
 
 @pytest.mark.parametrize("result", [result for result in Result if result is not Result.SUCCESS])
 def test_a_cycle_without_a_success_pushes_all_but_the_time_of_success(result: Result, gateway: Gateway) -> None:
-    job = Job(Targets(pushgateway=gateway.url))
+    job = Job(targets(pushgateway=gateway.url))
     job.cycle(Result.SUCCESS, at=1000.0)
 
     job.cycle(result, at=2000.0)
@@ -216,7 +218,7 @@ def test_a_cycle_without_a_success_pushes_all_but_the_time_of_success(result: Re
 
 
 def test_credentials_are_sent_as_basic_authentication(gateway: Gateway) -> None:
-    Job(Targets(pushgateway=gateway.url, username="me", password="pä:ss")).cycle(Result.SUCCESS)
+    Job(targets(pushgateway=gateway.url, username="me", password="pä:ss")).cycle(Result.SUCCESS)
 
     sent = gateway.requests[0][2]["Authorization"]
     assert base64.b64decode(sent.removeprefix("Basic ")).decode() == "me:pä:ss"
@@ -225,7 +227,7 @@ def test_credentials_are_sent_as_basic_authentication(gateway: Gateway) -> None:
 @pytest.mark.parametrize("answer", [301, 302, 307, 308, 400, 401, 500])
 def test_an_answer_that_is_no_success_is_told_without_the_password(answer: int, gateway: Gateway) -> None:
     gateway.answer = answer
-    job = Job(Targets(pushgateway=gateway.url, username="me", password="secret"))
+    job = Job(targets(pushgateway=gateway.url, username="me", password="secret"))
 
     job.cycle(Result.SUCCESS)
 
@@ -238,7 +240,7 @@ def test_an_answer_that_is_no_success_is_told_without_the_password(answer: int, 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::bad", "http://a b", "file:///etc/passwd", "http://"])
 def test_a_gateway_that_is_not_there_is_told(url: str) -> None:
-    job = Job(Targets(pushgateway=url))
+    job = Job(targets(pushgateway=url))
 
     job.cycle(Result.SUCCESS)
 
@@ -247,7 +249,7 @@ def test_a_gateway_that_is_not_there_is_told(url: str) -> None:
 
 def test_a_gateway_that_hangs_is_not_waited_for(gateway: Gateway) -> None:
     gateway.release.clear()
-    job = Job(Targets(pushgateway=gateway.url), timeout_seconds=0.2)
+    job = Job(targets(pushgateway=gateway.url), timeout_seconds=0.2)
 
     job.cycle(Result.SUCCESS)
     job.cycle(Result.SUCCESS)
@@ -256,7 +258,7 @@ def test_a_gateway_that_hangs_is_not_waited_for(gateway: Gateway) -> None:
 
 
 def test_nothing_is_published_where_nothing_is_named() -> None:
-    job = Job(Targets())
+    job = Job(targets())
 
     job.cycle(Result.SUCCESS)
 
@@ -271,7 +273,7 @@ def test_a_real_pushgateway_keeps_the_last_success_over_failed_cycles() -> None:
     with subprocess.Popen(command) as process:
         try:
             wait_until_ready(address)
-            job = Job(Targets(pushgateway=f"http://{address}", instance="nas"))
+            job = Job(targets(pushgateway=f"http://{address}", instance="nas"))
 
             job.cycle(Result.SUCCESS, at=1000.0)
             job.cycle(Result.PARTIAL, at=2000.0)
@@ -298,7 +300,7 @@ def wait_until_ready(address: str) -> None:
 
 
 def test_where_the_password_is_withheld_nothing_is_pushed_and_the_reason_is_told_each_time(gateway: Gateway) -> None:
-    job = Job(Targets(pushgateway=gateway.url, username="me", withheld="not sent; do that"))
+    job = Job(targets(pushgateway=gateway.url, username="me", withheld="not sent; do that"))
 
     job.cycle(Result.SUCCESS)
     job.cycle(Result.SUCCESS)
@@ -315,7 +317,7 @@ def test_a_password_takes_no_way_over_a_proxy_that_could_read_it(
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
     try:
-        Job(Targets(pushgateway=gateway.url, username=password and "me", password=password)).cycle(Result.SUCCESS)
+        Job(targets(pushgateway=gateway.url, username=password and "me", password=password)).cycle(Result.SUCCESS)
     finally:
         proxy.close()
 

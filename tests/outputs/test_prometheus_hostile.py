@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from job.core.counts import Tally
 from job.core.outcome import Result
 from job.events.service import CycleFinished
-from job.outputs.prometheus import Publisher, Targets
+from job.outputs.prometheus import Publisher
+from tests.outputs.publishing import targets
 
 FINISHED = CycleFinished(cycle_id="c", result=Result.SUCCESS, tally=Tally(), duration_seconds=1.0)
 TIMEOUT = 0.5
@@ -79,8 +80,8 @@ def pushed(url: str, timeout: float = TIMEOUT) -> list[str]:
     """Push once; give what was told, and insist that nothing of the push is left and that it took hardly any work."""
     registry, told = CollectorRegistry(), list[str]()
     Gauge("truecopy_test", "For a test.", registry=registry)
-    publisher = Publisher(registry, failed=lambda _, error: told.append(error), timeout_seconds=timeout)
-    publisher.configure(Targets(pushgateway=url, username="me", password="secret"))
+    wanted = targets(pushgateway=url, username="me", password="secret")
+    publisher = Publisher(registry, wanted, failed=lambda _, error: told.append(error), timeout_seconds=timeout)
     before, began, busy = sockets(), time.monotonic(), time.process_time()
     publisher(FINISHED)
     assert time.monotonic() - began < timeout + 2

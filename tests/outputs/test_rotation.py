@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from job.outputs.log_file import LineFile, Rotation, alone
+from job.config.settings import LogRotate
+from job.outputs.log_file import LineFile, alone
 from tests.conftest import FOLDER
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 def written(path: Path, lines: int) -> None:
     """Write so many lines to a log that takes two."""
-    with closing(LineFile(str(path), rotation=Rotation(20, 9))) as log:
+    with closing(LineFile(str(path), rotation=LogRotate(20, 9))) as log:
         for number in range(lines):
             log.add(f"{number:08}\n")
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from job.core.outcome import reason_text
 from job.core.stored_values import UNUSABLE, seconds_of, text_of
 from job.fs.dircursor import closing_fd
+from job.fs.mounts import boot_id
 from job.fs.private_folders import PrivateFolder, places, read
 
 _LINK = "/memfd:{name} (deleted)"
@@ -134,15 +135,6 @@ class _Beat(NamedTuple):
     in_cycle: bool
     boot_id: str
     stalled: float
-
-
-def boot_id() -> str:
-    """Return the kernel's ID of this boot; empty if unknown."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def check(health_file: HealthFile, now: float) -> tuple[bool, str]:

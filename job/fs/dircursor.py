@@ -121,8 +121,7 @@ def unmoved(before: os.stat_result, after: os.stat_result) -> bool:
 def single(name: bytes) -> bytes:
     """Check that a name is one path component: names in an index or a listing are hostile input."""
     if not name or b"/" in name or b"\0" in name or name in {b".", b".."}:
-        msg = f"not a single path component: {name!r}"
-        raise ValueError(msg)
+        raise ValueError(f"not a single path component: {name!r}")
     return name
 
 

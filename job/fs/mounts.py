@@ -120,13 +120,11 @@ def mount_type_at(folder: int) -> str:
 
     Empty if unknown. Found by mount ID, because the device of a btrfs subvolume is in no mount table.
     """
+    mount = mount_of(folder)
     try:
-        with open(f"/proc/self/fdinfo/{folder}", "rb") as file:
-            number = next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
         path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
-    except (OSError, StopIteration, ValueError):
+    except OSError:
         return ""
-    mount = next((each for each in mount_table() if each.number == number), None)
     if mount is None:
         return ""
     return mount.type if mount.point == path else mount.type + SUBVOLUME
@@ -295,7 +293,7 @@ def identity_of(folder: int, mount: Mount | None) -> FileSystemId:
         return FileSystemId(f"address {mount.source}", place[0])
     if not proof and major:
         # Another disk may get this device number and, after a reboot, this sequence number.
-        place += [str(found.f_blocks * found.f_frsize), _disk_sequence(major, minor), _boot()]
+        place += [str(found.f_blocks * found.f_frsize), _disk_sequence(major, minor), boot_id()]
     return FileSystemId(proof, " ".join(place))
 
 
@@ -347,16 +345,18 @@ def _is_address(source: str) -> bool:
 def _disk_sequence(major: int, minor: int) -> str:
     """Return a disk's sequence number, unique until the next boot."""
     place = f"/sys/dev/block/{major}:{minor}"
-    return _text(f"{place}/diskseq") or _text(f"{place}/../diskseq")
+    return kernel_text(f"{place}/diskseq") or kernel_text(f"{place}/../diskseq")
 
 
-def _boot() -> str:
-    return _text("/proc/sys/kernel/random/boot_id")
+def boot_id() -> str:
+    """Return the kernel's ID of this boot; empty if unknown."""
+    return kernel_text("/proc/sys/kernel/random/boot_id")
 
 
-def _text(path: str) -> str:
+def kernel_text(path: str) -> str:
+    """Return the text of a file in /proc or /sys, without white space around it; empty if it cannot be read."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             return file.read().strip()
-    except (OSError, ValueError):
+    except OSError:
         return ""

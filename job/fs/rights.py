@@ -12,7 +12,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from job.core.acl import ACCESS_ACL, Rights, common_mode, grants_more, mode_for_other_group
+from job.core.acl import ACCESS_ACL, Rights, common_mode, mode_for_other_group
 from job.core.entry import Entry
 from job.core.outcome import reason_text
 from job.fs.dircursor import path_handle, single
@@ -93,8 +93,6 @@ class NarrowedFolder(NamedTuple):
     """The st_mode now."""
     owner: int
     changed: bool
-    opens: bool
-    """Whether the source folder grants more than the mirror folder did before."""
     error: OSError | None
     """Why the mirror folder still grants too much; None if it does not."""
 
@@ -150,7 +148,7 @@ def narrow_folder(mirror: int, found: Rights, wanted: Rights) -> NarrowedFolder:
     except OSError as caught:
         error = caught
     changed = (mode, owner) != (found.mode, found.uid)
-    return NarrowedFolder(mode, owner, changed, grants_more(wanted, found), error)
+    return NarrowedFolder(mode, owner, changed, error)
 
 
 def narrow_to_source(source: int, mirror: int) -> NarrowedFolder:

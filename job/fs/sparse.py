@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple, Protocol
 
 from job.errors import ChangedWhileReadError
@@ -51,10 +50,6 @@ class Piece(NamedTuple):
 
 class HoleWithDataError(OSError):
     """A file system reports a hole where the file has data, so its hole map of this file is wrong."""
-
-
-class TooSparseError(OSError):
-    """Reading the file would take days, and its file system does not report its holes."""
 
 
 class SparseLayout:
@@ -167,7 +162,7 @@ def allocated_bytes(found: os.stat_result) -> int:
 
 
 def check_holes(found: os.stat_result, holes: int) -> None:
-    """Raise `TooSparseError` if a file is nearly all holes, but too few of them are reported to read the rest."""
+    """Raise `OSError` (EFBIG) if a file is nearly all holes, but too few of them are reported to read the rest."""
     allocated = allocated_bytes(found)
     unreported = found.st_size - allocated - holes
     if unreported > _MOST_UNREPORTED_BYTES and unreported > _MOST_COMPRESSED * allocated:
@@ -175,7 +170,7 @@ def check_holes(found: os.stat_result, holes: int) -> None:
             f"it has {found.st_size:,} bytes in {allocated:,} on the disk, and its file system does not tell which "
             "of them are holes, so that all would have to be read; make it smaller or exclude it"
         )
-        raise TooSparseError(errno.EFBIG, why)
+        raise OSError(errno.EFBIG, why)
 
 
 _PIECE = 16 * BLOCK
@@ -288,13 +283,12 @@ class SparseDigest:
         return self._digest.hexdigest()
 
 
-def start_sparse_digest(start: Callable[[bytes], Hash], content: bytes) -> SparseDigest:
-    """Start a `SparseDigest` with the first content."""
-    digest = SparseDigest(start(b""))
-    digest.update(content)
-    return digest
-
-
 def sparse_digests(start: Callable[[bytes], Hash]) -> Callable[[bytes], SparseDigest]:
-    """Return a function that starts a `SparseDigest` on a hash made by `start`."""
-    return partial(start_sparse_digest, start)
+    """Return a function that starts a `SparseDigest`, on a hash made by `start`, with the first content."""
+
+    def start_with(content: bytes) -> SparseDigest:
+        digest = SparseDigest(start(b""))
+        digest.update(content)
+        return digest
+
+    return start_with

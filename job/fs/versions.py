@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
-from job.fs.dircursor import open_folder, single
+from job.fs.dircursor import closing_fd, open_folder, single
 from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
 VERSIONS = b"versions"
@@ -88,10 +88,8 @@ class VersionsFolder:
     def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes) -> int | None:
         """Open the folder for one timestamp; None if another user's folder or a non-folder is in its place."""
         try:
-            place = self._open_state_folder()
-            stack.callback(os.close, place)
-            place = _open_or_create(VERSIONS, place)
-            stack.callback(os.close, place)
+            place = stack.enter_context(closing_fd(self._open_state_folder()))
+            place = stack.enter_context(closing_fd(_open_or_create(VERSIONS, place)))
         except ForeignOwnerError as error:
             folders = f"{printable(STATE_FOLDER)}/{printable(VERSIONS)} of the mirror"
             why = f"one of them is not ours ({error.strerror}): move it away, and look who made it"

@@ -16,8 +16,8 @@ from typing import Any
 
 from job.core.stored_values import UNUSABLE, number_of, seconds_of
 from job.errors import Busy
+from job.fs.mounts import boot_id
 from job.fs.own_files import NOT_A_FILE, REMOVE_IT, describe_entry, open_own_file, write_all
-from job.health import boot_id
 
 MOST_HOLDER_BYTES = 1000
 

@@ -30,9 +30,10 @@ from job.events.service import (
     SignalReceived,
 )
 from job.fs.dircursor import closing_fd
+from job.fs.mounts import boot_id
 from job.fs.own_files import replace_file
 from job.fs.private_folders import PrivateFolder, open_private
-from job.health import HealthFile, boot_id
+from job.health import HealthFile
 from job.system.hang_diagnosis import ForkSafeThread, blocked_path, our_frames, work_thread
 from job.system.signals import StopSignal
 

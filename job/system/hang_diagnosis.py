@@ -6,6 +6,8 @@ import threading
 from contextlib import suppress
 from types import FrameType
 
+from job.fs.mounts import kernel_text
+
 _OURS = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}{os.sep}"
 _MOST_FRAMES = 4
 
@@ -15,7 +17,7 @@ def blocked_path(process: int, thread: int) -> str:
 
     For calls with `dir_fd` this is the folder. Does not access the disk.
     """
-    call = _read(f"/proc/{process}/task/{thread}/syscall").split()
+    call = kernel_text(f"/proc/{process}/task/{thread}/syscall").split()
     if len(call) < 2 or not call[0].isdecimal():  # noqa: PLR2004  # the number of the call and its first argument
         return ""
     with suppress(OSError, ValueError):
@@ -26,7 +28,7 @@ def blocked_path(process: int, thread: int) -> str:
 
 def kernel_function(process: int) -> str:
     """Return the kernel function in which a process sleeps; empty if unknown."""
-    return _read(f"/proc/{process}/wchan").strip("0 \n")
+    return kernel_text(f"/proc/{process}/wchan").strip("0 \n")
 
 
 def our_frames(thread: int) -> str:
@@ -40,14 +42,6 @@ def our_frames(thread: int) -> str:
             names.append(f"{code.co_name} ({module}:{frame.f_lineno})")
         frame = frame.f_back
     return ", ".join(names)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 class ForkSafeThread(threading.Thread):

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 
+from job.fs.mounts import kernel_text
+
 MAX_DEFAULT_WORKERS = 8
 """More processes are useful only on fast, otherwise idle disks; the option `workers` sets them."""
 
@@ -33,15 +35,15 @@ def usable_cores(membership: str = "/proc/self/cgroup", groups: str = "/sys/fs/c
 
 
 def _quotas(membership: str, groups: str) -> Iterator[int]:
-    for line in _text(membership).splitlines():
+    for line in kernel_text(membership).splitlines():
         _, controllers, group = (*line.split(":", 2), "", "")[:3]
         if not controllers:
             for folder in _upwards(groups, group):
-                yield from _cores(_text(f"{folder}/cpu.max").split())
+                yield from _cores(kernel_text(f"{folder}/cpu.max").split())
         elif "cpu" in controllers.split(","):
             # Version 1 mounts controllers separately, under the joined names of those that share a mount.
             for folder in _upwards(f"{groups}/{controllers}", group):
-                quota = [_text(f"{folder}/cpu.cfs_{part}_us").strip() for part in ("quota", "period")]
+                quota = [kernel_text(f"{folder}/cpu.cfs_{part}_us") for part in ("quota", "period")]
                 yield from _cores(quota)
 
 
@@ -59,14 +61,6 @@ def _cores(quota: list[str]) -> Iterator[int]:
     """Yield the cores of a quota and its period in microseconds, rounded up; nothing if unlimited."""
     if len(quota) == len(("used", "period")) and all(part.isdecimal() and int(part) for part in quota):
         yield -(-int(quota[0]) // int(quota[1]))
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 MAIN_DESCRIPTORS = 100

@@ -77,8 +77,6 @@ EXECUTE = 1 << 0
 WRITE_FILE = 1 << 1
 READ_FILE = 1 << 2
 READ_FOLDER = 1 << 3
-REFER = 1 << 13
-"""Rename and link between folders."""
 TRUNCATE = 1 << 14
 DEVICE_CONTROL = 1 << 15
 _ALL = (1 << 16) - 1

@@ -22,7 +22,7 @@ from job.core.file_systems import (
     encode_file_system_id,
 )
 from job.events.text import format_timestamp, time_ago
-from job.fs import probe
+from job.fs import mounts, probe
 from job.locking import lock
 from job.store import codec, pair_records, temp_journal
 from job.store.pair_records import (
@@ -98,7 +98,7 @@ BEAT = {
     "next_due_timestamp_seconds": 20.0,
     "cycle_started_timestamp_seconds": None,
     "stalled_timestamp_seconds": 0.0,
-    "boot_id": health.boot_id(),
+    "boot_id": mounts.boot_id(),
 }
 OWNER = {"host": "here", "boot_id": "0", "pid": 10, "pid_namespace": "pid:[0]", "since_timestamp_seconds": 10.0}
 REMARKS = {

@@ -77,7 +77,6 @@ def test_a_folder_of_somebody_else_is_taken_over_until_it_is_handed_on(sides: tu
         os.close(opened)
 
     assert (done.owner, mirror.stat().st_uid, mode(mirror)) == (os.geteuid(), os.geteuid(), 0o755)
-    assert done.opens
 
 
 def test_what_may_be_the_mask_of_an_unread_acl_is_no_right_of_the_group(sides: tuple[Path, Path]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from job.errors import Busy, Stopped
-from job.health import boot_id
+from job.fs.mounts import boot_id
 from job.locking.lease import Lease, LeaseTiming, acquire
 from tests.conftest import FOLDER
 

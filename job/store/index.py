@@ -173,15 +173,10 @@ class Index:
         Folders in `gone`, and all below them, are removed first. Rows may be committed before their folder: each is
         valid by itself.
         """
-        try:
-            with self._transaction():
-                for path in gone:
-                    self._tree.forget(path)
-                self._store(list(folders), rows)
-        except sqlite3.Error as error:
-            if _is_damage(error):
-                self.torn = str(error)
-            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
+        with self._transaction():
+            for path in gone:
+                self._tree.forget(path)
+            self._store(list(folders), rows)
 
     @property
     def audited(self) -> float:
@@ -216,34 +211,34 @@ class Index:
 
         The empty path, of the root's file system, removes all rows. Raises `OSError`.
         """
-        try:
-            with self._transaction():
-                for path in forgotten:
-                    self._tree.forget(path)
-                for point, identity in file_systems.items():
-                    name = _IDENTITY + point.hex()
-                    if identity is None:
-                        self._db.execute("DELETE FROM fact WHERE name = ?", (name,))
-                    else:
-                        fact = (name, encode_file_system_id(identity))
-                        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
-        except sqlite3.Error as error:
-            if _is_damage(error):
-                self.torn = str(error)
-            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
+        with self._transaction():
+            for path in forgotten:
+                self._tree.forget(path)
+            for point, identity in file_systems.items():
+                name = _IDENTITY + point.hex()
+                if identity is None:
+                    self._db.execute("DELETE FROM fact WHERE name = ?", (name,))
+                else:
+                    fact = (name, encode_file_system_id(identity))
+                    self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        """Commit what the block writes, or nothing. Raises `OSError`."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             with self._counted():
                 yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self._tree.clear_cache()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise
+            if not isinstance(error, sqlite3.Error):
+                raise
+            if _is_damage(error):
+                self.torn = str(error)
+            raise OSError(_errno_of(error), f"the index could not be written: {error}") from error
 
     def _store(self, folders: list[FolderDone], rows: Iterable[RowsDone]) -> None:
         rows = list(rows)

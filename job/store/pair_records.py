@@ -165,8 +165,6 @@ def _read(folder: int) -> MirrorRecord | None:
 
 
 IDENTITY_FILE = "identity.json"
-FORMAT = 1
-_MOST_IDENTITY_BYTES = 64 << 10
 
 
 class DamagedIdentityError(ValueError):
@@ -219,7 +217,7 @@ def read_identity(folder: int) -> PairIdentity | None:
         found = describe_entry(IDENTITY_FILE.encode("ascii"), folder)
         raise OSError(error.errno, f"{found} has the name of {IDENTITY_FILE}{REMOVE_IT}") from None
     with closing_fd(descriptor):
-        content = os.read(descriptor, _MOST_IDENTITY_BYTES)
+        content = os.read(descriptor, _MOST_BYTES)
     try:
         return _identity_of(json.loads(content))
     except DamagedIdentityError:
@@ -229,8 +227,8 @@ def read_identity(folder: int) -> PairIdentity | None:
 
 
 def _identity_of(found: dict[str, Any]) -> PairIdentity:
-    if number_of(found["format"]) != FORMAT:
-        raise DamagedIdentityError(f"its format is {found['format']}, this Truecopy knows {FORMAT}")
+    if number_of(found["format"]) != _FORMAT:
+        raise DamagedIdentityError(f"its format is {found['format']}, this Truecopy knows {_FORMAT}")
     source, mirror = (
         ResolvedPath(text_of(found[side]), text_of(found[f"{side}_resolved"])) for side in ("source", "mirror")
     )
@@ -242,7 +240,7 @@ def _identity_of(found: dict[str, Any]) -> PairIdentity:
 def write_identity(folder: int, identity: PairIdentity) -> None:
     """Write an identity durably. Raises `OSError`."""
     content: dict[str, object] = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "mirror_id": identity.mirror_id,
         "pair": identity.pair,
         "source": identity.source.written,

@@ -83,11 +83,7 @@ DAMAGED = {
 
 
 class HostileFileError(Exception):
-    """The file has Truecopy's marks and content that no version of Truecopy writes."""
-
-
-class HostileJournalError(HostileFileError):
-    """The journal is one that no version of Truecopy writes."""
+    """The file has Truecopy's marks, and it or its journal has content that no version of Truecopy writes."""
 
 
 class TooMuchError(sqlite3.DataError):
@@ -216,7 +212,7 @@ def _check_file(name: str, folder: int) -> None:
         with _opened_for_check(name, folder) as journal:
             size = os.fstat(journal).st_size if journal >= 0 else 0  # its writer may have committed meanwhile
             if size and os.pread(journal, 8, max(0, size - 8)) == _JOURNAL_MAGIC:
-                raise HostileJournalError(f"{name} is not its own: it names another file")
+                raise HostileFileError(f"{name} is not its own: it names another file")
 
 
 def _check_header_at(name: str, folder: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.store.sqlite import Connection, HostileJournalError, connect, disable_link_resolution, make
+from job.store.sqlite import Connection, HostileFileError, connect, disable_link_resolution, make
 from tests.faults.tampering import journal_that_names
 
 NAME = "some.sqlite3"
@@ -93,7 +93,7 @@ def test_a_journal_that_names_another_file_is_not_played_back(
     (tmp_path / "victim").write_text("precious")
     (home / f"{NAME}-journal").write_bytes(journal_that_names(tmp_path / "victim", home / NAME))
 
-    with pytest.raises(HostileJournalError):
+    with pytest.raises(HostileFileError):
         connect(NAME, folder, mode, timeout=1)
 
     assert (tmp_path / "victim").read_text() == "precious"

@@ -22,7 +22,7 @@ from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.preflight.root_check import Claim
 from job.engine.scan import ScanDepth, ScanResult, scan_depths
 from job.errors import Busy, JobError, Refused, Stopped
-from job.events.base import Event
+from job.events.base import Event, Listener
 from job.events.pair import (
     BatchCommitted,
     FileFailed,
@@ -125,11 +125,11 @@ def back_up_pair(
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
     )
-    setup = _PairSetup(config.state_dir, cycle.open_context, cycle.sandbox, cycle.records or PairRecords())
-    if cycle.sandbox is None:
-        result = _run_guarded(run, setup, refusal)
-    else:
-        result = cycle.sandbox.run(lambda emit: _run_guarded(run._replace(emit=emit), setup, refusal), listener)
+
+    def work(emit: Listener) -> Result:
+        return _run_guarded(run._replace(emit=emit), config.state_dir, cycle, refusal)
+
+    result = work(listener) if cycle.sandbox is None else cycle.sandbox.run(work, listener)
     if result is Result.SUCCESS and listener.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
@@ -146,16 +146,9 @@ def back_up_pair(
     return result, listener.tally
 
 
-class _PairSetup(NamedTuple):
-    state_dir: str | None
-    open_context: OpenContext
-    sandbox: Sandbox | None
-    records: PairRecords
-
-
-def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Result:
+def _run_guarded(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None) -> Result:
     try:
-        _run_pair(run, setup, refusal)
+        _run_pair(run, state_dir, cycle, refusal)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -182,14 +175,14 @@ def _run_guarded(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> Re
     return Result.SUCCESS
 
 
-def _run_pair(run: PairRun, setup: _PairSetup, refusal: Refused | None) -> None:
+def _run_pair(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None) -> None:
     if refusal is not None:
         raise refusal
-    with open_pair(run.pair, setup.state_dir, run.now_ns() / 1e9, run.stop, setup.records) as roots:
+    with open_pair(run.pair, state_dir, run.now_ns() / 1e9, run.stop, cycle.records or PairRecords()) as roots:
         _report_preflight(roots, run)
-        if setup.sandbox is not None:
-            setup.sandbox.restrict(roots.source, roots.mirror, roots.state)
-        _sync_pair(run, roots, setup.open_context)
+        if cycle.sandbox is not None:
+            cycle.sandbox.restrict(roots.source, roots.mirror, roots.state)
+        _sync_pair(run, roots, cycle.open_context)
 
 
 def _report_preflight(roots: Roots, run: PairRun) -> None:

@@ -38,33 +38,16 @@ class Difference(NamedTuple):
     path: bytes
     kind: Kind
     what: str
-    """The kind of the difference, one of `DIFFERENCES`."""
+    """`missing`, `kind`, `content`, `target`, `device`, `mode`, `owner`, `times`, `attributes`, `links`, `unreadable`,
+    or one of `HARMLESS`."""
     detail: str
     """In words; empty if there is nothing to add."""
 
 
-DIFFERENCES = (
-    "missing",
-    "extra",
-    "kind",
-    "content",
-    "target",
-    "device",
-    "mode",
-    "owner",
-    "times",
-    "attributes",
-    "links",
-    "unsupported",
-    "left_out",
-    "unread",
-    "unreadable",
-)
-"""`extra` is in the mirror only, `unsupported` cannot be stored by the mirror's file system, `left_out` is out of scope
-for another reason than a pattern, `unread` are attributes that cannot be read in the source. None of these makes a
-mirror wrong.
-"""
 HARMLESS = {"extra", "unsupported", "left_out", "unread"}
+"""Differences that make no mirror wrong: `extra` is in the mirror only, `unsupported` cannot be stored by its file
+system, `left_out` is out of scope for another reason than a pattern, `unread` are attributes that cannot be read in the
+source."""
 
 
 class VolumeTools(NamedTuple):

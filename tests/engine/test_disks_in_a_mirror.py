@@ -313,7 +313,7 @@ def test_a_comparison_does_not_ask_for_links_between_disks_nor_for_what_a_disk_c
         config, pair = either.config, either.pair
         with (
             open_roots(pair, None) as (source, mirror),
-            open_comparison(config, pair, source, mirror) as view,
+            open_comparison(config, pair, source, mirror, lambda _entries, _bytes: None) as view,
         ):
             found = [each for each in compare(view) if each.what not in HARMLESS]
 

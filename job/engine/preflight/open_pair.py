@@ -15,10 +15,11 @@ from job.engine.preflight import overlap, ownership, presence
 from job.engine.preflight.presence import check_complete
 from job.engine.preflight.root_check import Claim, ClaimedMirror
 from job.errors import Refused
-from job.fs.dircursor import identity, single
+from job.fs.dircursor import closing_fd, identity, single
 from job.fs.large_dir import name_exists
 from job.fs.mounts import FileSystem, file_systems, mount_of
 from job.fs.own_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
+from job.fs.rights import may_write_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
 from job.store.pair_records import DamagedIdentityError, PairRecords, find_state_folder
@@ -109,8 +110,7 @@ def open_pair(
         lost = "" if made or pair.mirror_check == "asleep" else ownership.missing_state(pair, mirror, records)
         with _refuse_state_errors(pair, state_dir):
             state, state_reset = _open_state(stack, pair, state_dir, mirror, records)
-            held = lock.acquire(state, pair.name, started)
-            stack.callback(os.close, held)
+            held = stack.enter_context(closing_fd(lock.acquire(state, pair.name, started)))
         claim = _claim(stack, pair, state_dir, (mirror, state, held), started)
         lease = None
         # A lease would wake a sleeping mirror.
@@ -133,9 +133,7 @@ def _open_or_create_mirror(
     if not presence.is_missing(pair):
         return _open(stack, pair.dest, _MIRROR), False
     presence.check_creatable(pair, state_dir, records)
-    mirror = presence.create_mirror(pair, state_dir, source)
-    stack.callback(os.close, mirror)
-    return mirror, True
+    return stack.enter_context(closing_fd(presence.create_mirror(pair, state_dir, source))), True
 
 
 def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
@@ -153,10 +151,8 @@ def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
     def acquire() -> ClaimedMirror:
         before = os.fstat(mirror)
         with _refuse_state_errors(pair, None, in_mirror=True):
-            mirror_state = _open_or_create(STATE_FOLDER, mirror)
-            stack.callback(os.close, mirror_state)
-            ours = lock.acquire(mirror_state, pair.name, started)
-            stack.callback(os.close, ours)
+            mirror_state = stack.enter_context(closing_fd(_open_or_create(STATE_FOLDER, mirror)))
+            ours = stack.enter_context(closing_fd(lock.acquire(mirror_state, pair.name, started)))
             found = ownership.identify_mirror(pair, mirror_state)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
             ownership.restore_times(mirror, before)
@@ -196,7 +192,7 @@ _MIRROR = _Side(
 
 def _open(stack: ExitStack, path: str, side: _Side) -> int:
     try:
-        descriptor = open_trusted_folder(path)
+        return stack.enter_context(closing_fd(open_trusted_folder(path)))
     except UntrustedPath as error:
         message = f"the {side.noun} {path} is not used: {error.strerror}"
         raise Refused(Refusal.UNTRUSTED_LINK, message, hint=error.hint) from None
@@ -207,8 +203,6 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
     except OSError as error:
         message = f"the {side.noun} {path} cannot be opened: {reason_text(error)}"
         raise Refused(side.unreadable, message, hint=side.hint) from None
-    stack.callback(os.close, descriptor)
-    return descriptor
 
 
 def is_read_only(mirror: int) -> bool:
@@ -225,8 +219,7 @@ def check_writable(pair: Pair, mirror: int) -> None:
             hint="Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors.",
         )
     # Its owner can always make it writable; the mode of a read-only source is also that of the mirror's root.
-    ours = os.fstat(mirror).st_uid == os.geteuid()
-    if not ours and not os.access(".", os.W_OK | os.X_OK, dir_fd=mirror, effective_ids=True):
+    if not may_write_folder(mirror):
         give = f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner."
         raise Refused(
             Refusal.MIRROR_NOT_WRITABLE,
@@ -293,8 +286,7 @@ def _open_state(
         if place.used_by is not None and not name_exists(parent, name):
             other = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
             state_reset = f"the state folder {pair.name} is of {other}, so this pair's is {place.name}"
-    state = _open_or_create(name, parent)
-    stack.callback(os.close, state)
+    state = stack.enter_context(closing_fd(_open_or_create(name, parent)))
     if not name_exists(state, _README):
         from job.engine.preflight.ownership import write_readme  # noqa: PLC0415  # once for a mirror, and each start would pay for it
 

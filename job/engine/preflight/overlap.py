@@ -123,13 +123,12 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
         missing: list[Pair] = []
         for pair in pairs:
             try:
-                mirror = open_trusted_folder(pair.dest)
+                mirror = stack.enter_context(closing_fd(open_trusted_folder(pair.dest)))
             except FileNotFoundError:
                 missing.append(pair)
                 continue
             except (OSError, ValueError):
                 continue
-            stack.callback(os.close, mirror)
             for other, root in opened:
                 if identity(mirror) == identity(root) or _nested(mirror, root):
                     _note_conflict(found, pair, other)

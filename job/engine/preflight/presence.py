@@ -134,8 +134,8 @@ def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
         # An unreadable parent cannot be synced; the sync of the file system covers it.
         with suppress(OSError):
             listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
-            stack.callback(os.close, listed)
-            fsync_folder(listed)
+            with closing_fd(listed):
+                fsync_folder(listed)
         return made
 
 
@@ -145,9 +145,7 @@ def open_placeholder(stack: ExitStack) -> int:
 
     path = mkdtemp(prefix="truecopy-empty-")
     stack.callback(_remove, path)
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, folder)
-    return folder
+    return stack.enter_context(closing_fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
 
 
 def _remove(folder: str) -> None:
@@ -225,8 +223,7 @@ def _exists(path: bytes, root: int) -> bool:
         folder = root
         try:
             for part in above:
-                folder = open_folder(part, folder)
-                stack.callback(os.close, folder)
+                folder = stack.enter_context(closing_fd(open_folder(part, folder)))
             os.stat(single(name), dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False

@@ -256,16 +256,12 @@ def set_up(
     pair = run.pair
     with contextlib.ExitStack() as tidy:
         mounts = load_known_mounts(roots.state)
-        source = source_scanner(pair, roots.source, able, mounts)
-        tidy.callback(source.close)
-        mirror_scanner = MirrorScanner(roots.mirror)
-        tidy.callback(mirror_scanner.close)
-        temp_journal = TempJournal(roots.state, slot)
-        tidy.callback(temp_journal.close)
+        source = tidy.enter_context(contextlib.closing(source_scanner(pair, roots.source, able, mounts)))
+        mirror_scanner = tidy.enter_context(contextlib.closing(MirrorScanner(roots.mirror)))
+        temp_journal = tidy.enter_context(contextlib.closing(TempJournal(roots.state, slot)))
         mounted = []
         for point, mirror in able.others:
-            mounted.append((point, _opened(point, roots.mirror), mirror))
-            tidy.callback(os.close, mounted[-1][1])
+            mounted.append((point, tidy.enter_context(closing_fd(_opened(point, roots.mirror))), mirror))
 
         def make_tools() -> "Tools":
             from job.engine.volumes import RateLimiter, tools_for  # noqa: PLC0415  # a run without changes copies nothing

@@ -1,7 +1,6 @@
 """Open a pair for a dry run or a comparison: nothing is created or changed."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from job.app.pair_setup import in_scope, index_to_read, open_state, source_scanner, state_folder, unmounted
@@ -22,7 +21,7 @@ from job.engine.volumes import metadata_writer_for, policy_of
 from job.errors import Refused
 from job.fs import probe
 from job.fs.copier import Copier
-from job.fs.dircursor import DirCursor
+from job.fs.dircursor import DirCursor, closing_fd
 from job.fs.metadata import MetadataWriter
 from job.fs.mounts import FileSystem, file_systems
 from job.fs.scanners import MirrorScanner, SourceScanner
@@ -37,13 +36,12 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
     with contextlib.ExitStack() as tidy:
         state = _open_state_if_present(tidy, config, pair, mirror)
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
-        tidy.callback(index.close)
+        tidy.enter_context(contextlib.closing(index))
         systems = _mirror_file_systems(pair, source, mirror, state)
         index.ignore(_mismatched_mounts(index, systems))
         able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=unmounted(index, systems, mirror))
         scanner = _open_scanner(tidy, pair, source, able, state)
-        mirror_scanner = MirrorScanner(mirror)
-        tidy.callback(mirror_scanner.close)
+        mirror_scanner = tidy.enter_context(contextlib.closing(MirrorScanner(mirror)))
         yield Preview(
             pair=pair,
             source=scanner,
@@ -59,22 +57,18 @@ def _open_scanner(
     tidy: contextlib.ExitStack, pair: Pair, source: int, able: MirrorCapabilities, state: int | None
 ) -> SourceScanner:
     mounts = NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
-    scanner = source_scanner(pair, source, able, mounts)
-    tidy.callback(scanner.close)
-    return scanner
+    return tidy.enter_context(contextlib.closing(source_scanner(pair, source, able, mounts)))
 
 
 def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pair, mirror: int) -> int | None:
     try:
-        state = open_state(config, pair, mirror)
+        return tidy.enter_context(closing_fd(open_state(config, pair, mirror)))
     except FileNotFoundError:
         return None
     except OSError as error:
         message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
         hint = "Look at what has its name; a cycle would be refused, too."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
-    tidy.callback(os.close, state)
-    return state
 
 
 def _mirror_file_systems(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
@@ -115,16 +109,12 @@ Notice = Callable[[int, int], None]
 
 
 @contextlib.contextmanager
-def open_comparison(
-    config: Config, pair: Pair, source: int, mirror: int, notice: Notice | None = None
-) -> Iterator[CompareContext]:
+def open_comparison(config: Config, pair: Pair, source: int, mirror: int, notice: Notice) -> Iterator[CompareContext]:
     """Open all that a comparison of a pair needs; nothing is created or changed."""
-    notice = notice or _ignore_progress
     with contextlib.ExitStack() as tidy:
         state = None
         with contextlib.suppress(OSError):  # no capabilities are known then
-            state = open_state(config, pair, mirror)
-            tidy.callback(os.close, state)
+            state = tidy.enter_context(closing_fd(open_state(config, pair, mirror)))
         able = _known_mirror_capabilities(_mirror_file_systems(pair, source, mirror, state), mirror, state)
 
         def tools_of(of: Capabilities) -> VolumeTools:
@@ -151,7 +141,7 @@ class _ReportingCopier(Copier):
     """Reports the size of every chunk read from a source and its mirror."""
 
     def __init__(self, algorithm: str, metadata_writer: MetadataWriter, notice: Notice) -> None:
-        super().__init__(algorithm, metadata_writer, on_chunk=_ignore_chunk, sync_each=False)
+        super().__init__(algorithm, metadata_writer, on_chunk=lambda _: None, sync_each=False)
         self._notice = notice
 
     def _take_beside(self, chunk: memoryview | bytes) -> None:
@@ -161,11 +151,3 @@ class _ReportingCopier(Copier):
     def _skip_beside(self, count: int) -> None:
         super()._skip_beside(count)
         self._notice(0, count)
-
-
-def _ignore_chunk(count: int) -> None:
-    del count
-
-
-def _ignore_progress(entries: int, count: int) -> None:
-    del entries, count

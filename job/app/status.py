@@ -99,19 +99,19 @@ _GRACE_SECONDS = 900.0
 
 def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
-    found = []
     records = PairRecords.of(config, environ)
-    for pair in config.effective_pairs:
-        troubles = _Troubles()
-        history = history_of(config, pair, records, failed=troubles).read()
-        able = _opened(pair.dest, partial(known_capabilities, config, pair))
-        mounts = [] if pair.cross_mounts else _left_out(config, pair)
-        trouble = "; ".join(troubles.reported)
-        state = _mirror_state(config, pair, records)
-        extent = _opened(pair.dest, partial(known_extent, config, pair))
-        free = _opened(pair.dest, free_bytes)
-        found.append(PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble, extent, free))
-    return found
+    return [_status_of(config, pair, records) for pair in config.effective_pairs]
+
+
+def _status_of(config: Config, pair: Pair, records: PairRecords) -> PairStatus:
+    troubles: list[str] = []
+    history = history_of(config, pair, records, failed=lambda _, error: troubles.append(error)).read()
+    able = _opened(pair.dest, partial(known_capabilities, config, pair))
+    mounts = [] if pair.cross_mounts else _left_out(config, pair)
+    state = _mirror_state(config, pair, records)
+    extent = _opened(pair.dest, partial(known_extent, config, pair))
+    free, trouble = _opened(pair.dest, free_bytes), "; ".join(troubles)
+    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble, extent, free)
 
 
 def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
@@ -176,12 +176,3 @@ def _opened(path: str, query: Callable[[int], _Answer]) -> _Answer | None:
         return None
     with closing_fd(folder):
         return query(folder)
-
-
-class _Troubles:
-    def __init__(self) -> None:
-        self.reported: list[str] = []
-
-    def __call__(self, output: str, error: str) -> None:
-        del output
-        self.reported.append(error)

@@ -96,7 +96,8 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
 class _Plain:
     """Prints lines, without progress bars."""
 
-    notice = None
+    def notice(self, entries: int, count: int) -> None:
+        """Show no progress."""
 
     def print(self, line: str) -> None:
         """Print one line."""

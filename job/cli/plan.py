@@ -14,7 +14,6 @@ from job.engine.dry_run import Planned, preview
 from job.engine.preflight import presence
 from job.engine.preflight.open_pair import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
-from job.engine.scan import ScanResult
 from job.errors import Exit, Refused
 from job.events.text import clean, display_text, format_bytes
 from job.store.pair_records import PairRecords
@@ -74,7 +73,7 @@ def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: boo
     ):
         if not will_be_created:
             check_writable(pair, mirror)
-        for step in preview(view, time.time(), _no_notice):
+        for step in preview(view, time.time(), lambda _: None):
             if step.action in _FAILING:
                 failed += 1
             elif step.action != "leave_out":
@@ -92,10 +91,6 @@ def _summary(entries: int, bytes_read: int, failed: int) -> str:
     needs = "1 entry needs work" if entries == 1 else f"{entries} entries need work"
     fails = f", {failed} would fail" if failed else ""
     return f"{needs}, at most {format_bytes(bytes_read)} would be read{fails}"
-
-
-def _no_notice(found: ScanResult) -> None:
-    del found
 
 
 def _as_text(step: Planned) -> str:

@@ -62,7 +62,7 @@ def plain_lines(facts: Facts) -> Iterator[str]:
     yield from (line.text for line in _head(facts))
     for pair in facts.pairs:
         yield f"{clean(pair.name)}: {_headline(facts, pair)}"
-        for line in (*_figures(facts, pair), *_problem_lines(pair), *_mirror(pair)):
+        for line in (*_figures(facts, pair), *_problem_lines(pair), *_capabilities(pair.able)):
             yield f"{'    ' * line.indent}{line.text}"
 
 
@@ -212,11 +212,6 @@ def _problem_lines(pair: PairStatus) -> Iterator[Line]:
         yield Line(f"its history cannot be read: {_bounded(pair.trouble)}", 1, "red")
 
 
-def _mirror(pair: PairStatus) -> Iterator[Line]:
-    if pair.able is not None:
-        yield Line(_capabilities(pair.able), 1)
-
-
 def _extent(pair: PairStatus) -> tuple[str, str]:
     """Return files and bytes of the mirror as text; empty for unknown."""
     if pair.extent is None:
@@ -231,11 +226,10 @@ def _sandbox(sandbox: SandboxStatus) -> str:
     return f"work on a pair cannot {', nor '.join(sandbox.denied)} (Landlock, version {sandbox.abi})"
 
 
-def _capabilities(able: Capabilities) -> str:
-    kind = able.file_system or "its file system"
-    if not able.lacks:
-        return f"the mirror ({kind}) holds everything"
-    return f"the mirror ({kind}) does not hold: {', '.join(able.lacks)}"
+def _capabilities(able: Capabilities | None) -> Iterator[Line]:
+    if able is not None:
+        held = f"does not hold: {', '.join(able.lacks)}" if able.lacks else "holds everything"
+        yield Line(f"the mirror ({able.file_system or 'its file system'}) {held}", 1)
 
 
 def _bounded(text: str) -> str:

@@ -122,5 +122,3 @@ OWN_SERIES = (
 )
 
 BUILD_INFO = Series("build_info", "gauge", "Always 1; its labels `version` and `python` tell the build.", by_pair=False)
-
-EVERY_SERIES = (*PAIR_COUNTERS, *PAIR_GAUGES, *OWN_SERIES, BUILD_INFO)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.counts import Tally
-from job.core.metric_names import EVERY_SERIES
 from job.core.outcome import Failure
 from job.events.base import Event
 from job.events.pair import MirrorProbed
@@ -24,7 +23,7 @@ from job.events.text import (
     sentence,
     time_ago,
 )
-from tests.repo.catalogue import catalogue, every_event, field_names, metric_catalogue
+from tests.repo.catalogue import EVERY_SERIES, catalogue, every_event, field_names, metric_catalogue
 
 SAMPLES: dict[Any, Any] = {
     str: "text",

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from job.core.counts import MOST_FAILING, NO_DETAILS, CycleDetails, FailedEntry, PairHistory, PairProblem, Tally
 from job.core.entry import Kind
-from job.core.metric_names import EVERY_SERIES, OUTPUTS
+from job.core.metric_names import OUTPUTS
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip
 from job.events.base import Event
 from job.events.pair import (
@@ -41,6 +41,7 @@ from job.events.service import (
 from job.outputs.metrics import Metrics
 from job.outputs.prometheus import Exposition
 from job.store.history import History
+from tests.repo.catalogue import EVERY_SERIES
 
 TALLY = Tally(
     copied=2,

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 from job.core.counts import Tally
-from job.core.metric_names import BUILD_INFO, EVERY_SERIES, Series
+from job.core.metric_names import BUILD_INFO, OWN_SERIES, PAIR_COUNTERS, PAIR_GAUGES, Series
 from job.events import pair, service
 from job.events.base import Event
 from job.events.text import tally_fields
+
+EVERY_SERIES = (*PAIR_COUNTERS, *PAIR_GAUGES, *OWN_SERIES, BUILD_INFO)
 
 
 def every_event() -> list[type[Event]]:

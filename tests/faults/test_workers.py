@@ -278,8 +278,8 @@ def at_rest(service: Running) -> tuple[list[str], list[str]]:
     def is_at_rest() -> bool:
         pid = service.process.pid
         found.append(([state_of(child) for child in children(pid)], sorted(open_files(pid))))
-        # As after a cycle, on a slow disk: the index, or what is known of the pair.
-        writes = any(name.endswith(("-journal", "/truecopy/private")) for name in found[-1][1])
+        # As after a cycle, on a slow disk: the history, or what is known of the pair. Between cycles no state is open.
+        writes = any("/.truecopy" in name or "/truecopy/private" in name for name in found[-1][1])
         return len(found) > 2 and found[-1] == found[-2] == found[-3] and not workers_of(pid) and not writes
 
     until(is_at_rest)

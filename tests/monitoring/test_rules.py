@@ -29,6 +29,7 @@ def test_promtool_accepts_the_configuration_and_its_rules() -> None:
     assert f"{len(ALERTS)} rules found" in checked.stdout
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.needs_tool("promtool")
 def test_every_case_of_every_alert_comes_out_as_expected() -> None:
     tested = promtool("test", "rules", *CASES)

@@ -97,8 +97,8 @@ def fix_surroundings(mounts: str) -> None:
     with open(mounts, "rb") as file:
         table = file.read()  # the sandbox will not let this file be opened
 
-    def opened(path: str, *more: Any) -> Any:
-        return io.BytesIO(table) if path == MOUNT_TABLE else open(path, *more)
+    def opened(path: str, *more: Any, **options: Any) -> Any:
+        return io.BytesIO(table) if path == MOUNT_TABLE else open(path, *more, **options)
 
     vars(module)["open"] = opened
     # Folders that are made later are younger than this.

@@ -9,7 +9,7 @@ STATE_FOLDER = b".truecopy"
 """Truecopy's own folder at the root of a mirror."""
 
 TEMP_PREFIX = b".truecopy-tmp-"
-"""Prefix of files and folders being written; swept by the next cycle, refused in sources."""
+"""Prefix of files and folders being written; refused in sources."""
 
 LOST_FOUND = b"lost+found"
 """Created by `mkfs` at the root of a file system, for files recovered by `fsck`."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
-from job.core.entry import Kind
+from job.core.entry import Kind, parent_of
 from job.core.file_systems import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
@@ -45,7 +45,7 @@ from job.events.pair import (
 )
 from job.events.service import CycleFinished, CycleStarted
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import remove_temps
+from job.fs.large_dir import is_temp_name, remove_staged, remove_temps
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
 from job.store.pair_records import PairRecords
 from job.system.sandbox import Sandbox
@@ -246,7 +246,7 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
 
 
 def _sweep(context: PairContext, claim: Claim | None) -> None:
-    """Remove temps from the folders in the temp journal, under a claim on the mirror, so that none is in use.
+    """Remove what the temp journal has, under a claim on the mirror, so that none of it is in use.
 
     Errors are ignored: a folder that is still in the source is swept again when it is synced.
     """
@@ -259,7 +259,11 @@ def _sweep(context: PairContext, claim: Claim | None) -> None:
         with closing(DirCursor(context.mirror_root)) as cursor:
             for path in dict.fromkeys(noted):
                 with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
-                    remove_temps(cursor.goto(path))
+                    above, _, last = path.rpartition(b"/")
+                    if is_temp_name(name := above.rpartition(b"/")[2]):  # a staged folder and its inode number
+                        remove_staged(name, cursor.goto(parent_of(above)), int(last, 16))
+                    else:
+                        remove_temps(cursor.goto(path))
         context.temp_journal.clear_all()
 
 

@@ -12,9 +12,9 @@ import hashlib
 import marshal
 import os
 import re
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from operator import add
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from zlib import crc32
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX
 from job.fs.dircursor import open_folder
 from job.fs.listing import AT_ONCE, CHUNK, Row, Shared, Unreadable, read_rows, row_of, scan
+from job.fs.rights import in_writable
 
 _MARSHAL_VERSION = 2
 
@@ -119,54 +120,34 @@ def staged_prefix(cycle_id: str) -> bytes:
     return b"%s%s-" % (TEMP_PREFIX, hashlib.blake2b(cycle_id.encode(), digest_size=4).hexdigest().encode())
 
 
-def remove_temps(folder: int, staged_now: bytes = b"/") -> bool:
-    """Remove the temps and staged folders in an open mirror folder; True if there were any. Raises `OSError`.
-
-    Names that begin with `staged_now` stay: other workers fill these folders.
-    """
+def remove_temps(folder: int) -> bool:
+    """Remove the temps in an open mirror folder; True if there were any. Raises `OSError`."""
     prefix = os.fsdecode(TEMP_PREFIX)
     with scan(folder) as found:
-        temps = [
-            (os.fsencode(each.name), each.is_dir(follow_symlinks=False))
-            for each in found
-            if each.name.startswith(prefix)
-        ]
-    left = [(name, is_folder) for name, is_folder in temps if not name.startswith(staged_now)]
-    return any([remove_temp(name, folder, is_folder=is_folder) for name, is_folder in left])  # noqa: C419  # all of them
+        temps = [each.name for each in found if each.name.startswith(prefix) and not each.is_dir(follow_symlinks=False)]
+    for name in temps:
+        os.unlink(name, dir_fd=folder)
+    return bool(temps)
 
 
-def remove_temp(name: bytes, parent: int, *, is_folder: bool) -> bool:
-    """Remove a temp in an open mirror folder, or a staged folder; False if a folder is none. Raises `OSError`."""
-    if is_folder:
-        return remove_staged(name, parent)
-    os.unlink(name, dir_fd=parent)
-    return True
+def remove_staged(name: bytes, parent: int, inode: int) -> bool:
+    """Remove the staged folder `name` with this inode number, and the files in it; False if it is another folder.
 
-
-def remove_staged(name: bytes, parent: int) -> bool:
-    """Remove the staged folder `name` in an open folder; False if it is none, or holds what no staged folder does.
-
-    Only its owner could enter it. Raises `OSError`.
+    Nothing is removed from one that holds what no staged folder does. Raises `OSError`.
     """
     if not is_temp_name(name):
         return False
     folder = open_folder(name, parent)
     try:
-        seen = os.fstat(folder)
-        if seen.st_uid != os.geteuid() or seen.st_mode & 0o777 != stat.S_IRWXU:
-            return False
         with scan(folder) as found:
-            files = [each.name for each in found if each.is_file(follow_symlinks=False)]
-        for file in files:
+            entries = {each.name: each.is_file(follow_symlinks=False) for each in found}
+        if os.fstat(folder).st_ino != inode or not all(entries.values()):
+            return False
+        for file in entries:
             os.unlink(file, dir_fd=folder)
     finally:
         os.close(folder)
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise
-        return False
+    in_writable(parent, partial(os.rmdir, name, dir_fd=parent))
     return True
 
 

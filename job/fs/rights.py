@@ -10,6 +10,8 @@ or instead of, the new one. Meanwhile no user has more rights than both sides gr
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from job.core.acl import ACCESS_ACL, Rights, common_mode, mode_for_other_group
@@ -183,3 +185,28 @@ def narrow_file(listed: Entry, source: int, mirror: Entry, mirror_folder: int, n
             return None
         os.chmod(place.path, bits)
         return os.fstat(place)
+
+
+_OWNER_MAY_CHANGE = 0o300
+
+
+def make_writable(mirror: int, mode: int) -> bool:
+    """Make an open mirror folder writable for its owner if its st_mode forbids that; True if it was tried."""
+    if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
+        return False
+    with suppress(OSError):  # then each entry fails with an error of its own
+        os.fchmod(mirror, (mode & 0o7777) | 0o700)
+    return True
+
+
+def in_writable(mirror: int, change: Callable[[], object]) -> None:
+    """Make a change in an open mirror folder; if it is refused, make the folder writable, and try again.
+
+    The folder has to be synced after it, which sets its mode. Raises `OSError`.
+    """
+    try:
+        change()
+    except PermissionError:
+        if not make_writable(mirror, os.fstat(mirror).st_mode):
+            raise
+        change()

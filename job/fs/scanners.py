@@ -329,7 +329,7 @@ _PROBE = re.escape(TEMP_PREFIX) + rb"probe(-[0-9a-f]{8})?"
 
 def is_own_temp(name: bytes, *, folder: bool) -> bool:
     """Return whether a name is that of a temp, which may be incomplete, or of a probe folder."""
-    return is_temp_name(name) or (folder and re.fullmatch(_PROBE, name) is not None)
+    return re.fullmatch(_PROBE, name) is not None if folder else is_temp_name(name)
 
 
 def is_own_state(name: bytes, parent: int, *, or_empty: bool) -> bool:

@@ -83,7 +83,7 @@ class PlainCopier:
 
         After `CHECK_NS` no other file is tried. The mirror folder has the `group`, and new files in it inherit no ACL.
         `temps` gives unused names; None in a staged folder, which only this user can enter: copies get their final
-        names, and the first file that is left ends the work. Without `owners` files of other users are left.
+        names, and the first file that is not plain ends the work. Without `owners` files of other users are left.
         """
         done: list[PlainCopy] = []
         left: list[Left] = []
@@ -115,7 +115,7 @@ class PlainCopier:
                 left.append((entry, error if error.errno in _OF_DISK else None))
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=mirror)
-                if temps is None:
+                if temps is None and left[-1][1] is None:
                     break
                 began_ns = now_ns()
                 continue

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from job.core.outcome import Failure, Result
+from job.engine.copy.batch import MOST_FILES
 from job.engine.copy.cleanup import sweep_folder
 from job.events.pair import FoldersUnchanged
 from job.fs.dircursor import DirCursor, open_root
 from job.fs.large_dir import staged_prefix
 from job.fs.small_copies import SMALL_BYTES
 from tests.engine.interference import at, failing, interfered
-from tests.engine.workshop import Workshop, assert_mirrored, with_sync
+from tests.engine.workshop import NOBODY, Workshop, as_nobody, assert_mirrored, with_sync
 
 OF_NOW = staged_prefix("cycle").decode()
 """The beginning of names of folders that a workshop's cycles stage."""
@@ -213,15 +215,18 @@ def test_a_failed_sync_places_nothing(shop: Workshop) -> None:
 
 
 @pytest.mark.one_process
-def test_an_error_of_the_disk_while_a_folder_is_staged_is_reported(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("unusual", [[], ["zlink"]], ids=["staged", "temps"])
+def test_an_error_of_the_disk_costs_one_file(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, unusual: list[str]
 ) -> None:
-    shop.write("new/a")
-    shop.write("new/b")
-    write, left = os.write, iter([False, True])
+    for name in "abc":
+        shop.write(f"new/{name}", f"content of {name}")
+    for name in unusual:  # then the folder is not staged
+        (shop.source / "new" / name).symlink_to("a")
+    write = os.write
 
     def broken(descriptor: int, data: bytes) -> int:
-        if OF_NOW in os.readlink(f"/proc/self/fd/{descriptor}") and next(left, False):
+        if data == b"content of b":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return write(descriptor, data)
 
@@ -229,9 +234,11 @@ def test_an_error_of_the_disk_while_a_folder_is_staged_is_reported(
         patch.setattr(os, "write", broken)
         told = shop.cycle()
 
-    assert told.failed == {b"new": Failure.IO_ERROR}
+    assert told.failed == {b"new/b": Failure.IO_ERROR}
+    assert told.tally.copied == 2 + len(unusual)
     assert not shop.temps
-    assert shop.cycle().result is Result.SUCCESS
+    again = shop.cycle()
+    assert (again.result, set(again.copied)) == (Result.SUCCESS, {b"new/b"})
     assert_mirrored(shop)
 
 
@@ -272,45 +279,159 @@ def leave(folder: Path, name: str, mode: int = 0o700) -> Path:
     return staged
 
 
+TEMP = ".truecopy-tmp-0123abcd-1"
+
+
+def journal(shop: Workshop, staged: Path) -> None:
+    """Enter it in the temp journal, as the run that staged it did."""
+    entry = f"{staged.relative_to(shop.mirror)}/{staged.stat().st_ino:x}".encode()
+    (shop.state / "leftovers").write_bytes(entry + b"\0")
+
+
 @pytest.mark.one_process
 def test_of_what_a_killed_run_has_staged_nothing_stays(shop: Workshop) -> None:
     shop.write("above/file")
     shop.cycle()
-    leave(shop.mirror / "above", ".truecopy-tmp-0123abcd-1234567890")
+    journal(shop, leave(shop.mirror / "above", TEMP))
 
     shop.cycle()
 
+    assert not shop.temps
+    assert not shop.retired
+    assert_mirrored(shop)
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("noted", [[], [TEMP]], ids=["not in the journal", "in the place of one in the journal"])
+def test_a_private_folder_that_was_renamed_to_the_name_of_a_staged_one_is_kept(
+    shop: Workshop, noted: list[str]
+) -> None:
+    shop.write("above/private/file", "precious")
+    (shop.source / "above/private").chmod(0o700)
+    shop.cycle()
+    (shop.source / "above/private/file").unlink()
+    (shop.source / "above/private").rmdir()
+    for name in noted:
+        staged = leave(shop.mirror / "above", name)
+        journal(shop, staged)
+        staged.rename(shop.base / "away")
+    (shop.mirror / "above/private").rename(shop.mirror / "above" / TEMP)
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert shop.retired[f"above/{TEMP}/file"].read_text() == "precious"
+    assert os.listdir(shop.mirror / "above") == []
+
+
+@pytest.mark.one_process
+def test_a_staged_folder_with_more_in_it_than_files_is_kept_whole(shop: Workshop) -> None:
+    shop.write("above/file")
+    shop.cycle()
+    staged = leave(shop.mirror / "above", TEMP)
+    (staged / "below").mkdir()
+    journal(shop, staged)
+
+    shop.cycle()
+
+    assert {f"above/{TEMP}/file", f"above/{TEMP}/below"} <= shop.retired.keys()
+
+
+@pytest.mark.one_process
+def test_folders_of_other_users_with_the_name_of_a_staged_one_are_left_alone(shop: Workshop) -> None:
+    shop.write("above/file")
+    shop.cycle()
+    with_name = leave(shop.mirror / "above", ".truecopy-tmp-of-a-user")
+    open_one = leave(shop.mirror / "above", TEMP, 0o755)
+
+    told = shop.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert (with_name / "file").exists()
+    assert (open_one / "file").exists()
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_tool("chattr")
+@pytest.mark.one_process
+def test_a_leftover_that_cannot_be_removed_keeps_nothing_else_from_being_copied(shop: Workshop) -> None:
+    shop.write("above/file")
+    shop.cycle()
+    staged = leave(shop.mirror / "above", TEMP)
+    journal(shop, staged)
+    if subprocess.run(["chattr", "+i", staged / "file"], capture_output=True, check=False).returncode:
+        pytest.skip("the file system has no immutable files")
+    try:
+        shop.write("above/new")
+
+        told = shop.cycle()
+
+        assert (told.result, set(told.copied)) == (Result.SUCCESS, {b"above/new"})
+    finally:
+        for path in shop.mirror.rglob(f"{TEMP}/file"):
+            subprocess.run(["chattr", "-i", path], check=True)
+
+
+def test_a_source_folder_with_the_name_of_a_staged_one_fails(shop: Workshop) -> None:
+    shop.write(f"above/{TEMP}/below/file")
+
+    assert shop.cycle().failed == {f"above/{TEMP}".encode(): Failure.RESERVED_NAME}
+
+
+def test_what_other_workers_stage_in_a_folder_is_left_to_them(tmp_path: Path) -> None:
+    leave(tmp_path, f"{OF_NOW}0123456789")
+    before = staged_prefix("an earlier cycle") + b"0123456789"
+    leave(tmp_path, os.fsdecode(before))
+    (tmp_path / "file").write_text("content")
+    retired: list[bytes] = []
+
+    with closing(DirCursor(root := open_root(str(tmp_path)))) as cursor:
+        found, swept = sweep_folder(cursor.goto(b""), OF_NOW.encode(), retired.append)
+    os.close(root)
+
+    assert ([entry.name for entry in found.entries], swept) == ([b"file"], True)
+    assert retired == [before]
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("workers", [1, 3])
+def test_folders_are_placed_in_folders_that_their_owner_may_not_change(open_shop: Workshop, workers: int) -> None:
+    shop = open_shop
+    for number in range(60):
+        for name in "abc":
+            shop.write(f"above/{number:02}/{name}")
+    for number in range(MOST_FILES // 20):
+        shop.write(f"above/file {number}")
+    (shop.source / "above").chmod(0o555)
+    for path in [shop.source, *shop.source.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    shop.options = {"workers": workers, "workers_from": 0}
+
+    told = as_nobody(shop)
+
+    assert told.result is Result.SUCCESS
     assert not shop.temps
     assert_mirrored(shop)
 
 
 @pytest.mark.one_process
-def test_a_folder_that_looks_staged_and_cannot_be_is_not_removed(shop: Workshop) -> None:
-    shop.write("above/file")
+def test_a_folder_that_changes_while_others_are_placed_in_it_has_its_times(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job.engine.copy.batch.MOST_FILES", 3)
+    for number in range(9):
+        shop.write(f"above/{number}/a")
+        shop.write(f"above/{number}/b")
+    growing = shop.write("above/growing")
+    last = shop.source / "above/8/b"
+    seen = growing.parent.stat()
+
+    shop.cycle(interfered(at(last, lambda file: file.write_text("longer"), growing)))
+
+    assert growing.parent.stat().st_mtime_ns == seen.st_mtime_ns
+    assert (shop.mirror / "above").stat().st_mtime_ns == seen.st_mtime_ns
     shop.cycle()
-    with_name = leave(shop.mirror / "above", ".truecopy-tmp-of-a-user")
-    open_one = leave(shop.mirror / "above", ".truecopy-tmp-0123abcd-1", 0o755)
-    with_more = leave(shop.mirror / "above", ".truecopy-tmp-0123abcd-2")
-    (with_more / "below").mkdir()
-
-    shop.cycle()
-
-    assert (with_name / "file").exists()
-    assert (open_one / "file").exists()
-    assert (with_more / "below").exists()
-
-
-def test_what_other_workers_stage_in_a_folder_is_left_to_them(tmp_path: Path) -> None:
-    ours = leave(tmp_path, f"{OF_NOW}0123456789")
-    leave(tmp_path, staged_prefix("an earlier cycle").decode() + "0123456789")
-    (tmp_path / "file").write_text("content")
-
-    with closing(DirCursor(root := open_root(str(tmp_path)))) as cursor:
-        found, swept = sweep_folder(cursor.goto(b""), OF_NOW.encode())
-    os.close(root)
-
-    assert ([entry.name for entry in found.entries], swept) == ([b"file"], True)
-    assert [path.name for path in tmp_path.glob(".*")] == [ours.name]
+    assert_mirrored(shop)
 
 
 def test_nothing_is_staged_in_a_huge_folder_which_is_not_gone_through_twice(

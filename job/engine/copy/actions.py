@@ -45,18 +45,6 @@ class OpenFolders:
     """Current st_mode of the mirror folder."""
 
 
-_OWNER_MAY_CHANGE = 0o300
-
-
-def make_writable(mirror: int, mode: int) -> bool:
-    """Make an open mirror folder writable for its owner if its st_mode forbids that; True if it was tried."""
-    if mode & _OWNER_MAY_CHANGE == _OWNER_MAY_CHANGE:
-        return False
-    with suppress(OSError):  # then each entry fails with an error of its own
-        os.fchmod(mirror, (mode & 0o7777) | 0o700)
-    return True
-
-
 def make_folder(name: bytes, parent: int) -> None:
     """Make a mirror folder, unless another worker made it already. Raises `OSError`, also for a non-folder."""
     try:

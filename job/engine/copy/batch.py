@@ -10,15 +10,15 @@ import os
 from collections.abc import Collection
 from contextlib import suppress
 
-from job.core.entry import Kind
+from job.core.entry import Kind, parent_of
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.cleanup import Versions
 from job.engine.copy.commit import voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
-from job.engine.copy.pending import PendingEvents, PendingRename, PendingRenames, PlainRenames, StagedFolders
+from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
+from job.engine.copy.pending_events import PendingEvents
 from job.engine.messages import BatchResult, Deliver, Followups, PartDone
 from job.engine.volumes import Volume
 from job.events.pair import FileCopied
@@ -45,7 +45,6 @@ class Batch:
         self._run = run
         self._cursor = cursor
         self.recheck = Recheck(sources, cursor, context.mirror_root)
-        self._versions = Versions(context, run)
         self._deliver = deliver
         self._pending = PendingRenames(run)
         self.staged = StagedFolders(run, cursor)
@@ -58,11 +57,10 @@ class Batch:
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
         """Further work for the main process."""
-        self.retired: list[bytes] = []
-        """Folders that left the mirror's tree: index records of anything in them are void."""
         self._discards: list[tuple[Work, bytes]] = []
-        self._journaled: dict[bytes, bool] = {}
-        """Folders in the temp journal, and whether others are staged in them, which changes their times."""
+        self._journaled: set[bytes] = set()
+        self.staged_in: set[bytes] = set()
+        """Folders whose times changed, because others were staged in them."""
         self._bytes = self._entries = self._item = self._begun = 0
         self._since_ns = run.now_ns()
         self._ended: list[int] = []
@@ -157,16 +155,17 @@ class Batch:
         self.pending_events.counts.folders += 1
 
     def journal_temps(self, work: Work) -> None:
-        """Enter the folder of a work in the temp journal before a temp is made in it."""
+        """Enter the folder of a work in the temp journal before a temp is made, so that it is removed after a kill."""
         self.switch_to(work.volume)
-        self.journal(work.listing.path)
+        if work.listing.path not in self._journaled:
+            with suppress(OSError):  # on a full disk it is removed when the folder is synced next
+                self._context.temp_journal.note(work.listing.path)
+        self._journaled |= {work.listing.path}
 
-    def journal(self, path: bytes, *, staging: bool = False) -> None:
-        """Enter a folder in the temp journal, so that temps and folders staged in it are removed after a kill."""
-        if path not in self._journaled:
-            with suppress(OSError):  # on a full disk they are removed when the folder is synced next
-                self._context.temp_journal.note(path)
-        self._journaled[path] = staging or self._journaled.get(path, False)
+    def journal_staged(self, path: bytes, inode: int) -> None:
+        """Enter a staged folder, with its inode number: only what was staged is removed after a kill."""
+        with suppress(OSError):
+            self._context.temp_journal.note(b"%s/%x" % (path, inode))
 
     def set_aside(self, work: Work, temp: bytes) -> None:
         """Remove `temp`, the entry that was replaced, once the replacement is synced."""
@@ -206,10 +205,11 @@ class Batch:
         if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, renamed)
         self._closed.clear()
-        if self._journaled:
+        if self._journaled or self.staged_in:
             with suppress(OSError):
                 self._context.temp_journal.clear()
-            self._journaled.clear()
+        self._journaled.clear()
+        self.staged_in.clear()
         self._bytes, self._entries, self.dirty = 0, 0, False
         self._deliver(batch)
         self._since_ns = self._run.now_ns()
@@ -228,10 +228,11 @@ class Batch:
             tally=tally,
             dirty=self.dirty and not self._sync.each,
             volume=self.volume.number if self.volume else 0,
-            retired=self.retired,
+            retired=self.pending_events.retired,
             followups=self.followups,
         )
-        self._begun, self._ended, self._folders, self.followups, self.retired = self._item, [], [], Followups(), []
+        self._begun, self._ended, self._folders, self.followups = self._item, [], [], Followups()
+        self.pending_events.retired = []
         return batch
 
     def _folders_synced(self, batch: BatchResult, renamed: list[PendingRename]) -> BatchResult:
@@ -340,7 +341,7 @@ class Batch:
         self._forget(found.there + found.unplaced)
         self.followups.unplaced += [plain.work.listing.path for plain in found.unplaced]
         ahead = {work.listing.path for work in [*self._closed, self._open] if work}
-        self.followups.moved += [path for path, staging in self._journaled.items() if staging and path not in ahead]
+        self.followups.moved += self.staged_in - ahead
         self._forget([plain for plain, _ in found.replaced])
         for plain, error in found.replaced:
             self.fail(plain.work, plain.work.listing.path, Kind.FOLDER, failure_of(error), reason_text(error))
@@ -374,9 +375,7 @@ class Batch:
         try:
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError:
-            if not self._versions.removed(name, folder):
-                self.pending_events.add(self._versions.retire(path, folder))
-                self.retired.append(path)
+            self.pending_events.retire(folder, parent_of(path), name)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _fail_rename(self, rename: PendingRename, reason: Failure, error: str) -> None:

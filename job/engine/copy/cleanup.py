@@ -20,29 +20,39 @@ from job.engine.context import PairContext, PairRun
 from job.engine.volumes import policy_of
 from job.events.pair import FolderRetired
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import name_exists, names_in, remove_temp, stat_names
+from job.fs.large_dir import is_temp_name, name_exists, names_in, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.scanners import SourceScanner
 from job.fs.versions import VersionsFolder, remove_empty
 
 
-def sweep_folder(folder: int, staged_now: bytes) -> tuple[Found, bool]:
-    """List an open mirror folder and remove temps and staged folders in it; True if there were any.
+def sweep_folder(folder: int, staged_now: bytes, retire: Callable[[bytes], None]) -> tuple[Found, bool]:
+    """List an open mirror folder and remove the temps in it; True if anything was changed.
 
-    Folders that this cycle stages, whose names begin with `staged_now`, are neither listed nor removed: other workers
-    fill them. Raises `OSError` or `Huge`.
+    The listing leaves out folders whose names begin with `staged_now` (`/` for none): other workers fill them. Folders
+    that may have been staged before a power cut are retired: nothing proves whose content they have. Raises `OSError`
+    or `Huge`.
     """
     found = list_entries(folder)
-    temps = [each for each in found.entries if each.name.startswith(TEMP_PREFIX)]
-    gone = {
-        entry.name
-        for entry in temps
-        if not entry.name.startswith(staged_now)
-        if remove_temp(entry.name, folder, is_folder=entry.kind is Kind.FOLDER)
-    }
-    left_out = gone | {entry.name for entry in temps if entry.name.startswith(staged_now)}
-    return found._replace(entries=[entry for entry in found.entries if entry.name not in left_out]), bool(gone)
+    gone: set[bytes] = set()
+    for entry in [each for each in found.entries if each.name.startswith(TEMP_PREFIX)]:
+        if entry.kind is not Kind.FOLDER:
+            os.unlink(entry.name, dir_fd=folder)
+            gone.add(entry.name)
+        elif not entry.name.startswith(staged_now) and _may_be_staged(entry.name, folder):
+            with suppress(OSError):  # it stays
+                retire(entry.name)
+                gone.add(entry.name)
+    left = [entry for entry in found.entries if entry.name not in gone and not entry.name.startswith(staged_now)]
+    return found._replace(entries=left), bool(gone)
+
+
+def _may_be_staged(name: bytes, folder: int) -> bool:
+    if not is_temp_name(name):
+        return False
+    seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return seen.st_uid == os.geteuid() and seen.st_mode & 0o777 == stat.S_IRWXU
 
 
 class LeftOver(NamedTuple):

@@ -24,7 +24,7 @@ from job.fs.listing import Shared, entries_of, entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.small_copies import SMALL_BYTES
 from job.fs.xattrs import place_of
-from job.store.codec import MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata, decode_records
+from job.store.codec import FOLDER, MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata, decode_records
 
 CHECK_ENTRIES = 16
 """A stop is noticed, and progress is reported, after so many entries, or `CHECK_NS`."""
@@ -180,6 +180,23 @@ def recorded_entries(
     return {name: entry for name, entry in known.items() if name not in changed} | now, shared
 
 
+def under_source_names(work: Work, folder: int, present: dict[bytes, Entry]) -> tuple[dict[bytes, Entry], bool]:
+    """Return a mirror folder's entries under the source's names, on a mirror that treats different names as equal.
+
+    The folder is open; True if any was renamed in it.
+    """
+    name_rules, is_changed = work.volume.name_rules, False
+    if name_rules is None:
+        return present, False
+    found = name_rules.matched([entry.name for entry in work.listing.entries], present)
+    for name, held in zip(found, present, strict=True):
+        if name != held and name_rules.respelled(name, held):
+            with suppress(OSError):  # it keeps its old spelling
+                os.rename(held, name, src_dir_fd=folder, dst_dir_fd=folder)
+                is_changed = True
+    return found, is_changed
+
+
 def _algorithm(checksum: str) -> str:
     return checksum.partition(":")[0]
 
@@ -245,6 +262,13 @@ def note_metadata(work: Work, name: bytes, unsupported: UnsupportedMetadata | No
         unsupported, size = unsupported._replace(attributes=()), 0
     work.unsupported[name] = unsupported
     work.unsupported_bytes += size
+
+
+def continue_unsupported(work: Work, part: int, noted: str) -> None:
+    """Continue with the unsupported metadata that the index has of a part of a folder."""
+    work.noted = noted
+    if part == 0 and not work.volume.mirror.keeps_metadata:
+        note_metadata(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
 
 
 def unsupported_of(entry: Entry, source: int, metadata_writer: MetadataWriter) -> UnsupportedMetadata:

@@ -3,20 +3,26 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 
 from job.core.adoption import FolderMatch, inode_mark
 from job.core.decide import decide
 from job.core.entry import Entry, Kind, join
 from job.core.record import Record
 from job.engine.context import PairContext, PairRun, ProgressSink
-from job.engine.copy.actions import Actions, OpenFolders, make_folder, make_writable
+from job.engine.copy.actions import Actions, OpenFolders, make_folder
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.cleanup import sweep_folder
-from job.engine.copy.content_compare import FolderConfirmer, folder_of, note_metadata, recorded_entries
+from job.engine.copy.content_compare import (
+    FolderConfirmer,
+    continue_unsupported,
+    recorded_entries,
+    under_source_names,
+)
 from job.engine.copy.entries import Entries, link_names_in
-from job.engine.copy.finish_folder import Portion, finish_whole, work_for
+from job.engine.copy.finish_folder import Portion, finish_whole, set_times, work_for
 from job.engine.copy.hardlink_sync import Linker
 from job.engine.copy.permissions import Narrower, Opening
 from job.engine.copy.staged_folders import FolderStager
@@ -50,7 +56,8 @@ from job.fs.large_dir import (
     unpack_names,
 )
 from job.fs.listing import Huge, Listing, Shared, Unreadable, entries_of, stamp_of, whole_fingerprint
-from job.store.codec import FOLDER, decode_records
+from job.fs.rights import make_writable
+from job.store.codec import decode_records
 
 
 class FolderSync:
@@ -152,7 +159,7 @@ class FolderSync:
             if why := self._adoption.why_not(path, FolderMatch.UNKNOWN):
                 event = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
-                self._batch.retired.append(path)
+                self._batch.pending_events.retired.append(path)
                 self._batch.followups.moved.append(path.rpartition(b"/")[0])
                 if event is not None:
                     self._batch.pending_events.add(event)
@@ -173,8 +180,7 @@ class FolderSync:
         except Huge:
             self._batch.followups.now_huge.append((path, b""))
             return
-        # In a folder that is only refreshed, but was not synced, old copies may wait as temps for what replaces them.
-        if opened is None or (task.again and not task.widening and opened.work.listing.fingerprint != task.fingerprint):
+        if opened is None or self._is_outdated(task, opened):
             return
         records = decode_records(task.rows, opened.work.options_key) if opened.work.options_key else records
         try:
@@ -185,13 +191,14 @@ class FolderSync:
         except OSError as error:
             self._batch.fail_folder(path, error, "its mirror cannot be listed: ")
             return
-        present = self._under_source_names(opened, present)
+        present, is_respelled = under_source_names(opened.work, opened.mirror, present)
+        self._batch.dirty |= is_respelled
         listing, opened.work.rows, opened.work.again = opened.work.listing, task.rows, task.again
         if self._is_postponed(task, opened, present, shared, records):
             return
         if not self._opening.permits(task, opened, present):
             return
-        self._continue_unsupported(opened, 0, task.noted)
+        continue_unsupported(opened.work, 0, task.noted)
         if task.fingerprint and listing.fingerprint != task.fingerprint:
             self._batch.followups.unscanned += [join(path, name) for name in listing.folders]
         self._entries.go(opened, present, records, task.links)
@@ -204,25 +211,15 @@ class FolderSync:
             return as_scanned
         return list_again(source, path, records, task.empty_fingerprint)
 
-    def _continue_unsupported(self, opened: OpenFolders, part: int, noted: str) -> None:
-        """Continue with the unsupported metadata that the index has."""
-        work = opened.work
-        work.noted = noted
-        if part == 0 and not work.volume.mirror.keeps_metadata:
-            note_metadata(work, FOLDER, folder_of(work.listing.folder, work.xattrs))
+    def _is_outdated(self, task: SyncFolder, opened: OpenFolders) -> bool:
+        """Return whether a folder that is synced once more failed, or changed since; then only its times are set.
 
-    def _under_source_names(self, opened: OpenFolders, present: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        """Return the mirror's entries under the source's names, on a mirror that treats different names as equal."""
-        name_rules = opened.work.volume.name_rules
-        if name_rules is None:
-            return present
-        found = name_rules.matched([entry.name for entry in opened.work.listing.entries], present)
-        for name, held in zip(found, present, strict=True):
-            if name != held and name_rules.respelled(name, held):
-                with suppress(OSError):  # it keeps its old spelling
-                    os.rename(held, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
-                    self._batch.dirty = True
-        return found
+        Old copies may wait in it as temps for what replaces them.
+        """
+        is_outdated = task.again and not task.widening and opened.work.listing.fingerprint != task.fingerprint
+        if is_outdated:
+            self._batch.dirty |= set_times(opened.work, opened.mirror)
+        return is_outdated
 
     def _is_postponed(
         self,
@@ -320,7 +317,10 @@ class FolderSync:
             return known
         # The lock is held, and no temp of this folder is made yet: temps in it are of killed runs, or those of another
         # new folder that a user moved here.
-        present, swept = sweep_folder(opened.mirror, staged_prefix(self._run.cycle_id))
+        # At the end of the cycle, when folders are synced again, nothing is staged any more.
+        staged_now = b"/" if task.again else staged_prefix(self._run.cycle_id)
+        retire = partial(self._batch.pending_events.retire, opened.mirror, task.path)
+        present, swept = sweep_folder(opened.mirror, staged_now, retire)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
         if are_known and task.path and entries.keys() <= {*opened.work.listing.folders}:
@@ -341,7 +341,7 @@ class FolderSync:
         name_rules = opened.work.volume.name_rules
         try:
             # Before the first part is begun: no part may remove the temps of another.
-            self._batch.dirty |= remove_temps(opened.mirror, staged_prefix(self._run.cycle_id))
+            self._batch.dirty |= remove_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
             key = None if name_rules is None else name_rules.key
             expected = count_names(opened.source)
@@ -365,7 +365,7 @@ class FolderSync:
         records = decode_records(task.rows, work.options_key)
         if self._is_postponed(task, opened, present, shared, records):
             return
-        self._continue_unsupported(opened, task.number, task.noted)
+        continue_unsupported(opened.work, task.number, task.noted)
         if task.unscanned:
             self._batch.followups.unscanned += [join(task.path, name) for name in work.listing.folders]
         self._entries.go(opened, present, records, task.links)

@@ -16,7 +16,7 @@ from job.core.entry import Entry, FileId, join, permissions, printable
 from job.core.outcome import Drift, Failure, Skip, failure_of, reason_text
 from job.core.record import LinkName, LinkRecord, Record
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.actions import Actions, OpenFolders, make_writable
+from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Work, work_for
@@ -28,6 +28,7 @@ from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import Listing, entry_of, file_at
 from job.fs.own_files import fsync_folder
+from job.fs.rights import make_writable
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 """Errors of file systems that have no hard links, or no more for this file."""

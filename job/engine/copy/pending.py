@@ -1,107 +1,29 @@
-"""Renames, events and counts that wait for the next commit: nothing is reported before it is durable (invariant 2)."""
+"""Temps and staged folders that wait for the next commit, and how they get their names."""
 
 import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from job.core.counts import Counts, Tally
 from job.core.decide import NEW
 from job.core.entry import Entry, Kind, parent_of
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairRun
 from job.engine.copy.finish_folder import Settled, Work
-from job.events.base import Event
-from job.events.pair import CopyFacts, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.events.pair import CopyFacts, FileCopied, FilesCopied
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists, remove_staged
 from job.fs.listing import entry_of
+from job.fs.rights import in_writable
 from job.fs.small_copies import PlainCopy
 
 _LARGE_BYTES = 1 << 20
 """From this size a synced file is dropped from the page cache."""
-
-
-class PendingEvents:
-    """Events and counts of one pair that wait for a commit."""
-
-    def __init__(self, run: PairRun, context: PairContext) -> None:
-        self._run = run
-        self._writers = [context.tools.metadata_writer, *(each.metadata_writer for each in context.tools.mounted)]
-        self.events: list[Event] = []
-        """In the order in which they are emitted."""
-        self.counts = Counts()
-        self.lost_folders: set[bytes] = set()
-        """Folders that failed: not tried, nor reported, a second time."""
-
-    def add(self, event: Event) -> None:
-        """Add an event, which is emitted after the commit."""
-        self.events.append(event)
-
-    def add_copy(self, event: FileCopied, holes: int) -> None:
-        """Count and report a copy, of which so many bytes are in holes."""
-        self.counts.copied += 1
-        self.counts.bytes_copied += event.bytes - holes
-        self._add_copies([event.facts])
-
-    def _add_copies(self, copies: list[CopyFacts]) -> None:
-        last = self.events[-1] if self.events else None
-        if isinstance(last, FilesCopied):
-            last.copies.extend(copies)
-        elif copies:
-            self.events.append(FilesCopied(cycle_id=self._run.cycle_id, pair=self._run.pair.name, copies=copies))
-
-    def add_plain(self, plain: "PlainRenames") -> "list[PendingRename]":
-        """Count and report copies of plain files; return those that their folder does not hold any more."""
-        lost = plain.work.lost
-        kept = [copy for copy in plain.copies if copy[0][0] not in lost] if lost else plain.copies
-        self.counts.copied += len(kept)
-        self.counts.bytes_copied += sum([copy[0][5] for copy in kept])
-        self._add_copies(plain.facts(kept))
-        return [plain.general(copy) for copy in plain.copies if copy[0][0] in lost] if lost else []
-
-    def fail(self, path: bytes, kind: Kind, reason: Failure, error: str) -> None:
-        """Count and report a failed entry."""
-        if kind is Kind.FOLDER:
-            self.lost_folders.add(path)
-        self.counts.failed[reason] += 1
-        self.add(
-            FileFailed(
-                cycle_id=self._run.cycle_id,
-                pair=self._run.pair.name,
-                path=path,
-                kind=kind,
-                reason=reason,
-                error=error,
-            )
-        )
-
-    def add_refusals(self, path: bytes) -> None:
-        """Report metadata that the mirror refused, first at `path`."""
-        for metadata_writer in self._writers:
-            for what, error in metadata_writer.take_refusals():
-                self.add(
-                    MetadataNotKept(
-                        cycle_id=self._run.cycle_id, pair=self._run.pair.name, what=what, path=path, error=error
-                    )
-                )
-
-    def take(self) -> tuple[list[Event], Tally]:
-        """Return, and forget, all events and their tally."""
-        events, self.events = self.events, []
-        self.counts.attributes_unread += sum(metadata_writer.take_unread() for metadata_writer in self._writers)
-        tally, self.counts = self.counts.tally(), Counts()
-        return events, tally
-
-    def keep_failures(self) -> None:
-        """Forget everything but failures, for a mirror that cannot be committed to any more."""
-        self.events = [event for event in self.events if isinstance(event, FileFailed)]
-        failed, self.counts = self.counts.failed, Counts()
-        self.counts.failed = failed
 
 
 @dataclass(slots=True)
@@ -351,7 +273,9 @@ class StagedFolders:
         gone = self._take(works)
         for plain in gone:
             with suppress(OSError):  # removed by the next sync of the folder above
-                remove_staged(plain.staged, self._mirrors.goto(parent_of(plain.work.listing.path)))
+                parent = self._mirrors.goto(parent_of(plain.work.listing.path))
+                if plain.work.mirror is not None:
+                    remove_staged(plain.staged, parent, plain.work.mirror.st_ino)
         return gone
 
     def place(self, enter: Callable[[Work], int]) -> StagedResult:
@@ -362,7 +286,8 @@ class StagedFolders:
             path = plain.work.listing.path
             with suppress(OSError):
                 parent = self._mirrors.goto(parent_of(path))
-                os.rename(plain.staged, path.rpartition(b"/")[2], src_dir_fd=parent, dst_dir_fd=parent)
+                names = plain.staged, path.rpartition(b"/")[2]
+                in_writable(parent, partial(os.rename, *names, src_dir_fd=parent, dst_dir_fd=parent))
                 renamed.add(id(plain.work))
         for plain in self._take(renamed):
             try:

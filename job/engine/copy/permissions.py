@@ -263,7 +263,7 @@ class Opening:
         for name, place in places.items():
             path = join(at, name)
             if kinds[name] is Kind.FOLDER:
-                self._batch.retired.append(path)
+                self._batch.pending_events.retired.append(path)
             version = printable(place)
             self._batch.pending_events.add(
                 EntrySetAside(**self._about, path=path, kind=kinds[name], version=version, reason=reason)

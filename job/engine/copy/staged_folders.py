@@ -10,9 +10,10 @@ import stat
 from contextlib import suppress
 from itertools import count
 
+from job.core.decide import NEW, Action, Decision
 from job.core.entry import STATE_FOLDER, Entry, parent_of
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.actions import Actions
+from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Settled, Work
 from job.engine.copy.permissions import Narrower
@@ -77,52 +78,56 @@ class FolderStager:
         path, above = listing.path, parent_of(listing.path)
         self._narrower.above(path, volume)
         source, parent = self._sources.goto(path), self._mirrors.goto(above)
-        self._batch.journal(above, staging=True)
+        self._batch.staged_in.add(above)
         work, name = Work(listing, {}, volume, options_key=volume.options_key, is_staged=True), next(self._names)
-        copies = self._fill(work, source, name, parent)
+        copies = self._fill(work, source, parent, name, above + b"/" + name if above else name)
         if copies is None:
             return False
         self._batch.add_staged(work, copies, name)
         self._actions.report(work, len(copies))
         return True
 
-    def _fill(self, work: Work, source: int, name: bytes, parent: int) -> list[PlainCopy] | None:
-        """Make a staged folder with all files of the source; None if it is not to be, and was removed.
+    def _fill(self, work: Work, source: int, parent: int, name: bytes, path: bytes) -> list[PlainCopy] | None:
+        """Make the staged folder `name`, at `path`, with all files of the source; None if it must not be, and is gone.
 
         Raises `OSError` and `Stopped`.
         """
         os.mkdir(name, stat.S_IRWXU, dir_fd=parent)
         done = None
+        folder = open_folder(name, parent)
         try:
-            folder = open_folder(name, parent)
-            try:
-                done = self._copy(work, source, folder)
-            finally:
-                os.close(folder)
+            work.mirror = os.fstat(folder)
+            self._batch.journal_staged(path, work.mirror.st_ino)
+            done = self._copy(work, source, folder, work.mirror)
         finally:
-            if done is None:
-                with suppress(OSError):  # removed by the next sync of the folder above
-                    remove_staged(name, parent)
+            os.close(folder)
+            if done is None and work.mirror is not None:
+                with suppress(OSError):  # removed by the next run
+                    remove_staged(name, parent, work.mirror.st_ino)
         return done
 
-    def _copy(self, work: Work, source: int, folder: int) -> list[PlainCopy] | None:
-        volume, entries, done = work.volume, work.listing.entries, list[PlainCopy]()
-        seen = work.mirror = os.fstat(folder)
+    def _copy(self, work: Work, source: int, folder: int, seen: os.stat_result) -> list[PlainCopy] | None:
+        volume, entries = work.volume, work.listing.entries
+        done: list[PlainCopy] = []
+        failed: list[tuple[Entry, OSError]] = []
         self._devices.check(folder, seen.st_dev, volume.number)
         # A default ACL of the folder above would be inherited by every file.
         if seen.st_uid != self._user or has_attributes(folder, security=volume.metadata_writer.security):
             return None
-        while (plain := volume.plain) and len(done) < len(entries):
+        while (plain := volume.plain) and (tried := len(done) + len(failed)) < len(entries):
             if self._run.stop():
                 raise Stopped("stopped between two entries")
-            some = entries[len(done) : len(done) + _AT_ONCE]
+            some = entries[tried : tried + _AT_ONCE]
             copies, left = plain.copy(some, source, folder, None, group=seen.st_gid, owners=volume.mirror.owners)
-            for _, error in left:
-                if error is not None:
-                    self._batch.fail_folder(work.listing.path, error, "its mirror: ")
-                return None
             done += copies
+            failed += [(entry, error) for entry, error in left if error is not None]
+            if tried + len(copies) + len(left) > len(done) + len(failed):
+                return None
             volume.copier.checkpoint(sum([copy[0][5] for copy in copies]))
+        for entry, error in failed:
+            self._actions.fail(
+                OpenFolders(work, source, folder, seen=seen), Decision(Action.COPY, entry, NEW), error, None
+            )
         make, settled = tuple.__new__, work.settled
         for listed, name, checksum, now, racy, _ in done:
             row = name, now.st_ino, now.st_mode, now.st_uid, now.st_gid, now.st_size, now.st_mtime_ns, now.st_ctime_ns

@@ -7,13 +7,11 @@ Widened folders, which let in more users than before, come last, the topmost fir
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 
 from job.core.adoption import FolderMatch
 from job.core.compressed_list import CompressedList
 from job.core.entry import Kind, is_reserved, parent_of
-from job.core.record import Stamp
 from job.engine.copy.actions import make_folder
 from job.engine.copy.adoption import Exchange
 from job.engine.dispatch.hardlink_dispatch import HardLinks
@@ -22,7 +20,6 @@ from job.engine.messages import BatchResult, FinishFolder, Followups, IndexLooku
 from job.engine.scan import ChangedFolder, ScanResult
 from job.events.pair import FileFailed
 from job.fs.dircursor import DirCursor
-from job.fs.listing import stamp_of
 
 _MOST_FAILED = 10_000
 _MOST_AT_ONCE = 64
@@ -32,19 +29,9 @@ _MOST_AT_ONCE = 64
 class FinalTasks:
     """Tasks for after all other work of a cycle is committed: widened folders, and folders with stale stamps."""
 
-    def __init__(
-        self,
-        lookup: IndexLookup,
-        hard_links: HardLinks,
-        unlisted: Iterable[bytes],
-        stamp: Callable[[bytes], Stamp | None],
-    ) -> None:
-        """`unlisted` are unreadable folders of the source: the content below them is unknown.
-
-        `stamp` reads that of a mirror folder.
-        """
+    def __init__(self, lookup: IndexLookup, hard_links: HardLinks, unlisted: Iterable[bytes]) -> None:
+        """`unlisted` are unreadable folders of the source: the content below them is unknown."""
         self._lookup = lookup
-        self._stamp = stamp
         self._hard_links = hard_links
         self._failed: set[bytes] = set(unlisted)
         self._to_widen: dict[int, CompressedList[tuple[bytes, bytes]]] = {}
@@ -101,11 +88,8 @@ class FinalTasks:
     def _refresh_tasks(self, path: bytes) -> list[Task]:
         summary = self._lookup.index.summary(path)
         # A huge folder is left to the next cycle, which finds that its stamp changed: going through it would cost more.
-        # So is one in which something failed: it would be reported twice.
-        if path in self._widened or summary is None or summary.parts > 1 or not summary.fingerprint:
+        if path in self._widened or summary is None or summary.parts > 1:
             return []
-        if summary.stamp == self._stamp(path):
-            return []  # it was synced after the change
         return [self._sync_task(path, summary.fingerprint)]
 
     def _widening_task(self, path: bytes, fingerprint: bytes) -> Task:
@@ -150,7 +134,7 @@ class WorkQueue:
         self._mirrors = DirCursor(mirror_root)
         self._huge_folders = HugeFolders(lookup, hard_links)
         self._exchange = exchange
-        self._final_tasks = FinalTasks(lookup, hard_links, [each.path for each in found.unlisted], self._stamp)
+        self._final_tasks = FinalTasks(lookup, hard_links, [each.path for each in found.unlisted])
         self._changes: Iterator[ChangedFolder] = found.changes()
         self._retry: CompressedList[tuple[object, ...]] = CompressedList()
         self._retrying = False
@@ -216,6 +200,7 @@ class WorkQueue:
             self._final_tasks.failed(event.path for event in failures)
         self._final_tasks.record_result(batch.followups)
         for path, fingerprint in batch.followups.now_huge:
+            self._huge_paths.add(path)
             self._huge_folders.add(path, fingerprint)
         self._add_unscanned(batch.followups.unscanned)
         self._unscanned += batch.followups.unplaced  # the general path looks at what is there now
@@ -295,11 +280,6 @@ class WorkQueue:
             self._exchange.forget(change.path, self._index.summary(change.path))
             return False
         return self._exchange.replace_unusable(change.path, FolderMatch(change.left))
-
-    def _stamp(self, path: bytes) -> Stamp | None:
-        with suppress(OSError):
-            return stamp_of(os.fstat(self._mirrors.goto(path)))
-        return None
 
     def _left_source(self, path: bytes) -> bool:
         # Creating it in vain would change the mtime of its parent, which may be finished.

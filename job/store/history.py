@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from job.core.counts import NO_DETAILS, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
+from job.core.counts import NO_DETAILS, CountsByName, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
 from job.core.outcome import Result, reason_text
 from job.core.stored_values import number_of, seconds_of
 from job.events.base import Listener
@@ -73,9 +73,7 @@ class History:
         self._fallback = fallback
         self._emit = emit
 
-    def add(
-        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
-    ) -> bool:
+    def add(self, finished: PairFinished, deltas: CountsByName, cycle_details: CycleDetails = NO_DETAILS) -> bool:
         """Add to the counters and store the cycle, in one transaction, so that no process loses another's counts.
 
         If the state folder cannot be used, the fallback folder is: `status` must not show an earlier, better cycle.
@@ -94,9 +92,7 @@ class History:
                 return True
         return self._add_to_fallback(finished, deltas, cycle_details)
 
-    def _add_to_fallback(
-        self, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails = NO_DETAILS
-    ) -> bool:
+    def _add_to_fallback(self, finished: PairFinished, deltas: CountsByName, cycle_details: CycleDetails) -> bool:
         if self._fallback is None:
             return False
         try:
@@ -110,7 +106,7 @@ class History:
         self,
         folder: int,
         finished: PairFinished,
-        deltas: Mapping[tuple[str, str], int],
+        deltas: CountsByName,
         cycle_details: CycleDetails,
         *,
         yields: bool = False,
@@ -133,7 +129,7 @@ class History:
                 return True
         raise AssertionError
 
-    def count(self, deltas: Mapping[tuple[str, str], int]) -> bool:
+    def count(self, deltas: CountsByName) -> bool:
         """Add to the counters of an existing history, outside any cycle. Returns False if nothing was stored."""
         try:
             folder = self._open()
@@ -200,9 +196,7 @@ class History:
         with closing_fd(above):
             return open_own_folder(name, above)
 
-    def _write(
-        self, folder: int, finished: PairFinished, deltas: Mapping[tuple[str, str], int], cycle_details: CycleDetails
-    ) -> None:
+    def _write(self, folder: int, finished: PairFinished, deltas: CountsByName, cycle_details: CycleDetails) -> None:
         moment = finished.finished_timestamp_seconds
         last = {
             "result": str(finished.result),

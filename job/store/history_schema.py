@@ -18,6 +18,7 @@ from job.store.sqlite import (
     fetch_bounded,
     lift_limits,
     limit_steps,
+    objects_in,
     schema_of,
 )
 
@@ -112,7 +113,7 @@ def has_format(database: Connection) -> bool:
 
     Afterwards the file can be read and written.
     """
-    found = database.objects()
+    found = objects_in(database)
     if found:
         application, version = database.format_marks()
         if application != APPLICATION_ID:

@@ -1,9 +1,9 @@
 """The index: one row a folder, in SQLite. It is used only as far as the files agree with it (invariant 13).
 
-Folders have keys of a fixed size (`store/index_tree.py`). Their records are in a table of their own, so that the scan
-reads small rows. Records are texts (`store/codec.py`), which are at worst invalid. Those of a huge folder have several
-rows, so that no transaction is huge. Two more tables have the hard-linked names, and the unsupported metadata.
-The rollback journal is synced with its folder: a committed row survives a power cut, and is written after its files.
+Folders have keys of a fixed size (`store/index_tree.py`). Their records (`store/codec.py`) are in a table of their own,
+so that the scan reads small rows; those of a huge folder have several rows, so that no transaction is huge. Two more
+tables have the hard-linked names, and the unsupported metadata. The rollback journal is synced with its folder: a
+committed row survives a power cut, and is written after its files.
 """
 
 import contextlib
@@ -49,8 +49,7 @@ class Index:
     def open(cls, folder: str) -> Self:
         """Open the index in a state folder; create it if it does not exist.
 
-        Raises `IndexTorn` if the file is damaged or too old, `IndexUnusable` if it is newer, of another program, or
-        cannot be read.
+        Raises `IndexTorn` if it is damaged or too old, `IndexUnusable` if it is newer, another program's or unreadable.
         """
         return cls(index_schema.connect(folder))
 
@@ -170,8 +169,7 @@ class Index:
     def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
         """Store finished folders and rows of records in one transaction. Raises `OSError`.
 
-        Folders in `gone`, and all below them, are removed first. Rows may be committed before their folder: each is
-        valid by itself.
+        Folders in `gone`, and all below them, are removed first. Rows are valid without their folder.
         """
         with self._transaction():
             for path in gone:

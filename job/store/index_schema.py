@@ -19,6 +19,7 @@ from job.store.sqlite import (
     Schema,
     check_objects,
     lift_limits,
+    objects_in,
     schema_of,
     step_limit,
 )
@@ -178,8 +179,7 @@ class IndexTorn(IndexUnusable):
 def connect(folder: str) -> Connection:
     """Open the index in a state folder; create it if it does not exist.
 
-    Raises `IndexTorn` if the file is damaged or too old, `IndexUnusable` if it is newer, of another program, or cannot
-    be read.
+    Raises `IndexTorn` if it is damaged or too old, `IndexUnusable` if it is newer, another program's or unreadable.
     """
     with _state_folder(folder) as state:
         sqlite.make(FILE_NAME, state)
@@ -258,7 +258,7 @@ def _opened(state: int, mode: str, *, make: bool) -> Connection:
 def _objects(connection: Connection) -> Schema:
     """Return the schema; empty for a new file. Raises `IndexUnusable` for a file of another program."""
     try:
-        return connection.objects()
+        return objects_in(connection)
     except (HostileFileError, sqlite3.DataError):
         _version(connection)  # a file of another program is never moved away
         raise

@@ -2,8 +2,7 @@
 
 The row of a folder has the key of its parent's path and its own name; other tables use the key of its own path. Each
 recorded folder and all its ancestors have a row, empty if nothing is recorded, so that all folders below any folder are
-found. A path that is assembled from rows is used only if its key is the wanted one. Invalid rows are skipped, and
-none is visited twice.
+found. A path made from rows is used only if its key is the wanted one. Invalid rows are skipped, none is read twice.
 """
 
 import sqlite3

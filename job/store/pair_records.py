@@ -2,10 +2,8 @@
 
 Pair records are outside the mirrors: one private folder a mirror, named by a hash of its path, in `state_dir/.pairs` or
 in `$XDG_STATE_HOME/truecopy/pairs`. `known.json` in it records that the mirror existed: a missing mirror is then
-refused, while an unrecorded one is created at first use. Cycles that cannot be recorded in the mirror are there too.
-
-`identity.json` says to which pair a `.truecopy` folder, or a folder below `state_dir`, belongs. A state belongs to a
-source and a mirror, not to a name: a renamed pair keeps its state, and a new pair with an old name starts without one.
+refused. Cycles that cannot be recorded in the mirror are there too. `identity.json` says to which source and mirror a
+`.truecopy` folder, or a folder below `state_dir`, belongs; names of pairs may change.
 """
 
 import errno

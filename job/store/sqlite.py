@@ -106,10 +106,6 @@ class Connection(sqlite3.Connection):
         (version,) = self.execute("PRAGMA user_version").fetchone()
         return application, version
 
-    def objects(self) -> Schema:
-        """Return the schema; empty for a new file. Raises `HostileFileError` and `sqlite3.Error`."""
-        return objects_in(self)
-
     def size(self) -> int:
         """Return the bytes that the file occupies; holes are not counted."""
         if self.folder < 0:
@@ -132,8 +128,7 @@ def connect(name: str, folder: int, mode: str, *, timeout: float) -> Connection:
 
     Only the schema can be read before `lift_limits`. Raises `OSError` if the file, or one that SQLite keeps beside it,
     is not a regular file of this user or root, `HostileFileError`, and `sqlite3.Error`. No other connection of this
-    process may be in a transaction on the file: the header is read through another descriptor, and closing that drops
-    all locks of the process on the file.
+    process may be in a transaction on the file: the header is read by a descriptor whose closing drops all its locks.
     """
     disable_link_resolution()
     for suffix in _SUFFIXES:
@@ -364,8 +359,7 @@ class _Vfs(ctypes.Structure):
 def disable_link_resolution() -> bool:
     """Make SQLite resolve no links in paths; False if its library cannot be reached, as in a static interpreter.
 
-    SQLite uses `lstat` only to find links: with `stat` in its place, it finds none. Checks before and after opening do
-    not suffice, see DECISIONS.md.
+    SQLite uses `lstat` only to find links: with `stat` in its place, it finds none (DECISIONS.md: why not checks).
     """
     path = getattr(_sqlite3, "__file__", None)
     if path is None or sys.maxsize <= 2**32:

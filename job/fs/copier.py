@@ -330,8 +330,7 @@ class Copier:
     def confirmed(self, records: Iterable[Record], source: int, mirror: int) -> list[Record]:
         """Read symlinks, small files and their mirrors; return the records of which both are exactly so.
 
-        Of the others, such as files with attributes, nothing is known: `compare` must decide. Raises the errors of
-        `on_chunk`.
+        Of the others, such as files with attributes, nothing is known: `compare` decides. Raises as `on_chunk` does.
         """
         start, prefix, security = self._start(self._algorithm), f"{self._algorithm}:", self._metadata_writer.security
         found: list[Record] = []

@@ -2,8 +2,7 @@
 
 A `DirCursor` holds the descriptors from the root to the folder it stands in and moves to another folder over their
 common ancestor, so visiting folders in walk order costs about one open each. Only the nearest descriptors stay open, at
-any depth; the way back up goes through `..` and is believed only if device and inode are those of the folder that was
-left.
+any depth; the way back up goes through `..` and is believed only if device and inode are those of the folder left.
 """
 
 import os

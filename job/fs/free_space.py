@@ -68,8 +68,7 @@ class FreeSpace:
     def check(self, descriptor: int, written: os.stat_result, folder: int) -> None:
         """Set what may be written before the next check.
 
-        Raises `OSError` (ENOSPC) if the file just written to an open folder leaves less than the reserve. Quotas are
-        ignored.
+        Raises `OSError` (ENOSPC) if the file just written to a folder leaves less than the reserve; ignores quotas.
         """
         ample = self._measure(descriptor, written, folder)
         self.bytes_left, self.files_left = (_UNCHECKED_BYTES, _UNCHECKED_FILES) if ample else (0, 0)

@@ -1,11 +1,8 @@
 """Read an open file once and hash all of it; a large file is hashed in a second thread while the first one reads on.
 
 The interpreter lock is not held while a large chunk is read, written or hashed, so two cores are used. The ring of
-buffers, for which the reader waits, bounds the memory.
-
-A backup reads and writes everything once, and must not evict from the page cache what other programs use: pages of
-large files are dropped behind the reader and, once they are on the disk, behind the writer. Pages of these files that
-were cached before are dropped, too, unless a program has them mapped.
+buffers, for which the reader waits, bounds the memory. Pages of large files are dropped from the page cache behind the
+reader and, once they are on the disk, behind the writer: other programs need it more than a backup.
 """
 
 import ctypes

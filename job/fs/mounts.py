@@ -87,9 +87,8 @@ def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None
 
 def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
     """Return the `listed` mount points below an open folder, as relative paths; parents first."""
-    try:
-        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
-    except OSError:
+    path = _path_of(folder)
+    if not path:
         return []
     start = len(path.rstrip(b"/")) + 1
     return sorted({each.point[start:] for each in listed if each.point != path and _lies_in(each.point, path)})
@@ -97,11 +96,16 @@ def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
 
 def location_of(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
     """Return the device of an open folder and its path on that file system; None if unknown."""
+    path = _path_of(descriptor)
+    return _place_of(path, mount_table()) if path else None
+
+
+def _path_of(descriptor: int) -> bytes:
+    """Return the path of an open file or folder; empty if unknown."""
     try:
-        path = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
     except OSError:
-        return None
-    return _place_of(path, mount_table())
+        return b""
 
 
 def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes] | None:
@@ -120,12 +124,8 @@ def mount_type_at(folder: int) -> str:
 
     Empty if unknown. Found by mount ID, because the device of a btrfs subvolume is in no mount table.
     """
-    mount = mount_of(folder)
-    try:
-        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
-    except OSError:
-        return ""
-    if mount is None:
+    mount, path = mount_of(folder), _path_of(folder)
+    if mount is None or not path:
         return ""
     return mount.type if mount.point == path else mount.type + SUBVOLUME
 
@@ -181,9 +181,8 @@ def mounts_below(folder: int) -> list[tuple[bytes, str]]:
     """List other file systems mounted below an open folder: relative path and type."""
     seen = os.fstat(folder).st_dev
     own = os.major(seen), os.minor(seen)
-    try:
-        path = os.fsencode(os.readlink(f"/proc/self/fd/{folder}"))
-    except OSError:
+    path = _path_of(folder)
+    if not path:
         return []
     start = len(path.rstrip(b"/")) + 1
     below = [each for each in mount_table() if each.device != own and each.point != path and _lies_in(each.point, path)]
@@ -202,12 +201,8 @@ def is_within(inner: int, outer: int) -> bool:
 
 def is_mounted_below(outer: int, inner: int) -> bool:
     """Return whether a mount below one open folder is the other, contains it, or is inside it."""
-    there = location_of(inner)
-    try:
-        path = os.fsencode(os.readlink(f"/proc/self/fd/{outer}"))
-    except OSError:
-        return False
-    if there is None:
+    there, path = location_of(inner), _path_of(outer)
+    if there is None or not path:
         return False
     device, below = there
     return any(

@@ -1,9 +1,7 @@
 """Private folders for small files of Truecopy, and scratch folders for SQLite's temp files.
 
-Private folders are never in /tmp or another world-writable folder. Candidates, in this order: `$XDG_RUNTIME_DIR`,
-`$RUNTIME_DIRECTORY`, `$TRUECOPY_STATE_DIR` and the user's state folder. Without any of them only the start is slower.
-A scratch folder has a random name, so it may be in /tmp; one that a killed run left is empty and unlocked, and the next
-run removes it.
+Private folders are never in /tmp or another world-writable folder. A scratch folder has a random name, so it may be in
+/tmp; one that a killed run left is empty and unlocked, and the next run removes it.
 
 Every health check of a container imports this module, so it imports nothing heavy.
 """

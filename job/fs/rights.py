@@ -3,8 +3,7 @@
 Access checks open nothing, so that no access time changes; a file server may still refuse.
 
 Rights in the mirror are narrowed first: those of a folder before anything is put into it, those of an old copy before,
-or instead of, the new one. Meanwhile no user has more rights than both sides grant. Wider rights come last
-(`MetadataWriter.apply`).
+or instead of, the new one. Meanwhile no user has more rights than both sides grant. `MetadataWriter.apply` widens last.
 """
 
 import errno
@@ -46,13 +45,9 @@ def refusal_reason(what: str, error: OSError) -> str:
     if error.errno not in {errno.EPERM, errno.EACCES}:
         return reason_text(error)
     name, number = _NEEDED.get(what, ("", -1))
-    if not name or _has(number):
+    if not name or _capabilities() >> number & 1:
         return f"the file system does not allow it ({error.strerror})"
     return f"this needs root ({name}), and Truecopy runs as user {os.geteuid()} without it"
-
-
-def _has(capability: int) -> bool:
-    return bool(_capabilities() >> capability & 1)
 
 
 def _capabilities() -> int:

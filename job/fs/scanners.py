@@ -1,7 +1,6 @@
 """Scan source and mirror: list folders by descriptor and fingerprint the listings.
 
-Temps and state folders of Truecopy are recognised and left out: a source contains them after a restore by `cp -a`, or
-if it is a mirror itself.
+Temps and state folders of Truecopy, as after a restore by `cp -a` or in a source that is a mirror, are left out.
 """
 
 import errno

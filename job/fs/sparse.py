@@ -1,8 +1,8 @@
 """Sparse files: find holes, write with holes, and hash without reading zeros.
 
-File systems have reported holes for data that was not on disk yet (ZFS up to 2.2.1, btrfs). A file changed within the
-last minute is therefore synced first; on unreliable file systems holes are used only after a minute without change.
-The first, middle and last block of each hole are always read.
+File systems have reported holes for data that was not on disk yet. A file changed within the last minute is therefore
+synced first; on unreliable file systems holes are used only after a minute without change. The first, middle and last
+block of each hole are always read.
 
 A file that is nearly all holes gets a checksum of its data blocks, because hashing 15 TiB of zeros takes hours. Hashed
 are the offset and content of each block of 4096 bytes that is not all zeros (the last one padded with zeros), then the

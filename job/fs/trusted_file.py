@@ -2,10 +2,8 @@
 
 Users that may change a file: its owner; others, its group and ACL entries with write permission; owners and writers of
 each folder on its path, since they can replace it (writers of a sticky folder cannot); the owner of each link on the
-path. All are reported at once.
-
-Checks use the opened descriptors, so renames during the walk have no effect. A folder on a read-only mount, such as the
-0777 folder of a Kubernetes ConfigMap, counts as not writable.
+path. Checks use the opened descriptors, so renames during the walk have no effect. A folder on a read-only mount, such
+as the 0777 folder of a Kubernetes ConfigMap, counts as not writable.
 """
 
 import errno

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ class Lease:
                 self._renew()
 
     def _renew(self) -> None:
-        with closing_fd(_open_lease(self._folder, os.O_RDWR)) as descriptor:
+        with closing_fd(open_own_file(NAME, self._folder, os.O_RDWR)) as descriptor:
             # If the file is replaced now, the write goes to the old one.
             if lock.parse_holder(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
                 self._lost = "somebody else took it over"
@@ -122,11 +122,8 @@ def acquire(
     device = os.fstat(folder).st_dev
     record = lock.holder_record(started) | {"device": device, "token": os.urandom(8).hex()}
     for _ in range(_TRIES):
-        try:
+        with suppress(FileExistsError):
             _create_lease(folder, _content(record, 0))
-        except FileExistsError:
-            pass
-        else:
             return Lease(folder, record, timing, "")
         with suppress(FileNotFoundError):  # its owner removed it meanwhile
             seen = _read_lease(folder)
@@ -155,26 +152,26 @@ def _check_abandoned(folder: int, seen: _LeaseState, name: str, stop: Callable[[
     )
     if -_MAX_FUTURE_SECONDS < age < timing.abandoned_after:
         raise busy
-    end = time.monotonic() + timing.watched_for
-    while time.monotonic() < end:
-        _pause(stop)
+    for _ in _watching(stop, timing.watched_for):
         if _read_lease(folder) != seen:
             raise busy
 
 
 def _wait_for_rivals(lease: Lease, name: str, stop: Callable[[], bool], timing: LeaseTiming) -> None:
     """Wait until any rival for the old lease has seen this one, or this one was replaced."""
-    end = time.monotonic() + timing.watched_for
-    while time.monotonic() < end:
-        _pause(stop)
+    for _ in _watching(stop, timing.watched_for):
         if lease.why_lost():
             raise Busy(f"another instance took the mirror of {name} over, too, and was later", hint="Try again.")
 
 
-def _pause(stop: Callable[[], bool]) -> None:
-    if stop():
-        raise Stopped("stopped while a lease was watched")
-    time.sleep(_POLL_SECONDS)
+def _watching(stop: Callable[[], bool], seconds: float) -> Iterator[None]:
+    """Pause again and again until the time is over. Raises `Stopped`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if stop():
+            raise Stopped("stopped while a lease was watched")
+        time.sleep(_POLL_SECONDS)
+        yield
 
 
 def _content(record: dict[str, str | int | float], beats: int) -> bytes:
@@ -188,13 +185,9 @@ def _create_lease(folder: int, content: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _open_lease(folder: int, flags: int) -> int:
-    # Opened anew each time: on open, a network file system refreshes the file from its server.
-    return open_own_file(NAME, folder, flags)
-
-
 def _read_lease(folder: int) -> _LeaseState:
-    with closing_fd(_open_lease(folder, os.O_RDONLY)) as descriptor:
+    # Opened anew each time: on open, a network file system refreshes the file from its server.
+    with closing_fd(open_own_file(NAME, folder, os.O_RDONLY)) as descriptor:
         return _LeaseState(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0), os.fstat(descriptor).st_mtime_ns)
 
 

@@ -83,17 +83,15 @@ def acquire(folder: int, name: str, started: float) -> int:
     The lock lasts until the returned descriptor is closed. Raises `OSError`, with a full message for an unusable file.
     """
     for _ in range(_TRIES):
-        descriptor, writable, was_open = _open(folder)
-        try:
-            _lock(descriptor, name, _WAS_OPEN if was_open else _WAIT)
-            if is_held(descriptor, folder):
+        descriptor, writable = _open(folder)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            _lock(descriptor, name, _WAS_OPEN if _check(descriptor) else _WAIT)
+            if is_held(descriptor, folder):  # otherwise it was removed or replaced after it was opened
                 if writable:
                     _write_holder(descriptor, started)
+                undo.pop_all()
                 return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # removed or replaced after it was opened
     raise Busy(f"others come and go at the mirror of {name}", hint="Try again.")
 
 
@@ -106,25 +104,14 @@ def is_held(descriptor: int, folder: int, name: bytes = NAME) -> bool:
     return os.path.samestat(there, os.fstat(descriptor))
 
 
-def _open(folder: int) -> tuple[int, bool, bool]:
-    """Open the lock file for this user only; also return whether it is writable, and whether others could open it."""
-    try:
-        descriptor, writable = _opened(folder)
-    except OSError as error:
-        if error.errno not in NOT_A_FILE:
-            raise
-        raise OSError(error.errno, f"{describe_entry(NAME, folder)} has the name of the lock{REMOVE_IT}") from None
-    try:
-        return descriptor, writable, _check(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _opened(folder: int) -> tuple[int, bool]:
+def _open(folder: int) -> tuple[int, bool]:
+    """Open the lock file; also return whether it is writable."""
     try:
         return open_own_file(NAME, folder, os.O_RDWR | os.O_CREAT), True
     except OSError as error:
+        if error.errno in NOT_A_FILE:
+            message = f"{describe_entry(NAME, folder)} has the name of the lock{REMOVE_IT}"
+            raise OSError(error.errno, message) from None
         if error.errno not in _CANNOT_WRITE:
             raise
         # A file that is immutable or on a read-only file system can still be locked.

@@ -3,16 +3,9 @@
 The loop decides only the time; the application runs cycles and reads the configuration. A cycle that raises is reported
 as an event, and the next one is planned as usual.
 
-`Clockwork` plans one action at a time with the `schedule` library, whose defects for a service are avoided:
-
-* *Naive local time.* `_Planned.should_run` reads injected clocks in seconds since the epoch, so that TZ and daylight
-  saving do not matter. Setting the process to UTC would change other output.
-* *A clock set back.* An action is due by the wall clock **or** once the planned wait has passed on the monotonic
-  clock. The wall clock alone would repeat the hours it was set back; the monotonic clock alone stops while the machine
-  sleeps.
-* *A job that raises keeps its `next_run` and runs again at once.* The plan is dropped before its action runs, and at
-  least a second lies between two actions.
-* *Missed runs and daylight saving.* Due times and catching up come from `core.timing`.
+`Clockwork` plans one action at a time with the `schedule` library, at an instant that `core.timing` computes. An action
+is due by the wall clock **or** once the planned wait has passed on the monotonic clock: the first alone would repeat
+the hours that it was set back, the second alone stops while the machine sleeps.
 """
 
 import random
@@ -74,11 +67,6 @@ class Clockwork:
         self._due = due
         self._latest = self._monotonic() + due - self._wall()
         _Planned(self._scheduler, self._left).seconds.do(self._run, action)
-
-    @property
-    def due(self) -> float | None:
-        """Due time of the planned action, in seconds since the epoch; None without a plan."""
-        return self._due if self._scheduler.jobs else None
 
     @property
     def idle_seconds(self) -> float | None:

@@ -170,7 +170,7 @@ class WorkerPool:
 
     def start(self, count: int) -> None:
         """Start workers up to `count`, as far as the system allows."""
-        context = _start_method()
+        context = mp.get_context("fork" if may_fork() else "spawn")
         while len(self._connections) < min(count, self.most):
             self._last_slot += 1
             try:
@@ -280,10 +280,6 @@ def _is_dead(process: BaseProcess, seconds: float) -> bool:
     # Otherwise the interpreter would wait for it forever at exit.
     vars(mp.process)["_children"].discard(process)
     return False
-
-
-def _start_method() -> BaseContext:
-    return mp.get_context("fork" if may_fork() else "spawn")
 
 
 def _run_worker(

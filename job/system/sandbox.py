@@ -1,8 +1,7 @@
 """The Landlock sandbox: work on a pair in a thread with few rights to files (landlock(7)).
 
 A sandbox cannot be left, and the next pair needs other folders. So it applies to one thread, which ends with its pair,
-and to the workers that this thread starts. The main thread passes on events: logs, metrics, history and heartbeat are
-written outside the sandbox. Events about entries are passed on in batches.
+and to the workers that this thread starts. The main thread passes on events, as outputs are written outside of it.
 
 Landlock restricts opening, creating, renaming and removing; not modes, owners, times and attributes, nor open
 descriptors. Its system calls have no wrapper in the C library and are called by number. Paths of code, libraries and

@@ -9,7 +9,7 @@ import select
 import signal
 from collections import deque
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from job.errors import Exit
@@ -81,12 +81,7 @@ class StopSignal:
                 self._had_terminal = False
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the old handlers; requests are kept."""
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)

@@ -53,8 +53,7 @@ def mode_without_acl(mode: int, acl: bytes | None) -> int:
 def mode_for_other_group(mode: int) -> int:
     """Return the mode for an entry whose group cannot be set.
 
-    Members of the present group had the rights of others, and members of the wanted group count as others now: both get
-    the rights that both had.
+    Members of the present group were others, and those of the wanted group are others now: both get what both had.
     """
     both = mode >> 3 & mode & _ALL
     return mode & ~(_GROUP_BITS | _OTHER_BITS) | both << 3 | both
@@ -63,8 +62,7 @@ def mode_for_other_group(mode: int) -> int:
 def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
     """Return ACL and mode for an entry whose group cannot be set; None if the ACL is invalid.
 
-    Named users and groups keep their rights. Members of the present group may be in the named groups, and get no more
-    rights than these.
+    Named users and groups keep their rights. Members of the present group may be in these, and get no more rights.
     """
     entries = _entries(acl)
     if entries is None or not mode & _GROUP_BITS:

@@ -150,12 +150,8 @@ class PairHistory(NamedTuple):
         same = first.result is last.result and first.result_since_timestamp_seconds
         return last._replace(
             counts=dict(counts),
-            last_success_timestamp_seconds=max(
-                first.last_success_timestamp_seconds, last.last_success_timestamp_seconds
-            ),
-            result_since_timestamp_seconds=first.result_since_timestamp_seconds
-            if same
-            else last.result_since_timestamp_seconds,
+            last_success_timestamp_seconds=max(each.last_success_timestamp_seconds for each in (first, last)),
+            result_since_timestamp_seconds=(first if same else last).result_since_timestamp_seconds,
         )
 
 

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
-from job.core.entry import join
-
 _Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
 _Matcher = re.Pattern[bytes] | None
 
@@ -68,16 +66,6 @@ class ExcludeRules:
             return [row for row in rows if row[0] not in out or not stat.S_ISDIR(row[2])]
         above = folder + b"/" if folder and self._by_path else b""
         return [row for row in rows if not self._excludes(above + row[0], row[0], folder=stat.S_ISDIR(row[2]))]
-
-    def excludes(self, path: bytes, *, folder: bool) -> bool:
-        """Return whether the entry at `path`, below the root, or a folder above it is excluded."""
-        above = b""
-        *parents, last = path.split(b"/")
-        for name in parents:
-            if self._excludes(join(above, name), name, folder=True):
-                return True
-            above = join(above, name)
-        return self._excludes(path, last, folder=folder)
 
     def _excludes(self, path: bytes, name: bytes, *, folder: bool) -> bool:
         if self._groups is None:
@@ -270,8 +258,7 @@ def _tokens(text: bytes) -> Iterator[bytes]:
 def _literal_length(text: bytes) -> int:
     """Return the length of the prefix without wildcards.
 
-    Git compares it apart from the rest, so `**` right behind it counts as a beginning: `foo**/bar` matches `foobar` and
-    `foo/a/bar`.
+    Git compares it apart from the rest, so `**` right behind it counts as a beginning: `foo**/bar` matches `foobar`.
     """
     found = re.match(_LITERAL, text)
     return found.end() if found else 0

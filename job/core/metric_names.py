@@ -71,11 +71,7 @@ PAIR_COUNTERS = (
     ),
     Series("files_failed_total", "counter", "Entries that failed.", label="reason", values=tuple(Failure)),
     Series("bytes_copied_total", "counter", "Bytes of content copied."),
-    Series(
-        "attributes_unread_total",
-        "counter",
-        "Source entries copied without unreadable attributes.",
-    ),
+    Series("attributes_unread_total", "counter", "Source entries copied without unreadable attributes."),
     Series(
         "drift_found_total",
         "counter",

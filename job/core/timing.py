@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 
-EXAMPLES = "write 'every 6 hours', 'daily at 02:30' or 'weekly on sunday at 04:00'"
-
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _EVERY_DAY = frozenset(range(7))
@@ -94,7 +92,7 @@ def parse_schedule(text: str) -> Schedule:
         return Calendar(_EVERY_DAY, _times(match["times"]))
     if match := _WEEKLY.fullmatch(plain):
         return Calendar(frozenset(_weekday(name) for name in _LIST.split(match["days"])), _times(match["times"]))
-    raise ValueError(f"not a schedule; {EXAMPLES}")
+    raise ValueError("not a schedule; write 'every 6 hours', 'daily at 02:30' or 'weekly on sunday at 04:00'")
 
 
 def schedule_of(text: str | None, sleep_time: float) -> Schedule:

@@ -31,7 +31,7 @@ from job.events.service import (
 from job.fs.mounts import is_below
 from job.fs.private_folders import PrivateFolder, ScratchFolder, choose
 from job.fs.trusted_file import TrustIssue
-from job.outputs.log import Logs, LogSettings
+from job.outputs.log import Logs
 from job.outputs.log_limits import BriefLog
 from job.outputs.metrics import Metrics
 from job.store.history import History
@@ -210,16 +210,7 @@ class Application:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _put_in_force(self, config: Config) -> None:
-        self._logs.configure(
-            LogSettings(
-                level=config.log_level,
-                log_file=config.log_file,
-                error_log_file=config.error_log_file,
-                format=config.log_format,
-                rotation=config.log_rotate,
-                roots=tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest)),
-            )
-        )
+        self._logs.configure(config)
         for log in (self._brief, self._idle):
             if log is not None:
                 log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)

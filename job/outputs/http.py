@@ -1,13 +1,9 @@
 """The HTTP port: `/metrics`, `/healthz`, `/readyz` and an index of them. It changes nothing (invariant 14).
 
-No part of a request enters a response: not its path, query or headers, and not in waitress's error pages. Clients
-cannot take much from the backup:
-
-- A connection has one request and one response, and is closed after ten seconds in any state.
-- The number of connections is limited, for each address to a quarter of it. A new connection is always accepted and
-  replaces the oldest one: of the same address if that is at its limit, else of the address with the most. A client
-  that holds connections open excludes no other.
-- The loop pauses after each iteration, which accepts one connection: a flood of requests is served at that rate.
+No part of a request enters a response: not its path, query or headers, and not in waitress's error pages. A connection
+has one request, and is closed after ten seconds in any state. The number of connections is limited, for each address to
+a quarter of it; a new one replaces the oldest one, of its address if that is at its limit, else of the address with the
+most. The loop pauses after each connection, which limits the rate of a flood.
 """
 
 import errno

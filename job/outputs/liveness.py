@@ -1,9 +1,8 @@
 """Signs of life: the heartbeat for the health check (`health.py`), and a watchdog for cycles that hang.
 
-The heartbeat is a listener: each event is a sign of life. The watchdog is a thread: a system call that hangs in the
-kernel runs no signal handler and cannot be cancelled, so the main process can neither report it nor end. The thread
-only waits and compares; another thread reports, since an output may hang on the same disk. The main process watches its
-workers itself (`engine/dispatch/worker_supervisor.py`).
+The heartbeat is a listener: each event is a sign of life. The watchdog is a thread, since a main thread that hangs in a
+system call can neither report it nor end. Another thread reports, since an output may hang on the same disk. The main
+process watches its workers itself (`engine/dispatch/worker_supervisor.py`).
 """
 
 import json
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from types import TracebackType
 from typing import Self
 
 from job.errors import Exit
@@ -70,8 +68,7 @@ class Heartbeat:
     def __call__(self, event: Event) -> None:
         """Record an event.
 
-        Raises `OSError` if a write fails, once for each errno until a write succeeds, so that the log does not repeat
-        a fault every few seconds.
+        Raises `OSError` if a write fails, once for each errno until one succeeds, so that no log is filled with it.
         """
         if isinstance(event, ServiceStopped):
             self._health_file.memory.close()
@@ -181,9 +178,7 @@ class Watchdog:
             self._over.set()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop watching."""
         if not self._over.is_set():
             self._over.set()

@@ -1,12 +1,8 @@
 """Write one log line per event, to a stream and to files. A listener on the event stream.
 
 A line is JSON, rendered by the formatter of python-json-logger, or text. Loggers and handlers of `logging` are not
-used: the process's logging set-up cannot change a line, and a failed write becomes an event instead of a print
-(`logging.raiseExceptions`). JSON is ASCII, so every file name survives; that rules out orjson, msgspec and
-`json_ensure_ascii=False`, which drop the line of a name that is not UTF-8.
-
-Lines of entries are collected, and written together with the next event of another kind: a batch costs each output one
-or two system calls instead of four a line.
+used: the process's logging set-up cannot change a line, and a failed write becomes an event. JSON is ASCII, so every
+file name survives. Lines of entries are collected, and written together with the next event of another kind.
 """
 
 import json
@@ -18,13 +14,13 @@ from functools import cache, partial
 from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
 from math import isfinite
-from typing import Literal, NamedTuple, TextIO
+from typing import TextIO
 
-from job.config.settings import LogRotate
+from job.config.settings import Config
 from job.events.base import EntryEvent, Event
 from job.events.pair import FileCopied, FilesCopied
 from job.events.text import LIMITS, LONGEST_LINE, LONGEST_VALUE, Fields, fields_of, sentence
-from job.outputs.log_file import NO_ROTATION, LineEnd, LineFile, is_one_file
+from job.outputs.log_file import LineEnd, LineFile, is_one_file
 
 Failed = Callable[[str, str], None]
 Render = Callable[[Event, str], list[str]]
@@ -36,23 +32,6 @@ MOST_WAITING = 256 << 10
 _REPLACED = "\ufffd"
 """In a text for bytes that are not UTF-8."""
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-class LogSettings(NamedTuple):
-    """Destinations and format of the log."""
-
-    level: str = "info"
-    """Minimum level of logged events."""
-    log_file: str | None = None
-    """File for every line."""
-    error_log_file: str | None = None
-    """File for warnings and errors."""
-    format: Literal["json", "text"] | None = None
-    """Of every line; None means text on a terminal, JSON elsewhere."""
-    rotation: LogRotate = NO_ROTATION
-    """Rotation of both files."""
-    roots: tuple[str, ...] = ()
-    """Sources and mirrors: no folder for a log is made in or above them."""
 
 
 class Logs:
@@ -79,23 +58,25 @@ class Logs:
         self._most_waiting = MOST_WAITING
         self._shown, self._shown_from, self._shown_until = "", 0.0, 0.0
 
-    def configure(self, settings: LogSettings) -> None:
+    def configure(self, config: Config) -> None:
         """Apply new settings; files with the same settings stay open."""
-        wanted = [("log_file", settings.log_file, _SEVERITY["debug"])]
-        if not _is_one_file(settings):
-            wanted.append(("error_log_file", settings.error_log_file, _SEVERITY["warning"]))
+        log_file, error_log_file = config.log_file, config.error_log_file
+        wanted = [("log_file", log_file, _SEVERITY["debug"])]
+        if log_file is None or error_log_file is None or not is_one_file(log_file, error_log_file):
+            wanted.append(("error_log_file", error_log_file, _SEVERITY["warning"]))
         with self._lock:
             self._write()
-            self._least_level = _SEVERITY[settings.level]
+            self._least_level = _SEVERITY[config.log_level]
+            roots = tuple(root for pair in config.effective_pairs for root in (pair.source, pair.dest))
             known, self._files = self._files, {}
             for output, path, least in wanted:
                 if path is not None:
-                    key = output, path, settings.format, settings.rotation, settings.roots
-                    self._files[key] = known.pop(key) if key in known else _FileSink(output, path, least, settings)
+                    key = output, path, config.log_format, config.log_rotate, roots
+                    self._files[key] = known.pop(key) if key in known else _FileSink(output, path, least, config, roots)
             for unwanted in known.values():
                 unwanted.file.close()
             for stream in self._streams:
-                chosen = settings.format or ("text" if stream.is_terminal else "json")
+                chosen = config.log_format or ("text" if stream.is_terminal else "json")
                 stream.render = text_lines if chosen == "text" else json_lines
             self._sinks = (*self._streams, *self._files.values())
         self._report_outages()
@@ -153,11 +134,6 @@ class Logs:
                 self._reporting.release()
 
 
-def _is_one_file(settings: LogSettings) -> bool:
-    one, two = settings.log_file, settings.error_log_file
-    return one is not None and two is not None and is_one_file(one, two)
-
-
 class _Sink:
     """One output with its collected lines, and whether it is in an outage."""
 
@@ -186,9 +162,10 @@ class _Sink:
 
 
 class _FileSink(_Sink):
-    def __init__(self, output: str, path: str, least: int, settings: LogSettings) -> None:
-        self.file = LineFile(path, roots=settings.roots, rotation=settings.rotation)
-        super().__init__(output, self.file.add, least, text_lines if settings.format == "text" else json_lines)
+    def __init__(self, output: str, path: str, least: int, config: Config, roots: tuple[str, ...]) -> None:
+        # No folder for a log is made in or above a source or mirror.
+        self.file = LineFile(path, roots=roots, rotation=config.log_rotate)
+        super().__init__(output, self.file.add, least, text_lines if config.log_format == "text" else json_lines)
 
 
 class _Stream(_Sink):
@@ -262,20 +239,18 @@ def _copied_lines(event: FilesCopied, timestamp: str) -> list[str]:
 
 def json_line(event: Event, timestamp: str) -> str:
     """Render an event as a line of JSON."""
-    line = _json_line(event, timestamp, LONGEST_VALUE)
-    return line if len(line) <= LONGEST_LINE else _fitting(_json_line, event, timestamp)
+    return _fitting(_json_line, event, timestamp)
 
 
 def text_line(event: Event, timestamp: str) -> str:
     """Render an event as one printable line: time in UTC, level, pair, message."""
-    line = _text_line(event, timestamp, LONGEST_VALUE)
-    return line if len(line.encode()) <= LONGEST_LINE else _fitting(_text_line, event, timestamp)
+    return _fitting(_text_line, event, timestamp)
 
 
 def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: str) -> str:
     """Render a line with its values shortened as little as needed."""
     line = ""
-    for longest in LIMITS[1:]:
+    for longest in LIMITS:
         line = write(event, timestamp, longest)
         if len(line.encode()) <= LONGEST_LINE:
             break
@@ -284,7 +259,8 @@ def _fitting(write: Callable[[Event, str, int], str], event: Event, timestamp: s
 
 def _json_line(event: Event, timestamp: str, longest: int) -> str:
     fields = fields_of(event, longest)
-    return _formatter()(_SEVERITY[event.level], _headed(event, timestamp, fields)) + "\n"
+    head = {"timestamp": timestamp, "level": event.level, "event": event.name, "message": sentence(event, fields)}
+    return _formatter()(_SEVERITY[event.level], head | fields) + "\n"
 
 
 def _text_line(event: Event, timestamp: str, longest: int) -> str:
@@ -293,11 +269,6 @@ def _text_line(event: Event, timestamp: str, longest: int) -> str:
     more = [fields.get("hint", ""), *fields.get("faults", ()), *fields.get("traceback", ())]
     text = " | ".join(part for part in (sentence(event, fields), *more) if part)
     return f"{timestamp[:19]}Z {(event.level or '').upper():<7} {pair}{text}\n"
-
-
-def _headed(event: Event, timestamp: str, fields: Fields) -> Fields:
-    head = {"timestamp": timestamp, "level": event.level, "event": event.name, "message": sentence(event, fields)}
-    return head | fields
 
 
 @cache

@@ -95,8 +95,7 @@ class LineEnd:
     def add(self, descriptor: int, lines: str) -> None:
         """Write lines, each with its line end.
 
-        Raises `OSError` if not all are written. The rest is lost, except that a partly written line is completed
-        before the next ones.
+        Raises `OSError` if not all are written. The rest is lost, but a partly written line is completed later.
         """
         data = self._begun + lines.encode(self._encoding, "backslashreplace")
         written = 0

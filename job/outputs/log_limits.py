@@ -1,13 +1,9 @@
 """Limit the log: lines of one kind per folder and cycle, and lines of idle cycles. Listeners before the logs.
 
 `BriefLog` limits lines about failures, drift and skipped files of Truecopy's own, so that users of a source cannot fill
-the log's disk: 100,000 empty files with a reserved name fail in every cycle. The rest is counted, as are failures
-repeated from the previous cycle until they are due again. Every copy has its line.
-
-`IdleCycles` drops the lines of cycles without a change, which would be 4 MB a day for a cycle every 30 seconds. The
-lines of a cycle are held until it changes anything; idle cycles are counted, and the count precedes the next lines.
-
-Metrics and history count everything; at log level debug everything is logged.
+the log's disk; the rest is counted, as are failures repeated from the previous cycle until they are due again.
+`IdleCycles` holds the lines of a cycle until it changes anything, and counts idle cycles instead of logging them.
+At log level debug everything is logged.
 """
 
 import threading

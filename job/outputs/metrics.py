@@ -12,11 +12,11 @@ from job.core import metric_names
 from job.core.counts import (
     MOST_FAILING,
     NO_HISTORY,
+    CountsByName,
     CycleDetails,
     FailedEntry,
     PairHistory,
     PairProblem,
-    Tally,
     counts_of,
 )
 from job.core.metric_names import Family, Series
@@ -133,7 +133,7 @@ class Metrics:
                 self._pairs[keeper].kept = kept._replace(counts=Counter(kept.counts) + failures)
                 self._outputs.subtract(failures)
 
-    def _count(self, pair: str, counts: Mapping[tuple[str, str], int]) -> None:
+    def _count(self, pair: str, counts: CountsByName) -> None:
         with self._lock:
             self._pairs.setdefault(pair, _PairCounts()).pending.update(counts)
 
@@ -216,7 +216,7 @@ def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) 
     )
 
 
-def _counter(each: Series, kept: PairHistory, pending: Mapping[tuple[str, str], int]) -> list[float]:
+def _counter(each: Series, kept: PairHistory, pending: CountsByName) -> list[float]:
     keys = [(each.name, value) for value in each.values or ("",)]
     return [kept.counts.get(key, 0) + pending.get(key, 0) for key in keys]
 
@@ -225,13 +225,9 @@ def _gauge(each: Series, kept: PairHistory) -> list[float]:
     if each.name == "last_cycle_result":
         return [float(kept.result == result) for result in each.values]
     if each.label:
-        return _outcomes(kept.tally)
+        return [getattr(kept.tally, outcome) for outcome in metric_names.FILE_OUTCOMES]
     name = "duration_seconds" if each.name == "cycle_duration_seconds" else each.name
     return [getattr(kept, name)]
-
-
-def _outcomes(tally: Tally) -> list[float]:
-    return [getattr(tally, outcome) for outcome in metric_names.FILE_OUTCOMES]
 
 
 def _family(each: Series, rows: list[tuple[str, list[float]]]) -> Family:

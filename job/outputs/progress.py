@@ -151,14 +151,10 @@ class ProgressDisplay:
     def _sum_up(self, _: CycleFinished) -> None:
         self.close()
         for name, pair in self._pairs.items():
-            if pair.finished is not None:
-                self._print(
-                    f"{name}: {pair.finished.result} in {format_duration(pair.finished.duration_seconds)}", pair
-                )
-                tally = pair.finished.tally
-            else:
-                self._print(f"{name}: not finished", pair)
-                tally = pair.tally
+            done = pair.finished
+            ended = f"{done.result} in {format_duration(done.duration_seconds)}" if done else "not finished"
+            self._line(f"{name}: {ended}", f"bold {_STYLES.get(done.result, 'red') if done else 'red'}")
+            tally = done.tally if done else pair.tally
             if tally != Tally() or not pair.trouble:
                 self._line(f"  {_counts(tally)}")
             for line in pair.trouble:
@@ -176,10 +172,6 @@ class ProgressDisplay:
     def _note(self, event: Event) -> None:
         style = {"warning": "yellow", "error": "red"}.get(event.level or "", "")
         self._line(sentence(event, fields_of(event)), style)
-
-    def _print(self, line: str, pair: _Pair) -> None:
-        result = pair.finished.result if pair.finished is not None else Result.FAILED
-        self._line(line, f"bold {_STYLES.get(result, 'red')}")
 
     def _line(self, line: str, style: str = "") -> None:
         # A terminal that cannot show a character gets its escape instead of an error.

@@ -1,8 +1,7 @@
 """Render the metrics as text, and publish them after each cycle as a textfile and to a Pushgateway.
 
-Publishing serves runs that no Prometheus scrapes. Its failures are reported and never fail a cycle. The metrics are
-counted elsewhere (`outputs/metrics.py`), since prometheus_client is slow to import and most one-shot runs render
-nothing.
+Publishing serves runs that no Prometheus scrapes. Its failures are reported and never fail a cycle. Metrics are counted
+in `outputs/metrics.py`, since prometheus_client is slow to import and most one-shot runs render nothing.
 """
 
 import base64
@@ -346,14 +345,13 @@ class Exposition(Collector):
         with self._lock:
             moment, answer = self._rendered.get(open_metrics, (0.0, None))
             if answer is None or self._monotonic() - moment >= _FRESH_SECONDS:
-                answer = self._render(open_metrics=open_metrics)
+                if open_metrics:
+                    text = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+                    answer = openmetrics.CONTENT_TYPE_LATEST, text
+                else:
+                    answer = _TEXT, generate_latest(self.registry)
                 self._rendered[open_metrics] = self._monotonic(), answer
             return answer
-
-    def _render(self, *, open_metrics: bool) -> tuple[str, bytes]:
-        if open_metrics:
-            return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
-        return _TEXT, generate_latest(self.registry)
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family in the library's form."""

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
+from job.config.settings import Config, LogLevel
 from job.core.counts import Tally
 from job.core.entry import Kind
 from job.core.outcome import Failure
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed
 from job.outputs.log import Logs
+from tests.config.configs import to_settings
 
 NOON = 1_790_000_000.125
 
@@ -22,6 +24,11 @@ class Told:
 
     def __call__(self, output: str, error: str) -> None:
         self.outages.append((output, error))
+
+
+def log_settings(*, level: LogLevel = "info", log_file: str | None = None, error_log_file: str | None = None) -> Config:
+    config = to_settings(run_enabled="N")
+    return config._replace(log_level=level, log_file=log_file, error_log_file=error_log_file)
 
 
 def make_logs(stream: TextIO | None = None, told: Told | None = None) -> Logs:

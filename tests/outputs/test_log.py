@@ -28,8 +28,8 @@ from job.events.pair import (
     PairStarted,
 )
 from job.events.service import CycleCrashed, CycleStarted, OutputFailed
-from job.outputs.log import Logs, LogSettings
-from tests.outputs.logbook import NOON, Told, copied, failed, lines, make_logs, read, tell
+from job.outputs.log import Logs
+from tests.outputs.logbook import NOON, Told, copied, failed, lines, log_settings, make_logs, read, tell
 from tests.outputs.representative import events, moments
 
 
@@ -61,7 +61,7 @@ def test_a_copied_file_is_one_flat_line() -> None:
 def test_lines_are_byte_for_byte_what_readers_know() -> None:
     stream, clock = io.StringIO(), iter(moments())
     logs = Logs(clock=lambda: next(clock), failed=Told(), stream=stream)
-    logs.configure(LogSettings(level="debug"))
+    logs.configure(log_settings(level="debug"))
 
     tell(logs, *events())
 
@@ -128,7 +128,7 @@ def test_any_path_and_any_text_make_one_line_that_tells_the_bytes(path: bytes, t
     ]
     stream = io.StringIO()
     logs = make_logs(stream)
-    logs.configure(LogSettings(level="debug"))
+    logs.configure(log_settings(level="debug"))
 
     for event in told:
         logs(event)
@@ -183,7 +183,7 @@ def test_events_below_the_level_and_counting_events_are_not_logged() -> None:
 
     logs(FileSkipped(cycle_id="c1", pair="p", path=b"a", reason=Skip.UNCHANGED))
     logs(BatchCommitted(cycle_id="c1", pair="p", tally=Tally()))
-    logs.configure(LogSettings(level="error"))
+    logs.configure(log_settings(level="error"))
     logs(DriftFound(cycle_id="c1", pair="p", path=b"a", kind=Drift.MISSING))
 
     assert stream.getvalue() == ""
@@ -192,7 +192,7 @@ def test_events_below_the_level_and_counting_events_are_not_logged() -> None:
 def test_the_log_file_gets_everything_and_the_error_file_what_is_wrong(tmp_path: Path) -> None:
     everything, wrong = tmp_path / "new" / "all.log", tmp_path / "new" / "error.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(everything), error_log_file=str(wrong)))
+    logs.configure(log_settings(log_file=str(everything), error_log_file=str(wrong)))
 
     tell(logs, copied())
     tell(logs, failed())
@@ -205,7 +205,7 @@ def test_the_log_file_gets_everything_and_the_error_file_what_is_wrong(tmp_path:
 def test_one_file_named_twice_gets_each_line_once(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(path), error_log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path), error_log_file=str(path)))
 
     tell(logs, failed())
 
@@ -215,7 +215,7 @@ def test_one_file_named_twice_gets_each_line_once(tmp_path: Path) -> None:
 def test_a_log_file_is_opened_again_when_it_was_rotated_away(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
     tell(logs, copied(b"before"))
 
     path.rename(tmp_path / "all.log.1")
@@ -229,7 +229,7 @@ def test_lines_are_added_to_what_the_file_holds(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     for name in (b"first", b"second"):
         logs = make_logs()
-        logs.configure(LogSettings(log_file=str(path)))
+        logs.configure(log_settings(log_file=str(path)))
         tell(logs, copied(name))
         logs.close()
 
@@ -239,11 +239,11 @@ def test_lines_are_added_to_what_the_file_holds(tmp_path: Path) -> None:
 def test_new_settings_close_files_that_are_no_longer_named(tmp_path: Path) -> None:
     old, new = tmp_path / "old.log", tmp_path / "new.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(old)))
+    logs.configure(log_settings(log_file=str(old)))
     tell(logs, copied(b"old"))
     descriptors = len(os.listdir("/proc/self/fd"))
 
-    logs.configure(LogSettings(log_file=str(new)))
+    logs.configure(log_settings(log_file=str(new)))
     tell(logs, copied(b"new"))
 
     assert len(read(old)) == 1
@@ -278,7 +278,7 @@ def test_what_is_no_regular_file_is_refused_and_told_once(words: str, plant: Any
     path, stream, told = tmp_path / "all.log", io.StringIO(), Told()
     plant(path)
     logs = make_logs(stream, told)
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
 
     tell(logs, copied())
     tell(logs, copied())
@@ -296,7 +296,7 @@ def test_a_fifo_with_a_reader_is_refused_too(tmp_path: Path) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     logs = make_logs(None, told)
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
 
     tell(logs, copied())
 
@@ -311,7 +311,7 @@ def test_a_missing_permission_is_told_once_and_the_file_is_tried_again(tmp_path:
     folder, told = tmp_path / "folder", Told()
     folder.write_text("in the way")
     logs = make_logs(None, told)
-    logs.configure(LogSettings(log_file=str(folder / "all.log")))
+    logs.configure(log_settings(log_file=str(folder / "all.log")))
     tell(logs, copied(b"lost"))
 
     folder.unlink()
@@ -332,7 +332,7 @@ def test_telling_an_outage_may_log_without_telling_again(tmp_path: Path) -> None
         logs(OutputFailed(output=output, error=error))
 
     logs = Logs(clock=lambda: NOON, failed=note, stream=stream)
-    logs.configure(LogSettings(log_file=str(tmp_path), error_log_file="/dev/full"))
+    logs.configure(log_settings(log_file=str(tmp_path), error_log_file="/dev/full"))
 
     tell(logs, failed())
 
@@ -343,7 +343,7 @@ def test_a_closed_stream_is_an_outage(tmp_path: Path) -> None:
     path, stream, told = tmp_path / "all.log", io.StringIO(), Told()
     stream.close()
     logs = make_logs(stream, told)
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
 
     tell(logs, copied())
 
@@ -353,13 +353,14 @@ def test_a_closed_stream_is_an_outage(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import resource, sys
-from job.outputs.log import Logs, LogSettings
+from job.outputs.log import Logs
+from tests.outputs.logbook import log_settings
 from job.events.service import CycleStarted
 
 path, limit = sys.argv[1], int(sys.argv[2])
 told = []
 logs = Logs(clock=lambda: 0.0, failed=lambda *outage: told.append(outage), stream=None)
-logs.configure(LogSettings(log_file=path))
+logs.configure(log_settings(log_file=path))
 event = CycleStarted(cycle_id="c1", pairs=("a",))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 for _ in range(10):
@@ -407,7 +408,7 @@ def test_a_line_that_another_process_left_torn_takes_no_other_along(tmp_path: Pa
     path = tmp_path / "all.log"
     path.write_text('{"whole": 1}\n{"tor')
     logs = make_logs(None, Told())
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
 
     tell(logs, copied(), copied())
 

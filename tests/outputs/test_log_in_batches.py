@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.config.settings import LogLevel
 from job.core.counts import Tally
 from job.events.base import Event
 from job.events.pair import BatchCommitted, FoldersUnchanged, Progressed
 from job.events.service import CycleStarted, OutputFailed
-from job.outputs.log import MOST_WAITING, Logs, LogSettings
+from job.outputs.log import MOST_WAITING, Logs
 from tests.events.facts import logged_events
-from tests.outputs.logbook import NOON, Told, copied, failed, lines, make_logs, read, tell
+from tests.outputs.logbook import NOON, Told, copied, failed, lines, log_settings, make_logs, read, tell
 
 COMMITTED = BatchCommitted(cycle_id="c1", pair="music", tally=Tally())
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 
 
 def paths(text: str) -> list[str]:
@@ -50,7 +51,7 @@ ENDS: dict[str, Callable[[Logs], None]] = {
     "an event below the level": lambda logs: logs(
         FoldersUnchanged(cycle_id="c1", pair="music", folders=1, entries=1),
     ),
-    "other settings": lambda logs: logs.configure(LogSettings(level="error")),
+    "other settings": lambda logs: logs.configure(log_settings(level="error")),
     "the end": lambda logs: logs.close(),
 }
 
@@ -59,7 +60,7 @@ ENDS: dict[str, Callable[[Logs], None]] = {
 def test_what_waits_is_written_with(end: Callable[[Logs], None], tmp_path: Path) -> None:
     path, stream = tmp_path / "all.log", io.StringIO()
     logs = make_logs(stream)
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
     logs(copied())
 
     end(logs)
@@ -82,7 +83,7 @@ def test_a_batch_without_an_end_does_not_fill_the_memory() -> None:
     stream = io.StringIO()
     logs = make_logs(stream)
     logs(copied())
-    logs.configure(LogSettings())
+    logs.configure(log_settings())
     most = MOST_WAITING // len(stream.getvalue())
 
     for _ in range(most + 1):
@@ -94,7 +95,7 @@ def test_a_batch_without_an_end_does_not_fill_the_memory() -> None:
 def test_after_the_end_no_line_waits(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
     logs.close()
 
     logs(copied())
@@ -104,12 +105,12 @@ def test_after_the_end_no_line_waits(tmp_path: Path) -> None:
 
 @given(told=st.lists(logged_events, max_size=20), level=st.sampled_from(LEVELS))
 def test_every_line_is_in_its_files_once_and_in_order(
-    tmp_path_factory: pytest.TempPathFactory, told: list[Event], level: str
+    tmp_path_factory: pytest.TempPathFactory, told: list[Event], level: LogLevel
 ) -> None:
     folder = tmp_path_factory.mktemp("logs")
     everything, wrong, stream = folder / "all.log", folder / "error.log", io.StringIO()
     logs = make_logs(stream)
-    logs.configure(LogSettings(level=level, log_file=str(everything), error_log_file=str(wrong)))
+    logs.configure(log_settings(level=level, log_file=str(everything), error_log_file=str(wrong)))
 
     for event in told:
         logs(event)
@@ -125,7 +126,7 @@ def test_every_line_is_in_its_files_once_and_in_order(
 def test_threads_that_tell_at_the_same_time_lose_nothing_and_keep_their_order(tmp_path: Path) -> None:
     path, each, told = tmp_path / "all.log", 300, Told()
     logs = make_logs(None, told)
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
 
     def work(name: int) -> None:
         for number in range(each):
@@ -148,7 +149,7 @@ def test_threads_that_tell_at_the_same_time_lose_nothing_and_keep_their_order(tm
 def test_a_file_that_is_rotated_away_while_lines_wait_gets_none_of_them(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
     logs = make_logs()
-    logs.configure(LogSettings(log_file=str(path)))
+    logs.configure(log_settings(log_file=str(path)))
     tell(logs, copied(b"before"))
     logs(copied(b"waiting"))
 
@@ -163,7 +164,7 @@ def test_a_full_disk_is_told_once_for_a_batch_and_stops_no_other_output(tmp_path
     path, told = tmp_path / "all.log", Told()
     with open("/dev/full", "w", encoding="ascii") as full:
         logs = make_logs(full, told)
-        logs.configure(LogSettings(log_file=str(path)))
+        logs.configure(log_settings(log_file=str(path)))
 
         tell(logs, *[copied() for _ in range(1000)])
         tell(logs, copied())
@@ -180,7 +181,7 @@ def test_an_output_that_breaks_while_another_is_told_of_is_told_of_too(tmp_path:
         logs(OutputFailed(output=output, error=error))
 
     logs = Logs(clock=lambda: NOON, failed=note, stream=None)
-    logs.configure(LogSettings(log_file=str(tmp_path), error_log_file="/dev/full"))
+    logs.configure(log_settings(log_file=str(tmp_path), error_log_file="/dev/full"))
 
     tell(logs, copied())
 
@@ -189,12 +190,11 @@ def test_an_output_that_breaks_while_another_is_told_of_is_told_of_too(tmp_path:
 
 FULL_DISK = """
 import resource, sys
-from job.outputs.log import LogSettings
-from tests.outputs.logbook import Told, copied, make_logs, tell
+from tests.outputs.logbook import Told, copied, log_settings, make_logs, tell
 
 path, limit, told = sys.argv[1], int(sys.argv[2]), Told()
 logs = make_logs(None, told)
-logs.configure(LogSettings(log_file=path))
+logs.configure(log_settings(log_file=path))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 tell(logs, *[copied(b"first/%03d" % number) for number in range(100)])
 tell(logs, *[copied(b"other/%03d" % number) for number in range(100)])
@@ -241,11 +241,10 @@ def test_a_reader_that_does_not_keep_up_gets_no_torn_line() -> None:
 
 COUNTED = """
 import sys
-from job.outputs.log import LogSettings
-from tests.outputs.logbook import copied, failed, make_logs, tell
+from tests.outputs.logbook import copied, failed, log_settings, make_logs, tell
 
 logs = make_logs(sys.stdout)
-logs.configure(LogSettings(log_file="all.log", error_log_file="error.log"))
+logs.configure(log_settings(log_file="all.log", error_log_file="error.log"))
 for number in range(3):
     tell(logs, *[copied(b"%d" % number) for number in range(500)], failed())
 logs.close()

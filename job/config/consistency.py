@@ -22,8 +22,7 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/].*|[A-Za-z]:|\\\\.*", re.DOTALL)
 def unique_names(given: Sequence[str | None], sources: Sequence[str]) -> tuple[str, ...]:
     """Return the name of each pair: as given, or the last folder of its source, with `-2`, `-3`... if that is taken.
 
-    Given names have priority. Names that differ in case only are equal, as `state_dir` may be on a file system that
-    ignores case.
+    Given names have priority. Names that differ in case only are equal, as the disk of `state_dir` may ignore case.
     """
     taken = {name.casefold() for name in given if name is not None}
     names = []

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
 
 from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
 from job.config.settings import PREFIX
@@ -23,11 +22,10 @@ OF_ALL_PAIRS = "As above, for this pair."
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its dotted name, the environment variable that overrides it, and its field in the model."""
+    """One key: its dotted name, and the environment variable that overrides it."""
 
     name: str
     variable: str
-    field: FieldInfo
     is_list: bool
     """Lists are JSON in environment variables."""
     is_secret: bool
@@ -92,7 +90,6 @@ def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
         yield Key(
             name=prefix + name,
             variable=PREFIX + (prefix + name).replace(".", "_").upper(),
-            field=field,
             is_list=tuple in kinds,
             is_secret=SecretStr in kinds,
         )

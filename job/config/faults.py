@@ -108,7 +108,7 @@ def _unknown(place: KeyPath) -> str:
 def _meaning(place: KeyPath) -> str:
     field = describe.SECTIONS.get(str(place[0]), WrittenConfig).model_fields.get(str(place[-1]))
     text = (field.description if field else None) or "value"
-    return text[:1].lower() + text[1:].rstrip(".")
+    return _lowered(text).rstrip(".")
 
 
 def _message(kind: str, found: Any) -> str:

@@ -1,7 +1,6 @@
 """Read the configuration: a JSON or TOML file, environment variables that override it, and files with secrets.
 
-One `ConfigError` reports all faults of the three. The file is read in one call, so that an edit during the read cannot
-mix two versions.
+One `ConfigError` reports all faults of the three. The file is read in one call, so that no edit mixes two versions.
 """
 
 import hashlib

@@ -21,6 +21,7 @@ from job.config.model import WrittenConfig
 from job.config.settings import OWNER, PREFIX, owner_of
 from job.core.redaction import Redaction, remember
 from job.errors import ConfigError
+from job.events.text import plural
 
 NOT_KEYS = ("TRUECOPY_CONFIG", OWNER)
 """Variables with the prefix that are not keys."""
@@ -349,7 +350,6 @@ def _validate_model(mapping: Mapping[str, Any], origins: Mapping[str, str]) -> t
 
 
 def _unusable(path: str, faults: list[Fault], secrets: list[str]) -> ConfigError:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     mask = Redaction(secrets)
     lines = tuple(mask(str(fault)) for fault in faults)
-    return ConfigError(f"{printable(path)} cannot be used: {count}", hint=_NEXT, faults=lines)
+    return ConfigError(f"{printable(path)} cannot be used: {plural(len(faults), 'fault')}", hint=_NEXT, faults=lines)

@@ -13,10 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from job.config import describe
-from job.config.model import WrittenConfig
+from job.config.model import PairConfig, WrittenConfig
 from job.core.redaction import MASK
 from tests.config.configs import to_settings
-from tests.repo.config_keys import words_of
+from tests.repo.config_keys import field_of, words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -71,8 +71,8 @@ def test_the_full_example_has_every_key_and_its_default() -> None:
 def test_every_key_has_a_meaning_and_its_own_variable() -> None:
     keys = describe.all_keys()
 
-    assert all(key.field.description for key in keys)
-    assert all(words_of(key) for key in (*keys, *describe.pair_keys()))
+    assert all(field_of(key).description for key in keys)
+    assert all(words_of(field) for field in (*map(field_of, keys), *PairConfig.model_fields.values()))
     variables = [name for key in keys for name in (key.variable, f"{key.variable}_FILE")]
     assert len(set(variables)) == len(variables)
 

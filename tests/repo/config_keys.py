@@ -7,31 +7,42 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from job.config.describe import OF_ALL_PAIRS, Key, all_keys, pair_keys
+from job.config.describe import OF_ALL_PAIRS, TABLES, Key, all_keys
 from job.config.fields import Words
-from job.config.model import PairConfig
+from job.config.model import PairConfig, WrittenConfig
 
 
 def key_table() -> str:
     """Give all keys as a Markdown table."""
     head = ("key", "value", "default", "environment variable", "meaning")
-    return _markdown(head, [(*_about(key), f"`{key.variable}`", key.field.description or "") for key in all_keys()])
+    rows = [
+        (*_about(key.name, field_of(key)), f"`{key.variable}`", field_of(key).description or "") for key in all_keys()
+    ]
+    return _markdown(head, rows)
 
 
 def pair_table() -> str:
     """Give the keys of one pair as a Markdown table."""
     head = ("key", "value", "default", "meaning")
-    return _markdown(head, [(*_about(key), key.field.description or OF_ALL_PAIRS) for key in pair_keys()])
+    fields = PairConfig.model_fields
+    return _markdown(
+        head, [(*_about(name, field), field.description or OF_ALL_PAIRS) for name, field in fields.items()]
+    )
 
 
-def words_of(key: Key) -> str:
-    """Give the values of a key in words."""
-    field = key.field
+def field_of(key: Key) -> FieldInfo:
+    """Give the field of a key outside of `pairs`."""
+    section, _, name = key.name.rpartition(".")
+    return (TABLES[section] if section else WrittenConfig).model_fields[name]
+
+
+def words_of(field: FieldInfo) -> str:
+    """Give the values of a field in words."""
     return _words(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
 
 
-def _about(key: Key) -> tuple[str, str, str]:
-    return f"`{key.name}`", words_of(key), _default(key.field)
+def _about(name: str, field: FieldInfo) -> tuple[str, str, str]:
+    return f"`{name}`", words_of(field), _default(field)
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

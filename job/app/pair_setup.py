@@ -145,7 +145,7 @@ def _drop_other_file_systems(
         reason = f"another file system is mounted{where} than the one that it was made for"
         if not known:
             reason = "it does not say which file system it was made for"
-        run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
+        run.emit(IndexRebuilt(**run.about, reason=reason))
     if FileSystemMatch.MOVED in verdicts.values():
         index.set_audited(0.0)
     return gone
@@ -176,10 +176,8 @@ def _probe_capabilities(run: PairRun, roots: Roots, folder: int, point: bytes = 
     except OSError:
         # Possibly a full disk, which copies report themselves; the next cycle probes again.
         return able or Capabilities()
-    pair = run.pair.name
-    lacks = tuple(able.lacks)
     system = f"{able.file_system} mounted at {printable(point)}" if point else able.file_system
-    run.emit(MirrorProbed(cycle_id=run.cycle_id, pair=pair, file_system=system, lacks=lacks))
+    run.emit(MirrorProbed(**run.about, file_system=system, lacks=tuple(able.lacks)))
     return able
 
 
@@ -187,7 +185,7 @@ def _probe_capabilities(run: PairRun, roots: Roots, folder: int, point: bytes = 
 def _open_index(run: PairRun, folder: str, *, expected: bool) -> Iterator[Index]:
     if expected and not index_schema.holds_anything(folder):
         reason = f"{index_schema.FILE_NAME} is gone or empty"
-        run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
+        run.emit(IndexRebuilt(**run.about, reason=reason))
     try:
         index = Index.open(folder)
     except IndexTorn as error:
@@ -205,7 +203,7 @@ def _open_index(run: PairRun, folder: str, *, expected: bool) -> Iterator[Index]
 def _set_aside(run: PairRun, folder: str, why: str) -> None:
     aside = set_aside(folder)
     reason = f"{why}; that file is now {aside}" if aside else why
-    run.emit(IndexRebuilt(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason))
+    run.emit(IndexRebuilt(**run.about, reason=reason))
 
 
 def open_state(config: Config, pair: Pair, mirror: int) -> int:
@@ -280,7 +278,6 @@ def set_up(
             index=index,
             temp_journal=temp_journal,
             mirror=able.root,
-            abilities=able,
             make_tools=make_tools,
             known_mounts=mounts,
             save_mounts=partial(save_known_mounts, state=roots.state),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from job.config.settings import Pair
 from job.core.entry import FileId
-from job.core.file_systems import Capabilities, KnownMounts, MirrorCapabilities
+from job.core.file_systems import Capabilities, KnownMounts
 from job.engine.scan import ScanResult
 from job.errors import Stopped
 from job.events.base import Listener
@@ -47,8 +47,6 @@ class PairContext:
     """Mounts and left-out folders of the source in the last cycle."""
     save_mounts: Callable[[KnownMounts], None]
     """Saves them for the next cycle; raises `OSError`."""
-    abilities: MirrorCapabilities
-    """Capabilities of all file systems in the mirror, for workers."""
     make_tools: "Callable[[], Tools]"
     recheck_roots: Callable[[], None]
     """Raises `RootLost` if the roots changed; to be called before a result is trusted."""
@@ -82,6 +80,11 @@ class PairRun(NamedTuple):
     """Entries from which a job is worth workers."""
     stall_seconds: float = 0.0
     """How long a busy worker may be silent; 0 for no limit."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The first fields of every event of the pair."""
+        return {"cycle_id": self.cycle_id, "pair": self.pair.name}
 
 
 _REPORT_EVERY_NS = 200_000_000
@@ -118,15 +121,9 @@ class Progress:
         self._report_if_due()
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
-        """Add finished entries, with those of their bytes that were not copied."""
+        """Add finished entries, with those of their bytes that were not counted yet."""
         self._entries += entries
         self._bytes += bytes_passed_over
-        self._report_if_due()
-
-    def worker_progress(self, entries: int, count: int) -> None:
-        """Add the progress of a worker."""
-        self._entries += entries
-        self._bytes += count
         self._report_if_due()
 
     def _report_if_due(self) -> None:
@@ -137,8 +134,7 @@ class Progress:
         self._reported_ns = self._run.now_ns()
         self._run.emit(
             Progressed(
-                cycle_id=self._run.cycle_id,
-                pair=self._run.pair.name,
+                **self._run.about,
                 phase=self._phase,
                 entries=self._entries,
                 entries_total=self._entries_total,

@@ -20,7 +20,7 @@ from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight import overlap, presence
 from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.preflight.root_check import Claim
-from job.engine.scan import ScanDepth, ScanResult, scan_depths
+from job.engine.scan import ScanDepth, ScanResult, scan_depths, with_ancestors
 from job.errors import Busy, JobError, Refused, Stopped
 from job.events.base import Event, Listener
 from job.events.pair import (
@@ -135,8 +135,7 @@ def back_up_pair(
     now_ns = cycle.now_ns()
     run.emit(
         PairFinished(
-            cycle_id=cycle.cycle_id,
-            pair=pair.name,
+            **run.about,
             result=result,
             tally=listener.tally,
             duration_seconds=max(0.0, (now_ns - started_ns) / 1e9),
@@ -153,26 +152,23 @@ def _run_guarded(run: PairRun, state_dir: str | None, cycle: CycleContext, refus
         return Result.STOPPED
     except Refused as error:
         reason = Refusal(error.reason)
-        run.emit(
-            PairRefused(cycle_id=run.cycle_id, pair=run.pair.name, reason=reason, error=error.message, hint=error.hint)
-        )
+        run.emit(PairRefused(**run.about, reason=reason, error=error.message, hint=error.hint))
         return Result.REFUSED
     except Busy as error:
-        run.emit(PairBusy(cycle_id=run.cycle_id, pair=run.pair.name, error=error.message, hint=error.hint))
+        run.emit(PairBusy(**run.about, error=error.message, hint=error.hint))
         return Result.BUSY
     except JobError as error:
-        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=error.message, hint=error.hint))
-        return Result.FAILED
+        text, hint = error.message, error.hint
     except OSError as error:
+        text = reason_text(error)
         hint = "Look at the disks of the source and the mirror; what was committed stays valid."
-        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=reason_text(error), hint=hint))
-        return Result.FAILED
     except Exception as error:  # noqa: BLE001  # a bug met in one pair must not stop the others
         text = f"{type(error).__name__}: {error}"
         hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
-        run.emit(PairFailed(cycle_id=run.cycle_id, pair=run.pair.name, error=text, hint=hint))
-        return Result.FAILED
-    return Result.SUCCESS
+    else:
+        return Result.SUCCESS
+    run.emit(PairFailed(**run.about, error=text, hint=hint))
+    return Result.FAILED
 
 
 def _run_pair(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None) -> None:
@@ -186,7 +182,7 @@ def _run_pair(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal:
 
 
 def _report_preflight(roots: Roots, run: PairRun) -> None:
-    about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
+    about = run.about
     if roots.mirror_created:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
     if roots.state_lost:
@@ -207,15 +203,8 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
         seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
         _sweep(context, roots.claim)
         depth, rescan_depth = scan_depths(run.pair, context.index.audited, now_ns / 1e9)
-        run.emit(
-            PairStarted(
-                cycle_id=run.cycle_id,
-                pair=run.pair.name,
-                source=run.pair.source,
-                mirror=run.pair.dest,
-                audit=depth is ScanDepth.AUDIT,
-            )
-        )
+        audit = depth is ScanDepth.AUDIT
+        run.emit(PairStarted(**run.about, source=run.pair.source, mirror=run.pair.dest, audit=audit))
         found = None if depth is rescan_depth else _scan_source_only(context, run, progress, depth)
         if found is None or found.changed:
             depth = rescan_depth
@@ -289,8 +278,8 @@ def _report_unchanged(tally: Tally, run: PairRun) -> None:
     entries = tally.entries
     if not entries and not tally.folders:
         return
-    run.emit(FoldersUnchanged(cycle_id=run.cycle_id, pair=run.pair.name, folders=tally.folders, entries=entries))
-    run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
+    run.emit(FoldersUnchanged(**run.about, folders=tally.folders, entries=entries))
+    run.emit(BatchCommitted(**run.about, tally=tally))
 
 
 def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
@@ -302,20 +291,10 @@ def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
         reason = failure_of(error)
         failed[reason] = failed.get(reason, 0) + 1
         own = isinstance(error, (MirrorUnmountedError, MountMissingError))
-        what = "" if own else "the folder cannot be read: "
-        run.emit(
-            FileFailed(
-                cycle_id=run.cycle_id,
-                pair=run.pair.name,
-                path=path,
-                kind=Kind.FOLDER,
-                reason=reason,
-                error=f"{what}{reason_text(error)}",
-            )
-        )
+        text = f"{'' if own else 'the folder cannot be read: '}{reason_text(error)}"
+        run.emit(FileFailed(**run.about, path=path, kind=Kind.FOLDER, reason=reason, error=text))
     if failed:
-        tally = Tally(failed_by=failed)
-        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
+        run.emit(BatchCommitted(**run.about, tally=Tally(failed_by=failed)))
 
 
 def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
@@ -331,8 +310,7 @@ def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
         run.emit(event)
     by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
     if by_option:
-        tally = Tally(skipped_by={Skip.MOUNT: by_option})
-        run.emit(BatchCommitted(cycle_id=run.cycle_id, pair=run.pair.name, tally=tally))
+        run.emit(BatchCommitted(**run.about, tally=Tally(skipped_by={Skip.MOUNT: by_option})))
     missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
     now = now._replace(missing=missing)
     if now != known:
@@ -346,38 +324,29 @@ def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes
     return {
         path: kind
         for path, kind in known.mounted.items()
-        if path not in found.mounts and any(above in troubled for above in _with_ancestors(path))
+        if path not in found.mounts and any(above in troubled for above in with_ancestors(path))
     }
-
-
-def _with_ancestors(path: bytes) -> Iterator[bytes]:
-    while path:
-        yield path
-        path = path.rpartition(b"/")[0]
-    yield path
 
 
 def _mount_events(
     known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun
 ) -> Iterator[Event]:
-    cycle_id, pair = run.cycle_id, run.pair.name
     for each in sorted(now.left_out - known.left_out):
         yield _left_out_event(each, run)
     for path, kind in sorted(now.mounted.items()):
         if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
-            yield MountMissing(cycle_id=cycle_id, pair=pair, path=path, file_system=kind, hint=_HINT)
+            yield MountMissing(**run.about, path=path, file_system=kind, hint=_HINT)
     out = {each.path for each in now.left_out}
     for path, kind in sorted(known.mounted.items()):
-        if path not in now.mounted and out.isdisjoint(_with_ancestors(path)):
-            yield MountForgotten(cycle_id=cycle_id, pair=pair, path=path, file_system=kind)
+        if path not in now.mounted and out.isdisjoint(with_ancestors(path)):
+            yield MountForgotten(**run.about, path=path, file_system=kind)
 
 
 def _left_out_event(each: LeftOut, run: PairRun) -> Event:
-    cycle_id, pair, path = run.cycle_id, run.pair.name, each.path
     match each.why:
         case LeftOutReason.MOUNT:
-            return MountSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+            return MountSkipped(**run.about, path=each.path, file_system=each.kind)
         case LeftOutReason.KERNEL:
-            return PseudoFilesystemSkipped(cycle_id=cycle_id, pair=pair, path=path, file_system=each.kind)
+            return PseudoFilesystemSkipped(**run.about, path=each.path, file_system=each.kind)
         case LeftOutReason.OWN:
-            return OwnFilesSkipped(cycle_id=cycle_id, pair=pair, path=path)
+            return OwnFilesSkipped(**run.about, path=each.path)

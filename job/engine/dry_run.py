@@ -17,7 +17,7 @@ from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_closed, why_left_over
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
-from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths
+from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths, with_ancestors
 from job.engine.volumes import policy_of
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Partitioner, names_in, partition_count, stat_names, unpack_names
@@ -54,10 +54,8 @@ class Planned:
 
     pair: str
     action: str
-    """A `core.decide.Action` other than keeping; `set_aside` for an entry moved to the versions, `link` for another
-    name of a copied file, `fail` for an entry that cannot be read or written, `leave_out` for one out of scope
-    otherwise than by a pattern.
-    """
+    """A `core.decide.Action` other than keeping; `set_aside` (moved to the versions), `link` (another name of a copied
+    file), `fail` (cannot be read or written), `leave_out` (out of scope otherwise than by a pattern)."""
     path: bytes
     kind: Kind
     bytes: int
@@ -267,10 +265,4 @@ class SetAsideForecast:
 
 
 def _is_in(path: bytes, folders: set[bytes]) -> bool:
-    if not folders:
-        return False
-    while path not in folders:
-        if not path:
-            return False
-        path = path.rpartition(b"/")[0]
-    return True
+    return bool(folders) and not folders.isdisjoint(with_ancestors(path))

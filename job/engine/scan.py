@@ -1,10 +1,7 @@
 """Scan: find the folders to sync. A folder with an unchanged fingerprint and mirror stamp is done.
 
-Unreadable content is unknown, never gone. Folders to scan are handed out as whole subtrees; a scanner returns the rest
-after a slice of time.
-
-A listing that contradicts the scan is an error: servers and FUSE file systems have returned empty or short listings
-without one.
+Unreadable content is unknown, never gone, and a listing that contradicts the scan is an error. Folders to scan are
+handed out as whole subtrees; a scanner returns the rest after a slice of time.
 """
 
 import errno
@@ -306,3 +303,11 @@ def _contradiction(source: SourceScanner, listing: Listing, known: Collection[by
         return ""
     others = f" and {len(there) - 1} more" if len(there) > 1 else ""
     return f"its listing does not show {printable(there[0].name)}{others}, which can be examined: it is not believed"
+
+
+def with_ancestors(path: bytes) -> Iterator[bytes]:
+    """Yield the path of a folder, and of those above it up to the root."""
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield path

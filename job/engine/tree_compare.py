@@ -46,8 +46,7 @@ class Difference(NamedTuple):
 
 HARMLESS = {"extra", "unsupported", "left_out", "unread"}
 """Differences that make no mirror wrong: `extra` is in the mirror only, `unsupported` cannot be stored by its file
-system, `left_out` is out of scope for another reason than a pattern, `unread` are attributes that cannot be read in the
-source."""
+system, `left_out` is out of scope otherwise than by a pattern, `unread` are unreadable attributes of the source."""
 
 
 class VolumeTools(NamedTuple):
@@ -108,7 +107,6 @@ class _Comparison:
                     yield from self._listed(listing)
                     below += listing.folders
                 yield from self._folder(path)
-                yield from self._extras(path)
             except OSError as error:
                 yield Difference(path, Kind.FOLDER, "unreadable", f"{failure_of(error)}: {reason_text(error)}")
                 continue
@@ -242,6 +240,7 @@ class _Comparison:
         yield from self._metadata(path, Kind.FOLDER, os.fstat(source), os.fstat(mirror), partial(self._acl, source))
         if self._tools.capabilities.keeps_attributes:
             yield from self._attributes(path, Kind.FOLDER, source, mirror)
+        yield from self._extras(path, source, mirror)
 
     @staticmethod
     def _acl(source: Target) -> dict[bytes, bytes]:
@@ -262,12 +261,7 @@ class _Comparison:
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
-    def _extras(self, path: bytes) -> Iterator[Difference]:
-        try:
-            mirror = self._mirrors.goto(path)
-        except OSError:
-            return
-        source = self._sources.goto(path)
+    def _extras(self, path: bytes, source: int, mirror: int) -> Iterator[Difference]:
         hidden: list[bytes] = []
         for names in names_in(mirror):
             for name in sorted(names):

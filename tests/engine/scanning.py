@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from job.app import pair_setup, worker_main
+from job.core.file_systems import MirrorCapabilities
 from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch import parallel_scan
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
-from job.engine.preflight.open_pair import open_pair
+from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.scan import ScanDepth, ScanResult
 from job.events.base import Event
 from job.events.pair import WorkersAwaited
@@ -23,14 +24,18 @@ def at_work(
 ) -> Iterator[tuple[PairContext, WorkerSupervisor | None]]:
     """Open the pair as a cycle does."""
     run = PairRun("cycle", shop.pair, told.append, bool, shop.now_ns, workers=workers, workers_from=workers_from)
-    with open_pair(shop.pair, None, 0.0) as roots, pair_setup.open_context(run, roots, Progress(run)) as context:
 
-        def create_worker_pool() -> WorkerPool:
-            create_pool = worker_main.create_pool(run, roots, context.abilities)
-            prepare(create_pool)
-            return create_pool
+    def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
+        pool = worker_main.create_pool(run, roots, able)
+        prepare(pool)
+        return pool
 
-        with closing(WorkerSupervisor(create_worker_pool, run)) as supervisor:
+    with (
+        open_pair(shop.pair, None, 0.0) as roots,
+        pair_setup.open_context(run, roots, Progress(run), create_pool) as context,
+    ):
+        assert context.create_worker_pool is not None
+        with closing(WorkerSupervisor(context.create_worker_pool, run)) as supervisor:
             supervisor.start(workers - 1)
             while supervisor.starting:
                 supervisor.poll()

@@ -19,6 +19,7 @@ from job.app.pair_setup import open_context
 from job.app.preview_setup import open_preview
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
+from job.core.file_systems import MirrorCapabilities
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
 from job.engine.context import PairContext, PairRun, Progress
@@ -170,14 +171,14 @@ class Workshop:
     def _open_context(self, run: PairRun, roots: Roots, progress: Progress) -> Iterator[PairContext]:
         """Lay out the real bench, with workers whose clocks go with ours."""
 
-        def create_worker_pool() -> WorkerPool:
-            create_pool = worker_main.create_pool(run, roots, context.abilities)
-            create_pool._work = partial(serve_ahead, self.ahead_ns)
-            self.prepare(create_pool)
-            return create_pool
+        def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerPool:
+            pool = worker_main.create_pool(run, roots, able)
+            pool._work = partial(serve_ahead, self.ahead_ns)
+            self.prepare(pool)
+            return pool
 
-        with open_context(run, roots, progress) as context:
-            yield replace(context, create_worker_pool=create_worker_pool)
+        with open_context(run, roots, progress, create_pool) as context:
+            yield context
 
     def plan(self) -> list[Planned]:
         """Run dry."""

@@ -122,7 +122,7 @@ class Dispatcher:
                     batches.append(answer)
                     self._mark_done(slot, answer)
                 case WorkerProgress():
-                    self._progress.worker_progress(answer.entries, answer.bytes)
+                    self._progress.entry_done(answer.bytes, answer.entries)
                     self._unsynced[slot] -= bool(answer.item)
                 case WorkerGone():
                     self._drop_worker(slot, answer.how, queue)
@@ -151,24 +151,13 @@ class Dispatcher:
         queue.record_done(lost)
 
     def _report_lost(self, paths: Iterable[bytes], how: str) -> None:
-        cycle_id, pair = self._run.cycle_id, self._run.pair.name
-        failed = 0
+        about, reason, failed = self._run.about, Failure.WORKER_LOST, 0
         for path in paths:
             failed += 1
             error = f"its worker is lost: {how}; the next cycle syncs it again"
-            self._run.emit(
-                FileFailed(
-                    cycle_id=cycle_id,
-                    pair=pair,
-                    path=path,
-                    kind=Kind.FOLDER,
-                    reason=Failure.WORKER_LOST,
-                    error=error,
-                )
-            )
+            self._run.emit(FileFailed(**about, path=path, kind=Kind.FOLDER, reason=reason, error=error))
         if failed:
-            tally = Tally(failed_by={Failure.WORKER_LOST: failed})
-            self._run.emit(BatchCommitted(cycle_id=cycle_id, pair=pair, tally=tally))
+            self._run.emit(BatchCommitted(**about, tally=Tally(failed_by={reason: failed})))
 
     def _stop(self, queue: WorkQueue, supervisor: WorkerSupervisor) -> None:
         supervisor.stop()

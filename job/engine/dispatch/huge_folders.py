@@ -1,7 +1,6 @@
 """Huge folders: split into parts, synced part by part, and finished when all parts are committed.
 
-The names of one folder at a time are held in memory, compressed. The index takes the folder as unchanged in the next
-cycle only if every part was complete.
+The names of one folder at a time are held, compressed. It can be unchanged in the next cycle only if no part failed.
 """
 
 from collections.abc import Iterable

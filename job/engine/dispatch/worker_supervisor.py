@@ -138,7 +138,7 @@ class WorkerSupervisor:
             else:
                 results.append((slot, answer))
         if not answers and waited:
-            self._run.emit(WorkersAwaited(cycle_id=self._run.cycle_id, pair=self._run.pair.name))
+            self._run.emit(WorkersAwaited(**self._run.about))
         return results + self._kill_silent(waited)
 
     def _count_answer(self, slot: int, answer: object) -> None:
@@ -169,8 +169,7 @@ class WorkerSupervisor:
         self._lost = _MOST_REPLACED  # a replacement would hang at the same place
         self._run.emit(
             CycleStalled(
-                cycle_id=self._run.cycle_id,
-                pair=self._run.pair.name,
+                **self._run.about,
                 process=f"worker {left.process}",
                 stalled_seconds=self._silent_seconds[slot],
                 where=left.where,
@@ -187,6 +186,6 @@ class WorkerSupervisor:
             self._lost = _MOST_REPLACED  # it died at its start, and so would the next one
         self._ready.discard(slot)
         error = self._errors.pop(slot, how)
-        self._run.emit(WorkerLost(cycle_id=self._run.cycle_id, pair=self._run.pair.name, error=error))
+        self._run.emit(WorkerLost(**self._run.about, error=error))
         self.start(self._wanted)
         return WorkerGone(error.rstrip().rpartition("\n")[2])

@@ -213,19 +213,15 @@ def is_read_only(mirror: int) -> bool:
 def check_writable(pair: Pair, mirror: int) -> None:
     """Refuse a mirror that cannot be written. Raises `Refused`."""
     if is_read_only(mirror):
-        raise Refused(
-            Refusal.MIRROR_READ_ONLY,
-            f"the mirror {pair.dest} is on a read-only file system",
-            hint="Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors.",
-        )
+        message = f"the mirror {pair.dest} is on a read-only file system"
+        hint = "Mount it writable; if it turned read-only by itself, look at the kernel's log for disk errors."
+        raise Refused(Refusal.MIRROR_READ_ONLY, message, hint=hint)
     # Its owner can always make it writable; the mode of a read-only source is also that of the mirror's root.
     if not may_write_folder(mirror):
         give = f"Give it to that user (chown {os.geteuid()} {pair.dest}), or run Truecopy as its owner."
-        raise Refused(
-            Refusal.MIRROR_NOT_WRITABLE,
-            f"the mirror {pair.dest} is not writable for user {os.geteuid()}",
-            hint=f"{_NOT_MOUNTED} {give}" if _looks_unmounted(mirror) else give,
-        )
+        message = f"the mirror {pair.dest} is not writable for user {os.geteuid()}"
+        hint = f"{_NOT_MOUNTED} {give}" if _looks_unmounted(mirror) else give
+        raise Refused(Refusal.MIRROR_NOT_WRITABLE, message, hint=hint)
 
 
 _NOT_MOUNTED = (
@@ -253,11 +249,8 @@ def _refuse_state_errors(pair: Pair, state_dir: str | None, *, in_mirror: bool =
         message = f"the state folder {place} is not used: {error.strerror}"
         raise Refused(Refusal.UNTRUSTED_LINK, message, hint=error.hint) from error
     except OSError as error:
-        raise Refused(
-            Refusal.STATE_UNUSABLE,
-            f"the state folder {place} cannot be used: {reason_text(error)}",
-            hint=_next_step(error, place, in_mirror=in_mirror),
-        ) from error
+        message = f"the state folder {place} cannot be used: {reason_text(error)}"
+        raise Refused(Refusal.STATE_UNUSABLE, message, hint=_next_step(error, place, in_mirror=in_mirror)) from error
 
 
 def _next_step(error: OSError, place: str, *, in_mirror: bool) -> str:

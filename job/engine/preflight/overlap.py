@@ -36,11 +36,9 @@ def check_new_mirror(pair: Pair, source: int, above: int) -> None:
     if identity(source) in {identity(above), *_ancestors(above)} or mounts.is_within(above, source):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
     if other := _mirror_around(above):
-        raise Refused(
-            Refusal.OVERLAP,
-            f"the mirror {pair.dest} lies in a folder that is the mirror of {other}",
-            hint=f"Write another path. If that folder is no mirror any more, move its {STATE_FOLDER.decode()} away.",
-        )
+        message = f"the mirror {pair.dest} lies in a folder that is the mirror of {other}"
+        hint = f"Write another path. If that folder is no mirror any more, move its {STATE_FOLDER.decode()} away."
+        raise Refused(Refusal.OVERLAP, message, hint=hint)
 
 
 def _mirror_around(folder: int) -> str:
@@ -94,11 +92,9 @@ def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
         inside = [identity(root) in around or mounts.is_within(state, root) for root in roots]
     for path, is_inside in zip((pair.source, pair.dest), inside, strict=True):
         if is_inside:
-            raise Refused(
-                Refusal.STATE_UNUSABLE,
-                f"the state folder {state_dir} lies in {path}",
-                hint="Set state_dir to a folder outside every source and mirror.",
-            )
+            message = f"the state folder {state_dir} lies in {path}"
+            hint = "Set state_dir to a folder outside every source and mirror."
+            raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)
 
 
 def _open_nearest(path: str) -> int:

@@ -60,11 +60,9 @@ def _check_not_renamed(pair: Pair, mirror: int) -> None:
     for name in _private_folders(mirror):
         if _is_state_of(pair, name, mirror):
             shown = f"{pair.dest}/{printable(name)}"
-            raise Refused(
-                Refusal.STATE_UNUSABLE,
-                f"{_state_path(pair)} does not exist: it was renamed to {shown}",
-                hint=f"Rename it again (mv {shown} {_state_path(pair)}), and look who may write to {pair.dest}.",
-            )
+            message = f"{_state_path(pair)} does not exist: it was renamed to {shown}"
+            hint = f"Rename it again (mv {shown} {_state_path(pair)}), and look who may write to {pair.dest}."
+            raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)
 
 
 def _private_folders(mirror: int) -> Iterator[bytes]:
@@ -127,11 +125,9 @@ def _read_mirror_identity(pair: Pair, mirror_state: int) -> PairIdentity | None:
     try:
         found = read_identity(mirror_state)
     except DamagedIdentityError as error:
-        raise Refused(
-            Refusal.STATE_UNUSABLE,
-            f"{file} cannot be used: {error}",
-            hint=f"If {pair.dest} is the mirror of {pair.source}, delete this file; it is written again.",
-        ) from None
+        message = f"{file} cannot be used: {error}"
+        hint = f"If {pair.dest} is the mirror of {pair.source}, delete this file; it is written again."
+        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
     if found is not None and not found.source.matches(ResolvedPath.of(pair.source)):
         raise Refused(
             Refusal.MIRROR_OTHER_SOURCE,
@@ -150,11 +146,9 @@ def check_state(pair: Pair, state: int) -> PairIdentity | None:
     except DamagedIdentityError as error:
         raise unusable_state(pair, error) from None
     if found is not None and not belongs_to(found, pair):
-        raise Refused(
-            Refusal.STATE_UNUSABLE,
-            f"another instance just took the state folder for {found.source.written}",
-            hint="Run it again: this pair then gets a state folder of its own.",
-        )
+        message = f"another instance just took the state folder for {found.source.written}"
+        hint = "Run it again: this pair then gets a state folder of its own."
+        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)
     return found
 
 

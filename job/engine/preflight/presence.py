@@ -27,10 +27,8 @@ def is_missing(pair: Pair) -> bool:
     """Return whether the mirror does not exist; False if that is unknown."""
     try:
         os.close(open_trusted_place(pair.dest))
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 
@@ -51,11 +49,9 @@ def check_creatable(pair: Pair, state_dir: str | None, records: PairRecords) -> 
     mirror_record = records.mirror_record(pair.dest)
     if mirror_record is not None:
         when = f" since {mirror_record.since}" if mirror_record.since else ""
-        raise Refused(
-            Refusal.MIRROR_MISSING,
-            f"the mirror {pair.dest} does not exist, but is known{when}",
-            hint=f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}",
-        )
+        message = f"the mirror {pair.dest} does not exist, but is known{when}"
+        hint = f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}"
+        raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
     if state_dir is not None:
         _check_state(pair, state_dir)
 
@@ -65,22 +61,18 @@ def _check_above(pair: Pair) -> None:
         above, name = open_trusted_parent(pair.dest)
     except OSError as error:
         first = error.filename or os.path.dirname(os.path.abspath(pair.dest))
-        raise Refused(
-            Refusal.MIRROR_MISSING,
-            f"the mirror {pair.dest} does not exist, and neither does {first}",
-            hint="Check that its disk is mounted and the path is right; only the last folder of the path is made.",
-        ) from None
+        message = f"the mirror {pair.dest} does not exist, and neither does {first}"
+        hint = "Check that its disk is mounted and the path is right; only the last folder of the path is made."
+        raise Refused(Refusal.MIRROR_MISSING, message, hint=hint) from None
     try:
         target = os.readlink(name, dir_fd=above)
     except OSError:
         return
     finally:
         os.close(above)
-    raise Refused(
-        Refusal.MIRROR_MISSING,
-        f"the mirror {pair.dest} is a link to {os.fsdecode(target)}, which does not exist",
-        hint="Check that its disk is mounted; if the link is right, make the folder that it leads to yourself.",
-    )
+    message = f"the mirror {pair.dest} is a link to {os.fsdecode(target)}, which does not exist"
+    hint = "Check that its disk is mounted; if the link is right, make the folder that it leads to yourself."
+    raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
 
 
 def _check_state(pair: Pair, state_dir: str) -> None:
@@ -98,11 +90,9 @@ def _check_state(pair: Pair, state_dir: str) -> None:
             f"mkdir {pair.dest}",
         )
     if other is None and os.path.isdir(os.path.join(state_dir, place.name)):
-        raise Refused(
-            Refusal.MIRROR_MISSING,
-            f"the mirror {pair.dest} does not exist, but its state does: {os.path.join(state_dir, place.name)}",
-            hint=f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}",
-        )
+        message = f"the mirror {pair.dest} does not exist, but its state does: {os.path.join(state_dir, place.name)}"
+        hint = f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}"
+        raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
 
 
 def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
@@ -117,20 +107,16 @@ def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:
         stack.callback(os.close, above)
         overlap.check_new_mirror(pair, source, above)
         if state_dir is not None and _lies_in(state_dir, pair.dest):
-            raise Refused(
-                Refusal.STATE_UNUSABLE,
-                f"the state folder {state_dir} lies in {pair.dest}",
-                hint="Set state_dir to a folder outside every source and mirror.",
-            )
+            message = f"the state folder {state_dir} lies in {pair.dest}"
+            hint = "Set state_dir to a folder outside every source and mirror."
+            raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)
         try:
             os.mkdir(name, 0o700, dir_fd=above)
             made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
         except OSError as error:
-            raise Refused(
-                Refusal.MIRROR_NOT_WRITABLE,
-                f"the mirror {pair.dest} does not exist and cannot be made: {error.strerror}",
-                hint=f"Make the folder yourself, for user {os.geteuid()}, or run Truecopy as a user who may.",
-            ) from None
+            message = f"the mirror {pair.dest} does not exist and cannot be made: {error.strerror}"
+            hint = f"Make the folder yourself, for user {os.geteuid()}, or run Truecopy as a user who may."
+            raise Refused(Refusal.MIRROR_NOT_WRITABLE, message, hint=hint) from None
         # An unreadable parent cannot be synced; the sync of the file system covers it.
         with suppress(OSError):
             listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
@@ -176,11 +162,9 @@ def _check_never_empty(pair: Pair, source: int) -> None:
     try:
         found = holds_content(source, ExcludeRules(pair.exclude))
     except OSError as error:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} cannot be listed: {error.strerror}",
-            hint="Give this user the right to read it; nothing was made.",
-        ) from None
+        message = f"the source {pair.source} cannot be listed: {error.strerror}"
+        hint = "Give this user the right to read it; nothing was made."
+        raise Refused(Refusal.SOURCE_UNREADABLE, message, hint=hint) from None
     if not found:
         raise never_had_entries(pair)
 
@@ -204,17 +188,13 @@ def check_complete(pair: Pair, source: int) -> None:
         try:
             lacks = not _exists(os.fsencode(path), source)
         except OSError as error:
-            raise Refused(
-                Refusal.SOURCE_UNREADABLE,
-                f"{path} in the source {pair.source}, which must exist, cannot be looked at: {error.strerror}",
-                hint="Give this user the right to read it; the mirror was left alone.",
-            ) from None
+            message = f"{path} in the source {pair.source}, which must exist, cannot be looked at: {error.strerror}"
+            hint = "Give this user the right to read it; the mirror was left alone."
+            raise Refused(Refusal.SOURCE_UNREADABLE, message, hint=hint) from None
         if lacks:
-            raise Refused(
-                Refusal.SOURCE_INCOMPLETE,
-                f"the source {pair.source} lacks {path}, which must exist",
-                hint="Check that its disk is mounted; if that is gone for good, remove it from must_exist.",
-            )
+            message = f"the source {pair.source} lacks {path}, which must exist"
+            hint = "Check that its disk is mounted; if that is gone for good, remove it from must_exist."
+            raise Refused(Refusal.SOURCE_INCOMPLETE, message, hint=hint)
 
 
 def _exists(path: bytes, root: int) -> bool:
@@ -235,29 +215,24 @@ def _exists(path: bytes, root: int) -> bool:
 
 
 def check_source(source: SourceScanner, known_files: int, pair: Pair, mirror: int) -> FolderScan:
-    """Refuse an empty source that was not empty before, as it looks when its disk is not mounted.
+    """Refuse an empty source that was not empty before, as it looks when its disk is not mounted (invariant 5).
 
     Returns the scan of its root. It was not empty if the index has `known_files`, or, since an index may be lost, if
-    the mirror has content. A source that never had an entry is refused, too, unless `allow_empty` is set.
-    Raises `Refused` (invariant 5).
+    the mirror has content. A source that never had an entry needs `allow_empty`. Raises `Refused`.
     """
     try:
         seen = source.scan_folder(b"")
     except OSError as error:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} cannot be listed: {reason_text(error)}",
-            hint="Give this user the right to read it; the mirror was left alone.",
-        ) from None
+        message = f"the source {pair.source} cannot be listed: {reason_text(error)}"
+        hint = "Give this user the right to read it; the mirror was left alone."
+        raise Refused(Refusal.SOURCE_UNREADABLE, message, hint=hint) from None
     if seen.entries or seen.unreadable or not NO_CONTENT.issuperset(seen.folders):
         return seen
     if known_files or holds_content(mirror):
         files = plural(known_files, "file of it is", "files of it are") if known_files else "something is"
-        raise Refused(
-            Refusal.SOURCE_EMPTY,
-            f"the source {pair.source} is empty, but {files} in the mirror",
-            hint="Check that its disk is mounted; if it is meant to be empty, remove the pair from the config.",
-        )
+        message = f"the source {pair.source} is empty, but {files} in the mirror"
+        hint = "Check that its disk is mounted; if it is meant to be empty, remove the pair from the config."
+        raise Refused(Refusal.SOURCE_EMPTY, message, hint=hint)
     if not pair.allow_empty:
         raise never_had_entries(pair)
     return seen
@@ -270,8 +245,6 @@ def check_still_there(seen: FolderScan, entries: int, folders: int, pair: Pair) 
     """
     before = seen.entries + len(seen.folders)
     if before and not entries and folders <= 1:
-        raise Refused(
-            Refusal.SOURCE_UNREADABLE,
-            f"the source {pair.source} was listed with {before} names and a moment later with none",
-            hint="Check its disk or server: it answers with an empty folder. The mirror was left alone.",
-        )
+        message = f"the source {pair.source} was listed with {before} names and a moment later with none"
+        hint = "Check its disk or server: it answers with an empty folder. The mirror was left alone."
+        raise Refused(Refusal.SOURCE_UNREADABLE, message, hint=hint)

@@ -2,8 +2,7 @@
 
 After an unmount, or a mount over a root, the open descriptors still work, but copies come from, or go to, a folder that
 no path leads to. The claim on a mirror is the lock in its `.truecopy`, because instances may have different state
-folders; a mirror that may sleep is claimed before the first write. Mirror folders must lie on the file systems that
-were mounted when the cycle began.
+folders; a mirror that may sleep is claimed before the first write. No file system may be mounted in it meanwhile.
 """
 
 import errno

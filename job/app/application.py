@@ -173,12 +173,8 @@ class Application:
                 _check_outputs(self.config_path, fresh.config, self._environ)
         except ConfigError as error:
             # Once for every edit, not every 30 seconds; a metric shows the lasting failure.
-            if (
-                asked
-                or self._rejected is None
-                or error.faults != self._rejected.faults
-                or str(error) != str(self._rejected)
-            ):
+            before = self._rejected and (self._rejected.message, self._rejected.faults)
+            if asked or before != (error.message, error.faults):
                 self.emit(ConfigRejected(config=self.config_path, error=error.message, faults=error.faults))
             self._rejected = error
             return self._narrowed(self._config)
@@ -261,9 +257,6 @@ class Application:
         """Run one cycle over all pairs, which ends soon with `Result.STOPPED` once `stop` returns True."""
         collect_rarely()
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
-        verbose = config.log_level == "debug"
-        sandbox = Sandbox(config.landlock, self._scratch, self._report_no_sandbox)
-        cores = default_workers()
         chosen = {pair.name for pair in config.effective_pairs}
         left_out = tuple(pair for pair in self._config.effective_pairs if pair.name not in chosen)
         work = CycleContext(
@@ -272,9 +265,9 @@ class Application:
             stop,
             time.time_ns,
             partial(open_context, create_pool=_create_worker_pool),
-            sandbox=sandbox,
-            verbose=verbose,
-            cores=cores,
+            sandbox=Sandbox(config.landlock, self._scratch, self._report_no_sandbox),
+            verbose=config.log_level == "debug",
+            cores=default_workers(),
             left_out=left_out,
             records=self._records,
         )

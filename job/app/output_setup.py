@@ -1,7 +1,6 @@
 """Check where logs and metrics are written before the first line is, and serve the HTTP port of the settings.
 
-The port opens, moves and is tried again while the service runs. Backups do not need it: without it, the service
-reports a warning and continues.
+The port opens, moves and is tried again while the service runs, which warns and goes on without it.
 """
 
 import json
@@ -16,6 +15,7 @@ from job.errors import ConfigError, JobError
 from job.events.base import Event
 from job.events.pair import BatchCommitted
 from job.events.service import ConfigReloaded, CycleFinished, PortChanged, PortNotChanged, PortNotOpened, ServiceWaited
+from job.events.text import plural
 from job.fs.mounts import is_below, resolve_path
 from job.fs.trusted_path import why_no_place
 from job.outputs.log_file import is_one_file, why_no_log
@@ -40,16 +40,16 @@ def check_outputs(path: str, config: Config, environ: Mapping[str, str], *, clos
     """
     faults = tuple(_faults(path, config, environ, closely=closely))
     if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError(f"{path} cannot be used: {count}", hint=_HINT, faults=faults)
+        raise ConfigError(f"{path} cannot be used: {plural(len(faults), 'fault')}", hint=_HINT, faults=faults)
 
 
 def _faults(path: str, config: Config, environ: Mapping[str, str], *, closely: bool) -> Iterator[str]:
     outputs = _outputs(config)
-    read = {f"the file of {name}": text for name, text in environ.items() if _names_a_secret(name) and text}
-    inputs = {"the configuration": path, **read}
+    secrets = {name: text for name, text in environ.items() if name.startswith(PREFIX) and name.endswith("_FILE")}
+    inputs = {"the configuration": path, **{f"the file of {name}": text for name, text in secrets.items() if text}}
     for key, output in outputs.items():
-        why = _misplaced(config, output) or _overwritten(inputs, output)
+        overwritten = (_taken(what) for what, read in inputs.items() if _is_same(output, read))
+        why = _misplaced(config, output) or next(overwritten, "")
         if why := why or (_unwritable(key, output) if closely else ""):
             yield _fault(key, output, why)
     for one, other in combinations(outputs, 2):
@@ -73,10 +73,6 @@ def _conflicts(config: Config, one: str, other: str, *, closely: bool) -> Iterat
         yield _fault(other, second, _ONE_FILE)
 
 
-def _overwritten(inputs: Mapping[str, str], output: str) -> str:
-    return next((_taken(what) for what, path in inputs.items() if _is_same(output, path)), "")
-
-
 def unwritable(outputs: Mapping[str, str]) -> tuple[str, ...]:
     """Return the faults of outputs, given by their keys, that the disk alone shows."""
     found = ((key, output, _unwritable(key, output)) for key, output in outputs.items() if "\0" not in output)
@@ -86,10 +82,6 @@ def unwritable(outputs: Mapping[str, str]) -> tuple[str, ...]:
 def _outputs(config: Config) -> dict[str, str]:
     found = {"log_file": config.log_file, "error_log_file": config.error_log_file, _TEXTFILE: config.metrics.textfile}
     return {key: output for key, output in found.items() if output is not None}
-
-
-def _names_a_secret(variable: str) -> bool:
-    return variable.startswith(PREFIX) and variable.endswith("_FILE")
 
 
 def _unwritable(key: str, output: str) -> str:

@@ -49,7 +49,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
             mirror_scanner=mirror_scanner,
             mirror_root=mirror,
             index=index,
-            mirror=_by_mount(able),
+            mirror=ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root)),
         )
 
 
@@ -97,11 +97,6 @@ def _mismatched_mounts(index: Index, systems: Sequence[FileSystem]) -> list[byte
         if match_file_system(known.get(each.point), each.identity) is FileSystemMatch.OTHER
     ]
     return others + [point for point in known if point not in here]
-
-
-def _by_mount(able: MirrorCapabilities) -> ByMount[Capabilities]:
-    """Return the capabilities of a mirror by the paths of its folders."""
-    return ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root))
 
 
 Notice = Callable[[int, int], None]

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from job.app.pair_setup import history_of, index_to_read, open_state
 from job.config.settings import Config, Pair
@@ -23,8 +22,6 @@ from job.fs.trusted_path import open_trusted_folder
 from job.store import temp_journal
 from job.store.pair_records import PairRecords
 from job.system.sandbox import abi, why_unavailable
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,40 +103,36 @@ def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> li
 def _status_of(config: Config, pair: Pair, records: PairRecords) -> PairStatus:
     troubles: list[str] = []
     history = history_of(config, pair, records, failed=lambda _, error: troubles.append(error)).read()
-    able = _opened(pair.dest, partial(known_capabilities, config, pair))
-    mounts = [] if pair.cross_mounts else _left_out(config, pair)
-    state = _mirror_state(config, pair, records)
-    extent = _opened(pair.dest, partial(known_extent, config, pair))
-    free, trouble = _opened(pair.dest, free_bytes), "; ".join(troubles)
-    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, state, trouble, extent, free)
+    able = extent = free = None
+    place, known = "present", NO_MOUNTS
+    with contextlib.ExitStack() as tidy:
+        mirror = _opened(tidy, partial(open_trusted_folder, pair.dest))
+        if mirror is not None:
+            free = free_bytes(mirror)
+            place = "read_only" if is_read_only(mirror) else place
+            state = _opened(tidy, partial(open_state, config, pair, mirror))
+            if state is not None:
+                able = probe.load_capabilities(mirror, state, to_write=False)
+                extent = _extent(state)
+                known = temp_journal.load_known_mounts(state)
+        source = None if pair.cross_mounts else _opened(tidy, partial(open_trusted_folder, pair.source))
+        mounts = [] if pair.cross_mounts else _left_out(known, source)
+    if presence.is_missing(pair):
+        place = "first_use" if presence.will_be_created(pair, config.state_dir, records) else "missing"
+    trouble = "; ".join(troubles)
+    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free)
 
 
-def known_capabilities(config: Config, pair: Pair, mirror: int) -> Capabilities | None:
-    """Return the saved capabilities of an open mirror's root; None if it was not probed."""
-    return _query_state(config, pair, mirror, lambda state: probe.load_capabilities(mirror, state, to_write=False))
-
-
-def _query_state(config: Config, pair: Pair, mirror: int, query: Callable[[int], _Answer | None]) -> _Answer | None:
-    """Apply a query to the state folder of a pair; None if it cannot be opened."""
+def _opened(tidy: contextlib.ExitStack, opening: Callable[[], int]) -> int | None:
+    """Open a folder until the end of the block; None if it cannot be opened."""
     try:
-        folder = open_state(config, pair, mirror)
+        return tidy.enter_context(closing_fd(opening()))
     except OSError:
         return None
-    with closing_fd(folder):
-        return query(folder)
-
-
-def known_mounts(config: Config, pair: Pair, mirror: int) -> KnownMounts:
-    """Return the recorded mounts in the source; none if they cannot be read."""
-    return _query_state(config, pair, mirror, temp_journal.load_known_mounts) or NO_MOUNTS
-
-
-def known_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int | None] | None:
-    """Return the entries and bytes in the index of an open mirror; None if it cannot be read."""
-    return _query_state(config, pair, mirror, _extent)
 
 
 def _extent(state: int) -> tuple[int, int | None] | None:
+    """Return the entries and bytes in the index of an open state folder; None if it cannot be read."""
     try:
         with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
             return index.extent()
@@ -148,31 +141,14 @@ def _extent(state: int) -> tuple[int, int | None] | None:
 
 
 def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
-    """Estimate entries and bytes by the index, for progress; 0 for unknown."""
-    entries, count = known_extent(config, pair, mirror) or (0, None)
+    """Estimate entries and bytes by the index of an open mirror, for progress; 0 for unknown."""
+    with contextlib.ExitStack() as tidy:
+        state = _opened(tidy, partial(open_state, config, pair, mirror))
+        entries, count = (None if state is None else _extent(state)) or (0, None)
     return entries, count or 0
 
 
-def _left_out(config: Config, pair: Pair) -> list[tuple[bytes, str]]:
+def _left_out(known: KnownMounts, source: int | None) -> list[tuple[bytes, str]]:
     """Return the mounts that the last cycle left out, and those in the mount table, which has no subvolumes."""
-    known = _opened(pair.dest, partial(known_mounts, config, pair)) or NO_MOUNTS
-    found = dict(_opened(pair.source, mounts_below) or [])
-    return sorted(
-        ({each.path: each.kind for each in known.left_out if each.why is LeftOutReason.MOUNT} | found).items()
-    )
-
-
-def _mirror_state(config: Config, pair: Pair, records: PairRecords) -> str:
-    if not presence.is_missing(pair):
-        return "read_only" if _opened(pair.dest, is_read_only) else "present"
-    return "first_use" if presence.will_be_created(pair, config.state_dir, records) else "missing"
-
-
-def _opened(path: str, query: Callable[[int], _Answer]) -> _Answer | None:
-    """Apply a query to a folder; None if it cannot be opened."""
-    try:
-        folder = open_trusted_folder(path)
-    except OSError:
-        return None
-    with closing_fd(folder):
-        return query(folder)
+    found = {each.path: each.kind for each in known.left_out if each.why is LeftOutReason.MOUNT}
+    return sorted((found | dict(mounts_below(source) if source is not None else ())).items())

@@ -20,7 +20,7 @@ from job.engine.preflight import presence
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import HARMLESS, Difference, compare
 from job.errors import Exit, Refused
-from job.events.text import clean, display_text
+from job.events.text import clean, display_text, plural
 from job.store.pair_records import PairRecords
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
     if not as_json:
         wrong_counts = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what not in HARMLESS)
         harmless_counts = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if what in HARMLESS)
-        differences = "1 difference" if wrong == 1 else f"{wrong} differences"
-        verdict = differences if wrong else "the mirror is as its source"
+        verdict = plural(wrong, "difference") if wrong else "the mirror is as its source"
         if counts["left_out"] and not wrong:
             verdict += ", but for what is left out"
         verdict += f" ({wrong_counts})" if wrong_counts else ""

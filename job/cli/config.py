@@ -11,6 +11,7 @@ from job.config import describe
 from job.config.faults import printable
 from job.config.load import DescribedConfig, read_settings, written_paths
 from job.errors import ConfigError
+from job.events.text import plural
 
 
 @click.group(cls=NamingGroup)
@@ -39,9 +40,8 @@ def check(context: Context) -> None:
         raise _with_outputs(context, error) from error
     check_outputs(context.config_path, settings.loaded.config, context.environ, closely=True)
     pairs = settings.loaded.config.effective_pairs
-    count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     disabled = "" if settings.loaded.config.enabled else ', disabled (run_enabled is not "Y")'
-    click.echo(f"{printable(context.config_path)}: fine, {count}{disabled}")
+    click.echo(f"{printable(context.config_path)}: fine, {plural(len(pairs), 'pair')}{disabled}")
     for pair in pairs:
         click.echo(printable(f"  {pair.name}: {pair.source} -> {pair.dest}"))
     for doubt in settings.loaded.doubts:

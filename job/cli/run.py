@@ -121,29 +121,22 @@ def _serve(application: Application, stop: StopSignal, context: Context, tidy: E
 def _open_port(application: Application, healthy: Callable[[], tuple[bool, str]], tidy: ExitStack) -> None:
     from job.app.output_setup import Port  # noqa: PLC0415  # one-shot runs have no port
 
-    started = _Started()
-    application.join(started)
+    started: list[Event] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, ServiceStarted):
+            started.append(event)
+
+    def ready() -> tuple[bool, str]:
+        return bool(started), "ready" if started else "starting"
+
+    application.join(note)
 
     def web() -> "Web":
         from job.outputs.http import Web  # noqa: PLC0415  # slow, and some services serve nothing
 
         render = application.exposition().render
-        return Web(render=render, healthy=healthy, ready=started.ready, failed=application.failed)
+        return Web(render=render, healthy=healthy, ready=ready, failed=application.failed)
 
     port = Port(web, lambda: application.metrics, application.emit)
     application.use_port(tidy.enter_context(closing(port)))
-
-
-class _Started:
-    """Readiness: whether the service has started."""
-
-    def __init__(self) -> None:
-        self._began = False
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, ServiceStarted):
-            self._began = True
-
-    def ready(self) -> tuple[bool, str]:
-        """Return readiness and a sentence."""
-        return self._began, "ready" if self._began else "starting"

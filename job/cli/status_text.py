@@ -141,10 +141,8 @@ def _headline(facts: Facts, pair: PairStatus) -> str:
         return verdict
     attempt = history.last_attempt_timestamp_seconds
     headline = f"{verdict} {time_ago(facts.now - attempt)} (at {format_timestamp(attempt)})"
-    if pair.result is not history.result:
-        return f"{verdict}: the last success was {time_ago(facts.now - history.last_success_timestamp_seconds)}"
-    if verdict == OVERDUE:
-        headline = f"{OVERDUE}: the last success was {time_ago(facts.now - history.last_success_timestamp_seconds)}"
+    if verdict == OVERDUE or pair.result is not history.result:
+        headline = f"{verdict}: the last success was {time_ago(facts.now - history.last_success_timestamp_seconds)}"
     since = history.result_since_timestamp_seconds
     if history.result is not Result.SUCCESS and 0 < since < attempt:
         headline += f", for {approximate_duration(facts.now - since)} now"
@@ -165,10 +163,8 @@ def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
 
 def _last_success(facts: Facts, pair: PairStatus) -> Iterator[Line]:
     success = pair.history.last_success_timestamp_seconds
-    yield Line(
-        f"last success: {f'{time_ago(facts.now - success)} (at {format_timestamp(success)})' if success else 'never'}",
-        1,
-    )
+    when = f"{time_ago(facts.now - success)} (at {format_timestamp(success)})" if success else "never"
+    yield Line(f"last success: {when}", 1)
 
 
 def _space_lines(pair: PairStatus) -> Iterator[Line]:

@@ -6,6 +6,7 @@ mirror. A device number does not identify a file system: two USB disks attached 
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from fcntl import ioctl
 from functools import lru_cache
@@ -87,11 +88,15 @@ def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None
 
 def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
     """Return the `listed` mount points below an open folder, as relative paths; parents first."""
+    return sorted({point for point, _ in _below(folder, listed)})
+
+
+def _below(folder: int, listed: list[Mount]) -> Iterator[tuple[bytes, Mount]]:
+    """Yield the `listed` mounts below an open folder, with their relative paths."""
     path = _path_of(folder)
-    if not path:
-        return []
-    start = len(path.rstrip(b"/")) + 1
-    return sorted({each.point[start:] for each in listed if each.point != path and _lies_in(each.point, path)})
+    for each in listed:
+        if path and each.point != path and _lies_in(each.point, path):
+            yield each.point[len(path.rstrip(b"/")) + 1 :], each
 
 
 def location_of(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
@@ -181,12 +186,7 @@ def mounts_below(folder: int) -> list[tuple[bytes, str]]:
     """List other file systems mounted below an open folder: relative path and type."""
     seen = os.fstat(folder).st_dev
     own = os.major(seen), os.minor(seen)
-    path = _path_of(folder)
-    if not path:
-        return []
-    start = len(path.rstrip(b"/")) + 1
-    below = [each for each in mount_table() if each.device != own and each.point != path and _lies_in(each.point, path)]
-    return sorted((each.point[start:], each.type) for each in below)
+    return sorted((point, each.type) for point, each in _below(folder, mount_table()) if each.device != own)
 
 
 def _lies_in(path: bytes, folder: bytes) -> bool:
@@ -201,14 +201,13 @@ def is_within(inner: int, outer: int) -> bool:
 
 def is_mounted_below(outer: int, inner: int) -> bool:
     """Return whether a mount below one open folder is the other, contains it, or is inside it."""
-    there, path = location_of(inner), _path_of(outer)
-    if there is None or not path:
+    there = location_of(inner)
+    if there is None:
         return False
-    device, below = there
+    device, path = there
     return any(
-        mount.device == device and (_lies_in(below, mount.root) or _lies_in(mount.root, below))
-        for mount in mount_table()
-        if mount.point != path and _lies_in(mount.point, path)
+        mount.device == device and (_lies_in(path, mount.root) or _lies_in(mount.root, path))
+        for _, mount in _below(outer, mount_table())
     )
 
 

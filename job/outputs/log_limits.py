@@ -36,6 +36,8 @@ MOST_STANDING = 100_000
 
 _Capped = FileFailed | DriftFound | OwnFilesSkipped
 _CAPPED = frozenset({FileFailed, DriftFound, OwnFilesSkipped})
+_Folder = tuple[type[Event], str, bytes]
+"""The class of events, the pair, and the path of a folder; empty for those of no single folder."""
 
 
 class Log(Protocol):
@@ -43,30 +45,6 @@ class Log(Protocol):
 
     def __call__(self, event: Event, moment: float | None = None) -> None:
         """Log one event."""
-
-
-class _Suppressed:
-    """Count of entries of one kind without lines of their own."""
-
-    def __init__(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
-        self._like = event
-        self._path = path
-        self._because = because
-        self._by: Counter[str] = Counter()
-
-    def add(self, event: _Capped) -> None:
-        self._by[_reason(event)] += 1
-
-    def summed_up(self) -> LogLinesSuppressed:
-        return LogLinesSuppressed(
-            cycle_id=self._like.cycle_id,
-            pair=self._like.pair,
-            of=self._like.name,
-            path=self._path,
-            entries=self._by.total(),
-            by=dict(self._by),
-            because=self._because,
-        )
 
 
 class BriefLog:
@@ -86,9 +64,10 @@ class BriefLog:
         """Failures of the previous cycle, as hashes."""
         self._standing: set[int] = set()
         """Failures of this cycle that have, or had, a line."""
-        self._of_folder: dict[tuple[type[Event], str, bytes], int] = {}
+        self._of_folder: dict[_Folder, int] = {}
         self._of_pair: Counter[tuple[type[Event], str]] = Counter()
-        self._suppressed: dict[tuple[object, ...], _Suppressed] = {}
+        self._suppressed: dict[tuple[_Folder, UnloggedReason], tuple[str, Counter[str]]] = {}
+        """The cycle, and the count of entries without lines of their own by reason."""
 
     def configure(self, *, level: str, interval_seconds: float) -> None:
         """Log repeated failures at this interval, in each cycle if it is 0; everything at level `debug`."""
@@ -128,7 +107,7 @@ class BriefLog:
             self._count(event, b"", UnloggedReason.AS_BEFORE)
             return False
         folder = event.path.rpartition(b"/")[0]
-        place = kind, pair, folder
+        place: _Folder = kind, pair, folder
         logged = self._of_folder.pop(place, 0)
         if logged >= MOST_A_FOLDER:
             self._of_folder[place] = logged
@@ -149,23 +128,33 @@ class BriefLog:
             self._standing.add(fact)
 
     def _count(self, event: _Capped, path: bytes, because: UnloggedReason) -> None:
-        key = type(event), event.pair, path, because
-        rest = self._suppressed.get(key)
-        if rest is None:
-            rest = self._suppressed[key] = _Suppressed(event, path, because)
-        rest.add(event)
+        key = (type(event), event.pair, path), because
+        _, by = self._suppressed.setdefault(key, (event.cycle_id, Counter()))
+        by[_reason(event)] += 1
 
-    def _drop_folder(self, place: tuple[type[Event], str, bytes], moment: float | None) -> None:
+    def _drop_folder(self, place: _Folder, moment: float | None) -> None:
         """Log the count of a folder, the one without events for the longest time."""
         del self._of_folder[place]
-        rest = self._suppressed.pop((*place, UnloggedReason.FOLDER), None)
-        if rest is not None:
-            self._log(rest.summed_up(), moment)
+        self._log_count(place, UnloggedReason.FOLDER, moment)
+
+    def _log_count(self, place: _Folder, because: UnloggedReason, moment: float | None) -> None:
+        kind, pair, path = place
+        cycle_id, by = self._suppressed.pop((place, because), ("", Counter()))
+        if by:
+            event = LogLinesSuppressed(
+                cycle_id=cycle_id,
+                pair=pair,
+                of=kind.name,
+                path=path,
+                entries=by.total(),
+                by=dict(by),
+                because=because,
+            )
+            self._log(event, moment)
 
     def _sum_up(self, moment: float | None) -> None:
-        rests, self._suppressed = self._suppressed, {}
-        for rest in rests.values():
-            self._log(rest.summed_up(), moment)
+        for place, because in list(self._suppressed):
+            self._log_count(place, because, moment)
         self._of_folder.clear()
         self._of_pair.clear()
 

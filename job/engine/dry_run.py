@@ -116,10 +116,8 @@ def _plan_folder(
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *cursors)
-            present, records = (
-                _mirror_entries(cursors[1], listing),
-                decode_records(rows, view.pair.options_key + capabilities.options_key),
-            )
+            present = _mirror_entries(cursors[1], listing)
+            records = decode_records(rows, view.pair.options_key + capabilities.options_key)
             if forecast.is_replaced(path):
                 present, records = {}, {}
             linked = listing.linked if policy.hard_links else {}

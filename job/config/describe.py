@@ -38,12 +38,6 @@ def all_keys() -> tuple[Key, ...]:
     return (*top, *(key for name, table in TABLES.items() for key in _keys(table, f"{name}.")))
 
 
-@cache
-def pair_keys() -> tuple[Key, ...]:
-    """Describe the keys of one table in `pairs`; no environment variable overrides them."""
-    return tuple(_keys(PairConfig, ""))
-
-
 def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
     """Return the valid keys of the table at `place`."""
     section = SECTIONS.get(str(place[0]), WrittenConfig) if place else WrittenConfig

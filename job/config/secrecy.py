@@ -13,7 +13,7 @@ from typing import Any
 from job.config import describe, fields
 from job.config.consistency import KeyPath, spell
 from job.config.faults import MAY_HOLD_A_LOGIN, Fault
-from job.config.model import MetricsConfig
+from job.config.model import MetricsConfig, PairConfig
 from job.core.redaction import Redaction, without_login
 
 _SECRET_KEY = re.compile(r"pass|pasw|pwd|psw|secret|token|credential|api_?key", re.IGNORECASE)
@@ -86,8 +86,9 @@ def quotable(line: str) -> str:
 
 
 def _harmless_keys() -> set[str]:
-    keys = {key.name.rpartition(".")[2]: key for key in (*describe.all_keys(), *describe.pair_keys())}
-    return {name for name, key in keys.items() if not key.is_secret and key.name not in MAY_HOLD_A_LOGIN}
+    keys = {key.name.rpartition(".")[2]: key for key in describe.all_keys()}
+    harmless = {name for name, key in keys.items() if not key.is_secret and key.name not in MAY_HOLD_A_LOGIN}
+    return harmless.union(PairConfig.model_fields)
 
 
 def copies(mapping: Mapping[str, Any], secrets: list[str]) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from job.config import describe
 from job.config.faults import Fault, faults_of, nearest
-from job.config.model import WrittenConfig
+from job.config.model import PairConfig, WrittenConfig
 from tests.config.configs import to_settings
 
 FOLDERS = {"source_dirs": ["/source/music"], "dest_dirs": ["/backup/music"]}
@@ -227,7 +227,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 TOP = sorted({key.name.partition(".")[0] for key in describe.all_keys()})
-PAIR = st.dictionaries(st.sampled_from([*(key.name for key in describe.pair_keys()), "other"]), JSON, max_size=5)
+PAIR = st.dictionaries(st.sampled_from([*PairConfig.model_fields, "other"]), JSON, max_size=5)
 VALUE = st.one_of(JSON, st.lists(PAIR, max_size=3), st.lists(st.text(max_size=9), max_size=3))
 
 

@@ -279,8 +279,7 @@ def format_duration(seconds: object) -> str:
 def approximate_duration(seconds: float) -> str:
     """Format a duration in its largest unit: `3 minutes`, `1 day`."""
     length, unit = next((each for each in _UNITS if seconds >= _FROM_UNITS * each[0]), _UNITS[-1])
-    count = max(0, round(seconds / length))
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+    return plural(max(0, round(seconds / length)), unit)
 
 
 def time_ago(seconds: float, *, short: bool = False) -> str:

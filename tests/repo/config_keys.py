@@ -15,9 +15,10 @@ from job.config.model import PairConfig, WrittenConfig
 def key_table() -> str:
     """Give all keys as a Markdown table."""
     head = ("key", "value", "default", "environment variable", "meaning")
-    rows = [
-        (*_about(key.name, field_of(key)), f"`{key.variable}`", field_of(key).description or "") for key in all_keys()
-    ]
+    rows: list[tuple[str, ...]] = []
+    for key in all_keys():
+        field = field_of(key)
+        rows.append((*_about(key.name, field), f"`{key.variable}`", field.description or ""))
     return _markdown(head, rows)
 
 

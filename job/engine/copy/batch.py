@@ -14,11 +14,10 @@ from job.core.entry import Kind, parent_of
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone, RowsDone
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.commit import voided
+from job.engine.copy.commit import PendingEvents, voided
 from job.engine.copy.finish_folder import Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
 from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
-from job.engine.copy.pending_events import PendingEvents
 from job.engine.messages import BatchResult, Deliver, Followups, PartDone
 from job.engine.volumes import Volume
 from job.events.pair import FileCopied

@@ -30,9 +30,9 @@ from job.fs.versions import VersionsFolder, remove_empty
 def sweep_folder(folder: int, staged_now: bytes, retire: Callable[[bytes], None]) -> tuple[Found, bool]:
     """List an open mirror folder and remove the temps in it; True if anything was changed.
 
-    The listing leaves out folders whose names begin with `staged_now` (`/` for none): other workers fill them. Folders
-    that may have been staged before a power cut are retired: nothing proves whose content they have. Raises `OSError`
-    or `Huge`.
+    The listing leaves out folders whose names begin with `staged_now`: other workers fill them, and those of a killed
+    one are removed by the next run. Others that may have been staged before a power cut are retired: nothing proves
+    whose content they have. Raises `OSError` or `Huge`.
     """
     found = list_entries(folder)
     gone: set[bytes] = set()

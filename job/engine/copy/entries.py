@@ -11,7 +11,7 @@ from job.core.decide import NEW, Action, Decision, Policy, decide, is_unchanged,
 from job.core.entry import STATE_FOLDER, TYPE_BITS, Entry, FileId, Kind, is_reserved, join
 from job.core.outcome import failure_of, reason_text
 from job.core.record import LinkName, LinkOutcome, Record
-from job.engine.context import PairContext, PairRun
+from job.engine.context import PairRun
 from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.content_compare import CHECK_ENTRIES
@@ -29,8 +29,7 @@ _PLAIN_AT_ONCE = 64
 class Entries:
     """Syncs the entries of folders."""
 
-    def __init__(self, context: PairContext, run: PairRun, batch: Batch, actions: Actions) -> None:
-        self._context = context
+    def __init__(self, run: PairRun, batch: Batch, actions: Actions) -> None:
         self._run = run
         self._batch = batch
         self._actions = actions

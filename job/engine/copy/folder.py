@@ -76,7 +76,7 @@ class FolderSync:
         self._batch = Batch(context, run, self._batch_mirrors, self._batch_sources, deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
         self._actions = Actions(context, run, self._batch, progress)
-        self._entries = Entries(context, run, self._batch, self._actions)
+        self._entries = Entries(run, self._batch, self._actions)
         self._adoption = Adoption(context, run, self._batch_sources)
         self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
         self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
@@ -317,10 +317,8 @@ class FolderSync:
             return known
         # The lock is held, and no temp of this folder is made yet: temps in it are of killed runs, or those of another
         # new folder that a user moved here.
-        # At the end of the cycle, when folders are synced again, nothing is staged any more.
-        staged_now = b"/" if task.again else staged_prefix(self._run.cycle_id)
         retire = partial(self._batch.pending_events.retire, opened.mirror, task.path)
-        present, swept = sweep_folder(opened.mirror, staged_now, retire)
+        present, swept = sweep_folder(opened.mirror, staged_prefix(self._run.cycle_id), retire)
         self._batch.dirty |= swept
         entries = {entry.name: entry for entry in present.entries}
         if are_known and task.path and entries.keys() <= {*opened.work.listing.folders}:

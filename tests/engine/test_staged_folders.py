@@ -1,6 +1,7 @@
 """New folders of plain files are staged whole and get their places by one rename; what is unusual is not staged."""
 
 import errno
+import multiprocessing.popen_fork  # noqa: F401  # an ordinary user may not read where it lies, once it is needed
 import os
 import stat
 import subprocess

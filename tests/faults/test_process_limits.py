@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.rig import Rig
+from tests.faults.trees import plant_folders
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -21,11 +22,7 @@ FOLDERS = 12
 def test_where_no_process_is_to_be_had_the_main_process_does_it_all(rig: Rig, processes: int) -> None:
     rig.finely = True
     rig.configure(workers=2, workers_from=0)
-    for number in range(FOLDERS):
-        folder = rig.source / f"folder {number}" / "below"
-        folder.mkdir(parents=True)
-        (folder / "file").write_text(f"content {number}")
-        (folder.parent / "other").write_text(f"other {number}")
+    plant_folders(rig.source, FOLDERS)
     user = 54_321  # of whom there are no other processes
     for folder in (rig.source, rig.mirror, *rig.source.rglob("*")):
         os.chown(folder, user, user)

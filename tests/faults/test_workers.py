@@ -11,7 +11,7 @@ from tests.faults.processes import children, is_alive, open_files, state_of, who
 from tests.faults.rig import Rig, Running, until
 from tests.faults.tampering import injected
 from tests.faults.test_service import free_port
-from tests.faults.trees import entries_below
+from tests.faults.trees import entries_below, plant_folders
 
 pytestmark = pytest.mark.one_process  # the tests say themselves how many workers there are
 
@@ -26,11 +26,7 @@ def rig(rig: Rig) -> Iterator[Rig]:
     """A source whose folders go to several workers; one of them has a file that takes a while."""
     rig.finely = True
     rig.configure(workers=2, workers_from=0)
-    for number in range(FOLDERS):
-        folder = rig.source / f"folder {number}" / "below"
-        folder.mkdir(parents=True)
-        (folder / "file").write_text(f"content {number}")
-        (folder.parent / "other").write_text(f"other {number}")
+    plant_folders(rig.source, FOLDERS)
     (rig.source / "slow").mkdir()
     with (rig.source / SLOW).open("wb") as file:
         block = os.urandom(1 << 20)  # a hole would be passed over in writing

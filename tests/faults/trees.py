@@ -166,3 +166,12 @@ def remove(path: Path) -> None:
     """Remove a tree however it is locked."""
     unlock(path)
     shutil.rmtree(path)
+
+
+def plant_folders(root: Path, count: int) -> None:
+    """Make folders for several workers, each with a file and a folder that has another."""
+    for number in range(count):
+        folder = root / f"folder {number}" / "below"
+        folder.mkdir(parents=True)
+        (folder / "file").write_text(f"content {number}")
+        (folder.parent / "other").write_text(f"other {number}")

@@ -159,7 +159,7 @@ class Batch:
         if work.listing.path not in self._journaled:
             with suppress(OSError):  # on a full disk it is removed when the folder is synced next
                 self._context.temp_journal.note(work.listing.path)
-        self._journaled |= {work.listing.path}
+            self._journaled.add(work.listing.path)
 
     def journal_staged(self, path: bytes, inode: int) -> None:
         """Enter a staged folder, with its inode number: only what was staged is removed after a kill."""
@@ -337,11 +337,10 @@ class Batch:
         It changes the times of the folders above: those that are not finished after it are synced again.
         """
         found = self.staged.place(self.recheck.enter)
-        self._forget(found.there + found.unplaced)
+        self._forget([*found.there, *found.unplaced, *(plain for plain, _ in found.replaced)])
         self.followups.unplaced += [plain.work.listing.path for plain in found.unplaced]
         ahead = {work.listing.path for work in [*self._closed, self._open] if work}
         self.followups.moved += self.staged_in - ahead
-        self._forget([plain for plain, _ in found.replaced])
         for plain, error in found.replaced:
             self.fail(plain.work, plain.work.listing.path, Kind.FOLDER, failure_of(error), reason_text(error))
             for copy in plain.copies:

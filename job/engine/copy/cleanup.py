@@ -40,10 +40,11 @@ def sweep_folder(folder: int, staged_now: bytes, retire: Callable[[bytes], None]
         if entry.kind is not Kind.FOLDER:
             os.unlink(entry.name, dir_fd=folder)
             gone.add(entry.name)
-        elif not entry.name.startswith(staged_now) and _may_be_staged(entry.name, folder):
-            with suppress(OSError):  # it stays
-                retire(entry.name)
-                gone.add(entry.name)
+        elif not entry.name.startswith(staged_now):
+            with suppress(OSError):  # it stays, or is gone
+                if _may_be_staged(entry.name, folder):
+                    retire(entry.name)
+                    gone.add(entry.name)
     left = [entry for entry in found.entries if entry.name not in gone and not entry.name.startswith(staged_now)]
     return found._replace(entries=left), bool(gone)
 

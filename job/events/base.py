@@ -1,7 +1,7 @@
 """Base classes of events: frozen values with a public name and a log level.
 
-Logs, metrics, progress and status listen to events. `level` is None for events that are never logged. Field names carry
-units. Paths are bytes relative to the root of the pair; the root itself is empty.
+Logs, metrics, progress and status listen to events. Field names carry units. Paths are bytes relative to the root of
+the pair; the root itself is empty.
 
 No dataclasses: thirty frozen ones take 10 ms at every start, and pickle slowly; workers send thousands of events.
 """
@@ -19,13 +19,15 @@ class Event:
 
     name: ClassVar[str]
     """The public name: that of the class in snake case."""
-    level: ClassVar[str | None] = "info"
+    level: ClassVar[str | None]
+    """Of the log; None for events that are never logged."""
     fields: ClassVar[dict[str, type]] = {}
     """The declared fields and their types, in order."""
     _names: ClassVar[list[str]] = []
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, level: str | None = "info") -> None:
         """Take the name of a subclass from that of the class, and its fields from the annotations."""
+        cls.level = level
         cls.name = "".join(f"_{each.lower()}" if each.isupper() else each for each in cls.__name__)[1:]
         cls.fields = {**cls.fields, **cls.__annotations__}
         cls._names = [*cls.fields]

@@ -17,37 +17,29 @@ class PairStarted(PairEvent):
     """Whether this cycle compares every mirror file with the index."""
 
 
-class PairRefused(PairEvent):
+class PairRefused(PairEvent, level="error"):
     """A guard refused the pair; no entry of its mirror was changed."""
-
-    level = "error"
 
     reason: Refusal
     error: str
     hint: str
 
 
-class PairBusy(PairEvent):
+class PairBusy(PairEvent, level="warning"):
     """Another instance holds the lock of this mirror; no entry of it was changed."""
-
-    level = "warning"
 
     error: str
     hint: str
 
 
-class LeaseTakenOver(PairEvent):
+class LeaseTakenOver(PairEvent, level="warning"):
     """Another machine left a lease on this mirror and stopped renewing it, as after a power cut; it is taken over."""
-
-    level = "warning"
 
     left_by: str
 
 
-class PairFailed(PairEvent):
+class PairFailed(PairEvent, level="error"):
     """The pair was aborted in the middle of the cycle; batches that were committed before stay valid."""
-
-    level = "error"
 
     error: str
     hint: str
@@ -59,27 +51,21 @@ class MirrorCreated(PairEvent):
     mirror: str
 
 
-class MirrorNotRecorded(PairEvent):
+class MirrorNotRecorded(PairEvent, level="warning"):
     """The mirror cannot be recorded outside of itself: if it is lost, it is created anew instead of refused."""
-
-    level = "warning"
 
     mirror: str
     error: str
 
 
-class HistoryReset(PairEvent):
+class HistoryReset(PairEvent, level="warning"):
     """The counters start at zero: the history under the pair's name, or in its mirror, belongs to another pair."""
-
-    level = "warning"
 
     reason: str
 
 
-class StateFolderLost(PairEvent):
+class StateFolderLost(PairEvent, level="warning"):
     """A mirror that was used before has no `.truecopy` any more; its content is lost and it is created anew."""
-
-    level = "warning"
 
     error: str
 
@@ -94,26 +80,20 @@ class PairFinished(PairEvent):
     """Seconds since the epoch."""
 
 
-class IndexRebuilt(PairEvent):
+class IndexRebuilt(PairEvent, level="warning"):
     """The index was missing, unusable or of another file system: contents are compared instead of trusted."""
-
-    level = "warning"
 
     reason: str
 
 
-class WorkerLost(PairEvent):
+class WorkerLost(PairEvent, level="error"):
     """A worker process was killed or crashed; its entries fail and are retried in the next cycle."""
-
-    level = "error"
 
     error: str
 
 
-class CycleStalled(PairEvent):
+class CycleStalled(PairEvent, level="error"):
     """A cycle makes no progress: a disk or server does not respond. Emitted by the watchdog or a supervisor."""
-
-    level = "error"
 
     process: str
     """`main`, or `worker` with its number. A stalled worker is killed, and its entries fail."""
@@ -130,16 +110,12 @@ class CycleResumed(PairEvent):
     stalled_seconds: float
 
 
-class WorkersAwaited(PairEvent):
+class WorkersAwaited(PairEvent, level=None):
     """The main process is alive and waits for workers that report nothing: no sign of progress."""
 
-    level = None
 
-
-class MetadataNotKept(PairEvent):
+class MetadataNotKept(PairEvent, level="warning"):
     """Metadata that the mirror cannot store, or that cannot be read in the source; logged once a cycle and kind."""
-
-    level = "warning"
 
     what: str
     """`owner`, `mode`, `times`, `acl`, `xattr`, `symlink_metadata`, `hard_links`, `symlinks` or `specials`; `nodev` or
@@ -157,20 +133,16 @@ class MirrorProbed(PairEvent):
     """Missing capabilities; empty if there are none."""
 
 
-class MountSkipped(PairEvent):
+class MountSkipped(PairEvent, level="warning"):
     """Another file system in the source is left out, since `cross_mounts` is off; logged once, until it changes."""
-
-    level = "warning"
 
     path: bytes
     file_system: str
     """Its type; `btrfs subvolume` for a subvolume, which has no mount of its own."""
 
 
-class MountMissing(PairEvent):
+class MountMissing(PairEvent, level="warning"):
     """A file system that was backed up is not mounted any more; its folder fails until it is. Logged once."""
-
-    level = "warning"
 
     path: bytes
     file_system: str
@@ -178,10 +150,8 @@ class MountMissing(PairEvent):
     hint: str
 
 
-class MountForgotten(PairEvent):
+class MountForgotten(PairEvent, level="warning"):
     """A former mount point is gone, excluded or holds files of its own: no mount is expected there any more."""
-
-    level = "warning"
 
     path: bytes
     file_system: str
@@ -232,54 +202,42 @@ class FileUpdated(EntryEvent):
     reason: str
 
 
-class FileSkipped(EntryEvent):
+class FileSkipped(EntryEvent, level="debug"):
     """An entry was skipped."""
-
-    level = "debug"
 
     reason: Skip
 
 
-class FileFailed(EntryEvent):
+class FileFailed(EntryEvent, level="error"):
     """An entry could not be mirrored; the cycle goes on without it and ends partial."""
-
-    level = "error"
 
     kind: Kind
     reason: Failure
     error: str
 
 
-class DriftFound(EntryEvent):
+class DriftFound(EntryEvent, level="warning"):
     """A mirror entry was changed by another program since the last cycle. It is restored from the source."""
-
-    level = "warning"
 
     kind: Drift
 
 
-class ReplacedByFolder(EntryEvent):
+class ReplacedByFolder(EntryEvent, level="warning"):
     """A source file, link or special file became a folder; its old entry in the mirror was removed."""
-
-    level = "warning"
 
     kind: Kind
     """Kind of the old entry."""
 
 
-class FolderRetired(EntryEvent):
+class FolderRetired(EntryEvent, level="warning"):
     """A source folder became something else; its mirror folder was moved whole to the versions."""
-
-    level = "warning"
 
     version: str
     """New path, below the mirror's root."""
 
 
-class EntrySetAside(EntryEvent):
+class EntrySetAside(EntryEvent, level="warning"):
     """A mirror entry was moved to the versions, because its old name would expose it to other users."""
-
-    level = "warning"
 
     kind: Kind
     version: str
@@ -287,10 +245,8 @@ class EntrySetAside(EntryEvent):
     reason: str
 
 
-class LogLinesSuppressed(PairEvent):
+class LogLinesSuppressed(PairEvent, level="warning"):
     """Lines that were not logged: too many alike in a folder or cycle, or the same as in the cycle before."""
-
-    level = "warning"
 
     of: str
     """Name of their event."""
@@ -302,10 +258,8 @@ class LogLinesSuppressed(PairEvent):
     because: UnloggedReason
 
 
-class FoldersUnchanged(PairEvent):
+class FoldersUnchanged(PairEvent, level="debug"):
     """Entries in folders with an unchanged fingerprint: skipped without looking at each one."""
-
-    level = "debug"
 
     folders: int
     entries: int
@@ -314,18 +268,14 @@ class FoldersUnchanged(PairEvent):
 # Counting and progress: never logged, many a second ------------------------------------------------------------------
 
 
-class BatchCommitted(PairEvent):
+class BatchCommitted(PairEvent, level=None):
     """A batch became durable; `tally` counts this batch. The sum of all batches is `PairFinished.tally`."""
-
-    level = None
 
     tally: Tally
 
 
-class FilesCopied(PairEvent):
+class FilesCopied(PairEvent, level=None):
     """Copies of one batch, in a row. Logs write a line for each; everything else counts the tally of the batch."""
-
-    level = None
 
     copies: list[CopyFacts]
 
@@ -334,10 +284,8 @@ class FilesCopied(PairEvent):
         return FileCopied(**dict(zip(FileCopied.fields, (self.cycle_id, self.pair, *facts), strict=True)))
 
 
-class Progressed(PairEvent):
+class Progressed(PairEvent, level=None):
     """Progress of the phase `scan` or `copy`; totals are 0 while unknown."""
-
-    level = None
 
     phase: str
     entries: int

@@ -45,18 +45,14 @@ class BusySkipped(Event):
     """A one-shot run skipped pairs that another instance holds, and exits with 0 because of --skip-if-busy."""
 
 
-class PriorityNotSet(Event):
+class PriorityNotSet(Event, level="warning"):
     """The system refused the configured I/O priority; the process keeps its own."""
-
-    level = "warning"
 
     io_priority: str
 
 
-class PrivateFolderSkipped(Event):
+class PrivateFolderSkipped(Event, level="warning"):
     """A private folder is no folder or belongs to another user; the next candidate is used."""
-
-    level = "warning"
 
     folder: str
     error: str
@@ -84,10 +80,8 @@ class PortChanged(Event):
     """Previous address."""
 
 
-class PortNotOpened(Event):
+class PortNotOpened(Event, level="warning"):
     """The metrics port cannot be opened. Backups go on; it is retried every 30 s and after each cycle."""
-
-    level = "warning"
 
     address: str
     """Wanted address, `host:port`."""
@@ -96,10 +90,8 @@ class PortNotOpened(Event):
     """How to find the program that holds the port, and the next step."""
 
 
-class PortNotChanged(Event):
+class PortNotChanged(Event, level="warning"):
     """The port of the new configuration cannot be opened; it is retried every 30 s and after each cycle."""
-
-    level = "warning"
 
     address: str
     """Wanted address, `host:port`."""
@@ -109,55 +101,43 @@ class PortNotChanged(Event):
     hint: str
 
 
-class ConfigInsecure(Event):
+class ConfigInsecure(Event, level="warning"):
     """Other users can change the configuration or read a secret in it; logged when it comes into force."""
-
-    level = "warning"
 
     config: str
     error: str
     """User, permission, and the command that removes it."""
 
 
-class ConfigRejected(Event):
+class ConfigRejected(Event, level="error"):
     """The configuration file cannot be used; the last good one stays in force."""
-
-    level = "error"
 
     config: str
     error: str
     faults: tuple[str, ...]
 
 
-class NextCycleDue(Event):
+class NextCycleDue(Event, level="debug"):
     """The next cycle is scheduled."""
-
-    level = "debug"
 
     due_timestamp_seconds: float
     wait_seconds: float
 
 
-class ServiceWaited(Event):
+class ServiceWaited(Event, level=None):
     """The loop is alive and waits for the next cycle; emitted every few seconds."""
 
-    level = None
 
-
-class CycleCrashed(Event):
+class CycleCrashed(Event, level="error"):
     """A bug ended the cycle; the service continues on schedule."""
-
-    level = "error"
 
     error: str
     traceback: tuple[str, ...]
     """Lines of the traceback."""
 
 
-class OutputFailed(Event):
+class OutputFailed(Event, level="error"):
     """A log file, the textfile, the Pushgateway or another listener failed; the cycle goes on."""
-
-    level = "error"
 
     output: str
     """A value of `core.metric_names.OUTPUTS`."""

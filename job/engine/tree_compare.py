@@ -203,10 +203,10 @@ class _Comparison:
 
     def _by_name(self, path: bytes, entry: Entry, at: tuple[int, int]) -> Iterator[Difference]:
         ours, other = (os.stat(single(entry.name), dir_fd=folder, follow_symlinks=False) for folder in at)
-        acl = partial(self._acl, place_of(entry.name, at[0]))
-        yield from self._metadata(path, entry.kind, ours, other, acl)
+        source, mirror = (place_of(entry.name, folder) for folder in at)
+        yield from self._metadata(path, entry.kind, ours, other, partial(self._acl, source))
         if self._tools.capabilities.keeps_attributes:
-            yield from self._attributes(path, entry.kind, place_of(entry.name, at[0]), place_of(entry.name, at[1]))
+            yield from self._attributes(path, entry.kind, source, mirror)
 
     def _metadata(
         self,
@@ -263,10 +263,11 @@ class _Comparison:
 
     def _extras(self, path: bytes, source: int, mirror: int) -> Iterator[Difference]:
         hidden: list[bytes] = []
+        rules = self._tools.name_rules
         for names in names_in(mirror):
             for name in sorted(names):
                 ours = name.startswith(TEMP_PREFIX) or (not path and name in {STATE_FOLDER, LOST_FOUND})
-                if ours or self._respelled(name):
+                if ours or (rules is not None and rules.key(name) in self._keys):
                     continue
                 if name_exists(source, name):
                     if self._names is not None and name not in self._names:
@@ -279,23 +280,16 @@ class _Comparison:
             why = "the source's listing does not show it, though it can be examined"
             yield Difference(join(path, entry.name), entry.kind, "unreadable", why)
 
-    def _respelled(self, name: bytes) -> bool:
-        """Return whether a name of the mirror is the mirror's form of a source name."""
-        return self._tools.name_rules is not None and self._tools.name_rules.key(name) in self._keys
-
     def _links(self) -> Iterator[Difference]:
         table = self._view.table
         for file in table.files():
-            link_names = [each for each in table.of_file(file) if each.mirror is not None]
+            held = {join(each.path, each.name): each.mirror for each in table.of_file(file) if each.mirror is not None}
             # A hard link cannot cross file systems of a mirror.
-            of_device = Counter(device for device, _ in {each.mirror for each in link_names if each.mirror is not None})
-            for each in link_names:
-                path = join(each.path, each.name)
-                if each.mirror is None:
-                    continue
-                if of_device[each.mirror.device] > 1:
+            of_device = Counter(mirror.device for mirror in set(held.values()))
+            for path, mirror in held.items():
+                if of_device[mirror.device] > 1:
                     yield Difference(path, Kind.FILE, "links", "it has other names, which the mirror has apart")
-                elif table.owner_of(each.mirror) != file:
+                elif table.owner_of(mirror) != file:
                     yield Difference(path, Kind.FILE, "links", "the mirror has it linked to another file's names")
 
 

@@ -155,31 +155,18 @@ def tools_for(
     """Return the tools for an open mirror with these capabilities, and for the open file systems in it."""
 
     def of(able: Capabilities, root: int) -> tuple[Copier, MetadataWriter, MirrorSync]:
-        return _tools_of(pair, able, root, rate_limiter)
+        metadata_writer, sync = metadata_writer_for(pair, able), MirrorSync(root)
+        copier = Copier(
+            pair.checksum, metadata_writer, rate_limiter, sync_each=sync.each, reflink=pair.reflink, sparse=able.sparse
+        )
+        copier.report_bytes = 0 if pair.rate_limit else _REPORT_BYTES
+        return copier, metadata_writer, sync
 
     others = [
         MountedFileSystem(point, root, system, *of(system, root), partial(_check_mounted, point, root, mirror))
         for point, root, system in mounted
     ]
     return Tools(*of(able, mirror), others)
-
-
-def _tools_of(
-    pair: Pair, mirror: Capabilities, root: int, rate_limiter: RateLimiter
-) -> tuple[Copier, MetadataWriter, MirrorSync]:
-    """Return the writers for one file system of a mirror; `root` is an open folder on it."""
-    metadata_writer = metadata_writer_for(pair, mirror)
-    sync = MirrorSync(root)
-    copier = Copier(
-        pair.checksum,
-        metadata_writer,
-        rate_limiter,
-        sync_each=sync.each,
-        reflink=pair.reflink,
-        sparse=mirror.sparse,
-    )
-    copier.report_bytes = 0 if pair.rate_limit else _REPORT_BYTES
-    return copier, metadata_writer, sync
 
 
 def metadata_writer_for(pair: Pair, mirror: Capabilities) -> MetadataWriter:

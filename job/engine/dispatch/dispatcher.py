@@ -4,7 +4,6 @@ A small job runs in this process. For a large one workers sync, and this process
 worker loses its items, and nothing else.
 """
 
-from collections.abc import Iterable
 from contextlib import closing
 
 from job.core.counts import Tally
@@ -147,17 +146,14 @@ class Dispatcher:
     def _drop_worker(self, slot: int, how: str, queue: WorkQueue) -> None:
         lost = self._assigned.pop(slot, {})
         self._unsynced.pop(slot, None)
-        self._report_lost(dict.fromkeys(path for paths in lost.values() for path in sorted(paths)), how)
-        queue.record_done(lost)
-
-    def _report_lost(self, paths: Iterable[bytes], how: str) -> None:
-        about, reason, failed = self._run.about, Failure.WORKER_LOST, 0
-        for path in paths:
-            failed += 1
-            error = f"its worker is lost: {how}; the next cycle syncs it again"
+        failed = dict.fromkeys(path for paths in lost.values() for path in sorted(paths))
+        about, reason = self._run.about, Failure.WORKER_LOST
+        error = f"its worker is lost: {how}; the next cycle syncs it again"
+        for path in failed:
             self._run.emit(FileFailed(**about, path=path, kind=Kind.FOLDER, reason=reason, error=error))
         if failed:
-            self._run.emit(BatchCommitted(**about, tally=Tally(failed_by={reason: failed})))
+            self._run.emit(BatchCommitted(**about, tally=Tally(failed_by={reason: len(failed)})))
+        queue.record_done(lost)
 
     def _stop(self, queue: WorkQueue, supervisor: WorkerSupervisor) -> None:
         supervisor.stop()

@@ -114,13 +114,10 @@ class HugeFolders:
             if task is not None and task is self._splitting:
                 self._splitting = None
             elif isinstance(task, SyncPart) and (folder := self._open.get(task.path)):
-                self._record_failed(folder, task.number)
-
-    @staticmethod
-    def _record_failed(folder: _HugeFolder, number: int) -> None:
-        if number in folder.left and number not in folder.postponed:
-            folder.left.remove(number)
-            folder.total = folder.total._replace(complete=False)
+                number = task.number
+                if number in folder.left and number not in folder.postponed:
+                    folder.left.remove(number)
+                    folder.total = folder.total._replace(complete=False)
 
 
 def _sum_of_parts(one: PartDone, other: PartDone) -> PartDone:

@@ -143,11 +143,8 @@ class WorkerSupervisor:
 
     def _count_answer(self, slot: int, answer: object) -> None:
         self._silent_seconds[slot] = 0.0
-        match answer:
-            case WorkerReady() | ScanReply():
-                self._pending[slot] -= 1
-            case _:
-                self._pending[slot] -= len(getattr(answer, "ended", ()))  # of a `BatchResult`
+        is_one = isinstance(answer, WorkerReady | ScanReply)
+        self._pending[slot] -= 1 if is_one else len(getattr(answer, "ended", ()))  # of a `BatchResult`
 
     def _kill_silent(self, waited: float) -> list[tuple[int, object]]:
         """Kill the workers that have tasks and were silent for too long."""

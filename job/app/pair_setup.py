@@ -32,7 +32,7 @@ from job.events.pair import IndexRebuilt, MirrorProbed
 from job.fs import probe
 from job.fs.dircursor import DirCursor, closing_fd, open_root
 from job.fs.large_dir import names_in
-from job.fs.mounts import FileSystem
+from job.fs.mounts import FileSystem, is_read_only
 from job.fs.own_files import open_own_folder
 from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
@@ -106,7 +106,7 @@ def _capabilities_at(run: PairRun, roots: Roots, system: FileSystem) -> Capabili
     """Return the capabilities of a file system mounted below the mirror's root."""
     with contextlib.closing(DirCursor(roots.mirror)) as cursor:
         folder = cursor.goto(system.point)
-        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+        if is_read_only(folder):
             return Capabilities(file_system=system.type)  # cannot be probed and is not written to
         return probe.load_capabilities(folder, roots.state, system.point) or _probe_capabilities(
             run, roots, folder, system.point

@@ -12,12 +12,11 @@ from job.core.counts import PairHistory
 from job.core.file_systems import NO_MOUNTS, Capabilities, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
-from job.engine.preflight.open_pair import is_read_only
 from job.errors import Refused
 from job.fs import probe
 from job.fs.dircursor import closing_fd
 from job.fs.free_space import free_bytes
-from job.fs.mounts import mounts_below
+from job.fs.mounts import is_read_only, mounts_below
 from job.fs.trusted_path import open_trusted_folder
 from job.store import temp_journal
 from job.store.pair_records import PairRecords

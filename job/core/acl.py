@@ -5,12 +5,15 @@ zero, Linux ignores the ACL, and its named users and groups have the rights of o
 """
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 ACCESS_ACL = b"system.posix_acl_access"
 """The extended attribute of the access ACL."""
 
-_USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
+USER, _GROUP_OBJ, GROUP, _MASK, _OTHER = 2, 4, 8, 16, 32
+"""The tags of entries, besides that of the owner; those of `USER` and `GROUP` have an id."""
+WRITE = 2
 _VERSION = 2
 _ENTRY = struct.Struct("<HHI")
 _ALL = 7
@@ -37,15 +40,15 @@ def mode_without_acl(mode: int, acl: bytes | None) -> int:
     """
     if acl is None or not mode & _GROUP_BITS:
         return mode
-    entries = _entries(acl)
+    entries = parse_acl(acl)
     if entries is None:
         return mode & ~(_GROUP_BITS | _OTHER_BITS)
     mask = next((rights for tag, rights, _ in entries if tag == _MASK), _ALL)
     group, other = mode >> 3 & mask, mode
     for tag, rights, _ in entries:
-        if tag in {_GROUP_OBJ, _USER}:
+        if tag in {_GROUP_OBJ, USER}:
             group &= rights & mask
-        if tag in {_GROUP, _USER}:
+        if tag in {GROUP, USER}:
             other &= rights & mask
     return mode & ~(_GROUP_BITS | _OTHER_BITS) | (group & _ALL) << 3 | other & _ALL
 
@@ -64,17 +67,16 @@ def acl_for_other_group(acl: bytes, mode: int) -> tuple[bytes, int] | None:
 
     Named users and groups keep their rights. Members of the present group may be in these, and get no more rights.
     """
-    entries = _entries(acl)
+    entries = parse_acl(acl)
     if entries is None or not mode & _GROUP_BITS:
         return None
     mask = next((rights for tag, rights, _ in entries if tag == _MASK), _ALL)
     both = mode & mask & _ALL
     for tag, rights, _ in entries:
-        if tag in {_GROUP_OBJ, _GROUP}:
+        if tag in {_GROUP_OBJ, GROUP}:
             both &= rights
     changed = [(tag, both if tag in {_GROUP_OBJ, _OTHER} else rights, holder_id) for tag, rights, holder_id in entries]
-    value = _VERSION.to_bytes(4, "little") + b"".join(_ENTRY.pack(*each) for each in changed)
-    return value, mode & ~_OTHER_BITS | both
+    return pack_acl(changed), mode & ~_OTHER_BITS | both
 
 
 def common_mode(found: Rights, wanted: Rights) -> int:
@@ -102,7 +104,12 @@ def grants_more(wanted: Rights, found: Rights) -> bool:
     return bool(wanted.mode & ~found.mode & _BITS)
 
 
-def _entries(acl: bytes) -> list[tuple[int, int, int]] | None:
+def pack_acl(entries: Iterable[tuple[int, int, int]]) -> bytes:
+    """Return the ACL with these entries: tag, rights and id of each."""
+    return _VERSION.to_bytes(4, "little") + b"".join(_ENTRY.pack(*each) for each in entries)
+
+
+def parse_acl(acl: bytes) -> list[tuple[int, int, int]] | None:
     """Read tag, rights and id of each entry; None if the ACL is invalid."""
     if len(acl) % _ENTRY.size != len(_VERSION.to_bytes(4, "little")) or int.from_bytes(acl[:4], "little") != _VERSION:
         return None

@@ -71,11 +71,8 @@ class PathHandle(int):
 @contextmanager
 def path_handle(name: bytes, folder: int) -> Iterator[PathHandle]:
     """Hold the entry `name` of an open folder without opening it. Raises `OSError`."""
-    handle = PathHandle(os.open(single(name), _HANDLE, dir_fd=folder))
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+    with closing_fd(os.open(single(name), _HANDLE, dir_fd=folder)) as descriptor:
+        yield PathHandle(descriptor)
 
 
 def open_listed(listed: Entry, folder: int) -> tuple[int, os.stat_result]:

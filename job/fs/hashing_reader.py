@@ -131,27 +131,14 @@ class HashingReader:
     def read(self, descriptor: int, size: int, digest: Hash, take: OnChunk) -> int:
         """Read an open file of the expected `size` from its start to its end; returns the bytes read.
 
-        A file that grows meanwhile has changed, and could be read for ever: reading ends soon after `size`. Raises the
-        errors of reading, hashing and `take`; no thread is left then.
+        A file that grows meanwhile has changed, and could be read for ever: reading ends one byte after `size`. Raises
+        the errors of reading, hashing and `take`; no thread is left then.
         """
-        guard = PageCacheGuard(descriptor) if size >= GUARDED_BYTES else None
         hashing = self._hashing(digest, size)
-        done = 0
         try:
-            while done <= size:
-                if guard is not None:
-                    guard.arrive(done)
-                buffer = hashing.free()
-                count = os.readv(descriptor, [buffer])
-                if not count:
-                    break
-                hashing.feed(buffer, count)
-                take(buffer[:count])
-                done += count
+            done = _read_range(descriptor, Piece(0, size + 1, hole=False), hashing, take)
         finally:
             hashing.end()
-            if guard is not None:
-                guard.leave()
         hashing.check()
         return done
 
@@ -180,6 +167,7 @@ class HashingReader:
                     done += count
                     holes += count
                 if not piece.hole:
+                    os.lseek(descriptor, piece.start, os.SEEK_SET)
                     done = _read_range(descriptor, piece, hashing, take)
                 if done < piece.end:
                     break
@@ -199,7 +187,7 @@ class HashingReader:
 
 
 def _read_range(descriptor: int, piece: Piece, hashing: "_InlineHasher | _ThreadHasher", take: OnChunk) -> int:
-    """Read one range of data; returns its end, which is earlier if the file ends there."""
+    """Read one range from the file's offset, its start; returns its end, which is earlier if the file ends there."""
     guard = PageCacheGuard(descriptor, piece.start) if piece.end - piece.start >= GUARDED_BYTES else None
     done = piece.start
     try:
@@ -207,7 +195,7 @@ def _read_range(descriptor: int, piece: Piece, hashing: "_InlineHasher | _Thread
             if guard is not None:
                 guard.arrive(done)
             buffer = hashing.free()
-            count = os.preadv(descriptor, [buffer[: piece.end - done]], done)
+            count = os.readv(descriptor, [buffer[: piece.end - done]])
             if not count:
                 break
             hashing.feed(buffer, count)

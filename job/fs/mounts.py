@@ -86,11 +86,6 @@ def mount_of(descriptor: int, listed: list[Mount] | None = None) -> Mount | None
     return next((mount for mount in (mount_table() if listed is None else listed) if mount.number == number), None)
 
 
-def mount_points_below(folder: int, listed: list[Mount]) -> list[bytes]:
-    """Return the `listed` mount points below an open folder, as relative paths; parents first."""
-    return sorted({point for point, _ in _below(folder, listed)})
-
-
 def _below(folder: int, listed: list[Mount]) -> Iterator[tuple[bytes, Mount]]:
     """Yield the `listed` mounts below an open folder, with their relative paths."""
     path = _path_of(folder)
@@ -211,6 +206,11 @@ def is_mounted_below(outer: int, inner: int) -> bool:
     )
 
 
+def is_read_only(descriptor: int) -> bool:
+    """Return whether an open file or folder is on a read-only file system."""
+    return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+
+
 NODEV, NOSUID = "d", "s"
 
 
@@ -254,7 +254,7 @@ def file_systems(mirror: int) -> list[FileSystem]:
     listed = mount_table()
     own = mount_of(mirror, listed)
     found = [FileSystem(b"", own.type if own else "", identity_of(mirror, own))]
-    points = mount_points_below(mirror, listed)
+    points = sorted({point for point, _ in _below(mirror, listed)})
     if not points or own is None:
         return found
     devices = {b"": own.device}

@@ -39,7 +39,9 @@ class PrivateFolder(NamedTuple):
 
 def places(environ: Mapping[str, str]) -> list[PrivateFolder]:
     """Return the candidates of an environment in order of preference. Accesses no files."""
-    found = [PrivateFolder(base, "truecopy") for base in _runtime_folders(environ) if base.startswith("/")]
+    # systemd separates several folders by colons; the first has the unit's name.
+    runtime = environ.get("XDG_RUNTIME_DIR", ""), environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    found = [PrivateFolder(base, "truecopy") for base in runtime if base.startswith("/")]
     state = environ.get("TRUECOPY_STATE_DIR", "")
     if state.startswith("/"):
         found.append(PrivateFolder(state, ".private", persistent=True, outside_trees=True))
@@ -47,11 +49,6 @@ def places(environ: Mapping[str, str]) -> list[PrivateFolder]:
     if user_state is not None:
         found.append(PrivateFolder(os.path.join(user_state, "truecopy"), "private", persistent=True))
     return found
-
-
-def _runtime_folders(environ: Mapping[str, str]) -> tuple[str, str]:
-    # systemd separates several folders by colons; the first has the unit's name.
-    return environ.get("XDG_RUNTIME_DIR", ""), environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
 
 
 def state_home(environ: Mapping[str, str]) -> tuple[str | None, str]:

@@ -8,11 +8,11 @@ import errno
 import json
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from job.core.acl import pack_acl
 from job.core.entry import TEMP_PREFIX
 from job.core.file_systems import Capabilities, decode_capabilities
 from job.core.stored_values import UNUSABLE
@@ -37,17 +37,8 @@ _SIZES = (1 << 31, 1 << 32, 1 << 40)
 _HOLE_BYTES = 1 << 20
 _OTHER_USER = 12_345
 _NOBODY_ID = 0xFFFFFFFF
-_ACL = struct.pack("<I", 2) + b"".join(
-    struct.pack("<HHI", tag, rights, writer_id)
-    for tag, rights, writer_id in (
-        (1, 6, _NOBODY_ID),
-        (2, 4, _OTHER_USER),
-        (4, 4, _NOBODY_ID),
-        (16, 4, _NOBODY_ID),
-        (32, 0, _NOBODY_ID),
-    )
-)
-"""The ACL of a file that one more user may read (acl(5), and the kernel's posix_acl_xattr.h)."""
+_ACL = pack_acl([(1, 6, _NOBODY_ID), (2, 4, _OTHER_USER), (4, 4, _NOBODY_ID), (16, 4, _NOBODY_ID), (32, 0, _NOBODY_ID)])
+"""The ACL of a file that one more user may read."""
 _MOST_BYTES = 1 << 20
 _LINK_SECONDS = 1_234_567_890
 _TARGET_SECONDS = 1_000_000_000

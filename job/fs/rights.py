@@ -17,6 +17,7 @@ from job.core.acl import ACCESS_ACL, Rights, common_mode, mode_for_other_group
 from job.core.entry import Entry
 from job.core.outcome import reason_text
 from job.fs.dircursor import path_handle, single
+from job.fs.mounts import kernel_text
 from job.fs.xattrs import REFUSED, PartlyRead, Target, place_of, read_attribute
 
 _NEEDED = {"owner": ("CAP_CHOWN", 0), "mode": ("CAP_FOWNER", 3), "times": ("CAP_FOWNER", 3), "acl": ("CAP_FOWNER", 3)}
@@ -57,11 +58,8 @@ def _capabilities() -> int:
 
 def _read_capabilities() -> int | None:
     """Return the effective capabilities of this thread as bits; None if /proc is not readable."""
-    try:
-        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
-            return next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
-    except (OSError, StopIteration):
-        return None
+    lines = kernel_text("/proc/thread-self/status").splitlines()
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), None)
 
 
 _INITIAL_CAPABILITIES = _read_capabilities() or 0

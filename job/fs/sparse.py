@@ -76,8 +76,10 @@ class SparseLayout:
         # Not cached: another file system may get the same device number while the service runs.
         mount = mount_of(descriptor)
         kind = mount.type if mount else ""
-        if kind in _RELIABLE and _is_synced(descriptor):
-            return cls(descriptor, 0, found.st_size)
+        if kind in _RELIABLE:
+            with suppress(OSError):  # unwritten data may be reported as a hole
+                os.fdatasync(descriptor)
+                return cls(descriptor, 0, found.st_size)
         if saved < _READ_WHOLE_BYTES:
             return None
         raise ChangedWhileReadError(
@@ -146,14 +148,6 @@ class SparseLayout:
             if block != ZERO_BLOCK[: len(block)]:
                 why = f"the file system tells of a hole at byte {place}, where the file has data; look at its version"
                 raise HoleWithDataError(errno.EIO, why)
-
-
-def _is_synced(descriptor: int) -> bool:
-    try:
-        os.fdatasync(descriptor)
-    except OSError:
-        return False  # unwritten data may be reported as a hole
-    return True
 
 
 def allocated_bytes(found: os.stat_result) -> int:

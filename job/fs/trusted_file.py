@@ -9,19 +9,16 @@ as the 0777 folder of a Kubernetes ConfigMap, counts as not writable.
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from job.core.acl import ACCESS_ACL, GROUP, USER, WRITE, parse_acl
 from job.events.text import clean
 from job.fs.dircursor import closing_fd
+from job.fs.mounts import is_read_only
 from job.fs.trusted_path import Walk
 
-_ACL = "system.posix_acl_access"
-_ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
-_ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0x02
-"""Layout of the ACL attribute: acl(5) and the kernel's posix_acl_xattr.h."""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._- ")
 """Characters that need no escape inside shell quotes."""
 
@@ -121,12 +118,12 @@ class _CheckedWalk(Walk):
         if stat.S_ISDIR(status.st_mode):
             self._private = self._private or not status.st_mode & stat.S_IXOTH
             # In a sticky folder only the owners of the folder and of the entry may replace an entry.
-            if status.st_mode & stat.S_ISVTX or _read_only(place):
+            if status.st_mode & stat.S_ISVTX or is_read_only(place):
                 return
         for why, command in _writers(place, status, self._owners):
             self._doubt(shown, Access.WRITE, f"{what}{why}", command)
         readable = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH
-        if readable and not self._private and not _read_only(place):
+        if readable and not self._private and not is_read_only(place):
             why = f"is readable by everybody (mode {stat.S_IMODE(status.st_mode):o})"
             self.exposed = TrustIssue(shown, Access.READ, why, _command("chmod o-r", shown), -1)
 
@@ -142,10 +139,6 @@ def _command(command: str, path: str) -> str:
     # ANSI-C quoting of bash and zsh: the only form that keeps arbitrary bytes.
     shown = (chr(byte) if chr(byte) in _PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(path))
     return f"{command} $'{''.join(shown)}'"
-
-
-def _read_only(place: int) -> bool:
-    return bool(os.fstatvfs(place).f_flag & os.ST_RDONLY)
 
 
 def _writers(place: int, status: os.stat_result, owners: frozenset[int]) -> Iterator[tuple[str, str]]:
@@ -186,12 +179,11 @@ def _is_their_own(group: int, users: frozenset[int]) -> bool:
 
 def _named_writers(place: int, owners: frozenset[int]) -> Iterator[str]:
     try:
-        acl = os.getxattr(f"/proc/self/fd/{place}", _ACL)
+        acl = os.getxattr(f"/proc/self/fd/{place}", ACCESS_ACL)
     except OSError:
         return  # no ACL, or not supported
-    entries = list(_ACL_ENTRY.iter_unpack(acl[_ACL_HEAD.size :]))
-    for tag, rights, number in entries:
-        if rights & _ACL_WRITE and tag == _ACL_USER and number not in owners:
+    for tag, rights, number in parse_acl(acl) or ():
+        if rights & WRITE and tag == USER and number not in owners:
             yield f"user {number}"
-        if rights & _ACL_WRITE and tag == _ACL_GROUP and not _is_their_own(number, owners):
+        if rights & WRITE and tag == GROUP and not _is_their_own(number, owners):
             yield f"group {number}"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from job.fs.dircursor import closing_fd, single
-from job.fs.mounts import resolve_path
+from job.fs.mounts import is_read_only, resolve_path
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """O_DIRECTORY triggers automounts; O_PATH alone does not."""
@@ -73,7 +73,7 @@ def why_no_place(path: str) -> str:
     except OSError as error:
         return f"{error.filename or path} cannot be opened: {error.strerror}; make this folder, or write another path"
     try:
-        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+        if is_read_only(folder):
             return "lies on a file system that is read-only here; write another path"
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             return "is a folder; write the path of a file"

@@ -80,7 +80,7 @@ def read_attributes(target: Target, names: list[str] | None = None, *, security:
         carried = _listed(target, security=security) if names is None else carried_over(names, security=security)
         for name in carried:
             with suppress(FileNotFoundError):
-                value = _value(target, name)
+                value = read_attribute(target, name)
                 size += len(name) + len(value)
                 if size > MOST_BYTES:
                     return _as_many_as_fit(target, security=security)
@@ -147,7 +147,7 @@ def _read_in_limit(target: Target, names: list[str]) -> PartlyRead:
     found, size = PartlyRead(), 0
     for name in names:
         with suppress(OSError):
-            value = _value(target, name)
+            value = read_attribute(target, name)
             size += len(name) + len(value)
             if size > MOST_BYTES:
                 break
@@ -155,15 +155,21 @@ def _read_in_limit(target: Target, names: list[str]) -> PartlyRead:
     if ACCESS_ACL not in found:
         # Without a list the ACL can still be read by name; if there is none, the mode alone decides.
         try:
-            found[ACCESS_ACL] = _value(target, os.fsdecode(ACCESS_ACL))
+            found[ACCESS_ACL] = read_attribute(target, ACCESS_ACL)
         except OSError as error:
             found.acl_unknown = not isinstance(error, FileNotFoundError) and error.errno not in REFUSED
     return found
 
 
-def read_attribute(target: Target, name: bytes) -> bytes:
+def read_attribute(target: Target, name: str | bytes) -> bytes:
     """Read one attribute. Raises `FileNotFoundError` if there is none, or another `OSError`."""
-    return _value(target, os.fsdecode(name))
+    try:
+        path, how = _call_target(target)
+        return os.getxattr(path, name, **how)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise FileNotFoundError from None
+        raise
 
 
 def set_attribute(target: Target, name: bytes, value: bytes) -> None:
@@ -182,16 +188,6 @@ def _call_target(target: Target) -> tuple[Target, dict[str, bool]]:
     if isinstance(target, bytes):
         return target, {"follow_symlinks": False}
     return target.path if isinstance(target, PathHandle) else target, {}
-
-
-def _value(target: Target, name: str) -> bytes:
-    try:
-        path, how = _call_target(target)
-        return os.getxattr(path, name, **how)
-    except OSError as error:
-        if error.errno == errno.ENODATA:
-            raise FileNotFoundError from None
-        raise
 
 
 def limited_mode(mode: int, wanted: dict[bytes, bytes], held: dict[bytes, bytes]) -> int:

@@ -15,7 +15,7 @@ from job.config.settings import LogRotate
 from job.core.outcome import reason_text
 from job.fs.dircursor import closing_fd
 from job.fs.large_dir import name_exists
-from job.fs.mounts import resolve_path
+from job.fs.mounts import is_read_only, resolve_path
 from job.fs.own_files import open_own_file
 from job.fs.trusted_path import UntrustedPath, open_trusted_parent
 from job.locking.lock import is_held
@@ -232,7 +232,7 @@ def why_no_log(path: str) -> str:
     except OSError:
         return ""
     with closing_fd(folder):
-        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+        if is_read_only(folder):
             return "it lies on a file system that is read-only here; write another path"
         return _why_not("it", name, folder)
 

@@ -86,14 +86,14 @@ def test_one_attribute_that_cannot_be_read_does_not_keep_the_others_away(
     shop.write("file")
     os.setxattr(shop.source / "file", "user.good", b"1")
     os.setxattr(shop.source / "file", "user.bad", b"2")
-    real = xattrs._value
+    real = xattrs.read_attribute
 
-    def broken(target: xattrs.Target, name: str) -> bytes:
+    def broken(target: xattrs.Target, name: str | bytes) -> bytes:
         if name == "user.bad":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(target, name)
 
-    monkeypatch.setattr(xattrs, "_value", broken)
+    monkeypatch.setattr(xattrs, "read_attribute", broken)
 
     found = shop.cycle()
 

@@ -17,7 +17,7 @@ from job.engine.preflight.root_check import Claim, ClaimedMirror
 from job.errors import Refused
 from job.fs.dircursor import closing_fd, identity, single
 from job.fs.large_dir import name_exists
-from job.fs.mounts import FileSystem, file_systems, mount_of
+from job.fs.mounts import FileSystem, file_systems, is_read_only, mount_of
 from job.fs.own_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
 from job.fs.rights import may_write_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
@@ -205,11 +205,6 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
         raise Refused(side.unreadable, message, hint=side.hint) from None
 
 
-def is_read_only(mirror: int) -> bool:
-    """Return whether an open mirror is on a read-only file system."""
-    return bool(os.fstatvfs(mirror).f_flag & os.ST_RDONLY)
-
-
 def check_writable(pair: Pair, mirror: int) -> None:
     """Refuse a mirror that cannot be written. Raises `Refused`."""
     if is_read_only(mirror):
@@ -281,9 +276,7 @@ def _open_state(
             state_reset = f"the state folder {pair.name} is of {other}, so this pair's is {place.name}"
     state = stack.enter_context(closing_fd(_open_or_create(name, parent)))
     if not name_exists(state, _README):
-        from job.engine.preflight.ownership import write_readme  # noqa: PLC0415  # once for a mirror, and each start would pay for it
-
-        write_readme(state, pair)
+        ownership.write_readme(state, pair)
     return state, state_reset
 
 

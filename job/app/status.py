@@ -3,8 +3,8 @@
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from job.app.pair_setup import history_of, index_to_read, open_state
 from job.config.settings import Config, Pair
@@ -23,8 +23,7 @@ from job.store.pair_records import PairRecords
 from job.system.sandbox import abi, why_unavailable
 
 
-@dataclass(frozen=True, slots=True)
-class PairStatus:
+class PairStatus(NamedTuple):
     """One pair by its state folder."""
 
     name: str
@@ -54,8 +53,7 @@ class PairStatus:
         return Result.REFUSED if self.mirror_state == "read_only" and result is Result.SUCCESS else result
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxStatus:
+class SandboxStatus(NamedTuple):
     """The kernel's sandbox (Landlock) for the work on a pair, as available in this process."""
 
     landlock: str

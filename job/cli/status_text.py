@@ -1,7 +1,6 @@
 """Output of `truecopy status`: a table on a terminal, plain lines elsewhere, with the same facts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from job.app.status import PairStatus, SandboxStatus
@@ -33,8 +32,7 @@ class Line(NamedTuple):
     style: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """State of the service and its pairs at one moment."""
 
     now: float

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
@@ -20,8 +19,7 @@ OF_ALL_PAIRS = "As above, for this pair."
 """Description of the keys that a pair has besides its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key: its dotted name, and the environment variable that overrides it."""
 
     name: str

@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,8 +24,7 @@ _TABLES = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LISTS = ("tuple_type", "list_type")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A fault: `place` is the key, `value` its value, empty if it must not be shown, `message` the next step."""
 
     place: str

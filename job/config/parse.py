@@ -9,8 +9,7 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -33,8 +32,7 @@ _SERVICE_LINK = re.compile(r"TRUECOPY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|P
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """The value of one key from the environment, and its origin in words."""
 
     key: str
@@ -42,8 +40,7 @@ class Override:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """All overrides in the environment, and their faults."""
 
     values: tuple[Override, ...]
@@ -140,8 +137,7 @@ _DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[
 _TOO_DEEP = "nested too deeply; a configuration has at most three levels"
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """A parsed text; `mapping` is None if it cannot be parsed."""
 
     mapping: dict[str, Any] | None
@@ -237,8 +233,7 @@ def _unreadable(place: str, message: str) -> Parsed:
 _NEXT = "Correct the file or the variables named above, then run `truecopy config check`."
 
 
-@dataclass(frozen=True, slots=True)
-class ValidConfig:
+class ValidConfig(NamedTuple):
     """The written configuration, and the origins of its keys."""
 
     written: WrittenConfig
@@ -304,20 +299,13 @@ def texts_at(keys: Sequence[str], path: str, raw: bytes, environ: Mapping[str, s
     return found
 
 
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        msg = f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} in line {line}; save it as UTF-8"
-        raise ValueError(msg) from error
-
-
 def _parsed(path: str, raw: bytes) -> tuple[dict[str, Any] | None, list[Fault]]:
     try:
-        text = _decoded(raw)
-    except ValueError as error:
-        return None, [Fault("the file", "", str(error))]
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at, line = error.start, raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte 0x{raw[at]:02x} at offset {at} in line {line}; save it as UTF-8"
+        return None, [Fault("the file", "", message)]
     parsed = parse(text, posixpath.splitext(path)[1])
     if parsed.mapping is not None and isinstance(parsed.mapping.get("$schema"), str):
         del parsed.mapping["$schema"]

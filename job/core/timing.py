@@ -10,9 +10,9 @@ Instants are aware UTC datetimes, independent of the zone of the process. Two ki
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
+from typing import NamedTuple
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -29,8 +29,7 @@ _TIME = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})", re.ASCII)
 _LIST = re.compile(r" ?, ?| and ")
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Seconds from the end of a cycle to the start of the next."""
 
     seconds: float
@@ -45,8 +44,7 @@ class Interval:
         return after + timedelta(seconds=min(self.seconds, _LONGEST_SECONDS))
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
+class Calendar(NamedTuple):
     """Times of the day on days of the week (Monday is 0), in local time of a zone."""
 
     weekdays: frozenset[int]

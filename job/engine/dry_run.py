@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.acl import ACCESS_ACL
@@ -48,8 +49,7 @@ class Preview:
     """The capabilities of the mirror's file systems, as far as they are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """One line of the plan."""
 
     pair: str

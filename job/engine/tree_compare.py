@@ -9,7 +9,6 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -60,8 +59,7 @@ class VolumeTools(NamedTuple):
     """None if it holds every name as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompareContext:
+class CompareContext(NamedTuple):
     """The parts that a comparison of one pair needs."""
 
     pair: Pair

@@ -18,7 +18,6 @@ from job.engine.context import PairRun
 from job.engine.cycle import CycleContext, run_cycle
 from job.engine.preflight.open_pair import Roots
 from job.errors import ConfigError
-from job.events.base import Event, Listener
 from job.events.bus import Bus
 from job.events.service import (
     ConfigInsecure,
@@ -49,6 +48,9 @@ if TYPE_CHECKING:
 class Application:
     """Truecopy in one process."""
 
+    now, monotonic = staticmethod(time.time), staticmethod(time.monotonic)
+    """The wall clock, in seconds since the epoch, and the monotonic clock, in seconds."""
+
     def __init__(
         self, config_path: str, environ: Mapping[str, str], *, stream: TextIO | None, quiet: bool = False
     ) -> None:
@@ -68,7 +70,9 @@ class Application:
         self._histories: dict[str, Callable[[], History]] = {}
         self._records = PairRecords()
         self._scratch = ScratchFolder(environ)
-        self._bus = Bus()
+        self._bus = bus = Bus()
+        self.emit, self.join, self.failed = bus.emit, bus.join, bus.failed
+        """Send an event to every listener; add a listener; report that an output failed."""
         self._logs = Logs(clock=time.time, failed=self._bus.failed, stream=stream, quiet=quiet)
         self._brief = BriefLog(self._logs, monotonic=time.monotonic)
         self._idle: IdleCycles | None = None
@@ -77,14 +81,6 @@ class Application:
         self._port: Port | None = None
         for listener in (self._brief, self._metrics):
             self._bus.join(listener)
-
-    def join(self, listener: Listener) -> None:
-        """Add a listener for every event."""
-        self._bus.join(listener)
-
-    def failed(self, output: str, error: str) -> None:
-        """Report that an output failed; the cycle goes on."""
-        self._bus.failed(output, error)
 
     def close(self) -> None:
         """Close the log files, and keep the count of outputs that failed since the last pair finished."""
@@ -289,18 +285,6 @@ class Application:
         pairs = self._narrowed(self._config).effective_pairs
         times = [self._history(pair.name).read().last_success_timestamp_seconds for pair in pairs]
         return min(times) if times and all(times) else None
-
-    def emit(self, event: Event) -> None:
-        """Send an event to every listener."""
-        self._bus.emit(event)
-
-    def now(self) -> float:
-        """Read the wall clock, in seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Read the monotonic clock, in seconds."""
-        return time.monotonic()
 
 
 def _create_worker_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> "WorkerPool":

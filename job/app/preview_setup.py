@@ -37,7 +37,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
         state = _open_state_if_present(tidy, config, pair, mirror)
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.enter_context(contextlib.closing(index))
-        systems = _mirror_file_systems(pair, source, mirror, state)
+        systems = in_scope(file_systems(mirror), pair, source, _known(mirror, state))
         index.ignore(_mismatched_mounts(index, systems))
         able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=unmounted(index, systems, mirror))
         scanner = _open_scanner(tidy, pair, source, able, state)
@@ -69,11 +69,6 @@ def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pai
         message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
         hint = "Look at what has its name; a cycle would be refused, too."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
-
-
-def _mirror_file_systems(pair: Pair, source: int, mirror: int, state: int | None) -> list[FileSystem]:
-    """List the file systems of an open mirror that receive any folder of the source."""
-    return in_scope(file_systems(mirror), pair, source, _known(mirror, state))
 
 
 def _known_mirror_capabilities(systems: Sequence[FileSystem], mirror: int, state: int | None) -> MirrorCapabilities:
@@ -110,7 +105,8 @@ def open_comparison(config: Config, pair: Pair, source: int, mirror: int, notice
         state = None
         with contextlib.suppress(OSError):  # no capabilities are known then
             state = tidy.enter_context(closing_fd(open_state(config, pair, mirror)))
-        able = _known_mirror_capabilities(_mirror_file_systems(pair, source, mirror, state), mirror, state)
+        systems = in_scope(file_systems(mirror), pair, source, _known(mirror, state))
+        able = _known_mirror_capabilities(systems, mirror, state)
 
         def tools_of(of: Capabilities) -> VolumeTools:
             metadata_writer = metadata_writer_for(pair, of)

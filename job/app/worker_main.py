@@ -122,7 +122,7 @@ class _TaskLoop:
                     self._scan(task)
                 case WorkItem():
                     folder_sync.go(task)
-                    counter.item_synced(task.number)
+                    counter.report(task.number)
                     if self._pipe.idle:
                         folder_sync.finish()
                 case _:
@@ -157,15 +157,12 @@ class _Counter:
         self._bytes += bytes_passed_over
         self._now_and_then()
 
-    def item_synced(self, item: int) -> None:
-        """Report that a work item is done except for its commit."""
-        self._report(item)
-
     def _now_and_then(self) -> None:
         if time.monotonic() - self._reported >= _REPORT_EVERY_SECONDS:
-            self._report()
+            self.report()
 
-    def _report(self, item: int = 0) -> None:
+    def report(self, item: int = 0) -> None:
+        """Send what was counted since the last report; `item` is one that is done but for its commit."""
         self._pipe.send(WorkerProgress(self._entries, self._bytes, item))
         self._entries = self._bytes = 0
         self._reported = time.monotonic()

@@ -87,7 +87,9 @@ def _once(
             click.echo(f'The run is disabled: run_enabled is {config.run_enabled!r}, and only "Y" runs.')
         return Exit.OK
     if bars is not None:
-        _show_bars(application, bars)
+        from job.outputs.progress import ProgressDisplay  # noqa: PLC0415  # rich is for terminals only, and slow to import
+
+        application.join(bars.enter_context(closing(ProgressDisplay(sys.stdout))))
     result = application.cycle(config, stop.requested)
     for name, effect in stop.notices(busy=True):
         application.emit(SignalReceived(signal=name, effect=effect))
@@ -98,12 +100,6 @@ def _once(
             click.echo(sentence(skipped, {}))
         return Exit.OK
     return stop.exit if result is Result.STOPPED else result.exit
-
-
-def _show_bars(application: Application, bars: ExitStack) -> None:
-    from job.outputs.progress import ProgressDisplay  # noqa: PLC0415  # rich is for terminals only, and slow to import
-
-    application.join(bars.enter_context(closing(ProgressDisplay(sys.stdout))))
 
 
 def _serve(application: Application, stop: StopSignal, context: Context, tidy: ExitStack) -> int:

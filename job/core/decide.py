@@ -136,7 +136,8 @@ def _decide_content(source: Entry, mirror: Entry | None, record: Record | None, 
             return Decision(Action.COPY, source, NEW)
         return Decision(Action.COPY, source, "missing in the mirror", Drift.MISSING)
     if mirror.kind is not source.kind:
-        return _decide_type(source, mirror, record)
+        drift = Drift.REPLACED if record is not None and record.source.kind is source.kind else None
+        return Decision(Action.COPY, source, f"the mirror has a {mirror.kind} here", drift)
     if record is not None and record.mirror == mirror:
         return _decide_recorded(source, record, policy)
     return _decide_unrecorded(source, mirror, record, policy)
@@ -148,12 +149,6 @@ def _decide_folder(source: Entry, mirror: Entry | None) -> Decision:
     if mirror.kind is not Kind.FOLDER:
         return Decision(Action.MAKE_FOLDER, source, f"the mirror has a {mirror.kind} here")
     return Decision(Action.KEEP, source, "folder")
-
-
-def _decide_type(source: Entry, mirror: Entry, record: Record | None) -> Decision:
-    reason = f"the mirror has a {mirror.kind} here"
-    drifted = record is not None and record.source.kind is source.kind
-    return Decision(Action.COPY, source, reason, Drift.REPLACED if drifted else None)
 
 
 def _decide_recorded(source: Entry, record: Record, policy: Policy) -> Decision:

@@ -65,12 +65,7 @@ class ExcludeRules:
                 return rows
             return [row for row in rows if row[0] not in out or not stat.S_ISDIR(row[2])]
         above = folder + b"/" if folder and self._by_path else b""
-        return [row for row in rows if not self._excludes(above + row[0], row[0], folder=stat.S_ISDIR(row[2]))]
-
-    def _excludes(self, path: bytes, name: bytes, *, folder: bool) -> bool:
-        if self._groups is None:
-            return folder and (name in _FOLDERS_ANYWHERE or path in _FOLDERS_AT_ROOT)
-        return self._last_match(path, name, folder=folder) or False
+        return [row for row in rows if not self._last_match(above + row[0], row[0], folder=stat.S_ISDIR(row[2]))]
 
     def _last_match(self, path: bytes, name: bytes, *, folder: bool) -> bool | None:
         """Return whether the last matching pattern excludes; None if none matches."""

@@ -76,9 +76,12 @@ class Lease:
 
     def _is_ours(self) -> bool:
         try:
-            return lock.parse_holder(_read_lease(self._folder).record).get("token") == self._record["token"]
+            return self._made(_read_lease(self._folder).record)
         except OSError as error:
             return error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL}  # the work reports lasting errors
+
+    def _made(self, record: bytes) -> bool:
+        return lock.parse_holder(record).get("token") == self._record["token"]
 
     def _renew_until_closed(self) -> None:
         while not self._ended.wait(self._timing.renewed_every):
@@ -88,7 +91,7 @@ class Lease:
     def _renew(self) -> None:
         with closing_fd(open_own_file(NAME, self._folder, os.O_RDWR)) as descriptor:
             # If the file is replaced now, the write goes to the old one.
-            if lock.parse_holder(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)).get("token") != self._record["token"]:
+            if not self._made(os.pread(descriptor, lock.MOST_HOLDER_BYTES, 0)):
                 self._lost = "somebody else took it over"
                 return
             self._beats += 1
@@ -104,10 +107,7 @@ class Lease:
 
     def _remove(self) -> None:
         with suppress(OSError):
-            if (
-                not self._lost
-                and lock.parse_holder(_read_lease(self._folder).record).get("token") == self._record["token"]
-            ):
+            if not self._lost and self._made(_read_lease(self._folder).record):
                 os.unlink(NAME, dir_fd=self._folder)
 
 
@@ -123,7 +123,9 @@ def acquire(
     record = lock.holder_record(started) | {"device": device, "token": os.urandom(8).hex()}
     for _ in range(_TRIES):
         with suppress(FileExistsError):
-            _create_lease(folder, _content(record, 0))
+            with closing_fd(create(NAME, folder)) as descriptor:
+                write_all(descriptor, _content(record, 0))
+                os.fsync(descriptor)
             return Lease(folder, record, timing, "")
         with suppress(FileNotFoundError):  # its owner removed it meanwhile
             seen = _read_lease(folder)
@@ -177,12 +179,6 @@ def _watching(stop: Callable[[], bool], seconds: float) -> Iterator[None]:
 def _content(record: dict[str, str | int | float], beats: int) -> bytes:
     # A fixed length, so that a record read during a write is valid.
     return json.dumps(record | {"beat": beats}).encode("ascii").ljust(lock.MOST_HOLDER_BYTES - 1) + b"\n"
-
-
-def _create_lease(folder: int, content: bytes) -> None:
-    with closing_fd(create(NAME, folder)) as descriptor:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
 
 
 def _read_lease(folder: int) -> _LeaseState:

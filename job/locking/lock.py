@@ -138,10 +138,8 @@ def _lock(descriptor: int, name: str, hint: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _TAKEN:
-            raise Busy(
-                f"another instance works on the mirror of {name}{_holder(descriptor)}",
-                hint=hint,
-            ) from None
+            message = f"another instance works on the mirror of {name}{_holder(descriptor)}"
+            raise Busy(message, hint=hint) from None
         if error.errno in _CANNOT:
             why = f"its file system cannot lock a file ({error.strerror}), so nothing keeps two instances apart"
             raise OSError(error.errno, why) from None

@@ -117,7 +117,9 @@ class BriefLog:
             self._count(event, b"", UnloggedReason.CYCLE)
             return False
         while len(self._of_folder) >= MOST_FOLDERS:
-            self._drop_folder(next(iter(self._of_folder)), moment)
+            oldest = next(iter(self._of_folder))  # without events for the longest time
+            del self._of_folder[oldest]
+            self._log_count(oldest, UnloggedReason.FOLDER, moment)
         self._of_folder[place] = logged + 1
         self._of_pair[kind, pair] += 1
         self._remember(fact)
@@ -132,23 +134,12 @@ class BriefLog:
         _, by = self._suppressed.setdefault(key, (event.cycle_id, Counter()))
         by[_reason(event)] += 1
 
-    def _drop_folder(self, place: _Folder, moment: float | None) -> None:
-        """Log the count of a folder, the one without events for the longest time."""
-        del self._of_folder[place]
-        self._log_count(place, UnloggedReason.FOLDER, moment)
-
     def _log_count(self, place: _Folder, because: UnloggedReason, moment: float | None) -> None:
         kind, pair, path = place
         cycle_id, by = self._suppressed.pop((place, because), ("", Counter()))
         if by:
             event = LogLinesSuppressed(
-                cycle_id=cycle_id,
-                pair=pair,
-                of=kind.name,
-                path=path,
-                entries=by.total(),
-                by=dict(by),
-                because=because,
+                cycle_id=cycle_id, pair=pair, of=kind.name, path=path, entries=by.total(), by=dict(by), because=because
             )
             self._log(event, moment)
 

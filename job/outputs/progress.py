@@ -3,6 +3,7 @@
 Names are shown as plain text, without effect of markup, emoji codes or control sequences in them (invariant 14).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -65,7 +66,7 @@ class ProgressDisplay:
         """Whether anything is shown; log lines must not go to the same terminal then."""
         self._console = Console(file=stream, highlight=False)
         self._bars: Bars | None = None
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs: defaultdict[str, _Pair] = defaultdict(_Pair)
         self._actions: dict[type[Event], Callable[[Any], None]] = {
             CycleStarted: self._start,
             PairStarted: self._begin,
@@ -100,14 +101,13 @@ class ProgressDisplay:
 
     def _start(self, event: CycleStarted) -> None:
         self.close()
-        self._pairs = {pair: _Pair() for pair in event.pairs}
+        self._pairs.update((pair, _Pair()) for pair in event.pairs)
         self._bars = Bars(self._console)
         self._bars.start()
 
     def _begin(self, event: PairStarted) -> None:
         if self._bars is not None:
-            pair = self._pairs.setdefault(event.pair, _Pair())
-            pair.task = self._bars.begin(event.pair)
+            self._pairs[event.pair].task = self._bars.begin(event.pair)
 
     def _move(self, event: Progressed) -> None:
         pair = self._pairs.get(event.pair)
@@ -125,24 +125,23 @@ class ProgressDisplay:
         )
 
     def _commit(self, event: BatchCommitted) -> None:
-        pair = self._pairs.setdefault(event.pair, _Pair())
-        pair.tally += event.tally
+        self._pairs[event.pair].tally += event.tally
 
     def _fail(self, event: FileFailed) -> None:
-        pair = self._pairs.setdefault(event.pair, _Pair())
+        pair = self._pairs[event.pair]
         pair.failed += 1
         if len(pair.failures) < MOST_FAILURES:
             fields = fields_of(event)
             pair.failures.append(f"{fields['path']}: {fields['reason']}: {fields['error']}")
 
     def _stop_short(self, event: PairRefused | PairBusy | PairFailed) -> None:
-        trouble = self._pairs.setdefault(event.pair, _Pair()).trouble
+        trouble = self._pairs[event.pair].trouble
         trouble.append(display_text(event.error))
         if event.hint:
             trouble.append(f"hint: {display_text(event.hint)}")
 
     def _end(self, event: PairFinished) -> None:
-        pair = self._pairs.setdefault(event.pair, _Pair())
+        pair = self._pairs[event.pair]
         pair.finished = event
         if self._bars is not None and pair.task is not None:
             self._bars.remove_task(pair.task)
@@ -163,7 +162,7 @@ class ProgressDisplay:
                 self._line(f"  failed {line}", "red")
             if pair.failed > len(pair.failures):
                 self._line(f"  and {pair.failed - len(pair.failures):,} more: see the log")
-        self._pairs = {}
+        self._pairs.clear()
 
     def _crash(self, event: CycleCrashed) -> None:
         self.close()

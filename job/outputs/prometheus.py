@@ -80,7 +80,9 @@ class Publisher:
     def _publish(self) -> None:
         if path := self._wanted.textfile:
             try:
-                _replace(path, generate_latest(self._registry))
+                folder, name = open_trusted_parent(path)
+                with closing_fd(folder):
+                    replace_file(folder, name, generate_latest(self._registry), 0o644)  # node-exporter's user reads it
             except OSError as error:
                 self._failed("textfile", f"{path} cannot be written: {reason_text(error)}")
         if self._wanted.pushgateway_withheld:
@@ -307,13 +309,6 @@ class _Limited(io.RawIOBase):
     def close(self) -> None:
         self._inner.close()
         super().close()
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Replace a file atomically, readable for node-exporter's user."""
-    folder, name = open_trusted_parent(path)
-    with closing_fd(folder):
-        replace_file(folder, name, data, 0o644)
 
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"

@@ -27,6 +27,7 @@ from job.store.history_schema import (
     DETAILS,
     FILE_NAME,
     FORMAT,
+    KEPT,
     SCHEMA,
     SET_LAST,
     UnusableHistoryError,
@@ -34,7 +35,6 @@ from job.store.history_schema import (
     details,
     has_format,
     opened,
-    set_aside,
 )
 from job.store.pair_records import ResolvedPath
 from job.store.sqlite import Connection
@@ -136,20 +136,19 @@ class History:
         except OSError:
             return False
         try:
-            os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
-            with opened(folder, "rw") as database:
-                database.execute("BEGIN IMMEDIATE")
-                if not has_format(database):
-                    return False
-                database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
-                database.execute("COMMIT")
+            with closing_fd(folder):
+                os.stat(FILE_NAME, dir_fd=folder, follow_symlinks=False)
+                with opened(folder, "rw") as database:
+                    database.execute("BEGIN IMMEDIATE")
+                    if not has_format(database):
+                        return False
+                    database.executemany(ADD, [(name, label, value) for (name, label), value in deltas.items()])
+                    database.execute("COMMIT")
         except FileNotFoundError:
             return False
         except (UnusableHistoryError, OSError, sqlite3.Error) as error:
             self._failed("history", f"{self._path}: {reason_text(error)}")
             return False
-        finally:
-            os.close(folder)
         return True
 
     def read(self) -> PairHistory:
@@ -292,7 +291,7 @@ class History:
             return False
         other = isinstance(why, _OtherSourceError)
         try:
-            aside = set_aside(folder, "earlier" if other else "broken")
+            aside = sqlite.set_aside(FILE_NAME, folder, "earlier" if other else "broken", kept=KEPT)
         except OSError as error:
             self._failed("history", f"{self._path} cannot be used ({why}) nor moved aside: {reason_text(error)}")
             return False

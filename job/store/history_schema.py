@@ -26,7 +26,7 @@ FILE_NAME = "history.sqlite3"
 
 APPLICATION_ID, FORMAT = 0x54436869, 1  # "TChi"
 _BUSY_SECONDS = 5.0
-_KEPT = 9
+KEPT = 9
 """Files that were set aside and are kept."""
 
 SCHEMA = """
@@ -101,11 +101,6 @@ def opened(folder: int, mode: str) -> Iterator[Connection]:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _WRONG_CONTENT:
                 raise UnusableHistoryError(reason_text(error)) from error
             raise
-
-
-def set_aside(folder: int, ending: str) -> str:
-    """Rename the file in an open folder, and return its new name. Raises `OSError`."""
-    return sqlite.set_aside(FILE_NAME, folder, ending, kept=_KEPT)
 
 
 def has_format(database: Connection) -> bool:

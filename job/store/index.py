@@ -47,10 +47,7 @@ class Index:
 
     @classmethod
     def open(cls, folder: str) -> Self:
-        """Open the index in a state folder; create it if it does not exist.
-
-        Raises `IndexTorn` if it is damaged or too old, `IndexUnusable` if it is newer, another program's or unreadable.
-        """
+        """Open the index in a state folder as `index_schema.connect` does."""
         return cls(index_schema.connect(folder))
 
     @classmethod

@@ -282,7 +282,7 @@ class _SandboxThread:
             self._listen(emit)
         except BaseException:
             # A second Ctrl-C: the work may hang on a dead disk, so exit without waiting for it or its workers.
-            atexit.register(_leave)
+            atexit.register(os._exit, Exit.INTERRUPTED)
             raise
         self._thread.join()
         if self._error is not None:
@@ -318,7 +318,3 @@ class Turn:
         """
         while not self._lock.acquire(timeout=_POLL_SECONDS):
             pass
-
-
-def _leave() -> None:
-    os._exit(Exit.INTERRUPTED)

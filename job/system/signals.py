@@ -158,11 +158,10 @@ class StopSignal:
         elif self._signal is None:
             self._signal = signal.Signals(number)
             self._stop_time = self._monotonic()
-        elif number in _INTERACTIVE and number == self._signal and self._grace_is_over():
+        elif (
+            number in _INTERACTIVE and number == self._signal and self._monotonic() - self._stop_time >= _GRACE_SECONDS
+        ):
             raise KeyboardInterrupt
-
-    def _grace_is_over(self) -> bool:
-        return self._monotonic() - self._stop_time >= _GRACE_SECONDS
 
     def _note_request(self, number: signal.Signals) -> None:
         for waiting in (self._requests, self._notices) if number in _EFFECTS else (self._notices,):

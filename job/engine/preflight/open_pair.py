@@ -155,7 +155,8 @@ def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[in
             ours = stack.enter_context(closing_fd(lock.acquire(mirror_state, pair.name, started)))
             found = ownership.identify_mirror(pair, mirror_state)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
-            ownership.restore_times(mirror, before)
+            with suppress(OSError):  # `.truecopy` was created in it
+                os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))
         with _refuse_state_errors(pair, state_dir):
             ownership.record_identity(state, recorded, mirror, found)
         return ClaimedMirror(mirror_state, ours)

@@ -168,12 +168,6 @@ def record_identity(state: int, found: PairIdentity | None, mirror: int, mirror_
         write_identity(state, wanted)
 
 
-def restore_times(mirror: int, before: os.stat_result) -> None:
-    """Restore the times of a mirror's root after `.truecopy` was created in it."""
-    with suppress(OSError):
-        os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 _README = """\
 This folder belongs to Truecopy, which keeps {mirror} as a mirror of {source}.
 

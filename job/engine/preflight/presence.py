@@ -176,10 +176,8 @@ def _is_content(item: "os.DirEntry[str]", rules: ExcludeRules) -> bool:
 
 
 def _lies_in(inner: str, outer: str) -> bool:
-    return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in (_written, _resolved))
-
-
-_written, _resolved = os.path.abspath, resolve_path
+    shapes = os.path.abspath, resolve_path
+    return any(os.path.commonpath((shape(inner), shape(outer))) == shape(outer) for shape in shapes)
 
 
 def check_complete(pair: Pair, source: int) -> None:

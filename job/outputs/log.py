@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from io import UnsupportedOperation
 from json.encoder import encode_basestring_ascii as quoted
-from math import isfinite
 from typing import TextIO
 
 from job.config.settings import Config
@@ -31,6 +30,11 @@ MOST_WAITING = 256 << 10
 
 _REPLACED = "\ufffd"
 """In a text for bytes that are not UTF-8."""
+_PLAIN = bytes(range(0x20, 0x7F)).translate(None, b'"\\')
+"""Characters that JSON shows as they are."""
+_SHORT = {f"{us / 1e6:.6f}": repr(us / 1e6) for us in range(100)}
+"""Seconds that JSON shows with an exponent."""
+_LONG_SECONDS = 1e6
 _SEVERITY = {None: 0, "debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -215,25 +219,26 @@ def _copied_lines(event: FilesCopied, timestamp: str) -> list[str]:
     level, name = quoted(FileCopied.level or ""), quoted(FileCopied.name)
     head = f'{{"timestamp": "{timestamp}", "level": {level}, "event": {name}, "message": "Copied '
     about = f'", "cycle_id": {quoted(fields["cycle_id"])}, "pair": {quoted(fields["pair"])}, "path": "'
+    paths_are_plain = not b"".join([facts[0] for facts in event.copies]).translate(None, _PLAIN)
+    rest_is_plain = (
+        not "".join([text for facts in event.copies for text in facts[3:6]]).encode().translate(None, _PLAIN)
+    )
     for facts in event.copies:
         path, kind, size, checksum, permissions, reason, seconds = facts
-        text = path.decode("utf-8", "replace")
-        values = f"{text}{checksum}{permissions}{reason}"
-        if (
-            not path
-            or _REPLACED in text
-            or len(values) > LONGEST_VALUE
-            or not (values.isprintable() and isfinite(seconds))
-        ):
+        shown = text = path.decode("utf-8", "replace")
+        if not paths_are_plain:
+            shown = quoted(text)[1:-1] if text.isprintable() and _REPLACED not in text else ""
+        length = len(shown) + len(checksum) + len(permissions) + len(reason)
+        if not (shown and rest_is_plain and length <= LONGEST_VALUE and 0 <= seconds <= _LONG_SECONDS):
             lines.append(json_line(event.event_of(facts), timestamp))
             continue
-        shown, why = quoted(text)[1:-1], quoted(reason)
-        line = (
-            f'{head}{shown}: {why[1:-1]}{about}{shown}", "kind": {quoted(kind)}, "bytes": {size}, '
-            f'"checksum": {quoted(checksum)}, "permissions": {quoted(permissions)}, "reason": {why}, '
-            f'"duration_seconds": {round(seconds, 6)}}}\n'
+        took = f"{seconds:.6f}"
+        took = _SHORT.get(took) or took.rstrip("0")
+        lines.append(
+            f'{head}{shown}: {reason}{about}{shown}", "kind": {quoted(kind)}, "bytes": {size}, '
+            f'"checksum": "{checksum}", "permissions": "{permissions}", "reason": "{reason}", '
+            f'"duration_seconds": {took if took[-1] != "." else took + "0"}}}\n'
         )
-        lines.append(line if len(line) <= LONGEST_LINE else json_line(event.event_of(facts), timestamp))
     return lines
 
 

@@ -47,6 +47,15 @@ def test_the_prepared_lines_of_copied_files_are_byte_for_byte_those_of_each(copi
     assert [len(line.splitlines()) for line in text_lines(together, TIMES)] == [1] * len(copies)
 
 
+@given(st.lists(st.floats(0, 2e6) | st.integers(0, 10**12).map(lambda ns: ns / 1e9), min_size=1))
+@example([0.0, 1e-9, 4.5e-6, 9.95e-5, 9.949999e-5, 1e-4, 0.1234565, 0.5, 1.0, 1e6, 1e6 + 0.1])
+def test_prepared_lines_show_durations_as_json_does(durations: list[float]) -> None:
+    facts = [(*copied(b"plain").facts[:-1], seconds) for seconds in durations]
+    together = FilesCopied(cycle_id="c1", pair="music", copies=facts)
+
+    assert json_lines(together, TIMES) == [json_line(together.event_of(each), TIMES) for each in facts]
+
+
 def test_names_that_other_formatters_lose_are_in_the_log() -> None:
     for event in events():
         if event.level is not None:

@@ -51,8 +51,7 @@ class Pair(NamedTuple):
     @property
     def options_key(self) -> str:
         """The options that determine mirror entries; entries written under another key are examined again."""
-        options = {"p": self.specials == "recreate", "s": self.keep_security, "u": self.keep_setuid}
-        return "".join(letter for letter, chosen in options.items() if chosen)
+        return "p" * (self.specials == "recreate") + "s" * self.keep_security + "u" * self.keep_setuid
 
     @property
     def options_bytes(self) -> bytes:

@@ -19,6 +19,7 @@ OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NO
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 8
 _CLOSED = -1
+_LONGEST_UNUSUAL = len(b"..")
 
 Identity = tuple[int, int]
 """Device and inode number."""
@@ -47,7 +48,8 @@ class Folder(int):
 
 def open_folder(name: bytes, parent: int) -> Folder:
     """Open the folder `name` in `parent`; `OSError` (ENOTDIR or ELOOP) if it is anything but a folder."""
-    single(name)
+    if len(name) <= _LONGEST_UNUSUAL or b"/" in name:
+        single(name)
     return Folder(os.open(name, _FOLDER, dir_fd=parent))
 
 
@@ -173,6 +175,8 @@ class DirCursor:
                 self._descend(name)
             elif plain and at and above == self._above:
                 self._go_beside(name)
+            elif at and path == self._above:
+                self._climb(len(self._steps) - 1)
             else:
                 self._move(path.split(b"/") if path else [])
             self._at, self._above = path, above

@@ -263,18 +263,19 @@ class MetadataWriter:
             self.refused("mode", _OF_OTHERS)
         return limited, xattrs
 
-    def set_initial(self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> os.stat_result:
-        """Set the wanted metadata on a new, complete temp; return its stat after the times were set.
+    def set_initial(
+        self, descriptor: int, wanted: os.stat_result, xattrs: dict[bytes, bytes], made: os.stat_result | None = None
+    ) -> os.stat_result:
+        """Set the wanted metadata on a new, complete temp; return `made`, or its stat after the times were set.
 
-        Only for local file systems, where chown and chmod leave times alone: one stat after the times shows the
-        inherited group and ACL and the metadata that the mirror keeps. The mode comes last: other users must not read
-        the file before its owner is set and an inherited ACL removed.
+        Only for local file systems, where chown and chmod leave times alone: one stat shows the inherited group and ACL
+        and the metadata that the mirror keeps. The mode is set last, after the owner and the removal of that ACL.
         """
         try:
             os.utime(descriptor, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
         except OSError as error:
             self._refuse("times", 0, error)
-        found = made = os.fstat(descriptor)
+        found = made = made or os.fstat(descriptor)
         if not _is_owned(made, wanted):
             done = self._chown(lambda uid, gid: os.fchown(descriptor, uid, gid), made, wanted)
             found = wanted if done and self._owners else os.fstat(descriptor)

@@ -276,6 +276,8 @@ class MirrorScanner:
     def __init__(self, root: int) -> None:
         self._root = root
         self._cursor = DirCursor(root)
+        self._missing = b"/"
+        """The last folder that was found to be missing, with those below it."""
 
     def close(self) -> None:
         """Close the cursor; the root stays open."""
@@ -283,12 +285,15 @@ class MirrorScanner:
 
     def stamp(self, path: bytes) -> Stamp | None:
         """Return a mirror folder's stamp; None if it is missing, unreadable or not a folder."""
+        if path.startswith(self._missing):
+            return None
         try:
             if not path:
                 return stamp_of(os.fstat(self._root))
             parent, _, name = path.rpartition(b"/")
             seen = os.stat(name, dir_fd=self._cursor.goto(parent), follow_symlinks=False)
         except OSError:
+            self._missing = path + b"/"
             return None
         return stamp_of(seen) if stat.S_ISDIR(seen.st_mode) else None
 

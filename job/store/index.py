@@ -42,6 +42,8 @@ class Index:
         self._cursor = connection.cursor()
         self._tree = Tree(connection)
         self._ignored: ByMount[bool] | None = None
+        self._is_empty = False
+        """Whether no folder is recorded, while a read transaction is open."""
         self.torn = ""
         """SQLite's message if it found damage; the caller closes the index and sets it aside."""
 
@@ -72,7 +74,7 @@ class Index:
 
     def summary(self, path: bytes) -> FolderSummary | None:
         """Return the summary of a folder; None if there is no valid one. Raises `OSError`."""
-        if self._ignored is not None and self._ignored.at(path):
+        if self._is_empty or (self._ignored is not None and self._ignored.at(path)):
             return None
         try:
             # sqlite3 searches an adapter for bytes each time, but not for a bytearray.
@@ -91,7 +93,7 @@ class Index:
         return self._text("SELECT rows FROM unheld WHERE folder = ? AND part = ?", path, part)
 
     def _text(self, query: str, path: bytes, part: int) -> str:
-        if self._ignored is not None and self._ignored.at(path):
+        if self._is_empty or (self._ignored is not None and self._ignored.at(path)):
             return ""
         row = self._row(query, key_of(path), part)
         return row[0] if row and isinstance(row[0], str) else ""
@@ -120,8 +122,11 @@ class Index:
         """
         self._row("BEGIN")
         try:
+            with contextlib.suppress(OSError):  # locked: whoever needs a row notices it
+                self._is_empty = self._row("SELECT 1 FROM folder LIMIT 1") is None
             yield
         finally:
+            self._is_empty = False
             with contextlib.suppress(sqlite3.Error):  # some errors end the transaction
                 self._db.execute("ROLLBACK")
 

@@ -79,13 +79,13 @@ BUDGETS = (
         work="first",
         title="first copy",
         unit="file",
-        system_calls=13.5,
+        system_calls=13.1,
         system_calls_wanted=14,
-        python_calls=16.3,
+        python_calls=15,
         python_calls_wanted=25,
         spent_on="1 stat: scan; 5 on the source: open, read, flistxattr, fstat, close; "
         "5 on the copy, in a staged folder: open, write, utimensat, fstat, close; "
-        "2.1 for folders: listed, made, staged, opened four times, metadata, renamed, index",
+        "1.8 for folders: listed, made, staged, opened three times, metadata, renamed, index",
     ),
     Budget(
         work="unchanged",
@@ -93,7 +93,7 @@ BUDGETS = (
         unit="file",
         system_calls=1.7,
         system_calls_wanted=1.5,
-        python_calls=1.99,
+        python_calls=1.92,
         python_calls_wanted=2,
         spent_on="1 stat; 0.7 for folders: opened and listed, stat of the mirror folder, index",
     ),
@@ -103,7 +103,7 @@ BUDGETS = (
         unit="file",
         system_calls=3.25,
         system_calls_wanted=2.8,
-        python_calls=3.17,
+        python_calls=3.05,
         python_calls_wanted=4,
         spent_on="2 stat: source, mirror; 1.2 for folders: opened and listed on both sides, index",
         options=(("audit_interval", 0),),
@@ -114,7 +114,7 @@ BUDGETS = (
         unit="file",
         system_calls=12.1,
         system_calls_wanted=12,
-        python_calls=13.0,
+        python_calls=12.5,
         python_calls_wanted=15,
         spent_on="1 stat: scan; 5 on each side: open, read, flistxattr, fstat, close; "
         "1 for folders: opened and listed, opened again on both sides, stat of the mirror folder, index",
@@ -126,7 +126,7 @@ BUDGETS = (
         unit="entry",
         system_calls=1.97,
         system_calls_wanted=1.9,
-        python_calls=3.85,
+        python_calls=3.5,
         python_calls_wanted=None,
         spent_on="1.66 as if nothing had changed; 0.1 for changed folders: opened four times, mirror listed once; "
         "0.2 for the copies and the index",

@@ -12,10 +12,10 @@ from contextlib import suppress
 
 from job.core.entry import Kind, parent_of
 from job.core.outcome import Failure, Skip, failure_of, reason_text
-from job.core.record import Copied, FolderDone, RowsDone
+from job.core.record import Copied, FolderDone
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.commit import PendingEvents, voided
-from job.engine.copy.finish_folder import Work, finish, finish_part
+from job.engine.copy.finish_folder import Finished, Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
 from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
 from job.engine.messages import BatchResult, Deliver, Followups, PartDone
@@ -193,8 +193,7 @@ class Batch:
         self._recheck_folders()
         renamed = self._rename_general()
         self._discard()
-        staged = self._place_staged()
-        done = [self._finish(plain.work) for plain in staged]
+        staged, done = self._place_staged()
         # After the others: of two names that the mirror treats as equal neither may look complete.
         done += self._rename_plain()
         renamed += self._rename_general()
@@ -213,7 +212,7 @@ class Batch:
         self._deliver(batch)
         self._since_ns = self._run.now_ns()
 
-    def _take_result(self, finished: list[tuple[FolderDone | PartDone, RowsDone | None] | None]) -> BatchResult:
+    def _take_result(self, finished: list[Finished | None]) -> BatchResult:
         events, tally = self.pending_events.take()
         done = [each for each in finished if each is not None]
         batch = BatchResult(
@@ -331,23 +330,29 @@ class Batch:
         gone = {id(plain.work) for plain in staged}
         self._closed = [work for work in self._closed if id(work) not in gone]
 
-    def _place_staged(self) -> list[PlainRenames]:
-        """Give staged folders their places; return those that are there, to be finished.
+    def _place_staged(self) -> tuple[list[PlainRenames], list[Finished | None]]:
+        """Give staged folders their places; finish those that are there, and return them.
 
         It changes the times of the folders above: those that are not finished after it are synced again.
         """
-        found = self.staged.place(self.recheck.enter)
-        self._forget([*found.there, *found.unplaced, *(plain for plain, _ in found.replaced)])
+        found = self.staged.place()
+        self._forget([*found.there, *found.unplaced])
         self.followups.unplaced += [plain.work.listing.path for plain in found.unplaced]
         ahead = {work.listing.path for work in [*self._closed, self._open] if work}
         self.followups.moved += self.staged_in - ahead
-        for plain, error in found.replaced:
-            self.fail(plain.work, plain.work.listing.path, Kind.FOLDER, failure_of(error), reason_text(error))
-            for copy in plain.copies:
-                self._fail_rename(plain.general(copy), failure_of(error), reason_text(error))
-        return found.there
+        done: list[Finished | None] = []
+        for plain in found.there:
+            try:
+                self.recheck.enter(plain.work)
+                done.append(self._finish(plain.work))
+            except OSError as error:  # another folder has its name now
+                self.fail(plain.work, plain.work.listing.path, Kind.FOLDER, failure_of(error), reason_text(error))
+                for copy in plain.copies:
+                    self._fail_rename(plain.general(copy), failure_of(error), reason_text(error))
+                plain.copies = []
+        return found.there, done
 
-    def _rename_plain(self) -> list[tuple[FolderDone | PartDone, RowsDone | None] | None]:
+    def _rename_plain(self) -> list[Finished | None]:
         """Rename plain files, and finish their folders while they are open; return the finished ones."""
         closed = {id(work): work for work in self._closed}
         renamed = self._pending.rename_plain(self.recheck.enter)
@@ -379,7 +384,7 @@ class Batch:
     def _fail_rename(self, rename: PendingRename, reason: Failure, error: str) -> None:
         self.fail(rename.work, rename.event.path, rename.event.kind, reason, error)
 
-    def _finish(self, work: Work) -> tuple[FolderDone | PartDone, RowsDone | None] | None:
+    def _finish(self, work: Work) -> Finished | None:
         path = work.listing.path
         try:
             if work.portion is not None:

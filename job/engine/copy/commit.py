@@ -152,7 +152,9 @@ class Commit:
         batches = self._synced([self._doubted_since_sync(batch) for batch in batches])
         rows = [each for batch in batches for each in batch.rows]
         try:
-            folders = self._changed([folder for batch in batches for folder in batch.folders])
+            folders = self._changed(
+                [folder for batch in batches for folder in batch.folders], {row.path for row in rows}
+            )
             retired = [path for batch in batches for path in batch.retired]
             if folders or rows or retired:
                 self._index.commit(folders, rows, retired)
@@ -178,10 +180,11 @@ class Commit:
                 ]
         return batches
 
-    def _changed(self, folders: list[FolderDone]) -> list[FolderDone]:
-        # Where every content is read in every cycle, most summaries are the same as before.
+    def _changed(self, folders: list[FolderDone], written: set[bytes]) -> list[FolderDone]:
+        # Where every content is read in every cycle, most rows and summaries are the same as before.
+        summary_of = self._index.summary
         with self._index.read_transaction():
-            return [folder for folder in folders if self._index.summary(folder.path) != folder.summary]
+            return [each for each in folders if each.path in written or summary_of(each.path) != each.summary]
 
     def _doubted_since_sync(self, batch: BatchResult) -> BatchResult:
         # syncfs reports a lost write once; batches in progress at that moment may have lost data, so they fail.

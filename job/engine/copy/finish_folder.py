@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
 from stat import S_IFDIR
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from job.core.decide import Policy
 from job.core.entry import TYPE_BITS, Entry, Kind
@@ -108,6 +108,10 @@ class Portion(NamedTuple):
     """The mirror's entries before the part was begun."""
 
 
+Finished: TypeAlias = tuple[FolderDone | PartDone, RowsDone | None]
+"""The records of a folder, or of a part of one, and its rows if they changed."""
+
+
 def work_for(listing: Listing, xattrs: dict[bytes, bytes], volume: Volume, options_key: str, source: int) -> Work:
     """Return the state for a listed folder of the source, which is open; `options_key` is that of the pair."""
     if not options_key:
@@ -178,7 +182,7 @@ def _set_metadata(work: Work, folder: int) -> tuple[Stamp, bool]:
     """Set the metadata of an open mirror folder, unless it is held; return its stamp, and whether that changed."""
     writer, wanted = work.volume.metadata_writer, work.listing.folder
     if work.is_staged and not work.held:
-        writer.set_initial(folder, wanted, work.xattrs)
+        writer.set_initial(folder, wanted, work.xattrs, work.mirror)
         now = os.fstat(folder)
         if writer.suits(now, wanted):
             return stamp_of(now), True
@@ -198,7 +202,7 @@ def set_times(work: Work, folder: int) -> bool:
     return False
 
 
-def finish_part(work: Work, portion: Portion, folder: int) -> tuple[PartDone, RowsDone | None]:
+def finish_part(work: Work, portion: Portion, folder: int) -> Finished:
     """Finish one part of a huge folder, whose mirror is open; the folder itself is finished after all parts.
 
     Only entries that this cycle wrote are examined again, so changes by other programs differ from the records.

@@ -249,8 +249,6 @@ class StagedResult(NamedTuple):
     there: list[PlainRenames]
     unplaced: list[PlainRenames]
     """Removed, because another program has put something in their places."""
-    replaced: list[tuple[PlainRenames, OSError]]
-    """Other folders have their names now."""
 
 
 class StagedFolders:
@@ -278,9 +276,8 @@ class StagedFolders:
                     remove_staged(plain.staged, parent, plain.work.mirror.st_ino)
         return gone
 
-    def place(self, enter: Callable[[Work], int]) -> StagedResult:
-        """Give all their places, where an empty folder was made before. `enter` opens a folder and checks it."""
-        found = StagedResult([], [], [])
+    def place(self) -> StagedResult:
+        """Give all their places, where an empty folder was made before."""
         renamed: set[int] = set()
         for plain in self._waiting:
             path = plain.work.listing.path
@@ -289,14 +286,7 @@ class StagedFolders:
                 names = plain.staged, path.rpartition(b"/")[2]
                 in_writable(parent, partial(os.rename, *names, src_dir_fd=parent, dst_dir_fd=parent))
                 renamed.add(id(plain.work))
-        for plain in self._take(renamed):
-            try:
-                enter(plain.work)
-                found.there.append(plain)
-            except OSError as error:
-                found.replaced.append((plain, error))
-        found.unplaced.extend(self.remove())
-        return found
+        return StagedResult(self._take(renamed), self.remove())
 
     def _take(self, works: Collection[int] | None) -> list[PlainRenames]:
         taken = [plain for plain in self._waiting if works is None or id(plain.work) in works]

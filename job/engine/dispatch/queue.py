@@ -7,6 +7,7 @@ Widened folders, which let in more users than before, come last, the topmost fir
 """
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from job.core.adoption import FolderMatch
@@ -236,10 +237,7 @@ class WorkQueue:
         for change in self._changes:
             if self._exchange.is_below_replaced(change.path) or (change.left and self._is_replaced(change)):
                 continue
-            if change.missing and self._left_source(change.path):
-                continue
-            if change.missing and not self._create_folder(change.path) and not self._retrying:
-                self._retry.append(tuple(change))
+            if change.missing and not self._create_folder(change):
                 continue
             if self._retrying and change.path in self._failed:
                 continue  # its failure is reported already, by the item that should have created it
@@ -292,10 +290,25 @@ class WorkQueue:
             return False
         return False
 
-    def _create_folder(self, path: bytes) -> bool:
-        parent, _, name = path.rpartition(b"/")
+    def _create_folder(self, change: ChangedFolder) -> bool:
+        """Create a missing folder in the mirror; False if it left the source, or has to wait for another item."""
+        parent, _, name = change.path.rpartition(b"/")
         try:
-            make_folder(name, self._mirrors.goto(parent))
+            mirror = self._mirrors.goto(parent)
+            if not _is_folder(name, mirror):  # the sync of the parent may have made it
+                if self._left_source(change.path):
+                    return False
+                make_folder(name, mirror)
         except OSError:
+            if self._retrying or self._left_source(change.path):
+                return self._retrying
+            self._retry.append(tuple(change))
             return False
         return True
+
+
+def _is_folder(name: bytes, parent: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

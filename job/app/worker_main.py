@@ -139,7 +139,7 @@ class _TaskLoop:
 
 
 class _Counter:
-    """Sends progress to the main process, limited in rate."""
+    """A `ProgressSink` that sends progress to the main process, limited in rate."""
 
     def __init__(self, pipe: WorkerPipe) -> None:
         self._pipe = pipe
@@ -147,12 +147,10 @@ class _Counter:
         self._reported = time.monotonic()
 
     def bytes_copied(self, count: int) -> None:
-        """Count copied bytes; 0 is a sign of life."""
         self._bytes += count
         self._now_and_then()
 
     def entry_done(self, bytes_passed_over: int = 0, entries: int = 1) -> None:
-        """Count entries that are done."""
         self._entries += entries
         self._bytes += bytes_passed_over
         self._now_and_then()

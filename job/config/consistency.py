@@ -118,9 +118,7 @@ def conflicts(raw: Mapping[str, Any]) -> Iterator[Conflict]:
     pairs = list(_pair_paths(raw))
     yield from _both_pair_forms(raw)
     yield from _names(raw)
-    for pair in pairs:
-        yield from _within_a_pair(pair)
-    yield from _between_mirrors(pairs)
+    yield from _overlaps(pairs)
     yield from _unreachable(raw, pairs)
     yield from _misplaced_outputs(raw, pairs)
     yield from _asleep_without_state_dir(raw)
@@ -173,13 +171,11 @@ def _overlap(folder: str | None, other: str | None) -> str:
     return _RELATIONS.get(relation(folder, other), "")
 
 
-def _within_a_pair(pair: _PairPaths) -> Iterator[Conflict]:
-    if words := _overlap(pair.dest, pair.source):
-        message = f"{words} its source {pair.source}; write a folder that lies apart from it"
-        yield Conflict(pair.dest_place, pair.dest, message)
-
-
-def _between_mirrors(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
+def _overlaps(pairs: Sequence[_PairPaths]) -> Iterator[Conflict]:
+    for pair in pairs:
+        if words := _overlap(pair.dest, pair.source):
+            message = f"{words} its source {pair.source}; write a folder that lies apart from it"
+            yield Conflict(pair.dest_place, pair.dest, message)
     for one, other in combinations(pairs, 2):
         if words := _overlap(other.dest, one.dest):
             message = f"{words} {spell(one.dest_place)} ({one.dest}); give every pair a mirror of its own"

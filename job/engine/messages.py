@@ -1,6 +1,7 @@
 """Messages between the main process and workers: plain values, the same if one process does all the work.
 
-Each task carries the index rows of its folder, so that workers need no access to the index.
+Each task carries the index rows of its folder, so that workers need no access to the index. Fields that several
+messages have are described in `SyncFolder`, those of a scan in `ChangedFolder`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,6 @@ class SyncFolder(NamedTuple):
     noted: str = ""
     """Metadata that the mirror cannot hold, from the index (`store/codec.py`)."""
     empty_fingerprint: bytes = b""
-    """As in `ChangedFolder`."""
     missing: bool = False
     """Whether the mirror lacked the folder; of the root, whether it was empty."""
     mark: bytes = b""
@@ -55,9 +55,7 @@ class SyncFolder(NamedTuple):
     may_stage: bool = False
     """Whether it may be staged if it is new: the folder above is not huge."""
     known_mirror: bytes = b""
-    """As in `ChangedFolder`."""
     same_source: bool = False
-    """As in `ChangedFolder`."""
     widening: Widening | None = None
     """Set where the folder may let in more users than before."""
 
@@ -67,11 +65,9 @@ class SplitFolder(NamedTuple):
 
     path: bytes
     fingerprint: bytes
-    """Of the scan; empty for an unscanned folder."""
     parts: int
     """The least number of parts."""
     missing: bool = False
-    """As in `SyncFolder`."""
 
 
 class SyncPart(NamedTuple):
@@ -87,9 +83,7 @@ class SyncPart(NamedTuple):
     unscanned: bool
     """Whether the subfolders were not scanned."""
     links: Links | None = None
-    """As in `SyncFolder`."""
     noted: str = ""
-    """As in `SyncFolder`."""
 
 
 class PartDone(NamedTuple):
@@ -120,9 +114,7 @@ class FinishFolder(NamedTuple):
     total: PartDone
     """The sum of all parts."""
     missing: bool = False
-    """As in `SyncFolder`."""
     widening: Widening | None = None
-    """As in `SyncFolder`."""
 
 
 class HardLinkGroup(NamedTuple):
@@ -149,7 +141,6 @@ class Postponed(NamedTuple):
     part: SyncPart | None
     link_names: list[LinkName]
     missing: bool = False
-    """As in `SyncFolder`."""
 
 
 class PendingWidening(NamedTuple):

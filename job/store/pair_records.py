@@ -202,6 +202,10 @@ class PairIdentity(NamedTuple):
     mirror_root: tuple[int, int] = (0, 0)
     """Device and inode of the mirror's root at its last check; only below a `state_dir`."""
 
+    def is_of(self, source: ResolvedPath, mirror: ResolvedPath) -> bool:
+        """Return whether it is the identity of the pair of these folders."""
+        return self.source.matches(source) and self.mirror.matches(mirror)
+
 
 def read_identity(folder: int) -> PairIdentity | None:
     """Read the identity of an open folder; None if it has none. Raises `DamagedIdentityError` and `OSError`."""
@@ -276,26 +280,16 @@ def find_state_folder(state_dir: str, pair: Pair) -> StateFolder:
 def _choose_folder(folder: int, pair: Pair) -> StateFolder:
     paths = ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)
     exists, found = _identity_in(folder, pair.name)
-    if exists and (found is None or _matches(found, paths)):
+    if exists and (found is None or found.is_of(*paths)):
         return StateFolder(pair.name)
     for name, other in _other_states(folder):
-        if _matches(other, paths):
+        if other.is_of(*paths):
             return StateFolder(name, found)
     if not exists:
         return StateFolder(pair.name)
     taken = {name.casefold() for name in os.listdir(folder)}
     free = next(name for name in (f"{pair.name}-{number}" for number in count(2)) if name.casefold() not in taken)
     return StateFolder(free, found)
-
-
-def belongs_to(identity: PairIdentity, pair: Pair) -> bool:
-    """Return whether an identity is that of a pair."""
-    return _matches(identity, (ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)))
-
-
-def _matches(identity: PairIdentity, pair: tuple[ResolvedPath, ResolvedPath]) -> bool:
-    source, mirror = pair
-    return identity.source.matches(source) and identity.mirror.matches(mirror)
 
 
 def _other_states(folder: int) -> Iterator[tuple[str, PairIdentity]]:

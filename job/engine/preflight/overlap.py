@@ -1,8 +1,8 @@
 """Refuse folders that are the same, or lie in one another by any path, link or bind mount."""
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER
@@ -21,9 +21,9 @@ def check_roots(pair: Pair, source: int, mirror: int) -> None:
     """Refuse roots that are one folder, or lie in one another, bind mounts included."""
     if identity(source) == identity(mirror):
         raise Refused(Refusal.OVERLAP, f"{pair.source} and {pair.dest} are the same folder", hint=_HINT)
-    if identity(source) in _ancestors(mirror) or mounts.is_within(mirror, source):
+    if identity(source) in _around(mirror) or mounts.is_within(mirror, source):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
-    if identity(mirror) in _ancestors(source) or mounts.is_within(source, mirror):
+    if identity(mirror) in _around(source) or mounts.is_within(source, mirror):
         raise Refused(Refusal.OVERLAP, f"the source {pair.source} lies in the mirror {pair.dest}", hint=_HINT)
     if mounts.is_mounted_below(source, mirror):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} is mounted in the source {pair.source}", hint=_HINT)
@@ -33,7 +33,7 @@ def check_roots(pair: Pair, source: int, mirror: int) -> None:
 
 def check_new_mirror(pair: Pair, source: int, above: int) -> None:
     """Refuse to create a mirror in a folder that is, or lies in, the source or another mirror."""
-    if identity(source) in {identity(above), *_ancestors(above)} or mounts.is_within(above, source):
+    if identity(source) in _around(above) or mounts.is_within(above, source):
         raise Refused(Refusal.OVERLAP, f"the mirror {pair.dest} lies in the source {pair.source}", hint=_HINT)
     if other := _mirror_around(above):
         message = f"the mirror {pair.dest} lies in a folder that is the mirror of {other}"
@@ -43,41 +43,29 @@ def check_new_mirror(pair: Pair, source: int, above: int) -> None:
 
 def _mirror_around(folder: int) -> str:
     """Return the source of the mirror that an open folder is or lies in; empty if there is none."""
-    seen: set[Identity] = set()
-    current = os.dup(folder)
-    try:
-        while identity(current) not in seen:
-            seen.add(identity(current))
-            try:
-                with closing_fd(open_own_folder(STATE_FOLDER, current)) as state:
-                    found = read_identity(state)
-            except (OSError, DamagedIdentityError):
-                found = None
-            if found is not None:
+    for each in _upwards(folder):
+        with suppress(OSError, DamagedIdentityError), closing_fd(open_own_folder(STATE_FOLDER, each)) as state:
+            if (found := read_identity(state)) is not None:
                 return found.source.written
+    return ""
+
+
+def _around(folder: int) -> set[Identity]:
+    return {identity(each) for each in _upwards(folder)}
+
+
+def _upwards(folder: int) -> Iterator[int]:
+    """Yield descriptors of an open folder and of those above it, each valid until the next."""
+    current, below = os.dup(folder), None
+    try:
+        while identity(current) != below:  # the root lies in itself
+            yield current
+            below = identity(current)
             above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
             os.close(current)
             current = above
     except PermissionError:
-        return ""
-    finally:
-        os.close(current)
-    return ""
-
-
-def _ancestors(folder: int) -> set[Identity]:
-    found: set[Identity] = set()
-    current = os.dup(folder)
-    try:
-        while True:
-            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
-            os.close(current)
-            current = above
-            if identity(current) in found:
-                return found
-            found.add(identity(current))
-    except PermissionError:
-        return found  # above a folder that we may not open, the mount table decides
+        return  # above a folder that we may not enter, the mount table decides
     finally:
         os.close(current)
 
@@ -88,7 +76,7 @@ def check_state(pair: Pair, state_dir: str, roots: tuple[int, int]) -> None:
     It may not exist yet, and is not created: then the nearest existing folder above it decides.
     """
     with closing_fd(_open_nearest(os.path.join(state_dir, pair.name))) as state:
-        around = {identity(state), *_ancestors(state)}
+        around = _around(state)
         inside = [identity(root) in around or mounts.is_within(state, root) for root in roots]
     for path, is_inside in zip((pair.source, pair.dest), inside, strict=True):
         if is_inside:
@@ -126,7 +114,7 @@ def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
             except (OSError, ValueError):
                 continue
             for other, root in opened:
-                if identity(mirror) == identity(root) or _nested(mirror, root):
+                if _nested(mirror, root):
                     _note_conflict(found, pair, other)
             opened.append((pair, mirror))
         for pair in missing:
@@ -148,11 +136,11 @@ def _mirrors_above(missing: Pair, opened: Sequence[tuple[Pair, int]]) -> list[Pa
     except (OSError, ValueError):
         return []
     with closing_fd(above):
-        around = {identity(above), *_ancestors(above)}
+        around = _around(above)
         return [pair for pair, mirror in opened if identity(mirror) in around or mounts.is_within(above, mirror)]
 
 
 def _nested(one: int, two: int) -> bool:
-    if identity(one) in _ancestors(two) or identity(two) in _ancestors(one):
+    if identity(one) in _around(two) or identity(two) in _around(one):
         return True
     return mounts.is_within(one, two) or mounts.is_within(two, one)

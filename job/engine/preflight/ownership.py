@@ -20,7 +20,6 @@ from job.store.pair_records import (
     PairIdentity,
     PairRecords,
     ResolvedPath,
-    belongs_to,
     read_identity,
     write_identity,
 )
@@ -145,7 +144,7 @@ def check_state(pair: Pair, state: int) -> PairIdentity | None:
         found = read_identity(state)
     except DamagedIdentityError as error:
         raise unusable_state(pair, error) from None
-    if found is not None and not belongs_to(found, pair):
+    if found is not None and not found.is_of(ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)):
         message = f"another instance just took the state folder for {found.source.written}"
         hint = "Run it again: this pair then gets a state folder of its own."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)

@@ -215,9 +215,7 @@ class Application:
                 history_of, config, pair, self._records, failed=self._bus.failed, emit=self.emit
             )
         self._metrics.configure(
-            pairs=[pair.name for pair in pairs],
-            interval_seconds=config.longest_interval,
-            run_enabled=config.enabled,
+            pairs=[pair.name for pair in pairs], interval_seconds=config.longest_interval, run_enabled=config.enabled
         )
         self._publish(config.metrics)
 

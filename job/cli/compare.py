@@ -99,7 +99,6 @@ class _Plain:
         """Show no progress."""
 
     def print(self, line: str) -> None:
-        """Print one line."""
         click.echo(line)
 
 

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 NEVER, OVERDUE, UNKNOWN = "no cycle yet", "overdue", "unknown"
 _LONGEST = 300
 """Maximum characters of a message."""
-_STYLES = {
-    Result.SUCCESS.value: "green",
-    Result.REFUSED.value: "red",
-    Result.FAILED.value: "red",
-    NEVER: "dim",
-}
+_STYLES = {Result.SUCCESS.value: "green", Result.REFUSED.value: "red", Result.FAILED.value: "red", NEVER: "dim"}
 _NARROW, _LONGEST_NAME = 80, 24
 
 

@@ -63,11 +63,7 @@ PAIR_COUNTERS = (
     Series("files_copied_total", "counter", "Files and symlinks copied, synced and indexed."),
     Series("files_updated_total", "counter", "Files whose metadata was corrected without copying their content."),
     Series(
-        "files_skipped_total",
-        "counter",
-        "Entries not copied, without failure.",
-        label="reason",
-        values=tuple(Skip),
+        "files_skipped_total", "counter", "Entries not copied, without failure.", label="reason", values=tuple(Skip)
     ),
     Series("files_failed_total", "counter", "Entries that failed.", label="reason", values=tuple(Failure)),
     Series("bytes_copied_total", "counter", "Bytes of content copied."),

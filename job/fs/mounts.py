@@ -109,10 +109,9 @@ def _path_of(descriptor: int) -> bytes:
 
 
 def _place_of(path: bytes, mounts: list[Mount]) -> tuple[tuple[int, int], bytes] | None:
-    best: Mount | None = None
-    for mount in mounts:
-        if _lies_in(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
-            best = mount
+    # Of several mounts at one point the last hides the others; `max` takes the first of equal ones.
+    around = [mount for mount in reversed(mounts) if _lies_in(path, mount.point)]
+    best = max(around, key=lambda mount: len(mount.point), default=None)
     if best is None:
         return None
     below = path[len(best.point.rstrip(b"/")) :]

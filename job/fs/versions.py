@@ -6,9 +6,9 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from itertools import count
+from itertools import chain, count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.fs.dircursor import closing_fd, open_folder, single
@@ -65,7 +65,7 @@ class VersionsFolder:
         """
         moved: dict[bytes, bytes] = {}
         failed: dict[bytes, OSError] = {}
-        for stamp in _folder_names(moment):
+        for stamp in chain([moment], (b"%s-%d" % (moment, number) for number in count(2))):
             with ExitStack() as stack:
                 place = self._open_folder(stack, stamp, above)
                 if place is None:
@@ -131,12 +131,6 @@ def _state_folder_moved(mirror: int) -> OSError:
         f"{name} of the mirror was moved or exchanged since the cycle began (there is now {there}), so that nothing "
         f"can be kept in it: move it back to {name}, and look who may write to the mirror's root",
     )
-
-
-def _folder_names(moment: bytes) -> Iterator[bytes]:
-    yield moment
-    for number in count(2):
-        yield b"%s-%d" % (moment, number)
 
 
 def _open_or_create(name: bytes, parent: int) -> int:

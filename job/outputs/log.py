@@ -180,7 +180,6 @@ class _Stream(_Sink):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it is an open terminal."""
         return not self._stream.closed and self._stream.isatty()
 
     def _add_lines(self, lines: str) -> None:

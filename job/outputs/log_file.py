@@ -37,7 +37,11 @@ def alone(name: bytes, folder: int) -> Iterator[None]:
         yield
         return
     with closing_fd(descriptor):
-        _take(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         if not is_held(descriptor, folder, lock):
             raise BlockingIOError(errno.EAGAIN, "another process has just rotated it")
         try:
@@ -57,14 +61,6 @@ def _opened(lock: bytes, folder: int) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
-
-
-def _take(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
 
 
 # NONBLOCK: opening a planted FIFO must not wait for a reader.

@@ -253,11 +253,9 @@ class _CancellableHandler(HTTPSHandler, HTTPHandler):
         self._cancellation = cancellation
 
     def http_open(self, req: Request) -> HTTPResponse:
-        """Send a request. Raises `URLError`."""
         return self.do_open(partial(_new_connection, _Connection, self._cancellation), req)
 
     def https_open(self, req: Request) -> HTTPResponse:
-        """Send a request. Raises `URLError`."""
         return self.do_open(partial(_new_connection, _SecureConnection, self._cancellation), req)
 
 

@@ -54,13 +54,7 @@ ON CONFLICT (id) DO UPDATE SET result = :result, folders = :folders, duration_se
 """
 
 # Error codes of wrong content; all others (busy, full, read-only) may be temporary.
-_WRONG_CONTENT = {
-    sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_MISMATCH,
-    sqlite3.SQLITE_SCHEMA,
-    sqlite3.SQLITE_FORMAT,
-    *DAMAGED,
-}
+_WRONG_CONTENT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_FORMAT, *DAMAGED}
 _MOST_VALUE = 4 << 20
 """Bytes of one value: details with the paths of a few files."""
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from job.core.outcome import reason_text
 from job.errors import IndexUnusable
 from job.fs.dircursor import closing_fd, open_root
+from job.fs.large_dir import name_exists
 from job.store import sqlite
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import (
@@ -195,7 +196,9 @@ def connect_read_only(folder: str) -> Connection | None:
                 return None  # it is being created, or its creator was killed
         except FileNotFoundError:
             return None
-        return _opened(state, "rw" if sqlite.has_journal(FILE_NAME, state) else "ro", make=False)
+        # A commit is in progress, or was interrupted and must be rolled back before reading.
+        has_journal = name_exists(state, f"{FILE_NAME}-journal".encode("ascii"))
+        return _opened(state, "rw" if has_journal else "ro", make=False)
 
 
 @contextlib.contextmanager

@@ -73,12 +73,7 @@ _ROW_BYTES = 64
 _SHOWN = 60
 _OBJECTS = "SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master"
 
-DAMAGED = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_TOOBIG,
-}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_TOOBIG}
 """Error codes of a file with wrong content, or one that exceeded the limits of this module."""
 
 
@@ -183,15 +178,6 @@ def set_aside(name: str, folder: int, ending: str, *, kept: int) -> str:
             with suppress(OSError):
                 os.unlink(old + suffix, dir_fd=folder)
     return aside
-
-
-def has_journal(name: str, folder: int) -> bool:
-    """Return whether a commit is in progress or was interrupted; the latter must be rolled back before reading."""
-    try:
-        os.stat(name + "-journal", dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
 
 
 def _check_file(name: str, folder: int) -> None:

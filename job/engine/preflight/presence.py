@@ -47,13 +47,15 @@ def check_creatable(pair: Pair, state_dir: str | None, records: PairRecords) -> 
     """Refuse to create the missing mirror of a pair that had one, or whose parent folder is missing, too."""
     _check_above(pair)
     mirror_record = records.mirror_record(pair.dest)
+    trace = ""
     if mirror_record is not None:
-        when = f" since {mirror_record.since}" if mirror_record.since else ""
-        message = f"the mirror {pair.dest} does not exist, but is known{when}"
+        trace = f"is known since {mirror_record.since}" if mirror_record.since else "is known"
+    elif state_dir is not None and (state := _check_state(pair, state_dir)):
+        trace = f"its state does: {state}"
+    if trace:
+        message = f"the mirror {pair.dest} does not exist, but {trace}"
         hint = f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}"
         raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
-    if state_dir is not None:
-        _check_state(pair, state_dir)
 
 
 def _check_above(pair: Pair) -> None:
@@ -75,11 +77,12 @@ def _check_above(pair: Pair) -> None:
     raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
 
 
-def _check_state(pair: Pair, state_dir: str) -> None:
+def _check_state(pair: Pair, state_dir: str) -> str:
+    """Return the path of the state that a pair without a mirror has; empty if it has none. Raises `Refused`."""
     try:
         place = find_state_folder(state_dir, pair)
     except (OSError, DamagedIdentityError):
-        return  # the preflight reports it when it opens the state
+        return ""  # the preflight reports it when it opens the state
     other = place.used_by
     if other is not None and not other.source.matches(ResolvedPath.of(pair.source)):
         raise Refused(
@@ -89,10 +92,8 @@ def _check_state(pair: Pair, state_dir: str) -> None:
             hint=f"Check the order of the folders in the config. If it is right, make the folder yourself: "
             f"mkdir {pair.dest}",
         )
-    if other is None and os.path.isdir(os.path.join(state_dir, place.name)):
-        message = f"the mirror {pair.dest} does not exist, but its state does: {os.path.join(state_dir, place.name)}"
-        hint = f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}"
-        raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
+    path = os.path.join(state_dir, place.name)
+    return path if other is None and os.path.isdir(path) else ""
 
 
 def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:

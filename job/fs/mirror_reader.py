@@ -124,12 +124,9 @@ class MirrorReader:
 
     def alike(self, wanted: os.stat_result, xattrs: dict[bytes, bytes]) -> Entry | None:
         """Return the mirror file as it was read, if its metadata are those of the source, too."""
-        found = self._before
-        if not self._metadata_writer.suits(found, wanted):
-            return None
+        found, writer = self._before, self._metadata_writer
         try:
-            return (
-                entry_of(self._name, found) if self._metadata_writer.attributes_of(self._descriptor) == xattrs else None
-            )
+            is_alike = writer.suits(found, wanted) and writer.attributes_of(self._descriptor) == xattrs
         except OSError:
             return None
+        return entry_of(self._name, found) if is_alike else None

@@ -145,9 +145,8 @@ class ForeignOwnerError(PermissionError):
 
     def __init__(self, owner: int) -> None:
         us = os.geteuid()
-        expected = "root" if us == 0 else f"user {us} or root"
-        super().__init__(errno.EPERM, f"it belongs to user {owner}, not to {expected}")
-        self.owner = owner
+        self.owner, self.expected = owner, "root" if us == 0 else f"user {us} or root"
+        super().__init__(errno.EPERM, f"it belongs to user {owner}, not to {self.expected}")
 
 
 def open_own_folder(name: bytes, parent: int | None = None) -> int:

@@ -87,14 +87,12 @@ def _is_state_of(pair: Pair, name: bytes, mirror: int) -> bool:
 
 
 def _foreign_state(pair: Pair, mirror: int, error: ForeignOwnerError) -> Refused:
-    us = os.geteuid()
-    wanted = "root" if us == 0 else f"user {us} or root"
     where = next((name for name in _private_folders(mirror) if _is_state_of(pair, name, mirror)), None)
     move = f"mv {_state_path(pair)} {pair.dest}.found"
     back = f"move back Truecopy's own (mv {pair.dest}/{printable(where)} {_state_path(pair)})" if where else ""
     return Refused(
         Refusal.STATE_UNUSABLE,
-        f"{_state_path(pair)} belongs to user {error.owner}; it must belong to {wanted}",
+        f"{_state_path(pair)} belongs to user {error.owner}; it must belong to {error.expected}",
         hint=f"Look who made it and who may write to {pair.dest}; move it away ({move})"
         + (f" and {back}." if back else ", or run Truecopy as its owner."),
     )

@@ -123,7 +123,7 @@ class Index:
         self._row("BEGIN")
         try:
             with contextlib.suppress(OSError):  # locked: whoever needs a row notices it
-                self._is_empty = self._row("SELECT 1 FROM folder LIMIT 1") is None
+                self._is_empty = self._row("SELECT 1 FROM folder LIMIT 1") is None and not self.torn
             yield
         finally:
             self._is_empty = False

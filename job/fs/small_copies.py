@@ -146,7 +146,7 @@ class PlainCopier:
         written = os.open(temp, NEW_FILE, first_mode, dir_fd=mirror)
         try:
             if data and os.write(written, data) != size:
-                raise OSError(errno.EIO, "a short write")
+                raise OSError(errno.ENOSPC, "a short write")
             os.utime(written, ns=(seen.st_atime_ns, mtime_ns))
             made = os.fstat(written)
             if made.st_uid != uid or made.st_gid != gid:

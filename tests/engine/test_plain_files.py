@@ -230,6 +230,26 @@ def test_only_the_owner_may_write_to_a_file_until_it_is_complete(
 
 
 @pytest.mark.one_process
+def test_a_file_of_which_a_full_disk_takes_a_part_is_tried_again(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write("file", "content")
+    tried: list[bytes] = []
+    write = os.write
+
+    def short(descriptor: int, data: bytes) -> int:
+        tried.append(data)
+        return write(descriptor, data[:3] if data == b"content" and tried.count(data) == 1 else data)
+
+    monkeypatch.setattr(os, "write", short)
+
+    told = shop.cycle()
+
+    assert (told.result, tried.count(b"content")) == (Result.SUCCESS, 2)
+    assert_mirrored(shop)
+
+
+@pytest.mark.one_process
 @pytest.mark.parametrize("attributes", [{}, {"user.mark": b"1"}])
 def test_a_stop_is_noticed_between_two_slow_files(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, bytes]

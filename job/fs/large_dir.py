@@ -130,10 +130,11 @@ def remove_temps(folder: int) -> bool:
     return bool(temps)
 
 
-def remove_staged(name: bytes, parent: int, inode: int) -> bool:
+def remove_staged(name: bytes, parent: int, inode: int, *, mixed: bool = False) -> bool:
     """Remove the staged folder `name` with this inode number, and the files in it; False if it is another folder.
 
-    Nothing is removed from one that holds what no staged folder does. Raises `OSError`.
+    Nothing is removed from one that holds what no staged folder does, unless `mixed`: then its files are, and `OSError`
+    is raised for the rest. Raises `OSError`.
     """
     if not is_temp_name(name):
         return False
@@ -141,9 +142,9 @@ def remove_staged(name: bytes, parent: int, inode: int) -> bool:
     try:
         with scan(folder) as found:
             entries = {each.name: each.is_file(follow_symlinks=False) for each in found}
-        if os.fstat(folder).st_ino != inode or not all(entries.values()):
+        if os.fstat(folder).st_ino != inode or not (mixed or all(entries.values())):
             return False
-        for file in entries:
+        for file in [each for each, is_file in entries.items() if is_file]:
             os.unlink(file, dir_fd=folder)
     finally:
         os.close(folder)

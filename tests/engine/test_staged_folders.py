@@ -147,6 +147,24 @@ def test_what_another_program_puts_into_the_place_of_a_folder_stays_in_it(shop: 
 
 
 @pytest.mark.one_process
+def test_a_staged_folder_into_which_another_program_puts_a_folder_stays_nowhere_else(shop: Workshop) -> None:
+    shop.write("new/a")
+    last = shop.write("new/b")
+
+    def index_them(_: Path) -> None:
+        for folder in shop.mirror.iterdir():
+            if folder != shop.state:
+                (folder / "@eaDir").mkdir(exist_ok=True)
+                (folder / "@eaDir/thumbnail").write_text("theirs")
+
+    told = shop.cycle(interfered(at(last, index_them, last)))
+
+    assert (told.result, set(told.copied)) == (Result.SUCCESS, {b"new/a", b"new/b"})
+    assert sorted(os.listdir(shop.mirror)) == [".truecopy", "new"]
+    assert {path.name for path in shop.retired.values() if path.is_file()} == {"thumbnail"}
+
+
+@pytest.mark.one_process
 def test_a_link_in_the_place_of_a_folder_leads_nowhere(
     shop: Workshop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

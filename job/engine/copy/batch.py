@@ -335,13 +335,13 @@ class Batch:
 
         It changes the times of the folders above: those that are not finished after it are synced again.
         """
-        found = self.staged.place()
-        self._forget([*found.there, *found.unplaced])
-        self.followups.unplaced += [plain.work.listing.path for plain in found.unplaced]
+        there, unplaced = self.staged.place(self.pending_events.retire)
+        self._forget([*there, *unplaced])
+        self.followups.unplaced += [plain.work.listing.path for plain in unplaced]
         ahead = {work.listing.path for work in [*self._closed, self._open] if work}
         self.followups.moved += self.staged_in - ahead
         done: list[Finished | None] = []
-        for plain in found.there:
+        for plain in there:
             try:
                 self.recheck.enter(plain.work)
                 done.append(self._finish(plain.work))
@@ -350,7 +350,7 @@ class Batch:
                 for copy in plain.copies:
                     self._fail_rename(plain.general(copy), failure_of(error), reason_text(error))
                 plain.copies = []
-        return found.there, done
+        return there, done
 
     def _rename_plain(self) -> list[Finished | None]:
         """Rename plain files, and finish their folders while they are open; return the finished ones."""

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 from job.core.decide import NEW
 from job.core.entry import Entry, Kind, parent_of
@@ -243,14 +242,6 @@ class PendingRenames:
                 yield plain.work
 
 
-class StagedResult(NamedTuple):
-    """What became of the staged folders of a batch."""
-
-    there: list[PlainRenames]
-    unplaced: list[PlainRenames]
-    """Removed, because another program has put something in their places."""
-
-
 class StagedFolders:
     """The staged folders of one batch."""
 
@@ -273,11 +264,14 @@ class StagedFolders:
             with suppress(OSError):  # removed by the next sync of the folder above
                 parent = self._mirrors.goto(parent_of(plain.work.listing.path))
                 if plain.work.mirror is not None:
-                    remove_staged(plain.staged, parent, plain.work.mirror.st_ino)
+                    remove_staged(plain.staged, parent, plain.work.mirror.st_ino, mixed=True)
         return gone
 
-    def place(self) -> StagedResult:
-        """Give all their places, where an empty folder was made before."""
+    def place(self, retire: Callable[[int, bytes, bytes], None]) -> tuple[list[PlainRenames], list[PlainRenames]]:
+        """Give all their places, where an empty folder was made before; return also those that are removed instead.
+
+        Another program has put something in their places. What it put into them, `retire` moves to the versions.
+        """
         renamed: set[int] = set()
         for plain in self._waiting:
             path = plain.work.listing.path
@@ -286,7 +280,12 @@ class StagedFolders:
                 names = plain.staged, path.rpartition(b"/")[2]
                 in_writable(parent, partial(os.rename, *names, src_dir_fd=parent, dst_dir_fd=parent))
                 renamed.add(id(plain.work))
-        return StagedResult(self._take(renamed), self.remove())
+        there, unplaced = self._take(renamed), self.remove()
+        for plain in unplaced:
+            above = parent_of(plain.work.listing.path)
+            with suppress(OSError):  # it is gone, unless there is a folder in it
+                retire(self._mirrors.goto(above), above, plain.staged)
+        return there, unplaced
 
     def _take(self, works: Collection[int] | None) -> list[PlainRenames]:
         taken = [plain for plain in self._waiting if works is None or id(plain.work) in works]

@@ -172,7 +172,8 @@ def set_aside(name: str, folder: int, ending: str, *, kept: int) -> str:
         with suppress(FileNotFoundError) if suffix else nullcontext():
             os.rename(name + suffix, aside + suffix, src_dir_fd=folder, dst_dir_fd=folder)
     before = [each for each in taken if each.startswith(f"{name}.{ending}") and not each.endswith(_SUFFIXES[1:])]
-    before.sort(key=lambda each: (len(each), each))  # names without a time are older
+    timed = len(f"{name}.{ending}-20260101T000000Z")
+    before.sort(key=lambda each: (each[:timed], len(each), each))  # names without a time are older
     for old in before[: max(0, len(before) - kept + 1)]:
         for suffix in _SUFFIXES:
             with suppress(OSError):

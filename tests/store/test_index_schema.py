@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from job.errors import IndexUnusable
 from job.store.index import Index
@@ -40,6 +41,16 @@ def test_of_files_set_aside_the_newest_are_kept(tmp_path: Path) -> None:
     newest = {f"{aside}{end}" for aside in asides[2:] for end in ("", "-journal")}
     assert set(left) == newest
     assert (left[asides[4]], left[f"{asides[4]}-journal"]) == (b"torn 4", b"its journal 4")
+
+
+def test_of_files_set_aside_in_one_second_and_the_next_the_newest_are_kept(tmp_path: Path) -> None:
+    asides = []
+    for second in (0, 0, 1, 1):
+        (tmp_path / FILE_NAME).write_bytes(b"torn")
+        with time_machine.travel(1e9 + second, tick=False):
+            asides.append(set_aside(str(tmp_path)))
+
+    assert {path.name for path in tmp_path.iterdir()} == set(asides[1:])
 
 
 def test_a_file_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:

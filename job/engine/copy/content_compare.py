@@ -180,21 +180,28 @@ def recorded_entries(
     return {name: entry for name, entry in known.items() if name not in changed} | now, shared
 
 
-def under_source_names(work: Work, folder: int, present: dict[bytes, Entry]) -> tuple[dict[bytes, Entry], bool]:
+def under_source_names(
+    work: Work, folder: int, present: dict[bytes, Entry], *, again: bool
+) -> tuple[dict[bytes, Entry], bool, bool]:
     """Return a mirror folder's entries under the source's names, on a mirror that treats different names as equal.
 
-    The folder is open; True if any was renamed in it.
+    The folder is open; the first bool is whether any was renamed in it, the second whether a subfolder waits for its
+    new name. Other workers may be in subfolders, so these are renamed when the folder is synced once more, `again`.
     """
-    name_rules, is_changed = work.volume.name_rules, False
+    name_rules, is_changed, waits = work.volume.name_rules, False, False
     if name_rules is None:
-        return present, False
+        return present, False, False
     found = name_rules.matched([entry.name for entry in work.listing.entries], present)
     for name, held in zip(found, present, strict=True):
-        if name != held and name_rules.respelled(name, held):
-            with suppress(OSError):  # it keeps its old spelling
-                os.rename(held, name, src_dir_fd=folder, dst_dir_fd=folder)
-                is_changed = True
-    return found, is_changed
+        if name == held or not name_rules.respelled(name, held):
+            continue
+        if present[held].kind is Kind.FOLDER and not again:
+            waits = True
+            continue
+        with suppress(OSError):  # it keeps its old spelling
+            os.rename(held, name, src_dir_fd=folder, dst_dir_fd=folder)
+            is_changed = True
+    return found, is_changed, waits
 
 
 def _algorithm(checksum: str) -> str:

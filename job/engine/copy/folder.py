@@ -191,8 +191,9 @@ class FolderSync:
         except OSError as error:
             self._batch.fail_folder(path, error, "its mirror cannot be listed: ")
             return
-        present, is_respelled = under_source_names(opened.work, opened.mirror, present)
+        present, is_respelled, waits = under_source_names(opened.work, opened.mirror, present, again=task.again)
         self._batch.dirty |= is_respelled
+        self._batch.followups.moved += [path] * waits
         listing, opened.work.rows, opened.work.again = opened.work.listing, task.rows, task.again
         if self._is_postponed(task, opened, present, shared, records):
             return

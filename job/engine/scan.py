@@ -53,8 +53,8 @@ class ScanDepth(IntEnum):
     """A stat of every file, too."""
 
 
-MOST_PACKED_BYTES = 16 << 20
-"""Packed rows that each scanning process holds until they are synced: of some 150,000 files."""
+MOST_PACKED_BYTES = 8 << 20
+"""Packed rows that each scanning process holds until they are synced: of some 75,000 files."""
 
 
 class ChangedFolder(NamedTuple):

@@ -106,7 +106,10 @@ def sweep(rig: Rig, call: str, step: int) -> int:
     raise AssertionError(call)
 
 
-@pytest.mark.parametrize("call", CALLS)
+# A user's own copies need no new owner.
+@pytest.mark.parametrize(
+    "call", [pytest.param(call, marks=[pytest.mark.needs_root] * call.startswith("fchown")) for call in CALLS]
+)
 def test_a_kill_leaves_whole_contents_and_the_next_run_an_equal_tree(rig: Rig, call: str) -> None:
     # With workers a run starts several interpreters under the tracer: half as many kills.
     killed = sweep(rig, call, CALLS[call] * (2 if workers.FORCED else 1))
@@ -116,7 +119,14 @@ def test_a_kill_leaves_whole_contents_and_the_next_run_an_equal_tree(rig: Rig, c
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("call", [call for call, step in CALLS.items() if step > 1])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, marks=[pytest.mark.needs_root] * call.startswith("fchown"))
+        for call, step in CALLS.items()
+        if step > 1
+    ],
+)
 def test_a_kill_at_each_single_call_leaves_whole_contents(rig: Rig, call: str) -> None:
     killed = sweep(rig, call, 1)
 

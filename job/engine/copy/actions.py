@@ -76,9 +76,13 @@ class Actions:
 
     def report(self, work: Work, plain_files: int = 0, plain_bytes: int = 0) -> None:
         """Report the work since the last call to progress, and these plain files. Raises `Stopped`."""
+        work.volume.copier.checkpoint(plain_bytes)
+        self.report_entries(plain_files)
+
+    def report_entries(self, plain_files: int) -> None:
+        """Report entries since the last call to progress, and plain files whose bytes are reported."""
         entries, size = self._unreported_entries + plain_files, self._unreported_bytes
         self._unreported_entries = self._unreported_bytes = 0
-        work.volume.copier.checkpoint(plain_bytes)
         if entries:
             self._progress.entry_done(size, entries)
 

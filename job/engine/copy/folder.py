@@ -81,7 +81,7 @@ class FolderSync:
         self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
         self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
         self._confirmer = FolderConfirmer(context, run, self._batch, progress, self._sources, self._mirrors)
-        self._stager = FolderStager(context, run, self._batch, self._actions, self._narrower, progress)
+        self._stager = FolderStager(context, run, self._batch, self._actions, self._narrower)
         self._progress = progress
 
     @contextmanager

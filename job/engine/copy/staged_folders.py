@@ -12,7 +12,7 @@ from itertools import count
 
 from job.core.decide import NEW, Action, Decision
 from job.core.entry import STATE_FOLDER, Entry, parent_of
-from job.engine.context import PairContext, PairRun, ProgressSink
+from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Settled, Work
@@ -41,11 +41,9 @@ class FolderStager:
         batch: Batch,
         actions: Actions,
         narrower: Narrower,
-        progress: ProgressSink,
     ) -> None:
         self._context, self._run = context, run
         self._batch, self._actions, self._narrower = batch, actions, narrower
-        self._progress = progress
         self._sources, self._mirrors = narrower.sources, narrower.mirrors
         self._devices = DeviceCheck(context)
         self._user = os.geteuid()
@@ -86,7 +84,7 @@ class FolderStager:
         if copies is None:
             return False
         self._batch.add_staged(work, copies, name)
-        self._progress.entry_done(0, len(copies))
+        self._actions.report_entries(len(copies))
         return True
 
     def _fill(self, work: Work, source: int, parent: int, name: bytes, path: bytes) -> list[PlainCopy] | None:

@@ -1,0 +1,141 @@
+"""The brake: whether the destructive part of a cycle is held until a person approves it. Pure.
+
+Destructive is what replaces or retires a content of the mirror; new files and changes of metadata are not. Held changes
+are kept by folder, each as a digest of its rows, so that an approval releases exactly these: a folder in which anything
+changed since is judged anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NamedTuple
+
+from job.core.entry import Entry, Kind
+
+MOST_EXAMPLES = 10
+"""Paths that an event shows."""
+_DIGEST_BYTES = 16
+
+
+class BrakeSettings(NamedTuple):
+    """Limits of a pair; a pair without a brake has none."""
+
+    share: float = 0.3
+    """Of the files that the index knows."""
+    files: int = 100
+    """0 trips on the first file."""
+
+
+class BrakeReason(StrEnum):
+    """Why the brake trips."""
+
+    SHARE = "share"
+    """Too many files would be replaced or retired."""
+    EMPTIED = "emptied"
+    """Too many files became empty or all zeros."""
+    CANARY = "canary"
+    """A file that nobody changes was changed."""
+
+
+class DestructiveCounts(NamedTuple):
+    """The destructive part of a cycle, without what is approved or exempt."""
+
+    replaced: int = 0
+    retired: int = 0
+    emptied: int = 0
+    """Those of the replaced that are empty or all zeros now."""
+    canaries: tuple[bytes, ...] = ()
+    """Paths of changed or missing canary files."""
+
+    @property
+    def total(self) -> int:
+        """All files that would be replaced or retired."""
+        return self.replaced + self.retired
+
+    def __add__(self, other: object) -> "DestructiveCounts":
+        """Add the counts of another folder or process."""
+        if not isinstance(other, DestructiveCounts):
+            return NotImplemented
+        return DestructiveCounts(
+            self.replaced + other.replaced,
+            self.retired + other.retired,
+            self.emptied + other.emptied,
+            (*self.canaries, *other.canaries)[:MOST_EXAMPLES],
+        )
+
+
+class ContentChange(StrEnum):
+    """What two listings tell about the content of a file that the mirror holds."""
+
+    NONE = "none"
+    """Its content stays."""
+    REPLACED = "replaced"
+    EMPTIED = "emptied"
+    DOUBTFUL = "doubtful"
+    """Only the contents can tell: nothing but its ctime or inode number moved, as by a mass chmod."""
+
+
+def content_change(before: Entry, now: Entry) -> ContentChange:
+    """Compare the recorded source entry of a file with the present one. Zeros are found by the copy only."""
+    if before.kind is not Kind.FILE or now.kind is not Kind.FILE:
+        # A new kind replaces the content; the text of a symlink is one, too.
+        unchanged = before.kind is now.kind and (before.kind is not Kind.SYMLINK or before[5:7] == now[5:7])
+        return ContentChange.NONE if unchanged else ContentChange.REPLACED
+    if before.size and not now.size:
+        return ContentChange.EMPTIED
+    if (before.size, before.mtime_ns) != (now.size, now.mtime_ns):
+        return ContentChange.REPLACED
+    is_same = (before.inode, before.ctime_ns) == (now.inode, now.ctime_ns)
+    return ContentChange.NONE if is_same else ContentChange.DOUBTFUL
+
+
+def why_held(
+    counts: DestructiveCounts, known_files: int, settings: BrakeSettings | None, *, held_before: bool = False
+) -> BrakeReason | None:
+    """Return why the destructive part of a cycle is held; None if it may go on.
+
+    `known_files` is the number of files in the index, 0 at a first adoption. A pair that was held stays so while
+    anything destructive is left that was not approved.
+    """
+    if settings is None or not known_files:
+        return None
+    if counts.canaries:
+        return BrakeReason.CANARY
+    if counts.emptied > settings.files:
+        return BrakeReason.EMPTIED
+    is_over = counts.total > settings.files and counts.total > settings.share * known_files
+    return BrakeReason.SHARE if is_over or (held_before and counts.total) else None
+
+
+def needs_sample(replaced: int, doubtful: int, known_files: int, settings: BrakeSettings | None) -> bool:
+    """Return whether doubtful files have to be read before anything is done: with them, the brake might trip."""
+    if settings is None:
+        return False
+    counts = DestructiveCounts(replaced)
+    with_doubtful = DestructiveCounts(replaced + doubtful)
+    return (
+        why_held(counts, known_files, settings) is None and why_held(with_doubtful, known_files, settings) is not None
+    )
+
+
+def folder_digest(rows: Iterable[tuple[bytes, ContentChange | str, Entry | None]]) -> bytes:
+    """Digest the destructive changes of one folder: name, change, and the source's entry, None if it left."""
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for name, change, entry in sorted(rows, key=lambda row: row[0]):
+        content = "" if entry is None else f"{entry[1]},{entry[2]},{','.join(map(str, entry[5:]))}"
+        for part in (name, str(change).encode("ascii"), content.encode("ascii")):
+            digest.update(len(part).to_bytes(4, "little") + part)
+    return digest.digest()
+
+
+def plan_hash(folders: Mapping[bytes, bytes]) -> str:
+    """Return the hash of a held plan, by the digests of its folders, as `approve` names it: 32 hexadecimal digits."""
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for path, of_folder in sorted(folders.items()):
+        digest.update(len(path).to_bytes(4, "little") + path + of_folder)
+    return digest.hexdigest()
+
+
+def is_approved(path: bytes, digest: bytes, approved: Mapping[bytes, bytes]) -> bool:
+    """Return whether the destructive changes of a folder are those that a person approved."""
+    return approved.get(path) == digest

@@ -6,12 +6,14 @@ Each `ValueError` has a valid example.
 import ipaddress
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from job.core import timing
 from job.core.exclude import ExcludeRules
+from job.core.retention import Keep, KeepCounts, KeepFor, MostVersions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -215,3 +217,68 @@ def _written(text: str, units: dict[str, int], right: str) -> int | float:
         raise ValueError(f"unknown unit {unit!r}; {right}")
     # Whole numbers are not converted to floats, so that 2**60 bytes stay exact.
     return round(float(number) * factor, 6) if "." in number else int(number) * factor
+
+
+_DAY_SECONDS = 86400
+_KEEP_SECONDS = {name: factor for name, factor in _SECONDS.items() if factor >= _SECONDS["hour"]} | {
+    name: days * _DAY_SECONDS for days, names in ((31, ("month", "months")), (366, ("year", "years"))) for name in names
+}
+"""Units of `versions.keep`. `m` and `M` are none, as months would be read as minutes, and too much would expire."""
+_KEEP_HELP = "write such as '30 days', '6 months' or {'daily': 7, 'weekly': 4, 'monthly': 12}"
+_MOST_COUNT = 10_000
+
+
+def keep(value: object) -> Keep:
+    """Parse how long versions are kept: `30 days`, or counts by `hourly`, `daily`, `weekly` and `monthly`.
+
+    Raises `ValueError`, also for a number without a unit.
+    """
+    if isinstance(value, Mapping):
+        return _keep_counts(value)
+    if not isinstance(value, str) or not value.strip()[-1:].isalpha():
+        raise ValueError(f"without a unit; {_KEEP_HELP}")
+    amount = _written(value, _KEEP_SECONDS, _KEEP_HELP)
+    if not _DAY_SECONDS <= amount <= _MOST_SECONDS:
+        raise ValueError(f"less than a day or longer than a hundred years; {_KEEP_HELP}")
+    return KeepFor(float(amount))
+
+
+def _keep_counts(value: Mapping[object, object]) -> KeepCounts:
+    counts: dict[str, int] = {}
+    for name, count in value.items():
+        if not isinstance(name, str) or name not in KeepCounts._fields:
+            raise ValueError(f"unknown count {name!r}, known are {', '.join(KeepCounts._fields)}; {_KEEP_HELP}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_COUNT:
+            raise ValueError(f"{name} is no whole number from 0 to {_MOST_COUNT}; {_KEEP_HELP}")
+        counts[name] = count
+    if not any(counts.values()):
+        raise ValueError(f"it keeps nothing; {_KEEP_HELP}, or set versions to false")
+    return KeepCounts(**counts)
+
+
+_SHARE = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%\s*")
+_SHARE_HELP = "write a share such as '20 %'"
+
+
+def share(value: object) -> float:
+    """Parse a share: `20 %`, or a number from 0 to 1. Raises `ValueError`."""
+    if isinstance(value, str) and (match := _SHARE.fullmatch(value)):
+        found = float(match[1]) / 100
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        raise ValueError(f"not a share; {_SHARE_HELP}")
+    if not 0 <= found <= 1:
+        raise ValueError(f"not from 0 to 100 %; {_SHARE_HELP}")
+    return found
+
+
+def most_versions(value: object) -> MostVersions:
+    """Parse the limit of all versions: a share of the disk such as `20 %`, or bytes. Raises `ValueError`."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        found = MostVersions(share=share(value))
+    else:
+        found = MostVersions(bytes=byte_count(value))
+    if not any(found):
+        raise ValueError(f"it keeps nothing; {_SHARE_HELP}, bytes such as '50GiB', or set versions to false")
+    return found

@@ -95,15 +95,15 @@ def why_held(
     """Return why the destructive part of a cycle is held; None if it may go on.
 
     `known_files` is the number of files in the index, 0 at a first adoption. A pair that was held stays so while
-    anything destructive is left that was not approved.
+    anything destructive is left that was not approved, even if its index was lost since.
     """
-    if settings is None or not known_files:
+    if settings is None or not (known_files or held_before):
         return None
     if counts.canaries:
         return BrakeReason.CANARY
     if counts.emptied > settings.files:
         return BrakeReason.EMPTIED
-    is_over = counts.total > settings.files and counts.total > settings.share * known_files
+    is_over = counts.total > max(settings.files, settings.share * known_files)
     return BrakeReason.SHARE if is_over or (held_before and counts.total) else None
 
 

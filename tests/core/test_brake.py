@@ -76,6 +76,7 @@ def test_a_held_pair_stays_so_until_nothing_destructive_is_left() -> None:
 
     assert why_held(few, 1000, DEFAULT) is None
     assert why_held(few, 1000, DEFAULT, held_before=True) is BrakeReason.SHARE
+    assert why_held(few, 0, DEFAULT, held_before=True) is BrakeReason.SHARE  # its index was lost
     assert why_held(DestructiveCounts(), 1000, DEFAULT, held_before=True) is None
 
 

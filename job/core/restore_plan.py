@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from job.core.entry import Kind
-from job.core.versions import Moment
+from job.core.entry import Kind, kind_of
+from job.core.versions import Moment, VersionReason, VersionRow
 
 _FOREVER, _EVER = float("inf"), float("-inf")
 
@@ -36,6 +36,14 @@ class Kept(NamedTuple):
         if self.moment is None:
             return _FOREVER
         return float(self.moment.seconds) if self.until is None else self.until
+
+
+def kept_version(row: VersionRow, moment: Moment) -> Kept | None:
+    """Return a version as the index has it; None for one that is not kept."""
+    if row.why is VersionReason.EXCLUDED:
+        return None
+    since = row.since_ns / 1e9 if row.since_ns else None
+    return Kept(moment, kind_of(row.mode), since, until=row.until_ns / 1e9, replaced_another=row.replaced_another)
 
 
 class Sureness(StrEnum):

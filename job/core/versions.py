@@ -1,10 +1,12 @@
-"""The names of version folders: the UTC time of the cycle that replaced something, in seconds. Pure.
+"""Versions as plain values: the names of their folders, and what the index has about each. Pure.
 
-Two cycles of one second, or one that meets a name that is taken, add a number: `20261130T173000Z-2`.
+A folder is named by the UTC time of the cycle that replaced something, in seconds. Two cycles of one second, or one
+that meets a name that is taken, add a number: `20261130T173000Z-2`.
 """
 
 import re
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 _NAME = re.compile(rb"(?P<time>\d{8}T\d{6})Z(?:-(?P<number>[1-9]\d{0,8}))?")
@@ -37,3 +39,48 @@ def moment_of(name: bytes) -> Moment | None:
         return None
     found = Moment(int(when.timestamp()), int(match["number"] or 1))
     return found if found.name == name else None
+
+
+class VersionReason(StrEnum):
+    """Why a content left its name in the mirror."""
+
+    REPLACED = "replaced"
+    """The source has a newer one."""
+    DRIFTED = "drifted"
+    """Another program had changed it in the mirror."""
+    GAVE_WAY = "gave_way"
+    """Its name became that of an entry of another kind."""
+    RETIRED = "retired"
+    """It left the source."""
+    EXCLUDED = "excluded"
+    """It was replaced, and is not kept, as `versions.exclude` says."""
+
+
+class VersionRow(NamedTuple):
+    """What the index has about one version."""
+
+    name: bytes
+    mode: int
+    """The whole st_mode."""
+    size: int
+    since_ns: int
+    """When the mirror got the content; 0 if unknown."""
+    until_ns: int
+    """When it was replaced or removed."""
+    checksum: str
+    """`algorithm:hex`, or `sparse-algorithm:hex`; empty if it has none, or is not as recorded."""
+    why: VersionReason
+    replaced_another: bool
+    """Whether it had taken the place of another content."""
+
+
+class OrphanRow(NamedTuple):
+    """What the index has about an entry of the mirror that left the source."""
+
+    name: bytes
+    mode: int
+    size: int
+    since_ns: int
+    """When its absence was first noticed."""
+    scan: int
+    """Number of the complete scan that noticed it."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
 
-from job.core.versions import Moment
+from job.core.versions import Moment, OrphanRow
 
 FLOOR = 5
 """Version folders that no rule, and no full disk, takes."""
@@ -170,6 +170,40 @@ def is_futile(free_bytes: Sequence[int]) -> bool:
     Versions may share their blocks with snapshots of the file system or with other files.
     """
     return len(free_bytes) > 2 and max(free_bytes[-2:]) <= free_bytes[-3]  # noqa: PLR2004 (two batches without a gain)
+
+
+def next_due(keep: Keep, folders: Iterable[Moment], now: float) -> float:
+    """Return the first time from `now` on at which more of the same folders may expire; infinity for never.
+
+    Counts are of the folders that exist: time alone lets nothing expire by them. A folder from the future counts from
+    its time on, and may take the place of another one in the floor.
+    """
+    times = [float(moment.seconds) for moment in folders]
+    due = [seconds for seconds in times if seconds >= now]
+    if isinstance(keep, KeepFor):
+        due += [when for seconds in times if (when := seconds + keep.seconds) >= now]
+    return min(due, default=float("inf"))
+
+
+def rule_text(keep: Keep) -> str:
+    """Return a rule in words, as it is shown and compared with that of the last cycle."""
+    if isinstance(keep, KeepFor):
+        days = keep.seconds / _DAY_SECONDS
+        return f"{days:g} day{'' if days == 1 else 's'}"
+    return ", ".join(f"{count} {name}" for name, count in keep._asdict().items() if count)
+
+
+_DAY_SECONDS = 86400.0
+_SCANS = 2
+"""Complete scans that an entry has to be missing in."""
+
+
+def may_retire(orphan: OrphanRow, now: float, scan: int, after: float) -> bool:
+    """Return whether an entry that left the source may leave the mirror in the complete scan number `scan`.
+
+    `after` is `retire_after` in seconds. A time in the future means a wrong clock, then or now.
+    """
+    return now - orphan.since_ns / 1e9 >= max(after, 0.0) and scan - orphan.scan >= _SCANS
 
 
 class MostVersions(NamedTuple):

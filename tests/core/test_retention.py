@@ -17,8 +17,11 @@ from job.core.retention import (
     doubt_clock,
     folders_to_give_up,
     is_futile,
+    may_retire,
+    next_due,
+    rule_text,
 )
-from job.core.versions import Moment, moment_of
+from job.core.versions import Moment, OrphanRow, moment_of
 
 DAY = 86400
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -204,6 +207,51 @@ def test_giving_up_versions_ends_when_two_batches_free_nothing(free: list[int], 
 def test_the_limit_is_a_share_of_the_disk_or_bytes() -> None:
     assert MostVersions(share=0.2).in_bytes(1000) == 200
     assert MostVersions(bytes=5 << 30).in_bytes(1000) == 5 << 30
+
+
+def test_the_next_expiry_is_when_the_oldest_folder_grows_too_old() -> None:
+    folders = [Moment(NOW - 40 * DAY), Moment(NOW - 10 * DAY), Moment(NOW - DAY)]
+
+    assert next_due(MONTH, folders, NOW) == NOW + 20 * DAY
+    assert next_due(KeepCounts(daily=7), folders, NOW) == float("inf")
+    assert next_due(KeepCounts(daily=7), [*folders, Moment(NOW + 5)], NOW) == NOW + 5
+    assert next_due(MONTH, [], NOW) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("keep", "text"),
+    [
+        (MONTH, "30 days"),
+        (KeepFor(DAY), "1 day"),
+        (KeepFor(1.5 * DAY), "1.5 days"),
+        (KeepCounts(24, 0, 4, 12), "24 hourly, 4 weekly, 12 monthly"),
+    ],
+)
+def test_a_rule_is_shown_in_words(keep: Keep, text: str) -> None:
+    assert rule_text(keep) == text
+
+
+WEEK = 7 * DAY
+
+
+@pytest.mark.parametrize(
+    ("age", "scans", "retired"),
+    [(WEEK, 2, True), (WEEK - 1, 99, False), (WEEK, 1, False), (99 * WEEK, 0, False), (-1, 99, False)],
+)
+def test_an_entry_that_left_the_source_is_retired_after_a_time_and_two_complete_scans(
+    age: int,
+    scans: int,
+    retired: bool,  # noqa: FBT001
+) -> None:
+    orphan = OrphanRow(b"name", 0o100644, 5, (NOW - age) * 10**9, scan=40)
+
+    assert may_retire(orphan, NOW, 40 + scans, WEEK) is retired
+
+
+def test_an_entry_whose_absence_was_noticed_in_the_future_is_not_retired_at_once() -> None:
+    orphan = OrphanRow(b"name", 0o100644, 5, (NOW + DAY) * 10**9, scan=40)
+
+    assert not may_retire(orphan, NOW, 99, 0)
 
 
 HOUR = 3600.0

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.core.retention import FLOOR, Keep, KeepCounts, KeepFor, Retention, doubt_clock
+from job.core.retention import FLOOR, Keep, KeepCounts, KeepFor, Retention, doubt_clock, next_due
 from job.core.versions import Moment
 
 DAY = 86400
@@ -115,6 +115,19 @@ def test_what_stayed_stays_when_it_is_judged_again_at_once(keep: Keep, zone: str
     history.expire()
     before = dict(history.versions)
 
+    history.expire()
+
+    assert history.versions == before
+
+
+@given(keeps, st.sampled_from(ZONES), st.lists(steps, max_size=40), st.floats(0, 1, exclude_max=True))
+def test_nothing_expires_before_the_next_expiry_is_due(keep: Keep, zone: str, cycles: list[Step], share: float) -> None:
+    history = lived(keep, zone, cycles)
+    history.expire()
+    due = min(next_due(keep, history.folders, history.now), history.now + YEARS)
+    before = dict(history.versions)
+
+    history.now += int(share * (due - history.now))
     history.expire()
 
     assert history.versions == before

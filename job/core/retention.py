@@ -129,22 +129,23 @@ Bucket = tuple[int, ...]
 
 
 def _buckets(zone: tzinfo) -> Mapping[str, Callable[[int], Bucket]]:
-    def local(seconds: int) -> datetime:
-        return datetime.fromtimestamp(seconds, UTC).astimezone(zone)
+    def local(until: int) -> datetime:
+        # By the last second in which a content stood: one replaced at midnight did not see the new day.
+        return datetime.fromtimestamp(until - 1, UTC).astimezone(zone)
 
-    def hour(seconds: int) -> Bucket:
+    def hour(until: int) -> Bucket:
         # An hour that occurs twice, as clocks go back, is two.
-        here = local(seconds)
+        here = local(until)
         return here.year, here.month, here.day, here.hour, here.fold
 
-    def day(seconds: int) -> Bucket:
-        return (local(seconds).toordinal(),)
+    def day(until: int) -> Bucket:
+        return (local(until).toordinal(),)
 
-    def week(seconds: int) -> Bucket:
-        return tuple(local(seconds).isocalendar()[:2])
+    def week(until: int) -> Bucket:
+        return tuple(local(until).isocalendar()[:2])
 
-    def month(seconds: int) -> Bucket:
-        here = local(seconds)
+    def month(until: int) -> Bucket:
+        here = local(until)
         return here.year, here.month
 
     return {_HOUR: hour, _DAY: day, _WEEK: week, _MONTH: month}

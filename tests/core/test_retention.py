@@ -100,8 +100,8 @@ def test_of_each_day_the_content_that_stood_at_its_beginning_is_kept() -> None:
         "2026-11-27 08:00",
         "2026-11-28 08:00",
         "2026-11-28 15:00",
-        "2026-11-28 22:59",  # 23:59 in Berlin
-        "2026-11-28 23:00",  # midnight in Berlin
+        "2026-11-28 23:00",  # midnight in Berlin, so the next content stood there when the new day began
+        "2026-11-28 23:00:01",
         "2026-11-29 20:00",
     ) == ["between", "daily", "between", "between", "daily", "between"]
 
@@ -117,7 +117,7 @@ def test_counts_are_of_days_that_have_versions_so_that_an_absent_disk_keeps_its_
 
 def test_a_version_is_kept_by_any_of_the_counts() -> None:
     found = fates(
-        KeepCounts(hourly=2, daily=3, weekly=3, monthly=12),
+        KeepCounts(hourly=1, daily=3, weekly=3, monthly=12),
         "2026-01-15 10:00",  # the first of January
         "2026-01-15 11:00",
         "2026-11-16 10:00",  # the first of its week

@@ -1,4 +1,4 @@
-"""Move entries that left the source, with their contents, to the versions folder of the mirror (invariant 4).
+"""Move or link entries, with their contents, to the versions folder of the mirror (invariant 4).
 
 `.truecopy`, `versions` and each folder created there belong to this user and are closed to others.
 """
@@ -6,11 +6,12 @@
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from itertools import chain, count
+from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
+from job.core.versions import Moment
 from job.fs.dircursor import closing_fd, open_folder, single
 from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
@@ -56,7 +57,7 @@ class VersionsFolder:
         self._expected = known
 
     def retire(
-        self, names: Sequence[bytes], folder: int, above: bytes, moment: bytes
+        self, names: Sequence[bytes], folder: int, above: bytes, moment: Moment
     ) -> tuple[dict[bytes, bytes], OSError | None]:
         """Move names of an open folder, whose path is `above`, to the versions folder of `moment`, a timestamp.
 
@@ -65,7 +66,7 @@ class VersionsFolder:
         """
         moved: dict[bytes, bytes] = {}
         failed: dict[bytes, OSError] = {}
-        for stamp in chain([moment], (b"%s-%d" % (moment, number) for number in count(2))):
+        for stamp in (each.name for each in _same_second(moment)):
             with ExitStack() as stack:
                 place = self._open_folder(stack, stamp, above)
                 if place is None:
@@ -78,14 +79,52 @@ class VersionsFolder:
                     except OSError as error:
                         failed[name] = error
                         continue
-                    moved[name] = b"/".join((STATE_FOLDER, VERSIONS, stamp, *([above] if above else []), name))
+                    moved[name] = _version_path(stamp, above, name)
                 fsync_folder(place)
             if len(moved) + len(failed) == len(names):
                 fsync_folder(folder)
                 return moved, next(iter(failed.values()), None)
         raise AssertionError
 
-    def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes) -> int | None:
+    def link(
+        self, names: Sequence[bytes], folder: int, above: bytes, moment: Moment, *, synced: bool
+    ) -> tuple[dict[bytes, bytes], dict[bytes, OSError]]:
+        """Link non-folders of an open folder, whose path is `above`, to the versions folder of `moment`.
+
+        Returns the new path of each below the root, and the errors of those that could not be linked; a name that does
+        not exist is in neither. The links survive a power cut if they are `synced`, or the file system is synced
+        later. Raises `OSError` if nothing can be kept.
+        """
+        linked: dict[bytes, bytes] = {}
+        failed: dict[bytes, OSError] = {}
+        left = list(names)
+        for stamp in (each.name for each in _same_second(moment)):
+            with ExitStack() as stack:
+                place = self._open_folder(stack, stamp, above, synced=synced)
+                if place is None:
+                    continue
+                done, left = _link_all(left, folder, place, failed)
+                linked |= {name: _version_path(stamp, above, name) for name in done}
+                if synced:
+                    fsync_folder(place)
+            if not left:
+                return linked, failed
+        raise AssertionError
+
+    def unused(self, moment: Moment) -> Moment:
+        """Return the first moment of the same second that has no folder yet, so that no cycle adds to another's.
+
+        Raises `OSError`. Nothing is created.
+        """
+        with ExitStack() as stack:
+            try:
+                place = stack.enter_context(closing_fd(open_folder(STATE_FOLDER, self._mirror)))
+                place = stack.enter_context(closing_fd(open_folder(VERSIONS, place)))
+            except FileNotFoundError:
+                return moment
+            return next(each for each in _same_second(moment) if not _exists(each.name, place))
+
+    def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes, *, synced: bool = True) -> int | None:
         """Open the folder for one timestamp; None if another user's folder or a non-folder is in its place."""
         try:
             place = stack.enter_context(closing_fd(self._open_state_folder()))
@@ -97,7 +136,7 @@ class VersionsFolder:
         last = stack.enter_context(ExitStack())
         for part in (stamp, *(above.split(b"/") if above else ())):
             try:
-                place = _open_or_create(part, place)
+                place = _open_or_create(part, place, synced=synced)
             except ForeignOwnerError:
                 return None
             except NameTakenError:
@@ -133,11 +172,40 @@ def _state_folder_moved(mirror: int) -> OSError:
     )
 
 
-def _open_or_create(name: bytes, parent: int) -> int:
+def _same_second(moment: Moment) -> Iterator[Moment]:
+    return (moment._replace(number=number) for number in count(moment.number))
+
+
+def _version_path(stamp: bytes, above: bytes, name: bytes) -> bytes:
+    return b"/".join((STATE_FOLDER, VERSIONS, stamp, *([above] if above else []), name))
+
+
+def _link_all(
+    names: Sequence[bytes], folder: int, place: int, failed: dict[bytes, OSError]
+) -> tuple[list[bytes], list[bytes]]:
+    """Link names of an open folder to an open one; returns those that were linked, and those that are taken there."""
+    linked: list[bytes] = []
+    taken: list[bytes] = []
+    for name in names:
+        try:
+            os.link(single(name), name, src_dir_fd=folder, dst_dir_fd=place, follow_symlinks=False)
+        except FileExistsError:
+            taken.append(name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failed[name] = error
+        else:
+            linked.append(name)
+    return linked, taken
+
+
+def _open_or_create(name: bytes, parent: int, *, synced: bool = True) -> int:
     """Open an own folder, creating it if needed. Raises `ForeignOwnerError` or another `OSError`."""
     with suppress(FileExistsError):
         os.mkdir(single(name), _PRIVATE, dir_fd=parent)
-        fsync_folder(parent)
+        if synced:
+            fsync_folder(parent)
     try:
         folder = open_folder(name, parent)
     except OSError as error:

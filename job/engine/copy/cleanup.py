@@ -9,13 +9,13 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from job.config.settings import Pair
 from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
 from job.core.file_systems import Capabilities, NameRules
+from job.core.versions import Moment
 from job.engine.context import PairContext, PairRun
 from job.engine.volumes import policy_of
 from job.events.pair import FolderRetired
@@ -238,10 +238,10 @@ class Versions:
         """
         if not 0 <= (now_ns := self._run.now_ns()) - self._moment_ns < _MOMENT_NS:
             self._moment_ns = now_ns
-        moment = datetime.fromtimestamp(self._moment_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%SZ")
+        moment = Moment(self._moment_ns // 10**9)
         source, mirror = self._roots
         is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and this is the first version
-        places, error = self._versions_folder.retire(names, folder, above, moment.encode("ascii"))
+        places, error = self._versions_folder.retire(names, folder, above, moment)
         if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
             error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)
         if is_new:

@@ -12,7 +12,7 @@ from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.core.versions import Moment
-from job.fs.dircursor import closing_fd, open_folder, single
+from job.fs.dircursor import DirCursor, closing_fd, open_folder, single
 from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
 VERSIONS = b"versions"
@@ -89,12 +89,7 @@ class VersionsFolder:
     def link(
         self, names: Sequence[bytes], folder: int, above: bytes, moment: Moment, *, synced: bool
     ) -> tuple[dict[bytes, bytes], dict[bytes, OSError]]:
-        """Link non-folders of an open folder, whose path is `above`, to the versions folder of `moment`.
-
-        Returns the new path of each below the root, and the errors of those that could not be linked; a name that does
-        not exist is in neither. The links survive a power cut if they are `synced`, or the file system is synced
-        later. Raises `OSError` if nothing can be kept.
-        """
+        """Link non-folders of an open folder, as `VersionLinks.link` does, in all folders of the moment's second."""
         linked: dict[bytes, bytes] = {}
         failed: dict[bytes, OSError] = {}
         left = list(names)
@@ -109,6 +104,18 @@ class VersionsFolder:
                     fsync_folder(place)
             if not left:
                 return linked, failed
+        raise AssertionError
+
+    def open_moment(self, moment: Moment, *, synced: bool) -> tuple[int, Moment]:
+        """Open the first usable folder of the moment's second, creating it if needed; returns its moment, too.
+
+        Raises `OSError`.
+        """
+        for each in _same_second(moment):
+            with ExitStack() as stack:
+                place = self._open_folder(stack, each.name, b"", synced=synced)
+                if place is not None:
+                    return os.dup(place), each
         raise AssertionError
 
     def unused(self, moment: Moment) -> Moment:
@@ -160,6 +167,71 @@ class VersionsFolder:
             return folder
         os.close(folder)
         raise _state_folder_moved(self._mirror)
+
+
+class VersionLinks:
+    """Links entries of one batch to the version folder of its cycle. Use it with `contextlib.closing`.
+
+    Folders are visited in the order of the tree, so most of each path is open already.
+    """
+
+    def __init__(self, versions: VersionsFolder, moment: Moment, *, synced: bool) -> None:
+        """Create the folder of the moment; links survive a power cut if they are `synced`, else by a later `syncfs`.
+
+        Raises `OSError` if nothing can be kept.
+        """
+        self._versions, self._synced = versions, synced
+        self._root, self._moment = versions.open_moment(moment, synced=synced)
+        self._cursor = DirCursor(self._root)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._cursor.close()
+        os.close(self._root)
+
+    def link(
+        self, names: Sequence[bytes], folder: int, above: bytes
+    ) -> tuple[dict[bytes, bytes], dict[bytes, OSError]]:
+        """Link non-folders of an open folder, whose path is `above`.
+
+        Returns the new path of each below the mirror's root, and the errors of those that could not be linked; a name
+        that does not exist is in neither. Raises `OSError` if nothing can be kept.
+        """
+        failed: dict[bytes, OSError] = {}
+        try:
+            place = self._goto(above)
+        except (NotADirectoryError, PermissionError):
+            return self._versions.link(names, folder, above, self._moment, synced=self._synced)
+        done, taken = _link_all(names, folder, place, failed)
+        if self._synced:
+            fsync_folder(place)
+        linked = {name: _version_path(self._moment.name, above, name) for name in done}
+        if taken:
+            more, errors = self._versions.link(taken, folder, above, self._moment, synced=self._synced)
+            return linked | more, failed | errors
+        return linked, failed
+
+    def _goto(self, above: bytes) -> int:
+        """Move to a folder and return its descriptor; missing ones are made. Raises `OSError`."""
+        path, missing = above, list[bytes]()
+        while (place := self._existing(path)) is None:
+            path, _, name = path.rpartition(b"/")
+            missing.append(name)
+        while missing:
+            name = missing.pop()
+            with suppress(FileExistsError):  # another worker made it
+                os.mkdir(single(name), _PRIVATE, dir_fd=place)
+            if self._synced:
+                fsync_folder(place)
+            path = path + b"/" + name if path else name
+            place = self._cursor.goto(path)
+        return place
+
+    def _existing(self, path: bytes) -> int | None:
+        try:
+            return self._cursor.goto(path)
+        except FileNotFoundError:
+            return None
 
 
 def _state_folder_moved(mirror: int) -> OSError:

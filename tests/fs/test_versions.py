@@ -4,12 +4,13 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from job.core.versions import Moment
-from job.fs.versions import VersionsFolder
+from job.fs.versions import VersionLinks, VersionsFolder
 
 NOON = Moment(1_796_000_400)
 
@@ -42,9 +43,10 @@ def link(tmp_path: Path) -> Iterator[Link]:
     mirror, folder = os.open(tmp_path, os.O_RDONLY), os.open(tmp_path / "folder", os.O_RDONLY)
 
     def keep(
-        *names: bytes, above: bytes = b"folder", moment: Moment = NOON
+        *names: bytes, above: bytes = b"folder", moment: Moment = NOON, synced: bool = False
     ) -> tuple[dict[bytes, bytes], dict[bytes, OSError]]:
-        return VersionsFolder(mirror, None).link(names, folder, above, moment, synced=False)
+        with closing(VersionLinks(VersionsFolder(mirror, None), moment, synced=synced)) as links:
+            return links.link(names, folder, above)
 
     yield keep
     os.close(mirror)
@@ -158,3 +160,33 @@ def test_a_cycle_gets_a_moment_that_no_other_used(tmp_path: Path, link: Link) ->
         assert versions.unused(NOON._replace(seconds=5)).number == 1
     finally:
         os.close(mirror)
+
+
+def test_folders_of_any_order_and_depth_get_their_own(tmp_path: Path) -> None:
+    paths = ["a/b/c", "a/b/d", "a", "", "z/y", "a/b/c/d/e", "/".join("d" * 60), "z"]
+    for path in paths:
+        (tmp_path / path).mkdir(parents=True, exist_ok=True)
+        (tmp_path / path / "file").write_text(path)
+    mirror = os.open(tmp_path, os.O_RDONLY)
+    with closing(VersionLinks(VersionsFolder(mirror, None), NOON, synced=True)) as links:
+        for path in [*paths, *reversed(paths)]:
+            folder = os.open(tmp_path / path, os.O_RDONLY)
+            linked, failed = links.link([b"file"], folder, path.encode())
+            os.close(folder)
+
+            assert failed == {}
+            assert (tmp_path / os.fsdecode(linked[b"file"])).read_text() == path
+    os.close(mirror)
+
+
+def test_a_link_planted_in_the_versions_is_not_followed(tmp_path: Path, link: Link) -> None:
+    (tmp_path / "folder/file").touch()
+    link(b"file", above=b"other")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / ".truecopy/versions" / os.fsdecode(NOON.name) / "a").symlink_to(outside)
+
+    linked, failed = link(b"file", above=b"a/b")
+
+    assert (linked, failed) == ({b"file": b".truecopy/versions/" + NOON.name + b"-2/a/b/file"}, {})
+    assert [*outside.iterdir()] == []

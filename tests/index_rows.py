@@ -1,11 +1,11 @@
-"""An index as a stranger reads it: which folder a key stands for, and how an index of format 3 or 4 was laid out."""
+"""An index as a stranger reads it: which folder a key stands for, and how an index of an older format was laid out."""
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from job.core.entry import join
-from job.store.index_schema import FACTS
+from job.store.index_schema import FACTS, FORMAT
 from job.store.index_tree import key_of
 
 OLD_TABLES = """
@@ -22,6 +22,8 @@ CREATE TABLE unheld (
   path BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (path, part)
 ) WITHOUT ROWID;
 """
+WITHOUT_VERSIONS = 5
+"""The last format without versions; it was the first with keys in place of paths."""
 SIZE = ",\n  bytes INTEGER NOT NULL DEFAULT -1"
 
 
@@ -36,6 +38,15 @@ def paths_of(index: sqlite3.Connection) -> dict[bytes, bytes]:
         paths[key_of(path)] = path
         waiting += [join(path, name) for name in below.get(key_of(path), [])]
     return paths
+
+
+def without_versions(place: Path) -> None:
+    """Lay an index out as format 5 was, with the same facts in it."""
+    with closing(sqlite3.connect(place, isolation_level=None)) as index:
+        assert index.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+        for table in ("version", "version_folder", "orphan", "held"):
+            index.execute(f"DROP TABLE {table}")
+        index.execute(f"PRAGMA user_version = {WITHOUT_VERSIONS}")
 
 
 def make_older(place: Path, version: int, *, sizes: bool = True) -> None:

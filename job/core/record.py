@@ -27,6 +27,13 @@ class Record(NamedTuple):
     """`algorithm:hex`, or `sparse-algorithm:hex`; empty for a symlink."""
     racy: bool
     """Whether the content must be read again in the next cycle, even if times are equal."""
+    since_ns: int = 0
+    """When the mirror got the content; 0 if that is the ctime of the mirror's entry, as for a copy left alone."""
+
+    @property
+    def stands_since_ns(self) -> int:
+        """When the mirror got the content, in nanoseconds since the epoch."""
+        return self.since_ns or max(0, self.mirror.ctime_ns)
 
 
 class Copied(NamedTuple):

@@ -74,6 +74,19 @@ class VersionRow(NamedTuple):
     """Whether it had taken the place of another content."""
 
 
+class VersionsDone(NamedTuple):
+    """Versions that a cycle made of entries of one folder, in the form of the index."""
+
+    path: bytes
+    """Of the folder below the root."""
+    moment: Moment
+    """Of the version folder that has them."""
+    rows: str
+    """See `store/version_rows.py`."""
+    bytes: int
+    """Sum of their sizes."""
+
+
 class OrphanRow(NamedTuple):
     """What the index has about an entry of the mirror that left the source."""
 

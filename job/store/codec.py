@@ -1,7 +1,8 @@
 """The texts of the index: the records of a folder, and the metadata that its mirror does not support. Pure.
 
 Records are JSON by columns, so that most of the work is done in C. A column of equal values is stored as one value, and
-a mirror column equal to the source's as null: mostly names, inodes, sizes, times and checksums remain. Hostile text
+a mirror column equal to the source's as null: mostly names, inodes, sizes, times and checksums remain. After the key of
+the options, a last column tells since when contents stand, if that is not the ctime for one of them. Hostile text
 raises no more than `ValueError`.
 
 Unsupported metadata is stored for a restore: symlinks and special files that could not be created, refused attributes,
@@ -26,6 +27,8 @@ _NUMBERS = len(Entry._fields) - 1
 _FIELDS = 5
 _INODES = range(2**64)
 """Inode numbers are looked up as eight bytes."""
+_TIMES = range(2**63)
+"""Nanoseconds since the epoch."""
 _entry_of = partial(tuple.__new__, Entry)
 _record_of = partial(tuple.__new__, Record)
 _write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -36,7 +39,7 @@ def encode_records(records: Iterable[Record], options_key: str = "") -> str:
     columns = tuple(zip(*records, strict=True))
     if not columns:
         return ""
-    sources, mirrors, checksums, racies = columns
+    sources, mirrors, checksums, racies, sinces = columns
     names, *of_source = zip(*sources, strict=True)
     _, *of_mirror = zip(*mirrors, strict=True)
     kept = [
@@ -51,6 +54,8 @@ def encode_records(records: Iterable[Record], options_key: str = "") -> str:
         _BETWEEN_CHECKSUMS.join(checksums),
         racies[0] if racies.count(racies[0]) == len(racies) else racies,
     ]
+    if any(sinces):
+        return _write([*stored, options_key, sinces])
     return _write([*stored, options_key] if options_key else stored)
 
 
@@ -83,13 +88,14 @@ def without_records(text: str, names: Collection[bytes]) -> str:
 def _read(text: str) -> tuple[dict[bytes, Record], str]:
     """Return records and their options key."""
     stored = json.loads(text)
-    *fields, options_key = stored if len(stored) > _FIELDS else (*stored, "")
+    fields, rest = stored[:_FIELDS], stored[_FIELDS:]
+    options_key, sinces = [*rest, *("", 0)[len(rest) :]]
     if type(options_key) is not str:
         raise ValueError
-    return _decoded(fields), options_key
+    return _decoded(fields, sinces), options_key
 
 
-def _decoded(stored: Any) -> dict[bytes, Record]:  # any JSON value
+def _decoded(stored: Any, sinces: Any) -> dict[bytes, Record]:  # any JSON values
     text, of_source, of_mirror, checksums, racies = stored
     names = text.encode("utf-8", "surrogateescape").split(_BETWEEN_NAMES)
     count = len(names)
@@ -106,7 +112,10 @@ def _decoded(stored: Any) -> dict[bytes, Record]:  # any JSON value
         raise ValueError
     sources = map(_entry_of, zip(names, *source_columns, strict=True))
     mirrors = map(_entry_of, zip(names, *mirror_columns, strict=True))
-    rest = checksums.split(_BETWEEN_CHECKSUMS), _expanded(racies, bool, count)
+    since_column = _expanded(sinces, int, count)
+    if min(since_column) not in _TIMES or max(since_column) not in _TIMES:
+        raise ValueError
+    rest = checksums.split(_BETWEEN_CHECKSUMS), _expanded(racies, bool, count), since_column
     return dict(zip(names, map(_record_of, zip(sources, mirrors, *rest, strict=True)), strict=True))
 
 

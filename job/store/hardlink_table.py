@@ -130,11 +130,11 @@ def _file(key: bytes | None) -> FileId | None:
 def _dump(record: Record | None) -> bytes | None:
     if record is None:
         return None
-    return marshal.dumps((tuple(record.source), tuple(record.mirror), record.checksum, record.racy))
+    return marshal.dumps((tuple(record.source), tuple(record.mirror), record.checksum, record.racy, record.since_ns))
 
 
 def _load(dumped: bytes | None) -> Record | None:
     if dumped is None:
         return None
-    source, mirror, checksum, racy = marshal.loads(dumped)  # noqa: S302  # written by `_dump`, never left this process
-    return Record(Entry._make(source), Entry._make(mirror), checksum, racy)
+    source, mirror, *rest = marshal.loads(dumped)  # noqa: S302  # written by `_dump`, never left this process
+    return Record(Entry._make(source), Entry._make(mirror), *rest)

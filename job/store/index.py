@@ -12,14 +12,16 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from math import inf, isfinite
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from job.core.entry import inode_key
 from job.core.file_systems import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
 from job.core.record import FolderDone, FolderSummary, RowsDone
+from job.core.versions import Moment, VersionsDone
 from job.store import index_schema
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
+from job.store.version_table import moment_in, store_versions
 
 MOST_PARTS = 1 << 16
 """Parts of a folder; a larger number is invalid."""
@@ -30,8 +32,12 @@ _SUMMARY = (
 )
 _TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
+_COMPLETE_SINCE = "versions_complete_timestamp_seconds"
+_RAISE = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
 _IDENTITY = "identity of "
 """Prefix of the facts on file systems; the path of the mount point follows in hexadecimal."""
+
+_Value = TypeVar("_Value")
 
 
 class Index:
@@ -97,6 +103,29 @@ class Index:
             return ""
         row = self._row(query, key_of(path), part)
         return row[0] if row and isinstance(row[0], str) else ""
+
+    def versions(self, path: bytes) -> dict[Moment, str]:
+        """Return the rows of all versions of a folder's entries (`store/version_rows.py`). Raises `OSError`."""
+        return self._by_moment("SELECT seconds, number, rows FROM version WHERE folder = ?", str, key_of(path))
+
+    def moments(self) -> dict[Moment, int]:
+        """Return all moments with versions, and their ordinals, which tell the order of cycles. Raises `OSError`."""
+        return self._by_moment("SELECT seconds, number, ordinal FROM version_folder", int)
+
+    def _by_moment(self, query: str, kind: type[_Value], *values: object) -> dict[Moment, _Value]:
+        try:
+            rows = self._all(query, *values)
+        except sqlite3.DatabaseError as error:
+            self._handle(error)
+            return {}
+        found = [(moment_in(seconds, number), value) for seconds, number, value in rows if type(value) is kind]
+        return {moment: value for moment, value in found if moment is not None}
+
+    @property
+    def complete_since(self) -> float:
+        """Time since when no replaced content was given up, in seconds since the epoch; infinity if unknown."""
+        row = self._row("SELECT value FROM fact WHERE name = ?", _COMPLETE_SINCE)
+        return row[0] if row and isinstance(row[0], float) and isfinite(row[0]) else inf
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
         """Return the names recorded for files with this inode number: folder, part, name. Raises `OSError`.
@@ -168,15 +197,27 @@ class Index:
             return self.entry_count(), None
         return self.entry_count(), int(row[0])
 
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
-        """Store finished folders and rows of records in one transaction. Raises `OSError`.
+    def commit(
+        self,
+        folders: Iterable[FolderDone],
+        rows: Iterable[RowsDone],
+        gone: Iterable[bytes] = (),
+        versions: Iterable[VersionsDone] = (),
+        *,
+        incomplete_at: float = 0,
+    ) -> None:
+        """Store finished folders, rows of records and versions in one transaction. Raises `OSError`.
 
-        Folders in `gone`, and all below them, are removed first. Rows are valid without their folder.
+        Folders in `gone`, and all below them, are removed first; their versions stay. Rows are valid without their
+        folder. `incomplete_at` raises `complete_since`, as a replaced content was not kept then, or may not have been.
         """
         with self._transaction():
             for path in gone:
                 self._tree.forget(path)
             self._store(list(folders), rows)
+            store_versions(self._db, versions)
+            if incomplete_at:
+                self._db.execute(_RAISE, (_COMPLETE_SINCE, incomplete_at))
 
     @property
     def audited(self) -> float:

@@ -25,13 +25,15 @@ from job.store.sqlite import (
     step_limit,
 )
 
-FORMAT = 5
+FORMAT = 6
 OLDEST = 3
 """The oldest format that is migrated; older ones are rebuilt."""
 _OF_INODES_ALONE = 3
 """The format that grouped hard links by inode without device: linked files may have wrong content."""
+_WITH_KEYS = 5
+"""The first format with keys in place of paths."""
 
-TABLES = """
+_FOLDERS_AND_LINKS = """
 CREATE TABLE folder (
   parent BLOB NOT NULL, name BLOB NOT NULL, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL,
   mirror_fingerprint BLOB NOT NULL, entries INTEGER NOT NULL, specials INTEGER NOT NULL, recheck INTEGER NOT NULL,
@@ -48,7 +50,22 @@ CREATE TABLE unheld (
   folder BLOB NOT NULL, part INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (folder, part)
 ) WITHOUT ROWID;
 """
-"""Format 5, without the table `fact`: `folder` and `parent` are keys (`index_tree.py`); `way` is for hard links."""
+"""The tables of format 5: `folder` and `parent` are keys (`index_tree.py`); `way` is for hard links."""
+_VERSIONS = """
+CREATE TABLE version (
+  folder BLOB NOT NULL, seconds INTEGER NOT NULL, number INTEGER NOT NULL, rows TEXT NOT NULL,
+  PRIMARY KEY (folder, seconds, number)
+) WITHOUT ROWID;
+CREATE TABLE version_folder (
+  seconds INTEGER NOT NULL, number INTEGER NOT NULL, ordinal INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  settled INTEGER NOT NULL, PRIMARY KEY (seconds, number)
+) WITHOUT ROWID;
+CREATE TABLE orphan (folder BLOB PRIMARY KEY, rows TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE held (folder BLOB PRIMARY KEY, digest BLOB NOT NULL, approved INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""The tables since format 6: versions by folder and moment (`version_table.py`), all moments, orphans, held folders."""
+TABLES = _FOLDERS_AND_LINKS + _VERSIONS
+"""All tables but `fact`."""
 _WITH_PATHS = """
 CREATE TABLE folder (
   path BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, stamp BLOB NOT NULL, mirror_fingerprint BLOB NOT NULL,
@@ -89,7 +106,8 @@ UNION SELECT path FROM old_unheld ORDER BY path
 def older_schemas() -> tuple[Schema, ...]:
     """Return the possible schemas of the older formats."""
     return tuple(
-        schema_of(*scripts, FACTS) for scripts in ((_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
+        schema_of(*scripts, FACTS)
+        for scripts in ((_FOLDERS_AND_LINKS,), (_WITH_PATHS,), (_WITHOUT_SIZES,), (_WITHOUT_SIZES, _ADD_SIZES))
     )
 
 
@@ -102,7 +120,10 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     try:
         if version == _OF_INODES_ALONE:
             _forget_links(connection)
-        _give_keys(connection)
+        if version < _WITH_KEYS:
+            _give_keys(connection)
+        else:
+            _execute_all(connection, _statements(_VERSIONS))
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
     except BaseException:
@@ -131,12 +152,16 @@ def _give_keys(connection: sqlite3.Connection) -> None:
     connection.create_function("parent_of", 1, lambda path: place_of(path)[0], deterministic=True)
     connection.create_function("name_of", 1, lambda path: place_of(path)[1], deterministic=True)
     _execute_all(connection, (f"ALTER TABLE {table} RENAME TO old_{table}" for table in _OF_PATHS))
-    _execute_all(connection, TABLES.strip().removesuffix(";").split(";"))
+    _execute_all(connection, _statements(TABLES))
     _execute_all(connection, _COPIES)
     _make_findable(connection)
     # DELETE first: DROP counts no steps, so a cycle of pages would make it endless.
     _execute_all(connection, (f"DELETE FROM old_{table} WHERE true" for table in _OF_PATHS))  # noqa: S608  # constant names
     _execute_all(connection, (f"DROP TABLE old_{table}" for table in _OF_PATHS))
+
+
+def _statements(script: str) -> list[str]:
+    return script.strip().removesuffix(";").split(";")
 
 
 def _execute_all(connection: sqlite3.Connection, statements: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from job.store.index_schema import FILE_NAME, FORMAT, IndexTorn, migrate
 from tests.core import samples
 from tests.engine.test_hard_links import give_name, inodes
 from tests.engine.workshop import Workshop
-from tests.index_rows import make_older
+from tests.index_rows import make_older, without_versions
 from tests.traps import rows_without_end
 
 FOLDER = b"folder"
@@ -118,6 +118,23 @@ def test_an_index_with_whole_paths_is_migrated_and_believed(lied_to: Workshop, *
         assert (index.extent()[1] is not None) == sizes
 
 
+def test_an_index_of_before_versions_is_migrated_and_believed(lied_to: Workshop) -> None:
+    with closing(Index.open(str(lied_to.state))) as index:
+        size = index.extent()
+    without_versions(lied_to.state / FILE_NAME)
+
+    planned = lied_to.plan()
+    told = lied_to.cycle()
+
+    assert planned == []
+    assert (told.result, told.copied, told.tally.updated, told.drift) == (Result.SUCCESS, {}, 0, {})
+    assert contents(lied_to) == ["WRONG"] * 4
+    assert version_of(lied_to) == FORMAT
+    with closing(Index.open(str(lied_to.state))) as index:
+        assert index.extent() == size
+        assert index.versions(b"folder") == {}
+
+
 def test_a_new_name_is_linked_to_names_that_an_older_index_knows(shop: Workshop) -> None:
     shop.write("one/a", "content")
     give_name(shop, "one/a", "deep/er/b")
@@ -163,6 +180,16 @@ def test_an_index_of_then_that_makes_no_sense_is_torn(tmp_path: Path, version: i
         connection.execute("DROP TABLE hard_link")
 
     with pytest.raises(IndexTorn, match="does not have the table hard_link"):
+        Index.open(str(tmp_path))
+
+
+def test_an_index_of_before_versions_that_has_a_table_of_theirs_is_torn(tmp_path: Path) -> None:
+    Index.open(str(tmp_path)).close()
+    without_versions(tmp_path / FILE_NAME)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE version (folder BLOB)")
+
+    with pytest.raises(IndexTorn, match="table version"):
         Index.open(str(tmp_path))
 
 

@@ -33,6 +33,22 @@ def test_a_mirror_that_keeps_everything_is_read_again(entries: list[Any], racy: 
     assert decode_records(encode_records(records.values())) == records
 
 
+@given(st.lists(samples.records, min_size=1, max_size=4), st.data(), st.sampled_from(["", "su"]))
+def test_since_when_contents_stand_is_read_again(found: list[Record], data: st.DataObject, options_key: str) -> None:
+    since = st.one_of(st.just(0), st.integers(0, 2**63 - 1))
+    records = {name: record._replace(since_ns=data.draw(since)) for name, record in by_name(found).items()}
+
+    assert decode_records(encode_records(records.values(), options_key), options_key) == records
+
+
+def test_copies_that_were_left_alone_take_no_room_for_since_when_they_stand() -> None:
+    record = samples.a_record(samples.a_file(), samples.a_mirror())
+
+    assert len(json.loads(encode_records([record]))) == len(A_ROW)
+    assert record.stands_since_ns == record.mirror.ctime_ns
+    assert record._replace(since_ns=5).stands_since_ns == 5
+
+
 def test_what_is_read_is_of_the_right_kinds() -> None:
     [record] = decode_records(
         encode_records([samples.a_record(samples.a_file(), samples.a_mirror(), racy=True)])
@@ -158,6 +174,13 @@ def test_a_row_in_which_one_thing_makes_no_sense_says_nothing(place: int, value:
     row = [*A_ROW[:place], value, *A_ROW[place + 1 :]]
 
     assert b"name" not in decode_records(json.dumps(row))
+
+
+@pytest.mark.parametrize("since", [None, -1, 2**63, "7", 1.0, True, [7, 8], [], {}, [None]])
+def test_rows_of_which_the_start_makes_no_sense_say_nothing(since: Any) -> None:
+    assert decode_records(json.dumps([*A_ROW, "", 7]))[b"name"].since_ns == 7
+    assert decode_records(json.dumps([*A_ROW, "", since])) == {}
+    assert decode_records(json.dumps([*A_ROW, "", 7, 7])) == {}
 
 
 @pytest.mark.parametrize("options_key", [None, 7, ["-o"], {}, True])

@@ -146,4 +146,6 @@ def test_an_index_is_made_in_one_step(state: Path, raw: sqlite3.Connection) -> N
     names = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     assert application == APPLICATION_ID
-    assert names == {"folder", "records", "hard_link", "way", "unheld", "fact"}
+    assert names == {
+        "folder", "records", "hard_link", "way", "unheld", "fact", "version", "version_folder", "orphan", "held",
+    }  # fmt: skip

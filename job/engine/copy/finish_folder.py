@@ -35,6 +35,8 @@ class Settled(NamedTuple):
     mirror: Entry
     """The mirror with its final name and metadata."""
     racy: bool
+    since_ns: int = 0
+    """As in `Record`."""
 
 
 @dataclass(slots=True)
@@ -294,7 +296,7 @@ def _records(work: Work, present: dict[bytes, Entry]) -> dict[bytes, Record]:
         # Compare by value: a listing without inode numbers gives new entries.
         if present.get(name) == settled.mirror:
             racy = settled.racy or name in work.doubtful
-            records[name] = make(Record, (settled[0], settled[2], settled[1], racy))
+            records[name] = make(Record, (settled[0], settled[2], settled[1], racy, settled[4]))
         else:
             work.lost.add(name)
     # Changes by another program must not become the state that later cycles compare with.

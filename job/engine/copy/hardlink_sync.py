@@ -227,7 +227,7 @@ class Linker:
     def _outcome(self, name: _Name, action: Action) -> Record | None:
         settled = name.work.settled.get(name.link_name.name)
         if settled is not None:
-            return Record(settled.source, settled.mirror, settled.checksum, settled.racy)
+            return Record(settled.source, settled.mirror, settled.checksum, settled.racy, settled.since_ns)
         if action is Action.KEEP and name.work.complete:
             return name.link_name.record
         return None
@@ -269,6 +269,7 @@ class Linker:
             record.mirror._replace(name=name.link_name.name),
             record.checksum,
             record.racy,
+            record.stands_since_ns,  # the ctime moves with each link
         )
         if file.mirror is None or not self._is_still(name.link_name):
             return None  # changed by another program: its folder, or the next cycle, syncs it

@@ -128,7 +128,7 @@ class PlainRenames:
             size, stored_ns = seen.st_size, seen.st_mtime_ns
             if (seen.st_ino, size, stored_ns) == (made.st_ino, source[5], made.st_mtime_ns):
                 row = name, made.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, size, stored_ns, seen.st_ctime_ns
-                settled[name] = make(Settled, (source, checksum, make(Entry, row), racy))
+                settled[name] = make(Settled, (source, checksum, make(Entry, row), racy, 0))
             else:
                 lost.add(name)
         self.copies = renamed

@@ -131,7 +131,7 @@ class FolderStager:
         make, settled = tuple.__new__, work.settled
         for listed, name, checksum, now, racy, _ in done:
             row = name, now.st_ino, now.st_mode, now.st_uid, now.st_gid, now.st_size, now.st_mtime_ns, now.st_ctime_ns
-            settled[name] = make(Settled, (listed, checksum, make(Entry, row), racy))
+            settled[name] = make(Settled, (listed, checksum, make(Entry, row), racy, 0))
         return done
 
 

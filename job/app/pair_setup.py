@@ -5,7 +5,6 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,7 @@ from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPa
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
 if TYPE_CHECKING:
+    from job.core.versions import Moment
     from job.engine.volumes import Tools
     from job.system.processes import WorkerPool
 
@@ -73,7 +73,9 @@ def open_context(
         others = tuple((each.point, _capabilities_at(run, roots, each)) for each in systems[1:])
         able = MirrorCapabilities(root, others, gone)
         context = tidy.enter_context(set_up(run, roots, index, progress, able))
-        yield replace(context, create_worker_pool=create_pool and partial(create_pool, run, roots, able))
+        if create_pool is not None:
+            context.create_worker_pool = lambda: create_pool(run._replace(moment=context.moment), roots, able)
+        yield context
 
 
 def in_scope(systems: Sequence[FileSystem], pair: Pair, source: int, root: Capabilities) -> list[FileSystem]:
@@ -283,8 +285,19 @@ def set_up(
             save_mounts=partial(save_known_mounts, state=roots.state),
             mirror_state=roots.mirror_state,
             opened_ns=roots.opened_ns,
+            started_ns=run.now_ns(),
+            given_moment=run.moment or _moment_of_sleeper(run),
             recheck_roots=partial(recheck_roots, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )
+
+
+def _moment_of_sleeper(run: PairRun) -> "Moment | None":
+    """Return a moment that another cycle of the same second may have: to look for it would wake the disk."""
+    if run.pair.mirror_check == "awake":
+        return None
+    from job.core.versions import Moment  # noqa: PLC0415  # a run without changes makes no versions
+
+    return Moment(run.now_ns() // 10**9)
 
 
 def _opened(point: bytes, mirror: int) -> int:

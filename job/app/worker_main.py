@@ -14,6 +14,7 @@ from job.config.settings import Pair
 from job.core.compressed_list import CompressedList
 from job.core.entry import FileId
 from job.core.file_systems import MirrorCapabilities
+from job.core.versions import Moment
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.folder import FolderSync
 from job.engine.dispatch.worker_supervisor import WorkerError, WorkerReady
@@ -46,6 +47,8 @@ class Orders(NamedTuple):
     """Time of the preflight."""
     verbose: bool
     slot: int
+    moment: Moment | None
+    """Of the cycle's versions."""
     lock: Descriptor | None = None
     """Lock on the mirror, held while the worker lives: it may outlive the main process briefly."""
 
@@ -58,7 +61,7 @@ def create_pool(run: PairRun, roots: Roots, able: MirrorCapabilities) -> WorkerP
         about_mirror = able, roots.mirror_state, roots.opened_ns
         held = None if roots.claim is None else roots.claim.held
         lock = None if held is None else Descriptor(held.lock)
-        return Orders(run.cycle_id, run.pair, source, mirror, state, *about_mirror, run.verbose, slot, lock)
+        return Orders(run.cycle_id, run.pair, source, mirror, state, *about_mirror, run.verbose, slot, run.moment, lock)
 
     return WorkerPool(serve, orders, run.workers)
 
@@ -75,7 +78,15 @@ def serve(pipe: WorkerPipe, orders: Orders) -> None:
 
 
 def _serve(pipe: WorkerPipe, orders: Orders) -> None:
-    run = PairRun(orders.cycle_id, orders.pair, _reject_event, pipe.stopped, time.time_ns, verbose=orders.verbose)
+    run = PairRun(
+        orders.cycle_id,
+        orders.pair,
+        _reject_event,
+        pipe.stopped,
+        time.time_ns,
+        verbose=orders.verbose,
+        moment=orders.moment,
+    )
     state = orders.state.number
     with ExitStack() as tidy:
         # Opened anew; see above.

@@ -7,11 +7,15 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
-from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, WrittenConfig
+from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, VersionsConfig, WrittenConfig
 from job.config.settings import PREFIX
 from job.core.redaction import MASK
 
-TABLES: Mapping[str, type[BaseModel]] = {"log_rotate": LogRotateConfig, "metrics": MetricsConfig}
+TABLES: Mapping[str, type[BaseModel]] = {
+    "versions": VersionsConfig,
+    "log_rotate": LogRotateConfig,
+    "metrics": MetricsConfig,
+}
 """The single tables of a configuration, by key."""
 SECTIONS: Mapping[str, type[BaseModel]] = {**TABLES, "pairs": PairConfig}
 """All tables of a configuration, by key."""
@@ -39,6 +43,8 @@ def all_keys() -> tuple[Key, ...]:
 def known_at(place: tuple[str | int, ...]) -> tuple[str, ...]:
     """Return the valid keys of the table at `place`."""
     section = SECTIONS.get(str(place[0]), WrittenConfig) if place else WrittenConfig
+    if place and place[-1] in TABLES:  # of a pair, too
+        section = TABLES[str(place[-1])]
     return tuple(section.model_fields)
 
 

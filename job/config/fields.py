@@ -4,6 +4,7 @@ Each `ValueError` has a valid example.
 """
 
 import ipaddress
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -233,6 +234,8 @@ def keep(value: object) -> Keep:
 
     Raises `ValueError`, also for a number without a unit.
     """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _table_in(value)
     if isinstance(value, Mapping):
         return _keep_counts(value)
     if not isinstance(value, str) or not value.strip()[-1:].isalpha():
@@ -241,6 +244,25 @@ def keep(value: object) -> Keep:
     if not _DAY_SECONDS <= amount <= _MOST_SECONDS:
         raise ValueError(f"less than a day or longer than a hundred years; {_KEEP_HELP}")
     return KeepFor(float(amount))
+
+
+def _table_in(text: str) -> Mapping[object, object]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a table that is not JSON; {_KEEP_HELP}") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"not a table; {_KEEP_HELP}")  # noqa: TRY004  (pydantic words ValueError, not TypeError)
+    return table
+
+
+def keep_text(value: object) -> str:
+    """Return a text that `keep` parses: the value itself, or a table as JSON. Raises `ValueError`."""
+    if isinstance(value, Mapping):
+        keep(value)
+        return json.dumps(value)
+    keep(value)
+    return str(value)
 
 
 def _keep_counts(value: Mapping[object, object]) -> KeepCounts:
@@ -282,3 +304,9 @@ def most_versions(value: object) -> MostVersions:
     if not any(found):
         raise ValueError(f"it keeps nothing; {_SHARE_HELP}, bytes such as '50GiB', or set versions to false")
     return found
+
+
+def most_text(value: object) -> str:
+    """Return a text that `most_versions` parses. Raises `ValueError`."""
+    most_versions(value)
+    return str(value)

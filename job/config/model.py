@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SecretStr,
     StringConstraints,
@@ -20,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from job.config import consistency, fields
 from job.config.consistency import Conflict, conflicts
@@ -39,6 +40,7 @@ from job.config.settings import (
     Pair,
     Specials,
     VerifyCopies,
+    VersionsSettings,
 )
 
 PairName = Annotated[str, StringConstraints(pattern=consistency.NAME_PATTERN), Words("name")]
@@ -58,6 +60,20 @@ Seconds = Annotated[
 ]
 Patterns = tuple[Annotated[str, AfterValidator(fields.pattern), Words("gitignore pattern")], ...]
 
+KeepRule = Annotated[
+    str,
+    BeforeValidator(fields.keep_text),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]}
+    ),
+    Words("`30 days`, `6 months`, `1 year`, or counts: `{hourly = 24, daily = 7, weekly = 4, monthly = 12}`"),
+]
+MostSpace = Annotated[
+    str,
+    BeforeValidator(fields.most_text),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}]}),
+    Words("share of the disk, `20 %`, or bytes: `500GiB`"),
+]
 PathsInSource = tuple[Annotated[str, AfterValidator(fields.path_in_source), Words("path in the source")], ...]
 
 
@@ -118,6 +134,47 @@ class LogRotateConfig(_Section):
         return LogRotate(self.size, self.count)
 
 
+class _CanBeOff(_Section):
+    """A table that `false` turns off."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_false(cls, raw: Any) -> Any:
+        return {"enabled": False} if raw is False else raw
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"const": False}]}
+
+
+class VersionsConfig(_CanBeOff):
+    """Replaced contents that are kept in the mirror's `.truecopy/versions`; `versions = false` keeps none."""
+
+    enabled: bool = True
+    """Keep the contents of files that a cycle replaces. What would expose or hide other entries is kept in any case."""
+    keep: KeepRule = "30 days"
+    """How long a content is kept after it was replaced, or how many of each hour, day, week and month."""
+    most: MostSpace = "20 %"
+    """Maximum space of all versions of a mirror."""
+    exclude: Patterns = ()
+    """Gitignore patterns of entries whose replaced contents are not kept, such as `*.log`."""
+
+    def to_settings(self, own: "PairVersions | None") -> VersionsSettings | None:
+        """Return the plain settings of a pair, with its own keys; None if nothing is kept."""
+        values = self.model_dump() | (own.model_dump(exclude_none=True) if own else {})
+        enabled = values.pop("enabled")
+        return VersionsSettings(**values) if enabled else None
+
+
+class PairVersions(_CanBeOff):
+    """The keys of `versions` that a pair has of its own."""
+
+    enabled: bool | None = None
+    keep: KeepRule | None = None
+    most: MostSpace | None = None
+    exclude: Patterns | None = None
+
+
 class CopyOptions(_Section):
     """Options of all pairs, which a pair can override."""
 
@@ -149,6 +206,8 @@ class CopyOptions(_Section):
     """Keep the extended attributes `security.*` (capabilities, labels) and `trusted.*`; needs root."""
     reflink: bool = False
     """Clone files if source and mirror share a file system that supports it; a bad block then damages both."""
+    versions: VersionsConfig = VersionsConfig()
+    """Replaced contents that are kept: a table, see below, or `false`."""
 
 
 class PairConfig(_Section):
@@ -174,6 +233,7 @@ class PairConfig(_Section):
     keep_setuid: bool | None = None
     keep_security: bool | None = None
     reflink: bool | None = None
+    versions: Annotated[PairVersions, Words("table, or false")] | None = None
 
 
 class WrittenConfig(CopyOptions):
@@ -246,7 +306,14 @@ class WrittenConfig(CopyOptions):
         names = consistency.unique_names([pair.name for pair in given], [pair.source for pair in given])
         general = {key: getattr(self, key) for key in CopyOptions.model_fields}
         return tuple(
-            Pair(**{**general, **pair.model_dump(exclude_none=True), "name": name})
+            Pair(
+                **{
+                    **general,
+                    **pair.model_dump(exclude_none=True),
+                    "name": name,
+                    "versions": self.versions.to_settings(pair.versions),
+                }
+            )
             for pair, name in zip(given, names, strict=True)
         )
 

@@ -24,6 +24,17 @@ Specials = Literal["skip", "recreate"]
 Landlock = Literal["auto", "off", "required"]
 
 
+class VersionsSettings(NamedTuple):
+    """Which replaced contents are kept."""
+
+    keep: str
+    """How long; `fields.keep` parses it."""
+    most: str
+    """How much space they may take together; `fields.most_versions` parses it."""
+    exclude: tuple[str, ...]
+    """Patterns of entries whose replaced contents are not kept."""
+
+
 class Pair(NamedTuple):
     """One source with its mirror, its unique name and its options."""
 
@@ -47,6 +58,8 @@ class Pair(NamedTuple):
     keep_setuid: bool
     keep_security: bool
     reflink: bool
+    versions: VersionsSettings | None
+    """None if replaced contents are not kept."""
 
     @property
     def options_key(self) -> str:

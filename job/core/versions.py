@@ -83,8 +83,10 @@ class VersionsDone(NamedTuple):
     """Of the version folder that has them."""
     rows: str
     """See `store/version_rows.py`."""
+    files: int
+    """Number of those that are kept; the others are rows only."""
     bytes: int
-    """Sum of their sizes."""
+    """Sum of the sizes of those."""
 
 
 class OrphanRow(NamedTuple):

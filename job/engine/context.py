@@ -1,6 +1,7 @@
 """The context of one pair (roots, stores, scanners; `app/pair_setup.py` opens it), the run that uses it, progress."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,6 +18,7 @@ from job.store.index import Index
 from job.store.temp_journal import TempJournal
 
 if TYPE_CHECKING:
+    from job.core.versions import Moment
     from job.engine.volumes import Tools  # a run without changes does not load what copies
     from job.system.processes import WorkerPool  # multiprocessing: a run without workers does not load it
 
@@ -54,6 +56,10 @@ class PairContext:
     """The mirror's `.truecopy` as found by the preflight; None if it was not read or does not exist yet."""
     opened_ns: int = 0
     """End of the preflight, by the system's clock in nanoseconds since the epoch; 0 if unknown."""
+    started_ns: int = 0
+    """When the work of this process began, by the clock of the run."""
+    given_moment: "Moment | None" = None
+    """The moment of the cycle's versions in a worker."""
     create_worker_pool: "Callable[[], WorkerPool] | None" = None
     """Creates the workers of a large job; None where all work stays in this process."""
 
@@ -61,6 +67,19 @@ class PairContext:
     def tools(self) -> "Tools":
         """The tools that write to the mirror, loaded for the first folder to sync."""
         return self.make_tools()
+
+    @cached_property
+    def moment(self) -> "Moment":
+        """The moment of the cycle's versions, in all processes the same, and of no cycle before."""
+        if self.given_moment is not None:
+            return self.given_moment
+        from job.core.versions import Moment  # noqa: PLC0415  # a run without changes makes no versions
+        from job.fs.versions import VersionsFolder  # noqa: PLC0415
+
+        moment = Moment(self.started_ns // 10**9)
+        with suppress(OSError):  # reported when the first version is made
+            return VersionsFolder(self.mirror_root, self.mirror_state).unused(moment)
+        return moment
 
 
 class PairRun(NamedTuple):
@@ -80,6 +99,8 @@ class PairRun(NamedTuple):
     """Entries from which a job is worth workers."""
     stall_seconds: float = 0.0
     """How long a busy worker may be silent; 0 for no limit."""
+    moment: "Moment | None" = None
+    """The moment of the cycle's versions, for the workers."""
 
     @property
     def about(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
-from job.core.entry import Kind, parent_of
+from job.core.entry import STATE_FOLDER, Kind, parent_of
 from job.core.file_systems import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
 from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
@@ -245,11 +245,19 @@ def _sweep(context: PairContext, claim: Claim | None) -> None:
             return
         if claim is not None:
             claim()
+        from job.engine.versions.interrupted import fulfil, is_intent, sweep_versions  # noqa: PLC0415  # rare
+
+        for intent in filter(is_intent, noted):  # before temps are removed
+            with suppress(OSError, ValueError):
+                fulfil(intent, context.mirror_root)
         with closing(DirCursor(context.mirror_root)) as cursor:
-            for path in dict.fromkeys(noted):
+            for path in dict.fromkeys(each for each in noted if not is_intent(each)):
                 with suppress(OSError, ValueError):  # the folder is gone, or the journal entry is foreign
                     above, _, last = path.rpartition(b"/")
-                    if is_temp_name(name := above.rpartition(b"/")[2]):  # a staged folder and its inode number
+                    if path.startswith(STATE_FOLDER + b"/"):
+                        remove_temps(cursor.goto(path))
+                        sweep_versions(path, context.mirror_root)
+                    elif is_temp_name(name := above.rpartition(b"/")[2]):  # a staged folder and its inode number
                         remove_staged(name, cursor.goto(parent_of(above)), int(last, 16))
                     else:
                         remove_temps(cursor.goto(path))

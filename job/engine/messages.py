@@ -12,6 +12,7 @@ from job.core.counts import Tally
 from job.core.entry import FileId
 from job.core.file_systems import Capabilities
 from job.core.record import FolderDone, LinkName, LinkOutcome, LinkRecord, RowsDone
+from job.core.versions import VersionsDone
 from job.events.base import Event
 from job.fs.large_dir import PackedNames, Sums
 from job.store.index import Index
@@ -209,6 +210,9 @@ class BatchResult:
     tally: Tally = field(default_factory=Tally)
     retired: list[bytes] = field(default_factory=list)
     """Folders that left the mirror's tree with all their content."""
+    versions: list[VersionsDone] = field(default_factory=list)
+    unkept: bool = False
+    """Whether a content was replaced, and is not among the versions."""
     dirty: bool = False
     """Whether the batch wrote anything that must be synced."""
     volume: int = 0

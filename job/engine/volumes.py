@@ -61,6 +61,12 @@ class Volume(NamedTuple):
     """Copies plain files; None where every file needs more than that."""
     stages: bool
     """Whether a staged folder keeps the times of its files when it gets its place, which servers do not promise."""
+    clock_ns: Callable[[], int] | None
+    """The clock, where the ctime of an entry does not tell since when it is there."""
+
+    def since(self) -> int:
+        """Return `Record.since_ns` of an entry that was just made."""
+        return 0 if self.clock_ns is None else self.clock_ns()
 
 
 def volumes_of(tools: Tools, mirror: Capabilities, pair: Pair, now_ns: Callable[[], int]) -> ByMount[Volume]:
@@ -82,6 +88,7 @@ def volumes_of(tools: Tools, mirror: Capabilities, pair: Pair, now_ns: Callable[
             supports_everything=mirror.keeps_attributes and mirror.symlink_metadata,
             plain=plain,
             stages=plain is not None and of.sync.is_local,
+            clock_ns=None if mirror.mtime_grain_ns == 1 and of.sync.is_local else now_ns,
         )
 
     others = {each.point: volume(number, each.mirror, each) for number, each in enumerate(tools.mounted, 1)}

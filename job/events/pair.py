@@ -223,7 +223,7 @@ class DriftFound(EntryEvent, level="warning"):
 
 
 class ReplacedByFolder(EntryEvent, level="warning"):
-    """A source file, link or special file became a folder; its old entry in the mirror was removed."""
+    """A source file, link or special file became a folder; its old entry in the mirror was moved to the versions."""
 
     kind: Kind
     """Kind of the old entry."""

@@ -84,6 +84,8 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FUSE_ON_DISK = "fuseblk"
+_ONE_JOURNAL = frozenset({"ext4", "tmpfs", "xfs"})
+"""File systems whose order of names was seen to survive power cuts; tmpfs survives none."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
@@ -113,6 +115,15 @@ class MirrorSync:
         """Whether the kernel of this machine alone keeps the file system."""
         mount = mounts.mount_of(self._root)
         return mount is not None and mount.type in LOCAL_TYPES
+
+    @cached_property
+    def orders_names(self) -> bool:
+        """Whether of two changes of names a power cut never undoes the first alone, as one journal has both.
+
+        Not on btrfs, where a sync of one folder makes its names durable before earlier ones elsewhere.
+        """
+        mount = mounts.mount_of(self._root)
+        return mount is not None and mount.type in _ONE_JOURNAL
 
     def all(self) -> None:
         """Sync everything; raises `OSError` if any of it was not written since the root was opened."""

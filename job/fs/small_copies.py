@@ -191,7 +191,7 @@ def read_both(record: Record, source: int, mirror: int, *, security: bool) -> by
 
     It is known only if both are exactly as recorded and have no attributes to copy; `security` as in `carried_over`.
     """
-    listed, mirrored, checksum, _ = record
+    listed, mirrored, checksum, *_ = record
     try:
         if checksum and listed[5] <= SMALL_BYTES:
             read, held = _read(listed, source, security=security), _read(mirrored, mirror, security=security)

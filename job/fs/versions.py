@@ -6,12 +6,12 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
 
 from job.core.entry import STATE_FOLDER, FileId, printable
-from job.core.versions import Moment
+from job.core.versions import Moment, moment_of
 from job.fs.dircursor import DirCursor, closing_fd, open_folder, single
 from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
@@ -104,6 +104,34 @@ class VersionsFolder:
                     fsync_folder(place)
             if not left:
                 return linked, failed
+        raise AssertionError
+
+    def add(self, name: bytes, above: bytes, moment: Moment, make: Callable[[int], None], *, synced: bool) -> bytes:
+        """Have `make` make a new entry in an open folder of the moment's second; returns its path below the root.
+
+        Raises `OSError`.
+        """
+        for stamp in (each.name for each in _same_second(moment)):
+            with ExitStack() as stack:
+                place = self._open_folder(stack, stamp, above, synced=synced)
+                if place is None or _exists(name, place):
+                    continue
+                make(place)
+                if synced:
+                    fsync_folder(place)
+                return _version_path(stamp, above, name)
+        raise AssertionError
+
+    def free_place(self, name: bytes, above: bytes, moment: Moment, *, synced: bool) -> bytes:
+        """Return a path below the root that a version of the moment's second can be moved to, in a folder that is made.
+
+        Raises `OSError`.
+        """
+        for stamp in (each.name for each in _same_second(moment)):
+            with ExitStack() as stack:
+                place = self._open_folder(stack, stamp, above, synced=synced)
+                if place is not None and not _exists(name, place):
+                    return _version_path(stamp, above, name)
         raise AssertionError
 
     def open_moment(self, moment: Moment, *, synced: bool) -> tuple[int, Moment]:
@@ -250,6 +278,23 @@ def _same_second(moment: Moment) -> Iterator[Moment]:
 
 def _version_path(stamp: bytes, above: bytes, name: bytes) -> bytes:
     return b"/".join((STATE_FOLDER, VERSIONS, stamp, *([above] if above else []), name))
+
+
+def place_of(path: bytes) -> tuple[Moment, bytes]:
+    """Return the moment of a version at a path below the mirror's root, and the path that it had in the mirror.
+
+    Raises `ValueError` for a path that is not within the folder of a moment.
+    """
+    state, versions, stamp, *rest = path.split(b"/")
+    moment = moment_of(stamp)
+    if (state, versions) != (STATE_FOLDER, VERSIONS) or moment is None:
+        raise ValueError(f"not a path of a version: {path!r}")
+    return moment, b"/".join(rest)
+
+
+def folder_of(moment: Moment, above: bytes) -> bytes:
+    """Return the path below the mirror's root of the folder with a moment's versions of the entries in `above`."""
+    return b"/".join((STATE_FOLDER, VERSIONS, moment.name, *([above] if above else [])))
 
 
 def _link_all(

@@ -88,8 +88,8 @@ def without_records(text: str, names: Collection[bytes]) -> str:
 def _read(text: str) -> tuple[dict[bytes, Record], str]:
     """Return records and their options key."""
     stored = json.loads(text)
-    fields, rest = stored[:_FIELDS], stored[_FIELDS:]
-    options_key, sinces = [*rest, *("", 0)[len(rest) :]]
+    fields, rest = stored[:_FIELDS], [*stored[_FIELDS:]]
+    options_key, sinces = rest + ["", 0][len(rest) :]
     if type(options_key) is not str:
         raise ValueError
     return _decoded(fields, sinces), options_key

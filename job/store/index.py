@@ -9,19 +9,20 @@ committed row survives a power cut, and is written after its files.
 import contextlib
 import errno
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf, isfinite
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from job.core.entry import inode_key
 from job.core.file_systems import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
 from job.core.record import FolderDone, FolderSummary, RowsDone
-from job.core.versions import Moment, VersionsDone
 from job.store import index_schema
 from job.store.index_tree import Tree, key_of, place_of
 from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
-from job.store.version_table import moment_in, store_versions
+
+if TYPE_CHECKING:
+    from job.core.versions import Moment, VersionsDone
 
 MOST_PARTS = 1 << 16
 """Parts of a folder; a larger number is invalid."""
@@ -104,15 +105,17 @@ class Index:
         row = self._row(query, key_of(path), part)
         return row[0] if row and isinstance(row[0], str) else ""
 
-    def versions(self, path: bytes) -> dict[Moment, str]:
+    def versions(self, path: bytes) -> "dict[Moment, str]":
         """Return the rows of all versions of a folder's entries (`store/version_rows.py`). Raises `OSError`."""
         return self._by_moment("SELECT seconds, number, rows FROM version WHERE folder = ?", str, key_of(path))
 
-    def moments(self) -> dict[Moment, int]:
+    def moments(self) -> "dict[Moment, int]":
         """Return all moments with versions, and their ordinals, which tell the order of cycles. Raises `OSError`."""
         return self._by_moment("SELECT seconds, number, ordinal FROM version_folder", int)
 
-    def _by_moment(self, query: str, kind: type[_Value], *values: object) -> dict[Moment, _Value]:
+    def _by_moment(self, query: str, kind: type[_Value], *values: object) -> "dict[Moment, _Value]":
+        from job.store.version_table import moment_in  # noqa: PLC0415  # a run without changes needs no versions
+
         try:
             rows = self._all(query, *values)
         except sqlite3.DatabaseError as error:
@@ -202,7 +205,7 @@ class Index:
         folders: Iterable[FolderDone],
         rows: Iterable[RowsDone],
         gone: Iterable[bytes] = (),
-        versions: Iterable[VersionsDone] = (),
+        versions: "Sequence[VersionsDone]" = (),
         *,
         incomplete_at: float = 0,
     ) -> None:
@@ -215,7 +218,10 @@ class Index:
             for path in gone:
                 self._tree.forget(path)
             self._store(list(folders), rows)
-            store_versions(self._db, versions)
+            if versions:
+                from job.store.version_table import store_versions  # noqa: PLC0415  # most runs replace nothing
+
+                store_versions(self._db, versions)
             if incomplete_at:
                 self._db.execute(_RAISE, (_COMPLETE_SINCE, incomplete_at))
 

@@ -37,6 +37,12 @@ class TempJournal:
             self._file = open_own_file(self._name, self._state, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         write_all(self._file, path + _END)
 
+    def sync(self) -> None:
+        """Have what was recorded survive a power cut. Raises `OSError`."""
+        if self._file is not None:
+            os.fsync(self._file)
+            fsync_folder(self._state)
+
     def noted(self, most_bytes: int = 64 << 20) -> list[bytes]:
         """Return the folders recorded by all workers, from the first `most_bytes` of the journal. Raises `OSError`."""
         found: list[bytes] = []

@@ -32,8 +32,9 @@ def store_versions(connection: sqlite3.Connection, done: Iterable[VersionsDone])
         row = connection.execute(_OF_FOLDER, place).fetchone()
         rows = _joined(row[0], each.rows) if row else each.rows
         connection.execute("INSERT OR REPLACE INTO version VALUES (?, ?, ?, ?)", (*place, rows))
-        connection.execute(_NEW_MOMENT, each.moment)
-        connection.execute(_ADD_BYTES, (each.bytes, *each.moment))
+        if each.files:
+            connection.execute(_NEW_MOMENT, each.moment)
+            connection.execute(_ADD_BYTES, (each.bytes, *each.moment))
 
 
 def _joined(stored: object, more: str) -> str:

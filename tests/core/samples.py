@@ -50,7 +50,9 @@ modes = st.builds(
     st.integers(0, 0o7777),
 )
 entries = st.builds(Entry, names, numbers, modes, numbers, numbers, numbers, times, times)
-records = st.builds(Record, entries, entries, st.sampled_from(["", SHA256, "blake3:00", "md5:ff"]), st.booleans())
+records = st.builds(
+    Record, entries, entries, st.sampled_from(["", SHA256, "blake3:00", "md5:ff"]), st.booleans(), st.just(0)
+)
 
 
 def a_finished_folder(path: bytes = b"folder", entries: int = 1, parts: int = 1) -> FolderDone:

@@ -6,7 +6,7 @@ import signal
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from job.core.counts import Tally
 from job.core.file_systems import MirrorCapabilities
 from job.core.outcome import Drift, Failure, Result
 from job.core.record import FolderDone, FolderSummary, RowsDone
+from job.core.versions import VersionsDone
 from job.engine.context import PairContext, PairRun, Progress
 from job.engine.cycle import CycleContext, OpenContext, run_cycle
 from job.engine.dry_run import Planned, preview
@@ -302,11 +303,19 @@ class ListenedIndex(Index):
         self.asked["rows"] += 1
         return super().rows(path, part)
 
-    def commit(self, folders: Iterable[FolderDone], rows: Iterable[RowsDone], gone: Iterable[bytes] = ()) -> None:
+    def commit(
+        self,
+        folders: Iterable[FolderDone],
+        rows: Iterable[RowsDone],
+        gone: Iterable[bytes] = (),
+        versions: Sequence[VersionsDone] = (),
+        *,
+        incomplete_at: float = 0,
+    ) -> None:
         done = list(folders)
         self.asked["committed"] += len(done)
         self.before_commit(done)
-        super().commit(done, rows, gone)
+        super().commit(done, rows, gone, versions, incomplete_at=incomplete_at)
 
 
 def with_tools(context: PairContext, change: Callable[[Tools], Tools]) -> PairContext:

@@ -1,5 +1,7 @@
 """Killed or stopped at any step of a copy, the mirror holds whole contents, and the next run makes it equal.
 
+What it held before is in the mirror or in the versions, at any moment.
+
 With workers the n-th call of each process is hit: whoever gets there is killed, the main process or some workers.
 """
 
@@ -12,6 +14,7 @@ from tests import workers
 from tests.faults.generations import Generations, contents
 from tests.faults.rig import Done, Rig
 from tests.faults.tampering import in_state, injected
+from tests.faults.trees import tree_of
 
 pytestmark = pytest.mark.needs_tool("strace")
 
@@ -54,7 +57,7 @@ def hit(generations: Generations, call: str, number: int, name: str) -> Done:
     rig = generations.rig
     old = contents(rig.mirrored)
     readers = generations.grow_and_watch()
-    new = contents(rig.wanted)
+    new, held = contents(rig.wanted), contents(rig.mirrored)
     log = rig.base / "strace.log"
     done = rig.once(
         prefix=injected(call, f"signal={name}:when={number}", log=log, paths=watched(rig, call)),
@@ -62,9 +65,24 @@ def hit(generations: Generations, call: str, number: int, name: str) -> Done:
     for path, content in contents(rig.mirrored).items():
         if b".truecopy-tmp-" not in path:
             assert content in {old.get(path), new.get(path)}, path
+    assert not lost(rig, held)
     assert not readers.exposed(tried=1)
     assert not generations.published
     return done
+
+
+def lost(rig: Rig, old: dict[bytes, object]) -> list[bytes]:
+    """Give the names whose old content is neither in the mirror nor among the newest versions."""
+    newest = sorted((rig.state / "versions").glob("*"))[-3:]
+    held = [contents(rig.mirrored), *(contents(tree_of(each)) for each in newest)]
+    return [path for path, content in old.items() if content not in [each.get(path) for each in held]]
+
+
+def shared(rig: Rig) -> set[int]:
+    """Give the inodes that a version and the mirror have in common."""
+    below = [*rig.state.rglob("*")]
+    versions = {path.lstat().st_ino for path in below if "versions" in path.parts}
+    return versions & {path.lstat().st_ino for path in {*rig.mirror.rglob("*")}.difference(below)}
 
 
 def heals(rig: Rig) -> None:
@@ -75,6 +93,7 @@ def heals(rig: Rig) -> None:
     assert rig.mirrored == rig.wanted
     assert links(rig.mirror) == links(rig.source)
     assert not rig.temps
+    assert not shared(rig)
 
 
 def links(root: Path) -> list[bool]:

@@ -135,7 +135,6 @@ MINOR = [
     "history.sqlite3",
     "history.sqlite3-journal",
     "mirror.json",
-    "versions",
     "README.txt",
     "leftovers",
     "leftovers-1",
@@ -171,6 +170,19 @@ def test_what_is_planted_for_the_index_is_refused_by_run_and_plan(
     assert (done.code, done.the("pair_refused")["reason"], plan.code) == (4, "state_unusable", 4)
     assert "index.sqlite3" in done.the("pair_refused")["error"]
     assert (rig.mirror / "file").read_text() == "ours: file"
+
+
+@pytest.mark.parametrize("kind", SHARE)
+def test_what_is_planted_for_the_versions_is_told_and_nothing_is_replaced(
+    rig: Rig, outside: Outside, kind: str
+) -> None:
+    done = planted(rig, outside, kind, ["versions"])
+
+    if kind.endswith("folder"):  # of this user: it is used
+        assert (done.code, (rig.mirror / "file").read_text()) == (0, "newer")
+    else:
+        assert (done.code, set(done.failed)) == (3, {"file"})
+        assert (rig.mirror / "file").read_text() == "ours: file"
 
 
 @pytest.mark.parametrize("kind", SHARE)

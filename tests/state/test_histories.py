@@ -1,7 +1,7 @@
 """Random histories of both sides, held against what anybody would expect of a mirror.
 
-After every cycle the mirror is as its source, nothing that it ever held is gone, nothing was called drift that we did
-ourselves, and a second cycle has nothing to do.
+After every cycle the mirror is as its source, every content that it ever held is in it or among the versions, nothing
+was called drift that we did ourselves, and a second cycle has nothing to do.
 """
 
 import os
@@ -293,19 +293,26 @@ class History(RuleBasedStateMachine):
     def _cycle(self, run: Callable[[], Told], *, whole: bool = True) -> Told:
         """Run a cycle, and see that it leaves no temp, loses no name, and touches nothing that is not its own."""
         before = {path: self._strange(path) for path in below(self.shop.mirror) if path.name[:10] != ".truecopy-"}
-        left = set(self.shop.temps)
+        contents, left = self._contents(self.shop.mirror), set(self.shop.temps)
         time.sleep(TICK_SECONDS)
         told = run()
         time.sleep(TICK_SECONDS)
         after = below(self.shop.mirror)
         retired = self.shop.retired
-        # What gave way to a folder is kept beside it until a sync went well; a stop may leave it where it is.
+        held = [self._contents(each) for each in (self.shop.mirror, *(self.shop.state / "versions").glob("*"))]
+        assert all(content in [each.get(path) for each in held] for path, content in contents.items())
         assert set(self.shop.temps) <= left or not whole
         gone = set(before) - set(after)
         assert all(str(path) in retired for path in gone)
         assert all(self._strange(path) == was for path, was in before.items() if was is not None and path not in gone)
         assert told.committed == told.tally
         return told
+
+    @staticmethod
+    def _contents(root: Path) -> dict[Path, object]:
+        """Give what files hold, and where links point, by path."""
+        found = {path: root / path for path in below(root) if path.name[:10] != ".truecopy-"}
+        return {path: seen(place)[2] for path, place in found.items() if _is_no_folder(place)}
 
     def _strange(self, path: Path) -> tuple[object, ...] | None:
         """Tell what a file of the mirror is that has no source, nor a folder of the source above it."""

@@ -24,7 +24,7 @@ def a_row(name: bytes, size: int = 5) -> VersionRow:
 
 
 def done(path: bytes, moment: Moment, *rows: VersionRow) -> VersionsDone:
-    return VersionsDone(path, moment, encode_versions(rows), sum(row.size for row in rows))
+    return VersionsDone(path, moment, encode_versions(rows), len(rows), sum(row.size for row in rows))
 
 
 def rows_in(index: Index, path: bytes) -> dict[Moment, list[VersionRow]]:
@@ -58,6 +58,15 @@ def test_the_order_of_cycles_is_known_even_if_the_clock_was_once_wrong(tmp_path:
 
         in_order = sorted(index.moments().items(), key=lambda each: each[1])
         assert [moment for moment, _ in in_order] == [LATER, THEN, LATER._replace(number=2)]
+
+
+def test_a_content_that_is_not_kept_makes_no_version_folder(tmp_path: Path) -> None:
+    with closing(Index.open(str(tmp_path))) as index:
+        row = a_row(b"a")._replace(why=VersionReason.EXCLUDED)
+        index.commit([], [], (), [VersionsDone(b"folder", THEN, encode_versions([row]), 0, 0)])
+
+        assert rows_in(index, b"folder") == {THEN: [row]}
+        assert index.moments() == {}
 
 
 def test_versions_of_a_folder_that_left_the_mirror_are_known(tmp_path: Path) -> None:

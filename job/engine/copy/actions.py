@@ -15,8 +15,9 @@ from job.core.record import Copied, Record
 from job.engine.context import PairContext, PairRun, ProgressSink
 from job.engine.copy.batch import MOST_BYTES, Batch
 from job.engine.copy.content_compare import ContentCompare, attributes_of, fix_metadata, note_metadata, unsupported_of
-from job.engine.copy.finish_folder import Settled, Work
+from job.engine.copy.finish_folder import Settled, Work, since_of
 from job.engine.preflight.root_check import RootLost
+from job.engine.versions.keeping import Leaving, VersionKeeper
 from job.errors import ChangedWhileReadError
 from job.events.pair import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.listing import entry_of
@@ -58,8 +59,11 @@ def make_folder(name: bytes, parent: int) -> None:
 class Actions:
     """Carries out decisions for one pair."""
 
-    def __init__(self, context: PairContext, run: PairRun, batch: Batch, progress: ProgressSink) -> None:
+    def __init__(
+        self, context: PairContext, run: PairRun, batch: Batch, keeper: VersionKeeper, progress: ProgressSink
+    ) -> None:
         self._context = context
+        self._keeper = keeper
         self._run = run
         self._batch = batch
         self._progress = progress
@@ -153,11 +157,11 @@ class Actions:
                 self._keep(opened, step)
             case Action.COPY:
                 self._limit_rights_if_needed(opened, step.entry, mirror)
-                self._copy(opened, step, fresh=mirror is None)
+                self._copy(opened, step, mirror, record)
             case Action.COMPARE_SOURCE | Action.COMPARE_BOTH:
                 self._compare(opened, step, mirror, record)
             case Action.MAKE_FOLDER:
-                self._make_folder(opened, step, mirror)
+                self._make_folder(opened, step, mirror, record)
             case Action.SKIP_SPECIAL:
                 opened.work.specials += 1
                 self._skip(opened, step, Skip.SPECIAL_FILE)
@@ -186,29 +190,25 @@ class Actions:
         if step.entry.kind is not Kind.FOLDER:  # a folder is counted when it is synced itself
             self._skip(opened, step, Skip.UNCHANGED)
 
-    def _make_folder(self, opened: OpenFolders, step: Decision, mirror: Entry | None) -> None:
+    def _make_folder(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         name = step.entry.name
         self._batch.dirty = True
         if mirror is None:
             make_folder(name, opened.mirror)
             return
-        # The old content is removed only once the folder that replaces it is synced.
-        self._batch.journal_temps(opened.work)
-        aside = next(self.temps)
-        os.rename(name, aside, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
+        path = self._path(opened, step.entry)
+        place = self._keeper.take_file(Leaving(mirror, record), path, opened.mirror)
         try:
             # Another worker may have made the folder while the name was free.
             make_folder(name, opened.mirror)
         except OSError:
-            os.rename(aside, name, src_dir_fd=opened.mirror, dst_dir_fd=opened.mirror)
+            self._keeper.put_back(place, path, opened.mirror)
             raise
-        self._batch.set_aside(opened.work, aside)
-        path = self._path(opened, step.entry)
         self._batch.pending_events.add(
             ReplacedByFolder(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=mirror.kind)
         )
 
-    def _copy(self, opened: OpenFolders, step: Decision, *, fresh: bool = False) -> None:
+    def _copy(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         work, entry, started_ns = opened.work, step.entry, self._run.now_ns()
         batch, writer, most = self._batch, work.volume.metadata_writer, work.volume.mirror.largest_file
         if most and entry.size > most:
@@ -245,7 +245,8 @@ class Actions:
             self.drift(opened, entry, step.drift)
         racy = is_racy(copied.source, started_ns) or writer.denied != denied
         self._note_new_names(opened, entry, copied.source)
-        batch.add(work, temp, copied, event, racy=racy, fresh=fresh)
+        old = None if mirror is None else Leaving(mirror, record, drifted=step.drift is not None)
+        batch.add(work, temp, copied, event, racy=racy, old=old)
         self._unreported_entries += 1
 
     @staticmethod
@@ -285,7 +286,7 @@ class Actions:
         if not found.same:
             drift = step.drift if found.drifted else None
             reason = step.reason if drift or both else f"content changed: {step.reason}"
-            self._copy(opened, step._replace(drift=drift, reason=reason))
+            self._copy(opened, step._replace(drift=drift, reason=reason), mirror, record)
             return
         made, fixed = found.alike, mirror is not listed
         if made is None:
@@ -293,7 +294,8 @@ class Actions:
                 volume.metadata_writer, step.entry, opened.source, mirror, opened.mirror, opened.names
             )
             if answer is None:
-                self._copy(opened, step._replace(reason="its metadata cannot be mended in place", drift=None))
+                step = step._replace(reason="its metadata cannot be mended in place", drift=None)
+                self._copy(opened, step, mirror, record)
                 return
             fixed |= answer
             self._batch.pending_events.add_refusals(self._path(opened, step.entry))
@@ -301,7 +303,8 @@ class Actions:
         if (made.inode, made.size) == (mirror.inode, mirror.size):
             racy = is_racy(found.source, started_ns) or opened.work.volume.metadata_writer.denied != denied
             self._note_new_names(opened, step.entry, found.source)
-            opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy)
+            since_ns = since_of(record, made, found.checksum)
+            opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy, since_ns)
         else:
             opened.work.complete = False  # changed by another program: the next cycle compares its content
         if not fixed:

@@ -18,8 +18,8 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone, FolderSummary
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import make_folder
-from job.engine.copy.cleanup import Versions
 from job.engine.messages import BatchResult, Followups
+from job.engine.versions.keeping import VersionKeeper, versions_done
 from job.events.base import Event
 from job.events.pair import EntrySetAside, FileFailed
 from job.fs.dircursor import DirCursor
@@ -46,12 +46,14 @@ class StateFolderMovedError(OSError):
 class Adoption:
     """Checks folders of one mirror. Use it with `contextlib.closing`."""
 
-    def __init__(self, context: PairContext, run: PairRun, sources: DirCursor | None = None) -> None:
+    def __init__(
+        self, context: PairContext, run: PairRun, keeper: VersionKeeper, sources: DirCursor | None = None
+    ) -> None:
         """Use `sources`, a shared cursor, if it is given."""
         self._state_folder = context.mirror_state
         self._about = {"cycle_id": run.cycle_id, "pair": run.pair.name}
         self._sources, self._mirrors = sources or DirCursor(context.source_root), DirCursor(context.mirror_root)
-        self._versions = Versions(context, run)
+        self._keeper = keeper
         others = {each.point: standing_of(each.mirror) for each in context.tools.mounted}
         self._standing = ByMount(standing_of(context.mirror), others)
 
@@ -94,8 +96,8 @@ class Adoption:
         parent, _, name = path.rpartition(b"/")
         folder = self._mirrors.goto(parent)
         before, event = os.fstat(folder), None
-        if not self._versions.removed(name, folder):
-            place = self._versions.take(path, folder)
+        if not self._keeper.removed(name, folder):
+            place = self._keeper.take(path, folder)
             event = EntrySetAside(**self._about, path=path, kind=Kind.FOLDER, version=printable(place), reason=why)
         make_folder(name, folder)
         with suppress(OSError):
@@ -114,7 +116,9 @@ class Exchange:
         self, context: PairContext, run: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
     ) -> None:
         """`commit` removes moved folders from the index, and emits the events."""
-        self._adoption = Adoption(context, run)
+        self._context = context
+        self._keeper = VersionKeeper(context, run)
+        self._adoption = Adoption(context, run, self._keeper)
         self._run = run
         self._commit = commit
         self._replaced: set[bytes] = set()
@@ -127,6 +131,7 @@ class Exchange:
     def close(self) -> None:
         """Close what was opened."""
         self._adoption.close()
+        self._keeper.close()
 
     def is_below_replaced(self, path: bytes) -> bool:
         """Check whether a folder lies in one that was replaced, or could not be: it gets no work item then."""
@@ -187,6 +192,7 @@ class Exchange:
             events=self._events,
             tally=Tally(failed_by=dict(self._failed)),
             retired=self._retired,
+            versions=versions_done(moved, self._context.moment) if (moved := self._keeper.take_moved()) else [],
             folders=self._forgotten,
             followups=Followups(moved=[path.rpartition(b"/")[0] for path in self._anew]),
         )

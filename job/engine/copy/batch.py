@@ -1,8 +1,9 @@
 """Rename complete temps to their final names, in batches.
 
-The order matters. Temps are complete, then synced, then renamed, so that a name always has a complete content
-(invariant 1). Folder metadata is set after the renames, which change folder times. Then `commit.py` syncs the renames
-before the index has them, and writes the index before events are emitted (invariant 2).
+The order matters. Temps are complete, then synced; then what they replace is linked to the versions; then they are
+renamed, so that a name always has a complete content (invariant 1), and none is lost (invariant 4). Folder metadata is
+set after the renames, which change folder times. Then `commit.py` syncs the renames before the index has them, and
+writes the index before events are emitted (invariant 2).
 """
 
 import errno
@@ -17,8 +18,10 @@ from job.engine.context import PairContext, PairRun
 from job.engine.copy.commit import PendingEvents, voided
 from job.engine.copy.finish_folder import Finished, Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
+from job.engine.copy.kept_versions import KeptVersions
 from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
 from job.engine.messages import BatchResult, Deliver, Followups, PartDone
+from job.engine.versions.keeping import Leaving, VersionKeeper
 from job.engine.volumes import Volume
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor
@@ -37,26 +40,31 @@ class Batch:
     """Collects complete temps and finished folders, and commits them together."""
 
     def __init__(
-        self, context: PairContext, run: PairRun, cursor: DirCursor, sources: DirCursor, deliver: Deliver
+        self,
+        context: PairContext,
+        run: PairRun,
+        keeper: VersionKeeper,
+        cursors: tuple[DirCursor, DirCursor],
+        deliver: Deliver,
     ) -> None:
-        """`deliver` gets each result; a commit moves `cursor` and `sources`."""
+        """`deliver` gets each result; a commit moves the cursors of mirror and source."""
         self._context = context
         self._run = run
-        self._cursor = cursor
-        self.recheck = Recheck(sources, cursor, context.mirror_root)
+        self._cursor, sources = cursors
+        self.recheck = Recheck(sources, self._cursor, context.mirror_root)
         self._deliver = deliver
         self._pending = PendingRenames(run)
-        self.staged = StagedFolders(run, cursor)
+        self.staged = StagedFolders(run, self._cursor)
+        self.kept = KeptVersions(context, run, keeper)
         self._closed: list[Work] = []
         self._open: Work | None = None
-        self.pending_events = PendingEvents(run, context)
+        self.pending_events = PendingEvents(run, context, keeper)
         self.volume: Volume | None = None
         """The mirror's file system of all entries in the batch."""
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
         """Further work for the main process."""
-        self._discards: list[tuple[Work, bytes]] = []
         self._journaled: set[bytes] = set()
         self.staged_in: set[bytes] = set()
         """Folders whose times changed, because others were staged in them."""
@@ -69,7 +77,7 @@ class Batch:
         """Continue on another file system of the mirror; the entries on the previous one are committed first."""
         if volume is self.volume:
             return
-        if self.has_pending or self._closed or self._discards or self._folders or self.dirty:
+        if self.has_pending or self._closed or self._folders or self.dirty:
             self.commit()
         self.volume = volume
 
@@ -104,9 +112,11 @@ class Batch:
         """Whether temps wait for their names, and the contents that they replace still take space."""
         return bool(self._pending.files or self.staged.files)
 
-    def add(self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, fresh: bool) -> None:
-        """Add a complete temp; `event` is emitted once the rename is durable."""
-        self._pending.add(PendingRename(work, copied.source.name, temp, copied, racy, fresh, event))
+    def add(
+        self, work: Work, temp: bytes, copied: Copied, event: FileCopied, *, racy: bool, old: Leaving | None
+    ) -> None:
+        """Add a complete temp, which replaces an `old` entry; `event` is emitted once the rename is durable."""
+        self._pending.add(PendingRename(work, copied.source.name, temp, copied, racy, old, event))
         self._bytes += event.bytes
         self.dirty = True
 
@@ -166,10 +176,6 @@ class Batch:
         with suppress(OSError):
             self._context.temp_journal.note(b"%s/%x" % (path, inode))
 
-    def set_aside(self, work: Work, temp: bytes) -> None:
-        """Remove `temp`, the entry that was replaced, once the replacement is synced."""
-        self._discards.append((work, temp))
-
     def drop(self) -> None:
         """Remove pending temps; everything committed before, and changes without a temp, stay.
 
@@ -177,6 +183,7 @@ class Batch:
         """
         for rename in self._take_back():
             rename.work.complete = False
+        self.kept.drop()
 
     def give_up(self) -> None:
         """Deliver failures only, for a mirror that cannot be committed to any more."""
@@ -191,19 +198,20 @@ class Batch:
         if self._run.pair.verify_copies == "readback":
             self._read_back()
         self._recheck_folders()
+        self._keep_replaced()
         renamed = self._rename_general()
-        self._discard()
         staged, done = self._place_staged()
         # After the others: of two names that the mirror treats as equal neither may look complete.
         done += self._rename_plain()
         renamed += self._rename_general()
         done += map(self._finish, self._closed)
         self._count(renamed, staged)
+        noted = self._journaled or self.staged_in or self.kept.any
         batch = self._take_result(done)
         if self.dirty and self._sync.each:
             batch = self._folders_synced(batch, renamed)
         self._closed.clear()
-        if self._journaled or self.staged_in:
+        if noted:
             with suppress(OSError):
                 self._context.temp_journal.clear()
         self._journaled.clear()
@@ -227,6 +235,8 @@ class Batch:
             dirty=self.dirty and not self._sync.each,
             volume=self.volume.number if self.volume else 0,
             retired=self.pending_events.retired,
+            versions=self.kept.take(),
+            unkept=self.kept.take_incomplete(),
             followups=self.followups,
         )
         self._begun, self._ended, self._folders, self.followups = self._item, [], [], Followups()
@@ -244,18 +254,6 @@ class Batch:
             self._distrust([])
             return voided(batch, Failure.SYNC, reason_text(error), self._run)
         return batch
-
-    def _discard(self) -> None:
-        # The replacement is synced. Removing changes the folder's time, so the folder is finished afterwards.
-        for work, temp in self._discards:
-            try:
-                folder = self.recheck.enter(work)
-                if self._sync.each:
-                    fsync_folder(folder)
-                os.unlink(temp, dir_fd=folder)
-            except OSError:
-                work.complete = False  # removed by the next sync of the folder
-        self._discards.clear()
 
     def _distrust(self, works: list[Work]) -> None:
         # Metadata fixed in them, and in the open folder, may be lost, too: the next cycle compares all of it.
@@ -294,23 +292,21 @@ class Batch:
             self.pending_events.counts.skipped[Skip.VANISHED] += 1
 
     def _sync_or_void(self) -> None:
-        if not (self.has_pending or self._discards) or self._sync.each:
+        if not self.has_pending or self._sync.each:
             return
         try:
             self._sync.all()
         except OSError as error:
             # The kernel marks pages clean after a failed write-back: a second sync would succeed. Copy again next time.
             message = f"the disk did not take it: {reason_text(error)}"
-            failed = self._take_back()
-            for rename in failed:
+            for rename in self._take_back():
                 self._fail_rename(rename, Failure.SYNC, message)
-            if not failed:
-                self.pending_events.fail(self._discards[0][0].listing.path, Kind.FOLDER, Failure.SYNC, message)
-            # Left to the next cycle: to sync postponed folders now would remove temps that are still needed.
-            paths, waiting = {work.listing.path for work, _ in self._discards}, self.followups.postponed
-            waiting[:] = [each for each in waiting if each.part is not None or each.path not in paths]
-            self._discards.clear()  # removed by the next sync of their folders
             self._distrust(self._closed)
+
+    def _keep_replaced(self) -> None:
+        failed = self.kept.keep(self._pending.replaced(), self.recheck.enter)
+        for rename, fault in self._pending.remove_unkept(failed, self.recheck.enter):
+            self._fail_rename(rename, *fault)
 
     def _read_back(self) -> None:
         for rename, fault in self._pending.remove_misread(self.recheck.enter):
@@ -367,6 +363,7 @@ class Batch:
             if fault is None:
                 renamed.append(rename)
             else:
+                self.kept.undo(rename.work, rename.name)
                 self._fail_rename(rename, *fault)
         return renamed
 
@@ -376,7 +373,7 @@ class Batch:
         Raises `OSError`.
         """
         try:
-            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self.kept.put(temp, name, folder, path)
         except IsADirectoryError:
             self.pending_events.retire(folder, parent_of(path), name)
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -15,16 +15,12 @@ from job.config.settings import Pair
 from job.core.decide import is_mirrored
 from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, Kind, join, printable
 from job.core.file_systems import Capabilities, NameRules
-from job.core.versions import Moment
-from job.engine.context import PairContext, PairRun
 from job.engine.volumes import policy_of
-from job.events.pair import FolderRetired
 from job.fs.dircursor import DirCursor
-from job.fs.large_dir import is_temp_name, name_exists, names_in, stat_names
+from job.fs.large_dir import is_temp_name, names_in, stat_names
 from job.fs.listing import Found, Huge, Listing, Unreadable, entries_of, list_entries
 from job.fs.mounts import NODEV, mount_restrictions
 from job.fs.scanners import SourceScanner
-from job.fs.versions import VersionsFolder, remove_empty
 
 
 def sweep_folder(folder: int, staged_now: bytes, retire: Callable[[bytes], None]) -> tuple[Found, bool]:
@@ -199,64 +195,3 @@ def _is_internal(at: bytes, name: bytes, folder: int) -> bool:
         return False
     seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
     return seen.st_uid == 0 and stat.S_IMODE(seen.st_mode) == stat.S_IRWXU
-
-
-_MOUNT_IN_THE_WAY = "a file system is mounted in the mirror under this name, or below it; unmount it"
-_MOMENT_NS = 60 * 10**9
-"""How long one folder of versions is used: in each new one, all folders of a path are created and synced."""
-_VERSIONS_ELSEWHERE = (
-    "the mirror has a folder here, on another file system than the versions in .truecopy; move that folder away"
-)
-
-
-class Versions:
-    """Moves entries of one mirror to its versions."""
-
-    def __init__(self, context: PairContext, run: PairRun) -> None:
-        self._roots = context.source_root, context.mirror_root
-        self._versions_folder = VersionsFolder(context.mirror_root, context.mirror_state)
-        self._run = run
-        self._moment_ns = -_MOMENT_NS
-
-    def take(self, path: bytes, folder: int) -> bytes:
-        """Move the last component of a path, whose parent is open; returns its new path. Raises `OSError`."""
-        above, _, name = path.rpartition(b"/")
-        places, error = self.take_all([name], folder, above)
-        if error is not None:
-            raise error
-        return places[name]
-
-    def retire(self, path: bytes, folder: int) -> FolderRetired:
-        """Move a folder in the way, whose parent is open; returns its event. Raises `OSError`."""
-        version = printable(self.take(path, folder))
-        return FolderRetired(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, version=version)
-
-    def take_all(self, names: Sequence[bytes], folder: int, above: bytes) -> tuple[dict[bytes, bytes], OSError | None]:
-        """Move entries of an open folder, whose path is `above`; returns their new paths, and the first error.
-
-        Raises `OSError` if the versions cannot be used at all.
-        """
-        if not 0 <= (now_ns := self._run.now_ns()) - self._moment_ns < _MOMENT_NS:
-            self._moment_ns = now_ns
-        moment = Moment(self._moment_ns // 10**9)
-        source, mirror = self._roots
-        is_new = not name_exists(mirror, STATE_FOLDER)  # the state is elsewhere, and this is the first version
-        places, error = self._versions_folder.retire(names, folder, above, moment)
-        if error is not None and error.errno in {errno.EXDEV, errno.EBUSY}:
-            error = OSError(error.errno, _VERSIONS_ELSEWHERE if error.errno == errno.EXDEV else _MOUNT_IN_THE_WAY)
-        if is_new:
-            # That changed the times of the root, which may be finished already.
-            seen = os.fstat(source)
-            with suppress(OSError):
-                os.utime(mirror, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-        return places, error
-
-    @staticmethod
-    def removed(name: bytes, folder: int) -> bool:
-        """Remove a folder if it is empty; False if it is not. Raises `OSError`."""
-        try:
-            return remove_empty(name, folder)
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise OSError(errno.EBUSY, _MOUNT_IN_THE_WAY) from None
-            raise

@@ -6,19 +6,28 @@ index has one writer and the events one order.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 
 from job.core.counts import Counts, Tally
-from job.core.entry import Kind, join
+from job.core.entry import Kind, join, printable
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
 from job.engine.context import PairContext, PairRun
-from job.engine.copy.cleanup import Versions
 from job.engine.copy.pending import PendingRename, PlainRenames
 from job.engine.messages import BatchResult
 from job.engine.preflight.root_check import RootLost
+from job.engine.versions.keeping import VersionKeeper
 from job.engine.volumes import MountedFileSystem
 from job.events.base import Event
-from job.events.pair import BatchCommitted, CopyFacts, FileCopied, FileFailed, FilesCopied, MetadataNotKept
+from job.events.pair import (
+    BatchCommitted,
+    CopyFacts,
+    FileCopied,
+    FileFailed,
+    FilesCopied,
+    FolderRetired,
+    MetadataNotKept,
+)
 from job.events.text import plural
 from job.fs.own_files import MirrorSync
 from job.store.index import Index
@@ -27,13 +36,13 @@ from job.store.index import Index
 class PendingEvents:
     """Events and counts of one pair that wait for a commit."""
 
-    def __init__(self, run: PairRun, context: PairContext) -> None:
+    def __init__(self, run: PairRun, context: PairContext, keeper: VersionKeeper) -> None:
         self._run = run
         self._writers = [context.tools.metadata_writer, *(each.metadata_writer for each in context.tools.mounted)]
         self.events: list[Event] = []
         """In the order in which they are emitted."""
         self.counts = Counts()
-        self._versions = Versions(context, run)
+        self._keeper = keeper
         self.retired: list[bytes] = []
         """Folders that left the mirror's tree: index records of anything in them are void."""
         self.lost_folders: set[bytes] = set()
@@ -83,9 +92,10 @@ class PendingEvents:
 
     def retire(self, folder: int, above: bytes, name: bytes) -> None:
         """Move a folder of the open one at the path `above` to the versions, unless it is empty. Raises `OSError`."""
-        if not self._versions.removed(name, folder):
+        if not self._keeper.removed(name, folder):
             path = join(above, name)
-            self.add(self._versions.retire(path, folder))
+            version = printable(self._keeper.take(path, folder))
+            self.add(FolderRetired(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, version=version))
             self.retired.append(path)
 
     def add_refusals(self, path: bytes) -> None:
@@ -133,6 +143,7 @@ class Commit:
         self._sync = sync
         self._run = run
         self._not_kept: set[str] = set()
+        self._is_incomplete = self._is_time_known = False
         self._failed_syncs: dict[int, tuple[int, int]] = {}
         """By file system where a sync failed: the latest work item then, and the time in nanoseconds."""
         self.given = 0
@@ -156,14 +167,24 @@ class Commit:
                 [folder for batch in batches for folder in batch.folders], {row.path for row in rows}
             )
             retired = [path for batch in batches for path in batch.retired]
-            if folders or rows or retired:
-                self._index.commit(folders, rows, retired)
+            versions = [each for batch in batches for each in batch.versions]
+            if folders or rows or retired or versions:
+                self._index.commit(folders, rows, retired, versions, incomplete_at=self._incomplete_at(batches))
+                self._is_incomplete = False
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
             batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
         for batch in batches:
             self._emit(batch)
         return batches
+
+    def _incomplete_at(self, batches: list[BatchResult]) -> float:
+        """Return the time if a replaced content was not kept since the last commit, or the index has no such time."""
+        self._is_incomplete |= any(batch.unkept for batch in batches)
+        if not self._is_incomplete and not self._is_time_known:
+            self._is_incomplete = self._index.complete_since == inf
+        self._is_time_known = True
+        return self._run.now_ns() / 1e9 if self._is_incomplete else 0.0
 
     def _synced(self, batches: list[BatchResult]) -> list[BatchResult]:
         for volume in {batch.volume for batch in batches}:
@@ -249,7 +270,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
 def _unremembered(batch: BatchResult) -> BatchResult:
     followups = replace(batch.followups, linked=[])
     parts = [part._replace(complete=False) for part in batch.parts]
-    return replace(batch, folders=[], rows=[], parts=parts, followups=followups)
+    return replace(batch, folders=[], rows=[], versions=[], parts=parts, followups=followups)
 
 
 def _failed(event: FileCopied, reason: Failure, error: str) -> Event:

@@ -15,7 +15,7 @@ from job.engine.context import PairRun
 from job.engine.copy.actions import Actions, OpenFolders
 from job.engine.copy.batch import Batch
 from job.engine.copy.content_compare import CHECK_ENTRIES
-from job.engine.copy.finish_folder import Settled, Work
+from job.engine.copy.finish_folder import Settled, Work, since_of
 from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
@@ -154,7 +154,8 @@ class Entries:
             or mirror._replace(ctime_ns=0) != outcome.mirror._replace(ctime_ns=0)
         ):
             return False
-        work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy)
+        since_ns = since_of(outcome, mirror, outcome.checksum)
+        work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy, since_ns)
         return True
 
     def _entries_to_sync(

@@ -39,6 +39,17 @@ class Settled(NamedTuple):
     """As in `Record`."""
 
 
+def since_of(record: Record | None, mirror: Entry, checksum: str) -> int:
+    """Return `since_ns` of a mirror entry that was found to have a content, and may have it since its record was made.
+
+    The ctime tells when metadata was set, or a link was made.
+    """
+    if record is None or record.mirror.inode != mirror.inode or record.checksum != checksum:
+        return 0
+    since_ns = record.stands_since_ns
+    return 0 if since_ns == mirror.ctime_ns else since_ns
+
+
 @dataclass(slots=True)
 class Work:
     """The state of one folder in work."""

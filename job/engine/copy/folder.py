@@ -41,6 +41,7 @@ from job.engine.messages import (
 )
 from job.engine.preflight.root_check import DeviceCheck, RootLost
 from job.engine.scan import list_again
+from job.engine.versions.keeping import VersionKeeper
 from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.text import plural
@@ -68,18 +69,18 @@ class FolderSync:
         self._run = run
         self._volumes = volumes_of(context.tools, context.mirror, run.pair, run.now_ns)
         self._devices = DeviceCheck(context)
-        self._sources = DirCursor(context.source_root)
-        self._mirrors = DirCursor(context.mirror_root)
+        self._sources, self._mirrors = DirCursor(context.source_root), DirCursor(context.mirror_root)
         # The batch has cursors of its own: a commit in mid-folder must not move ours.
         self._batch_mirrors = DirCursor(context.mirror_root)
         self._batch_sources = DirCursor(context.source_root, kept=2)
-        self._batch = Batch(context, run, self._batch_mirrors, self._batch_sources, deliver)
+        self._keeper = VersionKeeper(context, run)
+        self._batch = Batch(context, run, self._keeper, (self._batch_mirrors, self._batch_sources), deliver)
         self._narrower = Narrower(self._sources, self._mirrors, self._batch)
-        self._actions = Actions(context, run, self._batch, progress)
+        self._actions = Actions(context, run, self._batch, self._keeper, progress)
         self._entries = Entries(run, self._batch, self._actions)
-        self._adoption = Adoption(context, run, self._batch_sources)
+        self._adoption = Adoption(context, run, self._keeper, self._batch_sources)
         self._linker = Linker(context, run, self._batch, self._actions, self._adoption)
-        self._opening = Opening(context, run, self._batch, self._volumes, self._adoption)
+        self._opening = Opening(context, run, self._batch, self._volumes, self._adoption, self._keeper)
         self._confirmer = FolderConfirmer(context, run, self._batch, progress, self._sources, self._mirrors)
         self._stager = FolderStager(context, run, self._batch, self._actions, self._narrower)
         self._progress = progress
@@ -100,10 +101,10 @@ class FolderSync:
             raise
         finally:
             self._batch.drop()
-            for cursor in (self._sources, self._mirrors, self._batch_mirrors, self._batch_sources):
-                cursor.close()
-            for each in (self._linker, self._adoption, self._opening):
+            for each in (self._sources, self._mirrors, self._batch_mirrors, self._batch_sources):
                 each.close()
+            for other in (self._linker, self._adoption, self._opening, self._keeper):
+                other.close()
 
     def go(self, item: WorkItem) -> None:
         """Sync the folders of a work item. Raises `Stopped` or `RootLost`."""

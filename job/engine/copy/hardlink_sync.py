@@ -21,7 +21,9 @@ from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
 from job.engine.copy.finish_folder import Work, work_for
 from job.engine.copy.folder_recheck import check_not_replaced
+from job.engine.copy.kept_versions import NOT_KEPT, Replaced
 from job.engine.messages import HardLinkGroup, SyncHardLinks
+from job.engine.versions.keeping import Leaving
 from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.pair import FileCopied
@@ -84,8 +86,7 @@ class Linker:
         self._volumes = volumes_of(context.tools, context.mirror, run.pair, run.now_ns)
         self._batch = batch
         self._actions = actions
-        self._sources = DirCursor(context.source_root)
-        self._mirrors = DirCursor(context.mirror_root)
+        self._sources, self._mirrors = DirCursor(context.source_root), DirCursor(context.mirror_root)
         self._beside = DirCursor(context.mirror_root)
         self._last: tuple[bytes, int, int, int] | None = None
         """Path, device, inode number and ctime of the mirror folder that was checked last."""
@@ -98,7 +99,7 @@ class Linker:
     def link_up(self, task: SyncHardLinks) -> None:
         """Sync files under all their names. Raises `Stopped` or `MirrorLost`."""
         # In the order of folders, so that each is opened once: names of one file lie far apart.
-        link_names = sorted((link_name for group in task.groups for link_name in group.link_names), key=_place_of)
+        link_names = sorted((each for group in task.groups for each in group.link_names), key=_place_of)
         scanned = {_place_of(link_name): self._scan(link_name) for link_name in link_names}
         waiting = [self._names_of(group, scanned) for group in task.groups]
         while waiting:
@@ -113,8 +114,9 @@ class Linker:
             self._record_result(file.first, file.record)
             file.mirror = self._link_target(file)
         others = [(name, file) for file in files for name in file.others]
+        others.sort(key=lambda each: _place_of(each[0].link_name))
         alone: list[tuple[_Name, Action]] = []
-        for name, file in sorted(others, key=lambda each: _place_of(each[0].link_name)):
+        for name, file in self._keep_replaced(others):
             action = self._link_to_file(name, file)
             if action is not None:
                 alone.append((name, action))
@@ -125,6 +127,19 @@ class Linker:
         for name, action in alone:
             self._record_result(name, self._outcome(name, action))
         return [file.apart for file in files if file.apart]
+
+    def _keep_replaced(self, others: list[tuple[_Name, _File]]) -> list[tuple[_Name, _File]]:
+        """Keep what links replace, all together; names whose content cannot be kept fail, and are left out."""
+        replaced: list[Replaced] = [
+            (name.work, [Leaving(name.mirror, name.link_name.record)], False)
+            for name, file in others
+            if file.mirror is not None and name.mirror is not None and name.usable != file.mirror
+        ]
+        unkept = self._batch.kept.keep(replaced, self._batch.recheck.enter)
+        failed = {id(work): error for work, errors in unkept for error in errors.values()}
+        for name in [name for name, _ in others if id(name.work) in failed]:
+            self._fail(name, failure_of(failed[id(name.work)]), f"{NOT_KEPT}: {reason_text(failed[id(name.work)])}")
+        return [each for each in others if id(each[0].work) not in failed]
 
     # The first name --------------------------------------------------------------------------------------------------
 
@@ -272,10 +287,12 @@ class Linker:
             record.stands_since_ns,  # the ctime moves with each link
         )
         if file.mirror is None or not self._is_still(name.link_name):
+            self._batch.kept.undo(name.work, name.link_name.name)
             return None  # changed by another program: its folder, or the next cycle, syncs it
         try:
             action = self._link_or_copy(file, name, own)
         except OSError as error:
+            self._batch.kept.undo(name.work, name.link_name.name)
             self._fail(name, failure_of(error), reason_text(error))
             return None
         if action is None and name not in file.apart:
@@ -311,6 +328,7 @@ class Linker:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            self._batch.kept.undo(name.work, name.link_name.name)
             name.work.volume.metadata_writer.refused("hard_links", error)
             self._batch.pending_events.add_refusals(name.path)
             if error.errno not in _NOT_TO_THIS:
@@ -345,8 +363,7 @@ class Linker:
     def _report_copy(self, first: _Name, name: _Name, record: Record) -> None:
         self._batch.pending_events.add_copy(
             FileCopied(
-                cycle_id=self._run.cycle_id,
-                pair=self._run.pair.name,
+                **self._run.about,
                 path=name.path,
                 kind=name.entry.kind,
                 bytes=0,

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,8 @@ from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import Copied
 from job.engine.context import PairRun
 from job.engine.copy.finish_folder import Settled, Work
+from job.engine.copy.kept_versions import NOT_KEPT, Replaced
+from job.engine.versions.keeping import Leaving
 from job.events.pair import CopyFacts, FileCopied, FilesCopied
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists, remove_staged
@@ -34,8 +36,8 @@ class PendingRename:
     temp: bytes
     copied: Copied
     racy: bool
-    fresh: bool
-    """Whether the mirror had no entry of this name."""
+    old: Leaving | None
+    """The mirror's entry of this name, if it had one."""
     event: FileCopied
 
     def give_name(self, folder: int, put: Callable[[bytes, bytes, int, bytes], None]) -> None:
@@ -43,7 +45,7 @@ class PendingRename:
         volume, size = self.work.volume, self.event.bytes
         if size >= _LARGE_BYTES:
             volume.copier.release(self.temp, folder, size)
-        if self.fresh and volume.name_rules is not None:
+        if self.old is None and volume.name_rules is not None:
             self._insist_on_none(folder)
         put(self.temp, self.name, folder, self.event.path)
         self._settle(folder)
@@ -78,7 +80,7 @@ class PendingRename:
         # Only files have a size to compare: NTFS stores device numbers there.
         size = made.size if self.event.kind is Kind.FILE else copied.source.size
         if (made.inode, size, made.mtime_ns) == (copied.inode, copied.source.size, copied.mtime_ns):
-            self.work.settled[name] = Settled(copied.source, copied.checksum, made, self.racy)
+            self.work.settled[name] = Settled(copied.source, copied.checksum, made, self.racy, self.work.volume.since())
         else:
             self.work.lost.add(name)
 
@@ -149,8 +151,17 @@ class PlainRenames:
         copied = Copied(copy.source, copy.checksum, copy.made.st_ino, copy.made.st_mtime_ns)
         (facts,) = self.facts([copy])
         event = FilesCopied(cycle_id=self.run.cycle_id, pair=self.run.pair.name, copies=[]).event_of(facts)
-        name = copy.source.name
-        return PendingRename(self.work, name, copy.temp, copied, copy.racy, name not in self.work.reasons, event)
+        return PendingRename(self.work, copy.source.name, copy.temp, copied, copy.racy, self._old(copy), event)
+
+    def replaced(self) -> list[Leaving]:
+        """Return what the copies replace."""
+        return [old for copy in self.copies if (old := self._old(copy)) is not None]
+
+    def _old(self, copy: PlainCopy) -> Leaving | None:
+        if copy[0][0] not in self.work.reasons:
+            return None
+        record = self.work.kept[copy[0][0]]
+        return Leaving(record.mirror, record)
 
 
 class PendingRenames:
@@ -178,6 +189,20 @@ class PendingRenames:
         """Return the folder of each temp."""
         return [rename.work for rename in self._general] + [plain.work for plain in self._plain]
 
+    def replaced(self) -> list[Replaced]:
+        """Return what the temps replace, by folder."""
+        found: list[Replaced] = [(plain.work, plain.replaced(), True) for plain in self._plain if plain.work.reasons]
+        for _, group in groupby(self._general, lambda rename: id(rename.work)):
+            renames = [rename for rename in group if rename.old is not None]
+            if renames:
+                leaving = [
+                    rename.old._replace(temp=rename.temp, temp_inode=rename.copied.inode)
+                    for rename in renames
+                    if rename.old is not None
+                ]
+                found.append((renames[0].work, leaving, False))
+        return found
+
     def take_plain(self) -> list[PlainRenames]:
         """Return, and forget, plain files."""
         plain, self._plain = self._plain, []
@@ -199,6 +224,19 @@ class PendingRenames:
                 yield rename, fault
             else:
                 self.add(rename)
+
+    def remove_unkept(
+        self, failed: Iterable[tuple[Work, dict[bytes, OSError]]], enter: Callable[[Work], int]
+    ) -> Iterator[tuple[PendingRename, tuple[Failure, str]]]:
+        """Remove and yield temps whose old contents could not be kept, with the fault."""
+        for work, errors in failed:
+            for rename in self.take_all({id(work)}):
+                error = errors.get(rename.name)
+                if error is None:
+                    self.add(rename)
+                    continue
+                rename.unlink(enter)
+                yield rename, (failure_of(error), f"{NOT_KEPT}: {reason_text(error)}")
 
     def rename_general(
         self, enter: Callable[[Work], int], put: Callable[[bytes, bytes, int, bytes], None]

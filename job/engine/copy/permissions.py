@@ -21,13 +21,14 @@ from job.core.adoption import is_as_created, why_widened
 from job.core.entry import STATE_FOLDER, Kind, join, printable
 from job.core.file_systems import ByMount
 from job.core.outcome import reason_text
+from job.core.versions import VersionReason
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
-from job.engine.copy.cleanup import Versions
 from job.engine.copy.finish_folder import Work
 from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
+from job.engine.versions.keeping import VersionKeeper
 from job.engine.volumes import Volume
 from job.events.pair import EntrySetAside
 from job.fs.dircursor import DirCursor
@@ -124,11 +125,17 @@ class Opening:
     """Holds back the metadata of mirror folders that admit more users, and prepares the folders for them."""
 
     def __init__(
-        self, context: PairContext, run: PairRun, batch: Batch, volumes: ByMount[Volume], adoption: Adoption
+        self,
+        context: PairContext,
+        run: PairRun,
+        batch: Batch,
+        volumes: ByMount[Volume],
+        adoption: Adoption,
+        keeper: VersionKeeper,
     ) -> None:
         self._batch = batch
         self._adoption = adoption
-        self._versions = Versions(context, run)
+        self._keeper = keeper
         self._context, self._volumes = context, volumes
         self._surplus: Surplus | None = None
         self._uncleared: list[bytes] = []
@@ -255,7 +262,7 @@ class Opening:
     def _set_aside(self, at: bytes, folder: int, entries: Sequence[tuple[bytes, Kind]], reason: str) -> None:
         kinds, before = dict(entries), os.fstat(folder)
         self._batch.dirty = True
-        places, error = self._versions.take_all(list(kinds), folder, at)
+        places, error = self._keeper.move(list(kinds), folder, at, VersionReason.RETIRED)
         with suppress(OSError):
             os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
         fsync_folder(folder)

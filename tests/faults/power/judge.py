@@ -10,13 +10,15 @@ from pathlib import Path
 from job.core.entry import TEMP_PREFIX, join
 from job.store.codec import decode_records
 from tests.faults.generations import ACCESS_ACL
-from tests.faults.power.ages import IN_A_FOLDER, Age, History
+from tests.faults.power.ages import Age, History
 from tests.faults.trees import Thing, Tree, tree_of
 from tests.index_rows import paths_of
 
 IN_PLACE = {b"sub/metadata only"}
 """What changes in place, one kind of metadata after the other: only its content is always of one age."""
 
+REMOVED = (b"folder-", b"new-")
+"""Beginnings of what the growth of a source removes on both sides."""
 SOUND = {"ok", "NULL value in hard_link.part"}
 """What SQLite says of a sound index. Of tables without row numbers 3.40 asks the wrong column."""
 
@@ -82,10 +84,10 @@ class Judge:
     def _vanished(self, mirror: Path, tree: Tree, size: int) -> Iterator[str]:
         versions = [tree_of(each) for each in (mirror / ".truecopy" / "versions").glob("*")]
         for number, age in enumerate(self._ages):
-            for path in age.tree if age.ended <= size else ():
-                held = [each.get(path) for each in (tree, *versions)]
-                if path.endswith(IN_A_FOLDER) and age.tree[path] not in held:
-                    yield f"{path!r} of age {number} vanished with its folder"
+            for path, thing in age.tree.items() if age.ended <= size else ():
+                held = [each[path].content for each in (tree, *versions) if path in each]
+                if thing.kind != "d" and thing.content not in held and not path.startswith(REMOVED):
+                    yield f"{path!r} of age {number} is neither in the mirror nor among the versions"
 
     def _parted(self, mirror: Path, size: int) -> Iterator[str]:
         rest = self._history.at_rest(size)

@@ -38,7 +38,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
         index = Index.empty() if state is None else index_to_read(f"/proc/self/fd/{state}")
         tidy.enter_context(contextlib.closing(index))
         systems = in_scope(file_systems(mirror), pair, source, _known(mirror, state))
-        index.ignore(_mismatched_mounts(index, systems))
+        index.ignore(mismatched_mounts(index, systems))
         able = _known_mirror_capabilities(systems, mirror, state)._replace(gone=unmounted(index, systems, mirror))
         scanner = _open_scanner(tidy, pair, source, able, state)
         mirror_scanner = tidy.enter_context(contextlib.closing(MirrorScanner(mirror)))
@@ -82,7 +82,7 @@ def _known(folder: int, state: int | None, point: bytes = b"") -> Capabilities:
     return (state is not None and probe.load_capabilities(folder, state, point, to_write=False)) or Capabilities()
 
 
-def _mismatched_mounts(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
+def mismatched_mounts(index: Index, systems: Sequence[FileSystem]) -> list[bytes]:
     """Return the mount points whose file system differs from the one in the index."""
     known = index.file_systems
     here = {each.point for each in systems}

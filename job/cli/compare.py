@@ -1,17 +1,14 @@
 """`truecopy compare`: list the differences between source and mirror; every byte is read."""
 
 import json
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
 import click
 
 from job.app.preview_setup import open_comparison
 from job.app.status import expected_extent
+from job.cli.lines import shown_lines
 from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
@@ -22,9 +19,6 @@ from job.engine.tree_compare import HARMLESS, Difference, compare
 from job.errors import Exit, Refused
 from job.events.text import clean, display_text, plural
 from job.store.pair_records import PairRecords
-
-if TYPE_CHECKING:
-    from job.outputs.progress import ComparisonBars
 
 
 @click.command(
@@ -68,7 +62,7 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
     with ExitStack() as tidy:
         will_be_created = presence.will_be_created(pair, config.state_dir, records)
         source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
-        shown = tidy.enter_context(_shown(pair.name, expected_extent(config, pair, mirror)))
+        shown = tidy.enter_context(shown_lines(pair.name, expected_extent(config, pair, mirror), "comparing"))
         view = tidy.enter_context(open_comparison(config, pair, source, mirror, shown.notice))
         if will_be_created and not as_json:
             shown.print(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
@@ -90,29 +84,6 @@ def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: 
         verdict += f" ({wrong_counts})" if wrong_counts else ""
         click.echo(f"# {pair.name}: {verdict}" + (f"; no differences: {harmless_counts}" if harmless_counts else ""))
     return wrong
-
-
-class _Plain:
-    """Prints lines, without progress bars."""
-
-    def notice(self, entries: int, count: int) -> None:
-        """Show no progress."""
-
-    def print(self, line: str) -> None:
-        click.echo(line)
-
-
-@contextmanager
-def _shown(name: str, expected: tuple[int, int]) -> "Iterator[_Plain | ComparisonBars]":
-    """Return the printer of lines; on a terminal it shows progress bars, too."""
-    terminal = next((stream for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
-    if terminal is None:
-        yield _Plain()
-        return
-    from job.outputs.progress import ComparisonBars  # noqa: PLC0415  # rich is for terminals only, and slow to import
-
-    with closing(ComparisonBars(terminal, name, expected, sys.stdout, monotonic=time.monotonic)) as bars:
-        yield bars
 
 
 def _as_text(pair: Pair, difference: Difference) -> str:

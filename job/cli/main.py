@@ -115,6 +115,8 @@ _COMMANDS = {
     "run": "job.cli.run:run",
     "plan": "job.cli.plan:plan",
     "compare": "job.cli.compare:compare_command",
+    "restore": "job.cli.restore:restore",
+    "versions": "job.cli.versions:versions",
     "status": "job.cli.status:status",
     "config": "job.cli.config:config",
     "healthcheck": "job.cli.healthcheck:healthcheck",

@@ -145,8 +145,9 @@ class NameRules:
     only to refuse both of two such names.
     """
 
-    def __init__(self, mirror: Capabilities) -> None:
-        self._mirror = mirror
+    def __init__(self, mirror: Capabilities, noun: str = "mirror") -> None:
+        """`noun` names the place in messages."""
+        self._mirror, self._noun = mirror, noun
 
     def refusal(self, name: bytes) -> str:
         """Return why the mirror cannot store a name; empty if it can."""
@@ -213,7 +214,7 @@ class NameRules:
 
     def _where(self) -> str:
         kind = self._mirror.file_system
-        return f"the mirror's file system ({kind})" if kind else "the mirror's file system"
+        return f"the {self._noun}'s file system ({kind})" if kind else f"the {self._noun}'s file system"
 
 
 def _composed(name: bytes) -> str:

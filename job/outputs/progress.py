@@ -237,8 +237,8 @@ class Bars(RichProgress):
             yield Text(f"  {_facts(task, width - 2)}", no_wrap=True, overflow="ellipsis")
 
 
-class ComparisonBars:
-    """Shows the progress of a comparison on a terminal, and prints lines above it or to another output."""
+class LineBars:
+    """Shows the progress of a command on a terminal, and prints its lines above it or to another output."""
 
     def __init__(
         self,
@@ -247,21 +247,23 @@ class ComparisonBars:
         expected: tuple[int, int],
         output: TextIO,
         *,
+        doing: str,
         monotonic: Callable[[], float],
     ) -> None:
-        """Start; `expected` are entries and bytes, 0 for unknown. Must be closed."""
+        """Start; `expected` are entries and bytes, 0 for unknown; `doing` is a word. Must be closed."""
         self._console = Console(file=terminal, highlight=False)
         self._output = None if output is terminal else output
         self._bars = Bars(self._console, alone=self._output is None)
         self._task = self._bars.begin(name)
         self._expected = expected
+        self._doing = doing
         self._monotonic = monotonic
         self._done = [0, 0]
         self._shown_at = 0.0
         self._bars.start()
 
     def notice(self, entries: int, count: int) -> None:
-        """Count entries and bytes compared since the last call."""
+        """Count entries and bytes since the last call."""
         self._done[0] += entries
         self._done[1] += count
         now = self._monotonic()
@@ -270,7 +272,7 @@ class ComparisonBars:
             # The index may have known fewer.
             entries, count = self._done
             totals = [total if total >= done else 0 for done, total in zip(self._done, self._expected, strict=True)]
-            self._bars.move(self._task, "comparing", (entries, totals[0]), (count, totals[1]))
+            self._bars.move(self._task, self._doing, (entries, totals[0]), (count, totals[1]))
 
     def print(self, line: str) -> None:
         """Print one printable line."""

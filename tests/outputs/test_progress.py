@@ -31,7 +31,7 @@ from job.events.pair import (
     Progressed,
 )
 from job.events.service import CycleCrashed, CycleFinished, CycleStarted, OutputFailed, RunDisabled
-from job.outputs.progress import MOST_FAILURES, Bars, ComparisonBars, ProgressDisplay
+from job.outputs.progress import MOST_FAILURES, Bars, LineBars, ProgressDisplay
 
 PAIR = {"cycle_id": "c", "pair": "music"}
 
@@ -270,7 +270,7 @@ def test_bars_fit_any_terminal_with_what_matters_most(
 def test_a_comparison_shows_bars_on_its_terminal_and_its_lines_elsewhere() -> None:
     terminal, output = Terminal(), io.StringIO()
     moments = iter(range(100))
-    bars = ComparisonBars(terminal, "music", (2, 0), output, monotonic=lambda: float(next(moments)))
+    bars = LineBars(terminal, "music", (2, 0), output, doing="comparing", monotonic=lambda: float(next(moments)))
     bars.notice(1, 10)
     bars.print("content [red]x")
     bars.notice(2, 10)  # more than was expected

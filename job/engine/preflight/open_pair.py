@@ -206,6 +206,18 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
         raise Refused(side.unreadable, message, hint=side.hint) from None
 
 
+def open_mirror(stack: ExitStack, pair: Pair) -> int:
+    """Open the mirror of a pair to read what it holds; its source may be gone. Raises `Refused`."""
+    mirror = _open(stack, pair.dest, _MIRROR)
+    ownership.check_mirror(pair, mirror)
+    return mirror
+
+
+def open_source(stack: ExitStack, pair: Pair) -> int:
+    """Open the source of a pair to restore into it. Raises `Refused`."""
+    return _open(stack, pair.source, _SOURCE._replace(hint="Check that its disk is mounted, or write --to DIR."))
+
+
 def check_writable(pair: Pair, mirror: int) -> None:
     """Refuse a mirror that cannot be written. Raises `Refused`."""
     if is_read_only(mirror):

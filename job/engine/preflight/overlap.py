@@ -96,6 +96,15 @@ def _open_nearest(path: str) -> int:
             path = above
 
 
+def check_target(pairs: Sequence[Pair], path: str, target: int) -> None:
+    """Refuse the open target of a restore, at `path`, that is or lies in a mirror. Raises `Refused`."""
+    for pair in pairs:
+        with suppress(OSError), closing_fd(open_trusted_folder(pair.dest)) as mirror:
+            if identity(mirror) in _around(target) or mounts.is_within(target, mirror):
+                message = f"{path} is, or lies in, the mirror {pair.dest} of {pair.name}"
+                raise Refused(Refusal.OVERLAP, message, hint="Restore to a folder outside of all mirrors.")
+
+
 def mirror_conflicts(pairs: Sequence[Pair]) -> dict[str, Refused]:
     """Find pairs whose mirrors are one folder, or lie in one another, although their paths do not say so.
 

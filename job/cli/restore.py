@@ -1,0 +1,277 @@
+"""`truecopy restore`: bring files back, each compared with its recorded checksum while it is written."""
+
+import json
+import os
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import click
+
+from job.app.restore_setup import Restorer, StopRequest, open_restorer
+from job.cli.kept_paths import iso_seconds, outermost, paths_by_pair, place_name, shown_seconds, time_within
+from job.cli.lines import PlainLines, shown_lines
+from job.cli.main import Context, chosen_pairs, pair_option, show_error
+from job.cli.times import point_in_time, shown
+from job.config.load import read_config
+from job.config.settings import Config, Pair
+from job.core.entry import base64_of, printable
+from job.core.outcome import reason_text
+from job.engine.restore.choice import Request
+from job.engine.restore.tree import DONE, Outcome, Totals, What
+from job.errors import Busy, Exit, JobError, Refused, Stopped
+from job.events.base import Listener
+from job.events.text import clean, display_text, format_bytes, plural
+from job.fs.private_folders import ScratchFolder
+from job.system.sandbox import Sandbox
+from job.system.signals import StopSignal
+
+_LISTED = 50
+"""Restored entries that are listed one by one; of more only their number is shown."""
+_OFFERED = 3
+
+
+class _Options(NamedTuple):
+    config: Config
+    at: datetime
+    is_now: bool
+    zone: ZoneInfo
+    place: str | None
+    """The folder to restore to; None for the sources."""
+    overwrite: bool
+    as_json: bool
+    several: bool
+    """Whether several pairs are restored, each to a folder of its own."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  truecopy restore --to /tmp/back documents/report.odt
+  truecopy restore --at "yesterday 18:00" --in-place --pair documents letters
+  truecopy restore --at 2026-11-20 --to /mnt/new --json >restored.jsonl
+"""
+)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path())
+@pair_option
+@click.option("--at", "when", metavar="TIME", help="As it was at this time; by default, as the mirror is now.")
+@click.option("--to", "place", metavar="DIR", type=click.Path(), help="Restore to this folder, which is made.")
+@click.option("--in-place", is_flag=True, help="Restore to the source.")
+@click.option("--overwrite", is_flag=True, help="Rename what is in the way, and put the restored entry in its place.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.pass_obj
+def restore(  # noqa: PLR0913  # one for each option
+    context: Context,
+    *,
+    paths: tuple[str, ...],
+    only: tuple[str, ...],
+    when: str | None,
+    place: str | None,
+    in_place: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Bring back files, folders, or all of a pair.
+
+    A PATH is below the source, or a whole path of the source or the mirror; without one, all is restored. In DIR it
+    keeps its path below the source. Times are such as 'yesterday 18:00', '3 days ago' or '2026-11-20', in the time
+    zone of the configuration; a day alone is its end. Where the target has an entry of the same name and another
+    content, nothing is restored, but with --overwrite that entry is renamed to NAME.before-restore-TIME. Nothing is
+    ever removed.
+
+    Exit codes: 0 all was restored, 2 usage or configuration, 3 something was not, 4 refused before anything was
+    written, 75 a cycle was at work for more than 30 seconds, 130 or 143 stopped.
+    """
+    if (place is None) is not in_place:
+        raise click.UsageError("Say where to restore to: either --to DIR, or --in-place for the source.")
+    config = read_config(context.config_path, context.environ).config
+    zone, now = ZoneInfo(config.timezone), datetime.fromtimestamp(time.time(), UTC)
+    try:
+        at = now if when is None else point_in_time(when, now, zone)
+    except ValueError as error:
+        raise click.BadParameter(f"{clean(when or '')!r}: {error}", param_hint="--at") from None
+    found = paths_by_pair(config, chosen_pairs(config, only), paths)
+    chosen = [(pair, outermost(of_pair)) for pair, of_pair in found]
+    options = _Options(config, at, when is None, zone, place, overwrite, as_json, several=len(chosen) > 1)
+    with ExitStack() as tidy:
+        scratch = tidy.enter_context(closing(ScratchFolder(context.environ)))
+        stop = tidy.enter_context(StopSignal(monotonic=time.monotonic))
+        sandbox = Sandbox(config.landlock, scratch, _note_no_sandbox)
+        codes = {_restored(options, pair, of_pair, sandbox, stop) for pair, of_pair in chosen}
+        return next((code for code in _WORST_FIRST if code in codes), Exit.OK)
+
+
+_WORST_FIRST = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.FAILED, Exit.REFUSED, Exit.PARTIAL, Exit.BUSY)
+
+
+def _note_no_sandbox(reason: str) -> None:
+    click.echo(f"# not restricted by the kernel: {clean(reason)}", err=True)
+
+
+def _restored(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sandbox, stop: StopSignal) -> int:
+    """Restore one pair; returns its exit code."""
+
+    def work(_: Listener) -> int:
+        return _restore_pair(options, pair, paths, sandbox, stop)
+
+    try:
+        return stop.exit if stop.requested() else sandbox.run(work, lambda _: None)
+    except Stopped as error:
+        show_error(error)
+        return stop.exit or error.exit
+    except OSError as error:
+        hint = "What has its name already is complete; run it again when the disk is well."
+        show_error(JobError(f"the restore of {pair.name} failed: {reason_text(error)}", hint=hint))
+        return Exit.FAILED
+    except (Refused, Busy) as error:
+        _show_refusal(pair, error, as_json=options.as_json)
+        return error.exit
+
+
+def _show_refusal(pair: Pair, error: JobError, *, as_json: bool) -> None:
+    if as_json:
+        reason = error.reason if isinstance(error, Refused) else "busy"
+        click.echo(json.dumps({"pair": pair.name, "what": "refused", "reason": reason, "error": error.message}))
+        return
+    click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
+    click.echo(display_text(f"    {error.hint}"), err=True)
+
+
+def _restore_pair(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sandbox, stop: StopSignal) -> int:
+    place = options.place
+    if place is not None and options.several:
+        place = os.path.join(place, pair.name)
+    suffix = f".before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    request = Request(
+        paths, None if options.is_now else options.at.timestamp(), options.overwrite, suffix.encode("ascii")
+    )
+    counts: Counter[What] = Counter()
+    with ExitStack() as tidy:
+        counter = _ByteCounter()
+        stopping = StopRequest(stop.requested, stop.wait)
+        opened = tidy.enter_context(open_restorer(options.config, pair, place, request, counter.count_bytes, stopping))
+        opened.enter(sandbox)
+        totals = opened.tree.measure()
+        _show_start(options, pair, os.path.abspath(place or pair.source), totals)
+        opened.check_space(totals)
+        lines = tidy.enter_context(shown_lines(pair.name, (totals.entries, totals.size), "restoring"))
+        counter.notice = lines.notice
+        size = unchecked = 0
+        for outcome in tidy.enter_context(closing(opened.tree.run())):
+            counts[outcome.what] += 1
+            size += outcome.size
+            unchecked += outcome.size > 0 and not outcome.is_checked
+            lines.notice(1, 0)
+            for line in _lines(options, pair, outcome, is_listed=totals.entries <= _LISTED):
+                lines.print(line)
+            if stop.requested():
+                raise Stopped("stopped; what has its name already is complete")
+    _show_end(options, pair, counts, (size, unchecked), opened)
+    return Exit.OK if set(counts) <= DONE else Exit.PARTIAL
+
+
+class _ByteCounter:
+    """Passes the progress of contents on, once lines are shown."""
+
+    def __init__(self) -> None:
+        self.notice = PlainLines().notice
+
+    def count_bytes(self, count: int) -> None:
+        self.notice(0, count)
+
+
+def _show_start(options: _Options, pair: Pair, place: str, totals: Totals) -> None:
+    """Show time and place before anything is written."""
+    first = None if totals.first is None else os.path.join(place, os.fsdecode(totals.first))
+    if options.as_json:
+        fields = {
+            "pair": pair.name,
+            "what": "start",
+            "at": iso_seconds(options.at.timestamp(), options.zone),
+            "to": clean(place),
+            "first": None if first is None else clean(first),
+            "entries": totals.entries,
+            "bytes": totals.size,
+        }
+        click.echo(json.dumps(fields))
+        return
+    was = "as the mirror is now," if options.is_now else "as it was on"
+    click.echo(f"# {pair.name}: {was} {shown(options.at, options.zone)}")
+    if first is None:
+        click.echo(clean(f"# {pair.name}: nothing to restore to {place}"))
+        return
+    which = "to" if totals.entries == 1 else f"{totals.entries} entries, the first one to"
+    click.echo(clean(f"# {pair.name}: {which} {first} ({format_bytes(totals.size)} to write at most)"))
+
+
+def _lines(options: _Options, pair: Pair, outcome: Outcome, *, is_listed: bool) -> list[str]:
+    if options.as_json:
+        return [_as_json(options, pair, outcome)]
+    is_plain = outcome.what in {What.RESTORED, What.EQUAL} and not outcome.beside
+    if is_plain and not is_listed:
+        return []
+    details = [outcome.reason] if outcome.reason else []
+    if outcome.moment is not None:
+        details.append(f"version {printable(outcome.moment.name)}")
+    if outcome.beside:
+        details.append(f"what was there is now {printable(outcome.beside)}")
+    detail = f"  ({clean('; '.join(details))})" if details else ""
+    found = [f"{outcome.what:<10} {pair.name}  {printable(outcome.path) or '.'}{detail}"]
+    for offer in outcome.offers[:_OFFERED]:
+        since, within = shown_seconds(offer.since, options.zone), time_within(offer, options.zone)
+        how = "without --at" if offer.moment is None else f"--at {within}"
+        if offer.moment is None or within is not None:
+            found.append(f"           another content, since {since}, is kept: {how} ({place_name(offer)})")
+    return found
+
+
+def _as_json(options: _Options, pair: Pair, outcome: Outcome) -> str:
+    fields = {
+        "pair": pair.name,
+        "what": outcome.what,
+        "path": printable(outcome.path),
+        "kind": outcome.kind,
+        "bytes": outcome.size,
+        "checked": outcome.is_checked,
+        "version": None if outcome.moment is None else printable(outcome.moment.name),
+        "renamed": printable(outcome.beside) or None,
+        "reason": outcome.reason or None,
+        "others": [time_within(each, options.zone) for each in outcome.offers],
+    }
+    if (code := base64_of(outcome.path)) is not None:
+        fields["path_base64"] = code
+    return json.dumps(fields)
+
+
+def _show_end(options: _Options, pair: Pair, counts: Counter[What], sizes: tuple[int, int], opened: Restorer) -> None:
+    size, unchecked = sizes
+    refusals = opened.files.metadata_writer.take_refusals()
+    if options.as_json:
+        by = {str(what): count for what, count in sorted(counts.items())}
+        lacks = {each.what: each.error for each in refusals}
+        click.echo(
+            json.dumps(
+                {"pair": pair.name, "what": "end", "counts": by, "bytes": size, "unchecked": unchecked, "lacks": lacks}
+            )
+        )
+        return
+    for each in refusals:
+        click.echo(f"# {pair.name}: not restored: {clean(each.what)} ({clean(each.error)})")
+    words = ", ".join(f"{count} {_WORDS[what]}" for what, count in sorted(counts.items())) or "nothing"
+    more = f"; {plural(unchecked, 'file')} without a recorded checksum" if unchecked else ""
+    click.echo(f"# {pair.name}: {words} ({format_bytes(size)} written){more}")
+
+
+_WORDS = {
+    What.RESTORED: "restored",
+    What.LIKELY: "restored that may be newer or older",
+    What.EQUAL: "there already",
+    What.EXISTS: "in the way and left alone",
+    What.NOT_KEPT: "not kept",
+    What.ABSENT: "not there at that time",
+    What.ROTTEN: "rotten and not restored",
+    What.FAILED: "failed",
+}

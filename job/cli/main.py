@@ -117,6 +117,7 @@ _COMMANDS = {
     "compare": "job.cli.compare:compare_command",
     "restore": "job.cli.restore:restore",
     "versions": "job.cli.versions:versions",
+    "explain": "job.cli.explain:explain_command",
     "status": "job.cli.status:status",
     "config": "job.cli.config:config",
     "healthcheck": "job.cli.healthcheck:healthcheck",

@@ -81,6 +81,20 @@ class ExcludeRules:
         return self._last_match(folder, folder.rpartition(b"/")[2], folder=True) is False
 
 
+def deciding_pattern(patterns: Sequence[str], path: bytes, *, folder: bool) -> tuple[str, bool] | None:
+    """Return the last pattern that matches an entry, also a default one, and whether it excludes; None if none does.
+
+    Patterns that exclude a folder above it are not considered. Slow: for single entries.
+    """
+    name = path.rpartition(b"/")[2]
+    for line in reversed((*ALWAYS_EXCLUDED, *patterns)):
+        for group in _compiled([line]):
+            by_name, by_path = (group.folder_name, group.folder_path) if folder else (group.name, group.path)
+            if (by_name and by_name.fullmatch(name)) or (by_path and by_path.fullmatch(path)):
+                return line, group.excludes
+    return None
+
+
 def _compiled(lines: Sequence[str]) -> list[_PatternGroup]:
     """Return the groups in the order of evaluation: the last pattern first."""
     patterns = [pattern for pattern in map(_parsed, lines) if isinstance(pattern, Pattern)]

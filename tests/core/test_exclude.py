@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.core.entry import join
-from job.core.exclude import ExcludeRules
+from job.core.exclude import ALWAYS_EXCLUDED, ExcludeRules, deciding_pattern
 from tests.core.samples import a_file, a_folder, a_link, names
 
 
@@ -166,3 +166,22 @@ def test_what_is_out_of_scope_by_default_is_so_without_gitignore_too(parts: list
     path = b"/".join(parts)
 
     assert excludes(excluded(), path, folder=folder) is excludes(excluded("# a remark"), path, folder=folder)
+
+
+@given(
+    patterns=st.lists(
+        st.sampled_from(["*.tmp", "!a.tmp", "/a", "b/", "!b/", "# note", "c/d", "**/a", "!.stfolder/"]), max_size=5
+    ),
+    path=st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"a.tmp", b".stfolder"]), min_size=1, max_size=3).map(
+        b"/".join
+    ),
+    folder=st.booleans(),
+)
+def test_the_deciding_pattern_decides(patterns: list[str], path: bytes, *, folder: bool) -> None:
+    above, _, name = path.rpartition(b"/")
+
+    decided = deciding_pattern(patterns, path, folder=folder)
+
+    is_out = not excluded(*patterns).in_scope(above, [row(name, folder=folder)])
+    assert is_out is (decided is not None and decided[1])
+    assert decided is None or decided[0] in {*patterns, *ALWAYS_EXCLUDED}

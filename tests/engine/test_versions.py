@@ -360,6 +360,19 @@ def test_a_mode_that_is_mended_does_not_change_since_when_a_content_stands(shop:
     assert the_row(shop).since_ns == began_ns
 
 
+def test_a_copy_of_another_program_stands_since_it_was_made_and_not_since_its_metadata_were_set(shop: Workshop) -> None:
+    shop.write("file", "one")
+    shop.cycle()
+    (shop.mirror / "other").write_text("one")
+    (shop.mirror / "other").rename(shop.mirror / "file")
+    began_ns = (shop.mirror / "file").stat().st_ctime_ns
+    told = shop.cycle()
+
+    now = record_of(shop, b"file")
+    assert told.tally.updated == 1
+    assert now.stands_since_ns == began_ns < now.mirror.ctime_ns
+
+
 def test_a_further_name_does_not_change_since_when_a_content_stands(shop: Workshop) -> None:
     shop.write("file", "one")
     shop.cycle()
@@ -442,12 +455,15 @@ def test_a_batch_that_is_void_keeps_its_versions_and_the_next_cycle_goes_on(shop
 
 def test_an_ordinary_user_keeps_versions_that_nobody_else_can_enter(open_shop: Workshop) -> None:
     path = open_shop.write("folder/file", "one")
-    with nobody():
-        open_shop.cycle()
-        os.umask(0)
-    path.write_text("two")
-    with nobody():
-        told = open_shop.cycle()
+    usual = os.umask(0)
+    try:
+        with nobody():
+            open_shop.cycle()
+        path.write_text("two")
+        with nobody():
+            told = open_shop.cycle()
+    finally:
+        os.umask(usual)
 
     assert told.result is Result.SUCCESS
     assert kept(open_shop) == {"folder/file": ["one"]}

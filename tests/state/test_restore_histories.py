@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +91,6 @@ def test_a_restore_of_any_time_agrees_with_a_naive_model(cycles: list[list[tuple
         shutil.rmtree(base)
 
 
-@pytest.mark.xfail(strict=True, reason="the record of a file that left its source is gone: the fix moves its ctime")
 def test_a_file_that_comes_back_with_the_content_that_the_mirror_kept_stands_since_it_was_copied(
     tmp_path: Path,
 ) -> None:

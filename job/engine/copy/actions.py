@@ -303,7 +303,7 @@ class Actions:
         if (made.inode, made.size) == (mirror.inode, mirror.size):
             racy = is_racy(found.source, started_ns) or opened.work.volume.metadata_writer.denied != denied
             self._note_new_names(opened, step.entry, found.source)
-            since_ns = since_of(record, made, found.checksum)
+            since_ns = since_of(record, listed, made, found.checksum, has_change_times=volume.clock_ns is None)
             opened.work.settled[step.entry.name] = Settled(found.source, found.checksum, made, racy, since_ns)
         else:
             opened.work.complete = False  # changed by another program: the next cycle compares its content

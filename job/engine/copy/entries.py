@@ -154,7 +154,8 @@ class Entries:
             or mirror._replace(ctime_ns=0) != outcome.mirror._replace(ctime_ns=0)
         ):
             return False
-        since_ns = since_of(outcome, mirror, outcome.checksum)
+        has_change_times = work.volume.clock_ns is None
+        since_ns = since_of(outcome, mirror, mirror, outcome.checksum, has_change_times=has_change_times)
         work.settled[name] = Settled(entry, outcome.checksum, mirror, outcome.racy, since_ns)
         return True
 

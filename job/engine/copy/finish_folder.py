@@ -39,14 +39,15 @@ class Settled(NamedTuple):
     """As in `Record`."""
 
 
-def since_of(record: Record | None, mirror: Entry, checksum: str) -> int:
-    """Return `since_ns` of a mirror entry that was found to have a content, and may have it since its record was made.
+def since_of(record: Record | None, before: Entry, mirror: Entry, checksum: str, *, has_change_times: bool) -> int:
+    """Return `since_ns` of a mirror entry that was found to have a content, and may have it for long.
 
-    The ctime tells when metadata was set, or a link was made.
+    Its record tells since when, else its ctime `before` its metadata were set, or a link was made.
     """
-    if record is None or record.mirror.inode != mirror.inode or record.checksum != checksum:
-        return 0
-    since_ns = record.stands_since_ns
+    if record is not None and (record.mirror.inode, record.checksum) == (mirror.inode, checksum):
+        since_ns = record.stands_since_ns if has_change_times else record.since_ns
+    else:
+        since_ns = max(0, before.ctime_ns) if has_change_times else 0
     return 0 if since_ns == mirror.ctime_ns else since_ns
 
 

@@ -203,7 +203,7 @@ class KeptTree:
             return Content(kept, path, entry, shared, record.checksum, is_as_recorded=False)
         # A second name, and a program that changes the mode, move the ctime, not the content.
         since_ns = record.since_ns or (record.stands_since_ns if self._has_change_times else 0)
-        is_exact = bool(record.since_ns) or since_ns / 1e9 >= self._indexed_since
+        is_exact = since_ns / 1e9 >= self._indexed_since
         kept = _kept(entry.kind, since_ns, is_exact=is_exact)
         return Content(kept, path, entry, shared, record.checksum, source=record.source)
 

@@ -34,7 +34,7 @@ from job.outputs.log import Logs
 from job.outputs.log_limits import BriefLog
 from job.outputs.metrics import Metrics
 from job.store.history import History
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 from job.system.resources import default_workers
 from job.system.sandbox import Sandbox
 
@@ -68,7 +68,7 @@ class Application:
         self._only: tuple[str, ...] = ()
         self._seen: tuple[int, int, int] | None = None
         self._histories: dict[str, Callable[[], History]] = {}
-        self._records = PairRecords()
+        self._memory = Memory()
         self._scratch = ScratchFolder(environ)
         self._bus = bus = Bus()
         self.emit, self.join, self.failed = bus.emit, bus.join, bus.failed
@@ -208,11 +208,11 @@ class Application:
                 log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
-        self._records = self._records.updated_to(PairRecords.of(config, self._environ))
+        self._memory = self._memory.updated_to(Memory.of(config, self._environ))
         for pair in pairs:
             # Made each time: the state folder of a pair may change with the other pairs.
             self._histories[pair.name] = partial(
-                history_of, config, pair, self._records, failed=self._bus.failed, emit=self.emit
+                history_of, config, pair, self._memory, failed=self._bus.failed, emit=self.emit
             )
         self._metrics.configure(
             pairs=[pair.name for pair in pairs], interval_seconds=config.longest_interval, run_enabled=config.enabled
@@ -263,7 +263,7 @@ class Application:
             verbose=config.log_level == "debug",
             cores=default_workers(),
             left_out=left_out,
-            records=self._records,
+            memory=self._memory,
         )
         return run_cycle(config, work)
 

@@ -20,7 +20,7 @@ from job.errors import Refused
 from job.fs.dircursor import DirCursor, closing_fd
 from job.fs.listing import entry_of
 from job.fs.trusted_path import open_trusted_folder
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 
 _OF_WHOLE_FOLDERS = {"fail", "leave_out", "set_aside"}
 
@@ -59,14 +59,14 @@ class Explanation(NamedTuple):
     """Why the next cycle would be refused."""
 
 
-def explain(config: Config, pair: Pair, path: bytes, records: PairRecords) -> Explanation:
+def explain(config: Config, pair: Pair, path: bytes, memory: Memory) -> Explanation:
     """Gather what is known of a path, which is not that of the root."""
     source, source_trouble = _source_entry(pair, path)
     rule = _rule(pair, path, is_folder=source is not None and source.kind is Kind.FOLDER)
     contents, mirror_trouble = _contents(config, pair, path)
-    history = history_of(config, pair, records, failed=lambda _, __: None).read()
+    history = history_of(config, pair, memory, failed=lambda _, __: None).read()
     failure = next((each for each in history.failing if each.path == path or _is_above(each.path, path)), None)
-    planned, below, refusal = _planned(config, pair, path, records)
+    planned, below, refusal = _planned(config, pair, path, memory)
     return Explanation(
         path=path,
         source=source,
@@ -118,14 +118,12 @@ def _contents(config: Config, pair: Pair, path: bytes) -> tuple[list[Content], s
         return [], error.message
 
 
-def _planned(
-    config: Config, pair: Pair, path: bytes, records: PairRecords
-) -> tuple[list[Planned], int, Refused | None]:
+def _planned(config: Config, pair: Pair, path: bytes, memory: Memory) -> tuple[list[Planned], int, Refused | None]:
     found: list[Planned] = []
     below = 0
     try:
         with ExitStack() as tidy:
-            roots = tidy.enter_context(open_roots(pair, config.state_dir, records))
+            roots = tidy.enter_context(open_roots(pair, config.state_dir, memory))
             view = tidy.enter_context(open_preview(config, pair, *roots))
             for step in preview(view, time.time(), lambda _: None):
                 if step.path == path or (step.action in _OF_WHOLE_FOLDERS and _is_above(step.path, path)):

@@ -23,6 +23,7 @@ from job.core.file_systems import (
 )
 from job.core.outcome import Refusal
 from job.engine.context import PairContext, PairRun, Progress, ProgressSink
+from job.engine.preflight.identity import id_of
 from job.engine.preflight.open_pair import Roots
 from job.engine.preflight.root_check import recheck_roots
 from job.errors import IndexUnusable, Refused
@@ -36,10 +37,11 @@ from job.fs.own_files import open_own_folder
 from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import index_schema
-from job.store.history import Failed, History
+from job.store.history import Failed, History, OtherMirrors
 from job.store.index import Index
 from job.store.index_schema import IndexTorn, set_aside
-from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
+from job.store.memory import Memory
+from job.store.pair_records import DamagedIdentityError, ResolvedPath, find_state_folder
 from job.store.temp_journal import TempJournal, load_known_mounts, save_known_mounts
 
 if TYPE_CHECKING:
@@ -212,31 +214,33 @@ def open_state(config: Config, pair: Pair, mirror: int) -> int:
     """Open the existing state folder of a pair, which may lie in its open mirror. Raises `OSError`."""
     if config.state_dir is None:
         return open_own_folder(STATE_FOLDER, mirror)
-    above, name = open_trusted_parent(state_folder(config, pair))
+    above, name = open_trusted_parent(state_folder(config, pair, id_of(mirror)))
     with closing_fd(above):
         return open_own_folder(name, above)
 
 
-def state_folder(config: Config, pair: Pair) -> str:
-    """Return the path of a pair's state folder."""
+def state_folder(config: Config, pair: Pair, mirror_id: str | None) -> str:
+    """Return the path of the state folder of a mirror of a pair; without an id, of any mirror at its path."""
     if config.state_dir is None:
         return os.path.join(pair.dest, STATE_FOLDER.decode("ascii"))
     try:
-        name = find_state_folder(config.state_dir, pair).name
+        name = find_state_folder(config.state_dir, pair, mirror_id).name
     except (OSError, DamagedIdentityError):
         name = pair.name  # preflight refuses it
     return os.path.join(config.state_dir, name)
 
 
-def history_of(
-    config: Config, pair: Pair, records: PairRecords, *, failed: Failed, emit: Listener | None = None
-) -> History:
-    """Return the history of a pair: in its state folder, or in the records while that cannot be written."""
+def history_of(config: Config, pair: Pair, memory: Memory, *, failed: Failed, emit: Listener | None = None) -> History:
+    """Return the history of a pair: in the state folder of the mirror seen last, or in the memory while it is away."""
+    known = memory.pair(pair.dest)
+    *others, last = (known.ids if known else ()) or (None,)
+    beside = [state_folder(config, pair, each) for each in others] if config.state_dir is not None else []
     return History(
-        state_folder(config, pair),
+        state_folder(config, pair, last),
         failed=failed,
         source=ResolvedPath.of(pair.source),
-        fallback=partial(records.open_history, pair.dest),
+        fallback=partial(memory.open_history, pair.dest),
+        others=OtherMirrors(beside, partial(memory.last_success, pair)),
         emit=emit,
     )
 

@@ -66,7 +66,7 @@ def _open_state_if_present(tidy: contextlib.ExitStack, config: Config, pair: Pai
     except FileNotFoundError:
         return None
     except OSError as error:
-        message = f"the state folder {state_folder(config, pair)} cannot be used: {reason_text(error)}"
+        message = f"the state folder {state_folder(config, pair, None)} cannot be used: {reason_text(error)}"
         hint = "Look at what has its name; a cycle would be refused, too."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
 

@@ -12,6 +12,7 @@ from job.core.counts import PairHistory
 from job.core.file_systems import NO_MOUNTS, Capabilities, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
+from job.engine.preflight.identity import id_of, is_made_by_next_cycle
 from job.errors import Refused
 from job.fs import probe
 from job.fs.dircursor import closing_fd
@@ -19,8 +20,19 @@ from job.fs.free_space import free_bytes
 from job.fs.mounts import is_read_only, mounts_below
 from job.fs.trusted_path import open_trusted_folder
 from job.store import temp_journal
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 from job.system.sandbox import abi, why_unavailable
+
+
+class DiskStatus(NamedTuple):
+    """One of the mirrors of a pair, which may take turns."""
+
+    mirror_id: str
+    adopted: str
+    """RFC 3339, UTC."""
+    last_success: float
+    """In seconds since the epoch, to the hour; 0 for never."""
+    is_here: bool
 
 
 class PairStatus(NamedTuple):
@@ -42,6 +54,8 @@ class PairStatus(NamedTuple):
     """Entries in the mirror that are not folders, and their bytes, by the index; None for unknown."""
     free: int | None = None
     """Free bytes on the mirror's disk; None for unknown."""
+    disks: tuple[DiskStatus, ...] = ()
+    """The adopted mirrors, the one seen last at the end."""
 
     @property
     def result(self) -> Result | None:
@@ -93,19 +107,20 @@ _GRACE_SECONDS = 900.0
 
 def pair_statuses(config: Config, environ: Mapping[str, str] = os.environ) -> list[PairStatus]:
     """Read the history of every pair; nothing is written, and a missing mirror is no error."""
-    records = PairRecords.of(config, environ)
-    return [_status_of(config, pair, records) for pair in config.effective_pairs]
+    memory = Memory.of(config, environ)
+    return [_status_of(config, pair, memory) for pair in config.effective_pairs]
 
 
-def _status_of(config: Config, pair: Pair, records: PairRecords) -> PairStatus:
+def _status_of(config: Config, pair: Pair, memory: Memory) -> PairStatus:
     troubles: list[str] = []
-    history = history_of(config, pair, records, failed=lambda _, error: troubles.append(error)).read()
-    able = extent = free = None
+    history = history_of(config, pair, memory, failed=lambda _, error: troubles.append(error)).read()
+    able = extent = free = here = None
     place, known = "present", NO_MOUNTS
     with contextlib.ExitStack() as tidy:
         mirror = _opened(tidy, partial(open_trusted_folder, pair.dest))
         if mirror is not None:
             free = free_bytes(mirror)
+            here = id_of(mirror)
             place = "read_only" if is_read_only(mirror) else place
             state = _opened(tidy, partial(open_state, config, pair, mirror))
             if state is not None:
@@ -115,9 +130,13 @@ def _status_of(config: Config, pair: Pair, records: PairRecords) -> PairStatus:
         source = None if pair.cross_mounts else _opened(tidy, partial(open_trusted_folder, pair.source))
         mounts = [] if pair.cross_mounts else _left_out(known, source)
     if presence.is_missing(pair):
-        place = "first_use" if presence.will_be_created(pair, config.state_dir, records) else "missing"
+        place = "first_use" if is_made_by_next_cycle(pair, memory, config.state_dir) else "missing"
     trouble = "; ".join(troubles)
-    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free)
+    disks = tuple(
+        DiskStatus(each.mirror_id, each.adopted, each.last_success, each.mirror_id == here)
+        for each in memory.mirrors_of(pair)
+    )
+    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free, disks)
 
 
 def _opened(tidy: contextlib.ExitStack, opening: Callable[[], int]) -> int | None:

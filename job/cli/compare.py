@@ -13,12 +13,12 @@ from job.cli.main import Context, chosen_pairs, pair_option
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
-from job.engine.preflight import presence
+from job.engine.preflight.identity import is_made_by_next_cycle
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import HARMLESS, Difference, compare
 from job.errors import Exit, Refused
 from job.events.text import clean, display_text, plural
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 
 
 @click.command(
@@ -43,10 +43,10 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
     """
     config = read_config(context.config_path, context.environ).config
     worst = Exit.OK
-    records = PairRecords.of(config, context.environ)
+    memory = Memory.of(config, context.environ)
     for pair in chosen_pairs(config, only):
         try:
-            found = _compare_pair(config, pair, records, as_json=as_json)
+            found = _compare_pair(config, pair, memory, as_json=as_json)
         except Refused as error:
             click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
             click.echo(display_text(f"    {error.hint}"), err=True)
@@ -57,11 +57,11 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
     return worst
 
 
-def _compare_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
+def _compare_pair(config: Config, pair: Pair, memory: Memory, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with ExitStack() as tidy:
-        will_be_created = presence.will_be_created(pair, config.state_dir, records)
-        source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, records))
+        will_be_created = is_made_by_next_cycle(pair, memory, config.state_dir)
+        source, mirror = tidy.enter_context(open_roots(pair, config.state_dir, memory))
         shown = tidy.enter_context(shown_lines(pair.name, expected_extent(config, pair, mirror), "comparing"))
         view = tidy.enter_context(open_comparison(config, pair, source, mirror, shown.notice))
         if will_be_created and not as_json:

@@ -16,7 +16,7 @@ from job.core.restore_plan import Kept
 from job.engine.restore.kept import Content
 from job.errors import Exit
 from job.events.text import clean, display_text, format_bytes, plural
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 
 
 @click.command(
@@ -41,13 +41,13 @@ def explain_command(context: Context, *, paths: tuple[str, ...], only: tuple[str
     Exit codes: 0 explained, 2 usage or configuration, 4 the next cycle of the pair would be refused.
     """
     config = read_config(context.config_path, context.environ).config
-    zone, records = ZoneInfo(config.timezone), PairRecords.of(config, context.environ)
+    zone, memory = ZoneInfo(config.timezone), Memory.of(config, context.environ)
     worst = Exit.OK
     for pair, of_pair in paths_by_pair(config, chosen_pairs(config, only), paths):
         for path in of_pair:
             if not path:
                 raise click.UsageError(f"Write a path below the source of {pair.name}.")
-            found = explain(config, pair, path, records)
+            found = explain(config, pair, path, memory)
             if found.refusal is not None:
                 worst = Exit.REFUSED
             if as_json:

@@ -50,7 +50,7 @@ def pair_option(command: _Function) -> _Function:
         "only",
         metavar="NAME",
         multiple=True,
-        shell_complete=_names_of_pairs,
+        shell_complete=complete_pairs,
         help="This pair only. Can be given several times; the default is every pair.",
     )(command)
 
@@ -98,7 +98,7 @@ def show_error(error: JobError) -> None:
         click.echo(display_text(f"hint: {error.hint}"), err=True)
 
 
-def _names_of_pairs(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+def complete_pairs(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Complete the name of a pair in a shell; nothing if the configuration cannot be used."""
     from job.config.load import read_config  # noqa: PLC0415  # not every command reads the configuration
 
@@ -119,6 +119,7 @@ _COMMANDS = {
     "versions": "job.cli.versions:versions",
     "explain": "job.cli.explain:explain_command",
     "status": "job.cli.status:status",
+    "adopt": "job.cli.adopt:adopt_command",
     "config": "job.cli.config:config",
     "healthcheck": "job.cli.healthcheck:healthcheck",
     "completion": "job.cli.main:completion",

@@ -11,12 +11,12 @@ from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.engine.dry_run import Planned, preview
-from job.engine.preflight import presence
+from job.engine.preflight.identity import is_made_by_next_cycle
 from job.engine.preflight.open_pair import check_writable, open_roots
 from job.engine.preflight.overlap import mirror_conflicts
 from job.errors import Exit, Refused
 from job.events.text import clean, display_text, format_bytes
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 
 _FAILING = {"fail", "refuse_name"}
 
@@ -46,13 +46,13 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
     if not config.enabled:
         click.echo(f'# run_enabled is {config.run_enabled!r}: no cycle runs until it is "Y"', err=True)
     worst = Exit.OK
-    records = PairRecords.of(config, context.environ)
+    memory = Memory.of(config, context.environ)
     conflicts = mirror_conflicts(config.effective_pairs)
     for pair in pairs:
         try:
             if pair.name in conflicts:
                 raise conflicts[pair.name]
-            failed = _plan_pair(config, pair, records, as_json=as_json)
+            failed = _plan_pair(config, pair, memory, as_json=as_json)
         except Refused as error:
             _print_refusal(pair, error, as_json=as_json)
             worst = Exit.REFUSED
@@ -62,13 +62,13 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
     return worst
 
 
-def _plan_pair(config: Config, pair: Pair, records: PairRecords, *, as_json: bool) -> int:
+def _plan_pair(config: Config, pair: Pair, memory: Memory, *, as_json: bool) -> int:
     entries = bytes_read = failed = 0
-    will_be_created = presence.will_be_created(pair, config.state_dir, records)
+    will_be_created = is_made_by_next_cycle(pair, memory, config.state_dir)
     if will_be_created and not as_json:
         click.echo(clean(f"# {pair.name}: the mirror {pair.dest} does not exist yet; the next cycle makes it"))
     with (
-        open_roots(pair, config.state_dir, records) as (source, mirror),
+        open_roots(pair, config.state_dir, memory) as (source, mirror),
         open_preview(config, pair, source, mirror) as view,
     ):
         if not will_be_created:

@@ -160,6 +160,15 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "bytes": count,
         "free_bytes": each.free,
         "file_system": None if each.able is None else each.able._asdict(),
+        "mirrors": [
+            {
+                "id": disk.mirror_id,
+                "adopted": disk.adopted,
+                "last_success": format_timestamp(disk.last_success),
+                "present": disk.is_here,
+            }
+            for disk in each.disks
+        ],
         "left_out": [{"path": printable(path), "file_system": kind} for path, kind in each.mounts],
         "trouble": each.trouble,
     }

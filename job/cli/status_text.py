@@ -71,7 +71,7 @@ def show_table(facts: Facts, terminal: TextIO) -> None:
     for pair in facts.pairs:
         verdict = facts.verdict(pair)
         lines += [Line(""), Line(f"{clean(pair.name)}: {_headline(facts, pair)}", 0, f"bold {_style(verdict)}")]
-        lines += _places(pair)
+        lines += [*_places(pair), *_disks(facts, pair)]
         if verdict not in {str(Result.SUCCESS), NEVER, UNKNOWN}:
             lines += _last_success(facts, pair)
         if console.width < _NARROW:
@@ -144,6 +144,7 @@ def _headline(facts: Facts, pair: PairStatus) -> str:
 
 def _figures(facts: Facts, pair: PairStatus) -> Iterator[Line]:
     yield from _places(pair)
+    yield from _disks(facts, pair)
     history = pair.history
     if history.result is not None:
         tally = history.tally
@@ -178,6 +179,16 @@ def _places(pair: PairStatus) -> Iterator[Line]:
         yield Line("the mirror is missing", 1, "red")
     elif pair.mirror_state == "first_use":
         yield Line("the mirror does not exist yet; the next cycle makes it", 1)
+
+
+def _disks(facts: Facts, pair: PairStatus) -> Iterator[Line]:
+    """Yield the mirrors of a pair that take turns, each with its age."""
+    if len(pair.disks) > 1:
+        for disk in pair.disks:
+            age = facts.now - disk.last_success
+            success = f"last success {time_ago(age)} (at {format_timestamp(disk.last_success)})"
+            here = ", here now" if disk.is_here else ""
+            yield Line(f"disk {disk.mirror_id[:8]}: {success if disk.last_success else 'no success yet'}{here}", 1)
 
 
 def _problem_lines(pair: PairStatus) -> Iterator[Line]:

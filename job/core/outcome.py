@@ -68,17 +68,23 @@ class Refusal(StrEnum):
     SOURCE_NEVER_HAD_ENTRY = "source_never_had_entry"
     SOURCE_INCOMPLETE = "source_incomplete"
     MIRROR_MISSING = "mirror_missing"
+    MIRROR_NOT_MOUNTED = "mirror_not_mounted"
     MIRROR_NOT_A_FOLDER = "mirror_not_a_folder"
     MIRROR_NOT_WRITABLE = "mirror_not_writable"
     MIRROR_READ_ONLY = "mirror_read_only"
-    MIRROR_OTHER_SOURCE = "mirror_other_source"
+    MIRROR_UNKNOWN = "mirror_unknown"
+    MIRROR_OTHER = "mirror_other"
     UNTRUSTED_LINK = "untrusted_link"
     OVERLAP = "overlap"
     STATE_UNUSABLE = "state_unusable"
     SANDBOX_UNAVAILABLE = "sandbox_unavailable"
 
 
-RENAMED: dict[str, str] = {"not_held": Skip.UNSUPPORTED, "no_wall": Refusal.SANDBOX_UNAVAILABLE}
+RENAMED: dict[str, str] = {
+    "not_held": Skip.UNSUPPORTED,
+    "no_wall": Refusal.SANDBOX_UNAVAILABLE,
+    "mirror_other_source": Refusal.MIRROR_OTHER,
+}
 """Reasons by the names that earlier versions wrote to a history; they are renamed when it is read."""
 
 

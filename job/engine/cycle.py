@@ -5,22 +5,25 @@ summary. Mounts that appeared or went missing in the source are reported once an
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
 from job.core.entry import STATE_FOLDER, Kind, parent_of
-from job.core.file_systems import LOCAL_TYPES, KnownMounts, LeftOut, LeftOutReason
-from job.core.outcome import Failure, Refusal, Result, Skip, failure_of, reason_text, worst
+from job.core.file_systems import LOCAL_TYPES
+from job.core.mirror_identity import MirrorVerdict
+from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight import overlap, presence
+from job.engine.preflight.identity import MirrorSwapped
 from job.engine.preflight.open_pair import Roots, open_pair
 from job.engine.preflight.root_check import Claim
-from job.engine.scan import ScanDepth, ScanResult, scan_depths, with_ancestors
+from job.engine.scan import ScanDepth, ScanResult, scan_depths
+from job.engine.source_mounts import report_mounts
 from job.errors import Busy, JobError, Refused, Stopped
 from job.events.base import Event, Listener
 from job.events.pair import (
@@ -29,29 +32,22 @@ from job.events.pair import (
     FoldersUnchanged,
     HistoryReset,
     LeaseTakenOver,
+    MirrorAdopted,
     MirrorCreated,
     MirrorNotRecorded,
-    MountForgotten,
-    MountMissing,
-    MountSkipped,
-    OwnFilesSkipped,
     PairBusy,
     PairFailed,
     PairFinished,
     PairRefused,
     PairStarted,
-    PseudoFilesystemSkipped,
     StateFolderLost,
 )
 from job.events.service import CycleFinished, CycleStarted
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import is_temp_name, remove_staged, remove_temps
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 from job.system.sandbox import Sandbox
-
-_HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
-
 
 OpenContext = Callable[[PairRun, Roots, Progress], AbstractContextManager[PairContext]]
 """Opens the context of a pair that passed the preflight."""
@@ -90,8 +86,8 @@ class CycleContext(NamedTuple):
     """The number of workers where the config sets none."""
     left_out: tuple[Pair, ...] = ()
     """Configured pairs that are not backed up in this cycle; a mirror shared with one of them is refused."""
-    records: PairRecords | None = None
-    """The records of pairs outside their mirrors."""
+    memory: Memory | None = None
+    """What is remembered of pairs outside their mirrors."""
 
 
 class _TallyListener:
@@ -126,13 +122,25 @@ def back_up_pair(
         stall_seconds=config.stall_timeout,
     )
 
-    def work(emit: Listener) -> Result:
-        return _run_guarded(run._replace(emit=emit), config.state_dir, cycle, refusal)
+    claims: list[Claim] = []
 
-    result = work(listener) if cycle.sandbox is None else cycle.sandbox.run(work, listener)
+    def attempt(run: PairRun) -> Result | None:
+        def work(emit: Listener) -> Result | None:
+            return _run_guarded(run._replace(emit=emit), config.state_dir, cycle, refusal, claims)
+
+        return work(listener) if cycle.sandbox is None else cycle.sandbox.run(work, listener)
+
+    result = attempt(run)
+    if result is None:
+        # Opened anew and awake, it is judged before the sandbox, by what is remembered.
+        result = attempt(run._replace(pair=pair._replace(mirror_check="awake"))) or Result.BUSY
     if result is Result.SUCCESS and listener.tally.failed:
         result = Result.PARTIAL
     now_ns = cycle.now_ns()
+    if cycle.memory is not None:
+        for claim in claims[-1:]:
+            success = now_ns / 1e9 if result is Result.SUCCESS else None
+            cycle.memory.end_cycle(claim.mirror_id, claim.mark, success)
     run.emit(
         PairFinished(
             **run.about,
@@ -145,9 +153,12 @@ def back_up_pair(
     return result, listener.tally
 
 
-def _run_guarded(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None) -> Result:
+def _run_guarded(
+    run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None, claims: list[Claim]
+) -> Result | None:
+    """Back up one pair; `claims` gets its claim. Returns None if the mirror was swapped: it is to be opened anew."""
     try:
-        _run_pair(run, state_dir, cycle, refusal)
+        _run_pair(run, state_dir, cycle, refusal, claims)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -157,24 +168,34 @@ def _run_guarded(run: PairRun, state_dir: str | None, cycle: CycleContext, refus
     except Busy as error:
         run.emit(PairBusy(**run.about, error=error.message, hint=error.hint))
         return Result.BUSY
-    except JobError as error:
-        text, hint = error.message, error.hint
-    except OSError as error:
-        text = reason_text(error)
-        hint = "Look at the disks of the source and the mirror; what was committed stays valid."
+    except MirrorSwapped:
+        return None
     except Exception as error:  # noqa: BLE001  # a bug met in one pair must not stop the others
-        text = f"{type(error).__name__}: {error}"
-        hint = f"This is a bug; please report it with what follows. {traceback.format_exc()}"
+        text, hint = _failure_of_pair(error)
     else:
         return Result.SUCCESS
     run.emit(PairFailed(**run.about, error=text, hint=hint))
     return Result.FAILED
 
 
-def _run_pair(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None) -> None:
+def _failure_of_pair(error: Exception) -> tuple[str, str]:
+    """Return the text and the hint for an error that aborted a pair."""
+    if isinstance(error, JobError):
+        return error.message, error.hint
+    if isinstance(error, OSError):
+        return reason_text(error), "Look at the disks of the source and the mirror; what was committed stays valid."
+    trace = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}", f"This is a bug; please report it with what follows. {trace}"
+
+
+def _run_pair(
+    run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None, claims: list[Claim]
+) -> None:
     if refusal is not None:
         raise refusal
-    with open_pair(run.pair, state_dir, run.now_ns() / 1e9, run.stop, cycle.records or PairRecords()) as roots:
+    with open_pair(run.pair, state_dir, run.now_ns() / 1e9, run.stop, cycle.memory or Memory()) as roots:
+        if roots.claim is not None:
+            claims.append(roots.claim)
         _report_preflight(roots, run)
         if cycle.sandbox is not None:
             cycle.sandbox.restrict(roots.source, roots.mirror, roots.state)
@@ -182,11 +203,14 @@ def _run_pair(run: PairRun, state_dir: str | None, cycle: CycleContext, refusal:
 
 
 def _report_preflight(roots: Roots, run: PairRun) -> None:
-    about = run.about
-    if roots.mirror_created:
+    about, admitted = run.about, roots.admitted
+    if admitted is not None and admitted.verdict is MirrorVerdict.MAKE:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
-    if roots.state_lost:
-        run.emit(StateFolderLost(**about, error=roots.state_lost))
+    if admitted is not None and admitted.found is None:
+        compared = admitted.verdict is MirrorVerdict.COMPARE
+        run.emit(MirrorAdopted(**about, mirror=run.pair.dest, mirror_id=admitted.mirror_id, compared=compared))
+    if admitted is not None and admitted.lost:
+        run.emit(StateFolderLost(**about, error=admitted.lost))
     if roots.state_reset:
         run.emit(HistoryReset(**about, reason=roots.state_reset))
     if roots.not_recorded:
@@ -225,13 +249,27 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
             report_mounts(context, found, run)
             progress.start_sync(found)
             if found.changed:
-                # A run without changes, as most are, does not load what copies: half of its time.
-                from job.engine.dispatch.dispatcher import Dispatcher  # noqa: PLC0415
-
-                Dispatcher(context, run, progress).run(found, supervisor)
+                _carry_out(context, run, roots, progress, found, supervisor)
         context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
+
+
+def _carry_out(
+    context: PairContext,
+    run: PairRun,
+    roots: Roots,
+    progress: Progress,
+    found: ScanResult,
+    supervisor: WorkerSupervisor | None,
+) -> None:
+    """Sync the changed folders, in a mirror that has the mark of this cycle."""
+    if roots.claim is not None:
+        roots.claim.begin_to_write()
+    # A run without changes, as most are, does not load what copies: half of its time.
+    from job.engine.dispatch.dispatcher import Dispatcher  # noqa: PLC0415
+
+    Dispatcher(context, run, progress).run(found, supervisor)
 
 
 def _sweep(context: PairContext, claim: Claim | None) -> None:
@@ -303,58 +341,3 @@ def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:
         run.emit(FileFailed(**run.about, path=path, kind=Kind.FOLDER, reason=reason, error=text))
     if failed:
         run.emit(BatchCommitted(**run.about, tally=Tally(failed_by=failed)))
-
-
-def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None:
-    """Report new mounts and other left-out folders, count those left out by `cross_mounts`, and save all of them.
-
-    They are saved before the first copy, so that a mount lost after a kill is missed, too.
-    """
-    known = context.known_mounts
-    left_out = frozenset(found.left_out)
-    troubled = dict(found.unlisted)
-    now = KnownMounts(found.mounts | _unlisted_mounts(known, found, troubled), left_out)
-    for event in _mount_events(known, now, troubled, run):
-        run.emit(event)
-    by_option = sum(1 for each in left_out if each.why is LeftOutReason.MOUNT)
-    if by_option:
-        run.emit(BatchCommitted(**run.about, tally=Tally(skipped_by={Skip.MOUNT: by_option})))
-    missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
-    now = now._replace(missing=missing)
-    if now != known:
-        # If the disk is full, the next cycle reports it again; copies meet the same error.
-        with suppress(OSError):
-            context.save_mounts(now)
-
-
-def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:
-    """Return the known mounts that this scan could not see: they, or a folder above them, could not be listed."""
-    return {
-        path: kind
-        for path, kind in known.mounted.items()
-        if path not in found.mounts and any(above in troubled for above in with_ancestors(path))
-    }
-
-
-def _mount_events(
-    known: KnownMounts, now: KnownMounts, troubled: dict[bytes, OSError], run: PairRun
-) -> Iterator[Event]:
-    for each in sorted(now.left_out - known.left_out):
-        yield _left_out_event(each, run)
-    for path, kind in sorted(now.mounted.items()):
-        if isinstance(troubled.get(path), MountMissingError) and path not in known.missing:
-            yield MountMissing(**run.about, path=path, file_system=kind, hint=_HINT)
-    out = {each.path for each in now.left_out}
-    for path, kind in sorted(known.mounted.items()):
-        if path not in now.mounted and out.isdisjoint(with_ancestors(path)):
-            yield MountForgotten(**run.about, path=path, file_system=kind)
-
-
-def _left_out_event(each: LeftOut, run: PairRun) -> Event:
-    match each.why:
-        case LeftOutReason.MOUNT:
-            return MountSkipped(**run.about, path=each.path, file_system=each.kind)
-        case LeftOutReason.KERNEL:
-            return PseudoFilesystemSkipped(**run.about, path=each.path, file_system=each.kind)
-        case LeftOutReason.OWN:
-            return OwnFilesSkipped(**run.about, path=each.path)

@@ -51,6 +51,15 @@ class MirrorCreated(PairEvent):
     mirror: str
 
 
+class MirrorAdopted(PairEvent):
+    """The mirror is used for the first time and got an id of its own."""
+
+    mirror: str
+    mirror_id: str
+    compared: bool
+    """Whether it had contents, which are compared with the source before any is believed."""
+
+
 class MirrorNotRecorded(PairEvent, level="warning"):
     """The mirror cannot be recorded outside of itself: if it is lost, it is created anew instead of refused."""
 

@@ -122,6 +122,7 @@ SENTENCES = {
     "pair_busy": "Busy, no entry was changed: {error}",
     "lease_taken_over": "The lease on the mirror is taken over: {left_by} stopped renewing it",
     "mirror_created": "The mirror {mirror} did not exist and was created",
+    "mirror_adopted": "The mirror {mirror} is adopted with the id {mirror_id}",
     "mirror_not_recorded": "The mirror {mirror} cannot be recorded; if it goes missing, it is created anew: {error}",
     "state_folder_lost": "{error}; contents are compared",
     "history_reset": "The counters of the pair start at zero: {reason}",

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from job.core.file_systems import SUBVOLUME, FileSystemId
-from job.fs.dircursor import DirCursor
+from job.fs.dircursor import DirCursor, closing_fd
 
 SERVED_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ncp", "afs", "ceph", "virtiofs")
 """Prefixes of file system types that a server or another process provides."""
@@ -353,3 +353,31 @@ def kernel_text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+_CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
+_CONTAINERS = {"docker", "oci", "podman"}
+"""Values of $container; those of LXC and systemd-nspawn keep their root."""
+
+
+def is_on_container_layer(folder: int) -> bool:
+    """Return whether an open folder lies on the root file system of a container, which is removed with it.
+
+    Told by the mount ID, as a bind mount may have the device of the root. A whole disk that is mounted at the root is
+    that of a machine, also where files of an image say otherwise.
+    """
+    if not _is_in_container():
+        return False
+    listed = mount_table()
+    with closing_fd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
+        own, layer = mount_of(folder, listed), mount_of(root, listed)
+    if own is None or layer is None or own.number != layer.number:
+        return False
+    return not (layer.root == b"/" and layer.source.startswith("/dev/"))
+
+
+def _is_in_container() -> bool:
+    engine = os.environ.get("container")  # noqa: SIM112  # as engines write it
+    if engine in _CONTAINERS or "KUBERNETES_SERVICE_HOST" in os.environ:
+        return True
+    return any(map(os.path.lexists, _CONTAINER_FILES)) or "kubepods" in kernel_text("/proc/self/cgroup")

@@ -8,9 +8,9 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.core.counts import NO_DETAILS, CountsByName, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
 from job.core.outcome import Result, reason_text
@@ -48,13 +48,22 @@ class _OtherSourceError(UnusableHistoryError):
     """The file is the history of another pair; the message is its source."""
 
 
+class OtherMirrors(NamedTuple):
+    """Other mirrors of the pair, which take turns with this one: the pair is backed up when one of them is."""
+
+    state_folders: Sequence[str]
+    """Those that can be reached without their mirror."""
+    last_success: Callable[[], float]
+    """Returns the newest success on any mirror, in seconds since the epoch; 0 for never."""
+
+
 class History:
     """The history of one pair, in its state folder.
 
     `failed` is called with "history" and a sentence if the history cannot be read or written; errors of the disk are
     not raised. If `source` is given, a history of another source in the same folder is moved aside, and `emit` gets an
     event. While the state folder cannot be reached or written, cycles are recorded in the folder that `fallback` opens
-    (`make`: whether to create it); `read` adds up both.
+    (`make`: whether to create it); `read` adds up both, and those of `others`.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class History:
         failed: Failed,
         source: ResolvedPath | None = None,
         fallback: Callable[..., int] | None = None,
+        others: OtherMirrors | None = None,
         emit: Listener | None = None,
     ) -> None:
         self._folder = folder
@@ -71,6 +81,7 @@ class History:
         self._failed = failed
         self._source = source
         self._fallback = fallback
+        self._others = others
         self._emit = emit
 
     def add(self, finished: PairFinished, deltas: CountsByName, cycle_details: CycleDetails = NO_DETAILS) -> bool:
@@ -153,6 +164,15 @@ class History:
 
     def read(self) -> PairHistory:
         """Read the history; all zero if there is none or it cannot be read, which is reported."""
+        found = self._read_here()
+        if self._others is None:
+            return found
+        for folder in self._others.state_folders:
+            found = found.joined(History(folder, failed=self._failed, source=self._source).read())
+        newest = max(found.last_success_timestamp_seconds, self._others.last_success())
+        return found._replace(last_success_timestamp_seconds=newest)
+
+    def _read_here(self) -> PairHistory:
         elsewhere = self._read_fallback()
         try:
             folder = self._open()

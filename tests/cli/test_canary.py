@@ -33,6 +33,7 @@ COMMANDS = [
     "config show --json",
     "config schema",
     "plan",
+    "adopt source",
     "run --once",
     "status",
     "status --json",

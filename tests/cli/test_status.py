@@ -257,6 +257,9 @@ def test_a_success_that_is_too_long_ago_is_overdue(rig: Rig) -> None:
     def status_after(seconds: float) -> tuple[int, str]:
         with closing(sqlite3.connect(rig.state / "history.sqlite3")) as history, history:
             history.execute("UPDATE last_cycle SET last_success_timestamp_seconds = ?", (time.time() - seconds,))
+        mirror_id = json.loads((rig.state / "identity.json").read_text())["mirror_id"]
+        memory = Path(os.environ["XDG_STATE_HOME"], "truecopy/pairs/.truecopy", f"{mirror_id}.json")
+        memory.write_text(json.dumps(json.loads(memory.read_text()) | {"last_success": time.time() - seconds}))
         done = rig.run("status", "--check", "--json")
         return done.code, json.loads(done.stdout)["pairs"][0]["verdict"]
 

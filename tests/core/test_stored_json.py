@@ -21,10 +21,12 @@ from job.core.file_systems import (
     decode_file_system_id,
     encode_file_system_id,
 )
+from job.core.mirror_identity import CycleMark
 from job.events.text import format_timestamp, time_ago
 from job.fs import mounts, probe
 from job.locking import lock
-from job.store import codec, pair_records, temp_journal
+from job.store import codec, temp_journal
+from job.store.memory import Memory, read_pair
 from job.store.pair_records import (
     IDENTITY_FILE,
     DamagedIdentityError,
@@ -93,6 +95,12 @@ IDENTITY = {
     "made": "2026-01-01T00:00:00Z",
     "mirror_root": [10, 20],
 }
+"""As format 1 had it."""
+MARKED = {
+    **{key: value for key, value in IDENTITY.items() if not key.startswith("mirror_r") and key != "mirror"},
+    "format": 2,
+    "cycle": {"number": 3, "mark": "0123"},
+}
 BEAT = {
     "beat_timestamp_seconds": 10.0,
     "next_due_timestamp_seconds": 20.0,
@@ -108,7 +116,18 @@ REMARKS = {
     "source": ["/s", "/s"],
 }
 MOUNTS = {"format": 1, "mounted": {"disk": "ext4"}, "missing": ["disk"], "left_out": [["proc", "kernel", "proc"]]}
-RECORD = {"source": "/s", "since": "2026-01-01T00:00:00Z"}
+RECORD = {"source": "/s", "since": "2026-01-01T00:00:00Z", "mirrors": ["0" * 32]}
+MIRROR = {
+    "mirror_id": "0" * 32,
+    "source": "/s",
+    "source_resolved": "/s",
+    "adopted": "2026-01-01T00:00:00Z",
+    "path": "/m",
+    "file_system": ["proof", "place"],
+    "root": [10, 20],
+    "cycle": [3, "0123", "4567"],
+    "last_success": 10.0,
+}
 
 calm = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 
@@ -119,21 +138,20 @@ def identity_of(content: bytes, folder: int, place: Path) -> PairIdentity | None
 
 
 def test_an_identity_is_read_back_as_it_was_written(folder: int) -> None:
-    written = PairIdentity(
-        "0" * 32, "music", ResolvedPath("/s\udcff", "/s"), ResolvedPath("/m", "/m"), "2026", (10, 2**64 - 1)
-    )
+    mirror = PairIdentity("0" * 32, "music", ResolvedPath("/s\udcff", "/s"), "2026", CycleMark(2**64 - 1, "mark"))
+    state = mirror._replace(cycle=None, mirror=ResolvedPath("/m", "/m\udcff"))
 
-    write_identity(folder, written)
-
-    assert read_identity(folder) == written
+    for written in (mirror, state):
+        write_identity(folder, written)
+        assert read_identity(folder) == written
 
 
 @calm
-@given(damaged(IDENTITY))
+@given(damaged(IDENTITY) | damaged(MARKED))
 @example(with_number(IDENTITY))
-@example(json.dumps({**IDENTITY, "mirror_root": ["a", "b"]}).encode())
-@example(json.dumps({**IDENTITY, "mirror_root": [1]}).encode())
-@example(json.dumps({**IDENTITY, "mirror_root": [1e999, 1]}).encode())
+@example(json.dumps({**MARKED, "cycle": [1, "mark"]}).encode())
+@example(json.dumps({**MARKED, "cycle": {"number": 1e999, "mark": "mark"}}).encode())
+@example(json.dumps({**MARKED, "mirror_id": "../../etc"}).encode())
 @example(json.dumps({**IDENTITY, "format": [1]}).encode())
 @example(json.dumps({**IDENTITY, "source": 7}).encode())
 @example(json.dumps({**IDENTITY, "source": "\ud800"}).encode())
@@ -144,15 +162,22 @@ def test_an_identity_can_be_used_or_is_damaged(folder: int, tmp_path: Path, cont
         assert str(error) == "it is damaged" or str(error).startswith("its format is ")  # noqa: PT017
         return
     assert found is not None
-    for path in (*found.source, *found.mirror):
+    for path in (*found.source, *(found.mirror or ())):
         os.fsencode(path)
-    assert all(0 <= number < 2**64 for number in found.mirror_root)
+    assert len(found.mirror_id) == 32
+    assert found.cycle is None or 0 <= found.cycle.number < 2**64
 
 
-@pytest.mark.parametrize("root", [["a", "b"], [1], [1e999, 1], [-1, 1], [True, 1], "ab", 7, None, [2**64, 1]])
-def test_an_odd_root_of_the_mirror_is_damage(folder: int, tmp_path: Path, root: object) -> None:
+@pytest.mark.parametrize("cycle", [["a", "b"], {"number": -1, "mark": ""}, {"number": True, "mark": ""}, "ab", 7, None])
+def test_an_odd_cycle_of_the_mirror_is_damage(folder: int, tmp_path: Path, cycle: object) -> None:
     with pytest.raises(DamagedIdentityError, match="it is damaged"):
-        identity_of(json.dumps({**IDENTITY, "mirror_root": root}).encode(), folder, tmp_path)
+        identity_of(json.dumps({**MARKED, "cycle": cycle}).encode(), folder, tmp_path)
+
+
+@pytest.mark.parametrize("mirror_id", ["", "0" * 31, "0" * 33, "../" + "0" * 29, "G" * 32, "0" * 32 + "\n", "A" * 32])
+def test_an_id_that_is_none_of_ours_is_damage(folder: int, tmp_path: Path, mirror_id: str) -> None:
+    with pytest.raises(DamagedIdentityError, match="it is damaged"):
+        identity_of(json.dumps({**MARKED, "mirror_id": mirror_id}).encode(), folder, tmp_path)
 
 
 @calm
@@ -208,10 +233,23 @@ def test_known_mounts_are_known_or_not(folder: int, tmp_path: Path, content: byt
 def test_a_record_of_a_mirror_says_that_it_existed(folder: int, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "known.json").write_bytes(content)
 
-    found = pair_records._read(folder)
+    found = read_pair(folder)
 
-    assert found is not None
-    os.fsencode(found.source)
+    os.fsencode(found.since)
+    assert all(len(each) == 32 for each in found.ids)
+
+
+@calm
+@given(damaged(MIRROR))
+def test_what_is_remembered_of_a_mirror_is_believed_or_not(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".truecopy").mkdir(exist_ok=True)
+    (tmp_path / ".truecopy" / f"{'0' * 32}.json").write_bytes(content)
+
+    found = Memory(str(tmp_path)).mirror("0" * 32)
+
+    if found is not None:
+        os.fsencode(found.path)
+        assert time_ago(1_000.0 - found.last_success)
 
 
 @calm

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from job.core.outcome import Result
-from job.events.pair import IndexRebuilt
+from job.core.outcome import Refusal, Result
+from job.engine.preflight.adopt import adopt
+from job.events.pair import IndexRebuilt, PairRefused
+from job.fs.mounts import file_system_type
 from tests.engine.workshop import Workshop, assert_mirrored
 from tests.faults.images import NO_SUCH_DISK
 from tests.faults.tampering import run
@@ -56,6 +58,15 @@ def plugged(shop: Workshop, tmp_path: Path, request: pytest.FixtureRequest) -> P
     return lambda name: mount(shop.mirror, tmp_path / f"{name}.img")
 
 
+def adopted(shop: Workshop) -> None:
+    """Adopt what is mounted, as a person does at the first use of each disk."""
+    adopt(shop.pair, shop.config.state_dir, shop.memory, 1.0)
+
+
+def is_exfat(shop: Workshop) -> bool:
+    return file_system_type(shop.mirror.stat().st_dev).startswith(("exfat", "fuse"))
+
+
 def rewrite(path: Path, content: str) -> None:
     """Change a content, but neither its size nor its time."""
     seen = path.stat()
@@ -70,6 +81,7 @@ def test_a_disk_with_old_content_of_the_same_size_and_time_is_brought_up_to_date
     os.utime(path, (1_400_000_000, 1_400_000_000))
     for name in ("A", "B"):
         with plugged(name):
+            adopted(shop)
             assert shop.cycle().result is Result.SUCCESS
     rewrite(path, "version 2")
     with plugged("A"):
@@ -82,9 +94,9 @@ def test_a_disk_with_old_content_of_the_same_size_and_time_is_brought_up_to_date
         assert told.result is Result.SUCCESS
         assert (shop.mirror / "d/file").read_text() == "version 2"
         assert told.drift == {}
-        assert [event.reason for event in told.of(IndexRebuilt)] == [
-            "another file system is mounted than the one that it was made for"
-        ]
+        # exFAT has nothing to know it by when it comes back: its own index is not believed.
+        rebuilt = ["another file system is mounted than the one that it was made for"] if is_exfat(shop) else []
+        assert [event.reason for event in told.of(IndexRebuilt)] == rebuilt
 
 
 def test_one_disk_that_comes_back_by_another_device_is_not_copied_again(shop: Workshop, plugged: Plugged) -> None:
@@ -146,6 +158,7 @@ def test_two_servers_that_take_turns_are_told_apart_while_both_are_mounted(shop:
 
         for each in (one, other):
             with plugged(each):
+                adopted(shop)
                 shop.cycle()
         rewrite(path, "version 2")
         for each in (one, other):
@@ -154,17 +167,39 @@ def test_two_servers_that_take_turns_are_told_apart_while_both_are_mounted(shop:
                 assert (shop.mirror / "d/file").read_text() == "version 2"
 
 
-def test_a_plan_believes_nothing_of_another_disk(shop: Workshop, plugged: Plugged) -> None:
+def test_a_plan_goes_by_the_index_of_the_disk_that_is_there(shop: Workshop, plugged: Plugged) -> None:
     path = shop.write("d/file", "version 1")
     os.utime(path, (1_400_000_000, 1_400_000_000))
     for name in ("A", "B"):
         with plugged(name):
+            adopted(shop)
             shop.cycle()
+            rewrite(path, "version 2")
 
+    planned = {}
+    for name in ("A", "B"):
+        with plugged(name):
+            planned[name] = {step.path: step.action for step in shop.plan()}
+    with plugged("B"):
+        shop.cycle()
+        planned["B again"] = {step.path: step.action for step in shop.plan()}
+
+    assert b"d/file" in planned["A"]
+    assert b"d/file" in planned["B"]
+    assert planned["B again"] == {}
+
+
+def test_a_disk_that_was_never_adopted_is_refused_and_stays_empty(shop: Workshop, plugged: Plugged) -> None:
+    shop.write("file")
     with plugged("A"):
-        planned = {step.path: step.action for step in shop.plan()}
+        shop.cycle()
 
-        assert planned[b"d/file"] == "compare_both"
+    with plugged("B"):
+        told = shop.cycle()
+
+        [refused] = told.of(PairRefused)
+        assert (told.result, refused.reason) == (Result.REFUSED, Refusal.MIRROR_MISSING)
+        assert shop.names() <= {"lost+found"}
 
 
 def test_an_index_that_was_taken_along_to_another_disk_is_not_believed(shop: Workshop, tmp_path: Path) -> None:

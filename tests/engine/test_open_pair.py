@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from job.core.file_systems import FileSystemId
 from job.core.outcome import Refusal, Result
 from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
 from job.events.pair import PairBusy, PairRefused
+from job.store.memory import MirrorMemory
+from job.store.pair_records import ResolvedPath
 from tests.engine.workshop import Workshop
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works
@@ -44,13 +47,24 @@ def a_file(path: Path) -> None:
 
 
 def a_known_mirror_gone(shop: Workshop) -> None:
-    shop.records.record_mirror("music", str(shop.source), str(shop.mirror))
+    remember(shop)
     shop.mirror.rmdir()
+
+
+def a_known_mirror_empty(shop: Workshop) -> None:
+    remember(shop)
+
+
+def remember(shop: Workshop) -> None:
+    """Remember another mirror at the path of the one that is there."""
+    mirror = MirrorMemory("0" * 32, ResolvedPath.of(str(shop.source)), "2026", "/", FileSystemId("", ""), (1, 1))
+    shop.memory.remember(shop.pair, mirror)
 
 
 SPOILED: list[tuple[str, Spoil, Refusal]] = [
     ("source gone", lambda shop: shop.source.rmdir(), Refusal.SOURCE_MISSING),
     ("mirror gone", a_known_mirror_gone, Refusal.MIRROR_MISSING),
+    ("mirror empty", a_known_mirror_empty, Refusal.MIRROR_MISSING),
     ("source a file", lambda shop: a_file(shop.source), Refusal.SOURCE_NOT_A_FOLDER),
     ("mirror a file", lambda shop: a_file(shop.mirror), Refusal.MIRROR_NOT_A_FOLDER),
     ("one folder", a_link_to_the_source, Refusal.OVERLAP),

@@ -10,11 +10,22 @@ import pytest
 from job.app.pair_setup import history_of
 from job.core.counts import Tally
 from job.core.outcome import Refusal, Result
+from job.engine.preflight.adopt import adopt
 from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
-from job.events.pair import FileCopied, HistoryReset, PairBusy, PairFinished, PairRefused
+from job.events.pair import (
+    FileCopied,
+    HistoryReset,
+    IndexRebuilt,
+    MirrorAdopted,
+    PairBusy,
+    PairFinished,
+    PairRefused,
+    StateFolderLost,
+)
 from job.store.history import History
-from job.store.pair_records import PairRecords, ResolvedPath
+from job.store.memory import Memory
+from job.store.pair_records import ResolvedPath
 from tests.engine.workshop import NOBODY, Told, Workshop
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works
@@ -47,9 +58,9 @@ def test_a_mirror_of_another_source_is_refused_and_nothing_of_it_changes(shop: W
     pair(shop, "second", "mirror")
     told = refused(shop.cycle())
 
-    assert told.reason is Refusal.MIRROR_OTHER_SOURCE
+    assert told.reason is Refusal.MIRROR_OTHER
     assert f"is the mirror of {shop.base / 'first'} (pair music, since 20" in told.error
-    assert f"delete {shop.state / 'identity.json'}" in told.hint
+    assert "truecopy adopt music --take-over" in told.hint
     assert shop.names() == before
     with pytest.raises(Refused):
         shop.plan()
@@ -59,14 +70,16 @@ def test_the_next_step_that_is_told_makes_the_mirror_that_of_the_other_source(sh
     pair(shop, "first", "mirror")
     shop.cycle()
     pair(shop, "second", "mirror")
-    assert refused(shop.cycle()).reason is Refusal.MIRROR_OTHER_SOURCE
+    assert refused(shop.cycle()).reason is Refusal.MIRROR_OTHER
+    with pytest.raises(Refused):
+        adopt(shop.pair, None, shop.memory, 1.0)
 
-    (shop.state / "identity.json").unlink()
+    adopt(shop.pair, None, shop.memory, 1.0, take_over=True)
 
     assert shop.cycle().result is Result.SUCCESS
     assert "file of second" in shop.names()
     pair(shop, "first", "mirror")
-    assert refused(shop.cycle()).reason is Refusal.MIRROR_OTHER_SOURCE
+    assert refused(shop.cycle()).reason is Refusal.MIRROR_OTHER
 
 
 def test_another_source_is_refused_while_the_first_is_at_work(shop: Workshop) -> None:
@@ -78,7 +91,7 @@ def test_another_source_is_refused_while_the_first_is_at_work(shop: Workshop) ->
         told = shop.cycle()
 
     assert told.result in {Result.REFUSED, Result.BUSY}
-    assert told.of(PairBusy) or refused(told).reason is Refusal.MIRROR_OTHER_SOURCE
+    assert told.of(PairBusy) or refused(told).reason is Refusal.MIRROR_OTHER
     assert shop.names() == set()
 
 
@@ -104,8 +117,9 @@ def test_the_link_to_a_source_may_be_put_elsewhere(shop: Workshop) -> None:
     assert shop.cycle().result is Result.SUCCESS
 
 
+@pytest.mark.parametrize("memory", ["kept", "lost"])
 @pytest.mark.parametrize("place", [False, True], ids=["state in the mirror", "state_dir"])
-def test_a_mirror_from_before_there_were_identities_is_taken_without_a_word(shop: Workshop, *, place: bool) -> None:
+def test_a_mirror_without_an_identity_is_adopted_and_compared(shop: Workshop, memory: str, *, place: bool) -> None:
     shop.options |= {"state_dir": str(shop.base / "state")} if place else {}
     pair(shop, "first", "mirror")
     shop.cycle()
@@ -113,11 +127,16 @@ def test_a_mirror_from_before_there_were_identities_is_taken_without_a_word(shop
         file.unlink()
     if place:
         shutil.rmtree(shop.state)
+    if memory == "lost":
+        shop.memory = Memory(str(shop.base / "memory"))
 
     told = shop.cycle()
 
     assert (told.result, told.copied, told.tally.drift_by) == (Result.SUCCESS, {}, {})
     assert not told.of(HistoryReset)
+    assert [event.compared for event in told.of(MirrorAdopted)] == [True]
+    assert bool(told.of(IndexRebuilt))
+    assert bool(told.of(StateFolderLost)) == (memory == "kept")
     assert json.loads((shop.state / "identity.json").read_text())["source"] == str(shop.base / "first")
 
 
@@ -134,7 +153,7 @@ def test_the_mirrors_root_keeps_its_times_when_it_gets_an_identity(shop: Worksho
     assert shop.mirror.stat().st_mtime_ns == source_ns
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 1, "source": 7}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 3}', '{"format": 1, "source": 7}'])
 def test_an_identity_that_cannot_be_read_is_refused_with_the_next_step(shop: Workshop, content: str) -> None:
     pair(shop, "first", "mirror")
     shop.cycle()
@@ -147,7 +166,7 @@ def test_an_identity_that_cannot_be_read_is_refused_with_the_next_step(shop: Wor
     assert "delete this file" in told.hint
 
 
-def test_an_identity_is_written_once(shop: Workshop) -> None:
+def test_a_cycle_without_changes_writes_no_identity(shop: Workshop) -> None:
     shop.options["state_dir"] = str(shop.base / "state")
     pair(shop, "first", "mirror")
     shop.cycle()
@@ -164,7 +183,7 @@ def test_an_identity_is_written_once(shop: Workshop) -> None:
 
 def state_of(shop: Workshop, number: int = 0) -> str:
     config = shop.config
-    history = history_of(config, config.effective_pairs[number], PairRecords(), failed=lambda *_: None)
+    history = history_of(config, config.effective_pairs[number], shop.memory, failed=lambda *_: None)
     return Path(history._folder).name
 
 
@@ -192,7 +211,8 @@ def test_a_new_pair_with_the_name_of_an_old_one_gets_a_state_of_its_own_and_both
     [anew] = told.of(HistoryReset)
     assert anew.pair == "data"
     assert str(shop.base / "a/data") in anew.reason
-    assert [state_of(shop, number) for number in (0, 1)] == ["data-2", "data"]
+    mirror_id = json.loads((shop.base / "mb/.truecopy/identity.json").read_text())["mirror_id"]
+    assert [state_of(shop, number) for number in (0, 1)] == [f"data-{mirror_id[:8]}", "data"]
     again = shop.cycle()
     assert (again.result, again.copied, again.of(HistoryReset)) == (Result.SUCCESS, {}, [])
 

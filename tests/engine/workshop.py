@@ -33,7 +33,7 @@ from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied,
 from job.events.service import CycleStarted
 from job.fs.own_files import MirrorSync
 from job.store.index import Index
-from job.store.pair_records import PairRecords
+from job.store.memory import Memory
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.config.configs import to_settings
@@ -89,8 +89,8 @@ class Workshop:
     options: dict[str, Any] = field(default_factory=dict)
     ahead_ns: int = HOUR_NS
     verbose: bool = False
-    records: PairRecords = field(default_factory=lambda: PairRecords(os.environ["XDG_STATE_HOME"] + "/workshop"))
-    """What is known of pairs outside their mirrors."""
+    memory: Memory = field(default_factory=lambda: Memory(os.environ["XDG_STATE_HOME"] + "/workshop"))
+    """What is remembered of pairs outside their mirrors."""
     prepare: Callable[[WorkerPool], object] = bool
     """What a crew is put through before anybody is in it."""
 
@@ -135,7 +135,7 @@ class Workshop:
             self.now_ns,
             open_context or self._open_context,
             verbose=self.verbose,
-            records=self.records,
+            memory=self.memory,
         )
         told.result = run_cycle(self.config._replace(workers=1) if open_context else self.config, work)
         return told
@@ -158,7 +158,8 @@ class Workshop:
                 return False
 
             try:
-                run_cycle(self.config, CycleContext("killed", tell, stop, self.now_ns, self._open_context))
+                work = CycleContext("killed", tell, stop, self.now_ns, self._open_context, memory=self.memory)
+                run_cycle(self.config, work)
             finally:
                 os._exit(0)
         os.waitpid(process, 0)

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,11 @@ def is_refused(done: Done, reason: str, sentence: str) -> None:
     assert sentence in error
 
 
+def identity_in(mirror: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((mirror / ".truecopy/identity.json").read_text())
+    return found
+
+
 def test_a_missing_mirror_is_made_at_first_use_and_gets_the_mode_of_its_source(rig: Rig) -> None:
     rig.source.chmod(0o750)
 
@@ -40,7 +46,8 @@ def test_a_missing_mirror_is_made_at_first_use_and_gets_the_mode_of_its_source(r
 
     assert (done.code, again.code) == (0, 0)
     assert done.the("mirror_created")["mirror"] == str(rig.mirror)
-    assert not again.of("mirror_created")
+    assert done.the("mirror_adopted")["mirror_id"] == identity_in(rig.mirror)["mirror_id"]
+    assert not again.of("mirror_created") + again.of("mirror_adopted")
     assert rig.mirrored == rig.wanted
     assert rig.mirror.stat().st_mode & 0o777 == 0o750
 
@@ -55,7 +62,7 @@ def test_a_known_mirror_that_is_gone_is_refused_by_every_command_and_not_made(ri
     done, planned, compared = rig.once(), rig.run("plan"), rig.run("compare")
 
     is_refused(done, "mirror_missing", f"{rig.mirror} does not exist, but is known since 20")
-    assert f"mkdir {rig.mirror}" in done.the("pair_refused")["hint"]
+    assert f"mkdir {rig.mirror} && truecopy adopt source" in done.the("pair_refused")["hint"]
     assert (planned.code, compared.code) == (4, 4)
     assert not rig.mirror.exists()
 
@@ -412,11 +419,25 @@ def records_in(folder: Path) -> list[str]:
     return sorted(path.name for path in made_in(folder) if path.is_file())
 
 
-def test_a_pair_has_one_small_record_whatever_it_goes_through(rig: Rig) -> None:
-    for _ in range(3):
+def test_a_pair_has_two_small_records_whatever_it_goes_through(rig: Rig) -> None:
+    for number in range(3):
+        (rig.source / f"{number}").touch()
         rig.once()
 
-    assert records_in(rig.base / "xdg") == ["known.json"]
+    mirror_id = identity_in(rig.mirror)["mirror_id"]
+    assert records_in(rig.base / "xdg") == sorted(["README.txt", f"{mirror_id}.json", "known.json"])
+
+
+def test_a_home_that_is_backed_up_comes_to_rest_although_its_mirror_is_remembered_in_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(rig.source / "state"))
+
+    first, second, third = rig.once(), rig.once(), rig.once()
+
+    assert (first.code, second.code, third.code) == (0, 0, 0)
+    assert third.counts[:2] == (0, 0)
+    assert not [name for name in rig.mirrored if b"pairs/.truecopy" in name]
 
 
 def test_a_second_config_onto_a_mirror_leaves_the_history_of_its_owner_alone(rig: Rig) -> None:

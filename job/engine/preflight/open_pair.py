@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER, FileId
+from job.core.mirror_identity import MirrorVerdict
 from job.core.outcome import Refusal, reason_text
-from job.engine.preflight import overlap, ownership, presence
+from job.engine.preflight import identity, overlap, ownership, presence
+from job.engine.preflight.identity import Admitted
 from job.engine.preflight.presence import check_complete
 from job.engine.preflight.root_check import Claim, ClaimedMirror
 from job.errors import Refused
-from job.fs.dircursor import closing_fd, identity, single
+from job.fs.dircursor import closing_fd, single
+from job.fs.dircursor import identity as file_id
 from job.fs.large_dir import name_exists
 from job.fs.mounts import FileSystem, file_systems, is_read_only, mount_of
 from job.fs.own_files import REMOVE_IT, describe_entry, is_shared, open_own_folder
 from job.fs.rights import may_write_folder
 from job.fs.trusted_path import UntrustedPath, make_folders, open_trusted_folder
 from job.locking import lock
-from job.store.pair_records import DamagedIdentityError, PairRecords, find_state_folder
+from job.store import index_schema
+from job.store.memory import Memory
+from job.store.pair_records import DamagedIdentityError, ResolvedPath, find_state_folder
 
 if TYPE_CHECKING:
     from job.locking.lease import Lease
@@ -49,44 +54,51 @@ class Roots(NamedTuple):
     """The file systems of the mirror, the root's first; found before the sandbox hides them."""
     source_type: str = ""
     """The type of the source's file system; empty if unknown."""
-    mirror_created: bool = False
-    """Whether the mirror did not exist and was created."""
+    admitted: Admitted | None = None
+    """Why the pair may use the mirror. Workers have none."""
     not_recorded: str = ""
-    """Why the mirror's existence cannot be recorded; reported once in a process."""
+    """Why the mirror cannot be remembered; reported once in a process."""
     state_reset: str = ""
     """Why the pair starts with a new state folder although its name had one."""
-    state_lost: str = ""
-    """A description of the mirror's former `.truecopy`, if it is gone."""
 
 
-_NOTHING_KNOWN = PairRecords()
+_NOTHING_KNOWN = Memory()
 
 
 @contextmanager
-def open_roots(pair: Pair, state_dir: str | None, records: PairRecords = _NOTHING_KNOWN) -> Iterator[tuple[int, int]]:
-    """Open source and mirror and check their positions, or raise `Refused`. Nothing is written.
+def open_roots(pair: Pair, state_dir: str | None, memory: Memory = _NOTHING_KNOWN) -> Iterator[tuple[int, int]]:
+    """Open source and mirror, check their positions and judge the mirror, or raise `Refused`. Nothing is written.
 
     An empty folder stands in for a mirror that the next cycle creates.
     """
     with ExitStack() as stack:
-        source = _open(stack, pair.source, _SOURCE)
+        source = open_side(stack, pair.source, SOURCE)
         check_complete(pair, source)
         if presence.is_missing(pair):
-            presence.check_creatable(pair, state_dir, records)
+            _check_creatable(pair, state_dir, memory)
             mirror = presence.open_placeholder(stack)
+            check_roots(pair, state_dir, source, mirror)
         else:
-            mirror = _open(stack, pair.dest, _MIRROR)
-        _check_roots(pair, state_dir, source, mirror)
+            mirror = open_side(stack, pair.dest, MIRROR)
+            check_roots(pair, state_dir, source, mirror)
+            with refuse_state_errors(pair, None, in_mirror=state_dir is not None):
+                identity.admit(pair, mirror, memory, state_dir)
         yield source, mirror
 
 
-def _check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) -> None:
+def check_roots(pair: Pair, state_dir: str | None, source: int, mirror: int) -> None:
+    """Refuse roots or a state folder that lie in one another, and a `.truecopy` that is not ours. Raises `Refused`."""
     overlap.check_roots(pair, source, mirror)
     if state_dir is not None:
-        with _refuse_state_errors(pair, state_dir):
+        with refuse_state_errors(pair, state_dir):
             overlap.check_state(pair, state_dir, (source, mirror))
     if pair.mirror_check == "awake" or state_dir is None:
         ownership.check_mirror(pair, mirror)
+
+
+def _check_creatable(pair: Pair, state_dir: str | None, memory: Memory) -> None:
+    presence.check_above(pair)
+    identity.admit(pair, None, memory, state_dir)
 
 
 @contextmanager
@@ -95,76 +107,116 @@ def open_pair(
     state_dir: str | None,
     started: float,
     stop: Callable[[], bool] = lambda: False,
-    records: PairRecords = _NOTHING_KNOWN,
+    memory: Memory = _NOTHING_KNOWN,
 ) -> Iterator[Roots]:
     """Open and lock a pair, or raise `Refused` or `Busy` with writes to the state folder and `.truecopy` only.
 
-    A new mirror is created. Raises `Stopped` if the run is to end while an abandoned lease is watched.
+    A new mirror is created. Raises `Stopped` if the run is to end while an abandoned lease is watched, and
+    `MirrorSwapped` if another mirror is there than a moment ago.
     """
     with ExitStack() as stack:
-        source = _open(stack, pair.source, _SOURCE)
+        source = open_side(stack, pair.source, SOURCE)
         check_complete(pair, source)
-        mirror, made = _open_or_create_mirror(stack, pair, state_dir, source, records)
-        _check_roots(pair, state_dir, source, mirror)
+        mirror, made = _open_or_create_mirror(stack, pair, state_dir, source, memory)
+        check_roots(pair, state_dir, source, mirror)
         check_writable(pair, mirror)
-        lost = "" if made or pair.mirror_check == "asleep" else ownership.missing_state(pair, mirror, records)
-        with _refuse_state_errors(pair, state_dir):
-            state, state_reset = _open_state(stack, pair, state_dir, mirror, records)
+        admitted = _admit(pair, state_dir, mirror, memory, made=made)
+        with refuse_state_errors(pair, state_dir):
+            state, state_reset = _open_state(stack, pair, state_dir, mirror, admitted.mirror_id, memory)
             held = stack.enter_context(closing_fd(lock.acquire(state, pair.name, started)))
-        claim = _claim(stack, pair, state_dir, (mirror, state, held), started)
+            if admitted.verdict is MirrorVerdict.COMPARE:
+                forget_index(state)  # before the mirror gets an identity: a kill in between must not make it believed
+        claim = _claim(stack, pair, state_dir, (mirror, state, held), admitted, started)
         lease = None
         # A lease would wake a sleeping mirror.
         if pair.mirror_check == "awake" and is_shared(mirror):
-            with _refuse_state_errors(pair, None, in_mirror=True):
+            with refuse_state_errors(pair, None, in_mirror=True):
                 from job.locking.lease import acquire  # noqa: PLC0415  # few mirrors need one, and each start would pay for it
 
                 lease = stack.enter_context(closing(acquire(claim().mirror_state, pair.name, started, stop)))
-        not_recorded = records.try_record_mirror(pair.name, pair.source, pair.dest)
+        not_recorded = _remember(pair, mirror, claim, admitted, memory)
         systems = file_systems(mirror)
-        own = None if claim.held is None else FileId._make(identity(claim.held.mirror_state))
+        own = None if claim.held is None else FileId._make(file_id(claim.held.mirror_state))
         mount, opened_ns = mount_of(source), time.time_ns()
         known = own, opened_ns, lease, claim, systems, mount.type if mount else ""
-        yield Roots(source, mirror, state, *known, made, not_recorded, state_reset, lost)
+        yield Roots(source, mirror, state, *known, admitted, not_recorded, state_reset)
 
 
 def _open_or_create_mirror(
-    stack: ExitStack, pair: Pair, state_dir: str | None, source: int, records: PairRecords
+    stack: ExitStack, pair: Pair, state_dir: str | None, source: int, memory: Memory
 ) -> tuple[int, bool]:
     if not presence.is_missing(pair):
-        return _open(stack, pair.dest, _MIRROR), False
-    presence.check_creatable(pair, state_dir, records)
+        return open_side(stack, pair.dest, MIRROR), False
+    _check_creatable(pair, state_dir, memory)
     return stack.enter_context(closing_fd(presence.create_mirror(pair, state_dir, source))), True
 
 
-def _claim(stack: ExitStack, pair: Pair, state_dir: str | None, opened: tuple[int, int, int], started: float) -> Claim:
-    """Claim a mirror, check that it belongs to the pair, and record it; a known one that may sleep is claimed later."""
+def _admit(pair: Pair, state_dir: str | None, mirror: int, memory: Memory, *, made: bool) -> Admitted:
+    if pair.mirror_check == "asleep" and state_dir is not None and not made:
+        sleeping = identity.of_sleeping(pair, mirror, memory)
+        if sleeping is not None:
+            return sleeping
+    with refuse_state_errors(pair, None, in_mirror=state_dir is not None):
+        return identity.admit(pair, mirror, memory, state_dir, made=made)
+
+
+def _claim(
+    stack: ExitStack,
+    pair: Pair,
+    state_dir: str | None,
+    opened: tuple[int, int, int],
+    admitted: Admitted,
+    started: float,
+) -> Claim:
+    """Claim a mirror, and record its identity; a known one that may sleep is claimed later."""
     mirror, state, held = opened
-    if state_dir is None:
-        with _refuse_state_errors(pair, None):
-            ownership.identify_mirror(pair, state)
-        claim = Claim(mirror, lambda: ClaimedMirror(state, held))
-        claim()
-        return claim
-    with _refuse_state_errors(pair, state_dir):
-        recorded = ownership.check_state(pair, state)
+    if state_dir is not None:
+        with refuse_state_errors(pair, state_dir):
+            ownership.check_state(pair, state, admitted.mirror_id)
+
+    def settled(mirror_state: int, ours: int) -> ClaimedMirror:
+        found = identity.settle(pair, mirror_state, admitted)
+        stack.callback(found.close)
+        return ClaimedMirror(mirror_state, ours, found)
 
     def acquire() -> ClaimedMirror:
+        if state_dir is None:
+            with refuse_state_errors(pair, None):
+                return settled(state, held)
         before = os.fstat(mirror)
-        with _refuse_state_errors(pair, None, in_mirror=True):
-            mirror_state = stack.enter_context(closing_fd(_open_or_create(STATE_FOLDER, mirror)))
+        with refuse_state_errors(pair, None, in_mirror=True):
+            mirror_state = stack.enter_context(closing_fd(open_or_create(STATE_FOLDER, mirror)))
             ours = stack.enter_context(closing_fd(lock.acquire(mirror_state, pair.name, started)))
-            found = ownership.identify_mirror(pair, mirror_state)
+            claimed = settled(mirror_state, ours)
         if os.fstat(mirror).st_mtime_ns != before.st_mtime_ns:
             with suppress(OSError):  # `.truecopy` was created in it
                 os.utime(mirror, ns=(before.st_atime_ns, before.st_mtime_ns))
-        with _refuse_state_errors(pair, state_dir):
-            ownership.record_identity(state, recorded, mirror, found)
-        return ClaimedMirror(mirror_state, ours)
+        with refuse_state_errors(pair, state_dir):
+            ownership.record_state(pair, state, claimed.identity.identity)
+        return claimed
 
-    claim = Claim(mirror, acquire)
-    if pair.mirror_check == "awake" or recorded is None or recorded.mirror_root != identity(mirror):
+    claim = Claim(mirror, admitted.mirror_id, acquire)
+    if not admitted.asleep:
         claim()
     return claim
+
+
+def forget_index(state: int) -> None:
+    """Set the index of an open state folder aside: nothing in the mirror is believed. Raises `OSError`."""
+    index_schema.set_aside(f"/proc/self/fd/{state}")
+
+
+def _remember(pair: Pair, mirror: int, claim: Claim, admitted: Admitted, memory: Memory) -> str:
+    """Remember a claimed mirror; return why that is not possible, once in a process."""
+    if claim.held is None:
+        return ""
+    held, known = claim.held.identity, admitted.known
+    wanted, error = identity.memory_of(pair, mirror, held.identity, known), ""
+    if wanted != known or not admitted.is_last:
+        error = memory.try_remember(pair, wanted)
+        known = memory.mirror(claim.mirror_id)
+    held.next_mark = identity.next_mark(held.identity, known)
+    return error
 
 
 class _Side(NamedTuple):
@@ -175,14 +227,14 @@ class _Side(NamedTuple):
     hint: str
 
 
-_SOURCE = _Side(
+SOURCE = _Side(
     "source",
     Refusal.SOURCE_MISSING,
     Refusal.SOURCE_NOT_A_FOLDER,
     Refusal.SOURCE_UNREADABLE,
     "Check that its disk is mounted and the path is right; the mirror was left alone.",
 )
-_MIRROR = _Side(
+MIRROR = _Side(
     "mirror",
     Refusal.MIRROR_MISSING,
     Refusal.MIRROR_NOT_A_FOLDER,
@@ -191,7 +243,11 @@ _MIRROR = _Side(
 )
 
 
-def _open(stack: ExitStack, path: str, side: _Side) -> int:
+_SERVER_GONE = {errno.ESTALE, errno.ENOTCONN}
+
+
+def open_side(stack: ExitStack, path: str, side: _Side) -> int:
+    """Open the source or mirror of a pair until the end of the `stack`. Raises `Refused`."""
     try:
         return stack.enter_context(closing_fd(open_trusted_folder(path)))
     except UntrustedPath as error:
@@ -203,19 +259,21 @@ def _open(stack: ExitStack, path: str, side: _Side) -> int:
         raise Refused(side.not_a_folder, f"the {side.noun} {path} is not a folder", hint=side.hint) from None
     except OSError as error:
         message = f"the {side.noun} {path} cannot be opened: {reason_text(error)}"
+        if side is MIRROR and error.errno in _SERVER_GONE:
+            raise Refused(side.missing, message, hint=side.hint) from None
         raise Refused(side.unreadable, message, hint=side.hint) from None
 
 
 def open_mirror(stack: ExitStack, pair: Pair) -> int:
     """Open the mirror of a pair to read what it holds; its source may be gone. Raises `Refused`."""
-    mirror = _open(stack, pair.dest, _MIRROR)
+    mirror = open_side(stack, pair.dest, MIRROR)
     ownership.check_mirror(pair, mirror)
     return mirror
 
 
 def open_source(stack: ExitStack, pair: Pair) -> int:
     """Open the source of a pair to restore into it. Raises `Refused`."""
-    return _open(stack, pair.source, _SOURCE._replace(hint="Check that its disk is mounted, or write --to DIR."))
+    return open_side(stack, pair.source, SOURCE._replace(hint="Check that its disk is mounted, or write --to DIR."))
 
 
 def check_writable(pair: Pair, mirror: int) -> None:
@@ -245,7 +303,7 @@ def _looks_unmounted(mirror: int) -> bool:
 
 
 @contextmanager
-def _refuse_state_errors(pair: Pair, state_dir: str | None, *, in_mirror: bool = False) -> Iterator[None]:
+def refuse_state_errors(pair: Pair, state_dir: str | None, *, in_mirror: bool = False) -> Iterator[None]:
     """Turn errors of the state folder into `Refused`; without a `state_dir` that is the one in the mirror.
 
     `in_mirror` marks files that a `state_dir` does not move out of the mirror.
@@ -270,30 +328,34 @@ def _next_step(error: OSError, place: str, *, in_mirror: bool) -> str:
 
 
 def _open_state(
-    stack: ExitStack, pair: Pair, state_dir: str | None, mirror: int, records: PairRecords
+    stack: ExitStack, pair: Pair, state_dir: str | None, mirror: int, mirror_id: str, memory: Memory
 ) -> tuple[int, str]:
-    """Open the state folder; also say why it is new although the pair's name had one."""
+    """Open the state folder of a mirror; also say why it is new although the pair's name had one."""
     state_reset = ""
     if state_dir is None:
         parent, name = mirror, STATE_FOLDER
     else:
-        parent = make_folders(state_dir, records.sources or (pair.source,), records.mirrors or (pair.dest,))
+        parent = make_folders(state_dir, memory.sources or (pair.source,), memory.mirrors or (pair.dest,))
         stack.callback(os.close, parent)
         try:
-            place = find_state_folder(state_dir, pair)
+            place = find_state_folder(state_dir, pair, mirror_id)
         except DamagedIdentityError as error:
             raise ownership.unusable_state(pair, error) from None
-        name = os.fsencode(place.name)
-        if place.used_by is not None and not name_exists(parent, name):
-            other = f"{place.used_by.source.written} -> {place.used_by.mirror.written}"
-            state_reset = f"the state folder {pair.name} is of {other}, so this pair's is {place.name}"
-    state = stack.enter_context(closing_fd(_open_or_create(name, parent)))
+        name, other = os.fsencode(place.name), place.used_by
+        if other is not None and not other.source.matches(ResolvedPath.of(pair.source)):
+            used = f" -> {other.mirror.written}" if other.mirror else ""
+            if not name_exists(parent, name):
+                state_reset = (
+                    f"the state folder {pair.name} is of {other.source.written}{used}, so this pair's is {place.name}"
+                )
+    state = stack.enter_context(closing_fd(open_or_create(name, parent)))
     if not name_exists(state, _README):
         ownership.write_readme(state, pair)
     return state, state_reset
 
 
-def _open_or_create(name: bytes, parent: int) -> int:
+def open_or_create(name: bytes, parent: int) -> int:
+    """Open a private folder of Truecopy, closed to others; make it if it does not exist. Raises `OSError`."""
     try:
         try:
             folder = open_own_folder(single(name), parent)

@@ -1,8 +1,7 @@
-"""Check by `identity.json` that two configurations do not use one mirror or one state folder (invariant 6)."""
+"""Check that the `.truecopy` of a mirror is where it was and ours, and that a state folder is the mirror's."""
 
 import os
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -10,15 +9,13 @@ from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER, printable
 from job.core.outcome import Refusal
 from job.errors import Refused
-from job.fs.dircursor import closing_fd, identity
-from job.fs.large_dir import name_exists
+from job.fs.dircursor import closing_fd
 from job.fs.listing import scan
 from job.fs.own_files import ForeignOwnerError, open_own_folder, replace_file
 from job.store.pair_records import (
     IDENTITY_FILE,
     DamagedIdentityError,
     PairIdentity,
-    PairRecords,
     ResolvedPath,
     read_identity,
     write_identity,
@@ -28,31 +25,15 @@ _OTHERS = 0o077
 
 
 def check_mirror(pair: Pair, mirror: int) -> None:
-    """Refuse the open mirror of another source, or one whose `.truecopy` is another user's. Nothing is written."""
+    """Refuse an open mirror whose `.truecopy` was renamed, or is another user's. Nothing is written."""
     try:
-        mirror_state = open_own_folder(STATE_FOLDER, mirror)
+        os.close(open_own_folder(STATE_FOLDER, mirror))
     except FileNotFoundError:
         _check_not_renamed(pair, mirror)
-        return
     except ForeignOwnerError as error:
         raise _foreign_state(pair, mirror, error) from None
     except OSError:
         return  # the preflight reports it when it opens the state
-    with closing_fd(mirror_state), suppress(OSError):
-        _read_mirror_identity(pair, mirror_state)
-
-
-def missing_state(pair: Pair, mirror: int, records: PairRecords) -> str:
-    """Describe the missing `.truecopy` of an open mirror that must have had one; empty otherwise."""
-    if name_exists(mirror, STATE_FOLDER):
-        return ""
-    mirror_record = records.mirror_record(pair.dest)
-    if mirror_record is None:
-        return ""
-    since = f" (known since {mirror_record.since})" if mirror_record.since else ""
-    return (
-        f"{_state_path(pair)} does not exist, although the mirror was used before{since}: what was kept in it is gone"
-    )
 
 
 def _check_not_renamed(pair: Pair, mirror: int) -> None:
@@ -102,51 +83,16 @@ def _state_path(pair: Pair) -> str:
     return f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
 
 
-def identify_mirror(pair: Pair, mirror_state: int) -> PairIdentity:
-    """Return the identity in the open `.truecopy` of a locked mirror; write the pair's own if there is none.
-
-    Raises `Refused` and `OSError`.
-    """
-    found = _read_mirror_identity(pair, mirror_state)
-    if found is None:
-        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        found = PairIdentity(
-            os.urandom(16).hex(), pair.name, ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest), made
-        )
-        write_identity(mirror_state, found)
-    return found
-
-
-def _read_mirror_identity(pair: Pair, mirror_state: int) -> PairIdentity | None:
-    file = f"{_state_path(pair)}/{IDENTITY_FILE}"
-    try:
-        found = read_identity(mirror_state)
-    except DamagedIdentityError as error:
-        message = f"{file} cannot be used: {error}"
-        hint = f"If {pair.dest} is the mirror of {pair.source}, delete this file; it is written again."
-        raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint) from None
-    if found is not None and not found.source.matches(ResolvedPath.of(pair.source)):
-        raise Refused(
-            Refusal.MIRROR_OTHER_SOURCE,
-            f"{pair.dest} is the mirror of {found.source.written} (pair {found.pair}, since {found.made}), "
-            f"not of {pair.source}",
-            hint=f"Give this pair another mirror. If the source was moved, or {pair.dest} is to be the mirror of "
-            f"{pair.source} from now on, delete {file}.",
-        )
-    return found
-
-
-def check_state(pair: Pair, state: int) -> PairIdentity | None:
-    """Return the identity of an open, locked state folder below a `state_dir`. Raises `Refused` and `OSError`."""
+def check_state(pair: Pair, state: int, mirror_id: str) -> None:
+    """Refuse an open, locked state folder below a `state_dir` that another mirror has. Raises `OSError`, too."""
     try:
         found = read_identity(state)
     except DamagedIdentityError as error:
         raise unusable_state(pair, error) from None
-    if found is not None and not found.is_of(ResolvedPath.of(pair.source), ResolvedPath.of(pair.dest)):
+    if found is not None and found.mirror_id != mirror_id:
         message = f"another instance just took the state folder for {found.source.written}"
         hint = "Run it again: this pair then gets a state folder of its own."
         raise Refused(Refusal.STATE_UNUSABLE, message, hint=hint)
-    return found
 
 
 def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
@@ -158,10 +104,16 @@ def unusable_state(pair: Pair, error: DamagedIdentityError) -> Refused:
     )
 
 
-def record_identity(state: int, found: PairIdentity | None, mirror: int, mirror_identity: PairIdentity) -> None:
-    """Record the pair and mirror of a state folder below a `state_dir`, unless they are recorded already."""
-    wanted = mirror_identity._replace(mirror_root=identity(mirror))
-    if found is None or (found.mirror_id, found.mirror_root) != (wanted.mirror_id, wanted.mirror_root):
+def record_state(pair: Pair, state: int, mirror: PairIdentity) -> None:
+    """Record whose a state folder below a `state_dir` is, unless that is recorded already. Raises `OSError`."""
+    try:
+        found = read_identity(state)
+    except DamagedIdentityError:
+        found = None
+    wanted = mirror._replace(
+        source=ResolvedPath.of(pair.source), mirror=ResolvedPath.of(pair.dest), pair=pair.name, cycle=None
+    )
+    if found is None or found._replace(pair=pair.name) != wanted:
         write_identity(state, wanted)
 
 

@@ -1,6 +1,6 @@
-"""Check that a source is complete and not empty, as an unmounted disk is, and create a new mirror once.
+"""Check that a source is complete and not empty, as an unmounted disk is, and create a new mirror (invariant 5).
 
-A missing mirror is created only if the pair never had one, and only below an existing folder (invariants 5 and 6).
+A missing mirror is created below an existing folder only, after `identity.py` admitted it.
 """
 
 import errno
@@ -20,7 +20,6 @@ from job.fs.mounts import resolve_path
 from job.fs.own_files import fsync_folder
 from job.fs.scanners import SourceScanner
 from job.fs.trusted_path import open_trusted_parent, open_trusted_place
-from job.store.pair_records import DamagedIdentityError, PairRecords, ResolvedPath, find_state_folder
 
 
 def is_missing(pair: Pair) -> bool:
@@ -32,33 +31,8 @@ def is_missing(pair: Pair) -> bool:
     return False
 
 
-def will_be_created(pair: Pair, state_dir: str | None, records: PairRecords) -> bool:
-    """Return whether the mirror does not exist and the next cycle creates it."""
-    if not is_missing(pair):
-        return False
-    try:
-        check_creatable(pair, state_dir, records)
-    except Refused:
-        return False
-    return True
-
-
-def check_creatable(pair: Pair, state_dir: str | None, records: PairRecords) -> None:
-    """Refuse to create the missing mirror of a pair that had one, or whose parent folder is missing, too."""
-    _check_above(pair)
-    mirror_record = records.mirror_record(pair.dest)
-    trace = ""
-    if mirror_record is not None:
-        trace = f"is known since {mirror_record.since}" if mirror_record.since else "is known"
-    elif state_dir is not None and (state := _check_state(pair, state_dir)):
-        trace = f"its state does: {state}"
-    if trace:
-        message = f"the mirror {pair.dest} does not exist, but {trace}"
-        hint = f"Check that its disk is mounted. If it is to begin anew, make the folder yourself: mkdir {pair.dest}"
-        raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
-
-
-def _check_above(pair: Pair) -> None:
+def check_above(pair: Pair) -> None:
+    """Refuse a missing mirror whose parent is missing, too, or that is a dangling link. Raises `Refused`."""
     try:
         above, name = open_trusted_parent(pair.dest)
     except OSError as error:
@@ -75,25 +49,6 @@ def _check_above(pair: Pair) -> None:
     message = f"the mirror {pair.dest} is a link to {os.fsdecode(target)}, which does not exist"
     hint = "Check that its disk is mounted; if the link is right, make the folder that it leads to yourself."
     raise Refused(Refusal.MIRROR_MISSING, message, hint=hint)
-
-
-def _check_state(pair: Pair, state_dir: str) -> str:
-    """Return the path of the state that a pair without a mirror has; empty if it has none. Raises `Refused`."""
-    try:
-        place = find_state_folder(state_dir, pair)
-    except (OSError, DamagedIdentityError):
-        return ""  # the preflight reports it when it opens the state
-    other = place.used_by
-    if other is not None and not other.source.matches(ResolvedPath.of(pair.source)):
-        raise Refused(
-            Refusal.MIRROR_MISSING,
-            f"the mirror {pair.dest} does not exist, and the pair {pair.name} was {other.source.written} with "
-            f"{other.mirror.written} until now",
-            hint=f"Check the order of the folders in the config. If it is right, make the folder yourself: "
-            f"mkdir {pair.dest}",
-        )
-    path = os.path.join(state_dir, place.name)
-    return path if other is None and os.path.isdir(path) else ""
 
 
 def create_mirror(pair: Pair, state_dir: str | None, source: int) -> int:

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from job.config.settings import Pair
 from job.core.entry import STATE_FOLDER
+from job.core.mirror_identity import CycleMark
 from job.core.outcome import reason_text
 from job.engine.context import PairContext
 from job.errors import JobError
 from job.fs import mounts
 from job.locking import lock
+from job.store.pair_records import IDENTITY_FILE
 
 if TYPE_CHECKING:
+    from job.engine.preflight.identity import HeldIdentity
     from job.locking.lease import Lease
 
 _SOURCE_HINT = "Look at its mount; nothing in the mirror was removed, and the next cycle looks at everything again."
 _MIRROR_HINT = "Look at its mount; what was committed before stays valid, and the next cycle looks at everything again."
 
-_CLAIM_HINT = "Leave it there while an instance works; what was committed before stays valid."
+_CLAIM_HINT = "Leave these files there while an instance works; what was committed before stays valid."
 _LEASE_HINT = "Look whether another machine backs up to the same mirror; what was committed before stays valid."
 
 
@@ -48,41 +51,56 @@ def recheck_roots(
             message = f"the {noun} {path} is not the folder any more that it was: unmounted, mounted over or replaced"
             raise RootLost(message, hint=hint)
     if claim is not None and (why := claim.why_lost()):
-        raise RootLost(f"the lock on the mirror {pair.dest} is lost: {why}", hint=_CLAIM_HINT)
+        raise RootLost(f"the claim on the mirror {pair.dest} is lost: {why}", hint=_CLAIM_HINT)
     if lease is not None and (why := lease.why_lost()):
         raise RootLost(f"the lease on the mirror {pair.dest} is lost: {why}", hint=_LEASE_HINT)
 
 
 class ClaimedMirror(NamedTuple):
-    """The descriptors of a claimed mirror."""
+    """A claimed mirror."""
 
     mirror_state: int
-    """The mirror's `.truecopy`."""
+    """The open `.truecopy` of the mirror."""
     lock: int
     """The locked file in it."""
+    identity: "HeldIdentity"
 
 
 class Claim:
     """The claim of this instance on an open mirror."""
 
-    def __init__(self, mirror: int, take: Callable[[], ClaimedMirror]) -> None:
-        """`take` takes the lock and keeps its descriptors open; it raises `Refused` and `Busy`."""
+    def __init__(self, mirror: int, mirror_id: str, take: Callable[[], ClaimedMirror]) -> None:
+        """`take` takes the lock and keeps its descriptors open; it raises `MirrorSwapped`, `Refused` and `Busy`."""
         self._mirror = mirror
         self._take_lock = take
+        self.mirror_id = mirror_id
         self.held: ClaimedMirror | None = None
         """None before the mirror is claimed."""
 
     def __call__(self) -> ClaimedMirror:
-        """Claim the mirror, unless it is claimed. Raises `Refused` and `Busy`, with writes to `.truecopy` only."""
+        """Claim the mirror, unless it is claimed. Raises as `take` does, with writes to `.truecopy` only."""
         if self.held is None:
             self.held = self._take_lock()
         return self.held
 
+    @property
+    def mark(self) -> CycleMark | None:
+        """The mark that the mirror has now; None if it was not read or has none."""
+        return None if self.held is None else self.held.identity.identity.cycle
+
+    def begin_to_write(self) -> None:
+        """Claim the mirror and give it the mark of a cycle that writes. Raises as `take` does."""
+        self().identity.mark_once()
+
     def why_lost(self) -> str:
         """Say why the claim is lost; empty if it holds, or was not made yet."""
-        if self.held is None or lock.is_held(self.held.lock, self._mirror, b"/".join((STATE_FOLDER, lock.NAME))):
+        if self.held is None:
             return ""
-        return f"{STATE_FOLDER.decode('ascii')}/{lock.NAME.decode('ascii')} was removed or replaced in mid-run"
+        if not lock.is_held(self.held.lock, self._mirror, b"/".join((STATE_FOLDER, lock.NAME))):
+            return f"{STATE_FOLDER.decode('ascii')}/{lock.NAME.decode('ascii')} was removed or replaced in mid-run"
+        if not self.held.identity.is_held(self._mirror):
+            return f"{STATE_FOLDER.decode('ascii')}/{IDENTITY_FILE} was removed or replaced in mid-run"
+        return ""
 
 
 class DeviceCheck:

@@ -9,6 +9,7 @@ BASE=${CASES_TMP:-/var/tmp/truecopy-cases}
 [ -n "$TC" ] || { echo "no truecopy at $TC"; exit 77; }
 mkdir -p "$BASE"; W=$(mktemp -d "$BASE/c.XXXXXX"); chmod 755 "$W"
 mkdir -m 700 "$W/tmp"; export TMPDIR="$W/tmp"     # its private folder is not the machine's
+export XDG_STATE_HOME="$W/memory"                 # nor what it remembers of mirrors; removed where a mirror begins anew
 PIDS=; MOUNTS=
 cleanup() {
   { for p in $PIDS; do kill -9 "$p"; wait "$p"; done; } 2>/dev/null

@@ -105,12 +105,20 @@ class Scene:
         (papers / "tmp").mkdir(parents=True)
         order = Order(source=self.source, mirror=self.mirror, papers=papers, slow=slow, loud=loud)
         with (papers / "stdout").open("wb") as stdout, (papers / "stderr").open("wb") as stderr:
-            command, environ = [*prefix, *self.tool.command(order)], environment() | {"TMPDIR": str(papers / "tmp")}
+            command, environ = [*prefix, *self.tool.command(order)], environment() | self._environ(papers)
             run = Run(order, self.tool, started(command, environ, (stdout, stderr), group=True), self.mirror)
             try:
                 yield run
             finally:
                 run.end()
+
+    def _environ(self, papers: Path) -> dict[str, str]:
+        return {"TMPDIR": str(papers / "tmp"), "XDG_STATE_HOME": str(self._memory)}
+
+    @property
+    def _memory(self) -> Path:
+        """What a tool remembers of a mirror outside of it."""
+        return self.base / "memory"
 
     def run(self, *, prefix: Sequence[str] = (), patience: float = PATIENCE, slow: bool = False) -> Outcome:
         """Run the tool to its end."""
@@ -159,9 +167,10 @@ class Scene:
         return sum(content(self.mirror / name) != content(self.source / name) for name in names)
 
     def emptied_mirror(self) -> None:
-        """Remove everything from the mirror."""
+        """Remove everything from the mirror, and what is remembered of it: the next run is a first one."""
         shutil.rmtree(self.mirror)
         self.mirror.mkdir()
+        shutil.rmtree(self._memory, ignore_errors=True)
 
     def held(self, folder: Path) -> dict[str, bytes | None]:
         """Give what every name below a folder holds; None for what is no regular file."""

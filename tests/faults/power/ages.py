@@ -1,6 +1,7 @@
 """A source that goes through ages while the disk of its mirror is recorded, and what was acknowledged when."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,6 +62,8 @@ class Age:
     ended: int
     """When the run had exited."""
     code: int
+    memory: Path
+    """A copy of what was remembered of the mirror when the run had exited."""
 
 
 @dataclass
@@ -72,6 +75,10 @@ class History:
     @property
     def exits(self) -> Sequence[int]:
         return [age.ended for age in self.ages]
+
+    def remembered(self, size: int) -> Path | None:
+        """Give what was remembered of the mirror when the record had such a size; None for nothing."""
+        return next((age.memory for age in reversed(self.ages) if age.ended <= size), None)
 
     @cached_property
     def paths(self) -> set[bytes]:
@@ -136,7 +143,9 @@ def _lived(rig: DiskRig, served: Served, began: int) -> Age:
 
         until(is_over)
         code = running.process.wait(PATIENCE)
-    return Age(tree, born, began, _linked(rig.source), told, served.position, code)
+    memory = rig.base / f"memory {began}"
+    shutil.copytree(rig.memory, memory)
+    return Age(tree, born, began, _linked(rig.source), told, served.position, code, memory)
 
 
 def _linked(root: Path) -> list[bytes]:

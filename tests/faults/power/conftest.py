@@ -11,8 +11,10 @@ from tests.faults.trees import unlock
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[DiskRig]:
-    yield DiskRig(tmp_path)
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DiskRig]:
+    rig = DiskRig(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(rig.memory))
+    yield rig
     unlock(tmp_path)
 
 

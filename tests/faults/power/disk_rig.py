@@ -22,6 +22,11 @@ class DiskRig(Rig):
         self.mirror = self.disk / "mirror"
         self.configure(**self.options)
 
+    @property
+    def memory(self) -> Path:
+        """What is remembered of the mirror, on a disk that is not cut off."""
+        return self.base / "memory"
+
     def command(self, *arguments: str, prefix: Sequence[str] = ()) -> list[str]:
         return super().command(*arguments, prefix=[*self.prefix, *prefix])
 

@@ -38,6 +38,7 @@ from job.fs.scanners import MirrorLimits, MirrorScanner, SourceScanner
 from job.fs.trusted_path import open_trusted_parent
 from job.store import index_schema
 from job.store.history import Failed, History, OtherMirrors
+from job.store.history_schema import last_attempt
 from job.store.index import Index
 from job.store.index_schema import IndexTorn, set_aside
 from job.store.memory import Memory
@@ -291,6 +292,7 @@ def set_up(
             opened_ns=roots.opened_ns,
             started_ns=run.now_ns(),
             given_moment=run.moment or _moment_of_sleeper(run),
+            read_last_cycle=partial(last_attempt, roots.state),
             recheck_roots=partial(recheck_roots, pair, roots.source, roots.mirror, roots.lease, roots.claim),
         )
 

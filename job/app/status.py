@@ -56,6 +56,8 @@ class PairStatus(NamedTuple):
     """Free bytes on the mirror's disk; None for unknown."""
     disks: tuple[DiskStatus, ...] = ()
     """The adopted mirrors, the one seen last at the end."""
+    versions: tuple[int, int] = (0, 0)
+    """Files and bytes of the versions in the mirror, by the index."""
 
     @property
     def result(self) -> Result | None:
@@ -115,6 +117,7 @@ def _status_of(config: Config, pair: Pair, memory: Memory) -> PairStatus:
     troubles: list[str] = []
     history = history_of(config, pair, memory, failed=lambda _, error: troubles.append(error)).read()
     able = extent = free = here = None
+    versions = 0, 0
     place, known = "present", NO_MOUNTS
     with contextlib.ExitStack() as tidy:
         mirror = _opened(tidy, partial(open_trusted_folder, pair.dest))
@@ -125,7 +128,7 @@ def _status_of(config: Config, pair: Pair, memory: Memory) -> PairStatus:
             state = _opened(tidy, partial(open_state, config, pair, mirror))
             if state is not None:
                 able = probe.load_capabilities(mirror, state, to_write=False)
-                extent = _extent(state)
+                extent, versions = _extent(state)
                 known = temp_journal.load_known_mounts(state)
         source = None if pair.cross_mounts else _opened(tidy, partial(open_trusted_folder, pair.source))
         mounts = [] if pair.cross_mounts else _left_out(known, source)
@@ -136,7 +139,9 @@ def _status_of(config: Config, pair: Pair, memory: Memory) -> PairStatus:
         DiskStatus(each.mirror_id, each.adopted, each.last_success, each.mirror_id == here)
         for each in memory.mirrors_of(pair)
     )
-    return PairStatus(pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free, disks)
+    return PairStatus(
+        pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free, disks, versions
+    )
 
 
 def _opened(tidy: contextlib.ExitStack, opening: Callable[[], int]) -> int | None:
@@ -147,20 +152,20 @@ def _opened(tidy: contextlib.ExitStack, opening: Callable[[], int]) -> int | Non
         return None
 
 
-def _extent(state: int) -> tuple[int, int | None] | None:
-    """Return the entries and bytes in the index of an open state folder; None if it cannot be read."""
+def _extent(state: int) -> tuple[tuple[int, int | None] | None, tuple[int, int]]:
+    """Return the entries and bytes in the index of an open state folder, None if it cannot be read; so of versions."""
     try:
         with contextlib.closing(index_to_read(f"/proc/self/fd/{state}")) as index:
-            return index.extent()
+            return index.extent(), index.version_table.extent()
     except (OSError, Refused):
-        return None
+        return None, (0, 0)
 
 
 def expected_extent(config: Config, pair: Pair, mirror: int) -> tuple[int, int]:
     """Estimate entries and bytes by the index of an open mirror, for progress; 0 for unknown."""
     with contextlib.ExitStack() as tidy:
         state = _opened(tidy, partial(open_state, config, pair, mirror))
-        entries, count = (None if state is None else _extent(state)) or (0, None)
+        entries, count = (None if state is None else _extent(state)[0]) or (0, None)
     return entries, count or 0
 
 

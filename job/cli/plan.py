@@ -26,17 +26,22 @@ _FAILING = {"fail", "refuse_name"}
 Examples:
   truecopy plan
   truecopy plan --pair photos
+  truecopy plan --retention
   truecopy plan --json | jq -r 'select(.action == "fail") | .path'
 """
 )
 @pair_option
+@click.option("--retention", is_flag=True, help="Show which versions would be removed, and why, instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.pass_obj
-def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
+def plan(context: Context, *, only: tuple[str, ...], retention: bool, as_json: bool) -> int:
     """Show what the next cycle would do; change nothing.
 
     Each line names an action, the pair, the path and the reason. Contents are not read: what has to be compared first
     is listed as compare_source or compare_both. Files that this user may not read are listed as fail.
+
+    With --retention each line names a version that the next successful cycle would remove, when it was replaced, and
+    why: old (by versions.keep), between (two that are kept by count), most (above versions.most).
 
     Exit codes: 0 everything can be done, 2 usage or configuration, 3 some entries would fail, 4 a pair would be
     refused.
@@ -52,7 +57,13 @@ def plan(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
         try:
             if pair.name in conflicts:
                 raise conflicts[pair.name]
-            failed = _plan_pair(config, pair, memory, as_json=as_json)
+            if retention:
+                from job.cli.retention_plan import show  # noqa: PLC0415  # loads more than most plans need
+
+                failed = 0
+                show(config, pair, memory, as_json=as_json)
+            else:
+                failed = _plan_pair(config, pair, memory, as_json=as_json)
         except Refused as error:
             _print_refusal(pair, error, as_json=as_json)
             worst = Exit.REFUSED

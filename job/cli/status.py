@@ -159,6 +159,7 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "entries": entries,
         "bytes": count,
         "free_bytes": each.free,
+        "versions": {"files": each.versions[0], "bytes": each.versions[1]},
         "file_system": None if each.able is None else each.able._asdict(),
         "mirrors": [
             {

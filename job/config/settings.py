@@ -34,6 +34,11 @@ class VersionsSettings(NamedTuple):
     exclude: tuple[str, ...]
     """Patterns of entries whose replaced contents are not kept."""
 
+    @property
+    def rule(self) -> str:
+        """What decides which versions expire; a new rule is reported before it is applied."""
+        return f"{self.keep}\n{self.most}"
+
 
 class Pair(NamedTuple):
     """One source with its mirror, its unique name and its options."""

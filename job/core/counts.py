@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from job.core.outcome import RENAMED, Drift, Failure, Result, Skip
-from job.core.stored_values import UNUSABLE, seconds_of, text_of
+from job.core.stored_values import UNUSABLE, number_of, seconds_of, text_of
 
 NO_COUNTS: Mapping[Any, int] = {}
 
@@ -115,6 +115,8 @@ class CycleDetails(NamedTuple):
 
     trouble: PairProblem | None = None
     failing: tuple[FailedEntry, ...] = ()
+    versions: tuple[int, int] | None = None
+    """Files and bytes of the mirror's versions; None if they were not counted."""
 
 
 NO_DETAILS = CycleDetails()
@@ -141,6 +143,9 @@ class PairHistory(NamedTuple):
     """The first failed entries of the last cycle, at most `MOST_FAILING`."""
     result_since_timestamp_seconds: float = 0.0
     """End of the first of the latest consecutive cycles with this `result`, in seconds since the epoch; 0 for never."""
+    versions_files: int = 0
+    """Number of the mirror's versions when they were last counted."""
+    versions_bytes: int = 0
 
     def joined(self, other: "PairHistory") -> "PairHistory":
         """Add a second history of the same pair; the later of both last cycles is the last."""
@@ -152,6 +157,8 @@ class PairHistory(NamedTuple):
             counts=dict(counts),
             last_success_timestamp_seconds=max(each.last_success_timestamp_seconds for each in (first, last)),
             result_since_timestamp_seconds=(first if same else last).result_since_timestamp_seconds,
+            versions_files=last.versions_files or first.versions_files,
+            versions_bytes=last.versions_bytes or first.versions_bytes,
         )
 
 
@@ -199,4 +206,6 @@ def cycle_details_of(kept: Mapping[str, Any]) -> dict[str, Any]:
             FailedEntry(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
             for path, reason, error in kept.get("failing", ())
         )
+    with contextlib.suppress(*UNUSABLE):
+        fields["versions_files"], fields["versions_bytes"] = map(number_of, kept.get("versions", (0, 0)))
     return fields

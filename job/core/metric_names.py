@@ -76,6 +76,8 @@ PAIR_COUNTERS = (
         values=tuple(Drift),
     ),
     Series("pairs_refused_total", "counter", "Refusals by a guard.", label="reason", values=tuple(Refusal)),
+    Series("versions_expired_total", "counter", "Versions removed by `versions.keep` or `versions.most`."),
+    Series("versions_given_up_total", "counter", "Versions removed before their time, as the disk was full."),
     Series("cycles_total", "counter", "Cycles that ended, by result.", label="result", values=tuple(Result)),
 )
 """Counters kept in each pair's history."""
@@ -92,6 +94,8 @@ PAIR_GAUGES = (
         values=tuple(Result),
     ),
     Series("last_cycle_files", "gauge", "Entries of the last cycle.", label="outcome", values=FILE_OUTCOMES),
+    Series("versions_files", "gauge", "Number of versions in the mirror."),
+    Series("versions_bytes", "gauge", "Sum of the sizes of the versions in the mirror."),
 )
 
 OWN_SERIES = (

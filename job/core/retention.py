@@ -63,6 +63,8 @@ class VersionFate(StrEnum):
     """It expires: it is older than the rule says."""
     BETWEEN = "between"
     """It expires: its content did not stand at the beginning of an hour, day, week or month that counts."""
+    MOST = "most"
+    """It goes, as all versions together take more than they may, and is among the oldest."""
 
     @property
     def expires(self) -> bool:
@@ -95,6 +97,20 @@ class Retention:
             name: frozenset(_newest({self._bucket[name](moment.seconds) for moment in past}, count))
             for name, count in (keep._asdict().items() if isinstance(keep, KeepCounts) else ())
         }
+
+    def standing(self, moment: Moment) -> int | None:
+        """Return a number, not 0, that changes when more versions of a folder may expire; None if all of them stay."""
+        if moment in self.floor or moment.seconds > self._now:
+            return None
+        if isinstance(self._keep, KeepFor):
+            return None if self._now - moment.seconds <= self._keep.seconds else 1
+        kept = [self._bucket[name](moment.seconds) in buckets for name, buckets in self._kept_buckets.items()]
+        return 1 + sum(1 << number for number, is_kept in enumerate(kept) if is_kept)
+
+    @property
+    def is_for_time(self) -> bool:
+        """Whether the fate of a version of a path that the mirror holds depends on its folder alone."""
+        return isinstance(self._keep, KeepFor)
 
     def fates(self, of_path: Collection[Moment], *, held: bool) -> dict[Moment, VersionFate]:
         """Judge all versions of one path, in the order of time; `held` tells whether the mirror has an entry there."""

@@ -20,6 +20,7 @@ from job.store.temp_journal import TempJournal
 if TYPE_CHECKING:
     from job.core.versions import Moment
     from job.engine.volumes import Tools  # a run without changes does not load what copies
+    from job.fs.version_tree import VersionTree  # a run without changes lets nothing expire
     from job.system.processes import WorkerPool  # multiprocessing: a run without workers does not load it
 
 
@@ -52,6 +53,10 @@ class PairContext:
     make_tools: "Callable[[], Tools]"
     recheck_roots: Callable[[], None]
     """Raises `RootLost` if the roots changed; to be called before a result is trusted."""
+    read_last_cycle: Callable[[], float | None] = lambda: None
+    """Reads when the last cycle of the pair ended, in seconds since the epoch; None if unknown."""
+    read_disk_clock: "Callable[[VersionTree], float | None]" = lambda tree: tree.clock()
+    """Reads the clock of the mirror's file system."""
     mirror_state: FileId | None = None
     """The mirror's `.truecopy` as found by the preflight; None if it was not read or does not exist yet."""
     opened_ns: int = 0
@@ -101,6 +106,10 @@ class PairRun(NamedTuple):
     """How long a busy worker may be silent; 0 for no limit."""
     moment: "Moment | None" = None
     """The moment of the cycle's versions, for the workers."""
+    interval_seconds: float = 0.0
+    """Expected seconds between two cycles."""
+    zone: str = "UTC"
+    """Time zone of the calendar by which versions are kept."""
 
     @property
     def about(self) -> dict[str, str]:

@@ -41,11 +41,13 @@ from job.events.pair import (
     PairRefused,
     PairStarted,
     StateFolderLost,
+    VersionsCounted,
 )
 from job.events.service import CycleFinished, CycleStarted
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import is_temp_name, remove_staged, remove_temps
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
+from job.store.index import Schedule
 from job.store.memory import Memory
 from job.system.sandbox import Sandbox
 
@@ -120,6 +122,8 @@ def back_up_pair(
         workers=1 if pair.rate_limit else config.workers or cycle.cores,
         workers_from=config.workers_from,
         stall_seconds=config.stall_timeout,
+        interval_seconds=config.longest_interval,
+        zone=config.timezone,
     )
 
     claims: list[Claim] = []
@@ -222,11 +226,13 @@ def _report_preflight(roots: Roots, run: PairRun) -> None:
 def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
     progress = Progress(run)
     now_ns = run.now_ns()
+    listener = _TallyListener(run.emit)
+    run = run._replace(emit=listener)
     with open_context(run, roots, progress) as context:
-        known = context.index.entry_count()
+        known, schedule = context.index.entry_count(), context.index.schedule()
         seen = presence.check_source(context.source, known, run.pair, context.mirror_root)
         _sweep(context, roots.claim)
-        depth, rescan_depth = scan_depths(run.pair, context.index.audited, now_ns / 1e9)
+        depth, rescan_depth = scan_depths(run.pair, schedule.audited, now_ns / 1e9)
         audit = depth is ScanDepth.AUDIT
         run.emit(PairStarted(**run.about, source=run.pair.source, mirror=run.pair.dest, audit=audit))
         found = None if depth is rescan_depth else _scan_source_only(context, run, progress, depth)
@@ -242,10 +248,7 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
                 presence.check_still_there(seen, found.entries, found.folders, run.pair)
             _report_unchanged(found.tally, run)
             if found.unlisted:
-                from job.engine.copy.permissions import close_unread  # noqa: PLC0415  # rare, and loads what copies
-
-                _report_unlisted(found.unlisted, run)
-                close_unread(context, found.unlisted)
+                _close_unlisted(context, found.unlisted, run)
             report_mounts(context, found, run)
             progress.start_sync(found)
             if found.changed:
@@ -253,6 +256,25 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
         context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
+        _end_versions(context, run, listener.tally, (roots.claim, schedule))
+
+
+def _end_versions(context: PairContext, run: PairRun, tally: Tally, before: tuple[Claim | None, Schedule]) -> None:
+    """Let versions expire after a success, and count them if their number may have changed."""
+    index, now, versions = context.index, context.started_ns / 1e9, run.pair.versions
+    claim, schedule = before
+    if index.has_new_versions:
+        schedule = index.schedule()  # new ones may end the time of others
+    is_due = now >= schedule.versions_due or now < schedule.versions_clock
+    is_due |= schedule.versions_rule != (versions.rule if versions else "")
+    is_asleep = claim is not None and claim.held is None
+    if is_due and not tally.failed and not is_asleep:
+        from job.engine.versions.expiry import expire  # noqa: PLC0415  # in most cycles nothing is due
+
+        expire(context, run, schedule)
+    elif index.has_new_versions:
+        files, size = index.version_table.extent()
+        run.emit(VersionsCounted(**run.about, files=files, bytes=size))
 
 
 def _carry_out(
@@ -326,6 +348,13 @@ def _report_unchanged(tally: Tally, run: PairRun) -> None:
         return
     run.emit(FoldersUnchanged(**run.about, folders=tally.folders, entries=entries))
     run.emit(BatchCommitted(**run.about, tally=tally))
+
+
+def _close_unlisted(context: PairContext, folders: list[Unlisted], run: PairRun) -> None:
+    from job.engine.copy.permissions import close_unread  # noqa: PLC0415  # rare, and loads what copies
+
+    _report_unlisted(folders, run)
+    close_unread(context, folders)
 
 
 def _report_unlisted(folders: list[Unlisted], run: PairRun) -> None:

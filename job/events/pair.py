@@ -179,6 +179,74 @@ class OwnFilesSkipped(PairEvent):
     path: bytes
 
 
+class VersionsExpired(PairEvent):
+    """Versions expired by `versions.keep`, or took more than `versions.most`, and were removed."""
+
+    files: int
+    bytes: int
+    by: dict[str, int]
+    """Files by reason: `old`, `between` (two that are kept by count), `most`."""
+
+
+class VersionsGivenUp(PairEvent, level="warning"):
+    """The mirror's disk is full: versions of one cycle were removed before their time, the oldest first."""
+
+    folder: str
+    """The folder of the cycle in `.truecopy/versions`."""
+    files: int
+    bytes: int
+
+
+class VersionsGaveNothing(PairEvent, level="warning"):
+    """The mirror's disk stays full although versions were removed: snapshots, or other names, hold their space."""
+
+    files: int
+    bytes: int
+    """Of the removed versions."""
+
+
+class VersionsOverLimit(PairEvent, level="warning"):
+    """The versions that are kept in any case take more than `versions.most`; told once a day."""
+
+    bytes: int
+    limit: int
+
+
+class VersionsFromFuture(PairEvent, level="warning"):
+    """Version folders have times in the future, as a clock was wrong; they stay until then. Told once a day."""
+
+    folders: int
+    folder: str
+    """The first one."""
+
+
+class ExpiryPostponed(PairEvent):
+    """No version expires in this cycle; it was a success all the same."""
+
+    reason: str
+    """`ahead`: the last cycle is long ago, or the clock was set forward; `behind`: it was set back; `disk`: it differs
+    from the clock of the mirror's file system; `failed`: some could not be removed."""
+    error: str
+    """Of `failed`."""
+
+
+class RetentionChanged(PairEvent, level="warning"):
+    """The rule by which versions are kept changed; the next successful cycle removes what has expired by it."""
+
+    before: str
+    rule: str
+    files: int
+    """Number of versions that would be removed now."""
+    bytes: int
+
+
+class VersionsCounted(PairEvent, level=None):
+    """All versions of the mirror, after they changed."""
+
+    files: int
+    bytes: int
+
+
 # Entries -------------------------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,13 @@ SENTENCES = {
     "mount_forgotten": "No {file_system} mount is expected at {path} any more: it is gone, excluded or not empty",
     "pseudo_filesystem_skipped": "Left out {path}: {file_system} is a kernel file system and holds no files",
     "own_files_skipped": "Left out {path}: it belongs to Truecopy",
+    "versions_expired": "Versions expired: {files} ({reasons}), {size}",
+    "versions_given_up": "The disk is full: {files} versions of {folder} are given up, {size}",
+    "versions_gave_nothing": "The disk stays full although {files} versions ({size}) were given up",
+    "versions_over_limit": "Versions take {size}, more than their limit of {limit} bytes, and all of them have to stay",
+    "versions_from_future": "{folders} version folders are of the future, the first is {folder}: look at the clock",
+    "expiry_postponed": "No version expires in this cycle: {postponed}",
+    "retention_changed": "The rule for versions is now {rule} (before: {before}): {files} ({size}) expire next",
     "file_copied": "Copied {path}: {reason}",
     "file_updated": "Updated {path}: {reason}",
     "file_skipped": "Skipped {path}: {reason}",
@@ -161,12 +168,28 @@ _SHORT_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 _FROM_UNITS = 1.5
 """A unit is used from this many on: 90 minutes are 2 hours, 80 minutes stay minutes."""
 _NOW_SECONDS = 2
-_WORDS = ("{reasons}", "{counts}", "{spent}", "{wait}", "{stalled}", "{lacking}", "{unchanged}", "{there}")
+_WORDS = (
+    "{size}",
+    "{postponed}",
+    "{reasons}",
+    "{counts}",
+    "{spent}",
+    "{wait}",
+    "{stalled}",
+    "{lacking}",
+    "{unchanged}",
+    "{there}",
+)
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _WHY = {
     UnloggedReason.FOLDER: "too many in one folder",
     UnloggedReason.CYCLE: "too many in one cycle",
     UnloggedReason.AS_BEFORE: "as in the previous cycle",
+}
+_POSTPONED = {
+    "ahead": "the last one is long ago, or the clock was set forward",
+    "behind": "the clock was set back",
+    "disk": "the clock differs from that of the mirror's file system",
 }
 _COUNTS = "{copied} copied ({size}), {updated} updated, {skipped} skipped, {failed} failed"
 
@@ -242,6 +265,8 @@ _MADE: tuple[tuple[str, str, Callable[[Fields], str]], ...] = (
         lambda fields: _COUNTS.format_map(fields | {"size": format_bytes(fields["bytes_copied"])}),
     ),
     ("where", "at", lambda fields: fields["where"] or fields["doing"] or "an unknown place"),
+    ("bytes", "size", lambda fields: format_bytes(fields["bytes"])),
+    ("error", "postponed", lambda fields: _POSTPONED.get(fields.get("reason", "")) or fields["error"]),
     ("file_system", "there", lambda fields: file_system_of(fields["file_system"])),
     ("lacks", "lacking", lambda fields: ", ".join(fields["lacks"]) or "nothing"),
     ("because", "why", lambda fields: _WHY[fields["because"]]),

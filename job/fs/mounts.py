@@ -183,6 +183,11 @@ def mounts_below(folder: int) -> list[tuple[bytes, str]]:
     return sorted((point, each.type) for point, each in _below(folder, mount_table()) if each.device != own)
 
 
+def mount_points_below(folder: int) -> frozenset[bytes]:
+    """Return the relative paths of all mounts below an open folder, those of its own file system as well."""
+    return frozenset(point for point, _ in _below(folder, mount_table()))
+
+
 def _lies_in(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 

@@ -31,6 +31,9 @@ from job.events.pair import (
     PairFailed,
     PairFinished,
     PairRefused,
+    VersionsCounted,
+    VersionsExpired,
+    VersionsGivenUp,
 )
 from job.events.service import (
     ConfigRejected,
@@ -59,6 +62,8 @@ class _PairCounts:
         self.trouble: PairProblem | None = None
         self.failing: list[FailedEntry] = []
         """Failed entries of the current cycle."""
+        self.versions: tuple[int, int] | None = None
+        """Files and bytes of the versions, if they were counted in the current cycle."""
 
 
 class Metrics:
@@ -91,12 +96,11 @@ class Metrics:
                 self._note(event)
             return  # counted with its batch
         match event:
-            case BatchCommitted():
-                self._count(event.pair, counts_of(event.tally))
-            case PairRefused():
-                self._count(event.pair, {("pairs_refused_total", str(event.reason)): 1})
-                self._trouble(event, event.reason)
-            case PairBusy() | PairFailed():
+            case BatchCommitted() | VersionsExpired() | VersionsGivenUp():
+                self._count(event.pair, _counts_in(event))
+            case VersionsCounted():
+                self._note_versions(event)
+            case PairRefused() | PairBusy() | PairFailed():
                 self._trouble(event)
             case PairFinished():
                 self._finish(event)
@@ -141,10 +145,17 @@ class Metrics:
         with self._lock:
             self._outputs[_OUTPUT_FAILURES, output if output in metric_names.OUTPUTS else "listener"] += 1
 
-    def _trouble(self, event: PairRefused | PairBusy | PairFailed, reason: str = "") -> None:
+    def _note_versions(self, event: VersionsCounted) -> None:
+        with self._lock:
+            self._pairs.setdefault(event.pair, _PairCounts()).versions = event.files, event.bytes
+
+    def _trouble(self, event: PairRefused | PairBusy | PairFailed) -> None:
+        reason = str(event.reason) if isinstance(event, PairRefused) else ""
+        if reason:
+            self._count(event.pair, {("pairs_refused_total", reason): 1})
         with self._lock:
             pair = self._pairs.setdefault(event.pair, _PairCounts())
-            pair.trouble = PairProblem(event.name, str(reason), event.error, event.hint)
+            pair.trouble = PairProblem(event.name, reason, event.error, event.hint)
 
     def _note(self, event: FileFailed) -> None:
         with self._lock:
@@ -164,8 +175,8 @@ class Metrics:
             # Outputs belong to no pair: they are recorded with the next one that finishes, and summed over all.
             pair.pending.update(self._outputs)
             self._outputs.clear()
-            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing))
-            pair.trouble, pair.failing = None, []
+            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing), pair.versions)
+            pair.trouble, pair.failing, pair.versions = None, [], None
             pair.kept = _after(pair.kept, event, cycle_details)
             deltas = Counter(pair.pending)
         # Without the lock: a scrape must not wait for the disk.
@@ -195,6 +206,13 @@ _GAUGES: Mapping[type[Event], Mapping[str, float]] = {
 """Values of gauges that an event sets."""
 
 
+def _counts_in(event: BatchCommitted | VersionsExpired | VersionsGivenUp) -> CountsByName:
+    if isinstance(event, BatchCommitted):
+        return counts_of(event.tally)
+    name = "versions_expired_total" if isinstance(event, VersionsExpired) else "versions_given_up_total"
+    return {(name, ""): event.files}
+
+
 def _gauges_of(event: Event) -> Mapping[str, float]:
     if isinstance(event, NextCycleDue):
         return {"next_cycle_timestamp_seconds": event.due_timestamp_seconds}
@@ -204,6 +222,7 @@ def _gauges_of(event: Event) -> Mapping[str, float]:
 def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) -> PairHistory:
     moment = event.finished_timestamp_seconds
     success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
+    files, size = cycle_details.versions or (kept.versions_files, kept.versions_bytes)
     return kept._replace(
         result=event.result,
         tally=event.tally,
@@ -213,6 +232,8 @@ def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) 
         trouble=cycle_details.trouble,
         failing=cycle_details.failing,
         result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
+        versions_files=files,
+        versions_bytes=size,
     )
 
 

@@ -251,6 +251,7 @@ class History:
             "source": self._source or kept.get("source"),
             "trouble": cycle_details.trouble,
             "failing": [[os.fsdecode(each.path), each.reason, each.error] for each in cycle_details.failing],
+            "versions": cycle_details.versions or kept.get("versions", (0, 0)),
             "since": kept["since"] if goes_on else finished.finished_timestamp_seconds,
         }
         changed = [(name, json.dumps(value)) for name, value in wanted.items()]

@@ -115,6 +115,15 @@ def has_format(database: Connection) -> bool:
     return bool(found)
 
 
+def last_attempt(folder: int) -> float | None:
+    """Return the end of the last cycle in the history of an open state folder; None if it cannot be read."""
+    with contextlib.suppress(UnusableHistoryError, OSError, sqlite3.Error), opened(folder, "ro") as database:
+        if has_format(database):
+            row = database.execute("SELECT last_attempt_timestamp_seconds FROM last_cycle").fetchone()
+            return float(row[0]) if row and isinstance(row[0], int | float) and row[0] > 0 else None
+    return None
+
+
 def counts_in(database: Connection, query: str) -> dict[tuple[str, str], int]:
     """Return counts by metric name and label. Raises `UnusableHistoryError` for rows of other types."""
     counts: Counter[tuple[str, str]] = Counter()

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from job.core.entry import inode_key
 from job.core.file_systems import ByMount, FileSystemId, decode_file_system_id, encode_file_system_id
@@ -23,6 +23,7 @@ from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
 
 if TYPE_CHECKING:
     from job.core.versions import Moment, VersionsDone
+    from job.store.version_table import VersionsGone, VersionTable
 
 MOST_PARTS = 1 << 16
 """Parts of a folder; a larger number is invalid."""
@@ -35,10 +36,24 @@ _TYPES = (bytes, bytes, bytes, int, int, int, int)
 _AUDITED = "audited_timestamp_seconds"
 _COMPLETE_SINCE = "versions_complete_timestamp_seconds"
 _RAISE = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+_DUE, _CLOCK, _RULE = "versions_due_timestamp_seconds", "versions_clock_timestamp_seconds", "versions_rule"
 _IDENTITY = "identity of "
 """Prefix of the facts on file systems; the path of the mount point follows in hexadecimal."""
 
-_Value = TypeVar("_Value")
+_SCHEDULED = (_AUDITED, _DUE, _CLOCK, _RULE)
+
+
+class Schedule(NamedTuple):
+    """What is due when; times are in seconds since the epoch, 0 for never."""
+
+    audited: float
+    """When the last audit was."""
+    versions_due: float
+    """When the next check for expired versions is due."""
+    versions_clock: float
+    """When the last one was."""
+    versions_rule: str | None
+    """The rule of that; None if unknown."""
 
 
 class Index:
@@ -51,6 +66,8 @@ class Index:
         self._ignored: ByMount[bool] | None = None
         self._is_empty = False
         """Whether no folder is recorded, while a read transaction is open."""
+        self.has_new_versions = False
+        """Whether rows of versions were stored since it was opened."""
         self.torn = ""
         """SQLite's message if it found damage; the caller closes the index and sets it aside."""
 
@@ -107,22 +124,11 @@ class Index:
 
     def versions(self, path: bytes) -> "dict[Moment, str]":
         """Return the rows of all versions of a folder's entries (`store/version_rows.py`). Raises `OSError`."""
-        return self._by_moment("SELECT seconds, number, rows FROM version WHERE folder = ?", str, key_of(path))
-
-    def moments(self) -> "dict[Moment, int]":
-        """Return all moments with versions, and their ordinals, which tell the order of cycles. Raises `OSError`."""
-        return self._by_moment("SELECT seconds, number, ordinal FROM version_folder", int)
-
-    def _by_moment(self, query: str, kind: type[_Value], *values: object) -> "dict[Moment, _Value]":
         from job.store.version_table import moment_in  # noqa: PLC0415  # a run without changes needs no versions
 
-        try:
-            rows = self._all(query, *values)
-        except sqlite3.DatabaseError as error:
-            self._handle(error)
-            return {}
-        found = [(moment_in(seconds, number), value) for seconds, number, value in rows if type(value) is kind]
-        return {moment: value for moment, value in found if moment is not None}
+        rows = self.rows_of("SELECT seconds, number, rows FROM version WHERE folder = ?", key_of(path))
+        found = [(moment_in(seconds, number), text) for seconds, number, text in rows if isinstance(text, str)]
+        return {moment: text for moment, text in found if moment is not None}
 
     @property
     def complete_since(self) -> float:
@@ -170,6 +176,14 @@ class Index:
             return None
         return row
 
+    def rows_of(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a query; none if the index is damaged. Raises `OSError`."""
+        try:
+            return self._all(query, *values)
+        except sqlite3.DatabaseError as error:
+            self._handle(error)
+            return []
+
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a result within the limits for hostile files. Raises `sqlite3.Error`."""
         size = self._db.size()
@@ -207,14 +221,16 @@ class Index:
         gone: Iterable[bytes] = (),
         versions: "Sequence[VersionsDone]" = (),
         *,
+        gone_versions: "Sequence[VersionsGone]" = (),
         incomplete_at: float = 0,
     ) -> None:
         """Store finished folders, rows of records and versions in one transaction. Raises `OSError`.
 
-        Folders in `gone`, and all below them, are removed first; their versions stay. Rows are valid without their
-        folder. `incomplete_at` raises `complete_since`, as a replaced content was not kept then, or may not have been.
+        Folders in `gone`, and all below them, are removed first; their versions stay, without `gone_versions`. Rows are
+        valid without their folder. `incomplete_at` raises `complete_since`, as a replaced content was not kept then, or
+        may not have been.
         """
-        with self._transaction():
+        with self.transaction():
             for path in gone:
                 self._tree.forget(path)
             self._store(list(folders), rows)
@@ -222,14 +238,32 @@ class Index:
                 from job.store.version_table import store_versions  # noqa: PLC0415  # most runs replace nothing
 
                 store_versions(self._db, versions)
+                self.has_new_versions = True
+            if gone_versions:
+                from job.store.version_table import drop_versions  # noqa: PLC0415  # rare
+
+                drop_versions(self._db, gone_versions)
             if incomplete_at:
                 self._db.execute(_RAISE, (_COMPLETE_SINCE, incomplete_at))
 
     @property
     def audited(self) -> float:
         """Time of the last audit, in seconds since the epoch; 0 for never."""
-        row = self._row("SELECT value FROM fact WHERE name = ?", _AUDITED)
-        return row[0] if row and isinstance(row[0], float) and isfinite(row[0]) else 0.0
+        return self.schedule().audited
+
+    def schedule(self) -> Schedule:
+        """Return what is due when. Raises `OSError`."""
+        facts = dict(self.rows_of("SELECT name, value FROM fact WHERE name IN (?, ?, ?, ?)", *_SCHEDULED))
+        audited, due, clock = (value if isinstance(value := facts.get(name), float) else 0.0 for name in _SCHEDULED[:3])
+        rule = facts.get(_RULE)
+        return Schedule(audited if audited < inf else 0.0, due, clock, rule if isinstance(rule, str) else None)
+
+    @property
+    def version_table(self) -> "VersionTable":
+        """The rows about versions, for retention."""
+        from job.store.version_table import VersionTable  # noqa: PLC0415  # most runs let nothing expire
+
+        return VersionTable(self, self._db)
 
     def set_audited(self, when: float) -> None:
         """Store the time of a finished audit."""
@@ -239,14 +273,8 @@ class Index:
     @property
     def file_systems(self) -> dict[bytes, FileSystemId]:
         """The file systems of the index by the path of the mount point, empty for the root. Raises `OSError`."""
-        query = "SELECT name, value FROM fact WHERE name LIKE ?"
-        try:
-            rows = self._all(query, _IDENTITY + "%")
-        except sqlite3.DatabaseError as error:
-            self._handle(error)
-            return {}
         found: dict[bytes, FileSystemId] = {}
-        for name, value in rows:
+        for name, value in self.rows_of("SELECT name, value FROM fact WHERE name LIKE ?", _IDENTITY + "%"):
             with contextlib.suppress(ValueError, TypeError):
                 identity = decode_file_system_id(value)
                 if identity is not None:
@@ -258,7 +286,7 @@ class Index:
 
         The empty path, of the root's file system, removes all rows. Raises `OSError`.
         """
-        with self._transaction():
+        with self.transaction():
             for path in forgotten:
                 self._tree.forget(path)
             for point, identity in file_systems.items():
@@ -270,7 +298,7 @@ class Index:
                     self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Commit what the block writes, or nothing. Raises `OSError`."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -325,7 +353,7 @@ class Index:
     ) -> None:
         """Replace the rows of `stale` parts, and of all parts from a number on, by new values.
 
-        These tables are mostly empty: then no folder is looked up.
+        These tables are mostly empty: then no folder is checked up.
         """
         parts, ends = stale
         if self._row(f"SELECT 1 FROM {table} LIMIT 1"):  # noqa: S608  # constant names

@@ -116,7 +116,7 @@ def test_a_first_copy_and_a_cycle_without_changes_make_no_version_and_no_folder(
     assert shop.cycle().result is Result.SUCCESS
     assert not (shop.state / "versions").exists()
     with closing(Index.open(str(shop.state))) as index:
-        assert index.moments() == {}
+        assert index.version_table.moments() == {}
 
 
 def test_large_files_links_and_special_files_are_kept_too(shop: Workshop) -> None:
@@ -275,7 +275,7 @@ def test_no_two_cycles_of_one_second_share_a_folder(shop: Workshop) -> None:
         shop.cycle()
 
     with closing(Index.open(str(shop.state))) as index:
-        in_order = sorted(index.moments(), key=index.moments().__getitem__)
+        in_order = sorted(index.version_table.moments(), key=index.version_table.moments().__getitem__)
     assert len(in_order) == 2
     assert in_order == sorted(in_order)
 

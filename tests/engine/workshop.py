@@ -34,6 +34,7 @@ from job.events.service import CycleStarted
 from job.fs.own_files import MirrorSync
 from job.store.index import Index
 from job.store.memory import Memory
+from job.store.version_table import VersionsGone
 from job.system.processes import WorkerPipe, WorkerPool
 from tests import workers
 from tests.config.configs import to_settings
@@ -88,6 +89,8 @@ class Workshop:
     base: Path
     options: dict[str, Any] = field(default_factory=dict)
     ahead_ns: int = HOUR_NS
+    disk_behind_ns: int = 0
+    """How much the clock of the mirror's disk is behind that of the job."""
     verbose: bool = False
     memory: Memory = field(default_factory=lambda: Memory(os.environ["XDG_STATE_HOME"] + "/workshop"))
     """What is remembered of pairs outside their mirrors."""
@@ -180,6 +183,9 @@ class Workshop:
             return pool
 
         with open_context(run, roots, progress, create_pool) as context:
+            read = context.read_disk_clock
+            # The disk's clock goes with ours, or stays behind by as much as the test says.
+            context.read_disk_clock = lambda tree: (read(tree) or 0.0) + (self.ahead_ns - self.disk_behind_ns) / 1e9
             yield context
 
     def plan(self) -> list[Planned]:
@@ -311,12 +317,13 @@ class ListenedIndex(Index):
         gone: Iterable[bytes] = (),
         versions: Sequence[VersionsDone] = (),
         *,
+        gone_versions: Sequence[VersionsGone] = (),
         incomplete_at: float = 0,
     ) -> None:
         done = list(folders)
         self.asked["committed"] += len(done)
         self.before_commit(done)
-        super().commit(done, rows, gone, versions, incomplete_at=incomplete_at)
+        super().commit(done, rows, gone, versions, gone_versions=gone_versions, incomplete_at=incomplete_at)
 
 
 def with_tools(context: PairContext, change: Callable[[Tools], Tools]) -> PairContext:

@@ -56,7 +56,7 @@ def test_the_order_of_cycles_is_known_even_if_the_clock_was_once_wrong(tmp_path:
             index.commit([], [], (), [done(b"folder", moment, a_row(b"a"))])
             index.commit([], [], (), [done(b"beside", moment, a_row(b"a"))])
 
-        in_order = sorted(index.moments().items(), key=lambda each: each[1])
+        in_order = sorted(index.version_table.moments().items(), key=lambda each: each[1])
         assert [moment for moment, _ in in_order] == [LATER, THEN, LATER._replace(number=2)]
 
 
@@ -66,7 +66,7 @@ def test_a_content_that_is_not_kept_makes_no_version_folder(tmp_path: Path) -> N
         index.commit([], [], (), [VersionsDone(b"folder", THEN, encode_versions([row]), 0, 0)])
 
         assert rows_in(index, b"folder") == {THEN: [row]}
-        assert index.moments() == {}
+        assert index.version_table.moments() == {}
 
 
 def test_versions_of_a_folder_that_left_the_mirror_are_known(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_rows_that_no_cycle_writes_are_not_there(tmp_path: Path, values: tuple[A
         index.commit([], [], (), [done(b"folder", THEN, a_row(b"a"))])
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as raw:
         raw.execute("INSERT INTO version SELECT folder, ?, ?, ? FROM version", values)
-        raw.execute("INSERT INTO version_folder VALUES (?, ?, 9, 0, 0)", values[:2])
+        raw.execute("INSERT INTO version_folder VALUES (?, ?, 9, 0, 0, 0)", values[:2])
 
     with closing(Index.open(str(tmp_path))) as index:
         assert rows_in(index, b"folder") == {THEN: [a_row(b"a")]}
-        assert THEN in index.moments()
+        assert THEN in index.version_table.moments()
 
 
 def test_a_row_that_makes_no_sense_gives_way_to_what_is_added(tmp_path: Path) -> None:

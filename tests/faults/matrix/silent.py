@@ -14,6 +14,7 @@ from tests.faults.matrix.tools import OURS
 _LENGTH = 65536
 """Bytes of a file that rots: enough to lie in blocks of its own."""
 _OLD_ENOUGH = 3.0
+_DAYS_AFTER = (1, 3, 7, 14, 21, 28)
 _SEED = 20261123
 
 
@@ -127,7 +128,7 @@ def _copies(scene: Scene) -> dict[str, tuple[bytes, int, int]]:
     return found
 
 
-@row("30", "a day of ransomware, and the runs after it", later="versions and retention")
+@row("30", "a day of ransomware, and retention for four weeks after it", "faketime")
 def ransomware(scene: Scene) -> Finding:
     scene.fill("precious", hours_ago=1)
     scene.first_run()
@@ -135,8 +136,13 @@ def ransomware(scene: Scene) -> Finding:
     precious = {path.read_bytes() for path in hit}
     for path in hit:
         path.write_bytes(os.urandom(path.stat().st_size))
+    for path in hit[::2]:
+        path.rename(f"{path}.locked")
     outcome = scene.run()
-    scene.run()
+    for days in _DAYS_AFTER:
+        (scene.source / "diary").write_text(f"day {days}")
+        for _ in range(2):  # after a jump of the clock nothing expires until a second run
+            scene.run(prefix=("env", "NO_FAKE_STAT=1", "faketime", "-f", f"+{days}d"))
     left = len(precious - _everything_in(scene.mirror))
     wrong = (f"{left} of 12 files are nowhere any more",) if left else ()
     return outcome.finding(wrong=wrong)

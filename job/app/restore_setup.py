@@ -17,6 +17,7 @@ from job.engine.preflight.open_pair import open_mirror, open_source
 from job.engine.preflight.overlap import check_target
 from job.engine.restore.choice import Request
 from job.engine.restore.file import FileRestorer
+from job.engine.restore.journal import keeping_times
 from job.engine.restore.kept import Content, KeptTree
 from job.engine.restore.tree import Totals, TreeRestorer
 from job.errors import Busy, Refused, Stopped
@@ -196,13 +197,10 @@ def _reason_of(error: OSError) -> Failure:
 
 def _probe(target: int, place: str) -> Capabilities:
     """Probe what the target can hold; its times stay."""
-    before = os.fstat(target)
     try:
-        able = probe.probe(target)
+        with keeping_times(target):
+            return probe.probe(target)
     except OSError as error:
         message = f"nothing can be made in {place}: {reason_text(error)}"
         hint = "Run this command as a user who may write there, or restore to another folder with --to DIR."
         raise Refused(Failure.PERMISSION, message, hint=hint) from None
-    with contextlib.suppress(OSError):
-        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return able

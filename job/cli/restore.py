@@ -154,6 +154,7 @@ def _restore_pair(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sa
         stopping = StopRequest(stop.requested, stop.wait)
         opened = tidy.enter_context(open_restorer(options.config, pair, place, request, counter.count_bytes, stopping))
         opened.enter(sandbox)
+        opened.tree.clean_up()
         totals = opened.tree.measure()
         _show_start(options, pair, os.path.abspath(place or pair.source), totals)
         opened.check_space(totals)
@@ -167,8 +168,6 @@ def _restore_pair(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sa
             lines.notice(1, 0)
             for line in _lines(options, pair, outcome, is_listed=totals.entries <= _LISTED):
                 lines.print(line)
-            if stop.requested():
-                raise Stopped("stopped; what has its name already is complete")
     _show_end(options, pair, counts, (size, unchecked), opened)
     return Exit.OK if set(counts) <= DONE else Exit.PARTIAL
 

@@ -45,6 +45,11 @@ class Choice(NamedTuple):
         """The kind of what is restored."""
         return self.content.entry.kind if self.content else Kind.FILE
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder that is to be there."""
+        return self.content is not None and self.error is None and self.kind is Kind.FOLDER
+
 
 def choices(kept: KeptTree, request: Request, rules: NameRules | None) -> Iterator[Choice]:
     """Yield what is restored; `rules` are given if the target cannot hold every name.

@@ -43,10 +43,13 @@ class FileRestorer:
         """`mirror` is the open root; `able` are the capabilities of the target's file system."""
         self._cursor = DirCursor(mirror)
         self.metadata_writer: MetadataWriter = metadata_writer_for(pair, able)
-        self._pair, self._able, self._on_chunk, self._sync_each = pair, able, on_chunk, sync_each
+        self._pair, self._able, self._on_chunk, self.sync_each = pair, able, on_chunk, sync_each
         self._copiers: dict[str, Copier] = {}
         self._made = 0
-        self._prefix = TEMP_PREFIX + os.urandom(4).hex().encode("ascii")
+        self.prefix = TEMP_PREFIX + os.urandom(4).hex().encode("ascii")
+        """Of the names of all temps."""
+        self.has_left_temps = False
+        """Whether a temp could not be removed."""
 
     def close(self) -> None:
         """Close what was opened."""
@@ -55,32 +58,46 @@ class FileRestorer:
     def new_temp(self) -> bytes:
         """Return an unused name, which a later cycle takes for that of a temp."""
         self._made += 1
-        return b"%s-%x" % (self._prefix, self._made)
+        return b"%s-%x" % (self.prefix, self._made)
 
-    def make(self, content: Content, folder: int, temp: bytes) -> None:
-        """Make a temp with a content and its metadata in an open folder of the target.
+    def checkpoint(self) -> None:
+        """Call `on_chunk` without bytes, which may raise."""
+        self._on_chunk(0)
+
+    def discard(self, temp: bytes, folder: int) -> None:
+        """Remove a temp of an open folder, if there is one."""
+        try:
+            os.unlink(temp, dir_fd=folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.has_left_temps = True
+
+    def make(self, content: Content, folder: int, temp: bytes) -> str:
+        """Make a temp with a content and its metadata in an open folder of the target; return the checksum of a file.
 
         Raises `RottenError`, `ChangedWhileReadError` or `OSError`; no temp is left then.
         """
-        entry = content.entry
+        entry, checksum = content.entry, ""
         try:
             if not content.is_held:
                 self._make_recorded(content, folder, temp)
             elif entry.kind is Kind.FILE:
-                self._copy(content, folder, temp)
+                checksum = self._copy(content, folder, temp)
             else:
                 make = copy_link if entry.kind is Kind.SYMLINK else copy_special
                 make(entry, self._cursor.goto(content.folder), folder, temp, self.metadata_writer)
             self._set_recorded(content, folder, temp)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=folder)
+            self.discard(temp, folder)
             raise
+        return checksum
 
-    def _copy(self, content: Content, folder: int, temp: bytes) -> None:
+    def _copy(self, content: Content, folder: int, temp: bytes) -> str:
         copied = self._copier(content).copy(content.entry, self._cursor.goto(content.folder), folder, temp)
         if content.checksum and copied.checksum != content.checksum:
             raise RottenError(f"it has the checksum {copied.checksum}, and {content.checksum} is recorded")
+        return copied.checksum
 
     def _copier(self, content: Content) -> Copier:
         algorithm = content.checksum.partition(":")[0] or self._pair.checksum
@@ -90,7 +107,7 @@ class FileRestorer:
                 algorithm,
                 self.metadata_writer,
                 self._on_chunk,
-                sync_each=self._sync_each,
+                sync_each=self.sync_each,
                 reflink=self._pair.reflink,
                 sparse=self._able.sparse,
             )

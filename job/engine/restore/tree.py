@@ -1,10 +1,10 @@
-"""Restore a request into an open target: temps first, one sync, then names; metadata of new folders deepest first.
+"""Restore a request into an open target: temps first, a sync, then names, a sync; metadata of new folders at the end.
 
-Nothing of the target is removed, and no metadata of folders that existed is changed. Each folder is reached from the
-target's root without following a link (invariant 12).
+Nothing is told to be restored before content and name are on the disk. Nothing of the target is removed, and no
+metadata of folders that existed is changed. Each folder is reached from the target's root without following a link
+(invariant 12).
 """
 
-import errno
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -12,13 +12,15 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
-from job.core.entry import FileId, Kind, join, parent_of
+from job.core.entry import FileId, Kind, parent_of
 from job.core.file_systems import NameRules
 from job.core.outcome import reason_text
 from job.core.restore_plan import Kept, Sureness, others
 from job.core.versions import Moment
 from job.engine.restore.choice import Choice, Request, choices
-from job.engine.restore.file import FileRestorer, RottenError, rename_new, stat_of
+from job.engine.restore.file import FileRestorer, RottenError, rename_new
+from job.engine.restore.folders import IN_THE_WAY, TargetFolders, replace_beside
+from job.engine.restore.journal import RestoreJournal, clean_up
 from job.engine.restore.kept import Content, KeptTree
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import DirCursor, single
@@ -29,11 +31,9 @@ _BATCH = 500
 _BATCH_BYTES = 256 << 20
 """Temps, and their bytes, that are synced at once."""
 _MAY_BE_SPARSE = 1 << 20
-_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _NOW = float(1 << 40)
 """Later than all replaced contents."""
 _NO_CONTENT = Kept(Moment(0), Kind.SPECIAL)
-_IN_THE_WAY = "the target has something else of this name, which --overwrite renames"
 
 
 class What(StrEnum):
@@ -73,6 +73,8 @@ class Outcome(NamedTuple):
     """The new name of the entry that was in the way."""
     is_checked: bool = False
     """Whether its content was compared with a recorded checksum."""
+    checksum: str = ""
+    """Of the file that was written, with its algorithm."""
     offers: Sequence[Kept] = ()
     """Other contents of a path that was not restored, the nearest first."""
 
@@ -94,6 +96,8 @@ class _Temp(NamedTuple):
     temp: bytes
     size: int
     """In bytes; 0 for a link to a file that was restored under another name."""
+    checksum: str
+    """Of a file; as recorded for such a link."""
 
 
 class TreeRestorer:
@@ -110,11 +114,9 @@ class TreeRestorer:
         """`target` is the open folder for what is restored, and syncs it; `rules` as in `choices`."""
         self._kept, self._files, self._request, self._rules = kept, files, request, rules
         root, self._sync = target
-        self._cursor, self._beside = DirCursor(root), DirCursor(root)
-        self._above: list[Choice] = []
-        """The folders above the current entry, some of which may not be made yet."""
-        self._made: list[tuple[bytes, Content | None]] = []
-        """New folders, those above first."""
+        self._root, self._beside = root, DirCursor(root)
+        self._journal = RestoreJournal(root, files.prefix)
+        self._folders = TargetFolders(kept, root, files, request, self._journal)
         self._pending: deque[_Temp] = deque()
         self._pending_size = 0
         self._linked: dict[FileId, tuple[bytes, int]] = {}
@@ -122,8 +124,12 @@ class TreeRestorer:
 
     def close(self) -> None:
         """Close what was opened."""
-        self._cursor.close()
+        self._folders.close()
         self._beside.close()
+
+    def clean_up(self) -> None:
+        """Remove what killed restores left in the target. Raises `OSError`."""
+        self._folders.unfinished = clean_up(self._root)
 
     def measure(self) -> Totals:
         """Return the size of the restore; nothing is written. Raises `OSError`."""
@@ -145,7 +151,7 @@ class TreeRestorer:
         """Return the bytes that a file will take; 0 if the target has it already, as far as its stat tells."""
         entry = content.entry
         with suppress(OSError):
-            there = os.stat(path.rpartition(b"/")[2], dir_fd=self._cursor.goto(parent_of(path)), follow_symlinks=False)
+            there = os.stat(path.rpartition(b"/")[2], dir_fd=self._folders.goto(parent_of(path)), follow_symlinks=False)
             if not self._request.overwrite or (there.st_size, there.st_mtime_ns) == (entry.size, entry.mtime_ns):
                 return 0
         if entry.kind is not Kind.FILE:
@@ -164,22 +170,24 @@ class TreeRestorer:
         is_finished = False
         try:
             for choice in choices(self._kept, self._request, self._rules):
+                self._files.checkpoint()
                 yield from self._take(choice)
                 if len(self._pending) >= _BATCH or self._pending_size >= _BATCH_BYTES:
                     yield from self._name_pending()
             yield from self._name_pending()
             is_finished = True
-            yield from self._finish_folders()
+            unset = [Outcome(path, What.FAILED, Kind.FOLDER, why) for path, why in self._folders.finish()]
             self._sync.all()
+            yield from unset
         finally:
             for each in self._pending:
                 self._discard(each)
             if not is_finished:
-                self._finish_folders()
+                deque(self._folders.finish(), maxlen=0)
+            self._journal.end(is_clean=not self._files.has_left_temps)
 
     def _take(self, choice: Choice) -> Iterator[Outcome]:
-        while self._above and not choice.path.startswith(self._above[-1].path + b"/"):
-            self._above.pop()
+        self._folders.follow(choice)
         if choice.error is not None:
             yield Outcome(choice.path, What.FAILED, choice.kind, reason_text(choice.error))
         elif choice.content is None:
@@ -188,13 +196,11 @@ class TreeRestorer:
             yield Outcome(choice.path, what, choice.kind, choice.answer.reason, offers=self._offers(choice))
         elif choice.kind is not Kind.FOLDER:
             yield from self._restore(choice, choice.content)
-        else:
-            self._above.append(choice)
-            if choice.is_empty:
-                try:
-                    self._folder(choice.path)
-                except OSError as error:
-                    yield Outcome(choice.path, What.FAILED, Kind.FOLDER, reason_text(error))
+        elif choice.is_empty:
+            try:
+                self._folders.open(choice.path)
+            except OSError as error:
+                yield Outcome(choice.path, What.FAILED, Kind.FOLDER, reason_text(error))
 
     def _restore(self, choice: Choice, content: Content) -> Iterator[Outcome]:
         """Make the temp of an entry; yields what becomes of an entry that gets none."""
@@ -203,23 +209,24 @@ class TreeRestorer:
         if self._waits_for_name(content):
             yield from self._name_pending()
         try:
-            folder = self._folder(above)
+            folder = self._folders.open(above)
             present = self._present(content, name, folder)
             if present is What.EQUAL:
                 self._note_link(content, path, folder)
             if present is not None:
-                reason = _IN_THE_WAY if present is What.EXISTS else ""
+                reason = IN_THE_WAY if present is What.EXISTS else ""
                 yield Outcome(path, present, choice.kind, reason, moment)
                 return
-            temp, size = self._files.new_temp(), 0
+            temp, size, checksum = self._files.new_temp(), 0, content.checksum
+            self._journal.note_temps(above)
             if not self._link(content, temp, folder):
-                self._files.make(content, folder, temp)
+                checksum = self._files.make(content, folder, temp)
                 size = content.entry.size if choice.kind is Kind.FILE else 0
         except (RottenError, ChangedWhileReadError, OSError) as error:
             what = What.ROTTEN if isinstance(error, RottenError) else What.FAILED
             yield Outcome(path, what, choice.kind, _why(error, content), moment, offers=self._offers(choice))
         else:
-            self._pending.append(_Temp(choice, content, temp, size))
+            self._pending.append(_Temp(choice, content, temp, size, checksum))
             self._pending_size += size
 
     def _present(self, content: Content, name: bytes, folder: int) -> What | None:
@@ -264,55 +271,25 @@ class TreeRestorer:
             there = os.stat(path.rpartition(b"/")[2], dir_fd=folder, follow_symlinks=False)
             self._linked.setdefault(file, (path, there.st_ino))
 
-    def _folder(self, path: bytes) -> int:
-        """Open a folder of the target, valid until the next call; missing ones are made. Raises `OSError`."""
-        at, missing = path, list[bytes]()
-        while (folder := self._existing(at)) is None:
-            at, _, name = at.rpartition(b"/")
-            missing.append(name)
-        while missing:
-            name = missing.pop()
-            at = join(at, name)
-            self._make_folder(name, folder, at)
-            folder = self._cursor.goto(at)
-        return folder
-
-    def _existing(self, path: bytes) -> int | None:
-        """Open a folder of the target; None if it does not exist, or is something else."""
-        try:
-            return self._cursor.goto(path)
-        except OSError as error:
-            if not path or error.errno not in _NO_FOLDER:
-                raise
-        return None
-
-    def _make_folder(self, name: bytes, parent: int, path: bytes) -> None:
-        try:
-            os.mkdir(single(name), 0o700, dir_fd=parent)
-        except FileExistsError:
-            if not self._request.overwrite:
-                raise FileExistsError(errno.EEXIST, f"its folder cannot be made: {_IN_THE_WAY}") from None
-            rename_new(name, name + self._request.suffix, parent)
-            os.mkdir(name, 0o700, dir_fd=parent)
-        content = next((each.content for each in self._above if each.path == path), None)
-        self._made.append((path, content))
-
     def _name_pending(self) -> Iterator[Outcome]:
-        """Sync all temps, and give them their names."""
-        if self._pending:
-            self._sync.all()
+        """Sync all temps, give them their names, and sync these. Raises `OSError`."""
+        if not self._pending:
+            return
+        self._sync.all()
+        outcomes: list[Outcome] = []
         while self._pending:
-            outcome = self._named(self._pending[0])
+            outcomes.append(self._named(self._pending[0]))
             self._pending.popleft()
-            yield outcome
         self._pending_size = 0
+        self._sync.all()
+        yield from outcomes
 
     def _named(self, each: _Temp) -> Outcome:
         choice, content = each.choice, each.content
         above, _, name = choice.path.rpartition(b"/")
         moment = content.kept.moment
         try:
-            folder = self._cursor.goto(above)
+            folder = self._folders.goto(above)
             beside = self._give_name(each.temp, name, folder)
             if self._sync.each:
                 fsync_folder(folder)
@@ -320,11 +297,12 @@ class TreeRestorer:
         except OSError as error:
             self._discard(each)
             is_taken = isinstance(error, FileExistsError)
-            reason = _IN_THE_WAY if is_taken else reason_text(error)
+            reason = IN_THE_WAY if is_taken else reason_text(error)
             return Outcome(choice.path, What.EXISTS if is_taken else What.FAILED, choice.kind, reason, moment)
         is_certain = choice.answer.sureness is Sureness.CERTAIN
         what, reason = (What.RESTORED, "") if is_certain else (What.LIKELY, choice.answer.reason)
-        return Outcome(choice.path, what, choice.kind, reason, moment, each.size, beside, bool(content.checksum))
+        checked = bool(content.checksum)
+        return Outcome(choice.path, what, choice.kind, reason, moment, each.size, beside, checked, each.checksum)
 
     def _give_name(self, temp: bytes, name: bytes, folder: int) -> bytes:
         """Rename a temp; an entry in the way gets another name first, which is returned. Raises `OSError`."""
@@ -336,40 +314,14 @@ class TreeRestorer:
         else:
             return b""
         beside = name + self._request.suffix
-        rename_new(name, beside, folder)
-        try:
-            rename_new(temp, name, folder)
-        except OSError:
-            with suppress(OSError):
-                rename_new(beside, name, folder)
-            raise
+        replace_beside(temp, name, beside, folder)
         return beside
 
     def _discard(self, each: _Temp) -> None:
-        with suppress(OSError):
-            os.unlink(each.temp, dir_fd=self._cursor.goto(parent_of(each.choice.path)))
-
-    def _finish_folders(self) -> list[Outcome]:
-        """Set the metadata of the new folders; returns those that could not be finished."""
-        writer, failed = self._files.metadata_writer, list[Outcome]()
-        for path, content in reversed(self._made):
-            if content is None:
-                continue
-            try:
-                held = self._kept.open(content.path)
-                wanted, attributes = os.fstat(held), writer.attributes_of(held)
-                noted = self._kept.own_metadata(path) if content.kept.moment is None else None
-                if noted is not None:
-                    wanted = stat_of(noted.mode, noted.uid, noted.gid, noted.mtime_ns)
-                    attributes |= dict(noted.attributes)
-                folder = self._cursor.goto(path)
-                writer.apply(folder, wanted, attributes)
-                if self._sync.each:
-                    fsync_folder(folder)
-            except OSError as error:
-                reason = f"its metadata could not be set: {reason_text(error)}"
-                failed.append(Outcome(path, What.FAILED, Kind.FOLDER, reason))
-        return failed
+        try:
+            self._files.discard(each.temp, self._folders.goto(parent_of(each.choice.path)))
+        except OSError:
+            self._files.has_left_temps = True
 
 
 def _file_of(content: Content) -> FileId | None:

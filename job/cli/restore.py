@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import click
 
+from job.app.output_setup import check_outputs
 from job.app.restore_setup import Restorer, StopRequest, open_restorer
 from job.cli.kept_paths import iso_seconds, outermost, paths_by_pair, place_name, shown_seconds, time_within
 from job.cli.lines import PlainLines, shown_lines
@@ -21,17 +23,22 @@ from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.core.outcome import reason_text
 from job.engine.restore.choice import Request
+from job.engine.restore.events import event_of, started
 from job.engine.restore.tree import DONE, Outcome, Totals, What
-from job.errors import Busy, Exit, JobError, Refused, Stopped
+from job.errors import Busy, ConfigError, Exit, JobError, Refused, Stopped
 from job.events.base import Listener
+from job.events.restore import RestoreFinished
 from job.events.text import clean, display_text, format_bytes, plural
 from job.fs.private_folders import ScratchFolder
+from job.outputs.log import Logs
 from job.system.sandbox import Sandbox
 from job.system.signals import StopSignal
 
 _LISTED = 50
 """Restored entries that are listed one by one; of more only their number is shown."""
 _OFFERED = 3
+_MOST_LOGGED = 1000
+"""Lines of a log about what was not restored."""
 
 
 class _Options(NamedTuple):
@@ -100,7 +107,8 @@ def restore(  # noqa: PLR0913  # one for each option
         scratch = tidy.enter_context(closing(ScratchFolder(context.environ)))
         stop = tidy.enter_context(StopSignal(monotonic=time.monotonic))
         sandbox = Sandbox(config.landlock, scratch, _note_no_sandbox)
-        codes = {_restored(options, pair, of_pair, sandbox, stop) for pair, of_pair in chosen}
+        logs = tidy.enter_context(closing(_open_logs(context, config)))
+        codes = {_restored(_PairRestore(options, pair, of_pair, stop), sandbox, logs) for pair, of_pair in chosen}
         return next((code for code in _WORST_FIRST if code in codes), Exit.OK)
 
 
@@ -111,24 +119,43 @@ def _note_no_sandbox(reason: str) -> None:
     click.echo(f"# not restricted by the kernel: {clean(reason)}", err=True)
 
 
-def _restored(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sandbox, stop: StopSignal) -> int:
-    """Restore one pair; returns its exit code."""
-
-    def work(_: Listener) -> int:
-        return _restore_pair(options, pair, paths, sandbox, stop)
-
+def _open_logs(context: Context, config: Config) -> Logs:
+    """Open the configured log files. A restore goes on without them."""
+    logs = Logs(
+        clock=time.time,
+        failed=lambda output, error: click.echo(f"# {output} failed, nothing is logged: {clean(error)}", err=True),
+        stream=None,
+    )
     try:
-        return stop.exit if stop.requested() else sandbox.run(work, lambda _: None)
+        check_outputs(context.config_path, config, context.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(display_text(f"# nothing is logged: {fault}"), err=True)
+        return logs
+    logs.configure(config)
+    return logs
+
+
+def _restored(restore: "_PairRestore", sandbox: Sandbox, logs: Logs) -> int:
+    """Restore one pair; returns its exit code."""
+    pair, stop, message = restore.pair, restore.stop, ""
+    code: int = Exit.FAILED
+    if stop.requested():
+        return stop.exit
+    try:
+        code = sandbox.run(partial(restore.run, sandbox), logs)
     except Stopped as error:
         show_error(error)
-        return stop.exit or error.exit
+        code, message = stop.exit or error.exit, error.message
     except OSError as error:
+        message = f"the restore of {pair.name} failed: {reason_text(error)}"
         hint = "What has its name already is complete; run it again when the disk is well."
-        show_error(JobError(f"the restore of {pair.name} failed: {reason_text(error)}", hint=hint))
-        return Exit.FAILED
+        show_error(JobError(message, hint=hint))
     except (Refused, Busy) as error:
-        _show_refusal(pair, error, as_json=options.as_json)
-        return error.exit
+        _show_refusal(pair, error, as_json=restore.options.as_json)
+        code, message = error.exit, error.message
+    logs(restore.finished(code, message))
+    return code
 
 
 def _show_refusal(pair: Pair, error: JobError, *, as_json: bool) -> None:
@@ -140,36 +167,73 @@ def _show_refusal(pair: Pair, error: JobError, *, as_json: bool) -> None:
     click.echo(display_text(f"    {error.hint}"), err=True)
 
 
-def _restore_pair(options: _Options, pair: Pair, paths: list[bytes], sandbox: Sandbox, stop: StopSignal) -> int:
-    place = options.place
-    if place is not None and options.several:
-        place = os.path.join(place, pair.name)
-    suffix = f".before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    request = Request(
-        paths, None if options.is_now else options.at.timestamp(), options.overwrite, suffix.encode("ascii")
-    )
-    counts: Counter[What] = Counter()
-    with ExitStack() as tidy:
-        counter = _ByteCounter()
-        stopping = StopRequest(stop.requested, stop.wait)
-        opened = tidy.enter_context(open_restorer(options.config, pair, place, request, counter.count_bytes, stopping))
-        opened.enter(sandbox)
-        opened.tree.clean_up()
-        totals = opened.tree.measure()
-        _show_start(options, pair, os.path.abspath(place or pair.source), totals)
-        opened.check_space(totals)
-        lines = tidy.enter_context(shown_lines(pair.name, (totals.entries, totals.size), "restoring"))
-        counter.notice = lines.notice
-        size = unchecked = 0
-        for outcome in tidy.enter_context(closing(opened.tree.run())):
-            counts[outcome.what] += 1
-            size += outcome.size
-            unchecked += outcome.size > 0 and not outcome.is_checked
-            lines.notice(1, 0)
-            for line in _lines(options, pair, outcome, is_listed=totals.entries <= _LISTED):
-                lines.print(line)
-    _show_end(options, pair, counts, (size, unchecked), opened)
-    return Exit.OK if set(counts) <= DONE else Exit.PARTIAL
+class _PairRestore:
+    """The restore of one pair."""
+
+    def __init__(self, options: _Options, pair: Pair, paths: list[bytes], stop: StopSignal) -> None:
+        self.options, self.pair, self.paths, self.stop = options, pair, paths, stop
+        self.id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(3).hex()}"
+        self._started = time.monotonic()
+        self._counts: Counter[What] = Counter()
+        self._size = self._unchecked = 0
+
+    def run(self, sandbox: Sandbox, emit: Listener) -> int:
+        """Restore; returns the exit code. Raises `Refused`, `Busy`, `Stopped` or `OSError`."""
+        options, pair = self.options, self.pair
+        place = options.place
+        if place is not None and options.several:
+            place = os.path.join(place, pair.name)
+        suffix = f".before-restore-{self.id.partition('-')[0]}".encode("ascii")
+        at = None if options.is_now else options.at.timestamp()
+        with ExitStack() as tidy:
+            counter = _ByteCounter()
+            opened = tidy.enter_context(
+                open_restorer(
+                    options.config,
+                    pair,
+                    place,
+                    Request(self.paths, at, options.overwrite, suffix),
+                    counter.count_bytes,
+                    StopRequest(self.stop.requested, self.stop.wait),
+                )
+            )
+            opened.enter(sandbox)
+            opened.tree.clean_up()
+            totals = opened.tree.measure()
+            target = os.path.abspath(place or pair.source)
+            _show_start(options, pair, target, totals)
+            opened.check_space(totals)
+            emit(started(self.id, pair.name, clean(target), options.at.timestamp(), totals))
+            lines = tidy.enter_context(shown_lines(pair.name, (totals.entries, totals.size), "restoring"))
+            counter.notice = lines.notice
+            for outcome in tidy.enter_context(closing(opened.tree.run())):
+                self._take(outcome, emit)
+                lines.notice(1, 0)
+                for line in _lines(options, pair, outcome, is_listed=totals.entries <= _LISTED):
+                    lines.print(line)
+        _show_end(options, pair, self._counts, (self._size, self._unchecked), opened)
+        return Exit.OK if set(self._counts) <= DONE else Exit.PARTIAL
+
+    def _take(self, outcome: Outcome, emit: Listener) -> None:
+        self._counts[outcome.what] += 1
+        self._size += outcome.size
+        self._unchecked += outcome.size > 0 and not outcome.is_checked
+        if outcome.what in DONE or sum(self._counts[what] for what in What if what not in DONE) <= _MOST_LOGGED:
+            event = event_of(self.id, self.pair.name, outcome)
+            if event is not None:
+                emit(event)
+
+    def finished(self, code: int, error: str) -> RestoreFinished:
+        """Return the event of its end."""
+        return RestoreFinished(
+            cycle_id=self.id,
+            pair=self.pair.name,
+            exit_code=code,
+            counts={str(what): count for what, count in sorted(self._counts.items())},
+            bytes=self._size,
+            error=error,
+            duration_seconds=time.monotonic() - self._started,
+        )
 
 
 class _ByteCounter:

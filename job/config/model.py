@@ -264,7 +264,7 @@ class WrittenConfig(CopyOptions):
     schedule: Annotated[str, AfterValidator(fields.schedule), Words("schedule")] | None = None
     """`every 6 hours`, `daily at 02:30` or `weekly on sunday at 04:00`; overrides `sleep_time`."""
     timezone: Annotated[str, AfterValidator(fields.zone), Words("time zone")] = "UTC"
-    """IANA time zone of `schedule`."""
+    """IANA time zone of `schedule`, and of the times that `restore`, `versions` and `explain` read and show."""
     jitter: Seconds = 0.0
     """Maximum random delay of each planned start."""
     run_at_start: bool = True

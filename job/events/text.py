@@ -154,6 +154,11 @@ SENTENCES = {
     "folder_retired": "The folder {path} is no folder in the source any more; it is kept as {version}",
     "entry_set_aside": "The {kind} {path} of the mirror is set aside and kept as {version}: {reason}",
     "drift_found": "Drift in the mirror: {path}: {kind}",
+    "restore_started": "Restoring to {target}: {entries} entries at most",
+    "file_restored": "Restored {path}",
+    "file_rotten": "Rotten, and not restored: {path}: {error}",
+    "file_not_restored": "Not restored: {path}: {error}",
+    "restore_finished": "The restore ended with exit code {exit_code} in {spent}{ending}",
     "log_lines_suppressed": "Not logged: {entries} more {of} in {path}, {why}: {reasons}",
     "folders_unchanged": "Unchanged: {unchanged}",
 }
@@ -270,6 +275,7 @@ _MADE: tuple[tuple[str, str, Callable[[Fields], str]], ...] = (
     ("file_system", "there", lambda fields: file_system_of(fields["file_system"])),
     ("lacks", "lacking", lambda fields: ", ".join(fields["lacks"]) or "nothing"),
     ("because", "why", lambda fields: _WHY[fields["because"]]),
+    ("exit_code", "ending", lambda fields: fields["error"] and f": {fields['error']}"),
     ("by", "reasons", lambda fields: ", ".join(f"{count} {word}" for word, count in fields["by"].items())),
 )
 """Words derived from a field: field, word, function."""

@@ -118,6 +118,7 @@ _COMMANDS = {
     "restore": "job.cli.restore:restore",
     "versions": "job.cli.versions:versions",
     "explain": "job.cli.explain:explain_command",
+    "orphans": "job.cli.orphans:orphans",
     "status": "job.cli.status:status",
     "adopt": "job.cli.adopt:adopt_command",
     "config": "job.cli.config:config",

@@ -160,6 +160,8 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "bytes": count,
         "free_bytes": each.free,
         "versions": {"files": each.versions[0], "bytes": each.versions[1]},
+        "orphans_files": history.orphans_files,
+        "orphans_bytes": history.orphans_bytes,
         "file_system": None if each.able is None else each.able._asdict(),
         "mirrors": [
             {

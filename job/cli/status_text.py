@@ -74,7 +74,7 @@ def show_table(facts: Facts, terminal: TextIO) -> None:
         lines += [*_places(pair), *_disks(facts, pair)]
         if verdict not in {str(Result.SUCCESS), NEVER, UNKNOWN}:
             lines += _last_success(facts, pair)
-        lines += _space_lines(pair) if console.width < _NARROW else _versions_line(pair)
+        lines += _space_lines(pair) if console.width < _NARROW else _kept_lines(pair)
         lines += _problem_lines(pair)
     for line in (*lines, Line(""), *_head(facts)):
         console.print(Padding(Text(line.text, style=line.style), (0, 0, 0, 2 * line.indent)))
@@ -166,13 +166,17 @@ def _space_lines(pair: PairStatus) -> Iterator[Line]:
     free = f"{format_bytes(pair.free)} free on its disk" if pair.free is not None else ""
     if held or free:
         yield Line(f"mirror: {'; '.join(text for text in (held, free) if text)}", 1)
-    yield from _versions_line(pair)
+    yield from _kept_lines(pair)
 
 
-def _versions_line(pair: PairStatus) -> Iterator[Line]:
+def _kept_lines(pair: PairStatus) -> Iterator[Line]:
     files, size = pair.versions
     if files:
         yield Line(f"versions: {files:,} {'file' if files == 1 else 'files'}, {format_bytes(size)}", 1)
+    orphans = pair.history.orphans_files
+    if orphans:
+        held = f"{orphans:,} {'file' if orphans == 1 else 'files'}, {format_bytes(pair.history.orphans_bytes)}"
+        yield Line(f"left the source: {held} (truecopy orphans lists them)", 1)
 
 
 def _places(pair: PairStatus) -> Iterator[Line]:

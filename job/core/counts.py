@@ -117,6 +117,8 @@ class CycleDetails(NamedTuple):
     failing: tuple[FailedEntry, ...] = ()
     versions: tuple[int, int] | None = None
     """Files and bytes of the mirror's versions; None if they were not counted."""
+    orphans: tuple[int, int] | None = None
+    """Files in the mirror that left the source, and their bytes; None if they are as before."""
 
 
 NO_DETAILS = CycleDetails()
@@ -146,6 +148,9 @@ class PairHistory(NamedTuple):
     versions_files: int = 0
     """Number of the mirror's versions when they were last counted."""
     versions_bytes: int = 0
+    orphans_files: int = 0
+    """Files in the mirror that left the source, as far as cycles noticed."""
+    orphans_bytes: int = 0
 
     def joined(self, other: "PairHistory") -> "PairHistory":
         """Add a second history of the same pair; the later of both last cycles is the last."""
@@ -206,6 +211,8 @@ def cycle_details_of(kept: Mapping[str, Any]) -> dict[str, Any]:
             FailedEntry(path.encode("utf-8", "surrogateescape"), text_of(reason), text_of(error))
             for path, reason, error in kept.get("failing", ())
         )
-    with contextlib.suppress(*UNUSABLE):
-        fields["versions_files"], fields["versions_bytes"] = map(number_of, kept.get("versions", (0, 0)))
+    for name in ("versions", "orphans"):
+        with contextlib.suppress(*UNUSABLE):
+            files, size = map(number_of, kept.get(name, (0, 0)))
+            fields |= {f"{name}_files": files, f"{name}_bytes": size}
     return fields

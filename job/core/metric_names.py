@@ -96,6 +96,8 @@ PAIR_GAUGES = (
     Series("last_cycle_files", "gauge", "Entries of the last cycle.", label="outcome", values=FILE_OUTCOMES),
     Series("versions_files", "gauge", "Number of versions in the mirror."),
     Series("versions_bytes", "gauge", "Sum of the sizes of the versions in the mirror."),
+    Series("orphans_files", "gauge", "Entries of the mirror that left the source, without folders."),
+    Series("orphans_bytes", "gauge", "Their bytes."),
 )
 
 OWN_SERIES = (

@@ -92,6 +92,8 @@ class FolderDone(NamedTuple):
     summary: FolderSummary
     bytes: int = -1
     """Sum of the sizes of its entries in the mirror; -1 for unknown."""
+    orphans: str | None = None
+    """The rows of its entries that the source does not have (`store/version_rows.py`); None if that is not known."""
 
 
 class RowsDone(NamedTuple):

@@ -7,7 +7,10 @@ that meets a name that is taken, add a number: `20261130T173000Z-2`.
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from stat import S_ISDIR
 from typing import NamedTuple
+
+from job.core.entry import TYPE_BITS
 
 _NAME = re.compile(rb"(?P<time>\d{8}T\d{6})Z(?:-(?P<number>[1-9]\d{0,8}))?")
 _FORM = "%Y%m%dT%H%M%S"
@@ -95,7 +98,42 @@ class OrphanRow(NamedTuple):
     name: bytes
     mode: int
     size: int
+    """Of a folder: the sum of all below it, by the index."""
     since_ns: int
     """When its absence was first noticed."""
     scan: int
-    """Number of the complete scan that noticed it."""
+    """Number of complete scans before that."""
+    files: int = 1
+    """Of a folder: the number of entries below it that are no folders, by the index."""
+    inode: int = 0
+    mtime_ns: int = 0
+    """0 for one before 1970."""
+    checksum: str = ""
+    """`algorithm:hex`, or `sparse-algorithm:hex`; empty if it has none, or the content is not as recorded."""
+    stands_since_ns: int = 0
+    """When the mirror got the content; 0 if unknown."""
+
+    def seen_again(self, now: "OrphanRow") -> "OrphanRow":
+        """Return the row of an entry that was noticed before, and looks as in the row `now`."""
+        if now.mode & TYPE_BITS != self.mode & TYPE_BITS:
+            return now
+        # A time in the future means that the clock was wrong.
+        found = now._replace(since_ns=min(self.since_ns, now.since_ns), scan=self.scan)
+        if S_ISDIR(now.mode):
+            return found._replace(size=self.size, files=self.files)
+        if (now.inode, now.size, now.mtime_ns) != (self.inode, self.size, self.mtime_ns) or now.checksum:
+            return found
+        return found._replace(checksum=self.checksum, stands_since_ns=self.stands_since_ns)
+
+
+class OrphansSeen(NamedTuple):
+    """All entries of a mirror folder, or of one part of it, that the source does not have."""
+
+    path: bytes
+    """Of the folder below the root."""
+    part: int
+    """Number of the part, if the folder is huge."""
+    rows: str | None
+    """See `store/version_rows.py`; empty for none, None if they stay as they are."""
+    parts: int = 0
+    """Number of all parts, 0 for unknown; the rows of others are removed."""

@@ -103,6 +103,8 @@ class PartDone(NamedTuple):
     """Fingerprint sums over the mirror's entries."""
     bytes: int = 0
     """Sum of the sizes of the mirror's entries."""
+    orphans: str | None = None
+    """As in `FolderDone`."""
 
 
 class FinishFolder(NamedTuple):

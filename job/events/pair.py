@@ -351,6 +351,13 @@ class BatchCommitted(PairEvent, level=None):
     tally: Tally
 
 
+class OrphansCounted(PairEvent, level=None):
+    """The mirror's entries that left the source, as far as cycles noticed; told if their number may have changed."""
+
+    files: int
+    bytes: int
+
+
 class FilesCopied(PairEvent, level=None):
     """Copies of one batch, in a row. Logs write a line for each; everything else counts the tally of the batch."""
 

@@ -16,7 +16,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, is_reserved, join
+from job.core.entry import LOST_FOUND, STATE_FOLDER, TEMP_PREFIX, Entry, is_reserved, join
 from job.core.exclude import ExcludeRules
 from job.core.file_systems import KERNEL_TYPES, ByMount, LeftOut, LeftOutReason, NameRules
 from job.core.record import Stamp
@@ -121,6 +121,14 @@ class SourceScanner:
                 continue
             yield listing
             waiting.extend(join(path, name) for name in reversed(listing.folders))
+
+    def would_include(self, path: bytes, entries: list[Entry]) -> list[Entry]:
+        """Filter out entries that would be out of scope in a folder of the source, and those of file systems."""
+        return [
+            entry
+            for entry in self._rules.in_scope(path, entries)
+            if not entry.name.startswith(STATE_FOLDER) and (entry.name != LOST_FOUND or entry.mode != stat.S_IFDIR)
+        ]
 
     def _in_scope(self, scope: "_FolderScope", rows: list[Row], folders: Sequence[bytes] | None) -> list[Row]:
         """Filter out excluded rows, and rows with names that the mirror cannot hold."""

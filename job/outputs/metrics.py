@@ -27,6 +27,7 @@ from job.events.pair import (
     CycleResumed,
     CycleStalled,
     FileFailed,
+    OrphansCounted,
     PairBusy,
     PairFailed,
     PairFinished,
@@ -64,6 +65,8 @@ class _PairCounts:
         """Failed entries of the current cycle."""
         self.versions: tuple[int, int] | None = None
         """Files and bytes of the versions, if they were counted in the current cycle."""
+        self.orphans: tuple[int, int] | None = None
+        """Files that left the source, and their bytes, if they changed in the current cycle."""
 
 
 class Metrics:
@@ -92,14 +95,13 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         """Count one event."""
         if isinstance(event, EntryEvent):
-            if type(event) is FileFailed:
-                self._note(event)
+            self._note(event)
             return  # counted with its batch
         match event:
             case BatchCommitted() | VersionsExpired() | VersionsGivenUp():
                 self._count(event.pair, _counts_in(event))
-            case VersionsCounted():
-                self._note_versions(event)
+            case VersionsCounted() | OrphansCounted():
+                self._note_held(event)
             case PairRefused() | PairBusy() | PairFailed():
                 self._trouble(event)
             case PairFinished():
@@ -145,9 +147,13 @@ class Metrics:
         with self._lock:
             self._outputs[_OUTPUT_FAILURES, output if output in metric_names.OUTPUTS else "listener"] += 1
 
-    def _note_versions(self, event: VersionsCounted) -> None:
+    def _note_held(self, event: VersionsCounted | OrphansCounted) -> None:
         with self._lock:
-            self._pairs.setdefault(event.pair, _PairCounts()).versions = event.files, event.bytes
+            pair = self._pairs.setdefault(event.pair, _PairCounts())
+            if isinstance(event, VersionsCounted):
+                pair.versions = event.files, event.bytes
+            else:
+                pair.orphans = event.files, event.bytes
 
     def _trouble(self, event: PairRefused | PairBusy | PairFailed) -> None:
         reason = str(event.reason) if isinstance(event, PairRefused) else ""
@@ -157,7 +163,9 @@ class Metrics:
             pair = self._pairs.setdefault(event.pair, _PairCounts())
             pair.trouble = PairProblem(event.name, reason, event.error, event.hint)
 
-    def _note(self, event: FileFailed) -> None:
+    def _note(self, event: EntryEvent) -> None:
+        if type(event) is not FileFailed:
+            return
         with self._lock:
             pair = self._pairs.setdefault(event.pair, _PairCounts())
             if len(pair.failing) < MOST_FAILING:
@@ -175,8 +183,8 @@ class Metrics:
             # Outputs belong to no pair: they are recorded with the next one that finishes, and summed over all.
             pair.pending.update(self._outputs)
             self._outputs.clear()
-            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing), pair.versions)
-            pair.trouble, pair.failing, pair.versions = None, [], None
+            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing), pair.versions, pair.orphans)
+            pair.trouble, pair.failing, pair.versions, pair.orphans = None, [], None, None
             pair.kept = _after(pair.kept, event, cycle_details)
             deltas = Counter(pair.pending)
         # Without the lock: a scrape must not wait for the disk.
@@ -222,7 +230,8 @@ def _gauges_of(event: Event) -> Mapping[str, float]:
 def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) -> PairHistory:
     moment = event.finished_timestamp_seconds
     success = moment if event.result is Result.SUCCESS else kept.last_success_timestamp_seconds
-    files, size = cycle_details.versions or (kept.versions_files, kept.versions_bytes)
+    versions = cycle_details.versions or (kept.versions_files, kept.versions_bytes)
+    orphans = cycle_details.orphans or (kept.orphans_files, kept.orphans_bytes)
     return kept._replace(
         result=event.result,
         tally=event.tally,
@@ -232,8 +241,10 @@ def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) 
         trouble=cycle_details.trouble,
         failing=cycle_details.failing,
         result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
-        versions_files=files,
-        versions_bytes=size,
+        versions_files=versions[0],
+        versions_bytes=versions[1],
+        orphans_files=orphans[0],
+        orphans_bytes=orphans[1],
     )
 
 

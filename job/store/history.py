@@ -254,6 +254,8 @@ class History:
             "versions": cycle_details.versions or kept.get("versions", (0, 0)),
             "since": kept["since"] if goes_on else finished.finished_timestamp_seconds,
         }
+        if cycle_details.orphans is not None:
+            wanted["orphans"] = cycle_details.orphans
         changed = [(name, json.dumps(value)) for name, value in wanted.items()]
         changed = [(name, text) for name, text in changed if name not in kept or json.dumps(kept[name]) != text]
         database.executemany("INSERT OR REPLACE INTO details VALUES (?, ?)", changed)

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf, isfinite
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from job.core.entry import inode_key
@@ -23,6 +24,7 @@ from job.store.sqlite import DAMAGED, Connection, fetch_bounded, step_limit
 
 if TYPE_CHECKING:
     from job.core.versions import Moment, VersionsDone
+    from job.store.orphan_table import OrphanTable
     from job.store.version_table import VersionsGone, VersionTable
 
 MOST_PARTS = 1 << 16
@@ -40,6 +42,7 @@ _DUE, _CLOCK, _RULE = "versions_due_timestamp_seconds", "versions_clock_timestam
 _IDENTITY = "identity of "
 """Prefix of the facts on file systems; the path of the mount point follows in hexadecimal."""
 
+_orphans_of = attrgetter("orphans")
 _SCHEDULED = (_AUDITED, _DUE, _CLOCK, _RULE)
 
 
@@ -66,8 +69,8 @@ class Index:
         self._ignored: ByMount[bool] | None = None
         self._is_empty = False
         """Whether no folder is recorded, while a read transaction is open."""
-        self.has_new_versions = False
-        """Whether rows of versions were stored since it was opened."""
+        self.has_new_versions = self.has_changed_orphans = False
+        """Whether rows of versions were stored since it was opened, and whether those of orphans may have changed."""
         self.torn = ""
         """SQLite's message if it found damage; the caller closes the index and sets it aside."""
 
@@ -96,6 +99,10 @@ class Index:
         others = {point: True for point in points if point}
         self._ignored = ByMount(b"" in points, others) if points else None
 
+    def is_ignored(self, path: bytes) -> bool:
+        """Return whether the file system of a folder is ignored."""
+        return self._ignored is not None and bool(self._ignored.at(path))
+
     def summary(self, path: bytes) -> FolderSummary | None:
         """Return the summary of a folder; None if there is no valid one. Raises `OSError`."""
         if self._is_empty or (self._ignored is not None and self._ignored.at(path)):
@@ -117,7 +124,7 @@ class Index:
         return self._text("SELECT rows FROM unheld WHERE folder = ? AND part = ?", path, part)
 
     def _text(self, query: str, path: bytes, part: int) -> str:
-        if self._is_empty or (self._ignored is not None and self._ignored.at(path)):
+        if self._is_empty or self.is_ignored(path):
             return ""
         row = self._row(query, key_of(path), part)
         return row[0] if row and isinstance(row[0], str) else ""
@@ -224,7 +231,7 @@ class Index:
         gone_versions: "Sequence[VersionsGone]" = (),
         incomplete_at: float = 0,
     ) -> None:
-        """Store finished folders, rows of records and versions in one transaction. Raises `OSError`.
+        """Store finished folders, rows of records, versions and orphans in one transaction. Raises `OSError`.
 
         Folders in `gone`, and all below them, are removed first; their versions stay, without `gone_versions`. Rows are
         valid without their folder. `incomplete_at` raises `complete_since`, as a replaced content was not kept then, or
@@ -233,7 +240,8 @@ class Index:
         with self.transaction():
             for path in gone:
                 self._tree.forget(path)
-            self._store(list(folders), rows)
+            folders = list(folders)
+            self._store(folders, rows)
             if versions:
                 from job.store.version_table import store_versions  # noqa: PLC0415  # most runs replace nothing
 
@@ -243,8 +251,17 @@ class Index:
                 from job.store.version_table import drop_versions  # noqa: PLC0415  # rare
 
                 drop_versions(self._db, gone_versions)
+            if any(map(_orphans_of, folders)) or self._row("SELECT 1 FROM orphan LIMIT 1"):
+                self.orphans.store_folders(folders)
             if incomplete_at:
                 self._db.execute(_RAISE, (_COMPLETE_SINCE, incomplete_at))
+
+    @property
+    def orphans(self) -> "OrphanTable":
+        """The entries of the mirror that left the source."""
+        from job.store.orphan_table import OrphanTable  # noqa: PLC0415  # most mirrors have none
+
+        return OrphanTable(self, self._db, self._tree)
 
     @property
     def audited(self) -> float:
@@ -322,7 +339,7 @@ class Index:
         self._db.executemany(
             "INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [(keys[row.path], row.part, row.rows) for row in rows]
         )
-        ends = [(keys[path], summary.parts) for path, summary, _ in folders]
+        ends = [(keys[path], summary.parts) for path, summary, *_ in folders]
         self._db.executemany("DELETE FROM records WHERE folder = ? AND part >= ?", ends)
         stale = [(keys[row.path], row.part) for row in rows], ends
         self._store_in(
@@ -335,7 +352,7 @@ class Index:
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(*place_of(path), *summary, size) for path, summary, size in folders],
+            [(*place_of(path), *summary, size) for path, summary, size, _ in folders],
         )
 
     def _make_findable(self, folders: list[FolderDone], rows: list[RowsDone]) -> None:

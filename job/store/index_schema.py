@@ -60,10 +60,14 @@ CREATE TABLE version_folder (
   seconds INTEGER NOT NULL, number INTEGER NOT NULL, ordinal INTEGER NOT NULL, files INTEGER NOT NULL,
   bytes INTEGER NOT NULL, settled INTEGER NOT NULL, PRIMARY KEY (seconds, number)
 ) WITHOUT ROWID;
-CREATE TABLE orphan (folder BLOB PRIMARY KEY, rows TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE orphan (
+  folder BLOB NOT NULL, part INTEGER NOT NULL, oldest_ns INTEGER NOT NULL, files INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, rows TEXT NOT NULL, PRIMARY KEY (folder, part)
+) WITHOUT ROWID;
 CREATE TABLE held (folder BLOB PRIMARY KEY, digest BLOB NOT NULL, approved INTEGER NOT NULL) WITHOUT ROWID;
 """
-"""The tables since format 6: versions by folder and moment (`version_table.py`), all moments, orphans, held folders."""
+"""The tables since format 6: versions by folder and moment (`version_table.py`), all moments, orphans
+(`orphan_table.py`), held folders."""
 TABLES = _FOLDERS_AND_LINKS + _VERSIONS
 """All tables but `fact`."""
 _WITH_PATHS = """

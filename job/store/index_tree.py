@@ -11,7 +11,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
-ASIDE = ("records", "hard_link", "unheld", "way")
+ASIDE = ("records", "hard_link", "unheld", "orphan", "way")
 """Tables with the keys of the folders' own paths."""
 
 _KEY_BYTES = 16

@@ -17,7 +17,7 @@ _BETWEEN = "/"
 _NO_NAMES = frozenset({"", ".", ".."})
 """Refused, as a name from the index may be opened in its folder."""
 _VERSION = (int, int, int, int, str, str, bool)
-_ORPHAN = (int, int, int, int)
+_ORPHAN = (int, int, int, int, int, int, int, str, int)
 _write = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _version = partial(tuple.__new__, VersionRow)
 _orphan = partial(tuple.__new__, OrphanRow)

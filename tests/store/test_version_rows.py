@@ -26,7 +26,9 @@ versions = st.builds(
     st.sampled_from(VersionReason),
     st.booleans(),
 )
-orphans = st.builds(OrphanRow, names, numbers, numbers, numbers, numbers)
+orphans = st.builds(
+    OrphanRow, names, *[numbers] * 7, st.sampled_from(["", "sha256:" + "ab" * 32, "sparse-blake3:00"]), numbers
+)
 ROW = VersionRow(
     b"name", stat.S_IFREG | 0o644, 500, 10**18, 2 * 10**18, "sha256:ab", VersionReason.REPLACED, replaced_another=True
 )

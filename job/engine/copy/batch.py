@@ -22,6 +22,7 @@ from job.engine.copy.kept_versions import KeptVersions
 from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
 from job.engine.messages import BatchResult, Deliver, Followups, PartDone
 from job.engine.versions.keeping import Leaving, VersionKeeper
+from job.engine.versions.orphans import OrphanFinder
 from job.engine.volumes import Volume
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor
@@ -56,6 +57,7 @@ class Batch:
         self._pending = PendingRenames(run)
         self.staged = StagedFolders(run, self._cursor)
         self.kept = KeptVersions(context, run, keeper)
+        self._orphans = OrphanFinder(context.source, run.now_ns)
         self._closed: list[Work] = []
         self._open: Work | None = None
         self.pending_events = PendingEvents(run, context, keeper)
@@ -385,8 +387,8 @@ class Batch:
         path = work.listing.path
         try:
             if work.portion is not None:
-                return finish_part(work, work.portion, self.recheck.enter(work))
-            folder, rows, changed = finish(work, self.recheck.enter(work))
+                return finish_part(work, work.portion, self.recheck.enter(work), self._orphans)
+            folder, rows, changed = finish(work, self.recheck.enter(work), self._orphans)
         except OSError as error:
             self.fail(work, path, Kind.FOLDER, failure_of(error), reason_text(error))
             return None

@@ -12,6 +12,7 @@ from job.core.counts import Counts, Tally
 from job.core.entry import Kind, join, printable
 from job.core.outcome import Failure, failure_of, reason_text
 from job.core.record import FolderDone
+from job.core.versions import OrphansSeen
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.pending import PendingRename, PlainRenames
 from job.engine.messages import BatchResult
@@ -163,20 +164,27 @@ class Commit:
         batches = self._synced([self._doubted_since_sync(batch) for batch in batches])
         rows = [each for batch in batches for each in batch.rows]
         try:
-            folders = self._changed(
-                [folder for batch in batches for folder in batch.folders], {row.path for row in rows}
-            )
+            done = [folder for batch in batches for folder in batch.folders]
+            folders = self._changed(done, {row.path for row in rows})
             retired = [path for batch in batches for path in batch.retired]
             versions = [each for batch in batches for each in batch.versions]
             if folders or rows or retired or versions:
                 self._index.commit(folders, rows, retired, versions, incomplete_at=self._incomplete_at(batches))
                 self._is_incomplete = False
+            self._store_orphans_of_parts(batches)
         except OSError as error:
             reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
             batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
         for batch in batches:
             self._emit(batch)
         return batches
+
+    def _store_orphans_of_parts(self, batches: list[BatchResult]) -> None:
+        """Store those of huge folders, apart from their rows: after a kill all their parts are synced again."""
+        parts = [part for batch in batches for part in batch.parts]
+        seen = [OrphansSeen(part.path, part.number, part.orphans) for part in parts if part.orphans is not None]
+        if seen and not all(map(self._index.orphans.knows, seen)):
+            self._index.orphans.commit(seen)
 
     def _incomplete_at(self, batches: list[BatchResult]) -> float:
         """Return the time if a replaced content was not kept since the last commit, or the index has no such time."""
@@ -205,7 +213,13 @@ class Commit:
         # Where every content is read in every cycle, most rows and summaries are the same as before.
         summary_of = self._index.summary
         with self._index.read_transaction():
-            return [each for each in folders if each.path in written or summary_of(each.path) != each.summary]
+            return [
+                each
+                for each in folders
+                if each.path in written
+                or summary_of(each.path) != each.summary
+                or (each.orphans and not self._index.orphans.knows(OrphansSeen(each.path, 0, each.orphans)))
+            ]
 
     def _doubted_since_sync(self, batch: BatchResult) -> BatchResult:
         # syncfs reports a lost write once; batches in progress at that moment may have lost data, so they fail.
@@ -269,7 +283,7 @@ def voided(batch: BatchResult, reason: Failure, error: str, run: PairRun) -> Bat
 
 def _unremembered(batch: BatchResult) -> BatchResult:
     followups = replace(batch.followups, linked=[])
-    parts = [part._replace(complete=False) for part in batch.parts]
+    parts = [part._replace(complete=False, orphans=None) for part in batch.parts]
     return replace(batch, folders=[], rows=[], versions=[], parts=parts, followups=followups)
 
 

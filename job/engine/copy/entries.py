@@ -42,6 +42,7 @@ class Entries:
         `links` has the results of linked names that were synced before; None while more names of a file may be found.
         """
         listing, policy = opened.work.listing, opened.work.policy
+        opened.work.before = records
         self._batch.open(opened.work)
         for name, error in listing.unreadable:
             self._batch.fail(opened.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))

@@ -13,6 +13,7 @@ from job.core.entry import TYPE_BITS, Entry, Kind
 from job.core.outcome import Failure
 from job.core.record import FolderDone, FolderSummary, Record, RowsDone, Stamp
 from job.engine.messages import FinishFolder, PartDone
+from job.engine.versions.orphans import OrphanFinder
 from job.engine.volumes import Volume
 from job.fs.large_dir import fingerprint_of_sums, stat_names, sum_rows
 from job.fs.listing import Listing, Shared, entries_of, entry_of, list_beside, mirror_fingerprint, stamp_of
@@ -95,6 +96,8 @@ class Work:
     """Whether the mirror folder keeps its metadata for now, because the new metadata admits more users."""
     mirror: os.stat_result | None = None
     """Stat of the mirror folder when it was opened; None if that was not checked."""
+    before: Mapping[bytes, Record] = field(default_factory=dict)
+    """The records of its entries before the sync."""
     portion: "Portion | None" = None
     """Set for one part of a huge folder."""
     is_new: bool = False
@@ -158,7 +161,7 @@ def _present(work: Work, folder: int) -> list[Entry]:
     return list_beside(folder, work.untouched | settled)
 
 
-def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
+def finish(work: Work, folder: int, orphans: OrphanFinder) -> tuple[FolderDone, RowsDone | None, bool]:
     """Set the metadata of an open mirror folder and list it; True if the folder itself was changed.
 
     Raises `OSError`.
@@ -189,7 +192,14 @@ def finish(work: Work, folder: int) -> tuple[FolderDone, RowsDone | None, bool]:
         recheck=any(map(_IS_RACY, records.values())),
     )
     changed = _rows(work, 0, records)
-    return FolderDone(listing.path, summary, _bytes_of(records)), changed, is_changed
+    left = "" if work.is_new or work.is_staged else _orphans(work, named, orphans)
+    return FolderDone(listing.path, summary, _bytes_of(records), left), changed, is_changed
+
+
+def _orphans(work: Work, named: Mapping[bytes, Entry], orphans: OrphanFinder) -> str:
+    settled, untouched = work.settled, work.untouched
+    others = [entry for name, entry in named.items() if name not in settled and name not in untouched]
+    return orphans.rows(others, work.listing, work.before, work.volume.name_rules)
 
 
 def _set_metadata(work: Work, folder: int) -> tuple[Stamp, bool]:
@@ -216,7 +226,7 @@ def set_times(work: Work, folder: int) -> bool:
     return False
 
 
-def finish_part(work: Work, portion: Portion, folder: int) -> Finished:
+def finish_part(work: Work, portion: Portion, folder: int, orphans: OrphanFinder) -> Finished:
     """Finish one part of a huge folder, whose mirror is open; the folder itself is finished after all parts.
 
     Only entries that this cycle wrote are examined again, so changes by other programs differ from the records.
@@ -234,6 +244,7 @@ def finish_part(work: Work, portion: Portion, folder: int) -> Finished:
         held=sum(1 for entry in listing.entries if entry.name in present),
         sums=sum_rows(list(present.values())),
         bytes=_bytes_of(records),
+        orphans=_orphans(work, present, orphans),
     )
     return done, _rows(work, portion.number, records)
 

@@ -21,7 +21,7 @@ from job.engine.messages import BatchResult, IndexLookup, WorkerProgress, Worker
 from job.engine.scan import ScanResult
 from job.engine.volumes import volumes_of
 from job.errors import Stopped
-from job.events.pair import BatchCommitted, FileFailed
+from job.events.pair import BatchCommitted, FileFailed, OrphansCounted
 from job.store.hardlink_table import HardLinkTable
 
 _AHEAD = 4
@@ -53,6 +53,9 @@ class Dispatcher:
             hard_links = HardLinks(table, lookup, lambda path: volumes.at(path).options_key, resolver)
             with closing(Exchange(context, self._run, self._commit)) as exchange:
                 self._run_queue(found, WorkQueue(found, lookup, hard_links, roots, exchange), supervisor)
+        if context.index.has_changed_orphans:
+            files, size = context.index.orphans.extent()
+            self._run.emit(OrphansCounted(**self._run.about, files=files, bytes=size))
 
     def _run_queue(self, found: ScanResult, queue: WorkQueue, supervisor: WorkerSupervisor | None) -> None:
         with closing(queue):

@@ -19,7 +19,7 @@ def source_empty(scene: Scene) -> Finding:
     return outcome.finding(wrong=wrong, lesser=("an empty source was taken for a right one",))
 
 
-@row("9", "the mirror is not mounted", "mount", later="identity of the mirror's disk")
+@row("9", "the mirror is not mounted", "mount")
 def mirror_bare(scene: Scene) -> Finding:
     scene.fill("content")
     with memory("tmpfs", scene.mirror, "-t", "tmpfs"):

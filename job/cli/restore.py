@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from job.app.output_setup import check_outputs
-from job.app.restore_setup import Restorer, StopRequest, open_restorer
+from job.app.restore_setup import StopRequest, open_restorer
 from job.cli.kept_paths import iso_seconds, outermost, paths_by_pair, place_name, shown_seconds, time_within
 from job.cli.lines import PlainLines, shown_lines
 from job.cli.main import Context, chosen_pairs, pair_option, show_error
@@ -29,6 +30,7 @@ from job.errors import Busy, ConfigError, Exit, JobError, Refused, Stopped
 from job.events.base import Listener
 from job.events.restore import RestoreFinished
 from job.events.text import clean, display_text, format_bytes, plural
+from job.fs.metadata import MetadataRefusal
 from job.fs.private_folders import ScratchFolder
 from job.outputs.log import Logs
 from job.system.sandbox import Sandbox
@@ -176,6 +178,7 @@ class _PairRestore:
         self._started = time.monotonic()
         self._counts: Counter[What] = Counter()
         self._size = self._unchecked = 0
+        self._lacks: tuple[str, ...] = ()
 
     def run(self, sandbox: Sandbox, emit: Listener) -> int:
         """Restore; returns the exit code. Raises `Refused`, `Busy`, `Stopped` or `OSError`."""
@@ -211,7 +214,9 @@ class _PairRestore:
                 lines.notice(1, 0)
                 for line in _lines(options, pair, outcome, is_listed=totals.entries <= _LISTED):
                     lines.print(line)
-        _show_end(options, pair, self._counts, (self._size, self._unchecked), opened)
+            refusals = opened.files.metadata_writer.take_refusals()
+        self._lacks = tuple(sorted(each.what for each in refusals))
+        _show_end(options, pair, self._counts, (self._size, self._unchecked), refusals)
         return Exit.OK if set(self._counts) <= DONE else Exit.PARTIAL
 
     def _take(self, outcome: Outcome, emit: Listener) -> None:
@@ -231,6 +236,7 @@ class _PairRestore:
             exit_code=code,
             counts={str(what): count for what, count in sorted(self._counts.items())},
             bytes=self._size,
+            lacks=self._lacks,
             error=error,
             duration_seconds=time.monotonic() - self._started,
         )
@@ -309,9 +315,10 @@ def _as_json(options: _Options, pair: Pair, outcome: Outcome) -> str:
     return json.dumps(fields)
 
 
-def _show_end(options: _Options, pair: Pair, counts: Counter[What], sizes: tuple[int, int], opened: Restorer) -> None:
+def _show_end(
+    options: _Options, pair: Pair, counts: Counter[What], sizes: tuple[int, int], refusals: Sequence[MetadataRefusal]
+) -> None:
     size, unchecked = sizes
-    refusals = opened.files.metadata_writer.take_refusals()
     if options.as_json:
         by = {str(what): count for what, count in sorted(counts.items())}
         lacks = {each.what: each.error for each in refusals}

@@ -59,6 +59,8 @@ class RestoreFinished(PairEvent):
     """Entries by what became of them."""
     bytes: int
     """Written."""
+    lacks: tuple[str, ...]
+    """Kinds of metadata that were not restored, as the target cannot hold them or this user may not set them."""
     error: str
     """Why it ended early; empty if it did not."""
     duration_seconds: float

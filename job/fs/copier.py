@@ -161,6 +161,10 @@ class Copier:
             return False
         return True
 
+    def use_all_space(self) -> None:
+        """Keep no reserve for an index: what is written to is no mirror."""
+        self._free_space = FreeSpace(keeps_reserve=False)
+
     def plain(self, now_ns: Callable[[], int]) -> PlainCopier:
         """Return a copier of plain files with the same checksums and free space."""
         return PlainCopier(self._algorithm, self._start(self._algorithm), self._free_space, now_ns)

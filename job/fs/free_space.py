@@ -37,7 +37,7 @@ def check_space(descriptor: int, size: int) -> None:
     found = os.fstatvfs(descriptor)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     if 0 < free <= total and free < size:
-        why = f"the mirror's file system has no holes, so that it needs {size:,} bytes, and {free:,} are free"
+        why = f"the file system has no holes, so that it needs {size:,} bytes, and {free:,} are free"
         raise OSError(errno.ENOSPC, why)
 
 
@@ -48,7 +48,9 @@ class FreeSpace:
     workers, each with its checks behind it, cannot use up more than the reserve without noticing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_reserve: bool = True) -> None:
+        """Without a reserve nothing is checked: the file system tells when it is full."""
+        self._keeps_reserve = keeps_reserve
         # Root may use the reserved blocks of the file system.
         self._root = os.geteuid() == 0
         self._no_names: set[int] = set()
@@ -70,8 +72,9 @@ class FreeSpace:
 
         Raises `OSError` (ENOSPC) if the file just written to a folder leaves less than the reserve; ignores quotas.
         """
-        ample = self._measure(descriptor, written, folder)
-        self.bytes_left, self.files_left = (_UNCHECKED_BYTES, _UNCHECKED_FILES) if ample else (0, 0)
+        if self._keeps_reserve:
+            ample = self._measure(descriptor, written, folder)
+            self.bytes_left, self.files_left = (_UNCHECKED_BYTES, _UNCHECKED_FILES) if ample else (0, 0)
         self.device = written.st_dev
 
     def _measure(self, descriptor: int, written: os.stat_result, folder: int) -> bool:

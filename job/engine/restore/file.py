@@ -112,6 +112,7 @@ class FileRestorer:
                 sparse=self._able.sparse,
             )
             copier.zeros_left = _ALL_ZEROS
+            copier.use_all_space()
         return copier
 
     def _make_recorded(self, content: Content, folder: int, temp: bytes) -> None:

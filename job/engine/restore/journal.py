@@ -67,7 +67,12 @@ class RestoreJournal:
     def _write(self, record: bytes) -> None:
         if self._file is None:
             self._file = self._opened()
-        write_all(self._file, record + _END)
+        size = os.fstat(self._file).st_size
+        try:
+            write_all(self._file, record + _END)
+        except OSError:
+            os.ftruncate(self._file, size)  # no part of it may become part of the next
+            raise
 
     def _opened(self) -> int:
         for _ in range(_TRIES):

@@ -26,6 +26,7 @@ from job.events.service import (
     PriorityNotSet,
     PrivateFolderSkipped,
     SandboxUnavailable,
+    StateNotPersistent,
 )
 from job.fs.mounts import is_below
 from job.fs.private_folders import PrivateFolder, ScratchFolder, choose
@@ -208,7 +209,10 @@ class Application:
                 log.configure(level=config.log_level, interval_seconds=config.idle_log_interval)
         self._prioritise(config.io_priority)
         pairs = config.effective_pairs
-        self._memory = self._memory.updated_to(Memory.of(config, self._environ))
+        memory = self._memory.updated_to(Memory.of(config, self._environ))
+        if memory is not self._memory and memory.base is not None and memory.is_lost_with_container():
+            self.emit(StateNotPersistent(folder=memory.base))
+        self._memory = memory
         for pair in pairs:
             # Made each time: the state folder of a pair may change with the other pairs.
             self._histories[pair.name] = partial(

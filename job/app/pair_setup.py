@@ -23,7 +23,7 @@ from job.core.file_systems import (
 )
 from job.core.outcome import Refusal
 from job.engine.context import PairContext, PairRun, Progress, ProgressSink
-from job.engine.preflight.identity import id_of
+from job.engine.preflight.mirror_facts import id_of
 from job.engine.preflight.open_pair import Roots
 from job.engine.preflight.root_check import recheck_roots
 from job.errors import IndexUnusable, Refused

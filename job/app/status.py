@@ -12,7 +12,8 @@ from job.core.counts import PairHistory
 from job.core.file_systems import NO_MOUNTS, Capabilities, KnownMounts, LeftOutReason
 from job.core.outcome import Result
 from job.engine.preflight import presence
-from job.engine.preflight.identity import id_of, is_made_by_next_cycle
+from job.engine.preflight.identity import is_made_by_next_cycle
+from job.engine.preflight.mirror_facts import id_of
 from job.errors import Refused
 from job.fs import probe
 from job.fs.dircursor import closing_fd

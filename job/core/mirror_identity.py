@@ -5,9 +5,11 @@ take turns. Each cycle that writes gives the mirror a new mark, so that a clone 
 remembered mark.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
+
+from job.core.file_systems import FileSystemId, FileSystemMatch, match_file_system
 
 
 class MirrorFound(StrEnum):
@@ -74,6 +76,44 @@ class MirrorFacts(NamedTuple):
     """Whether the mirror has the remembered mark."""
     duplicated: bool = False
     """Whether another mirror that can be reached now has the same id."""
+    made_since: bool = False
+    """Whether an empty folder was provably made in the place of the remembered mirror since its last cycle."""
+
+
+class MirrorPlace(NamedTuple):
+    """Where the root folder of a mirror is."""
+
+    file_system: FileSystemId
+    device: int
+    inode: int
+    generation: str
+    """Differs for folders that had one inode number, one after the other; empty if unknown."""
+    location: str
+    """Path on the file system, not on the machine; empty if unknown."""
+
+    @property
+    def folder(self) -> tuple[int, int, str]:
+        """Identifies the folder, wherever it is mounted."""
+        return self.device, self.inode, self.generation
+
+    def is_at(self, other: "MirrorPlace") -> bool:
+        """Return whether both are provably at one location of one file system."""
+        same_system = match_file_system(self.file_system, other.file_system) is FileSystemMatch.SAME
+        return same_system and bool(self.location) and self.location == other.location
+
+
+def is_made_since(found: MirrorPlace, changed_ns: int, known: Iterable[tuple[MirrorPlace, int]]) -> bool:
+    """Return whether an empty folder was provably made anew in the place of a mirror, as by `rm -r` and `mkdir`.
+
+    `known` are the remembered mirrors, each with the end of its last cycle; `changed_ns` is the ctime of the folder.
+    A mount point without its disk lies on another file system, or at another location of one, and is older than the
+    last cycle. A mirror that was emptied is still the same folder.
+    """
+    before = [(place, last_cycle_ns) for place, last_cycle_ns in known if place.is_at(found)]
+    return bool(before and found.generation) and all(
+        place.generation and place.folder != found.folder and changed_ns > last_cycle_ns
+        for place, last_cycle_ns in before
+    )
 
 
 def classify(
@@ -145,6 +185,8 @@ def judge_mirror(facts: MirrorFacts) -> MirrorVerdict:
             return MirrorVerdict.UNKNOWN
     if facts.found is MirrorFound.UNMARKED and facts.same_disk and not facts.on_layer:
         return MirrorVerdict.COMPARE  # its `.truecopy` was deleted
+    if facts.found is MirrorFound.EMPTY and facts.made_since and not facts.on_layer:
+        return MirrorVerdict.ADOPT
     return _TABLE[facts.found, facts.remembered, facts.on_layer]
 
 

@@ -58,6 +58,15 @@ class PrivateFolderSkipped(Event, level="warning"):
     error: str
 
 
+class StateNotPersistent(Event, level="warning"):
+    """Runs in a container, and what is remembered of mirrors lies in the container itself: it is lost with it.
+
+    Emitted at each start.
+    """
+
+    folder: str
+
+
 class SandboxUnavailable(Event):
     """Landlock is not available: only the program itself enforces its boundaries. Not emitted if Landlock is off."""
 

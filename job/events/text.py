@@ -104,6 +104,7 @@ SENTENCES = {
     "busy_skipped": "Pairs that another instance works on were skipped; the exit code is 0 because of --skip-if-busy",
     "priority_not_set": "The I/O priority {io_priority} cannot be set here; the normal one is used",
     "private_folder_skipped": "The private folder {folder} is skipped, the next candidate is used: {error}",
+    "state_not_persistent": "What is remembered of mirrors lies in the container itself ({folder}) and is lost with it",
     "sandbox_unavailable": "Work goes on without a sandbox: {reason}",
     "config_reloaded": "The changed {config} is in force",
     "config_insecure": "Other users can change {config}, or read a secret that it needs: {error}",

@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
+from struct import calcsize
 
 from job.core.entry import Entry, kind_of
 from job.errors import ChangedWhileReadError
@@ -127,6 +129,25 @@ def identity(descriptor: int) -> Identity:
     """Return device and inode of an open file."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
+
+
+_GET_GENERATION = 0x80007601 | calcsize("l") << 16
+"""FS_IOC_GETVERSION (linux/fs.h): the generation of an inode, 4 bytes."""
+
+
+def generation_of(descriptor: int, file_system: str) -> str:
+    """Return a text that differs for two folders that had one inode number, one after the other; empty if unknown.
+
+    `file_system` is the type. Where the kernel has no answer, inode numbers may be invented, as on exFAT.
+    """
+    if file_system == "tmpfs":
+        return "never used again"
+    answer = bytearray(calcsize("l"))
+    try:
+        ioctl(descriptor, _GET_GENERATION, answer)
+    except OSError:
+        return ""
+    return answer[:4].hex() if any(answer) else ""
 
 
 class _Step:

@@ -94,10 +94,13 @@ def _below(folder: int, listed: list[Mount]) -> Iterator[tuple[bytes, Mount]]:
             yield each.point[len(path.rstrip(b"/")) + 1 :], each
 
 
-def location_of(descriptor: int) -> tuple[tuple[int, int], bytes] | None:
-    """Return the device of an open folder and its path on that file system; None if unknown."""
+def location_of(descriptor: int, mount: Mount | None = None) -> tuple[tuple[int, int], bytes] | None:
+    """Return the device of an open folder, on this `mount` if given, and its path on that file system.
+
+    None if unknown.
+    """
     path = _path_of(descriptor)
-    return _place_of(path, mount_table()) if path else None
+    return _place_of(path, mount_table() if mount is None else [mount]) if path else None
 
 
 def _path_of(descriptor: int) -> bytes:
@@ -371,7 +374,7 @@ def is_on_container_layer(folder: int) -> bool:
     Told by the mount ID, as a bind mount may have the device of the root. A whole disk that is mounted at the root is
     that of a machine, also where files of an image say otherwise.
     """
-    if not _is_in_container():
+    if not is_in_container():
         return False
     listed = mount_table()
     with closing_fd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
@@ -381,7 +384,8 @@ def is_on_container_layer(folder: int) -> bool:
     return not (layer.root == b"/" and layer.source.startswith("/dev/"))
 
 
-def _is_in_container() -> bool:
+def is_in_container() -> bool:
+    """Return whether an engine runs this process; LXC and systemd-nspawn are none."""
     engine = os.environ.get("container")  # noqa: SIM112  # as engines write it
     if engine in _CONTAINERS or "KUBERNETES_SERVICE_HOST" in os.environ:
         return True

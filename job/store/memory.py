@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from job.config.settings import Config, Pair
 from job.core.entry import STATE_FOLDER
 from job.core.file_systems import FileSystemId
-from job.core.mirror_identity import CycleMark
+from job.core.mirror_identity import CycleMark, MirrorPlace
 from job.core.stored_values import UNUSABLE, number_of, seconds_of, text_of
 from job.fs.dircursor import closing_fd
 from job.fs.large_dir import name_exists
-from job.fs.mounts import is_below, is_on_container_layer, resolve_path
+from job.fs.mounts import is_below, is_in_container, is_on_container_layer, resolve_path
 from job.fs.own_files import open_own_file, open_own_folder, replace_file
 from job.fs.private_folders import state_home
 from job.fs.trusted_path import make_folders, open_trusted_place
@@ -53,9 +53,8 @@ class MirrorMemory(NamedTuple):
     """RFC 3339, UTC."""
     path: str
     """Where it was used last."""
-    file_system: FileSystemId
-    root: tuple[int, int]
-    """Device and inode of its root then."""
+    place: MirrorPlace
+    """Where its root was then."""
     cycle: CycleMark | None = None
     """The last cycle that wrote; None before the mirror had a mark."""
     last_success: float = 0.0
@@ -180,21 +179,27 @@ class Memory:
                 _write(folder, _KNOWN, content)
 
     def try_remember(self, pair: Pair, mirror: MirrorMemory) -> str:
-        """Call `remember`; return why that fails or will not last, once in this process, otherwise an empty text."""
+        """Call `remember`; return why that fails, once in this process, otherwise an empty text."""
         try:
             self.remember(pair, mirror)
-            why = self._why_not_lasting()
         except OSError as error:
-            why = error.strerror or str(error)
-        if not why or self._reported:
-            return ""
-        self._reported = True
-        return why
+            if not self._reported:
+                self._reported = True
+                return error.strerror or str(error)
+        return ""
 
-    def _why_not_lasting(self) -> str:
-        with closing_fd(open_trusted_place(self.base or "/")) as base:
-            is_lost = is_on_container_layer(base)
-        return f"{self.base} lies in the container itself and is lost with it" if is_lost else ""
+    def is_lost_with_container(self) -> bool:
+        """Return whether it lies in a container itself, not on a volume or a folder of the host."""
+        place = self.base if is_in_container() else None
+        while place is not None:
+            try:
+                with closing_fd(open_trusted_place(place)) as folder:
+                    return is_on_container_layer(folder)
+            except FileNotFoundError:
+                place = os.path.dirname(place)
+            except OSError:
+                break
+        return False
 
     def update(self, mirror: MirrorMemory) -> None:
         """Replace what is remembered of one mirror. Raises `OSError`."""
@@ -205,8 +210,9 @@ class Memory:
             "source_resolved": mirror.source.resolved,
             "adopted": mirror.adopted,
             "path": mirror.path,
-            "file_system": mirror.file_system,
-            "root": mirror.root,
+            "file_system": mirror.place.file_system,
+            "root": mirror.place.folder,
+            "location": mirror.place.location,
             "cycle": mirror.cycle,
             "last_success": mirror.last_success,
         }
@@ -220,9 +226,11 @@ class Memory:
 
         If that fails, the mark is still the expected one, and only the time is less exact.
         """
-        known = self.mirror(mirror_id)
-        if known is None:
-            return
+        with suppress(OSError, *UNUSABLE), self._folder(_MIRRORS) as folder:
+            self._end_cycle(folder, mirror_id, mark, success)
+
+    def _end_cycle(self, folder: int, mirror_id: str, mark: CycleMark | None, success: float | None) -> None:
+        known = read_mirror(folder, mirror_id)
         # Another instance may have worked on the mirror since the lock was released.
         is_marked = mark is not None and (known.cycle is None or known.cycle.upcoming == mark.mark)
         if mark is not None and is_marked:
@@ -231,8 +239,14 @@ class Memory:
         if success is not None and is_news:
             known = known._replace(last_success=success)
         if is_marked or is_news:
-            with suppress(OSError):
-                self.update(known)
+            self.update(known)
+        else:
+            os.utime(_file_of(mirror_id), dir_fd=folder)  # not synced: see `last_cycle_ns`
+
+    def last_cycle_ns(self, mirror_id: str) -> int:
+        """Return the end of the last cycle on a mirror: the time of its file. Raises `OSError`."""
+        with self._folder(_MIRRORS) as folder:
+            return os.stat(_file_of(mirror_id), dir_fd=folder, follow_symlinks=False).st_mtime_ns
 
     def open_history(self, path: str, *, make: bool) -> int:
         """Open the folder for the history of a pair whose state folder cannot be reached or written.
@@ -288,8 +302,8 @@ def _file_of(mirror_id: str) -> bytes:
 def read_mirror(folder: int, mirror_id: str) -> MirrorMemory:
     """Read the file of a mirror in an open folder. Raises `OSError` and, if it is damaged, one of `UNUSABLE`."""
     found = _read(folder, _file_of(mirror_id))
-    proof, place = map(text_of, found["file_system"])
-    device, inode = map(number_of, found["root"])
+    proof, attached = map(text_of, found["file_system"])
+    device, inode, generation = found["root"]
     cycle = None
     if found["cycle"] is not None:
         number, mark, upcoming = found["cycle"]
@@ -299,8 +313,13 @@ def read_mirror(folder: int, mirror_id: str) -> MirrorMemory:
         ResolvedPath(text_of(found["source"]), text_of(found["source_resolved"])),
         text_of(found["adopted"]),
         text_of(found["path"]),
-        FileSystemId(proof, place),
-        (device, inode),
+        MirrorPlace(
+            FileSystemId(proof, attached),
+            number_of(device),
+            number_of(inode),
+            text_of(generation),
+            text_of(found["location"]),
+        ),
         cycle,
         seconds_of(found["last_success"]),
     )

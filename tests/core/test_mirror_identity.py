@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.core.file_systems import FileSystemId
 from job.core.mirror_identity import (
     CycleMark,
     MirrorFacts,
     MirrorFound,
+    MirrorPlace,
     MirrorVerdict,
     classify,
     is_continued,
+    is_made_since,
     judge_adoption,
     judge_mirror,
     needs_new_id,
@@ -23,7 +26,7 @@ from job.core.mirror_identity import (
 MISSING, EMPTY, UNMARKED = MirrorFound.MISSING, MirrorFound.EMPTY, MirrorFound.UNMARKED
 OWN, OTHER_PAIR, UNKNOWN = MirrorFound.OWN, MirrorFound.OTHER_PAIR, MirrorFound.UNKNOWN
 
-facts_of = st.builds(MirrorFacts, st.sampled_from(MirrorFound), *[st.booleans()] * 5)
+facts_of = st.builds(MirrorFacts, st.sampled_from(MirrorFound), *[st.booleans()] * 6)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,8 @@ def test_the_table_has_a_row_for_everything_that_can_be_found() -> None:
 
 
 @given(facts_of)
-def test_a_remembered_mirror_that_comes_back_empty_or_not_at_all_is_never_filled(facts: MirrorFacts) -> None:
-    if facts.remembered and facts.found in {MISSING, EMPTY}:
+def test_a_remembered_mirror_that_is_missing_or_empty_is_not_filled_but_in_a_new_folder(facts: MirrorFacts) -> None:
+    if facts.remembered and (facts.found is MISSING or (facts.found is EMPTY and not facts.made_since)):
         assert judge_mirror(facts).refuses
 
 
@@ -100,6 +103,68 @@ def test_a_filled_mirror_whose_state_folder_was_deleted_is_compared_on_the_same_
     assert judge_mirror(MirrorFacts(UNMARKED, remembered=True, same_disk=True)) is MirrorVerdict.COMPARE
     assert judge_mirror(MirrorFacts(UNMARKED, remembered=True)) is MirrorVerdict.UNKNOWN
     assert judge_mirror(MirrorFacts(EMPTY, remembered=True, same_disk=True)) is MirrorVerdict.MISSING
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        (MirrorFacts(EMPTY, remembered=True, made_since=True), "adopt"),
+        (MirrorFacts(EMPTY, remembered=True, made_since=True, on_layer=True), "mirror_not_mounted"),
+        (MirrorFacts(EMPTY, remembered=True), "mirror_missing"),
+        (MirrorFacts(MISSING, remembered=True, made_since=True), "mirror_missing"),
+        (MirrorFacts(UNMARKED, remembered=True, made_since=True), "mirror_unknown"),
+        (MirrorFacts(UNKNOWN, remembered=True, made_since=True), "mirror_unknown"),
+        (MirrorFacts(OTHER_PAIR, remembered=True, made_since=True), "mirror_other"),
+    ],
+)
+def test_only_an_empty_folder_that_was_made_anew_is_adopted_in_place_of_a_remembered_mirror(
+    facts: MirrorFacts, verdict: str
+) -> None:
+    assert judge_mirror(facts) == verdict
+    assert needs_new_id(facts) or facts.found is UNKNOWN
+
+
+DISK, OTHER_DISK = FileSystemId("uuid 1", "8:1 /dev/sda1"), FileSystemId("uuid 2", "8:1 /dev/sda1")
+KNOWN = MirrorPlace(DISK, 1, 10, "a", "/mirror")
+MADE = KNOWN._replace(inode=11, generation="b")
+CYCLE_ENDED, LATER = 1000, 2000
+
+
+@pytest.mark.parametrize(
+    ("found", "changed_ns", "known", "made"),
+    [
+        pytest.param(MADE, LATER, KNOWN, True, id="rm -r and mkdir"),
+        pytest.param(KNOWN._replace(generation="b"), LATER, KNOWN, True, id="the inode number was used again"),
+        pytest.param(KNOWN, LATER, KNOWN, False, id="emptied in place"),
+        pytest.param(MADE, CYCLE_ENDED, KNOWN, False, id="as old as the last cycle"),
+        pytest.param(MADE, CYCLE_ENDED - 1, KNOWN, False, id="an old mount point"),
+        pytest.param(MADE._replace(file_system=OTHER_DISK), LATER, KNOWN, False, id="a blank disk"),
+        pytest.param(
+            MADE._replace(file_system=DISK._replace(place="8:17 /dev/sdb1")), LATER, KNOWN, False, id="attached anew"
+        ),
+        pytest.param(MADE._replace(location="/mnt"), LATER, KNOWN, False, id="a lost bind mount"),
+        pytest.param(
+            MADE._replace(location=""), LATER, KNOWN._replace(location=""), False, id="the location is unknown"
+        ),
+        pytest.param(MADE._replace(generation=""), LATER, KNOWN, False, id="the generation is unknown"),
+        pytest.param(MADE, LATER, KNOWN._replace(generation=""), False, id="that of the mirror was unknown"),
+    ],
+)
+def test_a_folder_was_made_anew_only_if_all_proves_it(
+    found: MirrorPlace, changed_ns: int, known: MirrorPlace, *, made: bool
+) -> None:
+    assert is_made_since(found, changed_ns, [(known, CYCLE_ENDED)]) is made
+
+
+def test_a_folder_was_made_after_the_last_cycle_on_each_mirror_that_had_its_place() -> None:
+    elsewhere = (KNOWN._replace(file_system=OTHER_DISK, inode=2), LATER + 1)
+    second = KNOWN._replace(inode=12)
+
+    assert is_made_since(MADE, LATER, [(KNOWN, CYCLE_ENDED), elsewhere])
+    assert not is_made_since(MADE, LATER, [elsewhere])
+    assert not is_made_since(MADE, LATER, [])
+    assert not is_made_since(MADE, LATER, [(KNOWN, CYCLE_ENDED), (second, LATER)])
+    assert not is_made_since(KNOWN, LATER, [(KNOWN, CYCLE_ENDED), (second, CYCLE_ENDED)])
 
 
 def test_a_clone_beside_its_original_is_refused_and_gets_an_id_of_its_own_when_it_is_adopted() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -33,20 +32,9 @@ def drift(shop: Workshop) -> dict[bytes, Drift]:
     return {event.path: event.kind for event in told.of(DriftFound)}
 
 
-def emptied(mirror: Path) -> None:
-    shutil.rmtree(mirror)
-    mirror.mkdir()
-
-
-def emptied_in_place(mirror: Path) -> None:
-    for path in mirror.iterdir():
+def test_a_mirror_that_was_emptied_in_place_is_noticed_at_once_and_filled_once_it_is_adopted(asleep: Workshop) -> None:
+    for path in asleep.mirror.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@pytest.mark.parametrize("empty", [emptied, emptied_in_place])
-def test_an_emptied_mirror_is_noticed_at_once_and_filled_once_it_is_adopted(asleep: Workshop, empty: object) -> None:
-    assert callable(empty)
-    empty(asleep.mirror)
 
     told = asleep.cycle()
 
@@ -55,6 +43,18 @@ def test_an_emptied_mirror_is_noticed_at_once_and_filled_once_it_is_adopted(asle
     assert asleep.names() == set()
     adopt(asleep.pair, asleep.config.state_dir, asleep.memory, 1.0)
     assert asleep.cycle().copied.keys() == {name.encode() for name in EVERYTHING}
+    assert_mirrored(asleep)
+    assert drift(asleep) == {}
+
+
+def test_a_mirror_that_was_made_anew_is_noticed_at_once_and_filled(asleep: Workshop) -> None:
+    shutil.rmtree(asleep.mirror)
+    asleep.mirror.mkdir()
+
+    told = asleep.cycle()
+
+    assert told.result is Result.SUCCESS
+    assert told.copied.keys() == {name.encode() for name in EVERYTHING}
     assert_mirrored(asleep)
     assert drift(asleep) == {}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.core.file_systems import FileSystemId
+from job.core.mirror_identity import MirrorPlace
 from job.core.outcome import Refusal, Result
 from job.engine.preflight.open_pair import open_pair
 from job.errors import Refused
@@ -57,7 +58,8 @@ def a_known_mirror_empty(shop: Workshop) -> None:
 
 def remember(shop: Workshop) -> None:
     """Remember another mirror at the path of the one that is there."""
-    mirror = MirrorMemory("0" * 32, ResolvedPath.of(str(shop.source)), "2026", "/", FileSystemId("", ""), (1, 1))
+    place = MirrorPlace(FileSystemId("", ""), 1, 1, "", "")
+    mirror = MirrorMemory("0" * 32, ResolvedPath.of(str(shop.source)), "2026", "/", place)
     shop.memory.remember(shop.pair, mirror)
 
 

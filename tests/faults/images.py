@@ -12,6 +12,7 @@ from tests.faults.tampering import mounted, run
 MAKERS = {
     "ext4": ("mkfs.ext4", "-q", "-m", "0"),
     "btrfs": ("mkfs.btrfs", "-q", "--mixed"),
+    "xfs": ("mkfs.xfs", "-q"),
 }
 NO_SUCH_DISK = "cannot check mount status"
 """What mkfs.btrfs says, which looks at every disk there is, where somebody else's goes away meanwhile."""

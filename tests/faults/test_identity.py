@@ -407,11 +407,23 @@ def test_a_mirror_on_the_layer_of_a_container_goes_on_once_it_was_adopted_there(
 
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("unshare")
-def test_a_container_whose_memory_lies_on_its_own_layer_says_so(rig: Rig, container: Container) -> None:
-    done = container.once(volumes(rig, mirror=True, memory=False))
+@pytest.mark.parametrize("state", ["mirror", "state_dir"])
+def test_a_container_whose_memory_lies_on_its_own_layer_says_so_at_each_start(
+    rig: Rig, container: Container, state: str
+) -> None:
+    folder = rig.base / "xdg/truecopy/pairs"
+    if state == "state_dir":
+        rig.configure(state_dir=str(rig.base / "state"))
+        folder = rig.base / "state/.pairs"
+    for _ in range(2):
+        done = container.once(volumes(rig, mirror=True, memory=False))
 
-    assert done.code == 0
-    assert "lost with it" in done.the("mirror_not_recorded")["error"]
+        assert done.code == 0
+        told = done.the("state_not_persistent")
+        assert (told["level"], told["folder"]) == ("warning", str(folder))
+        assert done.of("mirror_not_recorded") == []
+    rig.configure()
+    assert container.once(volumes(rig, mirror=True)).of("state_not_persistent") == []
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from job.config.settings import Pair
 from job.core.file_systems import FileSystemId
-from job.core.mirror_identity import CycleMark
+from job.core.mirror_identity import CycleMark, MirrorPlace
 from job.fs.trusted_path import make_folders
 from job.store.memory import Memory, MirrorMemory
 from job.store.pair_records import ResolvedPath
@@ -30,7 +30,8 @@ def pair_of(source: str, mirror: str) -> Pair:
 
 
 def a_mirror(mirror_id: str = ONE, source: str = "/s", path: str = "/m") -> MirrorMemory:
-    known = MirrorMemory(mirror_id, ResolvedPath(source, source), "2026", path, FileSystemId("a", "b"), (1, 2**64 - 1))
+    place = MirrorPlace(FileSystemId("a", "b"), 1, 2**64 - 1, "c", "/d")
+    known = MirrorMemory(mirror_id, ResolvedPath(source, source), "2026", path, place)
     return known._replace(cycle=CycleMark(3, "mark", "upcoming"), last_success=10.5)
 
 

@@ -9,6 +9,7 @@ from job.core.entry import STATE_FOLDER
 from job.core.mirror_identity import MirrorVerdict, judge_adoption, needs_new_id
 from job.core.outcome import Refusal, reason_text
 from job.engine.preflight import identity, presence
+from job.engine.preflight.mirror_facts import MirrorFindings, gather
 from job.engine.preflight.open_pair import (
     MIRROR,
     SOURCE,
@@ -61,7 +62,7 @@ def adopt(pair: Pair, state_dir: str | None, memory: Memory, started: float, *, 
 
 
 def _settle(
-    pair: Pair, findings: identity.MirrorFindings, verdict: MirrorVerdict, state_dir: str | None, mirror_state: int
+    pair: Pair, findings: MirrorFindings, verdict: MirrorVerdict, state_dir: str | None, mirror_state: int
 ) -> PairIdentity:
     """Write the identity of a locked mirror, unless it has the right one; its index is set aside before."""
     found = findings.found
@@ -76,8 +77,8 @@ def _settle(
 
 def _judge(
     pair: Pair, mirror: int, memory: Memory, state_dir: str | None, *, take_over: bool
-) -> tuple[identity.MirrorFindings, MirrorVerdict]:
-    findings = identity.gather(pair, mirror, memory, state_dir)
+) -> tuple[MirrorFindings, MirrorVerdict]:
+    findings = gather(pair, mirror, memory, state_dir)
     verdict = judge_adoption(findings.facts, take_over=take_over)
     if verdict.refuses:
         raise identity.refusal(pair, findings, verdict)

@@ -6,10 +6,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 from tests.faults.containers import Container
 from tests.faults.images import make
 from tests.faults.rig import Done, Rig, temps_in, until
-from tests.faults.tampering import injected, mounted
+from tests.faults.tampering import NO_LOOP_DEVICE, mounted, run
 from tests.faults.trees import remove
 
 pytestmark = pytest.mark.one_process  # what is refused before anybody works
@@ -312,47 +314,136 @@ def test_an_identity_that_changes_in_mid_run_ends_the_pair_before_the_next_commi
 # Disks that take turns ------------------------------------------------------------------------------------------------
 
 
+def on_day(day: int) -> tuple[str, ...]:
+    """Give the prefix of a command that finds the clock so many days ahead."""
+    return ("env", "NO_FAKE_STAT=1", "faketime", "-f", f"+{day}d")
+
+
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("mkfs.ext4")
+@pytest.mark.needs_tool("faketime")
 @pytest.mark.parametrize("state", ["mirror", "state_dir"])
 def test_disks_take_turns_for_a_week_each_with_its_own_index_and_age(rig: Rig, state: str) -> None:
     rig.configure(**({"state_dir": str(rig.base / "state")} if state == "state_dir" else {}))
     images = [new_disk(rig.base / f"{name}.img") for name in ("red", "green", "blue")]
+    (rig.source / "file").write_text("never changed")
     told: dict[str, Any] = {}
     for day in range(7):
         (rig.source / f"day {day}").write_text(f"{day}")
-        (rig.source / "file").write_text(f"of day {day}")
         with inserted(images[day % 3], rig.mirror):
             if 0 < day < 3:
-                assert rig.once().code == 4
-                adopted = rig.run("adopt", "source")
+                blank = rig.once(prefix=on_day(day))
+                assert blank.the("pair_refused")["reason"] == "mirror_missing"
+                adopted = rig.run("adopt", "source", prefix=on_day(day))
                 assert adopted.code == 0, adopted.stderr
-            done = rig.once()
+            done = rig.once(prefix=on_day(day))
             assert done.code == 0
-            assert done.copied == {
-                "file",
-                *(f"day {each}" for each in range(max(0, day - 2) if day > 2 else 0, day + 1)),
-            }
+            new = {f"day {each}" for each in range(max(0, day - 2) if day > 2 else 0, day + 1)}
+            assert done.copied == new | ({"file"} if day < 3 else set())
             assert not done.of("index_rebuilt")
+            assert not done.of("drift_found")
             assert rig.mirrored == rig.wanted
-            again = rig.once()
+            again = rig.once(prefix=on_day(day))
             assert (again.code, again.copied) == (0, set())
-            [told] = json.loads(rig.run("status", "--json").stdout)["pairs"]
+            [told] = json.loads(rig.run("status", "--json", prefix=on_day(day)).stdout)["pairs"]
     assert not any(rig.mirror.iterdir())
 
-    [away] = json.loads(rig.run("status", "--json").stdout)["pairs"]
-    lines = rig.run("status").stdout
+    [away] = json.loads(rig.run("status", "--json", prefix=on_day(7)).stdout)["pairs"]
+    lines = rig.run("status", prefix=on_day(7)).stdout
     assert [each["present"] for each in told["mirrors"]] == [False, False, True]
     assert [each["present"] for each in away["mirrors"]] == [False] * 3
-    assert all(each["last_success"] for each in away["mirrors"])
-    ages = [datetime.fromisoformat(each["last_success"]) for each in (told, away)]
-    assert abs(ages[1] - ages[0]) < timedelta(seconds=60)
+    days = [datetime.fromisoformat(each["last_success"]) for each in away["mirrors"]]
+    assert [round((later - before) / timedelta(hours=1)) for before, later in pairwise(days)] == [24, 24]
+    # The pair is as old as its most recent disk.
+    for each in (told, away):
+        assert abs(datetime.fromisoformat(each["last_success"]) - days[-1]) < timedelta(seconds=60)
     assert lines.count("    disk ") == 3
     if state == "state_dir":
         folders = sorted(path.name for path in (rig.base / "state").iterdir() if not path.name.startswith("."))
         assert folders[0] == "source"
         assert [len(name) for name in folders] == [6, 15, 15]
         assert rig.metric("cycles_total", result="success") == 14
+
+
+# Mounts that come and go ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_tool("mkfs.ext4")
+@pytest.mark.parametrize("side", ["source", "mirror"])
+def test_a_service_outlives_a_disk_that_is_away_before_the_first_and_between_later_cycles(rig: Rig, side: str) -> None:
+    image, place = new_disk(rig.base / "disk.img"), rig.source if side == "source" else rig.mirror
+    (rig.source / "file").unlink()
+    with inserted(image, place):
+        (rig.source / "file").write_text("content")
+        assert rig.once().code == 0
+    reason = "source_empty" if side == "source" else "mirror_missing"
+
+    with rig.started("run") as service:
+        service.wait_for("pair_refused", reason=reason)
+        for number in (1, 2):
+            with inserted(image, place):
+                (rig.source / f"new {number}").write_text("content")
+                service.wait_for("file_copied", path=f"new {number}")
+                service.wait_for("pair_finished", result="success", count=number)
+                # Lazily, as a cycle may keep it busy.
+                run("umount", "--lazy", str(place))
+                refused = len([line for line in service.lines if line["event"] == "pair_refused"])
+                service.wait_for("pair_refused", reason=reason, count=refused + 1)
+                assert not any(place.iterdir())
+                run("mount", "-o", "loop", str(image), str(place), passing=NO_LOOP_DEVICE)
+        last = service.end(signal.SIGTERM)[0]
+
+    assert last == 0
+    with inserted(image, place):
+        assert rig.once().code == 0
+        assert rig.mirrored == rig.wanted
+
+
+# Two configurations on one mirror -------------------------------------------------------------------------------------
+
+
+def test_two_configurations_with_one_memory_and_one_source_are_one_pair(rig: Rig) -> None:
+    assert rig.once().code == 0
+    (rig.source / "second").touch()
+    rig.configure(pairs=[{"name": "other", "source": str(rig.source), "dest": str(rig.mirror)}])
+
+    done = rig.once()
+
+    assert (done.code, done.copied) == (0, {"second"})
+
+
+def test_of_two_configurations_with_memories_of_their_own_the_one_that_did_not_write_last_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(memory: str) -> Done:
+        monkeypatch.setenv("XDG_STATE_HOME", str(rig.base / memory))
+        (rig.source / "file").write_text(os.urandom(8).hex())
+        return rig.once()
+
+    assert once("one").code == 0
+    let_in = once("two")
+    left = contents(rig.mirror)
+    first, second = once("one"), once("two")
+
+    assert let_in.code == second.code == 0
+    is_refused(first, "mirror_unknown", "is not as the last cycle known here left it", "Another instance wrote to it")
+    assert left["file"] != contents(rig.mirror)["file"] == (rig.source / "file").read_bytes()
+
+
+def test_of_two_configurations_with_other_sources_the_second_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rig.once().code == 0
+    other = rig.base / "other"
+    other.mkdir()
+    (other / "file").write_text("of another source")
+    for memory in ("xdg", "of another user"):
+        monkeypatch.setenv("XDG_STATE_HOME", str(rig.base / memory))
+        rig.configure(source_dirs=[str(other)])
+
+        is_refused(rig.once(), "mirror_other", f"is the mirror of {rig.source}", "--take-over")
+    assert contents(rig.mirror) == {"file": b"content"}
 
 
 # In a container -------------------------------------------------------------------------------------------------------
@@ -473,24 +564,6 @@ def test_a_mirror_of_another_pair_is_taken_over_only_if_that_is_asked_for(rig: R
     assert (refused.code, taken.code, done.code, done.copied) == (4, 0, 0, {"file"})
     assert identity_in(rig.mirror)["mirror_id"] != before
     is_refused(former, "mirror_other", f"is the mirror of {other}", "--take-over")
-
-
-@pytest.mark.needs_tool("strace")
-@pytest.mark.parametrize("call", ["fsync", "rename,renameat,renameat2", "mkdirat,mkdir", "flock"])
-def test_an_adoption_that_is_killed_at_any_call_leaves_contents_alone_and_can_be_repeated(rig: Rig, call: str) -> None:
-    shutil.copy2(rig.source / "file", rig.mirror / "file")
-    for number in range(1, 20):
-        remove(rig.state) if rig.state.exists() else None
-        forget(rig) if (rig.base / "xdg/truecopy/pairs").exists() else None
-        log = rig.base / "strace.log"
-        done = rig.run("adopt", "source", prefix=injected(call, f"signal=KILL:when={number}", log=log))
-        assert contents(rig.mirror) == {"file": b"content"}
-        if done.code == 0:
-            break
-        again, cycle = rig.run("adopt", "source"), rig.once()
-        assert (again.code, cycle.code, cycle.copied) == (0, 0, set()), (number, again.stderr)
-    else:
-        pytest.fail("it never came to its end")
 
 
 def test_the_commands_that_a_refusal_names_can_be_pasted(rig: Rig) -> None:

@@ -47,7 +47,7 @@ class MirrorFindings(NamedTuple):
     duplicate: str = ""
     """The path of another mirror with the same id."""
     same_id: str = ""
-    """The id of the remembered mirror that this one is, although it lacks its identity."""
+    """The id of the remembered mirror whose folder this is, although it lacks its identity."""
 
 
 def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None) -> MirrorFindings:
@@ -74,15 +74,15 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
     duplicate = ""
     if kind is MirrorFound.OWN and mirror is not None and found is not None and pair.mirror_check == "awake":
         duplicate = _duplicate(pair, mirror, found.mirror_id, remembered, memory)
-    same_id, made_since = "", False
+    same_id, same_disk, made_since = "", False, False
     if mirror is not None and kind in {MirrorFound.UNMARKED, MirrorFound.EMPTY}:
-        same_id = _id_of_same(mirror, pair, memory, folder_only=kind is MirrorFound.EMPTY)
+        same_id, same_disk = _same(mirror, pair, memory)
         made_since = kind is MirrorFound.EMPTY and not same_id and _is_made_since(mirror, pair, memory)
     facts = MirrorFacts(
         kind,
         remembered=bool(trace),
         on_layer=kind is not MirrorFound.OWN and _is_on_layer(pair, mirror),
-        same_disk=kind is MirrorFound.UNMARKED and bool(same_id),
+        same_disk=same_disk,
         continued=found is None or is_continued(found.cycle, remembered.cycle if remembered else None),
         duplicated=bool(duplicate),
         made_since=made_since,
@@ -108,16 +108,16 @@ def _is_on_layer(pair: Pair, mirror: int | None) -> bool:
     return False
 
 
-def _id_of_same(mirror: int, pair: Pair, memory: Memory, *, folder_only: bool) -> str:
-    """Return the remembered id of an open folder, or, unless `folder_only`, of a mirror on its file system."""
-    here, known = place_of(mirror), memory.mirrors_of(pair)[::-1]
+def _same(mirror: int, pair: Pair, memory: Memory) -> tuple[str, bool]:
+    """Return the remembered id of an open folder, if it is that of a mirror, and whether one was on its file system."""
+    here = place_of(mirror)
     on_disk = [
         each
-        for each in known
+        for each in memory.mirrors_of(pair)
         if match_file_system(each.place.file_system, here.file_system) is not FileSystemMatch.OTHER
     ]
-    same = [each for each in on_disk if each.place.folder == here.folder] or ([] if folder_only else on_disk)
-    return same[0].mirror_id if same else ""
+    same = [each.mirror_id for each in on_disk if each.place.folder == here.folder]
+    return (same[-1] if same else ""), bool(on_disk)
 
 
 def _is_made_since(mirror: int, pair: Pair, memory: Memory) -> bool:

@@ -34,7 +34,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def adopt_command(context: Context, *, pair: str, take_over: bool, as_json: bool) -> int:
-    """Use what is mounted at the mirror of PAIR as its mirror from now on.
+    """Use what is mounted at the mirror of PAIR from now on.
 
     A new pair needs no command: its first cycle adopts the mirror. Once a mirror is known, another disk in its place is
     refused until it is adopted. Several disks may be adopted, and take turns: each has its own index and age. Nothing

@@ -89,7 +89,7 @@ def content_at(kept: Iterable[Kept], at: float, complete_since: float) -> Answer
         return Answer(None, Sureness.NOT_KEPT, "what stood there then is not kept any more")
     if is_complete:
         return Answer(None, Sureness.ABSENT, "it was new later")
-    return Answer(None, Sureness.NOT_KEPT, "it was new later, and versions of that time were given up")
+    return Answer(None, Sureness.NOT_KEPT, "it was new later, and not all versions of that time are known")
 
 
 def _order(each: Kept) -> tuple[float, Moment]:
@@ -102,7 +102,7 @@ def _nothing_later(in_order: Sequence[Kept], *, is_complete: bool) -> Answer:
         return Answer(None, Sureness.LIKELY, f"{what}, as far as the version folders tell")
     if is_complete:
         return Answer(None, Sureness.ABSENT, what)
-    return Answer(None, Sureness.NOT_KEPT, f"{what}, and versions of that time were given up")
+    return Answer(None, Sureness.NOT_KEPT, f"{what}, and not all versions of that time are known")
 
 
 def _without_start(found: Kept, in_order: Sequence[Kept], at: float, *, is_complete: bool) -> Answer:

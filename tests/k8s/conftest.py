@@ -53,11 +53,16 @@ def deployment() -> Manifest:
     return _document(K8S / "deployment" / "deployment.yaml")
 
 
-@pytest.fixture(params=["cronjob", "deployment"])
-def pod(request: pytest.FixtureRequest, cronjob: Manifest, deployment: Manifest) -> Manifest:
-    """The pod of either variant."""
-    spec = cronjob["spec"]["jobTemplate"]["spec"] if request.param == "cronjob" else deployment["spec"]
-    template: Manifest = spec["template"]["spec"]
+@pytest.fixture
+def restore() -> Manifest:
+    return _document(K8S / "restore" / "job.yaml")
+
+
+@pytest.fixture(params=["cronjob", "deployment", "restore"])
+def pod(request: pytest.FixtureRequest, cronjob: Manifest, deployment: Manifest, restore: Manifest) -> Manifest:
+    """The pod of each variant."""
+    workloads = {"cronjob": cronjob["spec"]["jobTemplate"], "deployment": deployment, "restore": restore}
+    template: Manifest = workloads[request.param]["spec"]["template"]["spec"]
     return template
 
 

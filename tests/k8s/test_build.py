@@ -8,7 +8,7 @@ import yaml
 import job
 
 VERSIONS = ("1.29", "1.33", "1.37")
-FOLDERS = ("base", "deployment")
+FOLDERS = ("base", "deployment", "restore")
 
 
 @pytest.mark.needs_tool("kubectl")
@@ -33,16 +33,16 @@ def test_every_manifest_is_valid_for_old_and_new_clusters(
 
 @pytest.mark.needs_tool("kubectl")
 @pytest.mark.parametrize(
-    ("folder", "kind", "other"), [("base", "CronJob", "Deployment"), ("deployment", "Deployment", "CronJob")]
+    ("folder", "kind", "name"),
+    [("base", "CronJob", "truecopy"), ("deployment", "Deployment", "truecopy"), ("restore", "Job", "truecopy-restore")],
 )
 def test_a_variant_holds_one_workload_and_what_it_refers_to(
-    kustomize: Callable[[str], str], folder: str, kind: str, other: str
+    kustomize: Callable[[str], str], folder: str, kind: str, name: str
 ) -> None:
     built = list(yaml.safe_load_all(kustomize(folder)))
 
     names = {(each["kind"], each["metadata"]["name"]) for each in built}
-    assert (kind, "truecopy") in names
-    assert other not in {each["kind"] for each in built}
+    assert {each for each in names if each[0] in {"CronJob", "Deployment", "Job"}} == {(kind, name)}
     workload = next(each for each in built if each["kind"] == kind)
     spec = workload["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else workload["spec"]
     pod = spec["template"]["spec"]

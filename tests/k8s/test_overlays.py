@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.k8s.test_policy import longest_wait
 
 pytestmark = pytest.mark.needs_tool("kubectl")
 
-OVERLAY, DEPLOYMENT_PATCH, POLICY_PATCH = re.findall(
+OVERLAY, DEPLOYMENT_PATCH, RESTORE_PATCH, POLICY_PATCH = re.findall(
     r"^```yaml\n(.*?)^```", (K8S / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
 )
 """What the README shows, in this order."""
@@ -83,6 +84,27 @@ def test_the_deployment_with_the_patch_of_the_readme_has_its_claim(overlays: Ove
     assert "CronJob" not in built
     assert claim(built["Deployment"], "source") == {"claimName": "photos", "readOnly": True}
     assert claim(built["Deployment"], "state") == {"claimName": "truecopy-state"}
+
+
+def test_the_restore_with_the_patch_of_the_readme_has_the_claims_and_the_configuration_of_the_backup(
+    overlays: Overlays,
+) -> None:
+    head, _, _ = OVERLAY.partition("patches:")
+
+    backup = overlays.built("my-backup", OVERLAY)
+    built = overlays.built("my-restore", head.replace(BASE, "resources: [../k8s/restore]") + RESTORE_PATCH)
+
+    assert not {"CronJob", "Deployment"} & built.keys()
+    job, cronjob = built["Job"], backup["CronJob"]
+    assert claim(job, "source") == claim(cronjob, "source")
+    assert claim(job, "mirror") == claim(cronjob, "mirror")
+    assert claim(job, "state") == claim(cronjob, "state")
+    assert claim(job, "restored") == {"claimName": "photos-restored"}
+    assert built["ConfigMap"]["metadata"]["name"] == backup["ConfigMap"]["metadata"]["name"]
+    assert pod_of(job)["containers"][0]["image"] == pod_of(cronjob)["containers"][0]["image"]
+    args = pod_of(job)["containers"][0]["args"]
+    command = [sys.executable, "-m", "job", *args, "--help"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_the_patch_of_the_readme_lets_another_namespace_scrape_and_nobody_else(overlays: Overlays) -> None:

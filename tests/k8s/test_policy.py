@@ -92,8 +92,9 @@ def test_the_interval_beside_the_schedule_is_the_schedule_s(cronjob: Manifest) -
 
 
 def test_every_variable_of_a_pod_is_a_setting_or_stands_in_one(container: Manifest) -> None:
-    names = [each["name"] for each in container["env"]]
-    used = {name for each in container["env"] for name in re.findall(r"\$\((\w+)\)", each.get("value", ""))}
+    variables = container.get("env", [])
+    names = [each["name"] for each in variables]
+    used = {name for each in variables for name in re.findall(r"\$\((\w+)\)", each.get("value", ""))}
 
     settings = {key.variable for key in describe.all_keys()}
     assert {name for name in names if name.startswith("TRUECOPY_")} <= settings
@@ -111,6 +112,18 @@ def test_a_run_that_finds_the_lock_held_does_not_fail_its_job(cronjob: Manifest)
         code for rule in spec["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {"values": []})["values"]
     ]
     assert Exit.BUSY not in codes
+
+
+def test_a_restore_runs_once_as_the_user_of_the_backup_with_its_volumes(cronjob: Manifest, restore: Manifest) -> None:
+    pod, backup = restore["spec"]["template"]["spec"], cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    args = pod["containers"][0]["args"]
+
+    assert restore["spec"]["backoffLimit"] == 0
+    assert pod["securityContext"] == backup["securityContext"]
+    assert [each for each in mounts if each["name"] != "restored"] == backup["containers"][0]["volumeMounts"]
+    assert [each for each in pod["volumes"] if each["name"] != "restored"] == backup["volumes"]
+    assert args[args.index("--to") + 1] in {each["mountPath"] for each in mounts if each["name"] == "restored"}
 
 
 def test_a_run_that_cannot_be_mended_by_repeating_is_not_repeated(cronjob: Manifest) -> None:
@@ -206,7 +219,7 @@ def test_every_variant_that_opens_a_port_says_who_may_connect_to_it() -> None:
     for kustomization in K8S.rglob("kustomization.yaml"):
         manifests = manifests_of(kustomization)
         pods = [each["spec"]["template"] for each in manifests if "template" in each.get("spec", {})]
-        ports = [(pod, pod["spec"]["containers"][0].get("ports", [])) for pod in pods]
+        ports = [(pod, found) for pod in pods if (found := pod["spec"]["containers"][0].get("ports", []))]
         for pod, [port] in ports:
             opened.append(kustomization.parent.name)
             [policy] = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]

@@ -10,6 +10,7 @@ from job.core.file_systems import (
     ByMount,
     Capabilities,
     FileSystemMatch,
+    KnownMounts,
     MirrorCapabilities,
     NameRules,
     match_file_system,
@@ -50,13 +51,18 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
             mirror_root=mirror,
             index=index,
             mirror=ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root)),
+            known_mounts=_known_mounts(state),
         )
+
+
+def _known_mounts(state: int | None) -> KnownMounts:
+    return NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
 
 
 def _open_scanner(
     tidy: contextlib.ExitStack, pair: Pair, source: int, able: MirrorCapabilities, state: int | None
 ) -> SourceScanner:
-    mounts = NO_MOUNTS if state is None else temp_journal.load_known_mounts(state)
+    mounts = _known_mounts(state)
     return tidy.enter_context(contextlib.closing(source_scanner(pair, source, able, mounts)))
 
 

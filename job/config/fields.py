@@ -226,6 +226,7 @@ _KEEP_SECONDS = {name: factor for name, factor in _SECONDS.items() if factor >= 
 }
 """Units of `versions.keep`. `m` and `M` are none, as months would be read as minutes, and too much would expire."""
 _KEEP_HELP = "write such as '30 days', '6 months' or {'daily': 7, 'weekly': 4, 'monthly': 12}"
+_WAIT_HELP = "write such as '7 days', '12 hours' or '2 months'"
 _MOST_COUNT = 10_000
 
 
@@ -244,6 +245,25 @@ def keep(value: object) -> Keep:
     if not _DAY_SECONDS <= amount <= _MOST_SECONDS:
         raise ValueError(f"less than a day or longer than a hundred years; {_KEEP_HELP}")
     return KeepFor(float(amount))
+
+
+def waiting_time(value: object) -> float:
+    """Parse how long an entry is missing before it is retired, such as `7 days`; returns seconds.
+
+    Raises `ValueError`, also for a number without a unit, which would be read as seconds.
+    """
+    if not isinstance(value, str) or not value.strip()[-1:].isalpha():
+        raise ValueError(f"without a unit; {_WAIT_HELP}")
+    amount = _written(value, _KEEP_SECONDS, _WAIT_HELP)
+    if amount > _MOST_SECONDS:
+        raise ValueError(f"longer than a hundred years; {_WAIT_HELP}")
+    return float(amount)
+
+
+def waiting_text(value: object) -> str:
+    """Return a text that `waiting_time` parses. Raises `ValueError`."""
+    waiting_time(value)
+    return str(value)
 
 
 def _table_in(text: str) -> Mapping[object, object]:

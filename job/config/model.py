@@ -37,6 +37,7 @@ from job.config.settings import (
     LogRotate,
     MetricsSettings,
     MirrorCheck,
+    OnSourceDelete,
     Pair,
     Specials,
     VerifyCopies,
@@ -67,6 +68,12 @@ KeepRule = Annotated[
         {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]}
     ),
     Words("`30 days`, `6 months`, `1 year`, or counts: `{hourly = 24, daily = 7, weekly = 4, monthly = 12}`"),
+]
+WaitingTime = Annotated[
+    str,
+    BeforeValidator(fields.waiting_text),
+    WithJsonSchema({"type": "string"}),
+    Words("`7 days`, `12 hours`, `2 months`"),
 ]
 MostSpace = Annotated[
     str,
@@ -206,6 +213,10 @@ class CopyOptions(_Section):
     """Keep the extended attributes `security.*` (capabilities, labels) and `trusted.*`; needs root."""
     reflink: bool = False
     """Clone files if source and mirror share a file system that supports it; a bad block then damages both."""
+    on_source_delete: OnSourceDelete = "keep"
+    """What happens to mirror entries that left the source: `keep` leaves them, `retire` moves them to the versions."""
+    retire_after: WaitingTime = "7 days"
+    """How long an entry is missing before it is retired; also, two complete scans in a row have to miss it."""
     versions: VersionsConfig = VersionsConfig()
     """Replaced contents that are kept: a table, see below, or `false`."""
 
@@ -233,6 +244,8 @@ class PairConfig(_Section):
     keep_setuid: bool | None = None
     keep_security: bool | None = None
     reflink: bool | None = None
+    on_source_delete: OnSourceDelete | None = None
+    retire_after: WaitingTime | None = None
     versions: Annotated[PairVersions, Words("table, or false")] | None = None
 
 

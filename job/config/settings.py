@@ -21,6 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 IoPriority = Literal["normal", "low", "idle"]
 Specials = Literal["skip", "recreate"]
+OnSourceDelete = Literal["keep", "retire"]
 Landlock = Literal["auto", "off", "required"]
 
 
@@ -63,6 +64,9 @@ class Pair(NamedTuple):
     keep_setuid: bool
     keep_security: bool
     reflink: bool
+    on_source_delete: OnSourceDelete
+    retire_after: str
+    """How long an entry has been missing in the source before it is retired; `fields.waiting_time` parses it."""
     versions: VersionsSettings | None
     """None if replaced contents are not kept."""
 

@@ -374,6 +374,8 @@ class KnownMounts(NamedTuple):
     """Reported as left out."""
     missing: frozenset[bytes] = frozenset()
     """Those of `mounted` that were reported as missing."""
+    former: frozenset[bytes] = frozenset()
+    """Former mount points whose folder is gone, or empty: an unplugged disk is no deletion."""
 
 
 NO_MOUNTS = KnownMounts({}, frozenset())

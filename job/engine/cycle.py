@@ -256,7 +256,21 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
         context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
+        _retire(context, run, found, listener.tally, (roots.claim, schedule))
         _end_versions(context, run, listener.tally, (roots.claim, schedule))
+
+
+def _retire(
+    context: PairContext, run: PairRun, found: ScanResult, tally: Tally, before: tuple[Claim | None, Schedule]
+) -> None:
+    """Retire what left the source long enough ago, after a success with a complete scan; a sleeping disk sleeps on."""
+    claim, schedule = before
+    is_asleep = claim is not None and claim.held is None
+    if run.pair.on_source_delete == "keep" or found.unlisted or tally.failed or is_asleep:
+        return
+    from job.engine.versions.retire import retire_due  # noqa: PLC0415  # off by default
+
+    retire_due(context, run, schedule.versions_clock, nullcontext if claim is None else claim.begin_to_write)
 
 
 def _end_versions(context: PairContext, run: PairRun, tally: Tally, before: tuple[Claim | None, Schedule]) -> None:

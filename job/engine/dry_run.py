@@ -11,7 +11,7 @@ from job.core.acl import ACCESS_ACL
 from job.core.adoption import FolderMatch, why_not_adopted, why_widened
 from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, Kind, join
-from job.core.file_systems import ByMount, Capabilities
+from job.core.file_systems import ByMount, Capabilities, KnownMounts
 from job.core.outcome import Failure, failure_of, reason_text
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
@@ -19,7 +19,10 @@ from job.engine.copy.permissions import Opening, why_closed, why_left_over
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.preflight import presence
 from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths, with_ancestors
+from job.engine.versions.absence import Absence
+from job.engine.versions.due_orphans import due_orphans
 from job.engine.volumes import policy_of
+from job.events.text import approximate_duration
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import Partitioner, names_in, partition_count, stat_names, unpack_names
 from job.fs.listing import Huge, Listing, MirrorUnmountedError, MountMissingError, NameNotHeldError, entries_of
@@ -47,6 +50,8 @@ class Preview:
     index: Index
     mirror: ByMount[Capabilities]
     """The capabilities of the mirror's file systems, as far as they are known."""
+    known_mounts: KnownMounts
+    """The mounts of the source in the last cycle."""
 
 
 class Planned(NamedTuple):
@@ -54,8 +59,9 @@ class Planned(NamedTuple):
 
     pair: str
     action: str
-    """A `core.decide.Action` other than keeping; `set_aside` (moved to the versions), `link` (another name of a copied
-    file), `fail` (cannot be read or written), `leave_out` (out of scope otherwise than by a pattern)."""
+    """A `core.decide.Action` other than keeping; `set_aside` (moved to the versions), `retire` (moved there, as it left
+    the source), `link` (another name of a copied file), `fail` (cannot be read or written), `leave_out` (out of scope
+    otherwise than by a pattern)."""
     path: bytes
     kind: Kind
     bytes: int
@@ -90,6 +96,25 @@ def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], N
             yield from _plan_folder(view, change, (sources, mirrors), (planned_files, forecast))
             if change.path not in out:
                 yield from _plan_widening(pair.name, change.path, forecast)
+    yield from _plan_retiring(view, found, now)
+
+
+def _plan_retiring(view: Preview, found: ScanResult, now: float) -> Iterator[Planned]:
+    """Yield what the end of the cycle would retire, if nothing fails and the clock is not in doubt."""
+    if found.unlisted:
+        return
+    absence = Absence(view.source, view.source_root, view.known_mounts, view.mirror.at)
+    with closing(DirCursor(view.mirror_root)) as mirrors:
+        for folder, rows in due_orphans(view.index, view.pair, view.known_mounts.former, now):
+            absent = absence.of(folder, rows)
+            try:
+                there = entries_of(stat_names(mirrors.goto(folder), sorted(absent), []))
+            except OSError:
+                continue  # it is gone from the mirror, too
+            for entry in there:
+                missing_seconds = max(0.0, now - rows[entry.name].since_ns / 1e9)
+                reason = f"it left the source {approximate_duration(missing_seconds)} ago"
+                yield Planned(view.pair.name, "retire", join(folder, entry.name), entry.kind, 0, reason)
 
 
 def _plan_widening(pair: str, path: bytes, forecast: "SetAsideForecast") -> Iterator[Planned]:

@@ -1,7 +1,7 @@
 """Report mounts that appeared or went missing in the source, once, and remember them."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 
 from job.core.counts import Tally
 from job.core.file_systems import KnownMounts, LeftOut, LeftOutReason
@@ -17,6 +17,8 @@ from job.events.pair import (
     OwnFilesSkipped,
     PseudoFilesystemSkipped,
 )
+from job.fs.dircursor import DirCursor
+from job.fs.large_dir import names_in
 from job.fs.listing import MountMissingError
 
 _HINT = "mount it again; if it is gone for good, remove or exclude that folder, or put files of its own into it"
@@ -37,11 +39,26 @@ def report_mounts(context: PairContext, found: ScanResult, run: PairRun) -> None
     if by_option:
         run.emit(BatchCommitted(**run.about, tally=Tally(skipped_by={Skip.MOUNT: by_option})))
     missing = frozenset(path for path, error in troubled.items() if isinstance(error, MountMissingError))
-    now = now._replace(missing=missing)
+    ended = known.mounted.keys() - now.mounted.keys() if known.mounted else ()
+    former = known.former.union(ended) - now.mounted.keys()
+    now = now._replace(missing=missing, former=frozenset(_still_empty(context.source_root, former)))
+    context.known_mounts = now
     if now != known:
         # If the disk is full, the next cycle reports it again; copies meet the same error.
         with suppress(OSError):
             context.save_mounts(now)
+
+
+def _still_empty(source: int, paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield those paths of the source at which there is no folder with an entry, or of which that is unknown."""
+    with closing(DirCursor(source)) as cursor:
+        for path in paths:
+            try:
+                is_empty = not any(names_in(cursor.goto(path)))
+            except OSError:
+                is_empty = True
+            if is_empty:
+                yield path
 
 
 def _unlisted_mounts(known: KnownMounts, found: ScanResult, troubled: dict[bytes, OSError]) -> dict[bytes, str]:

@@ -322,6 +322,28 @@ class EntrySetAside(EntryEvent, level="warning"):
     reason: str
 
 
+class FileRetired(EntryEvent):
+    """An entry of the mirror had left the source long enough ago, and was moved to the versions with all below it."""
+
+    kind: Kind
+    files: int
+    """Of a folder: the number of entries below it that are no folders."""
+    bytes: int
+    checksum: str
+    """As recorded; empty for a folder, and if none is known of this content."""
+    missing_since_timestamp_seconds: float
+    """When a cycle first missed it in the source, in seconds since the epoch."""
+    version: str
+    """New path, below the mirror's root."""
+
+
+class FileNotRetired(EntryEvent, level="warning"):
+    """An entry that left the source could not be moved to the versions: it stays, and the next cycle tries again."""
+
+    kind: Kind
+    error: str
+
+
 class LogLinesSuppressed(PairEvent, level="warning"):
     """Lines that were not logged: too many alike in a folder or cycle, or the same as in the cycle before."""
 

@@ -153,6 +153,8 @@ SENTENCES = {
     "file_failed": "Failed {path}: {error}",
     "replaced_by_folder": "A folder replaced the {kind} {path} in the mirror",
     "folder_retired": "The folder {path} is no folder in the source any more; it is kept as {version}",
+    "file_retired": "Retired the {kind} {path}, which left the source; it is kept as {version}",
+    "file_not_retired": "Not retired: {path}: {error}",
     "entry_set_aside": "The {kind} {path} of the mirror is set aside and kept as {version}: {reason}",
     "drift_found": "Drift in the mirror: {path}: {kind}",
     "restore_started": "Restoring to {target}, entries: {entries} at most",

@@ -5,23 +5,24 @@ first noticed; it begins anew if its row is lost, which only makes it stay longe
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite
 from stat import S_ISDIR
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from job.core.entry import join
 from job.core.record import FolderDone
-from job.core.versions import OrphanRow, OrphansSeen
+from job.core.versions import OrphanRow, OrphansSeen, VersionsDone
 from job.store.index_tree import Tree, key_of
 from job.store.version_rows import decode_orphans, encode_orphans
+from job.store.version_table import store_versions
 
-_SCANS = "complete_scans"
+_SCANS, _SCAN_TIME = "complete_scans", "complete_scan_timestamp_seconds"
 _FACT = "SELECT value FROM fact WHERE name = ?"
 _MOST = (1 << 63) - 1
 """Largest number of SQLite."""
-_STORE = "INSERT OR REPLACE INTO orphan VALUES (?, ?, ?, ?, ?, ?)"
+_STORE = "INSERT OR REPLACE INTO orphan VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ANY = "SELECT 1 FROM orphan WHERE folder = ? LIMIT 1"
 _OF_FOLDER = "SELECT part, rows FROM orphan WHERE folder = ?"
 _OF_PART = "SELECT rows FROM orphan WHERE folder = ? AND part = ?"
@@ -29,8 +30,17 @@ _BELOW = "SELECT name, entries, bytes FROM folder WHERE parent = ?"
 _OWN = "SELECT entries, bytes FROM folder WHERE parent = ? AND name = ?"
 
 
+class OrphansLeft(NamedTuple):
+    """All orphans of a folder, or of one part of it, after some were retired."""
+
+    path: bytes
+    part: int
+    rows: list[OrphanRow]
+
+
 class _OpenIndex(Protocol):
     has_changed_orphans: bool
+    has_new_versions: bool
 
     def transaction(self) -> AbstractContextManager[None]:
         """Commit what the block writes, or nothing. Raises `OSError`."""
@@ -66,16 +76,22 @@ class OrphanTable:
             if text:
                 known = self._known(key, part, whole=parts == 1) if is_known else {}
                 rows = [self._merged(path, known.get(each.name), each, scan) for each in decode_orphans(text)]
-                files, size = sum([each.files for each in rows]), sum([each.size for each in rows])
-                oldest_ns = min([_MOST, *(each.since_ns for each in rows)])
-                stored = (key, part, oldest_ns, min(_MOST, files), min(_MOST, size), encode_orphans(rows))
-                self._db.execute(_STORE, stored)
+                self._put(path, part, rows)
                 self._tree.make_findable(path, ())
                 self._tree.store_way(path)
             elif is_known and text is not None:
-                self._db.execute("DELETE FROM orphan WHERE folder = ? AND part = ?", (key, part))
+                self._put(path, part, [])
             if is_known and parts:
                 self._db.execute("DELETE FROM orphan WHERE folder = ? AND part >= ?", (key, parts))
+
+    def _put(self, path: bytes, part: int, rows: list[OrphanRow]) -> None:
+        if not rows:
+            self._db.execute("DELETE FROM orphan WHERE folder = ? AND part = ?", (key_of(path), part))
+            return
+        files, size = sum([each.files for each in rows]), sum([each.size for each in rows])
+        oldest_ns, last_scan = min([each.since_ns for each in rows]), max([each.scan for each in rows])
+        numbers = (min(_MOST, each) for each in (oldest_ns, last_scan, files, size))
+        self._db.execute(_STORE, (key_of(path), part, *numbers, encode_orphans(rows)))
 
     def _known(self, key: bytes, part: int, *, whole: bool) -> dict[bytes, OrphanRow]:
         """Return the stored orphans of a part by name, or of the whole folder.
@@ -157,11 +173,32 @@ class OrphanTable:
         """The number of complete scans, as far as they were counted."""
         return _number(*self._index.rows_of(_FACT, _SCANS))
 
-    def count_scan(self) -> None:
-        """Count a complete scan."""
+    @property
+    def scan_time(self) -> float:
+        """When the last complete scan was counted, in seconds since the epoch; 0 for never."""
+        return float(_number(*self._index.rows_of(_FACT, _SCAN_TIME)))
+
+    def waits_since(self, scan: int) -> bool:
+        """Return whether there are orphans that were noticed after so many complete scans, or later."""
+        return bool(self._index.rows_of("SELECT 1 FROM orphan WHERE last_scan >= ? LIMIT 1", scan))
+
+    def count_scan(self, now: float) -> None:
+        """Count a complete scan that ended now."""
         with self._index.transaction():
             scans = _number(self._one(_FACT, _SCANS)) + 1
-            self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_SCANS, float(scans)))
+            facts = [(_SCANS, float(scans)), (_SCAN_TIME, now)]
+            self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
+
+    def settle(self, left: Iterable[OrphansLeft], gone: Iterable[bytes], versions: Sequence[VersionsDone]) -> None:
+        """Store what is left of orphans, folders that are gone with all below them, and the versions that were made."""
+        with self._index.transaction():
+            for path in gone:
+                self._tree.forget(path)
+            store_versions(self._db, versions)
+            for each in left:
+                self._put(*each)
+        self._index.has_new_versions |= bool(versions)
+        self._index.has_changed_orphans = True
 
 
 def _decoded(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[OrphanRow]]:
@@ -178,10 +215,3 @@ def _counted(extent: Iterable[Any] | None) -> tuple[int, int]:
     """Return entries and bytes of a row; 0 for invalid and unknown ones."""
     entries, size = extent or (0, 0)
     return (entries if type(entries) is int and entries > 0 else 0, size if type(size) is int and size > 0 else 0)
-
-
-def without(rows: Mapping[int, list[OrphanRow]], path: bytes, names: Iterable[bytes]) -> list[OrphansSeen]:
-    """Return what is left of the orphans of a folder without some names, for the parts that change."""
-    gone = {*names}
-    left = {part: [row for row in some if row.name not in gone] for part, some in rows.items()}
-    return [OrphansSeen(path, part, encode_orphans(some)) for part, some in left.items() if len(some) < len(rows[part])]

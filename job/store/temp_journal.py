@@ -95,9 +95,10 @@ def load_known_mounts(state: int) -> KnownMounts:
         mounted = {_bytes(path): _word(kind) for path, kind in document["mounted"].items()}
         left_out = [LeftOut(_bytes(path), LeftOutReason(why), _word(kind)) for path, why, kind in document["left_out"]]
         missing = [_bytes(path) for path in document["missing"]]
+        former = [_bytes(path) for path in document.get("former", [])]
     except (OSError, *UNUSABLE):
         return NO_MOUNTS
-    return KnownMounts(mounted, frozenset(left_out), frozenset(missing))
+    return KnownMounts(mounted, frozenset(left_out), frozenset(missing), frozenset(former))
 
 
 def save_known_mounts(known: KnownMounts, state: int) -> None:
@@ -106,6 +107,7 @@ def save_known_mounts(known: KnownMounts, state: int) -> None:
         "format": _MOUNTS_FORMAT,
         "mounted": {_text(path): kind for path, kind in sorted(known.mounted.items())},
         "missing": [_text(path) for path in sorted(known.missing)],
+        "former": [_text(path) for path in sorted(known.former)],
         "left_out": [[_text(path), str(why), kind] for path, why, kind in sorted(known.left_out)],
     }
     if known == NO_MOUNTS:

@@ -13,10 +13,11 @@ rename and undo an earlier link (`MirrorSync.orders_names`).
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind
@@ -265,17 +266,22 @@ class VersionKeeper:
     # Entries that leave the tree -------------------------------------------------------------------------------------
 
     def move(
-        self, names: Sequence[bytes], folder: int, above: bytes, why: VersionReason, record: Record | None = None
+        self,
+        names: Sequence[bytes],
+        folder: int,
+        above: bytes,
+        why: VersionReason,
+        records: Mapping[bytes, Record] = MappingProxyType({}),
     ) -> tuple[dict[bytes, bytes], OSError | None]:
         """Move entries of an open folder, whose path is `above`; returns their new paths, and the first error.
 
-        `record` is that of a single one. Raises `OSError` if the versions cannot be used at all.
+        `records` are those by name. Raises `OSError` if the versions cannot be used at all.
         """
         leaving: dict[bytes, Leaving] = {}
         for name in names:
             with suppress(OSError):
                 seen = entry_of(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
-                leaving[name] = Leaving(seen, record)
+                leaving[name] = Leaving(seen, records.get(name))
         with self._root_times_kept():
             places, error = self._versions.retire(names, folder, above, self._context.moment)
         until_ns = self._run.now_ns()
@@ -291,7 +297,7 @@ class VersionKeeper:
     def take(self, path: bytes, folder: int, record: Record | None = None) -> bytes:
         """Move the last component of a path, whose parent is open; returns its new path. Raises `OSError`."""
         above, _, name = path.rpartition(b"/")
-        places, error = self.move([name], folder, above, VersionReason.GAVE_WAY, record)
+        places, error = self.move([name], folder, above, VersionReason.GAVE_WAY, {name: record} if record else {})
         if error is not None:
             raise error
         return places[name]
@@ -306,12 +312,19 @@ class VersionKeeper:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-        above, sync = path.rpartition(b"/")[0], self._context.tools.sync
+        return self.copy_out(leaving, path.rpartition(b"/")[0], folder, VersionReason.GAVE_WAY)
+
+    def copy_out(self, leaving: Leaving, above: bytes, folder: int, why: VersionReason) -> bytes:
+        """Copy a non-folder of an open folder, and remove it once the copy is synced; returns the new path.
+
+        Raises `OSError` and `Stopped`.
+        """
+        sync = self._context.tools.sync
         place = self._copy(leaving.entry, folder, above)
         if not sync.each:
             sync.all()
         os.unlink(leaving.entry.name, dir_fd=folder)
-        row = leaving.row(VersionReason.GAVE_WAY, self._run.now_ns())
+        row = leaving.row(why, self._run.now_ns())
         self._moved.append(Version(above, row, place, leaving.entry.inode))
         return place
 

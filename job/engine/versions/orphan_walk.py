@@ -11,6 +11,7 @@ from job.core.entry import Entry, Kind, join
 from job.core.file_systems import ByMount, Capabilities, NameRules
 from job.core.record import Record
 from job.core.versions import OrphanRow
+from job.engine.versions.orphan_tree import extent_of
 from job.engine.versions.orphans import left_behind
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in, stat_names
@@ -39,15 +40,6 @@ class NotWalked(NamedTuple):
 
     path: bytes
     error: OSError
-
-
-class Extent(NamedTuple):
-    """What is below a folder of the mirror."""
-
-    files: int = 0
-    bytes: int = 0
-    excluded: int = 0
-    """Entries that `exclude` leaves out, which are not counted, nor anything below them."""
 
 
 class OrphanWalk:
@@ -121,12 +113,12 @@ class OrphanWalk:
                 yield Orphan(where, entry.kind, 1, entry.size, since_ns, checksum)
                 continue
             try:
-                extent = self.extent(where)
+                below = extent_of(where, self._mirrors, self._source)
             except OSError as error:
                 yield NotWalked(where, error)
                 continue
-            if extent.files or not extent.excluded:
-                yield Orphan(where, Kind.FOLDER, extent.files, extent.bytes, since_ns, "")
+            if below.files or not below.excluded:
+                yield Orphan(where, Kind.FOLDER, below.files, below.size, since_ns, "")
 
     def _records(self, path: bytes) -> dict[bytes, Record]:
         summary = self._index.summary(path)
@@ -134,25 +126,6 @@ class OrphanWalk:
         for part in range(summary.parts if summary else 0):
             found |= decode_records(self._index.rows(path, part))
         return found
-
-    def extent(self, path: bytes) -> Extent:
-        """Count all below a folder of the mirror that the source does not have. Raises `OSError`."""
-        files = size = excluded = 0
-        waiting = [path]
-        while waiting:
-            at = waiting.pop()
-            folder = self._mirrors.goto(at)
-            for some in names_in(folder):
-                unreadable = Unreadable()
-                entries = entries_of(stat_names(folder, some, unreadable))
-                for _, error in unreadable:
-                    raise error
-                kept = self._source.would_include(at, entries)
-                excluded += len(entries) - len(kept)
-                plain = [entry for entry in kept if entry.kind is not Kind.FOLDER]
-                files, size = files + len(plain), size + sum([entry.size for entry in plain])
-                waiting += [join(at, entry.name) for entry in kept if entry.kind is Kind.FOLDER]
-        return Extent(files, size, excluded)
 
 
 def _checksum(entry: Entry, row: OrphanRow | None, record: Record | None) -> str:

@@ -1,0 +1,59 @@
+"""Which orphans are due to be retired, by the index alone: they are confirmed in the source before they are moved.
+
+An orphan is due once it has been missing for `retire_after`, and in two complete scans, of which the present one is the
+last. What was a mount point of the source, or has one below it, is never due: an unplugged disk is no deletion.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from job.config import fields
+from job.config.settings import Pair
+from job.core.entry import join
+from job.core.retention import may_retire
+from job.core.versions import OrphanRow
+from job.store.index import Index
+
+
+class DueOrphans(NamedTuple):
+    """The orphans of one mirror folder that are due."""
+
+    folder: bytes
+    rows: dict[bytes, OrphanRow]
+    """By name."""
+
+
+def due_orphans(index: Index, pair: Pair, former: Collection[bytes], now: float) -> Iterator[DueOrphans]:
+    """Yield what is due at the end of a complete scan at the time `now`, in seconds since the epoch.
+
+    `former` are the former mount points of the source. Raises `OSError`.
+    """
+    if pair.on_source_delete != "retire":
+        return
+    table, after = index.orphans, fields.waiting_time(pair.retire_after)
+    scan = table.scans + 1
+    for folder in table.folders(int((now - after) * 1e9)):
+        rows = {
+            name: row
+            for name, row in table.named(folder).items()
+            if may_retire(row, now, scan, after) and not was_mount(join(folder, name), former)
+        }
+        if rows:
+            yield DueOrphans(folder, rows)
+
+
+def due_extent(index: Index, pair: Pair, former: Collection[bytes], now: float) -> tuple[int, int]:
+    """Return how many files, and bytes, the end of a cycle would retire at most, before it does. Raises `OSError`.
+
+    Nothing but the index is read: a few queries, and the rows of what is due.
+    """
+    files = size = 0
+    for due in due_orphans(index, pair, former, now):
+        files += sum(row.files for row in due.rows.values())
+        size += sum(row.size for row in due.rows.values())
+    return files, size
+
+
+def was_mount(path: bytes, former: Collection[bytes]) -> bool:
+    """Return whether a path was a mount point of the source, or is above or below one."""
+    return any(path == each or path.startswith(each + b"/") or each.startswith(path + b"/") for each in former)

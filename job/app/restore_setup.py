@@ -30,6 +30,7 @@ from job.fs.own_files import MirrorSync, open_own_folder
 from job.fs.trusted_path import UntrustedPath, make_folders
 from job.locking import lock
 from job.store.index import Index
+from job.store.pair_records import DamagedIdentityError, ResolvedPath, read_identity
 from job.system.sandbox import Sandbox
 
 _TRY_EVERY_SECONDS = 0.5
@@ -108,6 +109,10 @@ def open_restorer(
     """
     with contextlib.ExitStack() as tidy:
         mirror, kept = tidy.enter_context(open_kept(config, pair, stop))
+        made_of = _other_source(pair, mirror)
+        if made_of and place is None:
+            message = f"{pair.dest} is the mirror of {made_of}, not of {pair.source}"
+            raise Refused(Refusal.MIRROR_OTHER, message, hint="Mount the right disk, or restore with --to DIR.")
         target = _open_target(tidy, config, pair, place)
         able = _probe(target, place or pair.source)
         rules = None if able.keeps_all_names else NameRules(able, "target")
@@ -120,7 +125,7 @@ def open_restorer(
 
         files = tidy.enter_context(contextlib.closing(FileRestorer(mirror, pair, able, report, sync_each=sync.each)))
         tree = tidy.enter_context(contextlib.closing(TreeRestorer(kept, (target, sync), files, request, rules)))
-        yield Restorer(mirror, target, tree, files)
+        yield Restorer(mirror, target, tree, files, made_of)
 
 
 class Restorer(NamedTuple):
@@ -130,6 +135,8 @@ class Restorer(NamedTuple):
     target: int
     tree: TreeRestorer
     files: FileRestorer
+    made_of: str
+    """The source that the mirror was made of, if it is not that of the pair; else empty."""
 
     def check_space(self, totals: Totals) -> None:
         """Refuse a restore that the target has no space for. Raises `Refused`."""
@@ -169,6 +176,15 @@ def _is_locked(tidy: contextlib.ExitStack, pair: Pair, mirror: int, state: int, 
         if not is_read_only(mirror):  # otherwise no cycle can change it
             raise _unusable(f"the lock in {pair.dest}", error) from None
     return True
+
+
+def _other_source(pair: Pair, mirror: int) -> str:
+    """Return the source that an open mirror was made of; empty if it is that of the pair, or not known."""
+    with contextlib.suppress(OSError, DamagedIdentityError), closing_fd(open_own_folder(STATE_FOLDER, mirror)) as state:
+        found = read_identity(state)
+        if found is not None and not found.source.matches(ResolvedPath.of(pair.source)):
+            return found.source.written
+    return ""
 
 
 def _open_target(tidy: contextlib.ExitStack, config: Config, pair: Pair, place: str | None) -> int:

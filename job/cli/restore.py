@@ -204,7 +204,7 @@ class _PairRestore:
             opened.tree.clean_up()
             totals = opened.tree.measure()
             target = os.path.abspath(place or pair.source)
-            _show_start(options, pair, target, totals)
+            _show_start(options, pair, target, totals, opened.made_of)
             opened.check_space(totals)
             emit(started(self.id, pair.name, clean(target), options.at.timestamp(), totals))
             lines = tidy.enter_context(shown_lines(pair.name, (totals.entries, totals.size), "restoring"))
@@ -252,7 +252,7 @@ class _ByteCounter:
         self.notice(0, count)
 
 
-def _show_start(options: _Options, pair: Pair, place: str, totals: Totals) -> None:
+def _show_start(options: _Options, pair: Pair, place: str, totals: Totals, made_of: str) -> None:
     """Show time and place before anything is written."""
     first = None if totals.first is None else os.path.join(place, os.fsdecode(totals.first))
     if options.as_json:
@@ -260,6 +260,7 @@ def _show_start(options: _Options, pair: Pair, place: str, totals: Totals) -> No
             "pair": pair.name,
             "what": "start",
             "at": iso_seconds(options.at.timestamp(), options.zone),
+            "mirror_of": clean(made_of or pair.source),
             "to": clean(place),
             "first": None if first is None else clean(first),
             "entries": totals.entries,
@@ -267,6 +268,8 @@ def _show_start(options: _Options, pair: Pair, place: str, totals: Totals) -> No
         }
         click.echo(json.dumps(fields))
         return
+    if made_of:
+        click.echo(clean(f"# {pair.name}: {pair.dest} is the mirror of {made_of}, not of {pair.source}"))
     was = "as the mirror is now," if options.is_now else "as it was on"
     click.echo(f"# {pair.name}: {was} {shown(options.at, options.zone)}")
     if first is None:

@@ -37,6 +37,11 @@ class Kept(NamedTuple):
             return _FOREVER
         return float(self.moment.seconds) if self.until is None else self.until
 
+    def stood(self, at: float) -> bool:
+        """Return whether it is known to have stood at a time."""
+        is_end_known = self.moment is None or self.until is not None
+        return is_end_known and self.since is not None and self.since <= at < self.end
+
 
 def kept_version(row: VersionRow, moment: Moment) -> Kept | None:
     """Return a version as the index has it; None for one that is not kept."""
@@ -75,7 +80,9 @@ def content_at(kept: Iterable[Kept], at: float, complete_since: float) -> Answer
     `complete_since` has been given up.
     """
     in_order = sorted(kept, key=_order)
-    found = next((each for each in in_order if each.end > at), None)
+    # A folder in which versions lie has no times of its own, and only seems to have ended with its cycle.
+    found = next((each for each in in_order if each.stood(at)), None)
+    found = found or next((each for each in in_order if each.end > at), None)
     is_complete = at >= complete_since
     if found is None:
         return _nothing_later(in_order, is_complete=is_complete)

@@ -489,3 +489,19 @@ def test_fifos_come_back_and_are_found_there_the_second_time(tmp_path: Path) -> 
 
     assert stat.S_ISFIFO((out / "fifo").stat().st_mode)
     assert "2 there already" in again.stdout
+
+
+def test_a_mirror_of_another_source_is_named_and_not_restored_in_place(rig: Rig, out: Path) -> None:
+    made_of = rig.source
+    rig.configure(source_dirs=[str(rig.base / "moved")])
+    (rig.base / "moved").mkdir()
+
+    done = back(rig, "--to", str(out), "top")
+    refused = back(rig, "--in-place", code=4)
+
+    assert done.stdout.splitlines()[0] == (
+        f"# moved: {rig.mirror} is the mirror of {made_of}, not of {rig.base / 'moved'}"
+    )
+    assert (out / "top").read_text() == "top"
+    assert "restore with --to DIR" in refused.stderr
+    assert list((rig.base / "moved").iterdir()) == []

@@ -93,6 +93,15 @@ def test_a_folder_that_was_a_file_then_has_no_entries() -> None:
     assert may_hold_entries(content_at([], 150, NEVER))
 
 
+def test_a_folder_of_versions_that_seems_to_end_first_does_not_hide_what_stood_there() -> None:
+    link = Kept(Moment(300), Kind.SYMLINK, since=250, until=300.7)
+    folder_of_versions = Kept(Moment(300), Kind.FOLDER)
+
+    for at in (250, 299.9, 300.6):
+        assert content_at([folder_of_versions, link, Kept(None, Kind.FOLDER)], at, NEVER)[:2] == (link, "certain")
+    assert may_hold_entries(content_at([folder_of_versions, link, Kept(None, Kind.FOLDER)], 300.8, NEVER))
+
+
 class Step(NamedTuple):
     """One cycle."""
 

@@ -15,16 +15,36 @@ from job.core.outcome import Result
 from job.engine.restore.choice import Request
 from job.engine.restore.tree import DONE, What
 from tests.engine.workshop import Workshop
+from tests.faults.trees import LONG_AGO_NS
 
 FAST = Path("/dev/shm")
 PATHS = ["a", "b", "d", "d/a", "d/b", "d/e/a"]
-changes = st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(["x", "yy", "zzz", "remove", "link"])), max_size=4)
+WHATS = ["x", "yy", "zzz", "remove", "link", "mode", "as old"]
+changes = st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(WHATS)), max_size=4)
 Held = dict[str, str]
 
 
 def change(source: Path, path: str, what: str, number: int) -> None:
     """Make one entry of the source be so, whatever is in its way; contents of different numbers differ."""
     place = source / path
+    if what == "mode":
+        if place.is_file() and not place.is_symlink():
+            place.chmod(0o600 + number % 8)
+        return
+    clear(source, place)
+    if what == "remove":
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if what == "link":
+        place.symlink_to(f"text {number}")
+        return
+    place.write_text(f"{what} {number}")
+    if what == "as old":  # with the size and the time of others
+        os.utime(place, ns=(LONG_AGO_NS, LONG_AGO_NS))
+
+
+def clear(source: Path, place: Path) -> None:
+    """Remove what is in the way of a place below the source."""
     for above in [*reversed(place.relative_to(source).parents)][1:]:
         if os.path.lexists(source / above) and ((source / above).is_symlink() or not (source / above).is_dir()):
             (source / above).unlink()
@@ -32,13 +52,6 @@ def change(source: Path, path: str, what: str, number: int) -> None:
         shutil.rmtree(place)
     elif os.path.lexists(place):
         place.unlink()
-    if what == "remove":
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if what == "link":
-        place.symlink_to(f"text {number}")
-    else:
-        place.write_text(f"{what} {number}")
 
 
 def held(root: Path) -> Held:

@@ -255,3 +255,34 @@ def test_a_running_container_sees_a_disk_that_is_mounted_later_after_a_restart(p
 
     assert "mirror" not in before
     assert "mirror" in after
+
+
+def test_the_restore_of_the_readme_brings_files_back_beside_the_running_service(project: Project) -> None:
+    page = (ROOT / "README.md").read_text("utf-8").partition("\n## Restore\n")[2]
+    block = re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[2]
+    made, *lines = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
+    documents = project.folder / "data" / "source" / "documents"
+    documents.mkdir()
+    (documents / "index.txt").write_text("first", "utf-8")
+    assert project.once().returncode == 0
+    (documents / "index.txt").write_text("second", "utf-8")
+    assert project.once().returncode == 0
+    (documents / "index.txt").unlink()
+    project.up()
+
+    assert made == ["mkdir", "-p", "data/restored"]
+    (project.folder / "data" / "restored").mkdir()
+    os.chown(project.folder / "data" / "restored", int(project.env["PUID"]), int(project.env["PGID"]))
+    done = []
+    for line in lines:
+        assert line[:2] == ["docker", "compose"]
+        arguments = [argument.replace("$PWD", str(project.folder)) for argument in line[2:]]
+        done.append(project.compose(*arguments))
+
+    assert [each.returncode for each in done] == [0, 0], done
+    assert "the source got a newer one" in done[0].stdout
+    assert (project.folder / "data" / "restored" / "documents" / "index.txt").read_text("utf-8") == "second"
+    log = (project.folder / "data" / "logs" / "backup.log").read_text("utf-8").splitlines()
+    restored = [json.loads(line) for line in log if '"file_restored"' in line]
+    assert [each["path"] for each in restored] == ["documents/index.txt"]
+    assert project.container()["State"]["Running"]

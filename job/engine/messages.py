@@ -4,9 +4,9 @@ Each task carries the index rows of its folder, so that workers need no access t
 messages have are described in `SyncFolder`, those of a scan in `ChangedFolder`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from job.core.counts import Tally
 from job.core.entry import FileId
@@ -16,6 +16,9 @@ from job.core.versions import VersionsDone
 from job.events.base import Event
 from job.fs.large_dir import PackedNames, Sums
 from job.store.index import Index
+
+if TYPE_CHECKING:
+    from job.store.version_table import VersionsGone
 
 Links: TypeAlias = Mapping[bytes, LinkOutcome]
 """Outcomes of names that were synced with the other names of the same file."""
@@ -195,6 +198,17 @@ class Followups:
     """New folders whose staged copy could not get its place."""
 
 
+class GivenUp(NamedTuple):
+    """Versions that were removed, as the disk is full."""
+
+    versions: "Sequence[VersionsGone]" = ()
+    until: float = 0.0
+    """Until when their contents were replaced, in seconds since the epoch."""
+
+
+NOTHING_GIVEN_UP = GivenUp()
+
+
 @dataclass(slots=True)
 class BatchResult:
     """From a worker: a batch of renamed files, to be made durable, recorded and reported."""
@@ -213,6 +227,7 @@ class BatchResult:
     retired: list[bytes] = field(default_factory=list)
     """Folders that left the mirror's tree with all their content."""
     versions: list[VersionsDone] = field(default_factory=list)
+    given_up: GivenUp = NOTHING_GIVEN_UP
     unkept: bool = False
     """Whether a content was replaced, and is not among the versions."""
     dirty: bool = False

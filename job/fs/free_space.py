@@ -6,6 +6,7 @@ Implausible counts are ignored: some file systems report nothing free and accept
 import errno
 import os
 from contextlib import suppress
+from typing import NamedTuple
 
 from job.core.entry import TEMP_PREFIX
 from job.fs.dircursor import closing_fd
@@ -39,6 +40,29 @@ def check_space(descriptor: int, size: int) -> None:
     if 0 < free <= total and free < size:
         why = f"the file system has no holes, so that it needs {size:,} bytes, and {free:,} are free"
         raise OSError(errno.ENOSPC, why)
+
+
+class Shortage(NamedTuple):
+    """What a file system lacks."""
+
+    bytes: int
+    names: int
+
+
+def shortage(descriptor: int, size: int) -> Shortage:
+    """Return what the file system of an open file lacks for a file of `size` bytes and some names beside the reserve.
+
+    Implausible counts lack nothing.
+    """
+    found = os.fstatvfs(descriptor)
+    is_root = os.geteuid() == 0
+    free, total = (found.f_bfree if is_root else found.f_bavail) * found.f_frsize, found.f_blocks * found.f_frsize
+    wanted = size + BLOCK_BYTES + min(_LEAST_BYTES, total // _LEAST_SHARE)
+    names = 2 * _LEAST_NAMES
+    return Shortage(
+        max(0, wanted - free) if total > 0 and free <= total else 0,
+        max(0, names - found.f_ffree) if found.f_files > 0 and found.f_ffree <= found.f_files else 0,
+    )
 
 
 class FreeSpace:

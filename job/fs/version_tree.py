@@ -29,8 +29,6 @@ class Removed(NamedTuple):
     names: list[bytes]
     bytes: int
     """Sum of their sizes."""
-    blocks: int
-    """Bytes that they occupied, as far as no other name has the same file."""
     error: OSError | None
     """The first error of those that stay."""
 
@@ -109,7 +107,7 @@ class VersionTree:
             return frozenset()
 
     def sizes(self, moment: Moment, path: bytes, names: Iterable[bytes]) -> tuple[int, int]:
-        """Return the sum of the sizes of versions, and the bytes that only they occupy."""
+        """Return the sum of the sizes of versions, and the bytes that they occupy, shared with their other names."""
         size = blocks = 0
         with suppress(OSError):
             folder = self._enter(moment, path)
@@ -123,12 +121,12 @@ class VersionTree:
     def remove(self, moment: Moment, path: bytes, names: Sequence[bytes]) -> Removed:
         """Unlink versions, which must not be folders."""
         removed: list[bytes] = []
-        size = blocks = 0
+        size = 0
         first: OSError | None = None
         try:
             folder = self._enter(moment, path)
         except OSError as error:
-            return Removed(removed, size, blocks, error)
+            return Removed(removed, size, error)
         for name in names:
             try:
                 seen = os.stat(single(name), dir_fd=folder, follow_symlinks=False)
@@ -140,8 +138,7 @@ class VersionTree:
             else:
                 removed.append(name)
                 size += seen.st_size
-                blocks += _own_blocks(seen)
-        return Removed(removed, size, blocks, first)
+        return Removed(removed, size, first)
 
     def prune(self, moment: Moment, path: bytes) -> bool:
         """Remove a folder of a moment, or the moment's own for an empty path, if it is empty; True if it is gone."""
@@ -180,7 +177,7 @@ def _place(moment: Moment, path: bytes) -> bytes:
 
 
 def _own_blocks(seen: os.stat_result) -> int:
-    return seen.st_blocks * 512 if seen.st_nlink == 1 else 0
+    return seen.st_blocks * 512 // max(1, seen.st_nlink)
 
 
 def open_versions(mirror: int, known: FileId | None) -> VersionTree | None:

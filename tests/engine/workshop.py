@@ -32,6 +32,7 @@ from job.events.base import Event
 from job.events.pair import BatchCommitted, FileCopied, FileFailed, FilesCopied, PairFinished
 from job.events.service import CycleStarted
 from job.fs.own_files import MirrorSync
+from job.fs.version_tree import VersionTree
 from job.store.index import Index
 from job.store.memory import Memory
 from job.store.version_table import VersionsGone
@@ -183,10 +184,13 @@ class Workshop:
             return pool
 
         with open_context(run, roots, progress, create_pool) as context:
-            read = context.read_disk_clock
-            # The disk's clock goes with ours, or stays behind by as much as the test says.
-            context.read_disk_clock = lambda tree: (read(tree) or 0.0) + (self.ahead_ns - self.disk_behind_ns) / 1e9
+            context.read_disk_clock = self._read_disk_clock
             yield context
+
+    def _read_disk_clock(self, tree: VersionTree) -> float | None:
+        """Read the disk's clock, which goes with ours, or stays behind by as much as the test says."""
+        read = tree.clock()
+        return None if read is None else read + (self.ahead_ns - self.disk_behind_ns) / 1e9
 
     def plan(self) -> list[Planned]:
         """Run dry."""

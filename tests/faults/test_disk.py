@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from job.core.retention import FLOOR
 from tests.faults.rig import Done, Rig, temps_in, until
 from tests.faults.tampering import injected, mounted, ordinal, remount, traced
 
@@ -56,7 +57,7 @@ def test_a_file_too_large_for_the_mirrors_disk_is_named_and_the_others_are_copie
 @pytest.mark.parametrize("state", ["in the mirror", "elsewhere"])
 def test_a_mirror_filled_to_the_brim_keeps_what_it_has(rig: Rig, tmpfs: Callable[[str], Path], state: str) -> None:
     tmpfs("size=2m")
-    # Versions do not give way to a full disk yet: with them it would not heal.
+    # The newest version folders never give way: with them the disk would stay full.
     rig.configure(versions=False, **({"state_dir": str(rig.base / "state")} if state == "elsewhere" else {}))
     (rig.source / "old").write_text("old")
     rig.once()
@@ -81,6 +82,29 @@ def test_a_mirror_filled_to_the_brim_keeps_what_it_has(rig: Rig, tmpfs: Callable
     last = rig.once()
     assert last.code == 0, last.stdout[-1500:]
     assert rig.mirrored == rig.wanted
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("state", ["in the mirror", "elsewhere"])
+def test_a_mirror_filled_to_the_brim_by_versions_takes_all_that_fits(
+    rig: Rig, tmpfs: Callable[[str], Path], state: str
+) -> None:
+    tmpfs("size=4m")
+    place = {"state_dir": str(rig.base / "state")} if state == "elsewhere" else {}
+    rig.configure(versions={"most": "100 %"}, **place)
+    for _ in range(20):
+        for number in range(5):
+            (rig.source / f"file {number}").write_bytes(os.urandom(50_000))
+        done = rig.once()
+        assert done.code == 0, done.stdout[-1500:]
+        assert rig.mirrored == rig.wanted
+        assert not rig.temps
+
+    # What the newest cycles replaced stays, whatever has no room for it.
+    (rig.source / "large").write_bytes(os.urandom(3_000_000))
+    done = rig.once()
+    assert done.failed == {"large": "no_space"}
+    assert len([*(rig.state / "versions").iterdir()]) >= FLOOR
 
 
 @pytest.mark.needs_root

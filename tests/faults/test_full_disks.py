@@ -46,7 +46,7 @@ def passes(rig: Rig, kind: str, size: int, count: int) -> None:
     past: list[Tree] = []
     told = 0
     with disk(rig.mirror, kind, size):
-        # Versions do not give way to a full disk yet: with them it would not heal.
+        # The newest version folders never give way: with contents this large the disk would stay full.
         rig.configure(state_dir=str(rig.base / "state"), versions=False)
         for number in range(8 * count):
             if told and number >= count:  # when btrfs is full is not the same each time
@@ -94,6 +94,27 @@ def test_a_disk_that_is_filled_ten_times_tears_nothing_and_heals_with_room(rig: 
 
 
 @pytest.mark.needs_root
+@pytest.mark.parametrize(("kind", "size"), DISKS)
+def test_a_disk_full_of_versions_takes_every_copy_as_the_oldest_give_way(rig: Rig, kind: str, size: int) -> None:
+    chance = random.Random(kind)
+    with disk(rig.mirror, kind, size):
+        rig.configure(versions={"most": "100 %"})
+        given_up = 0
+        for _ in range(16):
+            for number in chance.sample(range(20), 8):
+                path = rig.source / f"folder {number % 3}" / f"file {number}"
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(chance.randbytes(size // 120))
+            done = rig.once()
+            assert done.code == 0, done
+            assert rig.mirrored == rig.wanted
+            given_up += sum(line["files"] for line in done.of("versions_given_up"))
+        assert given_up
+        assert rig.metric("versions_given_up_total") == given_up
+        assert rig.metric("versions_files") + given_up == 16 * 8 - 20
+
+
+@pytest.mark.needs_root
 @pytest.mark.needs_tool("mkfs.btrfs")
 def test_a_quota_that_is_used_up_is_told_as_a_lack_of_space_and_the_old_copy_stays(rig: Rig) -> None:
     with disk(rig.mirror, "btrfs", 160 << 20) as mirror:
@@ -115,6 +136,26 @@ def test_a_quota_that_is_used_up_is_told_as_a_lack_of_space_and_the_old_copy_sta
         assert not rig.temps
         subprocess.run(["btrfs", "qgroup", "limit", "none", str(mirror)], check=True, capture_output=True)
         assert rig.once().code == 0
+        assert rig.mirrored == rig.wanted
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_tool("mkfs.btrfs")
+def test_versions_give_way_to_a_quota(rig: Rig) -> None:
+    with disk(rig.mirror, "btrfs", 400 << 20) as mirror:
+        rig.configure(state_dir=str(rig.base / "state"), versions={"most": "100 %"})
+        for _ in range(10):
+            (rig.source / "file").write_bytes(os.urandom(6 << 20))
+            assert rig.once().code == 0
+        subprocess.run(["btrfs", "quota", "enable", str(mirror)], check=True, capture_output=True)
+        subprocess.run(["btrfs", "quota", "rescan", "-w", str(mirror)], check=False, capture_output=True)
+        subprocess.run(["btrfs", "qgroup", "limit", "66M", str(mirror)], check=True, capture_output=True)
+        (rig.source / "new").write_bytes(os.urandom(12 << 20))
+
+        done = rig.once()
+
+        assert done.code == 0, done
+        assert 1 <= len(done.of("versions_given_up")) <= 4
         assert rig.mirrored == rig.wanted
 
 

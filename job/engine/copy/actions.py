@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from job.core.decide import NODEV_SOURCE, Action, Decision, is_device, is_racy
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, permissions
@@ -93,7 +94,10 @@ class Actions:
     def do(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         """Carry out one decision. Raises only `Stopped` and `MirrorLost`."""
         try:
-            self._carry_out(opened, step, mirror, record)
+            try:
+                self._carry_out(opened, step, mirror, record)
+            except OSError as error:
+                self._carry_out_with_space(error, opened, step, mirror, record)
             if step.action is not Action.KEEP and not opened.work.volume.supports_everything:
                 self.note_unsupported(opened, step.entry)
         except ChangedWhileReadError as error:
@@ -150,6 +154,19 @@ class Actions:
                 note_metadata(
                     opened.work, entry.name, unsupported_of(entry, opened.source, self._context.tools.metadata_writer)
                 )
+
+    def _carry_out_with_space(self, error: OSError, opened: OpenFolders, step: Decision, *known: Any) -> None:
+        """Carry a decision out again while versions can be given up for it on a full disk. Raises the last error."""
+        size = step.entry.size if step.entry.kind is Kind.FILE else 0
+        while True:
+            if failure_of(error) is not Failure.NO_SPACE or not self._batch.kept.reclaim(opened.mirror, size):
+                raise error
+            try:
+                self._carry_out(opened, step, *known)
+            except OSError as again:
+                error = again
+            else:
+                return
 
     def _carry_out(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         match step.action:

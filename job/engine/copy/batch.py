@@ -223,6 +223,7 @@ class Batch:
         self._since_ns = self._run.now_ns()
 
     def _take_result(self, finished: list[Finished | None]) -> BatchResult:
+        given_up, warnings = self.kept.take_given_up()
         events, tally = self.pending_events.take()
         done = [each for each in finished if each is not None]
         batch = BatchResult(
@@ -232,12 +233,13 @@ class Batch:
             folders=[*self._folders, *(folder for folder, _ in done if isinstance(folder, FolderDone))],
             parts=[part for part, _ in done if isinstance(part, PartDone)],
             rows=[rows for _, rows in done if rows is not None],
-            events=events,
+            events=warnings + events,
             tally=tally,
             dirty=self.dirty and not self._sync.each,
             volume=self.volume.number if self.volume else 0,
             retired=self.pending_events.retired,
             versions=self.kept.take(),
+            given_up=given_up,
             unkept=self.kept.take_incomplete(),
             followups=self.followups,
         )

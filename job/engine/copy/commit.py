@@ -133,13 +133,14 @@ class Commit:
         run: PairRun,
         recheck_roots: Callable[[], None] = lambda: None,
         mounted: Sequence[MountedFileSystem] = (),
+        reclaim: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`recheck_roots` raises `RootLost` if a root was lost or replaced.
+        """`recheck_roots` raises `RootLost` if a root was lost or replaced; `reclaim` makes some for the index.
 
         `sync` is for the file system of the mirror's root, and `mounted` are others in it.
         """
         self._mounted = mounted
-        self._check_place = recheck_roots
+        self._check_place, self._reclaim = recheck_roots, reclaim
         self._index = index
         self._sync = sync
         self._run = run
@@ -162,22 +163,37 @@ class Commit:
                 self._emit(self._voided(batch, Failure.SYNC, error.message))
             raise
         batches = self._synced([self._doubted_since_sync(batch) for batch in batches])
-        rows = [each for batch in batches for each in batch.rows]
         try:
-            done = [folder for batch in batches for folder in batch.folders]
-            folders = self._changed(done, {row.path for row in rows})
-            retired = [path for batch in batches for path in batch.retired]
-            versions = [each for batch in batches for each in batch.versions]
-            if folders or rows or retired or versions:
-                self._index.commit(folders, rows, retired, versions, incomplete_at=self._incomplete_at(batches))
-                self._is_incomplete = False
-            self._store_orphans_of_parts(batches)
+            self._write_rows(batches)
         except OSError as error:
-            reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
-            batches = [self._voided(batch, reason, reason_text(error)) for batch in batches]
+            batches = self._written_or_voided(batches, error)
         for batch in batches:
             self._emit(batch)
         return batches
+
+    def _written_or_voided(self, batches: list[BatchResult], error: OSError) -> list[BatchResult]:
+        """Write the index once more if versions can be given up for it; else void the batches."""
+        if self._reclaim():
+            try:
+                self._write_rows(batches)
+            except OSError as again:
+                error = again
+            else:
+                return batches
+        reason = Failure.NO_SPACE if failure_of(error) is Failure.NO_SPACE else Failure.SYNC
+        return [self._voided(batch, reason, reason_text(error)) for batch in batches]
+
+    def _write_rows(self, batches: list[BatchResult]) -> None:
+        rows = [each for batch in batches for each in batch.rows]
+        folders = self._changed([folder for batch in batches for folder in batch.folders], {row.path for row in rows})
+        retired = [path for batch in batches for path in batch.retired]
+        versions = [each for batch in batches for each in batch.versions]
+        gone = [each for batch in batches for each in batch.given_up.versions]
+        if folders or rows or retired or versions or gone:
+            incomplete_at = max(self._incomplete_at(batches), *(batch.given_up.until for batch in batches))
+            self._index.commit(folders, rows, retired, versions, gone_versions=gone, incomplete_at=incomplete_at)
+            self._is_incomplete = False
+        self._store_orphans_of_parts(batches)
 
     def _store_orphans_of_parts(self, batches: list[BatchResult]) -> None:
         """Store those of huge folders, apart from their rows: after a kill all their parts are synced again."""

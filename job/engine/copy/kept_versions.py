@@ -3,12 +3,19 @@
 import os
 import stat
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from job.core.entry import join
+from job.core.outcome import Failure, failure_of
 from job.core.versions import VersionsDone
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish_folder import Work
+from job.engine.messages import NOTHING_GIVEN_UP, GivenUp
 from job.engine.versions.keeping import Leaving, Version, VersionKeeper, versions_done
+
+if TYPE_CHECKING:
+    from job.engine.versions.give_up import Reclaimer
+    from job.events.base import Event
 
 NOT_KEPT = "its old content cannot be kept in the versions, and stays"
 Replaced = tuple[Work, list[Leaving], bool]
@@ -20,6 +27,7 @@ class KeptVersions:
 
     def __init__(self, context: PairContext, run: PairRun, keeper: VersionKeeper) -> None:
         self._context, self._run, self._keeper = context, run, keeper
+        self._reclaimer: Reclaimer | None = None
         self._made: dict[tuple[int, bytes], tuple[Work, Version]] = {}
         """By `id` of the work, and name."""
         self._intended: dict[bytes, tuple[Work, Version]] = {}
@@ -38,6 +46,16 @@ class KeptVersions:
 
         `enter` opens the mirror folder of a work; where it fails, the renames fail, too.
         """
+        replaced = list(replaced)
+        if not replaced:
+            return []
+        while True:
+            failed = self._keep(replaced, enter)
+            full = [each for _, errors in failed for each in errors.values() if failure_of(each) is Failure.NO_SPACE]
+            if not full or not self.reclaim(self._context.mirror_root, 0):
+                return failed
+
+    def _keep(self, replaced: list[Replaced], enter: Callable[[Work], int]) -> list[tuple[Work, dict[bytes, OSError]]]:
         waiting = [each for each in map(self._not_yet_kept, replaced) if each[1]]
         if not waiting:
             return []
@@ -55,6 +73,23 @@ class KeptVersions:
                     self.undo(work, each.entry.name)
             return [(work, {each.entry.name: error for each in leaving}) for work, leaving, _ in waiting]
         return [(work, errors) for work, errors in failed if errors]
+
+    def reclaim(self, folder: int, size: int) -> bool:
+        """Give up versions if an open folder is on a full disk; True if it is worth to try once more.
+
+        `size` are the bytes of the file that had no room.
+        """
+        if os.fstat(folder).st_dev != os.fstat(self._context.mirror_root).st_dev:
+            return False  # another disk in the mirror, which has no versions
+        if self._reclaimer is None:
+            from job.engine.versions.give_up import Reclaimer  # noqa: PLC0415  # few disks are full
+
+            self._reclaimer = Reclaimer(self._context, self._run)
+        return self._reclaimer.reclaim(size)
+
+    def take_given_up(self) -> "tuple[GivenUp, list[Event]]":
+        """Return, and forget, what was given up, as `Reclaimer.take` does."""
+        return self._reclaimer.take() if self._reclaimer else (NOTHING_GIVEN_UP, [])
 
     def _not_yet_kept(self, replaced: Replaced) -> Replaced:
         work, leaving, alone = replaced
@@ -100,16 +135,27 @@ class KeptVersions:
 
         Raises `OSError`.
         """
-        work, version = self._intended.pop(path, (None, None))
+        while True:
+            try:
+                self._put(temp, name, folder, path)
+            except OSError as error:  # on btrfs also a rename needs room
+                if failure_of(error) is not Failure.NO_SPACE or not self.reclaim(folder, 0):
+                    raise
+            else:
+                return
+
+    def _put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
+        work, version = self._intended.get(path, (None, None))
         if work is None or version is None or not self._keeper.move_aside(version, folder):
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
-            return
-        try:
-            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError:
-            self._keeper.put_back(version.path, path, folder)
-            raise
-        self._note(work, [version])
+        else:
+            try:
+                os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                self._keeper.put_back(version.path, path, folder)
+                raise
+            self._note(work, [version])
+        self._intended.pop(path, None)
 
     def undo(self, work: Work, name: bytes) -> None:
         """Take the version of a name back, if there is one: its content stays."""

@@ -39,9 +39,16 @@ class Dispatcher:
         self._context = context
         self._run = run
         self._progress = progress
-        self._commit = Commit(context.index, context.tools.sync, run, context.recheck_roots, context.tools.mounted)
+        self._commit = Commit(
+            context.index, context.tools.sync, run, context.recheck_roots, context.tools.mounted, self._reclaim
+        )
         self._assigned: dict[int, dict[int, set[bytes]]] = {}
         self._unsynced: dict[int, int] = {}
+
+    def _reclaim(self) -> bool:
+        from job.engine.versions.give_up import reclaim_for_index  # noqa: PLC0415  # few disks are full
+
+        return reclaim_for_index(self._context, self._run)
 
     def run(self, found: ScanResult, supervisor: WorkerSupervisor | None = None) -> None:
         """Sync and commit the changed folders. Raises `Stopped` or `RootLost`, with all temps removed."""

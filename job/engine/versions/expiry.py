@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing, suppress
 from itertools import pairwise
 from math import inf
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from job.config import fields
@@ -22,6 +21,7 @@ from job.core.outcome import reason_text
 from job.core.retention import ClockDoubt, KeepFor, Retention, doubt_clock, next_due, rule_text
 from job.core.versions import Moment
 from job.engine.context import PairContext, PairRun
+from job.engine.versions.give_up import reclaim_for_index
 from job.engine.versions.judge import Going, Judge, moments_of, what_goes
 from job.events.pair import (
     ExpiryPostponed,
@@ -72,13 +72,17 @@ def expire(context: PairContext, run: PairRun, schedule: Schedule) -> None:
     except OSError as error:
         # A damaged or locked index, or a disk that fails: the next check tries again.
         run.emit(ExpiryPostponed(**run.about, reason="failed", error=reason_text(error)))
-    with suppress(OSError):  # on a full disk the next cycle checks again
+    _note(context, run, table, facts)
+
+
+def _note(context: PairContext, run: PairRun, table: VersionTable, facts: Mapping[str, float | str]) -> None:
+    """Store facts; where a full disk has no room for them, versions are given up: else none would ever expire."""
+    try:
         table.note(facts)
-
-
-class _Rule(NamedTuple):
-    settings: VersionsSettings
-    retention: Retention
+    except OSError:
+        if reclaim_for_index(context, run):
+            with suppress(OSError):  # the next cycle checks again
+                table.note(facts)
 
 
 def retention_of(settings: VersionsSettings, rows: Mapping[Moment, MomentRow], now: float, zone: str) -> Retention:

@@ -177,6 +177,9 @@ class TreeRestorer:
             yield from self._name_pending()
             is_finished = True
             unset = [Outcome(path, What.FAILED, Kind.FOLDER, why) for path, why in self._folders.finish()]
+            self._end_journal()  # before the sync: otherwise a power cut brings it back
+            if self._sync.each:
+                fsync_folder(self._root)
             self._sync.all()
             yield from unset
         finally:
@@ -184,7 +187,10 @@ class TreeRestorer:
                 self._discard(each)
             if not is_finished:
                 deque(self._folders.finish(), maxlen=0)
-            self._journal.end(is_clean=not self._files.has_left_temps)
+            self._end_journal()
+
+    def _end_journal(self) -> None:
+        self._journal.end(is_clean=not self._files.has_left_temps)
 
     def _take(self, choice: Choice) -> Iterator[Outcome]:
         self._folders.follow(choice)

@@ -20,6 +20,7 @@ from job.events.pair import (
     FileSkipped,
     FileUpdated,
     FoldersUnchanged,
+    MirrorAdopted,
     MirrorProbed,
     PairFailed,
     PairFinished,
@@ -76,6 +77,7 @@ def test_a_cycle_is_told_from_start_to_end(shop: Workshop) -> None:
 
     assert kinds(told) == [
         CycleStarted,
+        MirrorAdopted,
         MirrorProbed,
         PairStarted,
         FileCopied,

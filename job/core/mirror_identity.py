@@ -17,7 +17,7 @@ class MirrorFound(StrEnum):
 
     MISSING = "missing"
     EMPTY = "empty"
-    """A folder without content and without an identity, as a blank disk or a mount point without its disk."""
+    """A folder without content, as a blank disk or a mount point without its disk; also one that was being adopted."""
     UNMARKED = "unmarked"
     """Content without an identity, as by the original script or `cp`."""
     OWN = "own"
@@ -119,24 +119,27 @@ def is_made_since(found: MirrorPlace, changed_ns: int, known: Iterable[tuple[Mir
 def classify(
     mirror_id: str | None,
     *,
-    exists: bool,
-    holds_content: bool,
+    holds_content: bool | None,
     names_source: bool,
+    never_written: bool,
     adopted: Collection[str],
     of_others: Collection[str],
 ) -> MirrorFound:
     """Classify what is at the path of a mirror.
 
-    `mirror_id` is that of its identity, None without one; `names_source` tells whether that identity names the pair's
-    source. `adopted` are the remembered ids of the pair, `of_others` those of other pairs.
+    `holds_content` is None if nothing is there. `mirror_id` is that of its identity, None without one; `names_source`
+    tells whether that names the pair's source, `never_written` whether no cycle wrote since it was made. `adopted` are
+    the remembered ids of the pair, `of_others` those of other pairs.
     """
-    if not exists:
+    if holds_content is None:
         return MirrorFound.MISSING
     if mirror_id is None:
         return MirrorFound.UNMARKED if holds_content else MirrorFound.EMPTY
     if mirror_id in of_others or not names_source:
         return MirrorFound.OTHER_PAIR
-    return MirrorFound.OWN if mirror_id in adopted or not adopted else MirrorFound.UNKNOWN
+    if mirror_id in adopted or not adopted:
+        return MirrorFound.OWN
+    return MirrorFound.EMPTY if never_written and not holds_content else MirrorFound.UNKNOWN
 
 
 def is_continued(on_mirror: CycleMark | None, remembered: CycleMark | None) -> bool:

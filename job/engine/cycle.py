@@ -210,7 +210,7 @@ def _report_preflight(roots: Roots, run: PairRun) -> None:
     about, admitted = run.about, roots.admitted
     if admitted is not None and admitted.verdict is MirrorVerdict.MAKE:
         run.emit(MirrorCreated(**about, mirror=run.pair.dest))
-    if admitted is not None and admitted.found is None:
+    if admitted is not None and admitted.verdict is not MirrorVerdict.GO_ON:
         compared = admitted.verdict is MirrorVerdict.COMPARE
         run.emit(MirrorAdopted(**about, mirror=run.pair.dest, mirror_id=admitted.mirror_id, compared=compared))
     if admitted is not None and admitted.lost:

@@ -243,6 +243,11 @@ class Memory:
         else:
             os.utime(_file_of(mirror_id), dir_fd=folder)  # not synced: see `last_cycle_ns`
 
+    def forget(self, mirror_id: str) -> None:
+        """Forget a mirror that is gone; its id stays with its pair, as its cycles were counted. Raises nothing."""
+        with suppress(OSError), self._folder(_MIRRORS) as folder:
+            os.unlink(_file_of(mirror_id), dir_fd=folder)
+
     def last_cycle_ns(self, mirror_id: str) -> int:
         """Return the end of the last cycle on a mirror: the time of its file. Raises `OSError`."""
         with self._folder(_MIRRORS) as folder:

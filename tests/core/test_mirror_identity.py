@@ -208,9 +208,9 @@ class Sight(NamedTuple):
     """What is at the path, and what is remembered."""
 
     mirror_id: str | None = None
-    exists: bool = True
-    content: bool = True
+    content: bool | None = True
     names_source: bool = True
+    never_written: bool = False
     adopted: tuple[str, ...] = ()
     of_others: tuple[str, ...] = ()
 
@@ -218,13 +218,19 @@ class Sight(NamedTuple):
 @pytest.mark.parametrize(
     ("sight", "found"),
     [
-        (Sight(exists=False, content=False), MISSING),
+        (Sight(content=None), MISSING),
         (Sight(content=False, adopted=("a",)), EMPTY),
         (Sight(adopted=("a",)), UNMARKED),
         (Sight("a", adopted=("a", "b")), OWN),
         (Sight("b", content=False, adopted=("a", "b")), OWN),
         (Sight("a"), OWN),  # the memory was lost
         (Sight("c", adopted=("a",)), UNKNOWN),
+        (Sight("c", content=False, adopted=("a",)), UNKNOWN),
+        (Sight("c", never_written=True, adopted=("a",)), UNKNOWN),
+        (Sight("c", content=False, never_written=True, adopted=("a",)), EMPTY),  # killed while it was adopted
+        (Sight("a", content=False, never_written=True, adopted=("a",)), OWN),
+        (Sight("a", content=False, never_written=True), OWN),
+        (Sight("c", content=False, never_written=True, names_source=False, adopted=("a",)), OTHER_PAIR),
         (Sight("c", adopted=("a",), of_others=("c",)), OTHER_PAIR),
         (Sight("a", names_source=False, adopted=("a",)), OTHER_PAIR),  # lists re-ordered, or the source moved
         (Sight("c", names_source=False), OTHER_PAIR),
@@ -234,9 +240,9 @@ def test_what_is_found_is_classified(sight: Sight, found: MirrorFound) -> None:
     assert (
         classify(
             sight.mirror_id,
-            exists=sight.exists,
             holds_content=sight.content,
             names_source=sight.names_source,
+            never_written=sight.never_written,
             adopted=sight.adopted,
             of_others=sight.of_others,
         )
@@ -247,7 +253,12 @@ def test_what_is_found_is_classified(sight: Sight, found: MirrorFound) -> None:
 def test_disks_that_take_turns_are_all_own() -> None:
     for plugged in ("a", "b", "c"):
         found = classify(
-            plugged, exists=True, holds_content=True, names_source=True, adopted=("a", "b", "c"), of_others=()
+            plugged,
+            holds_content=True,
+            names_source=True,
+            never_written=False,
+            adopted=("a", "b", "c"),
+            of_others=(),
         )
 
         assert judge_mirror(MirrorFacts(found, remembered=True)) is MirrorVerdict.GO_ON

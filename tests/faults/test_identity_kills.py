@@ -53,6 +53,28 @@ def test_an_adoption_that_is_killed_at_any_call_leaves_contents_alone_and_can_be
     assert number > 1
 
 
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "utimensat"])
+@pytest.mark.parametrize("state", ["mirror", "state_dir"])
+def test_a_mirror_that_was_made_anew_is_adopted_and_filled_after_a_kill_at_any_call(
+    rig: Rig, call: str, state: str
+) -> None:
+    rig.configure(**({"state_dir": str(rig.base / "state")} if state == "state_dir" else {}))
+    assert rig.once().code == 0
+    for number in range(1, MOST):
+        remove(rig.mirror)
+        rig.mirror.mkdir()
+        done = killed(rig, call, number, "run", "--once")
+        if done.code == 0:
+            break
+        again = rig.once()
+        assert (again.code, again.of("pair_refused")) == (0, []), (number, again)
+        assert files(rig.mirror) == {"file": b"content"}
+    else:
+        pytest.fail("it never came to its end")
+    assert number > 1
+    assert files(rig.mirror) == {"file": b"content"}
+
+
 @pytest.mark.parametrize("call", ["fsync", "rename,renameat,renameat2", "write"])
 def test_a_second_disk_whose_adoption_is_killed_is_not_written_to_before_it_is_adopted(rig: Rig, call: str) -> None:
     assert rig.once().code == 0

@@ -68,6 +68,10 @@ def test_a_mirror_whose_folder_was_made_anew_is_adopted_and_filled(rig: Rig, sta
         assert (again.code, again.copied, again.of("mirror_adopted")) == (0, set(), [])
         assert rig.mirrored == rig.wanted
         before = id_in(rig.mirror)
+    # What was there before is gone, and is no disk that may come back.
+    [status] = json.loads(rig.run("status", "--json").stdout)["pairs"]
+    assert [each["id"] for each in status["mirrors"]] == [before]
+    assert rig.metric("cycles_total", result="success") == (7 if state == "state_dir" else 2)
 
 
 @pytest.mark.needs_root
@@ -95,6 +99,19 @@ def test_it_is_known_on_each_file_system_whose_inodes_tell_one_folder_from_the_n
 
     assert (done.code, done.copied) == (0, {"file"})
     is_refused(emptied)
+
+
+def test_a_mirror_that_was_only_moved_away_goes_on_when_it_is_back(rig: Rig) -> None:
+    assert rig.once().code == 0
+    rig.mirror.rename(rig.base / "away")
+    rig.mirror.mkdir()
+    assert rig.once().copied == {"file"}
+    remove(rig.mirror)
+    (rig.base / "away").rename(rig.mirror)
+
+    done = rig.once()
+
+    assert (done.code, done.copied) == (0, set())
 
 
 # Refused --------------------------------------------------------------------------------------------------------------

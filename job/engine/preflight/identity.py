@@ -57,6 +57,8 @@ class Admitted(NamedTuple):
     """What is remembered of it; read before the sandbox."""
     is_last: bool = False
     """Whether it is the mirror that was seen last."""
+    replaced: tuple[str, ...] = ()
+    """The ids of the mirrors in whose place it was made."""
     asleep: bool = False
     """Whether it was recognised without being read."""
 
@@ -78,13 +80,15 @@ def admit(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None,
     if verdict.refuses:
         raise refusal(pair, findings, verdict)
     if findings.found is not None:
-        return Admitted(findings.found, findings.found, verdict, known=findings.remembered, is_last=findings.is_last)
+        at_hand = Admitted(findings.found, findings.found, verdict, replaced=findings.replaced)
+        return at_hand._replace(known=findings.remembered, is_last=findings.is_last)
     lost = ""
     if mirror is not None and findings.facts.remembered:
         folder = f"{pair.dest}/{STATE_FOLDER.decode('ascii')}"
         gone = f"{folder}/{IDENTITY_FILE}" if name_exists(mirror, STATE_FOLDER) else folder
         lost = f"{gone} does not exist, although the mirror {findings.trace}: what was kept in it is gone"
-    return Admitted(new_identity(pair, findings.same_id), None, verdict, lost, memory.mirror(findings.same_id))
+    adopted = Admitted(new_identity(pair, findings.same_id), None, verdict, lost, replaced=findings.replaced)
+    return adopted._replace(known=memory.mirror(findings.same_id))
 
 
 def new_identity(pair: Pair, mirror_id: str = "") -> PairIdentity:

@@ -48,6 +48,8 @@ class MirrorFindings(NamedTuple):
     """The path of another mirror with the same id."""
     same_id: str = ""
     """The id of the remembered mirror whose folder this is, although it lacks its identity."""
+    replaced: tuple[str, ...] = ()
+    """The ids of the mirrors in whose place this one was made."""
 
 
 def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None) -> MirrorFindings:
@@ -58,11 +60,12 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
     found = None if mirror is None else read_mirror_identity(pair, mirror)
     source = ResolvedPath.of(pair.source)
     known, remembered = memory.pair(pair.dest), memory.mirror(found.mirror_id) if found else None
+    never_written = found is not None and found.cycle is not None and not found.cycle.number
     kind = classify(
         found.mirror_id if found else None,
-        exists=mirror is not None,
-        holds_content=mirror is not None and found is None and _holds_content(mirror),
+        holds_content=None if mirror is None else (found is None or never_written) and _holds_content(mirror),
         names_source=found is not None and found.source.matches(source),
+        never_written=never_written,
         adopted=known.ids if known else (),
         of_others=(remembered.mirror_id,) if remembered and not remembered.source.matches(source) else (),
     )
@@ -74,10 +77,12 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
     duplicate = ""
     if kind is MirrorFound.OWN and mirror is not None and found is not None and pair.mirror_check == "awake":
         duplicate = _duplicate(pair, mirror, found.mirror_id, remembered, memory)
-    same_id, same_disk, made_since = "", False, False
+    same_id, same_disk = "", False
+    replaced: tuple[str, ...] = ()
     if mirror is not None and kind in {MirrorFound.UNMARKED, MirrorFound.EMPTY}:
         same_id, same_disk = _same(mirror, pair, memory)
-        made_since = kind is MirrorFound.EMPTY and not same_id and _is_made_since(mirror, pair, memory)
+        if kind is MirrorFound.EMPTY and not same_id:
+            replaced = _replaced(mirror, pair, memory)
     facts = MirrorFacts(
         kind,
         remembered=bool(trace),
@@ -85,10 +90,10 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
         same_disk=same_disk,
         continued=found is None or is_continued(found.cycle, remembered.cycle if remembered else None),
         duplicated=bool(duplicate),
-        made_since=made_since,
+        made_since=bool(replaced),
     )
     is_last = bool(found and known and known.ids[-1:] == (found.mirror_id,))
-    return MirrorFindings(facts, found, remembered, is_last, trace, duplicate, same_id)
+    return MirrorFindings(facts, found, remembered, is_last, trace, duplicate, same_id, replaced)
 
 
 def _holds_content(mirror: int) -> bool:
@@ -120,18 +125,21 @@ def _same(mirror: int, pair: Pair, memory: Memory) -> tuple[str, bool]:
     return (same[-1] if same else ""), bool(on_disk)
 
 
-def _is_made_since(mirror: int, pair: Pair, memory: Memory) -> bool:
-    """Return whether a person made an open empty folder since the last cycle on the mirror that had its place.
+def _replaced(mirror: int, pair: Pair, memory: Memory) -> tuple[str, ...]:
+    """Return the ids of the mirrors in whose place a person made an open empty folder since the last cycle on them.
 
     What is mounted into a container is made by the engine if it is missing.
     """
     mount, changed_ns = mount_of(mirror), os.fstat(mirror).st_ctime_ns
     if mount is None or (is_in_container() and location_of(mirror, mount) == (mount.device, mount.root)):
-        return False
+        return ()
+    here = place_of(mirror)
+    before = [each for each in memory.mirrors_of(pair) if each.place.is_at(here)]
     with suppress(OSError):
-        known = [(each.place, memory.last_cycle_ns(each.mirror_id)) for each in memory.mirrors_of(pair)]
-        return is_made_since(place_of(mirror), changed_ns, known)
-    return False
+        known = [(each.place, memory.last_cycle_ns(each.mirror_id)) for each in before]
+        if is_made_since(here, changed_ns, known):
+            return tuple(each.mirror_id for each in before)
+    return ()
 
 
 def place_of(mirror: int) -> MirrorPlace:

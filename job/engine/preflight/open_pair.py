@@ -214,6 +214,8 @@ def _remember(pair: Pair, mirror: int, claim: Claim, admitted: Admitted, memory:
     wanted, error = identity.memory_of(pair, mirror, held.identity, known), ""
     if wanted != known or not admitted.is_last:
         error = memory.try_remember(pair, wanted)
+        for each in admitted.replaced:
+            memory.forget(each)
         known = memory.mirror(claim.mirror_id)
     held.next_mark = identity.next_mark(held.identity, known)
     return error

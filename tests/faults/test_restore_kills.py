@@ -1,5 +1,6 @@
 """A restore that is killed, or whose disk fails: no half file has a name, and nothing that was there is lost."""
 
+import json
 import os
 import shutil
 import signal
@@ -187,3 +188,24 @@ def test_a_sync_that_fails_gives_nothing_a_name(damaged: Rig) -> None:
     assert "the restore of source failed" in done.stderr
     assert contents(tree_of(rig.source)) == contents(before)
     assert not list(rig.source.rglob(".truecopy-tmp-*"))
+
+
+@pytest.mark.parametrize("call", ["fchmod", "symlink,symlinkat", "mkdir,mkdirat"])
+def test_a_stop_leaves_no_temp_and_the_next_restore_does_the_rest(rig: Rig, call: str) -> None:
+    out, log = rig.base / "out", rig.base / "log"
+    rig.configure(log_file=str(log), landlock="off")  # the signal has to reach the thread that takes signals
+    before, wanted = lay_out(out), rig.mirrored
+    # The first ones are those of the probe.
+    number = {"fchmod": 6, "symlink,symlinkat": 4, "mkdir,mkdirat": 2}[call]
+    restore = ("restore", "--overwrite", "--to", str(out))
+
+    stopped = rig.run(*restore, prefix=injected(call, f"signal=TERM:when={number}", log=rig.base / "strace.log"))
+
+    assert stopped.code == 143, stopped
+    assert "stopped while" in stopped.stderr
+    assert json.loads(log.read_text().splitlines()[-1])["exit_code"] == 143
+    assert temps_below(out) == [b".truecopy-tmp-mine"]
+    check(out, contents(wanted), contents(before))
+    assert rig.run(*restore).code == 0
+    check(out, contents(wanted), contents(before))
+    assert {path: contents(tree_of(out)).get(path) for path in contents(wanted)} == contents(wanted)

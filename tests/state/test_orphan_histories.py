@@ -64,3 +64,38 @@ def test_the_index_agrees_with_a_naive_walk(cycles: list[list[tuple[str, str]]])
             shop.ahead_ns += HOUR_NS
     finally:
         shutil.rmtree(base)
+
+
+def held(root: Path) -> dict[str, str]:
+    """Give the contents of a tree by path."""
+    found: dict[str, str] = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root)
+        if name.parts[0] != ".truecopy" and (path.is_symlink() or path.is_file()):
+            found[str(name)] = os.readlink(path) if path.is_symlink() else path.read_text()
+    return found
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(changes, min_size=2, max_size=8))
+def test_what_two_scans_missed_is_retired_and_no_content_is_lost(cycles: list[list[tuple[str, str]]]) -> None:
+    base = Path(tempfile.mkdtemp(dir=FAST if FAST.is_dir() else None))
+    try:
+        shop = Workshop(base, {"on_source_delete": "retire", "retire_after": "0 hours"})
+        shop.write("kept")
+        missed: set[str] = set()
+        for number, each in enumerate(cycles):
+            for path, what in each:
+                change(shop.source, path, what, number)
+            before = held(shop.mirror)
+            assert shop.cycle().result is Result.SUCCESS
+            left = orphans_of(shop.source, shop.mirror)
+            assert not left & missed
+            assert held(shop.source).items() <= held(shop.mirror).items()
+            versions = [held(moment) for moment in (shop.state / "versions").glob("*")]
+            for path, content in before.items():
+                assert content in [one.get(path) for one in (held(shop.mirror), *versions)], path
+            missed = left
+            shop.ahead_ns += HOUR_NS
+    finally:
+        shutil.rmtree(base)

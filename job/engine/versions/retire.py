@@ -30,7 +30,7 @@ from job.fs.dircursor import DirCursor, closing_fd, open_folder
 from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Unreadable, entries_of, entry_of
 from job.fs.rights import make_writable
-from job.fs.versions import place_of
+from job.fs.versions import folder_of, place_of
 from job.store.codec import decode_records
 from job.store.orphan_table import OrphansLeft
 from job.store.version_rows import encode_versions
@@ -58,6 +58,7 @@ def retire_due(context: PairContext, run: PairRun, clock: float, begin_to_write:
                 retirement.go(first)
                 for each in due:
                     retirement.go(each)
+            context.temp_journal.clear()
             files, size = orphans.extent()
             run.emit(OrphansCounted(**run.about, files=files, bytes=size))
         if is_waiting or doubt is ClockDoubt.AHEAD:  # then the clock is believed in the next cycle
@@ -150,6 +151,8 @@ class Retirement:
         ]
         made = versions_done(self._keeper.take_moved(), self._context.moment) if moved else []
         folders = [join(folder, each.entry.name) for each in moved if each.entry.kind is Kind.FOLDER]
+        if versions:  # which count what is in a folder
+            made = [each._replace(files=each.files - len(folders)) for each in made]
         self._context.index.orphans.settle(left, folders, [*made, *versions])
         for each in moved:
             name = each.entry.name
@@ -190,6 +193,8 @@ class Retirement:
                 places, error = self._keeper.move(alone, opened, folder, VersionReason.RETIRED, records)
                 for name in [name for name in alone if name not in places] if error else []:
                     self._fail(join(folder, name), entries[name].kind, error or OSError())
+            if len(alone) < len(seen):
+                self._context.temp_journal.note(folder_of(self._context.moment, folder))  # the copies begin as temps
             for name in seen.keys() - {*alone}:
                 leaving = Leaving(entries[name], records.get(name))
                 try:
@@ -297,8 +302,6 @@ class Retirement:
                     for temp in temps:
                         with suppress(FileNotFoundError):
                             os.unlink(temp, dir_fd=folder)
-        if by_folder:
-            self._context.temp_journal.clear()
 
     def _replace_by_copies(self, temps: dict[bytes, Entry], folder: int) -> None:
         copier, sync = self._context.tools.copier, self._context.tools.sync

@@ -67,7 +67,7 @@ def _facts(pair: Pair, found: Explanation, zone: ZoneInfo) -> list[tuple[str, st
         ("verified", _verified(found, zone)),
         ("versions", _versions(found, zone)),
         ("failure", _failure(found)),
-        ("next", _next(found)),
+        ("next", _next(pair, found)),
     ]
 
 
@@ -138,7 +138,7 @@ def _failure(found: Explanation) -> str:
     return f"{of}{found.failure.reason}: {clean(found.failure.error)}"
 
 
-def _next(found: Explanation) -> str:
+def _next(pair: Pair, found: Explanation) -> str:
     if found.refusal is not None:
         return f"refused: {found.refusal.message}"
     steps = [f"{each.action} ({clean(each.reason)})" for each in found.planned]
@@ -148,6 +148,8 @@ def _next(found: Explanation) -> str:
         return "; ".join(steps)
     if found.rule is not None and found.rule.excludes:
         return "nothing: it is excluded"
+    if found.source is None and _own(found) is not None and pair.on_source_delete == "retire":
+        return f"nothing: it left the source, and is retired once it is missing for {clean(pair.retire_after)}"
     if found.source is None:
         return "nothing: what is not in the source stays as it is in the mirror"
     return "nothing: it is unchanged"
@@ -169,7 +171,7 @@ def _document(pair: Pair, found: Explanation, zone: ZoneInfo) -> dict[str, Any]:
         "last_version_until": iso_seconds(max((each.end for each in kept), default=None), zone),
         "failure": None if found.failure is None else found.failure.reason,
         "error": None if found.failure is None else clean(found.failure.error),
-        "next": clean(_next(found)),
+        "next": clean(_next(pair, found)),
     }
     if (code := base64_of(found.path)) is not None:
         fields["path_base64"] = code

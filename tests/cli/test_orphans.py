@@ -1,6 +1,7 @@
 """`truecopy orphans`, with its metric and its line in `status`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,34 @@ def test_a_pair_that_cannot_be_opened_is_refused(rig: Rig) -> None:
 
     assert done.code == 4
     assert "does not exist" in done.stderr
+
+
+def test_a_copy_of_what_left_is_compared_with_its_checksum_when_it_is_restored(rig: Rig) -> None:
+    (rig.source / "folder" / "two").unlink()
+    (rig.source / "folder" / "deep" / "one").unlink()
+    rig.once()
+    assert "sha256:" in rig.run("versions", "folder/two").stdout
+    copy = rig.mirror / "folder" / "two"
+    before = copy.stat()
+    copy.write_text("12?")
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    good = rig.run("restore", "--to", str(rig.base / "good"), "folder/deep/one")
+    rotten = rig.run("restore", "--to", str(rig.base / "rotten"), "folder/two")
+
+    assert (good.code, rotten.code) == (0, 3)
+    assert (rig.base / "good/folder/deep/one").read_text() == "12345"
+    assert "rotten" in rotten.stdout + rotten.stderr
+
+
+def test_explain_says_what_becomes_of_it(rig: Rig) -> None:
+    (rig.source / "folder" / "two").unlink()
+    rig.once()
+    assert "stays as it is in the mirror" in rig.run("explain", "folder/two").stdout
+    rig.configure(on_source_delete="retire", retire_after="30 days")
+    assert (
+        "it left the source, and is retired once it is missing for 30 days" in rig.run("explain", "folder/two").stdout
+    )
+    rig.once()  # a complete scan that counts
+    rig.configure(on_source_delete="retire", retire_after="0 hours")
+    assert "retire (it left the source " in rig.run("explain", "folder/two").stdout

@@ -14,7 +14,7 @@ from job.core.entry import LOST_FOUND, STATE_FOLDER, TYPE_BITS, Entry, Kind, is_
 from job.core.file_systems import LOCAL_TYPES
 from job.core.record import Record
 from job.core.restore_plan import Kept, kept_version
-from job.core.versions import Moment, VersionReason, VersionRow, moment_of
+from job.core.versions import Moment, OrphanRow, VersionReason, VersionRow, moment_of
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Shared, Unreadable
@@ -158,11 +158,13 @@ class KeptTree:
 
     def _in_mirror(self, path: bytes, names: Sequence[bytes] | None, rows: _Rows, unreadable: Unreadable) -> Contents:
         records, unsupported = self._recorded(path)
+        orphans = self._index.orphans.named(path)
         replaced = {(row.name, row.until_ns / 1e9) for some in rows.values() for row in some.values()}
         found: Contents = {}
         for entry, shared in self._listed(path, names, unreadable):
             if not _is_internal(path, entry, self.open(path)):
-                content = _after_another(self._own(path, entry, shared, records.get(entry.name)), replaced)
+                known = records.get(entry.name) or orphans.get(entry.name)
+                content = _after_another(self._own(path, entry, shared, known), replaced)
                 noted = unsupported.get(entry.name)
                 if noted is not None and kind_of(noted.mode) is entry.kind:
                     content = content._replace(unsupported=noted)
@@ -191,11 +193,13 @@ class KeptTree:
             unsupported |= decode_unsupported(self._index.unsupported(path, part))
         return records, unsupported
 
-    def _own(self, path: bytes, entry: Entry, shared: Shared | None, record: Record | None) -> Content:
+    def _own(self, path: bytes, entry: Entry, shared: Shared | None, record: Record | OrphanRow | None) -> Content:
         """Return the content of an entry of the mirror."""
         if entry.kind is Kind.FOLDER:
             return Content(Kept(None, Kind.FOLDER), path, entry)
         ctime_ns = entry.ctime_ns if self._has_change_times else 0
+        if isinstance(record, OrphanRow):
+            return self._orphan(path, entry, shared, record)
         if record is None or kind_of(record.mirror.mode) is not entry.kind:
             return Content(_kept(entry.kind, ctime_ns, is_exact=False), path, entry, shared)
         if (record.mirror.size, record.mirror.mtime_ns) != (entry.size, entry.mtime_ns):
@@ -206,6 +210,14 @@ class KeptTree:
         is_exact = since_ns / 1e9 >= self._indexed_since
         kept = _kept(entry.kind, since_ns, is_exact=is_exact)
         return Content(kept, path, entry, shared, record.checksum, source=record.source)
+
+    def _orphan(self, path: bytes, entry: Entry, shared: Shared | None, row: OrphanRow) -> Content:
+        """Return the content of an entry that left the source."""
+        is_same = (row.size, row.mtime_ns) == (entry.size, max(0, entry.mtime_ns)) and kind_of(row.mode) is entry.kind
+        since_ns = row.stands_since_ns if is_same else 0
+        is_exact = since_ns > 0 and since_ns / 1e9 >= self._indexed_since
+        kept = _kept(entry.kind, since_ns or (entry.ctime_ns if self._has_change_times else 0), is_exact=is_exact)
+        return Content(kept, path, entry, shared, row.checksum, is_as_recorded=is_same or not row.checksum)
 
     def _version(
         self, folder: bytes, entry: Entry, shared: Shared | None, moment: Moment, row: VersionRow | None

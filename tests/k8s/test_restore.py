@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.needs_tool("jq")
 def test_the_recipe_makes_a_job_whose_arguments_are_a_command_line() -> None:
-    page = (ROOT / "k8s" / "README.md").read_text("utf-8")
+    page = (ROOT / "k8s" / "README.md").read_text("utf-8").partition("\n## Restore\n")[2]
     [program] = re.findall(r"jq '(.*?)' \|\n  kubectl", page, re.DOTALL)
     template = yaml.safe_load((ROOT / "k8s" / "base" / "cronjob.yaml").read_text("utf-8"))["spec"]["jobTemplate"]
 

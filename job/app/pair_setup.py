@@ -233,9 +233,9 @@ def state_folder(config: Config, pair: Pair, mirror_id: str | None) -> str:
 
 def history_of(config: Config, pair: Pair, memory: Memory, *, failed: Failed, emit: Listener | None = None) -> History:
     """Return the history of a pair: in the state folder of the mirror seen last, or in the memory while it is away."""
-    known = memory.pair(pair.dest)
+    known = None if config.state_dir is None else memory.pair(pair.dest)
     *others, last = (known.ids if known else ()) or (None,)
-    beside = [state_folder(config, pair, each) for each in others] if config.state_dir is not None else []
+    beside = [state_folder(config, pair, each) for each in others]
     return History(
         state_folder(config, pair, last),
         failed=failed,

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from job.config.settings import Config, Pair
@@ -118,22 +118,22 @@ class Memory:
 
     def pair(self, path: str) -> PairMemory | None:
         """Return what is remembered of the mirrors at a path; None if nothing is, or it cannot be reached."""
-        found = []
-        for key in _keys(path):
-            try:
-                with self._folder(key) as folder:
-                    found.append(read_pair(folder))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                # An inaccessible home folder counts as none; an I/O error does not.
-                if error.errno not in _UNAVAILABLE:
-                    found.append(PairMemory(""))
-        if not found:
-            return None
-        # The path may have been written in several ways, each with a file of its own.
-        ids = dict.fromkeys(each for memory in found for each in memory.ids)
-        return max(found, key=lambda memory: bool(memory.since))._replace(ids=tuple(ids))
+        return self.seen_at(path)[0]
+
+    def seen_at(self, path: str) -> tuple[PairMemory | None, list[MirrorMemory]]:
+        """Return what is remembered of the mirrors at a path, as `pair` does, and of each of them.
+
+        The one seen last is at the end; those whose file is damaged are left out.
+        """
+        try:
+            with self._opened() as base:
+                known = _read_pairs(base, path)
+                return known, _read_mirrors(base, known.ids) if known else []
+        except FileNotFoundError:
+            return None, []
+        except OSError as error:
+            # An inaccessible home folder counts as none; an I/O error does not.
+            return None if error.errno in _UNAVAILABLE else PairMemory(""), []
 
     def mirror(self, mirror_id: str) -> MirrorMemory | None:
         """Return what is remembered of a mirror; None if nothing is, or it is damaged or cannot be reached."""
@@ -146,9 +146,8 @@ class Memory:
 
     def mirrors_of(self, pair: Pair) -> list[MirrorMemory]:
         """Return what is remembered of each mirror of a source at its path, the one seen last at the end."""
-        known, source = self.pair(pair.dest), ResolvedPath.of(pair.source)
-        found = (self.mirror(each) for each in known.ids) if known else ()
-        return [each for each in found if each is not None and each.source.matches(source)]
+        source = ResolvedPath.of(pair.source)
+        return [each for each in self.seen_at(pair.dest)[1] if each.source.matches(source)]
 
     def last_success(self, pair: Pair) -> float:
         """Return the newest success of the mirrors of a pair, in seconds since the epoch; 0 for never."""
@@ -262,19 +261,54 @@ class Memory:
             return os.dup(folder)
 
     @contextmanager
-    def _folder(self, key: str, *, make: bool = False) -> Iterator[int]:
+    def _opened(self, *, make: bool = False) -> Iterator[int]:
         if self.base is None:
             raise PermissionError(errno.EACCES, self.why_none)
         if make and self.beside_state and any(is_below(self.base, root) for root in (*self.sources, *self.mirrors)):
             raise PermissionError(errno.EACCES, "state_dir lies in a source or mirror")
         base = make_folders(self.base, self.sources, self.mirrors) if make else open_trusted_place(self.base)
         with closing_fd(base):
-            name = key.encode("ascii")
+            yield base
+
+    @contextmanager
+    def _folder(self, key: str, *, make: bool = False) -> Iterator[int]:
+        with self._opened(make=make) as base:
             if make:
                 with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=base)
-            with closing_fd(open_own_folder(name, base)) as folder:
+                    os.mkdir(key, 0o700, dir_fd=base)
+            with _below(base, key) as folder:
                 yield folder
+
+
+def _below(base: int, key: str) -> AbstractContextManager[int]:
+    return closing_fd(open_own_folder(key.encode("ascii"), base))
+
+
+def _read_pairs(base: int, path: str) -> PairMemory | None:
+    found = []
+    for key in _keys(path):
+        try:
+            with _below(base, key) as folder:
+                found.append(read_pair(folder))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in _UNAVAILABLE:
+                found.append(PairMemory(""))
+    if not found:
+        return None
+    # The path may have been written in several ways, each with a file of its own.
+    ids = dict.fromkeys(each for memory in found for each in memory.ids)
+    return max(found, key=lambda memory: bool(memory.since))._replace(ids=tuple(ids))
+
+
+def _read_mirrors(base: int, ids: Sequence[str]) -> list[MirrorMemory]:
+    found = []
+    with suppress(OSError), _below(base, _MIRRORS) as folder:
+        for each in ids:
+            with suppress(OSError, *UNUSABLE):
+                found.append((each, read_mirror(folder, each)))
+    return [mirror for mirror_id, mirror in found if mirror.mirror_id == mirror_id]
 
 
 def _keys(path: str) -> list[str]:

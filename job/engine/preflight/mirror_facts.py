@@ -5,6 +5,7 @@ Nothing is written.
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -59,7 +60,11 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
     """
     found = None if mirror is None else read_mirror_identity(pair, mirror)
     source = ResolvedPath.of(pair.source)
-    known, remembered = memory.pair(pair.dest), memory.mirror(found.mirror_id) if found else None
+    known, mirrors = memory.seen_at(pair.dest)
+    remembered = next((each for each in mirrors if found and each.mirror_id == found.mirror_id), None)
+    if found is not None and remembered is None:
+        remembered = memory.mirror(found.mirror_id)
+    mirrors = [each for each in mirrors if each.source.matches(source)]
     never_written = found is not None and found.cycle is not None and not found.cycle.number
     kind = classify(
         found.mirror_id if found else None,
@@ -80,9 +85,9 @@ def gather(pair: Pair, mirror: int | None, memory: Memory, state_dir: str | None
     same_id, same_disk = "", False
     replaced: tuple[str, ...] = ()
     if mirror is not None and kind in {MirrorFound.UNMARKED, MirrorFound.EMPTY}:
-        same_id, same_disk = _same(mirror, pair, memory)
+        same_id, same_disk = _same(mirror, mirrors)
         if kind is MirrorFound.EMPTY and not same_id:
-            replaced = _replaced(mirror, pair, memory)
+            replaced = _replaced(mirror, mirrors, memory)
     facts = MirrorFacts(
         kind,
         remembered=bool(trace),
@@ -113,19 +118,19 @@ def _is_on_layer(pair: Pair, mirror: int | None) -> bool:
     return False
 
 
-def _same(mirror: int, pair: Pair, memory: Memory) -> tuple[str, bool]:
+def _same(mirror: int, mirrors: Sequence[MirrorMemory]) -> tuple[str, bool]:
     """Return the remembered id of an open folder, if it is that of a mirror, and whether one was on its file system."""
     here = place_of(mirror)
     on_disk = [
         each
-        for each in memory.mirrors_of(pair)
+        for each in mirrors
         if match_file_system(each.place.file_system, here.file_system) is not FileSystemMatch.OTHER
     ]
     same = [each.mirror_id for each in on_disk if each.place.folder == here.folder]
     return (same[-1] if same else ""), bool(on_disk)
 
 
-def _replaced(mirror: int, pair: Pair, memory: Memory) -> tuple[str, ...]:
+def _replaced(mirror: int, mirrors: Sequence[MirrorMemory], memory: Memory) -> tuple[str, ...]:
     """Return the ids of the mirrors in whose place a person made an open empty folder since the last cycle on them.
 
     What is mounted into a container is made by the engine if it is missing.
@@ -134,7 +139,7 @@ def _replaced(mirror: int, pair: Pair, memory: Memory) -> tuple[str, ...]:
     if mount is None or (is_in_container() and location_of(mirror, mount) == (mount.device, mount.root)):
         return ()
     here = place_of(mirror)
-    before = [each for each in memory.mirrors_of(pair) if each.place.is_at(here)]
+    before = [each for each in mirrors if each.place.is_at(here)]
     with suppress(OSError):
         known = [(each.place, memory.last_cycle_ns(each.mirror_id)) for each in before]
         if is_made_since(here, changed_ns, known):

@@ -219,7 +219,10 @@ class Application:
                 history_of, config, pair, self._memory, failed=self._bus.failed, emit=self.emit
             )
         self._metrics.configure(
-            pairs=[pair.name for pair in pairs], interval_seconds=config.longest_interval, run_enabled=config.enabled
+            pairs=[pair.name for pair in pairs],
+            interval_seconds=config.longest_interval,
+            run_enabled=config.enabled,
+            unbraked=[pair.name for pair in pairs if pair.brake is None],
         )
         self._publish(config.metrics)
 

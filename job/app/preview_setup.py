@@ -16,6 +16,7 @@ from job.core.file_systems import (
     match_file_system,
 )
 from job.core.outcome import Refusal, reason_text
+from job.engine.brake.stored import stored_hold
 from job.engine.dry_run import Preview
 from job.engine.tree_compare import CompareContext, VolumeTools
 from job.engine.volumes import metadata_writer_for, policy_of
@@ -50,6 +51,7 @@ def open_preview(config: Config, pair: Pair, source: int, mirror: int) -> Iterat
             mirror_scanner=mirror_scanner,
             mirror_root=mirror,
             index=index,
+            hold=stored_hold(index, state),
             mirror=ByMount(able.root, dict(able.others), None if able.root.keeps_all_names else NameRules(able.root)),
             known_mounts=_known_mounts(state),
         )

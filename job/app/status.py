@@ -59,6 +59,8 @@ class PairStatus(NamedTuple):
     """The adopted mirrors, the one seen last at the end."""
     versions: tuple[int, int] = (0, 0)
     """Files and bytes of the versions in the mirror, by the index."""
+    has_brake: bool = True
+    """Whether the brake is on."""
 
     @property
     def result(self) -> Result | None:
@@ -141,7 +143,19 @@ def _status_of(config: Config, pair: Pair, memory: Memory) -> PairStatus:
         for each in memory.mirrors_of(pair)
     )
     return PairStatus(
-        pair.name, pair.source, pair.dest, history, able, mounts, place, trouble, extent, free, disks, versions
+        pair.name,
+        pair.source,
+        pair.dest,
+        history,
+        able,
+        mounts,
+        place,
+        trouble,
+        extent,
+        free,
+        disks,
+        versions,
+        pair.brake is not None,
     )
 
 

@@ -114,6 +114,7 @@ DEFAULT_CONFIG = "config/backup_config.json"
 _COMMANDS = {
     "run": "job.cli.run:run",
     "plan": "job.cli.plan:plan",
+    "approve": "job.cli.approve:approve",
     "compare": "job.cli.compare:compare_command",
     "restore": "job.cli.restore:restore",
     "versions": "job.cli.versions:versions",

@@ -14,6 +14,7 @@ from job.cli.status_text import Facts, plain_lines, show_table
 from job.cli.streams import tolerate_lost_output
 from job.config.load import last_good_config, read_config
 from job.config.settings import Config
+from job.core.counts import HeldPlan
 from job.core.entry import base64_of, printable
 from job.core.outcome import Result
 from job.errors import ConfigError, Exit
@@ -39,9 +40,9 @@ def status(context: Context, *, only: tuple[str, ...], as_json: bool, checked: b
     """Show the last result of each pair, and the next cycle.
 
     With --check the exit code is that of the worst pair: 0 its last cycle was a success and the next one is not
-    overdue, 1 it failed, was stopped, never ran or is overdue, 3 some entries failed, 4 it was refused, or the mirror
-    is read-only now, 75 another instance was at work. A pair is overdue if its last success is longer ago than twice
-    the interval of the configuration, plus 15 minutes.
+    overdue, 1 it failed, was stopped, never ran or is overdue, 3 some entries failed, 4 it was refused or is held, or
+    the mirror is read-only now, 75 another instance was at work. A pair is overdue if its last success is longer ago
+    than twice the interval of the configuration, plus 15 minutes.
 
     With a configuration that cannot be used, its faults are shown and then what is known of the last good one; the
     exit code is 2.
@@ -156,6 +157,8 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         "reason": trouble.reason if trouble else None,
         "error": display_text(trouble.error) if trouble else None,
         "hint": display_text(trouble.hint) if trouble else None,
+        "brake": each.has_brake,
+        "held": _held(history.hold),
         "entries": entries,
         "bytes": count,
         "free_bytes": each.free,
@@ -174,6 +177,19 @@ def _pair(facts: Facts, each: PairStatus) -> dict[str, Any]:
         ],
         "left_out": [{"path": printable(path), "file_system": kind} for path, kind in each.mounts],
         "trouble": each.trouble,
+    }
+
+
+def _held(plan: HeldPlan | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {
+        "reason": plan.reason,
+        "files": plan.files,
+        "plan": plan.plan,
+        "examples": [*plan.examples],
+        "since": format_timestamp(plan.since_timestamp_seconds),
+        "approved": format_timestamp(plan.approved_timestamp_seconds),
     }
 
 

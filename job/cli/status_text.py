@@ -4,10 +4,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from job.app.status import PairStatus, SandboxStatus
+from job.core.counts import HeldPlan
 from job.core.entry import printable
 from job.core.file_systems import Capabilities, file_system_of
 from job.core.outcome import Result
-from job.events.text import approximate_duration, clean, display_text, format_bytes, format_timestamp, time_ago
+from job.events.text import (
+    approximate_duration,
+    clean,
+    display_text,
+    format_bytes,
+    format_timestamp,
+    plural,
+    time_ago,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +24,13 @@ if TYPE_CHECKING:
 NEVER, OVERDUE, UNKNOWN = "no cycle yet", "overdue", "unknown"
 _LONGEST = 300
 """Maximum characters of a message."""
-_STYLES = {Result.SUCCESS.value: "green", Result.REFUSED.value: "red", Result.FAILED.value: "red", NEVER: "dim"}
+_STYLES = {
+    Result.SUCCESS.value: "green",
+    Result.REFUSED.value: "red",
+    Result.HELD.value: "red",
+    Result.FAILED.value: "red",
+    NEVER: "dim",
+}
 _NARROW, _LONGEST_NAME = 80, 24
 
 
@@ -201,8 +216,32 @@ def _disks(facts: Facts, pair: PairStatus) -> Iterator[Line]:
             yield Line(f"disk {disk.mirror_id[:8]}: {success if disk.last_success else 'no success yet'}{here}", 1)
 
 
+def held_text(plan: HeldPlan, pair: str) -> str:
+    """Return one line about what the brake of a pair holds."""
+    files = plural(plan.files, "file")
+    if not plan.is_active:
+        when = format_timestamp(plan.approved_timestamp_seconds)
+        return f"approved at {when}: {files} held by the brake ({plan.reason}); the next cycle replaces them"
+    since = format_timestamp(plan.since_timestamp_seconds)
+    return (
+        f"held by the brake ({plan.reason}) since {since}: {files} would be replaced; "
+        f"`truecopy approve {pair}` releases plan {plan.plan}"
+    )
+
+
+def _brake_lines(pair: PairStatus) -> Iterator[Line]:
+    """Yield what the brake holds, or that it is off."""
+    if not pair.has_brake:
+        yield Line("its brake is off: whatever the source has replaces what the mirror has", 1, "yellow")
+    elif (plan := pair.history.hold) is not None:
+        yield Line(clean(held_text(plan, pair.name)), 1, "red" if plan.is_active else "yellow")
+        for path in plan.examples:
+            yield Line(_bounded(path), 2)
+
+
 def _problem_lines(pair: PairStatus) -> Iterator[Line]:
     """Yield the problems of a pair, with hints."""
+    yield from _brake_lines(pair)
     history = pair.history
     if history.trouble is not None:
         reason = f"{history.trouble.reason}: " if history.trouble.reason else ""

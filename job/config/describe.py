@@ -7,12 +7,21 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
-from job.config.model import CopyOptions, LogRotateConfig, MetricsConfig, PairConfig, VersionsConfig, WrittenConfig
+from job.config.model import (
+    BrakeConfig,
+    CopyOptions,
+    LogRotateConfig,
+    MetricsConfig,
+    PairConfig,
+    VersionsConfig,
+    WrittenConfig,
+)
 from job.config.settings import PREFIX
 from job.core.redaction import MASK
 
 TABLES: Mapping[str, type[BaseModel]] = {
     "versions": VersionsConfig,
+    "brake": BrakeConfig,
     "log_rotate": LogRotateConfig,
     "metrics": MetricsConfig,
 }

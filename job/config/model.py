@@ -27,6 +27,7 @@ from job.config import consistency, fields
 from job.config.consistency import Conflict, conflicts
 from job.config.fields import Words, byte_count, seconds
 from job.config.settings import (
+    BrakeSettings,
     Checksum,
     Compare,
     Config,
@@ -81,6 +82,9 @@ MostSpace = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}]}),
     Words("share of the disk, `20 %`, or bytes: `500GiB`"),
 ]
+FileCount = Annotated[int, Field(ge=0), BeforeValidator(fields.no_switch)]
+_SHARE_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}]})
+Share = Annotated[float, BeforeValidator(fields.share), _SHARE_SCHEMA, Words("share: `30 %`")]
 PathsInSource = tuple[Annotated[str, AfterValidator(fields.path_in_source), Words("path in the source")], ...]
 
 
@@ -182,6 +186,37 @@ class PairVersions(_CanBeOff):
     exclude: Patterns | None = None
 
 
+class BrakeConfig(_CanBeOff):
+    """The brake: a cycle that would replace or retire too much holds that until `truecopy approve`; `false` is off."""
+
+    enabled: bool = True
+    """Hold the destructive part of such a cycle."""
+    share: Share = 0.3
+    """It is held if more than this share of the files in the index would be replaced or retired..."""
+    files: FileCount = 100
+    """...and more than this number; also if more than this number become empty or all zeros. `0`: the first does."""
+    canary: PathsInSource = ()
+    """Files in the source that nobody changes: it is held as soon as one of them is changed or missing."""
+    exclude: Patterns = ()
+    """Gitignore patterns of entries that are replaced in any case, such as rolling backups; they are counted apart."""
+
+    def to_settings(self, own: "PairBrake | None") -> BrakeSettings | None:
+        """Return the plain settings of a pair, with its own keys; None if the brake is off."""
+        values = self.model_dump() | (own.model_dump(exclude_none=True) if own else {})
+        enabled = values.pop("enabled")
+        return BrakeSettings(**values) if enabled else None
+
+
+class PairBrake(_CanBeOff):
+    """The keys of `brake` that a pair has of its own."""
+
+    enabled: bool | None = None
+    share: Share | None = None
+    files: FileCount | None = None
+    canary: PathsInSource | None = None
+    exclude: Patterns | None = None
+
+
 class CopyOptions(_Section):
     """Options of all pairs, which a pair can override."""
 
@@ -219,6 +254,8 @@ class CopyOptions(_Section):
     """How long an entry is missing before it is retired; also, two complete scans in a row have to miss it."""
     versions: VersionsConfig = VersionsConfig()
     """Replaced contents that are kept: a table, see below, or `false`."""
+    brake: BrakeConfig = BrakeConfig()
+    """The brake for cycles that would replace too much: a table, see below, or `false`."""
 
 
 class PairConfig(_Section):
@@ -247,6 +284,7 @@ class PairConfig(_Section):
     on_source_delete: OnSourceDelete | None = None
     retire_after: WaitingTime | None = None
     versions: Annotated[PairVersions, Words("table, or false")] | None = None
+    brake: Annotated[PairBrake, Words("table, or false")] | None = None
 
 
 class WrittenConfig(CopyOptions):
@@ -325,6 +363,7 @@ class WrittenConfig(CopyOptions):
                     **pair.model_dump(exclude_none=True),
                     "name": name,
                     "versions": self.versions.to_settings(pair.versions),
+                    "brake": self.brake.to_settings(pair.brake),
                 }
             )
             for pair, name in zip(given, names, strict=True)

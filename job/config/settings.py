@@ -41,6 +41,19 @@ class VersionsSettings(NamedTuple):
         return f"{self.keep}\n{self.most}"
 
 
+class BrakeSettings(NamedTuple):
+    """When the destructive part of a cycle is held."""
+
+    share: float
+    """More than this share of the known files..."""
+    files: int
+    """...and more than this number."""
+    canary: tuple[str, ...]
+    """Paths in the source of files that nobody changes."""
+    exclude: tuple[str, ...]
+    """Patterns of entries that are neither counted nor held."""
+
+
 class Pair(NamedTuple):
     """One source with its mirror, its unique name and its options."""
 
@@ -69,6 +82,8 @@ class Pair(NamedTuple):
     """How long an entry has been missing in the source before it is retired; `fields.waiting_time` parses it."""
     versions: VersionsSettings | None
     """None if replaced contents are not kept."""
+    brake: BrakeSettings | None
+    """None if nothing is ever held."""
 
     @property
     def options_key(self) -> str:

@@ -1,40 +1,30 @@
 """The brake: whether the destructive part of a cycle is held until a person approves it. Pure.
 
-Destructive is what replaces or retires a content of the mirror; new files and changes of metadata are not. Held changes
-are kept by folder, each as a digest of its rows, so that an approval releases exactly these: a folder in which anything
-changed since is judged anew.
+Destructive is what replaces or retires a content of the mirror; new files and changes of metadata are not. Each held
+change has a digest, so that an approval releases exactly these: what changed since is judged anew.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
 from job.core.entry import Entry, Kind
+from job.core.outcome import BrakeReason
 
 MOST_EXAMPLES = 10
 """Paths that an event shows."""
-_DIGEST_BYTES = 16
+DIGEST_BYTES = 16
+"""Size of the digest of one change."""
 
 
-class BrakeSettings(NamedTuple):
+class BrakeLimits(NamedTuple):
     """Limits of a pair; a pair without a brake has none."""
 
     share: float = 0.3
     """Of the files that the index knows."""
     files: int = 100
     """0 trips on the first file."""
-
-
-class BrakeReason(StrEnum):
-    """Why the brake trips."""
-
-    SHARE = "share"
-    """Too many files would be replaced or retired."""
-    EMPTIED = "emptied"
-    """Too many files became empty or all zeros."""
-    CANARY = "canary"
-    """A file that nobody changes was changed."""
 
 
 class DestructiveCounts(NamedTuple):
@@ -90,52 +80,50 @@ def content_change(before: Entry, now: Entry) -> ContentChange:
 
 
 def why_held(
-    counts: DestructiveCounts, known_files: int, settings: BrakeSettings | None, *, held_before: bool = False
+    counts: DestructiveCounts, known_files: int, limits: BrakeLimits | None, *, held_before: bool = False
 ) -> BrakeReason | None:
     """Return why the destructive part of a cycle is held; None if it may go on.
 
     `known_files` is the number of files in the index, 0 at a first adoption. A pair that was held stays so while
     anything destructive is left that was not approved, even if its index was lost since.
     """
-    if settings is None or not (known_files or held_before):
+    if limits is None or not (known_files or held_before):
         return None
     if counts.canaries:
         return BrakeReason.CANARY
-    if counts.emptied > settings.files:
+    if counts.emptied > limits.files:
         return BrakeReason.EMPTIED
-    is_over = counts.total > max(settings.files, settings.share * known_files)
+    is_over = counts.total > max(limits.files, limits.share * known_files)
     return BrakeReason.SHARE if is_over or (held_before and counts.total) else None
 
 
-def needs_sample(replaced: int, doubtful: int, known_files: int, settings: BrakeSettings | None) -> bool:
+def needs_sample(replaced: int, doubtful: int, known_files: int, limits: BrakeLimits | None) -> bool:
     """Return whether doubtful files have to be read before anything is done: with them, the brake might trip."""
-    if settings is None:
+    if limits is None:
         return False
     counts = DestructiveCounts(replaced)
     with_doubtful = DestructiveCounts(replaced + doubtful)
-    return (
-        why_held(counts, known_files, settings) is None and why_held(with_doubtful, known_files, settings) is not None
-    )
+    return why_held(counts, known_files, limits) is None and why_held(with_doubtful, known_files, limits) is not None
 
 
-def folder_digest(rows: Iterable[tuple[bytes, ContentChange | str, Entry | None]]) -> bytes:
-    """Digest the destructive changes of one folder: name, change, and the source's entry, None if it left."""
-    digest = blake2b(digest_size=_DIGEST_BYTES)
-    for name, change, entry in sorted(rows, key=lambda row: row[0]):
-        content = "" if entry is None else f"{entry[1]},{entry[2]},{','.join(map(str, entry[5:]))}"
-        for part in (name, str(change).encode("ascii"), content.encode("ascii")):
-            digest.update(len(part).to_bytes(4, "little") + part)
-    return digest.digest()
+def change_digest(name: bytes, entry: Entry | None) -> bytes:
+    """Digest a held change: a name, and the source's entry that would replace its content, None if it left the source.
+
+    Another ctime makes another digest, so what is changed again is judged anew.
+    """
+    content = "" if entry is None else f"{entry[1]},{entry[2]},{','.join(map(str, entry[5:]))}"
+    return blake2b(len(name).to_bytes(4, "little") + name + content.encode("ascii"), digest_size=DIGEST_BYTES).digest()
 
 
-def plan_hash(folders: Mapping[bytes, bytes]) -> str:
-    """Return the hash of a held plan, by the digests of its folders, as `approve` names it: 32 hexadecimal digits."""
-    digest = blake2b(digest_size=_DIGEST_BYTES)
-    for path, of_folder in sorted(folders.items()):
-        digest.update(len(path).to_bytes(4, "little") + path + of_folder)
+def plan_hash(folders: Mapping[bytes, Collection[bytes]]) -> str:
+    """Return the hash of a held plan, as `approve` names it: 32 hexadecimal digits.
+
+    It depends on the digests of each folder, not on their order; folders without any do not count.
+    """
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for folder, changes in sorted(folders.items()):
+        if changes:
+            unique = sorted(set(changes))
+            for part in (folder, *unique, b""):
+                digest.update(len(part).to_bytes(4, "little") + part)
     return digest.hexdigest()
-
-
-def is_approved(path: bytes, digest: bytes, approved: Mapping[bytes, bytes]) -> bool:
-    """Return whether the destructive changes of a folder are those that a person approved."""
-    return approved.get(path) == digest

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from job.core.outcome import RENAMED, Drift, Failure, Result, Skip
+from job.core.outcome import RENAMED, BrakeReason, Drift, Failure, Result, Skip
 from job.core.stored_values import UNUSABLE, number_of, seconds_of, text_of
 
 NO_COUNTS: Mapping[Any, int] = {}
@@ -84,12 +84,12 @@ CountsByName = Mapping[tuple[str, str], int]
 
 
 class PairProblem(NamedTuple):
-    """Why a cycle of a pair was refused, busy or failed."""
+    """Why a cycle of a pair was refused, held, busy or failed."""
 
     event: str
-    """`pair_refused`, `pair_busy` or `pair_failed`."""
+    """`pair_refused`, `brake_held`, `pair_busy` or `pair_failed`."""
     reason: str
-    """A value of `core.outcome.Refusal` for a refused pair, otherwise empty."""
+    """A value of `core.outcome.Refusal` for a refused pair, of `BrakeReason` for a held one, otherwise empty."""
     error: str
     """The logged message."""
     hint: str
@@ -106,6 +106,28 @@ class FailedEntry(NamedTuple):
     error: str
 
 
+class HeldPlan(NamedTuple):
+    """What the brake of a pair holds back until a person approves it."""
+
+    reason: str
+    """A value of `core.outcome.BrakeReason`."""
+    files: int
+    """Contents that would be replaced or retired."""
+    plan: str
+    """The hash of these changes."""
+    examples: tuple[str, ...]
+    """Some of their paths, in printable form."""
+    since_timestamp_seconds: float
+    """End of the first cycle that was held."""
+    approved_timestamp_seconds: float = 0.0
+    """When a person approved this plan; 0 for not yet. The next cycle carries it out."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits for a person."""
+        return not self.approved_timestamp_seconds
+
+
 MOST_FAILING = 5
 """Failed entries of a cycle that are stored by name."""
 
@@ -119,6 +141,10 @@ class CycleDetails(NamedTuple):
     """Files and bytes of the mirror's versions; None if they were not counted."""
     orphans: tuple[int, int] | None = None
     """Files in the mirror that left the source, and their bytes; None if they are as before."""
+    hold: HeldPlan | None = None
+    """Set if the cycle was held."""
+    has_no_hold: bool = False
+    """Whether an earlier hold ended: nothing is left of it, or the brake is off."""
 
 
 NO_DETAILS = CycleDetails()
@@ -140,9 +166,11 @@ class PairHistory(NamedTuple):
     last_success_timestamp_seconds: float = 0.0
     """End of the last cycle that copied and checked everything; 0 for never."""
     trouble: PairProblem | None = None
-    """Set if the last cycle was refused, busy or failed."""
+    """Set if the last cycle was refused, held, busy or failed."""
     failing: tuple[FailedEntry, ...] = ()
     """The first failed entries of the last cycle, at most `MOST_FAILING`."""
+    hold: HeldPlan | None = None
+    """What is held back, or was approved and is not done yet."""
     result_since_timestamp_seconds: float = 0.0
     """End of the first of the latest consecutive cycles with this `result`, in seconds since the epoch; 0 for never."""
     versions_files: int = 0
@@ -161,6 +189,7 @@ class PairHistory(NamedTuple):
         return last._replace(
             counts=dict(counts),
             last_success_timestamp_seconds=max(each.last_success_timestamp_seconds for each in (first, last)),
+            hold=last.hold or first.hold,
             result_since_timestamp_seconds=(first if same else last).result_since_timestamp_seconds,
             versions_files=last.versions_files or first.versions_files,
             versions_bytes=last.versions_bytes or first.versions_bytes,
@@ -215,4 +244,34 @@ def cycle_details_of(kept: Mapping[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(*UNUSABLE):
             files, size = map(number_of, kept.get(name, (0, 0)))
             fields |= {f"{name}_files": files, f"{name}_bytes": size}
+    fields["hold"] = held_plan_of(kept.get("hold"))
     return fields
+
+
+def held_plan_of(kept: Any) -> HeldPlan | None:
+    """Return a stored plan; None if there is none, or it is invalid."""
+    with contextlib.suppress(*UNUSABLE):
+        reason, files, plan, examples, since, approved = kept
+        return HeldPlan(
+            str(BrakeReason(reason)),
+            number_of(files),
+            text_of(plan),
+            tuple(map(text_of, examples)),
+            seconds_of(since),
+            seconds_of(approved),
+        )
+    return None
+
+
+def hold_after(before: HeldPlan | None, result: Result, cycle_details: CycleDetails) -> HeldPlan | None:
+    """Return the plan of a pair after a cycle. Only a cycle that judged everything ends a hold."""
+    if cycle_details.has_no_hold or result is Result.SUCCESS:
+        return None
+    if cycle_details.hold is None:
+        return before
+    if before is None:
+        return cycle_details.hold
+    # An approval that came while the same changes were held once more stays.
+    approved = before.approved_timestamp_seconds if before.plan == cycle_details.hold.plan else 0.0
+    since = before.since_timestamp_seconds if before.is_active else cycle_details.hold.since_timestamp_seconds
+    return cycle_details.hold._replace(since_timestamp_seconds=since, approved_timestamp_seconds=approved)

@@ -15,6 +15,8 @@ from job.core.record import CLOCK_GRAIN_NS, Record, is_by
 _DEVICES = {S_IFBLK, S_IFCHR}
 NEW = "new"
 """Reason to copy an entry that neither the mirror nor the index has."""
+MODIFIED = "modified"
+"""Reason to copy a file whose mtime or size differs from the record."""
 NODEV_SOURCE = "the source is mounted nodev, so that devices have no effect there: none is made in the mirror"
 
 
@@ -163,7 +165,7 @@ def _decide_recorded(source: Entry, record: Record, policy: Policy) -> Decision:
     if source.size != before.size:
         return Decision(Action.COPY, source, "size changed")
     if source.mtime_ns != before.mtime_ns:
-        return Decision(Action.COPY, source, "modified")
+        return Decision(Action.COPY, source, MODIFIED)
     both = not has_content or not is_by(record.checksum, policy.checksum)
     return Decision(Action.COMPARE_BOTH if both else Action.COMPARE_SOURCE, source, _why_compare(source, before))
 
@@ -188,7 +190,7 @@ def _decide_unrecorded(source: Entry, mirror: Entry, record: Record | None, poli
         return Decision(Action.COMPARE_BOTH, source, "the index does not know it")
     # A rename of an interrupted cycle looks like a foreign change until the contents are compared.
     if source != record.source and source.kind is Kind.FILE and source.size != mirror.size:
-        return Decision(Action.COPY, source, "modified")
+        return Decision(Action.COPY, source, MODIFIED)
     drift = Drift.REPLACED if mirror.inode != record.mirror.inode else Drift.CONTENT
     if source.kind is Kind.FILE and source.size != mirror.size:
         return Decision(Action.COPY, source, "the mirror was changed", drift)

@@ -5,7 +5,7 @@
 
 from typing import Literal, NamedTuple
 
-from job.core.outcome import Drift, Failure, Refusal, Result, Skip
+from job.core.outcome import BrakeReason, Drift, Failure, Refusal, Result, Skip
 
 PREFIX = "truecopy_"
 
@@ -78,6 +78,13 @@ PAIR_COUNTERS = (
     Series("pairs_refused_total", "counter", "Refusals by a guard.", label="reason", values=tuple(Refusal)),
     Series("versions_expired_total", "counter", "Versions removed by `versions.keep` or `versions.most`."),
     Series("versions_given_up_total", "counter", "Versions removed before their time, as the disk was full."),
+    Series(
+        "brake_trips_total",
+        "counter",
+        "Cycles in which the brake began to hold what would replace too much.",
+        label="reason",
+        values=tuple(BrakeReason),
+    ),
     Series("cycles_total", "counter", "Cycles that ended, by result.", label="result", values=tuple(Result)),
 )
 """Counters kept in each pair's history."""
@@ -93,6 +100,14 @@ PAIR_GAUGES = (
         label="result",
         values=tuple(Result),
     ),
+    Series(
+        "hold_active",
+        "gauge",
+        "1 while the brake holds what would replace too much, until a person approves it.",
+        label="reason",
+        values=tuple(BrakeReason),
+    ),
+    Series("brake_enabled", "gauge", "0 if the brake of the pair is off."),
     Series("last_cycle_files", "gauge", "Entries of the last cycle.", label="outcome", values=FILE_OUTCOMES),
     Series("versions_files", "gauge", "Number of versions in the mirror."),
     Series("versions_bytes", "gauge", "Sum of the sizes of the versions in the mirror."),

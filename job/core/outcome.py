@@ -36,6 +36,18 @@ class Skip(StrEnum):
     VANISHED = "vanished"
     UNSUPPORTED = "unsupported"
     MOUNT = "mount"
+    HELD = "held"
+
+
+class BrakeReason(StrEnum):
+    """Why the brake holds what would replace or retire contents: the label `reason` of `truecopy_hold_active`."""
+
+    SHARE = "share"
+    """Too many files would be replaced or retired."""
+    EMPTIED = "emptied"
+    """Too many files became empty or all zeros."""
+    CANARY = "canary"
+    """A file that nobody changes was changed."""
 
 
 class Drift(StrEnum):
@@ -94,6 +106,7 @@ class Result(StrEnum):
     SUCCESS = "success"
     PARTIAL = "partial"
     REFUSED = "refused"
+    HELD = "held"
     BUSY = "busy"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -108,12 +121,13 @@ _EXITS = {
     Result.SUCCESS: Exit.OK,
     Result.PARTIAL: Exit.PARTIAL,
     Result.REFUSED: Exit.REFUSED,
+    Result.HELD: Exit.REFUSED,
     Result.BUSY: Exit.BUSY,
     Result.STOPPED: Exit.TERMINATED,
     Result.FAILED: Exit.FAILED,
 }
 
-_WORST_FIRST = (Result.STOPPED, Result.FAILED, Result.REFUSED, Result.PARTIAL, Result.BUSY)
+_WORST_FIRST = (Result.STOPPED, Result.FAILED, Result.REFUSED, Result.HELD, Result.PARTIAL, Result.BUSY)
 
 
 def worst(results: list[Result]) -> Result:

@@ -7,7 +7,7 @@ summary. Mounts that appeared or went missing in the source are reported once an
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from job.config.settings import Config, Pair
 from job.core.counts import Tally
@@ -16,6 +16,7 @@ from job.core.file_systems import LOCAL_TYPES
 from job.core.mirror_identity import MirrorVerdict
 from job.core.outcome import Failure, Refusal, Result, failure_of, reason_text, worst
 from job.engine.context import PairContext, PairRun, Progress
+from job.engine.cycle_end import end_cycle
 from job.engine.dispatch.parallel_scan import scan_tree
 from job.engine.dispatch.worker_supervisor import WorkerSupervisor
 from job.engine.preflight import overlap, presence
@@ -41,15 +42,16 @@ from job.events.pair import (
     PairRefused,
     PairStarted,
     StateFolderLost,
-    VersionsCounted,
 )
 from job.events.service import CycleFinished, CycleStarted
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import is_temp_name, remove_staged, remove_temps
 from job.fs.listing import MirrorUnmountedError, MountMissingError, Unlisted
-from job.store.index import Schedule
 from job.store.memory import Memory
 from job.system.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from job.engine.brake.hold import Hold
 
 OpenContext = Callable[[PairRun, Roots, Progress], AbstractContextManager[PairContext]]
 """Opens the context of a pair that passed the preflight."""
@@ -162,7 +164,7 @@ def _run_guarded(
 ) -> Result | None:
     """Back up one pair; `claims` gets its claim. Returns None if the mirror was swapped: it is to be opened anew."""
     try:
-        _run_pair(run, state_dir, cycle, refusal, claims)
+        is_held = _run_pair(run, state_dir, cycle, refusal, claims)
     except Stopped:
         return Result.STOPPED
     except Refused as error:
@@ -177,7 +179,7 @@ def _run_guarded(
     except Exception as error:  # noqa: BLE001  # a bug met in one pair must not stop the others
         text, hint = _failure_of_pair(error)
     else:
-        return Result.SUCCESS
+        return Result.HELD if is_held else Result.SUCCESS
     run.emit(PairFailed(**run.about, error=text, hint=hint))
     return Result.FAILED
 
@@ -194,7 +196,7 @@ def _failure_of_pair(error: Exception) -> tuple[str, str]:
 
 def _run_pair(
     run: PairRun, state_dir: str | None, cycle: CycleContext, refusal: Refused | None, claims: list[Claim]
-) -> None:
+) -> bool:
     if refusal is not None:
         raise refusal
     with open_pair(run.pair, state_dir, run.now_ns() / 1e9, run.stop, cycle.memory or Memory()) as roots:
@@ -203,7 +205,7 @@ def _run_pair(
         _report_preflight(roots, run)
         if cycle.sandbox is not None:
             cycle.sandbox.restrict(roots.source, roots.mirror, roots.state)
-        _sync_pair(run, roots, cycle.open_context)
+        return _sync_pair(run, roots, cycle.open_context)
 
 
 def _report_preflight(roots: Roots, run: PairRun) -> None:
@@ -223,7 +225,8 @@ def _report_preflight(roots: Roots, run: PairRun) -> None:
         run.emit(LeaseTakenOver(**about, left_by=roots.lease.left_by))
 
 
-def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
+def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> bool:
+    """Scan and sync; returns whether the brake holds anything."""
     progress = Progress(run)
     now_ns = run.now_ns()
     listener = _TallyListener(run.emit)
@@ -234,7 +237,8 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
         _sweep(context, roots.claim)
         depth, rescan_depth = scan_depths(run.pair, schedule.audited, now_ns / 1e9)
         audit = depth is ScanDepth.AUDIT
-        run.emit(PairStarted(**run.about, source=run.pair.source, mirror=run.pair.dest, audit=audit))
+        brake = run.pair.brake is not None
+        run.emit(PairStarted(**run.about, source=run.pair.source, mirror=run.pair.dest, audit=audit, brake=brake))
         found = None if depth is rescan_depth else _scan_source_only(context, run, progress, depth)
         if found is None or found.changed:
             depth = rescan_depth
@@ -251,61 +255,48 @@ def _sync_pair(run: PairRun, roots: Roots, open_context: OpenContext) -> None:
                 _close_unlisted(context, found.unlisted, run)
             report_mounts(context, found, run)
             progress.start_sync(found)
+            hold = _judged(context, run, found, (known, schedule.hold_mark), roots.state)
             if found.changed:
-                _carry_out(context, run, roots, progress, found, supervisor)
+                hold = _carry_out(context, run, roots, (progress, hold), found, supervisor)
         context.recheck_roots()  # no batch was committed if nothing had changed
         if depth is ScanDepth.AUDIT:
             context.index.set_audited(now_ns / 1e9)
-        _retire(context, run, found, listener.tally, (roots.claim, schedule))
-        _end_versions(context, run, listener.tally, (roots.claim, schedule))
-
-
-def _retire(
-    context: PairContext, run: PairRun, found: ScanResult, tally: Tally, before: tuple[Claim | None, Schedule]
-) -> None:
-    """Retire what left the source long enough ago, after a success with a complete scan; a sleeping disk sleeps on."""
-    claim, schedule = before
-    is_asleep = claim is not None and claim.held is None
-    if run.pair.on_source_delete == "keep" or found.unlisted or tally.failed or is_asleep:
-        return
-    from job.engine.versions.retire import retire_due  # noqa: PLC0415  # off by default
-
-    retire_due(context, run, schedule.versions_clock, nullcontext if claim is None else claim.begin_to_write)
-
-
-def _end_versions(context: PairContext, run: PairRun, tally: Tally, before: tuple[Claim | None, Schedule]) -> None:
-    """Let versions expire after a success, and count them if their number may have changed."""
-    index, now, versions = context.index, context.started_ns / 1e9, run.pair.versions
-    claim, schedule = before
-    if index.has_new_versions:
-        schedule = index.schedule()  # new ones may end the time of others
-    is_due = now >= schedule.versions_due or now < schedule.versions_clock
-    is_due |= schedule.versions_rule != (versions.rule if versions else "")
-    is_asleep = claim is not None and claim.held is None
-    if is_due and not tally.failed and not is_asleep:
-        from job.engine.versions.expiry import expire  # noqa: PLC0415  # in most cycles nothing is due
-
-        expire(context, run, schedule)
-    elif index.has_new_versions:
-        files, size = index.version_table.extent()
-        run.emit(VersionsCounted(**run.about, files=files, bytes=size))
+        return end_cycle(context, run, (found, listener.tally, hold), (roots.claim, schedule))
 
 
 def _carry_out(
     context: PairContext,
     run: PairRun,
     roots: Roots,
-    progress: Progress,
+    progress_and_hold: tuple[Progress, "Hold | None"],
     found: ScanResult,
     supervisor: WorkerSupervisor | None,
-) -> None:
-    """Sync the changed folders, in a mirror that has the mark of this cycle."""
+) -> "Hold | None":
+    """Sync the changed folders, in a mirror that has the mark of this cycle; returns what the brake holds."""
     if roots.claim is not None:
         roots.claim.begin_to_write()
     # A run without changes, as most are, does not load what copies: half of its time.
     from job.engine.dispatch.dispatcher import Dispatcher  # noqa: PLC0415
 
-    Dispatcher(context, run, progress).run(found, supervisor)
+    progress, hold = progress_and_hold
+    return Dispatcher(context, run, progress).run(found, supervisor, hold)
+
+
+def _judged(context: PairContext, run: PairRun, found: ScanResult, known: tuple[int, int], state: int) -> "Hold | None":
+    """Return what the brake holds in this cycle; None for nothing, as in nearly all. `known` are entries and a mark."""
+    pair, (entries, mark), retired = run.pair, known, 0
+    if pair.on_source_delete == "retire":
+        from job.engine.versions.due_orphans import due_extent  # noqa: PLC0415  # off by default
+
+        retired, _ = due_extent(context.index, pair, context.known_mounts.former, context.started_ns / 1e9)
+    can_trip = pair.brake is not None and (
+        not entries or pair.brake.canary or found.may_trip(pair.brake.files, pair.brake.share, entries, retired)
+    )
+    if not mark and not (can_trip and (found.changed or retired)):
+        return None
+    from job.engine.brake.after_scan import judge_scan  # noqa: PLC0415  # few cycles change so much
+
+    return judge_scan(context, run, found, known, state)
 
 
 def _sweep(context: PairContext, claim: Claim | None) -> None:

@@ -13,14 +13,18 @@ from job.core.decide import Action, Decision, decide
 from job.core.entry import Entry, FileId, Kind, join
 from job.core.file_systems import ByMount, Capabilities, KnownMounts
 from job.core.outcome import Failure, failure_of, reason_text
+from job.engine.brake.holder import Holder
+from job.engine.brake.judge import View, judge
+from job.engine.brake.stored import StoredHold
 from job.engine.copy.adoption import standing_of
 from job.engine.copy.cleanup import Surplus
 from job.engine.copy.permissions import Opening, why_closed, why_left_over
 from job.engine.dispatch.parallel_scan import scan_tree
+from job.engine.messages import ItemHold
 from job.engine.preflight import presence
 from job.engine.scan import ChangedFolder, ScanResult, list_again, scan_depths, with_ancestors
 from job.engine.versions.absence import Absence
-from job.engine.versions.due_orphans import due_orphans
+from job.engine.versions.due_orphans import DueOrphans, confirmed, due_orphans
 from job.engine.volumes import policy_of
 from job.events.text import approximate_duration
 from job.fs.dircursor import DirCursor
@@ -35,6 +39,7 @@ from job.store.index import Index
 
 _SILENT = {Action.KEEP, Action.SKIP_SPECIAL}
 _READS = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
+_REPLACING = {Action.COPY, Action.MAKE_FOLDER}
 _WRITES = {*_READS, Action.MAKE_FOLDER}
 
 
@@ -52,6 +57,8 @@ class Preview:
     """The capabilities of the mirror's file systems, as far as they are known."""
     known_mounts: KnownMounts
     """The mounts of the source in the last cycle."""
+    hold: StoredHold
+    """What the brake holds since an earlier cycle."""
 
 
 class Planned(NamedTuple):
@@ -59,9 +66,9 @@ class Planned(NamedTuple):
 
     pair: str
     action: str
-    """A `core.decide.Action` other than keeping; `set_aside` (moved to the versions), `retire` (moved there, as it left
-    the source), `link` (another name of a copied file), `fail` (cannot be read or written), `leave_out` (out of scope
-    otherwise than by a pattern)."""
+    """A `core.decide.Action` other than keeping; `hold` (not done, as the brake has tripped), `set_aside` (moved to the
+    versions), `retire` (moved there, as it left the source), `link` (another name of a copied file), `fail` (cannot be
+    read or written), `leave_out` (out of scope otherwise than by a pattern)."""
     path: bytes
     kind: Kind
     bytes: int
@@ -79,6 +86,10 @@ def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], N
         found = scan_tree(view, pair, report_progress, rescan_depth)
     if not found.unlisted:
         presence.check_still_there(seen, found.entries, found.folders, pair)
+    absence = Absence(view.source, view.source_root, view.known_mounts, view.mirror.at)
+    by_index = () if found.unlisted else due_orphans(view.index, pair, view.known_mounts.former, now)
+    due = confirmed(by_index, absence)
+    holder = _holder(view, found, due)
     for path, error in found.unlisted:
         yield Planned(pair.name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
     for each in sorted(found.left_out):
@@ -92,29 +103,40 @@ def preview(view: Preview, now: float, report_progress: Callable[[ScanResult], N
         planned_files: set[FileId] = set()
         for change in found.changes():
             for path, kind, reason in forecast.replaced(change):
-                yield Planned(pair.name, "set_aside", path, kind, 0, reason)
-            yield from _plan_folder(view, change, (sources, mirrors), (planned_files, forecast))
-            if change.path not in out:
+                yield Planned(pair.name, "hold" if holder.is_on else "set_aside", path, kind, 0, reason)
+            yield from _plan_folder(view, change, (sources, mirrors), (planned_files, forecast, holder))
+            if change.path not in out and not holder.is_on:
                 yield from _plan_widening(pair.name, change.path, forecast)
-    yield from _plan_retiring(view, found, now)
+    yield from _plan_retiring(view, due, now, "hold" if holder.is_on else "retire")
 
 
-def _plan_retiring(view: Preview, found: ScanResult, now: float) -> Iterator[Planned]:
+def _plan_retiring(view: Preview, due: list[DueOrphans], now: float, action: str) -> Iterator[Planned]:
     """Yield what the end of the cycle would retire, if nothing fails and the clock is not in doubt."""
-    if found.unlisted:
-        return
-    absence = Absence(view.source, view.source_root, view.known_mounts, view.mirror.at)
     with closing(DirCursor(view.mirror_root)) as mirrors:
-        for folder, rows in due_orphans(view.index, view.pair, view.known_mounts.former, now):
-            absent = absence.of(folder, rows)
+        for folder, rows in due:
             try:
-                there = entries_of(stat_names(mirrors.goto(folder), sorted(absent), []))
+                there = entries_of(stat_names(mirrors.goto(folder), sorted(rows), []))
             except OSError:
                 continue  # it is gone from the mirror, too
             for entry in there:
                 missing_seconds = max(0.0, now - rows[entry.name].since_ns / 1e9)
                 reason = f"it left the source {approximate_duration(missing_seconds)} ago"
-                yield Planned(view.pair.name, "retire", join(folder, entry.name), entry.kind, 0, reason)
+                yield Planned(view.pair.name, action, join(folder, entry.name), entry.kind, 0, reason)
+
+
+def _holder(view: Preview, found: ScanResult, due: list[DueOrphans]) -> Holder:
+    """Return what the brake would hold. The next cycle may also read files of which only the ctime moved."""
+    holder = Holder(view.pair)
+    judgement = judge(View(view, view.pair, view.mirror, due), found, view.index.entry_count(), view.hold)
+    if judgement.reason is not None:
+        places = [(each.path, part) for each in found.changes() for part in range(_parts(view, each.path))]
+        holder.begin(ItemHold(True, {}, {place: view.hold.approved(*place) for place in places}))
+    return holder
+
+
+def _parts(view: Preview, path: bytes) -> int:
+    known = view.index.summary(path) if view.hold.rows else None
+    return known.parts if known else 1
 
 
 def _plan_widening(pair: str, path: bytes, forecast: "SetAsideForecast") -> Iterator[Planned]:
@@ -129,15 +151,15 @@ def _plan_folder(
     view: Preview,
     change: ChangedFolder,
     cursors: tuple[DirCursor, DirCursor],
-    known: tuple[set[FileId], "SetAsideForecast"],
+    known: tuple[set[FileId], "SetAsideForecast", Holder],
 ) -> Iterator[Planned]:
-    path, name, (planned_files, forecast) = change.path, view.pair.name, known
+    path, name, (planned_files, forecast, holder) = change.path, view.pair.name, known
     capabilities = view.mirror.at(path)
     policy = policy_of(view.pair, capabilities)
     try:
         if view.pair.options_key:
             policy = policy._replace(nodev=NODEV in mount_restrictions(cursors[0].goto(path)))
-        for listing, rows in _listings(view, change):
+        for part, (listing, rows) in enumerate(_listings(view, change)):
             for unknown, trouble in listing.unreadable:
                 yield Planned(name, "fail", join(path, unknown), Kind.FILE, 0, _unreadable(trouble, "it"))
             rights = _Rights(listing.path, *cursors)
@@ -152,7 +174,15 @@ def _plan_folder(
                 if step.action not in _SILENT:
                     shared = linked.get(entry.name)
                     file = FileId(shared.device, entry.inode) if shared else None
-                    yield _planned(name, where, step, rights.missing_right(step), file, planned_files)
+                    replaces = step.action in _REPLACING and entry.name in present
+                    is_held = replaces and holder.holds(path, part, entry)
+                    held = Planned(name, "hold", where, entry.kind, 0, step.reason)
+                    line = (
+                        held
+                        if is_held
+                        else _planned(name, where, step, rights.missing_right(step), file, planned_files)
+                    )
+                    yield line
     except OSError as error:
         yield Planned(name, "fail", path, Kind.FOLDER, 0, _unreadable(error, "the folder"))
 

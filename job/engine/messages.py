@@ -161,11 +161,48 @@ class PendingWidening(NamedTuple):
 Task: TypeAlias = SyncFolder | SplitFolder | SyncPart | FinishFolder | SyncHardLinks
 
 
+HeldPlace: TypeAlias = tuple[bytes, int]
+"""A folder by its path, and the part of it, if it is huge."""
+
+
+class ItemHold(NamedTuple):
+    """What is held, and what was approved, in the folders of a work item."""
+
+    is_on: bool
+    """Whether what would replace contents is held back."""
+
+    known: Mapping[HeldPlace, frozenset[bytes]]
+    """Digests of changes that were held before: their contents are known to differ."""
+    approved: Mapping[HeldPlace, frozenset[bytes]]
+    """Digests of changes that a person approved."""
+
+
+class HeldChanges(NamedTuple):
+    """Changes that a worker held back in one folder, or one part of it."""
+
+    place: HeldPlace
+    digests: tuple[bytes, ...]
+    examples: tuple[bytes, ...]
+    """Paths of some of them."""
+
+
+class HeldReport(NamedTuple):
+    """What the brake did in a batch."""
+
+    changes: list[HeldChanges]
+    exempt: int
+    """Contents that were replaced in spite of a hold, as the brake leaves them out."""
+    zeroed: int
+    """Contents that were replaced by nothing but zeros."""
+
+
 class WorkItem(NamedTuple):
     """To a worker: do these tasks. Later items have higher numbers."""
 
     number: int
     tasks: list[Task]
+    hold: ItemHold | None = None
+    """None if nothing is held, or was approved."""
 
 
 class SplitResult(NamedTuple):
@@ -230,6 +267,7 @@ class BatchResult:
     given_up: GivenUp = NOTHING_GIVEN_UP
     unkept: bool = False
     """Whether a content was replaced, and is not among the versions."""
+    held: HeldReport | None = None
     dirty: bool = False
     """Whether the batch wrote anything that must be synced."""
     volume: int = 0

@@ -108,6 +108,8 @@ class ScanResult:
         self.shares: list[FolderShare] = []
         self.folders_unchanged = self.entries_unchanged = self.specials_unchanged = 0
         self.entries_to_sync = self.bytes_to_sync = 0
+        self.entries_changed = self.empty_files = 0
+        """Entries and folders where the source is not as recorded, and the empty files among them; a bound, if huge."""
 
     @property
     def tally(self) -> Tally:
@@ -128,6 +130,10 @@ class ScanResult:
         """Folders scanned so far."""
         return self.folders_unchanged + len(self.changed)
 
+    def may_trip(self, files: int, share: float, known: int, retired: int) -> bool:
+        """Return whether so much of the source is not as recorded, or retired, that the brake might trip."""
+        return self.entries_changed + retired > max(files, share * known) or self.empty_files > files
+
     def changes(self) -> Iterator[ChangedFolder]:
         """Iterate over the folders to sync."""
         return map(ChangedFolder._make, self.changed)
@@ -145,6 +151,8 @@ class ScanResult:
         self.specials_unchanged += other.specials_unchanged
         self.entries_to_sync += other.entries_to_sync
         self.bytes_to_sync += other.bytes_to_sync
+        self.entries_changed += other.entries_changed
+        self.empty_files += other.empty_files
 
 
 class ScanRequest(NamedTuple):
@@ -253,6 +261,9 @@ class FolderScanner:
                 is_same_source,
             )
         )
+        if not is_same_source:
+            found.entries_changed += 1 + seen.entries
+            found.empty_files += [row[5] for row in seen.rows].count(0) if seen.rows else seen.entries
         found.entries_to_sync += seen.entries
         found.bytes_to_sync += seen.bytes
 

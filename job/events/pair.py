@@ -9,12 +9,12 @@ from job.events.base import EntryEvent, PairEvent
 
 
 class PairStarted(PairEvent):
-    """The preflight checks passed; the scan begins."""
+    """The preflight checks passed; the scan begins; an `audit` examines every mirror file; no `brake`: it is off."""
 
     source: str
     mirror: str
     audit: bool
-    """Whether this cycle compares every mirror file with the index."""
+    brake: bool = True
 
 
 class PairRefused(PairEvent, level="error"):

@@ -118,8 +118,10 @@ SENTENCES = {
     "cycle_started": "A cycle started",
     "cycle_finished": "Cycle {result}: {counts} in {spent}",
     "idle_cycles_counted": "Cycles without a change in the last {spent} that were not logged: {cycles}",
-    "pair_started": "Scanning {source} for its mirror {mirror}",
+    "pair_started": "Scanning {source} for its mirror {mirror}{unbraked}",
     "pair_refused": "Refused, no entry was changed: {error}",
+    "brake_held": "Held, nothing was replaced: {error}. {hint}",
+    "brake_released": "The hold ended: {reason}",
     "pair_busy": "Busy, no entry was changed: {error}",
     "lease_taken_over": "The lease on the mirror is taken over: {left_by} stopped renewing it",
     "mirror_created": "The mirror {mirror} did not exist and was created",
@@ -176,18 +178,8 @@ _SHORT_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 _FROM_UNITS = 1.5
 """A unit is used from this many on: 90 minutes are 2 hours, 80 minutes stay minutes."""
 _NOW_SECONDS = 2
-_WORDS = (
-    "{size}",
-    "{postponed}",
-    "{reasons}",
-    "{counts}",
-    "{spent}",
-    "{wait}",
-    "{stalled}",
-    "{lacking}",
-    "{unchanged}",
-    "{there}",
-)
+_COUNT_WORDS = ("{size}", "{reasons}", "{counts}", "{spent}", "{wait}", "{stalled}", "{unchanged}")
+_WORDS = (*_COUNT_WORDS, "{postponed}", "{lacking}", "{there}", "{unbraked}")
 _IN_WORDS = {name for name, text in SENTENCES.items() if any(word in text for word in _WORDS)}
 _WHY = {
     UnloggedReason.FOLDER: "too many in one folder",
@@ -276,6 +268,7 @@ _MADE: tuple[tuple[str, str, Callable[[Fields], str]], ...] = (
     ("bytes", "size", lambda fields: format_bytes(fields["bytes"])),
     ("error", "postponed", lambda fields: _POSTPONED.get(fields.get("reason", "")) or fields["error"]),
     ("file_system", "there", lambda fields: file_system_of(fields["file_system"])),
+    ("brake", "unbraked", lambda fields: "" if fields["brake"] else "; its brake is off"),
     ("lacks", "lacking", lambda fields: ", ".join(fields["lacks"]) or "nothing"),
     ("because", "why", lambda fields: _WHY[fields["because"]]),
     ("exit_code", "ending", lambda fields: fields["error"] and f": {fields['error']}"),

@@ -27,6 +27,12 @@ _TRIAL_BYTES = 64 << 10
 _TRIAL = TEMP_PREFIX + b"room-"
 
 
+def check_size(size: int, most: int) -> None:
+    """Raise `OSError` (EFBIG) for a file that is larger than the file system holds; `most` is 0 for no limit."""
+    if most and size > most:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, and the mirror's file system holds {most} in a file")
+
+
 def free_bytes(descriptor: int) -> int | None:
     """Return the free bytes of the file system of an open file, as `df` does; None if it reports no size."""
     found = os.fstatvfs(descriptor)

@@ -39,6 +39,17 @@ def names_in(folder: int) -> Iterator[list[bytes]]:
             yield names
 
 
+def is_gone(name: bytes, folder: int) -> bool:
+    """Return whether an open folder certainly has no entry of this name."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def name_exists(folder: int, name: bytes) -> bool:
     """Return whether an open folder has a name; True if that cannot be found out."""
     try:

@@ -11,7 +11,8 @@ import ctypes
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from job.core.file_systems import LOCAL_TYPES
@@ -20,6 +21,17 @@ from job.fs.dircursor import single
 from job.fs.xattrs import REFUSED
 
 _UNSYNCABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
+
+
+@contextmanager
+def removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
+    """Remove a temp of an open folder if the block fails by an `OSError`."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temp, dir_fd=folder)
+        raise
 
 
 def replace_file(folder: int, name: bytes, content: bytes, mode: int = 0o600, *, synced: bool = False) -> None:

@@ -64,10 +64,21 @@ class PlainCopier:
     ) -> None:
         """`start` starts a checksum by `algorithm`; `now_ns` is the wall clock, in nanoseconds since the epoch."""
         self._algorithm = algorithm
-        self._start = start
+        self._start = self._begin = start
         self._free_space = free_space
         self._now_ns = now_ns
         self._user, self._group = os.geteuid(), os.getegid()
+
+    def note_zeros(self) -> list[bool]:
+        """Note in the returned list of each complete copy from now on whether it has nothing but zeros."""
+        found: list[bool] = []
+
+        def start(content: bytes) -> Hash:
+            found.append(bool(content) and not content.strip(b"\0"))
+            return self._begin(content)
+
+        self._start = start
+        return found
 
     def copy(
         self,

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from job.errors import ChangedWhileReadError
+from job.fs.dircursor import closing_fd, open_name
 from job.fs.mounts import mount_of
 from job.fs.own_files import write_all
 
@@ -26,6 +27,7 @@ SECTOR = 512
 """The unit of st_blocks on every file system."""
 _WORTH_BYTES = 1 << 20
 """A file with fewer bytes in holes is read whole, which is faster than finding them."""
+_PROBE_BYTES = 1 << 20
 _SMALL_HOLE = 64 << 10
 """Smaller holes are read like data, which is as fast as checking them."""
 _LONG_BYTES = 64 << 20
@@ -148,6 +150,24 @@ class SparseLayout:
             if block != ZERO_BLOCK[: len(block)]:
                 why = f"the file system tells of a hole at byte {place}, where the file has data; look at its version"
                 raise HoleWithDataError(errno.EIO, why)
+
+
+def is_all_zeros(name: bytes, folder: int) -> bool:
+    """Return whether a file of an open folder has bytes, and all are zeros. Its first byte mostly tells."""
+    with suppress(OSError), closing_fd(open_name(name, folder)) as descriptor:
+        at, size = 0, os.fstat(descriptor).st_size
+        while at < size:
+            try:
+                at = os.lseek(descriptor, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole up to the end
+                    break
+            content = os.pread(descriptor, _PROBE_BYTES if at else BLOCK, at)
+            if content.strip(b"\0"):
+                return False
+            at += len(content) or size
+        return size > 0
+    return False
 
 
 def allocated_bytes(found: os.stat_result) -> int:

@@ -6,7 +6,7 @@ built on request: an event costs an addition, and only series in `core/metric_na
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from job.core import metric_names
 from job.core.counts import (
@@ -15,13 +15,16 @@ from job.core.counts import (
     CountsByName,
     CycleDetails,
     FailedEntry,
+    HeldPlan,
     PairHistory,
     PairProblem,
     counts_of,
+    hold_after,
 )
 from job.core.metric_names import Family, Series
 from job.core.outcome import Result
 from job.events.base import EntryEvent, Event
+from job.events.brake import BrakeHeld, BrakeReleased
 from job.events.pair import (
     BatchCommitted,
     CycleResumed,
@@ -61,6 +64,9 @@ class _PairCounts:
         self.kept = kept
         self.pending: Counter[tuple[str, str]] = Counter()
         self.trouble: PairProblem | None = None
+        self.hold: HeldPlan | None = None
+        self.has_no_hold = False
+        """Whether an earlier hold ended in the current cycle."""
         self.failing: list[FailedEntry] = []
         """Failed entries of the current cycle."""
         self.versions: tuple[int, int] | None = None
@@ -80,15 +86,19 @@ class Metrics:
         self._build = (version, python)
         self._lock = threading.Lock()
         self._pairs: dict[str, _PairCounts] = {}
+        self._unbraked: frozenset[str] = frozenset()
         self._outputs: Counter[tuple[str, str]] = Counter()
         self._own = {each.name: 0.0 for each in metric_names.OWN_SERIES if not each.label}
         self._own["config_last_reload_successful"] = 1.0
 
-    def configure(self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool) -> None:
-        """Apply a configuration: its pairs, and the expected seconds between two cycle starts."""
+    def configure(
+        self, *, pairs: Sequence[str], interval_seconds: float, run_enabled: bool, unbraked: Collection[str] = ()
+    ) -> None:
+        """Apply a configuration: pairs, expected seconds between two cycle starts, and pairs without a brake."""
         new = {pair: _PairCounts(self._history(pair).read()) for pair in pairs if pair not in self._pairs}
         with self._lock:
             self._pairs = {pair: self._pairs.get(pair) or new[pair] for pair in pairs}
+            self._unbraked = frozenset(unbraked)
             self._own["schedule_interval_seconds"] = interval_seconds
             self._own["run_enabled"] = float(run_enabled)
 
@@ -100,8 +110,8 @@ class Metrics:
         match event:
             case BatchCommitted() | VersionsExpired() | VersionsGivenUp():
                 self._count(event.pair, _counts_in(event))
-            case VersionsCounted() | OrphansCounted():
-                self._note_held(event)
+            case VersionsCounted() | OrphansCounted() | BrakeHeld() | BrakeReleased():
+                self._note_detail(event)
             case PairRefused() | PairBusy() | PairFailed():
                 self._trouble(event)
             case PairFinished():
@@ -118,11 +128,13 @@ class Metrics:
             outputs = Counter(self._outputs)
             for kept, pending in pairs.values():
                 outputs.update({key: kept.counts.get(key, 0) + pending.get(key, 0) for key in _OUTPUT_KEYS})
-            own = dict(self._own)
+            own, unbraked = dict(self._own), self._unbraked
         for each in metric_names.PAIR_COUNTERS:
             yield _family(each, [(name, _counter(each, *known)) for name, known in pairs.items()])
         for each in metric_names.PAIR_GAUGES:
-            yield _family(each, [(name, _gauge(each, kept)) for name, (kept, _) in pairs.items()])
+            yield _family(
+                each, [(name, _gauge(each, kept, has_brake=name not in unbraked)) for name, (kept, _) in pairs.items()]
+            )
         for each in metric_names.OWN_SERIES:
             values = [float(outputs[each.name, value]) for value in each.values]
             yield _family(each, [("", values if each.label else [own[each.name]])])
@@ -147,21 +159,29 @@ class Metrics:
         with self._lock:
             self._outputs[_OUTPUT_FAILURES, output if output in metric_names.OUTPUTS else "listener"] += 1
 
-    def _note_held(self, event: VersionsCounted | OrphansCounted) -> None:
-        with self._lock:
-            pair = self._pairs.setdefault(event.pair, _PairCounts())
-            if isinstance(event, VersionsCounted):
-                pair.versions = event.files, event.bytes
-            else:
-                pair.orphans = event.files, event.bytes
-
-    def _trouble(self, event: PairRefused | PairBusy | PairFailed) -> None:
-        reason = str(event.reason) if isinstance(event, PairRefused) else ""
-        if reason:
+    def _trouble(self, event: PairRefused | BrakeHeld | PairBusy | PairFailed) -> None:
+        reason = str(event.reason) if isinstance(event, PairRefused | BrakeHeld) else ""
+        if isinstance(event, PairRefused):
             self._count(event.pair, {("pairs_refused_total", reason): 1})
         with self._lock:
             pair = self._pairs.setdefault(event.pair, _PairCounts())
             pair.trouble = PairProblem(event.name, reason, event.error, event.hint)
+
+    def _note_detail(self, event: VersionsCounted | OrphansCounted | BrakeHeld | BrakeReleased) -> None:
+        with self._lock:
+            pair = self._pairs.setdefault(event.pair, _PairCounts())
+            if isinstance(event, VersionsCounted):
+                pair.versions = event.files, event.bytes
+            elif isinstance(event, OrphansCounted):
+                pair.orphans = event.files, event.bytes
+            elif isinstance(event, BrakeReleased):
+                pair.has_no_hold = True
+            else:
+                pair.hold = HeldPlan(str(event.reason), event.files, event.plan, event.examples, 0.0)
+        if isinstance(event, BrakeHeld):
+            self._trouble(event)
+            if event.tripped:
+                self._count(event.pair, {("brake_trips_total", str(event.reason)): 1})
 
     def _note(self, event: EntryEvent) -> None:
         if type(event) is not FileFailed:
@@ -183,8 +203,14 @@ class Metrics:
             # Outputs belong to no pair: they are recorded with the next one that finishes, and summed over all.
             pair.pending.update(self._outputs)
             self._outputs.clear()
-            cycle_details = CycleDetails(pair.trouble, tuple(pair.failing), pair.versions, pair.orphans)
+            moment = event.finished_timestamp_seconds
+            hold = pair.hold and pair.hold._replace(since_timestamp_seconds=moment)
+            has_no_hold = pair.has_no_hold or event.pair in self._unbraked
+            cycle_details = CycleDetails(
+                pair.trouble, tuple(pair.failing), pair.versions, pair.orphans, hold, has_no_hold
+            )
             pair.trouble, pair.failing, pair.versions, pair.orphans = None, [], None, None
+            pair.hold, pair.has_no_hold = None, False
             pair.kept = _after(pair.kept, event, cycle_details)
             deltas = Counter(pair.pending)
         # Without the lock: a scrape must not wait for the disk.
@@ -240,6 +266,7 @@ def _after(kept: PairHistory, event: PairFinished, cycle_details: CycleDetails) 
         last_success_timestamp_seconds=success,
         trouble=cycle_details.trouble,
         failing=cycle_details.failing,
+        hold=hold_after(kept.hold, event.result, cycle_details),
         result_since_timestamp_seconds=kept.result_since_timestamp_seconds if kept.result is event.result else moment,
         versions_files=versions[0],
         versions_bytes=versions[1],
@@ -253,9 +280,14 @@ def _counter(each: Series, kept: PairHistory, pending: CountsByName) -> list[flo
     return [kept.counts.get(key, 0) + pending.get(key, 0) for key in keys]
 
 
-def _gauge(each: Series, kept: PairHistory) -> list[float]:
+def _gauge(each: Series, kept: PairHistory, *, has_brake: bool) -> list[float]:
     if each.name == "last_cycle_result":
         return [float(kept.result == result) for result in each.values]
+    if each.name == "hold_active":
+        held = kept.hold.reason if kept.hold and kept.hold.is_active and has_brake else ""
+        return [float(held == reason) for reason in each.values]
+    if each.name == "brake_enabled":
+        return [float(has_brake)]
     if each.label:
         return [getattr(kept.tally, outcome) for outcome in metric_names.FILE_OUTCOMES]
     name = "duration_seconds" if each.name == "cycle_duration_seconds" else each.name

@@ -19,6 +19,7 @@ from rich.text import Text
 from job.core.counts import Tally
 from job.core.outcome import Result, Skip
 from job.events.base import Event
+from job.events.brake import BrakeHeld
 from job.events.pair import (
     BatchCommitted,
     DriftFound,
@@ -56,6 +57,7 @@ class _Pair:
     failed: int = 0
     trouble: list[str] = field(default_factory=list)
     finished: PairFinished | None = None
+    has_brake: bool = True
 
 
 class ProgressDisplay:
@@ -74,6 +76,7 @@ class ProgressDisplay:
             BatchCommitted: self._commit,
             FileFailed: self._fail,
             PairRefused: self._stop_short,
+            BrakeHeld: self._stop_short,
             PairBusy: self._stop_short,
             PairFailed: self._stop_short,
             PairFinished: self._end,
@@ -106,6 +109,7 @@ class ProgressDisplay:
         self._bars.start()
 
     def _begin(self, event: PairStarted) -> None:
+        self._pairs[event.pair].has_brake = event.brake
         if self._bars is not None:
             self._pairs[event.pair].task = self._bars.begin(event.pair)
 
@@ -134,7 +138,7 @@ class ProgressDisplay:
             fields = fields_of(event)
             pair.failures.append(f"{fields['path']}: {fields['reason']}: {fields['error']}")
 
-    def _stop_short(self, event: PairRefused | PairBusy | PairFailed) -> None:
+    def _stop_short(self, event: PairRefused | BrakeHeld | PairBusy | PairFailed) -> None:
         trouble = self._pairs[event.pair].trouble
         trouble.append(display_text(event.error))
         if event.hint:
@@ -156,6 +160,8 @@ class ProgressDisplay:
             tally = done.tally if done else pair.tally
             if tally != Tally() or not pair.trouble:
                 self._line(f"  {_counts(tally)}")
+            if not pair.has_brake:
+                self._line("  its brake is off", "yellow")
             for line in pair.trouble:
                 self._line(f"  {line}", "red")
             for line in pair.failures:

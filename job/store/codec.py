@@ -13,6 +13,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from job.core.entry import Entry
@@ -74,6 +75,25 @@ def decode_records(text: str, options_key: str = "") -> dict[bytes, Record]:
     if made_under == options_key or ("/" not in options_key and made_under.partition("/")[0] == options_key):
         return records
     return {name: record._replace(racy=True) for name, record in records.items()}
+
+
+def changed_sources(text: str, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+    """Return the recorded source entries that are not among the `rows` of a listing as they are, without records.
+
+    Invalid text has none: its entries are compared again.
+    """
+    if not text:
+        return []
+    try:
+        stored = json.loads(text)
+        names = stored[0].encode("utf-8", "surrogateescape").split(_BETWEEN_NAMES)
+        columns = [column if type(column) is list else repeat(column, len(names)) for column in stored[1]]
+        changed = set(zip(names, *columns, strict=True)).difference(rows)
+        if any({*map(type, row)} != {bytes, int} or len(row) != _NUMBERS + 1 for row in changed):
+            return []
+    except UNUSABLE:
+        return []
+    return sorted(map(_entry_of, changed))
 
 
 def without_records(text: str, names: Collection[bytes]) -> str:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from job.core.counts import NO_DETAILS, CountsByName, CycleDetails, PairHistory, counts_of, cycle_details_of, tally_of
+from job.core.counts import (
+    NO_DETAILS,
+    CountsByName,
+    CycleDetails,
+    PairHistory,
+    counts_of,
+    cycle_details_of,
+    held_plan_of,
+    hold_after,
+    tally_of,
+)
 from job.core.outcome import Result, reason_text
 from job.core.stored_values import number_of, seconds_of
 from job.events.base import Listener
@@ -256,6 +266,8 @@ class History:
         }
         if cycle_details.orphans is not None:
             wanted["orphans"] = cycle_details.orphans
+        hold = hold_after(held_plan_of(kept.get("hold")), finished.result, cycle_details)
+        wanted |= {"hold": hold} if hold or "hold" in kept else {}
         changed = [(name, json.dumps(value)) for name, value in wanted.items()]
         changed = [(name, text) for name, text in changed if name not in kept or json.dumps(kept[name]) != text]
         database.executemany("INSERT OR REPLACE INTO details VALUES (?, ?)", changed)

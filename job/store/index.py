@@ -43,7 +43,7 @@ _IDENTITY = "identity of "
 """Prefix of the facts on file systems; the path of the mount point follows in hexadecimal."""
 
 _orphans_of = attrgetter("orphans")
-_SCHEDULED = (_AUDITED, _DUE, _CLOCK, _RULE)
+_SCHEDULED = (_AUDITED, _DUE, _CLOCK, "held_reason", _RULE)
 
 
 class Schedule(NamedTuple):
@@ -57,6 +57,8 @@ class Schedule(NamedTuple):
     """When the last one was."""
     versions_rule: str | None
     """The rule of that; None if unknown."""
+    hold_mark: int = 0
+    """The number of the reason why the brake has tripped; 0 if it has not."""
 
 
 class Index:
@@ -144,10 +146,7 @@ class Index:
         return row[0] if row and isinstance(row[0], float) and isfinite(row[0]) else inf
 
     def linked(self, inode: int) -> list[tuple[bytes, int, bytes]]:
-        """Return the names recorded for files with this inode number: folder, part, name. Raises `OSError`.
-
-        They are hints, which may be removed names or files on other devices.
-        """
+        """Return hints where files with this inode number may be: folder, part, name. Raises `OSError`."""
         query = "SELECT folder, part, name FROM hard_link WHERE inode = ?"
         try:
             with self._counted():
@@ -270,10 +269,12 @@ class Index:
 
     def schedule(self) -> Schedule:
         """Return what is due when. Raises `OSError`."""
-        facts = dict(self.rows_of("SELECT name, value FROM fact WHERE name IN (?, ?, ?, ?)", *_SCHEDULED))
-        audited, due, clock = (value if isinstance(value := facts.get(name), float) else 0.0 for name in _SCHEDULED[:3])
-        rule = facts.get(_RULE)
-        return Schedule(audited if audited < inf else 0.0, due, clock, rule if isinstance(rule, str) else None)
+        facts = dict(self.rows_of("SELECT name, value FROM fact WHERE name IN (?, ?, ?, ?, ?)", *_SCHEDULED))
+        known = {name: value for name, value in facts.items() if isinstance(value, float)}
+        audited, due, clock, mark = (known.get(name, 0.0) for name in _SCHEDULED[:4])
+        rule, mark = facts.get(_RULE), mark if 0 <= mark < inf else 0.0
+        audited = audited if audited < inf else 0.0
+        return Schedule(audited, due, clock, rule if isinstance(rule, str) else None, int(mark))
 
     @property
     def version_table(self) -> "VersionTable":
@@ -315,12 +316,12 @@ class Index:
                     self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", fact)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit what the block writes, or nothing. Raises `OSError`."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             with self._counted():
-                yield
+                yield self._db
             self._db.execute("COMMIT")
         except BaseException as error:
             self._tree.clear_cache()

@@ -42,7 +42,7 @@ class _OpenIndex(Protocol):
     has_changed_orphans: bool
     has_new_versions: bool
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Commit what the block writes, or nothing. Raises `OSError`."""
 
     def rows_of(self, query: str, *values: object) -> Sequence[tuple[Any, ...]]:

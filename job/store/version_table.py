@@ -125,7 +125,7 @@ class MomentRow(NamedTuple):
 
 
 class _Index(Protocol):
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Commit what the block writes, or nothing. Raises `OSError`."""
 
     def rows_of(self, query: str, *values: object) -> Sequence[tuple[Any, ...]]:

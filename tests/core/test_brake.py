@@ -8,27 +8,27 @@ from hypothesis import strategies as st
 
 from job.core.brake import (
     MOST_EXAMPLES,
-    BrakeReason,
-    BrakeSettings,
+    BrakeLimits,
     ContentChange,
     DestructiveCounts,
+    change_digest,
     content_change,
-    folder_digest,
-    is_approved,
     needs_sample,
     plan_hash,
     why_held,
 )
 from job.core.entry import Entry
+from job.core.outcome import BrakeReason
 
-DEFAULT = BrakeSettings()
+DEFAULT = BrakeLimits()
 FILE = Entry(b"file", 7, stat.S_IFREG | 0o644, 1000, 1000, 500, 10**18, 10**18 + 5)
 LINK = FILE._replace(mode=stat.S_IFLNK | 0o777, size=4)
 
 numbers = st.integers(0, 10**6)
 counts_of = st.builds(DestructiveCounts, numbers, numbers, st.just(0))
 entries = st.builds(Entry, st.just(b"n"), *[st.integers(0, 2**64 - 1)] * 7)
-rows_of = st.dictionaries(st.binary(min_size=1, max_size=9), st.tuples(st.sampled_from(ContentChange), entries))
+digests = st.sets(st.binary(min_size=16, max_size=16))
+plans = st.dictionaries(st.binary(), digests)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_each_condition_trips_by_itself_and_none_at_its_limit(
 
 @given(counts_of, st.integers(1, 10**6))
 def test_only_false_turns_the_brake_off_and_zero_trips_on_the_first_file(counts: DestructiveCounts, known: int) -> None:
-    strict = BrakeSettings(share=0.0, files=0)
+    strict = BrakeLimits(share=0.0, files=0)
 
     assert (why_held(counts, known, strict) is not None) is (counts.total > 0)
     assert why_held(counts._replace(canaries=(b"x",)), known, None) is None
@@ -132,32 +132,36 @@ def test_doubtful_files_are_read_first_only_if_they_decide(replaced: int, doubtf
     assert not needs_sample(replaced, doubtful, 1000, None)
 
 
-@given(rows_of, rows_of)
-def test_an_approval_holds_for_the_same_rows_in_any_order_and_for_no_others(
-    one: dict[bytes, tuple[ContentChange, Entry]], other: dict[bytes, tuple[ContentChange, Entry]]
+@given(st.binary(min_size=1), entries, st.sampled_from(Entry._fields), st.integers(0, 2**64 - 1))
+def test_any_change_of_a_file_is_another_change_but_of_its_owner(
+    name: bytes, entry: Entry, changed: str, value: int
 ) -> None:
-    rows = [(name, change, entry) for name, (change, entry) in one.items()]
-    others = [(name, change, entry) for name, (change, entry) in other.items()]
+    other = Entry(**{**entry._asdict(), changed: name if changed == "name" else value})
 
-    assert folder_digest(rows) == folder_digest(reversed(rows))
-    if {name: (change, (*entry[1:3], *entry[5:])) for name, change, entry in rows} != {
-        name: (change, (*entry[1:3], *entry[5:])) for name, change, entry in others
-    }:
-        assert folder_digest(rows) != folder_digest(others)
+    is_same = changed in {"name", "uid", "gid"} or getattr(entry, changed) == value
+    assert (change_digest(name, entry) == change_digest(name, other)) is is_same
+    assert change_digest(name, entry) != change_digest(name + b"x", entry)
+    assert change_digest(name, None) != change_digest(name, entry)
 
 
-@given(st.dictionaries(st.binary(), st.binary(min_size=16, max_size=16)))
-def test_the_hash_of_a_plan_depends_on_its_folders_alone(folders: dict[bytes, bytes]) -> None:
-    assert plan_hash(folders) == plan_hash(dict(reversed(folders.items())))
-    assert plan_hash(folders) != plan_hash({**folders, b"one more": bytes(16)})
+@given(plans)
+def test_the_hash_of_a_plan_does_not_depend_on_any_order(plan: dict[bytes, set[bytes]]) -> None:
+    backwards = {folder: sorted(changes, reverse=True) for folder, changes in reversed(plan.items())}
+
+    assert plan_hash(plan) == plan_hash(backwards)
+    assert plan_hash(plan) == plan_hash({**plan, b"nothing in it": ()} if b"nothing in it" not in plan else plan)
 
 
-def test_what_came_after_an_approval_is_judged_anew() -> None:
-    held = folder_digest([(b"a", ContentChange.REPLACED, FILE), (b"b", "retired", None)])
-    approved = {b"folder": held}
+@given(plans, plans)
+def test_any_change_of_a_plan_changes_its_hash(one: dict[bytes, set[bytes]], other: dict[bytes, set[bytes]]) -> None:
+    def filled(plan: dict[bytes, set[bytes]]) -> dict[bytes, set[bytes]]:
+        return {folder: changes for folder, changes in plan.items() if changes}
 
-    assert is_approved(b"folder", held, approved)
-    assert not is_approved(b"other", held, approved)
-    later = folder_digest([(b"a", ContentChange.REPLACED, FILE._replace(mtime_ns=3)), (b"b", "retired", None)])
-    assert not is_approved(b"folder", later, approved)
-    assert not is_approved(b"folder", folder_digest([(b"a", ContentChange.REPLACED, FILE)]), approved)
+    assert (plan_hash(one) == plan_hash(other)) is (filled(one) == filled(other))
+
+
+@given(plans, st.binary(min_size=16, max_size=16), st.binary())
+def test_one_change_more_is_another_plan(plan: dict[bytes, set[bytes]], change: bytes, folder: bytes) -> None:
+    more = {**plan, folder: plan.get(folder, set()) | {change}}
+
+    assert (plan_hash(plan) == plan_hash(more)) is (change in plan.get(folder, set()))

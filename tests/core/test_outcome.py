@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from job.core.outcome import Drift, Failure, Refusal, Result, Skip, failure_of, worst
 from job.errors import Exit
 
-WORST_FIRST = [Result.STOPPED, Result.FAILED, Result.REFUSED, Result.PARTIAL, Result.BUSY, Result.SUCCESS]
+WORST_FIRST = [Result.STOPPED, Result.FAILED, Result.REFUSED, Result.HELD, Result.PARTIAL, Result.BUSY, Result.SUCCESS]
 
 
 @given(st.lists(st.sampled_from(list(Result))))
@@ -18,10 +18,11 @@ def test_the_worst_result_of_the_pairs_is_the_result_of_the_cycle(results: list[
     assert worst(results) is min(results, key=WORST_FIRST.index, default=Result.SUCCESS)
 
 
-def test_every_result_has_an_exit_code_of_its_own_and_only_success_is_0() -> None:
-    codes = [result.exit for result in Result]
+def test_every_result_has_an_exit_code_of_its_own_but_a_hold_which_is_a_refusal_and_only_success_is_0() -> None:
+    codes = [result.exit for result in Result if result is not Result.HELD]
 
-    assert len(set(codes)) == len(Result)
+    assert len(set(codes)) == len(Result) - 1
+    assert Result.HELD.exit is Result.REFUSED.exit
     assert [result for result in Result if result.exit == 0] == [Result.SUCCESS]
 
 
@@ -32,6 +33,7 @@ def test_every_result_has_an_exit_code_of_its_own_and_only_success_is_0() -> Non
         (Result.FAILED, Exit.FAILED),
         (Result.PARTIAL, Exit.PARTIAL),
         (Result.REFUSED, Exit.REFUSED),
+        (Result.HELD, Exit.REFUSED),
         (Result.BUSY, Exit.BUSY),
         (Result.STOPPED, Exit.TERMINATED),
     ],

@@ -12,7 +12,7 @@ from tests.repo.catalogue import metric_catalogue
 
 PANELS = of_dashboard()
 ALERTS = of_alerts()
-PANEL_RESULTS = ("success", "partial", "refused", "failed", "busy", "stopped")
+PANEL_RESULTS = ("success", "partial", "refused", "failed", "busy", "stopped", "held")
 
 needs_prometheus = pytest.mark.needs_tool("prometheus")
 

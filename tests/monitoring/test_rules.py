@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from job.core.metric_names import OUTPUTS
-from job.core.outcome import Drift, Failure, Refusal
+from job.core.outcome import BrakeReason, Drift, Failure, Refusal
 from job.events.text import SENTENCES
 from tests.monitoring.texts import ALERTS, PROMETHEUS, README, RULES, sections, strings
 
@@ -70,14 +70,19 @@ def test_the_next_step_of_an_alert_names_what_exists() -> None:
     events = {word for word in re.findall(r"look for ([a-z_, and]+?) in the log", steps) for word in word.split()}
     assert {word.strip(",") for word in events} - {"and"} <= set(SENTENCES)
     commands = set(re.findall(r"run truecopy (\w+(?: check)?)", steps))
-    assert commands == {"status", "config check"}
+    assert commands == {"status", "config check", "plan", "approve"}
 
 
 @pytest.mark.parametrize(
     ("alert", "words"),
-    [("TruecopyFilesFailing", Failure), ("TruecopyPairRefused", Refusal), ("TruecopyDriftFound", Drift)],
+    [
+        ("TruecopyFilesFailing", Failure),
+        ("TruecopyPairRefused", Refusal),
+        ("TruecopyHeld", BrakeReason),
+        ("TruecopyDriftFound", Drift),
+    ],
 )
-def test_the_advice_names_every_reason(alert: str, words: type[Failure | Refusal | Drift]) -> None:
+def test_the_advice_names_every_reason(alert: str, words: type[Failure | Refusal | BrakeReason | Drift]) -> None:
     advice = sections()[alert.lower()]
 
     assert [word.value for word in words if f"`{word.value}`" not in advice] == []

@@ -5,8 +5,9 @@ from typing import Any
 
 from job.core.counts import Tally
 from job.core.entry import Kind
-from job.core.outcome import Drift, Failure, Refusal, Result, Skip
+from job.core.outcome import BrakeReason, Drift, Failure, Refusal, Result, Skip
 from job.events.base import Event
+from job.events.brake import BrakeHeld, BrakeReleased
 from job.events.pair import (
     BatchCommitted,
     DriftFound,
@@ -110,6 +111,19 @@ def _others(text: str, seconds: float) -> list[Event]:
         CycleFinished(cycle_id=CYCLE, result=Result.PARTIAL, tally=FULL, duration_seconds=seconds),
         PairStarted(**pair, source=text, mirror="/m", audit=True),
         PairRefused(**pair, reason=Refusal.OVERLAP, error=text, hint=""),
+        BrakeHeld(
+            **pair,
+            reason=BrakeReason.SHARE,
+            files=612,
+            known=1000,
+            exempt=3,
+            examples=("a", text),
+            plan="0" * 32,
+            tripped=True,
+            error=text,
+            hint="Look.",
+        ),
+        BrakeReleased(**pair, reason=text),
         PairBusy(**pair, error=text, hint="Wait."),
         PairFailed(**pair, error=text, hint=text),
         PairFinished(

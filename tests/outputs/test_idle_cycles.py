@@ -30,7 +30,7 @@ from tests.outputs.logbook import copied
 
 PAIR = {"cycle_id": "c1", "pair": "p"}
 STARTED = CycleStarted(cycle_id="c1", pairs=("p",))
-BEGUN = PairStarted(**PAIR, source="/s", mirror="/m", audit=False)
+BEGUN = PairStarted(**PAIR, source="/s", mirror="/m", audit=False, brake=True)
 SKIPPED = Tally(skipped_by={Skip.UNCHANGED: 7}, folders=2)
 HOUR = 3600.0
 

@@ -186,6 +186,7 @@ def test_every_series_of_the_catalogue_is_there_at_zero_and_no_other(metrics: Me
     assert set(samples) == expected | {build}
     ones = {name[0] for name, number in samples.items() if number}
     assert ones == {
+        "truecopy_brake_enabled",
         "truecopy_build_info",
         "truecopy_config_last_reload_successful",
         "truecopy_run_enabled",

@@ -73,7 +73,7 @@ def show(events: Iterator[Event] | list[Event], terminal: io.StringIO | None = N
 
 
 def started() -> PairStarted:
-    return PairStarted(**PAIR, source="/s", mirror="/m", audit=False)
+    return PairStarted(**PAIR, source="/s", mirror="/m", audit=False, brake=True)
 
 
 def test_a_cycle_ends_with_a_summary_of_each_pair() -> None:
@@ -200,7 +200,7 @@ from job.core.counts import Tally
 progress = ProgressDisplay(sys.stdout)
 pair = {"cycle_id": "c", "pair": "music"}
 progress(CycleStarted(cycle_id="c", pairs=("music",)))
-progress(PairStarted(**pair, source="/s", mirror="/m", audit=False))
+progress(PairStarted(**pair, source="/s", mirror="/m", audit=False, brake=True))
 progress(Progressed(**pair, phase="scan", entries=1234))
 time.sleep(0.3)
 for number in range(4):

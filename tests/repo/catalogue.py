@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from job.core.counts import Tally
 from job.core.metric_names import BUILD_INFO, OWN_SERIES, PAIR_COUNTERS, PAIR_GAUGES, Series
-from job.events import pair, restore, service
+from job.events import brake, pair, restore, service
 from job.events.base import Event
 from job.events.text import tally_fields
 
@@ -13,7 +13,7 @@ EVERY_SERIES = (*PAIR_COUNTERS, *PAIR_GAUGES, *OWN_SERIES, BUILD_INFO)
 
 def every_event() -> list[type[Event]]:
     """List every event in the order of the files."""
-    modules = (service, pair, restore)
+    modules = (service, pair, brake, restore)
     kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
     return [kind for kind in kinds if kind.__module__ in {module.__name__ for module in modules}]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for path in (ROOT / "job").rglob("*.py") if path.read_text("utf-8").strip())
-MOST_MODULES = 170
+MOST_MODULES = 181
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 

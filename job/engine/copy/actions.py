@@ -21,6 +21,8 @@ from job.engine.preflight.root_check import RootLost
 from job.engine.versions.keeping import Leaving, VersionKeeper
 from job.errors import ChangedWhileReadError
 from job.events.pair import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
+from job.fs.free_space import check_size
+from job.fs.large_dir import is_gone
 from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 
@@ -103,7 +105,7 @@ class Actions:
         except ChangedWhileReadError as error:
             self._fail(opened, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
         except FileNotFoundError as error:
-            if self._is_gone(opened, step.entry):
+            if is_gone(step.entry.name, opened.source):
                 self._skip(opened, step, Skip.VANISHED)
             else:
                 self._fail(opened, step, failure_of(error), reason_text(error), mirror)
@@ -196,7 +198,7 @@ class Actions:
         note_metadata(
             opened.work, step.entry.name, unsupported_of(step.entry, opened.source, self._context.tools.metadata_writer)
         )
-        if what == "nodev" and mirror is not None and is_device(mirror):
+        if what == "nodev" and mirror is not None and is_device(mirror) and not self._batch.holder.is_on:
             # It has no content to lose, and the index keeps all that is needed to make it again.
             os.unlink(mirror.name, dir_fd=opened.mirror)
             self._update(opened, step)
@@ -209,6 +211,8 @@ class Actions:
 
     def _make_folder(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         name = step.entry.name
+        if mirror is not None and self._holds(opened, step):
+            return
         self._batch.dirty = True
         if mirror is None:
             make_folder(name, opened.mirror)
@@ -227,11 +231,10 @@ class Actions:
 
     def _copy(self, opened: OpenFolders, step: Decision, mirror: Entry | None, record: Record | None) -> None:
         work, entry, started_ns = opened.work, step.entry, self._run.now_ns()
-        batch, writer, most = self._batch, work.volume.metadata_writer, work.volume.mirror.largest_file
-        if most and entry.size > most:
-            raise OSError(
-                errno.EFBIG, f"it has {entry.size} bytes, and the mirror's file system holds {most} in a file"
-            )
+        batch, writer = self._batch, work.volume.metadata_writer
+        if mirror is not None and self._holds(opened, step):
+            return
+        check_size(entry.size, work.volume.mirror.largest_file)
         if entry.size >= MOST_BYTES and batch.has_pending:
             batch.commit()  # finished copies must not wait for a large file
         temp, denied = next(self.temps), writer.denied
@@ -244,6 +247,8 @@ class Actions:
             batch.commit()  # frees the space of the files that are replaced
             batch.journal_temps(work)
             copied = self._copy_content(opened, entry, temp)
+        if mirror is not None and record is not None and batch.holder.is_zeroed(copied, temp, opened.mirror):
+            batch.holder.note_zeros(work.listing.path, work.part, entry)
         path = self._path(opened, entry)
         if writer.unreported:
             batch.pending_events.add_refusals(path)
@@ -307,9 +312,8 @@ class Actions:
             return
         made, fixed = found.alike, mirror is not listed
         if made is None:
-            answer = fix_metadata(
-                volume.metadata_writer, step.entry, opened.source, mirror, opened.mirror, opened.names
-            )
+            folders, may_lose = (opened.source, opened.mirror), not self._batch.holder.is_on
+            answer = fix_metadata(volume.metadata_writer, step.entry, mirror, folders, opened.names, may_lose=may_lose)
             if answer is None:
                 step = step._replace(reason="its metadata cannot be mended in place", drift=None)
                 self._copy(opened, step, mirror, record)
@@ -355,11 +359,20 @@ class Actions:
         self._batch.pending_events.counts.skipped[reason] += 1
         self._unreported_entries += 1
         self._unreported_bytes += step.entry.size
-        if self._run.verbose or reason is not Skip.UNCHANGED:
+        # Of held entries the pair's event tells the number and examples.
+        if self._run.verbose or reason not in {Skip.UNCHANGED, Skip.HELD}:
             path = self._path(opened, step.entry)
             self._batch.pending_events.add(
                 FileSkipped(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, reason=reason)
             )
+
+    def _holds(self, opened: OpenFolders, step: Decision) -> bool:
+        """Return whether an entry of the mirror has to stay as it is, until a person approves the change."""
+        if not self._batch.holder.holds(opened.work.listing.path, opened.work.part, step.entry):
+            return False
+        opened.work.complete, opened.work.withheld = False, True
+        self._skip(opened, step, Skip.HELD)
+        return True
 
     def _fail(self, opened: OpenFolders, step: Decision, reason: Failure, error: str, old: Entry | None = None) -> None:
         """Report a failure; the rights of the `old` copy that stays are limited to those of the source."""
@@ -378,16 +391,6 @@ class Actions:
         self._batch.pending_events.add(
             DriftFound(cycle_id=self._run.cycle_id, pair=self._run.pair.name, path=path, kind=kind)
         )
-
-    @staticmethod
-    def _is_gone(opened: OpenFolders, entry: Entry) -> bool:
-        try:
-            os.stat(entry.name, dir_fd=opened.source, follow_symlinks=False)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return False
 
     @staticmethod
     def _path(opened: OpenFolders, entry: Entry) -> bytes:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from job.core.adoption import FolderMatch, ProcessRights, StatResult, why_not_adopted
 from job.core.counts import Tally
@@ -23,6 +24,9 @@ from job.engine.versions.keeping import VersionKeeper, versions_done
 from job.events.base import Event
 from job.events.pair import EntrySetAside, FileFailed
 from job.fs.dircursor import DirCursor
+
+if TYPE_CHECKING:
+    from job.engine.brake.hold import Hold
 
 
 def standing_of(mirror: Capabilities) -> ProcessRights:
@@ -113,9 +117,14 @@ class Exchange:
     """
 
     def __init__(
-        self, context: PairContext, run: PairRun, commit: Callable[[list[BatchResult]], list[BatchResult]]
+        self,
+        context: PairContext,
+        run: PairRun,
+        commit: Callable[[list[BatchResult]], list[BatchResult]],
+        hold: "Callable[[], Hold | None]" = lambda: None,
     ) -> None:
-        """`commit` removes moved folders from the index, and emits the events."""
+        """`commit` removes moved folders from the index, and emits the events; `hold` returns what may keep them."""
+        self.hold = hold
         self._context = context
         self._keeper = VersionKeeper(context, run)
         self._adoption = Adoption(context, run, self._keeper)
@@ -144,11 +153,14 @@ class Exchange:
         return False
 
     def replace_unusable(self, path: bytes, left: FolderMatch) -> bool:
-        """Check a folder; True if it was replaced, or could not be, which `settle` reports."""
+        """Check a folder; True if it was replaced, or could not be, which `settle` reports, or is held."""
         try:
             why = self._adoption.why_not(path, left)
             if not why:
                 return False
+            if (hold := self.hold()) is not None and hold.holds_folder(path):
+                self._replaced.add(path)
+                return True
             event = self._adoption.make_anew(path, why)
             self._retired.append(path)
             self._anew.append(path)

@@ -14,13 +14,14 @@ from contextlib import suppress
 from job.core.entry import Kind, parent_of
 from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied, FolderDone
+from job.engine.brake.holder import Holder
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.commit import PendingEvents, voided
 from job.engine.copy.finish_folder import Finished, Work, finish, finish_part
 from job.engine.copy.folder_recheck import Recheck
 from job.engine.copy.kept_versions import KeptVersions
 from job.engine.copy.pending import PendingRename, PendingRenames, PlainRenames, StagedFolders
-from job.engine.messages import BatchResult, Deliver, Followups, PartDone
+from job.engine.messages import BatchResult, Deliver, Followups, ItemHold, PartDone
 from job.engine.versions.keeping import Leaving, VersionKeeper
 from job.engine.versions.orphans import OrphanFinder
 from job.engine.volumes import Volume
@@ -51,12 +52,13 @@ class Batch:
         """`deliver` gets each result; a commit moves the cursors of mirror and source."""
         self._context = context
         self._run = run
-        self._cursor, sources = cursors
-        self.recheck = Recheck(sources, self._cursor, context.mirror_root)
+        self._cursor = cursors[0]
+        self.recheck = Recheck(cursors[1], self._cursor, context.mirror_root)
         self._deliver = deliver
         self._pending = PendingRenames(run)
         self.staged = StagedFolders(run, self._cursor)
-        self.kept = KeptVersions(context, run, keeper)
+        self.holder = Holder(run.pair)
+        self.kept = KeptVersions(context, run, keeper, self.holder)
         self._orphans = OrphanFinder(context.source, run.now_ns)
         self._closed: list[Work] = []
         self._open: Work | None = None
@@ -66,7 +68,6 @@ class Batch:
         self.dirty = False
         """Whether anything was written that has to be synced."""
         self.followups = Followups()
-        """Further work for the main process."""
         self._journaled: set[bytes] = set()
         self.staged_in: set[bytes] = set()
         """Folders whose times changed, because others were staged in them."""
@@ -87,8 +88,9 @@ class Batch:
     def _sync(self) -> MirrorSync:
         return self._context.tools.sync if self.volume is None else self.volume.sync
 
-    def begin(self, item: int) -> None:
+    def begin(self, item: int, hold: ItemHold | None = None) -> None:
         """Begin a work item."""
+        self.holder.begin(hold)
         self._item = item
         self._begun = self._begun or item
 
@@ -105,9 +107,8 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether it is time to commit."""
-        if not self.files_left or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES:
-            return True
-        return self._run.now_ns() - self._since_ns >= LONGEST_NS
+        is_large = not self.files_left or self._bytes >= MOST_BYTES or self._entries >= MOST_ENTRIES
+        return is_large or self._run.now_ns() - self._since_ns >= LONGEST_NS
 
     @property
     def has_pending(self) -> bool:
@@ -241,6 +242,7 @@ class Batch:
             versions=self.kept.take(),
             given_up=given_up,
             unkept=self.kept.take_incomplete(),
+            held=self.holder.take(),
             followups=self.followups,
         )
         self._begun, self._ended, self._folders, self.followups = self._item, [], [], Followups()
@@ -308,8 +310,9 @@ class Batch:
             self._distrust(self._closed)
 
     def _keep_replaced(self) -> None:
-        failed = self.kept.keep(self._pending.replaced(), self.recheck.enter)
-        for rename, fault in self._pending.remove_unkept(failed, self.recheck.enter):
+        enter = self.recheck.enter
+        self._pending.hold_back(self.holder, enter, self.pending_events.counts)
+        for rename, fault in self._pending.remove_unkept(self.kept.keep(self._pending.replaced(), enter), enter):
             self._fail_rename(rename, *fault)
 
     def _read_back(self) -> None:
@@ -372,10 +375,7 @@ class Batch:
         return renamed
 
     def put(self, temp: bytes, name: bytes, folder: int, path: bytes) -> None:
-        """Rename a temp of an open folder to `name`, at `path`. A folder that has the name is retired first.
-
-        Raises `OSError`.
-        """
+        """Rename a temp of an open folder to `name`, at `path`; retire a folder of that name. Raises `OSError`."""
         try:
             self.kept.put(temp, name, folder, path)
         except IsADirectoryError:

@@ -23,7 +23,7 @@ from job.fs.large_dir import stat_names
 from job.fs.listing import Shared, entries_of, entry_of
 from job.fs.metadata import MetadataWriter
 from job.fs.small_copies import SMALL_BYTES
-from job.fs.xattrs import place_of
+from job.fs.xattrs import is_acl, place_of
 from job.store.codec import FOLDER, MOST_ATTRIBUTE_BYTES, MOST_BYTES_EACH, UnsupportedMetadata, decode_records
 
 CHECK_ENTRIES = 16
@@ -209,14 +209,24 @@ def _algorithm(checksum: str) -> str:
 
 
 def fix_metadata(
-    metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int, names: int
+    metadata_writer: MetadataWriter,
+    entry: Entry,
+    mirror: Entry,
+    folders: tuple[int, int],
+    names: int,
+    *,
+    may_lose: bool,
 ) -> bool | None:
     """Set the metadata of the source on a mirror entry with the right content; True if anything changed.
 
-    None if it must be copied instead: it cannot be opened, was replaced since it was compared, or has more than `names`
-    hard links, which would change with it. Raises `OSError` or `ChangedWhileReadError` for the source only, because the
-    mode of another file could open this content to others.
+    `folders` are those of source and mirror. None if it must be copied instead: it cannot be opened, was replaced since
+    it was compared, has more than `names` hard links, which would change with it, or, unless it `may_lose` them, has
+    attributes that the source lacks: a copy keeps them in a version. Raises `OSError` or `ChangedWhileReadError` for
+    the source only, because the mode of another file could open this content to others.
     """
+    source, mirror_folder = folders
+    if not may_lose and _loses_attributes(metadata_writer, entry, source, mirror, mirror_folder):
+        return None
     if entry.kind is not Kind.FILE:
         return _fix_unopened(metadata_writer, entry, source, mirror, mirror_folder, names)
     descriptor, wanted = open_listed(entry, source)
@@ -239,6 +249,18 @@ def fix_metadata(
         return metadata_writer.apply(descriptor, wanted, xattrs)
     finally:
         os.close(descriptor)
+
+
+def _loses_attributes(
+    metadata_writer: MetadataWriter, entry: Entry, source: int, mirror: Entry, mirror_folder: int
+) -> bool:
+    held = metadata_writer.present(place_of(mirror.name, mirror_folder))
+    return bool(held) and is_lost(held, metadata_writer.of_source(place_of(entry.name, source)))
+
+
+def is_lost(held: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> bool:
+    """Return whether an attribute that is no ACL would be lost; ACLs are rights, as modes are."""
+    return any(wanted.get(name) != value for name, value in held.items() if not is_acl(name))
 
 
 def _fix_unopened(

@@ -20,7 +20,7 @@ from job.engine.messages import Links
 from job.errors import Stopped
 from job.fs.listing import Shared, file_at
 from job.fs.rights import needs_narrowing
-from job.fs.small_copies import CHECK_NS, PLAIN_BITS, SMALL_BYTES
+from job.fs.small_copies import CHECK_NS, PLAIN_BITS, SMALL_BYTES, Left, PlainCopier, PlainCopy
 
 _PLAIN_AT_ONCE = 64
 """Plain files that are copied before a batch is asked whether it is full."""
@@ -47,7 +47,7 @@ class Entries:
         for name, error in listing.unreadable:
             self._batch.fail(opened.work, join(listing.path, name), Kind.FILE, failure_of(error), reason_text(error))
         prefix = listing.path + b"/" if listing.path else b""
-        now_ns, checked_ns = self._run.now_ns, 0
+        now_ns, checked_ns, holder = self._run.now_ns, 0, self._batch.holder
         to_do = self._entries_to_sync(opened, present, records, links or {})
         for number, entry in enumerate(self._copy_plain(opened, to_do, present, records, links or {})):
             if number % CHECK_ENTRIES == 0 or abs(now_ns() - checked_ns) >= CHECK_NS:
@@ -65,6 +65,7 @@ class Entries:
                 # Stays unless a copy succeeds: one that fails leaves the old content in place.
                 opened.work.kept[entry.name] = record
             step = decide(prefix + entry.name, entry, mirror, record, policy)
+            step = holder.compared_first(listing.path, opened.work.part, step, mirror, record) if holder.is_on else step
             self._actions.do(opened, step, mirror, record)
             if self._batch.full:
                 self._batch.commit()
@@ -103,14 +104,7 @@ class Entries:
         while some := plain[tried : tried + min(_PLAIN_AT_ONCE, self._batch.files_left)]:
             self._check_stop()
             self._batch.journal_temps(work)
-            copies, left = copier.copy(
-                some,
-                opened.source,
-                opened.mirror,
-                self._actions.temps,
-                group=opened.seen.st_gid,
-                owners=work.volume.mirror.owners,
-            )
+            copies, left = self._copied(opened, copier, some)
             tried += len(copies) + len(left)
             self._batch.add_plain(work, copies)
             done.update([copy[0][0] for copy in copies])
@@ -124,10 +118,29 @@ class Entries:
                 self._batch.commit()
         return [entry for entry in entries if entry[0] not in done]
 
-    @staticmethod
-    def _is_plain_change(work: Work, entry: Entry, mirror: Entry | None, record: Record | None) -> bool:
+    def _copied(
+        self, opened: OpenFolders, copier: PlainCopier, some: list[Entry]
+    ) -> tuple[list[PlainCopy], list[Left]]:
+        work, holder = opened.work, self._batch.holder
+        zeros = copier.note_zeros() if holder.watches_zeros and work.reasons else ()
+        copies, left = copier.copy(
+            some,
+            opened.source,
+            opened.mirror,
+            self._actions.temps,
+            group=opened.seen.st_gid,
+            owners=work.volume.mirror.owners,
+        )
+        for copy, is_zero in zip(copies, zeros, strict=False):
+            if is_zero and copy.source.name in work.reasons:
+                holder.note_zeros(work.listing.path, work.part, copy.source)
+        return copies, left
+
+    def _is_plain_change(self, work: Work, entry: Entry, mirror: Entry | None, record: Record | None) -> bool:
         """Check that a small file replaces the copy that was recorded, and that nothing else is to be done."""
         if mirror is None or record is None or record.mirror != mirror or mirror.kind is not Kind.FILE:
+            return False
+        if self._batch.holder.is_on:
             return False
         step = decide(join(work.listing.path, entry.name), entry, mirror, record, work.policy)
         if step.action is not Action.COPY or step.drift is not None or needs_narrowing(mirror, entry):
@@ -244,8 +257,7 @@ def _link_name(
     if mirror is not None and mirror.kind is entry.kind:
         held = FileId(other.device, mirror.inode) if other else _file_at(name, opened.mirror)
     names = max(ours.names if ours else 1, other.names if other else 1)
-    part = opened.work.portion.number if opened.work.portion else 0
-    return LinkName(file, listing.path, part, name, entry.size, held, record, names=names)
+    return LinkName(file, listing.path, opened.work.part, name, entry.size, held, record, names=names)
 
 
 def _file_at(name: bytes, folder: int) -> FileId | None:

@@ -102,8 +102,15 @@ class Work:
     """Set for one part of a huge folder."""
     is_new: bool = False
     """Whether the mirror folder was made in this cycle and had no files, so that it has only what was synced."""
+    withheld: bool = False
+    """Whether an entry was not replaced, as the brake holds it."""
     is_staged: bool = False
     """Whether it was staged: it is new, and has all its files but not its metadata."""
+
+    @property
+    def part(self) -> int:
+        """The number of the part, 0 for a whole folder."""
+        return self.portion.number if self.portion else 0
 
     @property
     def policy(self) -> Policy:

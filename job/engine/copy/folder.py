@@ -108,7 +108,7 @@ class FolderSync:
 
     def go(self, item: WorkItem) -> None:
         """Sync the folders of a work item. Raises `Stopped` or `RootLost`."""
-        self._batch.begin(item.number)
+        self._batch.begin(item.number, item.hold)
         for task in item.tasks:
             self._check_stop()
             self._commit_if_full()
@@ -158,12 +158,13 @@ class FolderSync:
         """Check that an unknown mirror folder may be used; a foreign one is set aside."""
         try:
             if why := self._adoption.why_not(path, FolderMatch.UNKNOWN):
+                if self._batch.holder.holds_folder(path):
+                    return False
                 event = self._adoption.make_anew(path, why)
                 self._batch.dirty = True
                 self._batch.pending_events.retired.append(path)
                 self._batch.followups.moved.append(path.rpartition(b"/")[0])
-                if event is not None:
-                    self._batch.pending_events.add(event)
+                self._batch.pending_events.events += [event] if event is not None else []
             # The folder above makes no subfolder while it waits for other names of its files.
             above, _, name = path.rpartition(b"/")
             if name:
@@ -248,11 +249,11 @@ class FolderSync:
             if entry.kind is Kind.FOLDER and mirror is not None and mirror.kind is not Kind.FOLDER:
                 step = decide(join(listing.path, entry.name), entry, mirror, None, policy)
                 self._actions.do(opened, step, mirror, None)
-        part = None
-        if isinstance(task, SyncPart):
+        part, fingerprint, missing = None, b"", False
+        if isinstance(task, SyncFolder):
+            fingerprint, missing = task.fingerprint, task.missing
+        else:
             part = task if task.borrowed else task._replace(rows="", noted="")
-        fingerprint = task.fingerprint if isinstance(task, SyncFolder) else b""
-        missing = isinstance(task, SyncFolder) and task.missing
         self._batch.followups.postponed.append(Postponed(listing.path, fingerprint, part, link_names, missing))
         return True
 
@@ -338,15 +339,14 @@ class FolderSync:
         if opened is None:
             return
         self._batch.dirty |= make_writable(opened.mirror, opened.mode)
-        name_rules = opened.work.volume.name_rules
         try:
             # Before the first part is begun: no part may remove the temps of another.
             self._batch.dirty |= remove_temps(opened.mirror)
             fingerprint = task.fingerprint or self._fingerprint(path)
-            key = None if name_rules is None else name_rules.key
             expected = count_names(opened.source)
             parts = partition_count(max(expected, count_names(opened.mirror)), task.parts)
-            names = partition_names(opened.source, opened.mirror, Partitioner(parts, key), self._checkpoint, expected)
+            sorter = Partitioner(parts, rules.key if (rules := opened.work.volume.name_rules) else None)
+            names = partition_names(opened.source, opened.mirror, sorter, self._checkpoint, expected)
         except OSError as error:
             self._batch.fail_folder(path, error)
             return

@@ -6,8 +6,7 @@ A name is never without its file: a link is made as a temp and renamed, as a cop
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from job.core.adoption import FolderMatch
@@ -29,7 +28,7 @@ from job.errors import Stopped
 from job.events.pair import FileCopied
 from job.fs.dircursor import DirCursor, single
 from job.fs.listing import Listing, entry_of, file_at
-from job.fs.own_files import fsync_folder
+from job.fs.own_files import fsync_folder, removed_on_error
 from job.fs.rights import make_writable
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
@@ -116,7 +115,7 @@ class Linker:
         others = [(name, file) for file in files for name in file.others]
         others.sort(key=lambda each: _place_of(each[0].link_name))
         alone: list[tuple[_Name, Action]] = []
-        for name, file in self._keep_replaced(others):
+        for name, file in self._keep_replaced([each for each in others if not self._is_held(*each)]):
             action = self._link_to_file(name, file)
             if action is not None:
                 alone.append((name, action))
@@ -127,6 +126,15 @@ class Linker:
         for name, action in alone:
             self._record_result(name, self._outcome(name, action))
         return [file.apart for file in files if file.apart]
+
+    def _is_held(self, name: _Name, file: _File) -> bool:
+        """Check whether a name has to keep its content in the mirror, as the brake has tripped."""
+        place = name.link_name.path, name.link_name.part
+        if name.mirror is None or name.usable == file.mirror or not self._batch.holder.holds(*place, name.entry):
+            return False
+        name.work.complete, name.work.withheld = False, True
+        self._record_result(name, None)
+        return True
 
     def _keep_replaced(self, others: list[tuple[_Name, _File]]) -> list[tuple[_Name, _File]]:
         """Keep what links replace, all together; names whose content cannot be kept fail, and are left out."""
@@ -266,7 +274,7 @@ class Linker:
 
     def _record_result(self, name: _Name, record: Record | None) -> None:
         # A name that neither failed nor is settled is synced with its folder.
-        if record is not None or name.work.failure is not None:
+        if record is not None or name.work.failure is not None or name.work.withheld:
             self._batch.followups.linked.append(LinkRecord(name.link_name.path, name.link_name.name, record))
 
     # The other names -------------------------------------------------------------------------------------------------
@@ -344,7 +352,7 @@ class Linker:
         """Make a hard link to a file as a temp. Raises `OSError`, one of `_NO_LINKS` where the mirror has none."""
         first = file.first.link_name
         os.link(first.name, temp, src_dir_fd=self._beside.goto(first.path), dst_dir_fd=folder, follow_symlinks=False)
-        with _removed_on_error(temp, folder):
+        with removed_on_error(temp, folder):
             seen = os.stat(temp, dir_fd=folder, follow_symlinks=False)
             if FileId(seen.st_dev, seen.st_ino) == file.mirror and seen.st_nlink > 1:
                 return
@@ -354,7 +362,7 @@ class Linker:
             raise OSError(errno.EOPNOTSUPP, "a hard link looks like a file of its own there")
 
     def _rename(self, name: _Name, temp: bytes, folder: int) -> None:
-        with _removed_on_error(temp, folder):
+        with removed_on_error(temp, folder):
             self._batch.put(temp, name.link_name.name, folder, name.path)
         self._batch.dirty = True
         if name.work.volume.sync.each:
@@ -384,16 +392,6 @@ class Linker:
             self._actions.drift(opened, name.entry, Drift.MISSING)
         elif not name.intact:
             self._actions.drift(opened, name.entry, Drift.REPLACED)
-
-
-@contextmanager
-def _removed_on_error(temp: bytes, folder: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temp, dir_fd=folder)
-        raise
 
 
 def _place_of(link_name: LinkName) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from job.core.entry import join
 from job.core.outcome import Failure, failure_of
 from job.core.versions import VersionsDone
+from job.engine.brake.holder import Holder
 from job.engine.context import PairContext, PairRun
 from job.engine.copy.finish_folder import Work
 from job.engine.messages import NOTHING_GIVEN_UP, GivenUp
@@ -25,8 +26,8 @@ Replaced = tuple[Work, list[Leaving], bool]
 class KeptVersions:
     """Keeps what the renames of one batch replace."""
 
-    def __init__(self, context: PairContext, run: PairRun, keeper: VersionKeeper) -> None:
-        self._context, self._run, self._keeper = context, run, keeper
+    def __init__(self, context: PairContext, run: PairRun, keeper: VersionKeeper, holder: Holder) -> None:
+        self._context, self._run, self._keeper, self._holder = context, run, keeper, holder
         self._reclaimer: Reclaimer | None = None
         self._made: dict[tuple[int, bytes], tuple[Work, Version]] = {}
         """By `id` of the work, and name."""
@@ -79,6 +80,8 @@ class KeptVersions:
 
         `size` are the bytes of the file that had no room.
         """
+        if self._holder.is_on:
+            return False  # what a hold may be about is not given up for new files
         if os.fstat(folder).st_dev != os.fstat(self._context.mirror_root).st_dev:
             return False  # another disk in the mirror, which has no versions
         if self._reclaimer is None:

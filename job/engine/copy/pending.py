@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
+from job.core.counts import Counts
 from job.core.decide import NEW
 from job.core.entry import Entry, Kind, parent_of
-from job.core.outcome import Failure, failure_of, reason_text
+from job.core.outcome import Failure, Skip, failure_of, reason_text
 from job.core.record import Copied
+from job.engine.brake.holder import Holder
 from job.engine.context import PairRun
 from job.engine.copy.finish_folder import Settled, Work
 from job.engine.copy.kept_versions import NOT_KEPT, Replaced
@@ -215,6 +217,19 @@ class PendingRenames:
         self._general = [each for each in renames if works is not None and id(each.work) not in works]
         self.files = len(self._general)
         return [each for each in renames if works is None or id(each.work) in works]
+
+    def hold_back(self, holder: Holder, enter: Callable[[Work], int], counts: Counts) -> None:
+        """Remove temps that would replace contents, if so many contents have become zeros that the brake trips now."""
+        if not holder.trips():
+            return
+        for rename in self.take_all():
+            work = rename.work
+            if rename.old is None or not holder.holds(work.listing.path, work.part, rename.copied.source):
+                self.add(rename)
+                continue
+            rename.unlink(enter)
+            work.complete, work.withheld = False, True
+            counts.skipped[Skip.HELD] += 1
 
     def remove_misread(self, enter: Callable[[Work], int]) -> Iterator[tuple[PendingRename, tuple[Failure, str]]]:
         """Read all temps back from the disk; remove and yield those that differ, with the fault."""

@@ -26,6 +26,7 @@ from job.engine.context import PairContext, PairRun
 from job.engine.copy.actions import OpenFolders
 from job.engine.copy.adoption import Adoption
 from job.engine.copy.batch import Batch
+from job.engine.copy.content_compare import is_lost
 from job.engine.copy.finish_folder import Work
 from job.engine.messages import FinishFolder, PendingWidening, SyncFolder
 from job.engine.versions.keeping import VersionKeeper
@@ -168,7 +169,7 @@ class Opening:
         if is_new and path and isinstance(task, SyncFolder) and task.links is None and task.widening is None:
             # Nothing was synced in it yet: files in it are those of another new folder that a user moved here.
             is_new = {*present} <= {*work.listing.folders}
-        if not why or is_new or not self.holds_anything(path, present):
+        if self._is_held(opened) or not why or is_new or not self.holds_anything(path, present):
             return True
         if any(each.path == path for each in work.listing.left_out):
             # Nothing in it is in scope, so it is unknown which entries the source still has.
@@ -190,6 +191,16 @@ class Opening:
             self._batch.fail_folder(path, error)
             return False
         self._batch.followups.opened.append(path)
+        return True
+
+    def _is_held(self, opened: OpenFolders) -> bool:
+        """Hold back the metadata of a mirror folder if an attribute would be lost while the brake is on."""
+        work, holder = opened.work, self._batch.holder
+        entered = work.volume.metadata_writer.entered
+        if not (holder.is_on and is_lost(entered, work.xattrs) and holder.holds_folder(work.listing.path)):
+            return False
+        self._hold(work, opened.mirror, opened.seen)
+        work.complete = False
         return True
 
     def _why_widened(self, work: Work, seen: os.stat_result) -> str:

@@ -5,6 +5,7 @@ worker loses its items, and nothing else.
 """
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from job.core.counts import Tally
 from job.core.entry import Kind
@@ -23,6 +24,9 @@ from job.engine.volumes import volumes_of
 from job.errors import Stopped
 from job.events.pair import BatchCommitted, FileFailed, OrphansCounted
 from job.store.hardlink_table import HardLinkTable
+
+if TYPE_CHECKING:
+    from job.engine.brake.hold import Hold
 
 _AHEAD = 4
 """Items that a worker has waiting, so that it neither idles nor commits before its batch is full."""
@@ -44,25 +48,34 @@ class Dispatcher:
         )
         self._assigned: dict[int, dict[int, set[bytes]]] = {}
         self._unsynced: dict[int, int] = {}
+        self._hold: Hold | None = None
 
     def _reclaim(self) -> bool:
+        if self._hold is not None and self._hold.is_on:
+            return False  # what a hold may be about is not given up for new files
         from job.engine.versions.give_up import reclaim_for_index  # noqa: PLC0415  # few disks are full
 
         return reclaim_for_index(self._context, self._run)
 
-    def run(self, found: ScanResult, supervisor: WorkerSupervisor | None = None) -> None:
-        """Sync and commit the changed folders. Raises `Stopped` or `RootLost`, with all temps removed."""
-        context = self._context
+    def run(
+        self, found: ScanResult, supervisor: WorkerSupervisor | None = None, hold: "Hold | None" = None
+    ) -> "Hold | None":
+        """Sync and commit the changed folders, but for what is held; returns that.
+
+        Raises `Stopped` or `RootLost`, with all temps removed.
+        """
+        context, self._hold = self._context, hold
         roots = context.source_root, context.mirror_root
         with closing(HardLinkTable()) as table, closing(LinkResolver(context.source, roots)) as resolver:
             lookup = IndexLookup(context.index, [context.mirror, *(each.mirror for each in context.tools.mounted)])
             volumes = volumes_of(context.tools, context.mirror, self._run.pair, self._run.now_ns)
             hard_links = HardLinks(table, lookup, lambda path: volumes.at(path).options_key, resolver)
-            with closing(Exchange(context, self._run, self._commit)) as exchange:
+            with closing(Exchange(context, self._run, self._commit, lambda: self._hold)) as exchange:
                 self._run_queue(found, WorkQueue(found, lookup, hard_links, roots, exchange), supervisor)
         if context.index.has_changed_orphans:
             files, size = context.index.orphans.extent()
             self._run.emit(OrphansCounted(**self._run.about, files=files, bytes=size))
+        return self._hold
 
     def _run_queue(self, found: ScanResult, queue: WorkQueue, supervisor: WorkerSupervisor | None) -> None:
         with closing(queue):
@@ -92,13 +105,20 @@ class Dispatcher:
 
     def _next_item(self, queue: WorkQueue) -> WorkItem | None:
         item = queue.next_item()
-        if item is not None:
-            self._commit.given = item.number
-        return item
+        if item is None:
+            return None
+        self._commit.given = item.number
+        return item if self._hold is None else self._hold.given(item)
 
     def _commit_batches(self, batches: list[BatchResult], queue: WorkQueue) -> None:
         for batch in self._commit(batches) if batches else []:
             queue.record_result(batch)
+            if batch.held is not None and self._hold is None:
+                from job.engine.brake.hold import Hold  # noqa: PLC0415  # contents became zeros
+
+                self._hold = Hold.of_zeros(self._context, self._run)
+            if self._hold is not None:
+                self._hold.record(batch)
 
     # With workers ----------------------------------------------------------------------------------------------------
 
@@ -156,6 +176,8 @@ class Dispatcher:
     def _drop_worker(self, slot: int, how: str, queue: WorkQueue) -> None:
         lost = self._assigned.pop(slot, {})
         self._unsynced.pop(slot, None)
+        if self._hold is not None:
+            self._hold.miss()
         failed = dict.fromkeys(path for paths in lost.values() for path in sorted(paths))
         about, reason = self._run.about, Failure.WORKER_LOST
         error = f"its worker is lost: {how}; the next cycle syncs it again"

@@ -161,8 +161,8 @@ class WorkQueue:
         tasks = self._tasks()
         while not tasks and not self._assigned and self._hard_links.advance():
             tasks = self._tasks()
-        if not tasks and not self._assigned:
-            tasks = self._final_tasks.tasks()
+        if not tasks and not self._assigned and not ((hold := self._exchange.hold()) and hold.settle()):
+            tasks = self._final_tasks.tasks()  # while anything is held, no folder is opened to more users
         if not tasks:
             return None
         self._number += 1

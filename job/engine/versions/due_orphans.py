@@ -4,7 +4,7 @@ An orphan is due once it has been missing for `retire_after`, and in two complet
 last. What was a mount point of the source, or has one below it, is never due: an unplugged disk is no deletion.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from job.config import fields
@@ -12,6 +12,7 @@ from job.config.settings import Pair
 from job.core.entry import join
 from job.core.retention import may_retire
 from job.core.versions import OrphanRow
+from job.engine.versions.absence import Absence
 from job.store.index import Index
 
 
@@ -40,6 +41,12 @@ def due_orphans(index: Index, pair: Pair, former: Collection[bytes], now: float)
         }
         if rows:
             yield DueOrphans(folder, rows)
+
+
+def confirmed(due: Iterable[DueOrphans], absence: Absence) -> list[DueOrphans]:
+    """Return what the source really does not have now, of what is due by the index."""
+    found = [(each.folder, each.rows, absence.of(each.folder, each.rows)) for each in due]
+    return [DueOrphans(folder, {name: rows[name] for name in absent}) for folder, rows, absent in found if absent]
 
 
 def due_extent(index: Index, pair: Pair, former: Collection[bytes], now: float) -> tuple[int, int]:

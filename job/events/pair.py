@@ -391,7 +391,7 @@ class FilesCopied(PairEvent, level=None):
 
 
 class Progressed(PairEvent, level=None):
-    """Progress of the phase `scan` or `copy`; totals are 0 while unknown."""
+    """Progress of the phase `scan`, `copy` or `expire` (of versions); totals are 0 while unknown."""
 
     phase: str
     entries: int

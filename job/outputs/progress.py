@@ -43,7 +43,7 @@ _LONGEST_TITLE = 40
 _SHOW_EVERY_SECONDS = 0.2
 
 _STYLES = {Result.SUCCESS: "green", Result.PARTIAL: "yellow", Result.BUSY: "yellow", Result.STOPPED: "yellow"}
-_PHASES = {"scan": "scanning", "copy": "copying"}
+_PHASES = {"scan": "scanning", "copy": "copying", "expire": "removing old versions"}
 
 
 @dataclass(slots=True)

@@ -149,6 +149,28 @@ def test_the_newest_folders_stay_above_the_limit_and_that_is_told_once_a_day(dai
     assert not daily.cycle().of(VersionsOverLimit)
 
 
+def test_a_stop_ends_expiry_soon_and_the_next_cycle_goes_on(daily: Workshop) -> None:
+    names = [f"folder {number}/file" for number in range(30)]
+    for name in names:
+        daily.write(name, "0")
+    daily.cycle()
+    for name in names:
+        daily.write(name, "10")
+    for number in range(1, 3 + FLOOR):
+        day(daily, f"{number}")
+    daily.ahead_ns += 30 * DAY_NS
+    assert [event.reason for event in daily.cycle().of(ExpiryPostponed)] == ["ahead"]
+    oldest = folders(daily)[0]
+
+    daily.ahead_ns += DAY_NS
+    told = daily.cycle(stop=lambda: len([*oldest.rglob("file")]) < 25)
+
+    assert told.result is Result.SUCCESS
+    assert 5 < expired([told]) < 31
+    assert expired([told, day(daily)]) == 31
+    assert len(folders(daily)) == len(rows(daily)) == FLOOR
+
+
 # What stays -----------------------------------------------------------------------------------------------------------
 
 

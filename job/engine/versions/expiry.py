@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import inf
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,7 @@ from job.engine.versions.give_up import reclaim_for_index
 from job.engine.versions.judge import Going, Judge, moments_of, what_goes
 from job.events.pair import (
     ExpiryPostponed,
+    Progressed,
     RetentionChanged,
     VersionsCounted,
     VersionsExpired,
@@ -45,6 +46,9 @@ from job.store.version_table import (
 )
 
 _DAY = 86400.0
+_BETWEEN_STOPS = 1000
+"""Versions that are removed before the run is asked again whether it has to stop."""
+_REPORT_EVERY_NS = 200_000_000
 _OFF = ""
 """The rule if no versions are kept."""
 
@@ -116,6 +120,7 @@ class _Expiry:
         self._bytes = 0
         self._error: OSError | None = None
         self._is_stopped = False
+        self._reported_ns = 0
         self._ends = {moment: float(later.seconds) for moment, later in pairwise(tree.moments)}
         """Until when contents of a moment were replaced."""
 
@@ -245,21 +250,43 @@ class _Expiry:
                 self._table.begin_to_drop(max(map(self._end, doomed)))
         gone: list[VersionsGone] = []
         for each in going:
-            if self._run.stop():
-                self._is_stopped = True
+            names, size = self._unlink(each)
+            if self._is_stopped and not names:
                 break
-            removed = self._tree.remove(each.moment, each.folder, list(each.names))
-            self._error = self._error or removed.error
-            self._bytes += removed.bytes
-            self._expired.update(str(each.names[name]) for name in removed.names)
             is_emptied = self._tree.prune(each.moment, each.folder)
-            if removed.names or is_emptied:
-                gone.append(VersionsGone(each.folder, each.moment, removed.names, removed.bytes, is_emptied))
+            if names or is_emptied:
+                gone.append(VersionsGone(each.folder, each.moment, names, size, is_emptied))
             if is_emptied and not each.folder:
                 self._rows.pop(each.moment, None)
         if gone:
             with suppress(OSError):
                 self._table.drop(gone)
+
+    def _unlink(self, going: Going) -> tuple[list[bytes], int]:
+        """Unlink versions until the run is to stop; returns their names, and the sum of their sizes."""
+        names: list[bytes] = []
+        size, waiting = 0, iter(going.names)
+        while True:
+            self._is_stopped |= self._run.stop()
+            some = [] if self._is_stopped else [*islice(waiting, _BETWEEN_STOPS)]
+            if not some:
+                break
+            removed = self._tree.remove(going.moment, going.folder, some)
+            self._error = self._error or removed.error
+            names += removed.names
+            size += removed.bytes
+            self._expired.update(str(going.names[name]) for name in removed.names)
+            self._report_progress()
+        self._bytes += size
+        return names, size
+
+    def _report_progress(self) -> None:
+        now_ns = self._run.now_ns()
+        if abs(now_ns - self._reported_ns) >= _REPORT_EVERY_NS:
+            self._reported_ns = now_ns
+            cycle_id, pair = self._run.cycle_id, self._run.pair.name
+            done = sum(self._expired.values())
+            self._run.emit(Progressed(cycle_id=cycle_id, pair=pair, phase="expire", entries=done))
 
     def _prune_all(self, moment: Moment) -> None:
         """Remove the empty folders of a moment that several chunks had."""

@@ -22,6 +22,8 @@ PATHS = ["a", "b", "d", "d/a", "d/b", "d/e/a"]
 WHATS = ["x", "yy", "zzz", "remove", "link", "mode", "as old"]
 changes = st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(WHATS)), max_size=4)
 Held = dict[str, str]
+KEEPING: dict[str, str] = {}
+RETIRING = {"on_source_delete": "retire", "retire_after": "0 hours"}
 
 
 def change(source: Path, path: str, what: str, number: int) -> None:
@@ -85,11 +87,13 @@ def restored(shop: Workshop, at: float, out: Path) -> tuple[Held, dict[str, What
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(changes, min_size=1, max_size=6))
-def test_a_restore_of_any_time_agrees_with_a_naive_model(cycles: list[list[tuple[str, str]]]) -> None:
+@given(st.lists(changes, min_size=1, max_size=6), st.sampled_from([KEEPING, RETIRING]))
+def test_a_restore_of_any_time_agrees_with_a_naive_model(
+    cycles: list[list[tuple[str, str]]], options: dict[str, str]
+) -> None:
     base = Path(tempfile.mkdtemp(dir=FAST if FAST.is_dir() else None))
     try:
-        shop = Workshop(base, ahead_ns=0)
+        shop = Workshop(base, dict(options), ahead_ns=0)
         shop.write("kept")
         known: list[tuple[float, Held]] = []
         for number, each in enumerate(cycles):

@@ -72,26 +72,31 @@ class OrphanTable:
                 continue
             key = key_of(path)
             is_known = self._one(_ANY, key) is not None
-            self._index.has_changed_orphans |= is_known or bool(text)
             if text:
                 known = self._known(key, part, whole=parts == 1) if is_known else {}
                 rows = [self._merged(path, known.get(each.name), each, scan) for each in decode_orphans(text)]
-                self._put(path, part, rows)
-                self._tree.make_findable(path, ())
-                self._tree.store_way(path)
+                if self._put(path, part, rows):
+                    self._tree.make_findable(path, ())
+                    self._tree.store_way(path)
             elif is_known and text is not None:
                 self._put(path, part, [])
             if is_known and parts:
                 self._db.execute("DELETE FROM orphan WHERE folder = ? AND part >= ?", (key, parts))
 
-    def _put(self, path: bytes, part: int, rows: list[OrphanRow]) -> None:
+    def _put(self, path: bytes, part: int, rows: list[OrphanRow]) -> bool:
+        """Store all orphans of a part; False if they are stored already, as mostly."""
+        text, stored = encode_orphans(rows), self._one(_OF_PART, key_of(path), part)
+        if text == (stored[0] if stored else ""):
+            return False
+        self._index.has_changed_orphans = True
         if not rows:
             self._db.execute("DELETE FROM orphan WHERE folder = ? AND part = ?", (key_of(path), part))
-            return
+            return True
         files, size = sum([each.files for each in rows]), sum([each.size for each in rows])
         oldest_ns, last_scan = min([each.since_ns for each in rows]), max([each.scan for each in rows])
         numbers = (min(_MOST, each) for each in (oldest_ns, last_scan, files, size))
-        self._db.execute(_STORE, (key_of(path), part, *numbers, encode_orphans(rows)))
+        self._db.execute(_STORE, (key_of(path), part, *numbers, text))
+        return True
 
     def _known(self, key: bytes, part: int, *, whole: bool) -> dict[bytes, OrphanRow]:
         """Return the stored orphans of a part by name, or of the whole folder.
@@ -108,6 +113,8 @@ class OrphanTable:
         return {row.name: row for row in decode_orphans(row[0])} if row and type(row[0]) is str else {}
 
     def _merged(self, path: bytes, known: OrphanRow | None, now: OrphanRow, scan: int) -> OrphanRow:
+        if known is not None and known.looks_like(now):
+            return known
         row = now._replace(scan=scan) if known is None else known.seen_again(now._replace(scan=scan))
         if S_ISDIR(row.mode) and (known is None or not S_ISDIR(known.mode)):
             files, size = self._extent(join(path, row.name))

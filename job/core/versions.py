@@ -113,7 +113,7 @@ class OrphanRow(NamedTuple):
     stands_since_ns: int = 0
     """When the mirror got the content; 0 if unknown."""
 
-    def looks_like(self, now: "OrphanRow") -> bool:
+    def is_unchanged_in(self, now: "OrphanRow") -> bool:
         """Return whether nothing is new in the row `now` of the same entry, as mostly."""
         is_same = self[1] == now[1] and (self[2] == now[2] or S_ISDIR(now[1])) and self[6:8] == now[6:8]
         return is_same and self[3] <= now[3] and not now[8]

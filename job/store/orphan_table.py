@@ -113,7 +113,7 @@ class OrphanTable:
         return {row.name: row for row in decode_orphans(row[0])} if row and type(row[0]) is str else {}
 
     def _merged(self, path: bytes, known: OrphanRow | None, now: OrphanRow, scan: int) -> OrphanRow:
-        if known is not None and known.looks_like(now):
+        if known is not None and known.is_unchanged_in(now):
             return known
         row = now._replace(scan=scan) if known is None else known.seen_again(now._replace(scan=scan))
         if S_ISDIR(row.mode) and (known is None or not S_ISDIR(known.mode)):

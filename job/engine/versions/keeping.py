@@ -324,6 +324,7 @@ class VersionKeeper:
         if not sync.each:
             sync.all()
         os.unlink(leaving.entry.name, dir_fd=folder)
+        fsync_folder(folder)
         row = leaving.row(why, self._run.now_ns())
         self._moved.append(Version(above, row, place, leaving.entry.inode))
         return place

@@ -46,13 +46,13 @@ class Scene:
     def after(self, cuts: Iterable[PowerCut]) -> Iterator[PowerCut]:
         """Mount, one after the other, what the disk is after each of the power cuts, which come in order."""
         flushed, broken, done = self.images / "flushed", self.images / "broken", 0
-        _copy(_start(self.images), flushed)
+        copy_image(start_in(self.images), flushed)
         for cut in cuts:
             flush = self.record.flush_before(cut.moment)
             with _opened(flushed) as image:
                 self.record.replay(image, done, flush)
             done = flush
-            _copy(flushed, broken)
+            copy_image(flushed, broken)
             with _opened(broken) as image:
                 self.record.cut(image, cut)
             with plugged(broken, self.rig.disk):
@@ -63,7 +63,7 @@ class Scene:
 def recorded_scene(rig: DiskRig, images: Path, system: FileSystem, ages: int) -> Iterator[Scene]:
     """Back up through some ages to a disk that is recorded; it is not mounted any more then."""
     image = system.format(images / "image")
-    _copy(image, _start(images))
+    copy_image(image, start_in(images))
     with recorded(image) as served, rig.on(served.file, system.options):
         run("sync", "-f", str(rig.disk))
         history = record_ages(rig, served, ages)
@@ -74,7 +74,7 @@ def recorded_scene(rig: DiskRig, images: Path, system: FileSystem, ages: int) ->
         record.close()
 
 
-def _start(images: Path) -> Path:
+def start_in(images: Path) -> Path:
     """Name the image from before anything was recorded."""
     return images / "start"
 
@@ -88,5 +88,6 @@ def _opened(image: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _copy(image: Path, to: Path) -> None:
+def copy_image(image: Path, to: Path) -> None:
+    """Copy an image without its holes."""
     run("cp", "--sparse=always", str(image), str(to))

@@ -39,7 +39,7 @@ def _retire(
     is_asleep = claim is not None and claim.held is None
     if run.pair.on_source_delete == "keep" or found.unlisted or tally.failed or is_asleep:
         return
-    from job.engine.versions.retire import retire_due  # noqa: PLC0415  # off by default
+    from job.engine.versions.due_orphans import retire_due  # noqa: PLC0415  # off by default
 
     retire_due(context, run, schedule.versions_clock, nullcontext if claim is None else claim.begin_to_write)
 

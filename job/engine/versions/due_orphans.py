@@ -4,15 +4,19 @@ An orphan is due once it has been missing for `retire_after`, and in two complet
 last. What was a mount point of the source, or has one below it, is never due: an unplugged disk is no deletion.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from job.config import fields
 from job.config.settings import Pair
-from job.core.entry import join
-from job.core.retention import may_retire
+from job.core.entry import Kind, join
+from job.core.outcome import reason_text
+from job.core.retention import ClockDoubt, doubt_clock, may_retire
 from job.core.versions import OrphanRow
+from job.engine.context import PairContext, PairRun
 from job.engine.versions.absence import Absence
+from job.events.pair import FileNotRetired, OrphansCounted
 from job.store.index import Index
 
 
@@ -59,6 +63,35 @@ def due_extent(index: Index, pair: Pair, former: Collection[bytes], now: float) 
         files += sum(row.files for row in due.rows.values())
         size += sum(row.size for row in due.rows.values())
     return files, size
+
+
+def retire_due(context: PairContext, run: PairRun, clock: float, begin_to_write: Callable[[], object]) -> None:
+    """Retire what is due at the end of a complete cycle; count its scan if an orphan waits for that.
+
+    `clock` is a time that the clock showed before, 0 for none. Raises `RootLost` and `Stopped`.
+    """
+    orphans, now = context.index.orphans, context.started_ns / 1e9
+    try:
+        due = due_orphans(context.index, run.pair, context.known_mounts.former, now)
+        is_waiting, first, doubt = orphans.waits_since(orphans.scans), next(due, None), None
+        if first is not None:
+            last = context.read_last_cycle() or max(clock, orphans.scan_time) or None
+            doubt = doubt_clock(now, last, run.interval_seconds, None)
+        if first is not None and doubt is None:
+            begin_to_write()
+            from job.engine.versions.retire import Retirement  # noqa: PLC0415  # mostly nothing is due
+
+            with closing(Retirement(context, run)) as retirement:
+                retirement.go(*first)
+                for each in due:
+                    retirement.go(*each)
+            context.temp_journal.clear()
+            files, size = orphans.extent()
+            run.emit(OrphansCounted(**run.about, files=files, bytes=size))
+        if is_waiting or doubt is ClockDoubt.AHEAD:  # then the clock is believed in the next cycle
+            orphans.count_scan(now)
+    except OSError as error:  # a damaged or locked index, or a full disk: the next cycle tries again
+        run.emit(FileNotRetired(**run.about, path=b"", kind=Kind.FOLDER, error=reason_text(error)))
 
 
 def was_mount(path: bytes, former: Collection[bytes]) -> bool:

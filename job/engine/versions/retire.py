@@ -8,24 +8,22 @@ with the mirror: a file with other names there is copied, or made a file of its 
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
 from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kind_of, printable
 from job.core.outcome import reason_text
 from job.core.record import Record
-from job.core.retention import ClockDoubt, doubt_clock
 from job.core.versions import OrphanRow, VersionReason, VersionsDone
 from job.engine.context import PairContext, PairRun
 from job.engine.versions.absence import Absence
-from job.engine.versions.due_orphans import DueOrphans, due_orphans
 from job.engine.versions.keeping import Leaving, VersionKeeper, versions_done
 from job.engine.versions.orphan_tree import TreeExtent, extent_of, walk
 from job.engine.volumes import volumes_of
 from job.errors import ChangedWhileReadError, Stopped
-from job.events.pair import FileNotRetired, FileRetired, OrphansCounted
+from job.events.pair import FileNotRetired, FileRetired
 from job.fs.dircursor import DirCursor, closing_fd, open_folder
 from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Unreadable, entries_of, entry_of
@@ -38,33 +36,6 @@ from job.store.version_rows import encode_versions
 _AT_ONCE = 1000
 """Names of a folder, or folders of a tree, that are committed together."""
 _MOUNTED = "a file system is mounted in it in the mirror; unmount it"
-
-
-def retire_due(context: PairContext, run: PairRun, clock: float, begin_to_write: Callable[[], object]) -> None:
-    """Retire what is due at the end of a complete cycle; count its scan if an orphan waits for that.
-
-    `clock` is a time that the clock showed before, 0 for none. Raises `RootLost` and `Stopped`.
-    """
-    orphans, now = context.index.orphans, context.started_ns / 1e9
-    try:
-        due = due_orphans(context.index, run.pair, context.known_mounts.former, now)
-        is_waiting, first, doubt = orphans.waits_since(orphans.scans), next(due, None), None
-        if first is not None:
-            last = context.read_last_cycle() or max(clock, orphans.scan_time) or None
-            doubt = doubt_clock(now, last, run.interval_seconds, None)
-        if first is not None and doubt is None:
-            begin_to_write()
-            with closing(Retirement(context, run)) as retirement:
-                retirement.go(first)
-                for each in due:
-                    retirement.go(each)
-            context.temp_journal.clear()
-            files, size = orphans.extent()
-            run.emit(OrphansCounted(**run.about, files=files, bytes=size))
-        if is_waiting or doubt is ClockDoubt.AHEAD:  # then the clock is believed in the next cycle
-            orphans.count_scan(now)
-    except OSError as error:  # a damaged or locked index, or a full disk: the next cycle tries again
-        run.emit(FileNotRetired(**run.about, path=b"", kind=Kind.FOLDER, error=reason_text(error)))
 
 
 class _Moved(NamedTuple):
@@ -92,14 +63,14 @@ class Retirement:
         for each in (self._keeper, self._mirrors, self._walked):
             each.close()
 
-    def go(self, due: DueOrphans) -> None:
-        """Retire the orphans of one folder. Raises `RootLost`, `Stopped` and `OSError`."""
-        names = iter(due.rows)
+    def go(self, folder: bytes, due: Mapping[bytes, OrphanRow]) -> None:
+        """Retire the orphans of one folder that are due. Raises `RootLost`, `Stopped` and `OSError`."""
+        names = iter(due)
         while some := list(islice(names, _AT_ONCE)):
             if self._run.stop():
                 raise Stopped("stopped while entries were retired")
             self._context.recheck_roots()
-            self._retire(due.folder, {name: due.rows[name] for name in some})
+            self._retire(folder, {name: due[name] for name in some})
 
     def _retire(self, folder: bytes, rows: dict[bytes, OrphanRow]) -> None:
         gone, seen = self._examined(folder, rows)

@@ -7,9 +7,10 @@ change has a digest, so that an approval releases exactly these: what changed si
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from hashlib import blake2b
+from stat import S_IFREG
 from typing import NamedTuple
 
-from job.core.entry import Entry, Kind
+from job.core.entry import TYPE_BITS, Entry, Kind
 from job.core.outcome import BrakeReason
 
 MOST_EXAMPLES = 10
@@ -67,7 +68,7 @@ class ContentChange(StrEnum):
 
 def content_change(before: Entry, now: Entry) -> ContentChange:
     """Compare the recorded source entry of a file with the present one. Zeros are found by the copy only."""
-    if before.kind is not Kind.FILE or now.kind is not Kind.FILE:
+    if not before[2] & TYPE_BITS == S_IFREG == now[2] & TYPE_BITS:
         # A new kind replaces the content; the text of a symlink is one, too.
         unchanged = before.kind is now.kind and (before.kind is not Kind.SYMLINK or before[5:7] == now[5:7])
         return ContentChange.NONE if unchanged else ContentChange.REPLACED

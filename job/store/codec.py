@@ -77,23 +77,23 @@ def decode_records(text: str, options_key: str = "") -> dict[bytes, Record]:
     return {name: record._replace(racy=True) for name, record in records.items()}
 
 
-def changed_sources(text: str, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
-    """Return the recorded source entries that are not among the `rows` of a listing as they are, without records.
+def changed_sources(text: str, rows: Iterable[tuple[Any, ...]]) -> tuple[list[Entry], list[Entry]]:
+    """Return the recorded source entries that are not among the `rows` of a listing, and rows that are not recorded.
 
-    Invalid text has none: its entries are compared again.
+    Invalid text has none: its entries are compared again. The numbers of entries are not checked.
     """
     if not text:
-        return []
+        return [], []
     try:
         stored = json.loads(text)
         names = stored[0].encode("utf-8", "surrogateescape").split(_BETWEEN_NAMES)
         columns = [column if type(column) is list else repeat(column, len(names)) for column in stored[1]]
-        changed = set(zip(names, *columns, strict=True)).difference(rows)
-        if any({*map(type, row)} != {bytes, int} or len(row) != _NUMBERS + 1 for row in changed):
-            return []
+        if len(columns) != _NUMBERS:
+            return [], []
+        recorded, present = set(zip(names, *columns, strict=True)), set(rows)
     except UNUSABLE:
-        return []
-    return sorted(map(_entry_of, changed))
+        return [], []
+    return [*map(_entry_of, recorded - present)], [*map(_entry_of, present - recorded)]
 
 
 def without_records(text: str, names: Collection[bytes]) -> str:

@@ -25,7 +25,7 @@ FILE = Entry(b"file", 7, stat.S_IFREG | 0o644, 1000, 1000, 500, 10**18, 10**18 +
 LINK = FILE._replace(mode=stat.S_IFLNK | 0o777, size=4)
 
 numbers = st.integers(0, 10**6)
-counts_of = st.builds(DestructiveCounts, numbers, numbers, st.just(0))
+counts_of = st.builds(DestructiveCounts, numbers, numbers, st.just(0), st.just(()))
 entries = st.builds(Entry, st.just(b"n"), *[st.integers(0, 2**64 - 1)] * 7)
 digests = st.sets(st.binary(min_size=16, max_size=16))
 plans = st.dictionaries(st.binary(), digests)

@@ -23,6 +23,7 @@ class Exempt:
     def __init__(self, pair: Pair) -> None:
         patterns = pair.brake.exclude if pair.brake else ()
         self._rules = ExcludeRules((*_NOTHING, *patterns)) if patterns else None
+        self.is_any = bool(patterns)
 
     def __call__(self, folder: bytes, entry: Entry) -> bool:
         """Return whether an entry of a folder, or a folder above it, is left out."""

@@ -6,7 +6,7 @@ drift of the mirror, which is repaired, does not count, nor does a first copy; a
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,10 +25,11 @@ from job.core.entry import Entry, Kind, join
 from job.core.file_systems import ByMount, Capabilities, NameRules
 from job.core.outcome import BrakeReason
 from job.core.record import Record
+from job.core.stored_values import UNUSABLE
 from job.engine.brake.holder import Exempt
 from job.engine.scan import ChangedFolder, ScanContext, ScanResult
 from job.engine.versions.due_orphans import DueOrphans
-from job.fs.listing import Huge, Row, unpack_rows
+from job.fs.listing import Huge, unpack_rows
 from job.store.codec import changed_sources, decode_records
 
 if TYPE_CHECKING:
@@ -136,32 +137,35 @@ def _count(view: View, found: ScanResult, before: "StoredHold | None") -> _Count
     counted, exempt = _Counted(), Exempt(view.pair)
     for change in found.changes():
         path = change.path
-        for part, recorded, present in _compared(view, found, change):
-            approved = before.approved(path, part) if before else _NONE
-            for entry in recorded:
-                now = present.get(entry.name)
-                if now is None or change_digest(entry.name, now) in approved:
-                    continue  # it left the source, and stays in the mirror
-                what = content_change(entry, now)
-                if what is ContentChange.NONE:
-                    continue
-                if exempt(path, now):
-                    counted.exempt += 1
-                elif what is ContentChange.DOUBTFUL:
-                    counted.doubt(path, part, entry.name)
-                else:
-                    counted.replaced += 1
-                    counted.emptied += what is ContentChange.EMPTIED
+        with suppress(*UNUSABLE):  # rows that were tampered with: their entries are compared again
+            for part, recorded, present in _compared(view, found, change):
+                approved = before.approved(path, part) if before else _NONE
+                for entry in recorded:
+                    now = present.get(entry[0])
+                    if now is None or (approved and change_digest(entry[0], now) in approved):
+                        continue  # it left the source, and stays in the mirror
+                    what = content_change(entry, now)
+                    if what is ContentChange.NONE:
+                        continue
+                    if exempt.is_any and exempt(path, now):
+                        counted.exempt += 1
+                    elif what is ContentChange.DOUBTFUL:
+                        counted.doubt(path, part, entry[0])
+                    else:
+                        counted.replaced += 1
+                        counted.emptied += what is ContentChange.EMPTIED
     return counted
 
 
 def _compared(
     view: View, found: ScanResult, change: ChangedFolder
 ) -> Iterator[tuple[int, Sequence[Entry], Mapping[bytes, Entry]]]:
-    """Yield the recorded entries of a folder that differ now, and the present ones by name, part by part."""
+    """Yield the recorded entries of a folder that differ now, and present ones by name, part by part."""
     path, index, source = change.path, view.context.index, view.context.source
+    if change.same_source:
+        return
     known = index.summary(path)
-    if known is None or not known.entries or change.same_source:
+    if known is None or not known.entries:
         return
     if known.parts == 1 and not change.huge:
         with suppress(Huge):
@@ -172,26 +176,28 @@ def _compared(
                 if isinstance(error, Huge):
                     raise
                 return  # reported by its sync
-            if recorded := changed_sources(index.rows(path), rows):
-                yield 0, recorded, _by_recorded_name(view, path, recorded, rows)
+            recorded, present = changed_sources(index.rows(path), rows)
+            if recorded:
+                yield 0, recorded, _by_recorded_name(view, path, recorded, present)
             return
     for part in range(known.parts):
-        recorded = changed_sources(index.rows(path, part), ())
+        recorded, _ = changed_sources(index.rows(path, part), ())
         with suppress(OSError):
-            present = {entry.name: entry for entry in source.part(path, [each.name for each in recorded]).entries}
-            yield part, [each for each in recorded if present.get(each.name) != each], present
+            now = {entry.name: entry for entry in source.part(path, [each.name for each in recorded]).entries}
+            yield part, [each for each in recorded if now.get(each.name) != each], now
 
 
-def _by_recorded_name(view: View, path: bytes, recorded: Sequence[Entry], rows: Iterable[Row]) -> Mapping[bytes, Entry]:
-    """Return present entries by the recorded names, also on a mirror that treats different names as equal."""
-    able, names = view.mirror.at(path), {entry.name for entry in recorded}
+def _by_recorded_name(
+    view: View, path: bytes, recorded: Sequence[Entry], present: Sequence[Entry]
+) -> Mapping[bytes, Entry]:
+    """Return changed and new entries by the recorded names, also on a mirror that treats different names as equal."""
+    able, by_name = view.mirror.at(path), {entry[0]: entry for entry in present}
     if able.keeps_all_names:
-        return {row[0]: Entry(*row) for row in rows if row[0] in names}
+        return by_name
     rules = NameRules(able)
-    present = {row[0]: Entry(*row) for row in rows}
-    by_key = {rules.key(name): entry for name, entry in present.items()}
-    keys = {name: rules.key(name) for name in names - present.keys()}
-    return {**present, **{name: by_key[key] for name, key in keys.items() if key in by_key}}
+    by_key = {rules.key(name): entry for name, entry in by_name.items()}
+    keys = {entry.name: rules.key(entry.name) for entry in recorded if entry.name not in by_name}
+    return {**by_name, **{name: by_key[key] for name, key in keys.items() if key in by_key}}
 
 
 def _sampled(view: View, counted: _Counted) -> int:

@@ -521,6 +521,8 @@ def test_a_folder_whose_files_have_names_elsewhere_shares_none_of_them(retiring:
         "folder/own": ["content"],
         "folder/three": ["shared content"],
     }
+    checksums = {row_of(shop, b"folder/deep", b"one").checksum, row_of(shop, b"folder", b"three").checksum}
+    assert [each[:7] for each in checksums] == ["sha256:"]
     assert_nothing_is_shared(shop)
     assert shop.temps == []
 

@@ -135,6 +135,7 @@ def test_a_kill_at_each_single_call_loses_nothing(retiring: Rig, call: str) -> N
 def test_what_was_retired_is_restored_with_its_checksum(retiring: Rig) -> None:
     rig = retiring
     one = Round(rig, 0)
+    time.sleep(1.1)  # a time has whole seconds
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     time.sleep(1.1)
     done = rig.once()

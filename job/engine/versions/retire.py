@@ -218,15 +218,16 @@ class Retirement:
         entry = Entry(row.name, 0, row.mode, 0, 0, 0, 0, 0)
         moved = [_Moved(entry, places[row.name], found.files, found.size)]
         versions: list[VersionsDone] = []
-        for each in self._versions_below(path, places[row.name]):
+        for each in self._versions_below(path, places[row.name], found):
             versions.append(each)
             if len(versions) >= _AT_ONCE:
                 self._context.index.orphans.settle([], [], versions)
                 versions = []
         self._settle(above, {row.name}, moved, {row.name: row}, versions)
 
-    def _versions_below(self, path: bytes, place: bytes) -> Iterator[VersionsDone]:
+    def _versions_below(self, path: bytes, place: bytes, found: TreeExtent) -> Iterator[VersionsDone]:
         """Yield the rows of the versions in a moved folder, which was at a path, with what the index knows of each."""
+        copied = {(at, entry.name): entry.inode for at, entry in found.shared}
         index, until_ns = self._context.index, self._run.now_ns()
         moment, _ = place_of(place)
         for at, entries, _ in walk(place, self._walked):
@@ -236,6 +237,10 @@ class Retirement:
             for part in range(summary.parts if summary else 0):
                 records |= decode_records(index.rows(folder, part))
             plain = [entry for entry in entries if entry.kind is not Kind.FOLDER]
+            for entry in plain:
+                record = records.get(entry.name)
+                if record is not None and copied.get((folder, entry.name)) == record.mirror.inode:
+                    records[entry.name] = record._replace(mirror=record.mirror._replace(inode=entry.inode))
             rows = [Leaving(entry, records.get(entry.name)).row(VersionReason.RETIRED, until_ns) for entry in plain]
             if rows:
                 yield VersionsDone(folder, moment, encode_versions(rows), len(rows), sum(row.size for row in rows))

@@ -75,12 +75,12 @@ def test_a_source_whose_server_dies_in_mid_run_is_not_one_that_vanished(tmp_path
         assert found.keys() == {f"folder {number}/file" for number in range(FOLDERS)}
         assert all(text.split()[0] in {"old", "newer"} for text in found.values())
         assert all(found[path].startswith("newer") for path in copied)
-    heals(rig, rig.source)
+    assert not list(rig.source.iterdir()), "what was there went with its server"
+    heals(rig)
 
 
-def heals(rig: Rig, lost: Path) -> None:
+def heals(rig: Rig) -> None:
     """With the lost side back, the next run is a success and both are equal."""
-    assert not list(lost.iterdir()), "what was there went with its server"
     plant(rig, "newest")
     again = rig.once()
     assert again.code == 0, again
@@ -99,7 +99,11 @@ def test_of_what_went_to_a_mirror_whose_server_died_nothing_is_believed(tmp_path
         # Of several workers another one may have had all of its copies synced before.
         assert f"{HALF}/file" not in copied if workers > 1 else not copied
         assert rig.once().code == 4
-    heals(rig, rig.mirror)
+    assert not list(rig.mirror.iterdir()), "what was there went with its server"
+    (refused,) = rig.once().of("pair_refused")
+    assert refused["reason"] == "mirror_missing", "it comes back empty, and is not filled unasked"
+    assert rig.run("adopt", refused["pair"]).code == 0
+    heals(rig)
 
 
 @pytest.mark.needs_tool("strace")

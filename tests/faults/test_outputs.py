@@ -262,6 +262,7 @@ def test_quiet_prints_nothing_of_a_success_and_the_log_file_has_it_all(rig: Rig)
     assert (done.code, done.stdout, done.stderr) == (0, "", "")
     assert events(rig.log) == [
         "cycle_started",
+        "mirror_adopted",
         "mirror_probed",
         "pair_started",
         "file_copied",

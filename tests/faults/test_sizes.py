@@ -82,7 +82,7 @@ def shaft(rig: Rig, names: list[bytes]) -> Iterator[Shaft]:
     shaft = Shaft(rig, names)
     shaft.write("first")
     yield shaft
-    for root in (rig.source, rig.mirror):
+    for root in (rig.source, rig.mirror, *(rig.state / "versions").iterdir()):
         shaft.clear(root)
 
 

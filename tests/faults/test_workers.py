@@ -124,7 +124,7 @@ def test_a_folder_that_the_main_process_makes_while_a_worker_clears_its_place_is
 
     with ThreadPoolExecutor(1) as other:
         cycle = other.submit(rig.once, prefix=prefix)
-        until(lambda: list(folder.glob(".truecopy-tmp-*")))
+        until(lambda: not (folder / place.name).exists())
         (folder / place.name).mkdir()
         done = cycle.result()
 

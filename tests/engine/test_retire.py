@@ -121,6 +121,7 @@ def test_two_complete_scans_have_to_miss_it_however_short_the_time(retiring: Wor
     assert retired(shop.cycle(), shop.cycle()).keys() == {"file"}
 
 
+@pytest.mark.needs_root
 def test_a_partial_cycle_retires_nothing_and_counts_for_nothing(retiring: Workshop, open_shop: Workshop) -> None:
     shop = open_shop
     shop.options |= {**retiring.options, "retire_after": "0 hours"}
@@ -433,6 +434,7 @@ def test_a_huge_folder_is_retired_part_by_part(mirrored_huge: Workshop) -> None:
     assert not {*gone} & {each.name for each in (shop.mirror / "crowd").iterdir()}
 
 
+@pytest.mark.needs_root
 def test_a_read_only_folder_is_opened_for_it_and_closed_again(open_shop: Workshop) -> None:
     shop = open_shop
     shop.options |= {"on_source_delete": "retire", "retire_after": "0 hours"}

@@ -3,21 +3,21 @@
 import json
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 
 import click
 
 from job.app.preview_setup import open_comparison
 from job.app.status import expected_extent
 from job.cli.lines import shown_lines
-from job.cli.main import Context, chosen_pairs, pair_option
+from job.cli.main import Context, chosen_pairs, pair_option, show_each
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import base64_of, printable
 from job.engine.preflight.identity import is_made_by_next_cycle
 from job.engine.preflight.open_pair import open_roots
 from job.engine.tree_compare import HARMLESS, Difference, compare
-from job.errors import Exit, Refused
-from job.events.text import clean, display_text, plural
+from job.events.text import clean, plural
 from job.store.memory import Memory
 
 
@@ -42,22 +42,11 @@ def compare_command(context: Context, *, only: tuple[str, ...], as_json: bool) -
     differs, 4 a pair was refused.
     """
     config = read_config(context.config_path, context.environ).config
-    worst = Exit.OK
     memory = Memory.of(config, context.environ)
-    for pair in chosen_pairs(config, only):
-        try:
-            found = _compare_pair(config, pair, memory, as_json=as_json)
-        except Refused as error:
-            click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
-            click.echo(display_text(f"    {error.hint}"), err=True)
-            worst = Exit.REFUSED
-            continue
-        if found and worst is Exit.OK:
-            worst = Exit.PARTIAL
-    return worst
+    return show_each(chosen_pairs(config, only), partial(_compare_pair, config, memory, as_json=as_json))
 
 
-def _compare_pair(config: Config, pair: Pair, memory: Memory, *, as_json: bool) -> int:
+def _compare_pair(config: Config, memory: Memory, pair: Pair, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with ExitStack() as tidy:
         will_be_created = is_made_by_next_cycle(pair, memory, config.state_dir)

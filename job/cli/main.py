@@ -6,14 +6,14 @@ It holds the context and the options that commands share, and two small commands
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from job import __version__
 from job.cli import streams
-from job.errors import ConfigError, Exit, JobError
+from job.errors import ConfigError, Exit, JobError, Refused
 
 if TYPE_CHECKING:
     from job.config.settings import Config, Pair
@@ -83,6 +83,29 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  # only for a mistake
 
     return next(iter(get_close_matches(wanted[:100], known, n=1, cutoff=0.5)), "")
+
+
+def show_refusal(pair: "Pair", error: JobError) -> None:
+    """Print on standard error why a pair was refused, and the next step."""
+    from job.events.text import display_text  # noqa: PLC0415  # a health check does not need it
+
+    click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
+    click.echo(display_text(f"    {error.hint}"), err=True)
+
+
+def show_each(pairs: Iterable["Pair"], show: Callable[["Pair"], int]) -> Exit:
+    """Show each pair, and why others are refused; `show` returns how much is wrong with one. Returns the exit code."""
+    worst = Exit.OK
+    for pair in pairs:
+        try:
+            wrong = show(pair)
+        except Refused as error:
+            show_refusal(pair, error)
+            worst = Exit.REFUSED
+            continue
+        if wrong and worst is Exit.OK:
+            worst = Exit.PARTIAL
+    return worst
 
 
 def show_error(error: JobError) -> None:

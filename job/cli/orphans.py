@@ -1,6 +1,7 @@
 """`truecopy orphans`: list what the mirror holds that left the source."""
 
 import json
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -8,15 +9,14 @@ import click
 
 from job.app.preview_setup import open_preview
 from job.cli.kept_paths import iso_seconds, shown_seconds
-from job.cli.main import Context, chosen_pairs, pair_option
+from job.cli.main import Context, chosen_pairs, pair_option, show_each
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import Kind, base64_of, printable
 from job.core.outcome import reason_text
 from job.engine.preflight.open_pair import open_roots
 from job.engine.versions.orphan_walk import NotWalked, Orphan, walked
-from job.errors import Exit, Refused
-from job.events.text import clean, display_text, format_bytes, plural
+from job.events.text import clean, format_bytes, plural
 from job.store.memory import Memory
 
 
@@ -41,21 +41,10 @@ def orphans(context: Context, *, only: tuple[str, ...], as_json: bool) -> int:
     """
     config = read_config(context.config_path, context.environ).config
     memory = Memory.of(config, context.environ)
-    worst = Exit.OK
-    for pair in chosen_pairs(config, only):
-        try:
-            unread = _show_pair(config, pair, memory, as_json=as_json)
-        except Refused as error:
-            click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
-            click.echo(display_text(f"    {error.hint}"), err=True)
-            worst = Exit.REFUSED
-            continue
-        if unread and worst is Exit.OK:
-            worst = Exit.PARTIAL
-    return worst
+    return show_each(chosen_pairs(config, only), partial(_show_pair, config, memory, as_json=as_json))
 
 
-def _show_pair(config: Config, pair: Pair, memory: Memory, *, as_json: bool) -> int:
+def _show_pair(config: Config, memory: Memory, pair: Pair, *, as_json: bool) -> int:
     entries = files = size = unread = 0
     zone = ZoneInfo(config.timezone)
     with (

@@ -17,7 +17,7 @@ from job.app.output_setup import check_outputs
 from job.app.restore_setup import StopRequest, open_restorer
 from job.cli.kept_paths import iso_seconds, outermost, paths_by_pair, place_name, shown_seconds, time_within
 from job.cli.lines import PlainLines, shown_lines
-from job.cli.main import Context, chosen_pairs, pair_option, show_error
+from job.cli.main import Context, chosen_pairs, pair_option, show_error, show_refusal
 from job.cli.times import point_in_time, shown
 from job.config.load import read_config
 from job.config.settings import Config, Pair
@@ -165,8 +165,7 @@ def _show_refusal(pair: Pair, error: JobError, *, as_json: bool) -> None:
         reason = error.reason if isinstance(error, Refused) else "busy"
         click.echo(json.dumps({"pair": pair.name, "what": "refused", "reason": reason, "error": error.message}))
         return
-    click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
-    click.echo(display_text(f"    {error.hint}"), err=True)
+    show_refusal(pair, error)
 
 
 class _PairRestore:

@@ -9,14 +9,14 @@ import click
 
 from job.app.restore_setup import contents_of, open_kept
 from job.cli.kept_paths import iso_seconds, paths_by_pair, place_name, shown_seconds, time_within
-from job.cli.main import Context, chosen_pairs, pair_option
+from job.cli.main import Context, chosen_pairs, pair_option, show_refusal
 from job.config.load import read_config
 from job.config.settings import Config, Pair
 from job.core.entry import Kind, base64_of, join, printable
 from job.core.outcome import reason_text
 from job.engine.restore.kept import Content, KeptTree
 from job.errors import Exit, Refused
-from job.events.text import clean, display_text, format_bytes, plural
+from job.events.text import clean, format_bytes, plural
 
 _WHY = {
     "replaced": "the source got a newer one",
@@ -54,8 +54,7 @@ def versions(context: Context, *, paths: tuple[str, ...], only: tuple[str, ...],
         try:
             _show_pair(config, pair, of_pair, as_json=as_json)
         except Refused as error:
-            click.echo(display_text(f"{pair.name}: {error.message}"), err=True)
-            click.echo(display_text(f"    {error.hint}"), err=True)
+            show_refusal(pair, error)
             worst = Exit.REFUSED
     return worst
 

@@ -14,7 +14,7 @@ import stat
 import string
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 _Row = TypeVar("_Row", bound=tuple[bytes, int, int, int, int, int, int, int])
 _Matcher = re.Pattern[bytes] | None
@@ -75,6 +75,20 @@ class ExcludeRules:
             if (by_name and by_name.fullmatch(name)) or (by_path and by_path.fullmatch(path)):
                 return excludes
         return None
+
+    @classmethod
+    def without_defaults(cls, patterns: Sequence[str]) -> Self:
+        """Return rules by which only these patterns exclude anything. Raises as the constructor does."""
+        return cls((*(f"!{pattern}" for pattern in ALWAYS_EXCLUDED), *patterns))
+
+    def excludes_folder(self, path: bytes) -> bool:
+        """Return whether the folder at this path, or one above it, is excluded."""
+        above = b""
+        for name in path.split(b"/") if path else ():
+            if not self.in_scope(above, [(name, 0, stat.S_IFDIR, 0, 0, 0, 0, 0)]):
+                return True
+            above = above + b"/" + name if above else name
+        return False
 
     def includes_folder(self, folder: bytes) -> bool:
         """Return whether a pattern includes the folder at this path explicitly."""

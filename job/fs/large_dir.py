@@ -39,26 +39,21 @@ def names_in(folder: int) -> Iterator[list[bytes]]:
             yield names
 
 
-def is_gone(name: bytes, folder: int) -> bool:
-    """Return whether an open folder certainly has no entry of this name."""
+def has_name(folder: int, name: bytes) -> bool:
+    """Return whether an open folder has a name. Raises `OSError` if that cannot be found out."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return True
-    except OSError:
         return False
-    return False
+    return True
 
 
 def name_exists(folder: int, name: bytes) -> bool:
     """Return whether an open folder has a name; True if that cannot be found out."""
     try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
+        return has_name(folder, name)
     except OSError:
-        pass
-    return True
+        return True
 
 
 def count_names(folder: int) -> int:

@@ -13,6 +13,7 @@ from itertools import count
 from job.core.entry import STATE_FOLDER, FileId, printable
 from job.core.versions import Moment, moment_of
 from job.fs.dircursor import DirCursor, closing_fd, open_folder, single
+from job.fs.large_dir import has_name
 from job.fs.own_files import ForeignOwnerError, describe_entry, fsync_folder, open_own_folder
 
 VERSIONS = b"versions"
@@ -72,7 +73,7 @@ class VersionsFolder:
                 if place is None:
                     continue
                 for name in [each for each in names if each not in moved and each not in failed]:
-                    if _exists(name, place):
+                    if has_name(place, name):
                         continue
                     try:
                         os.rename(single(name), name, src_dir_fd=folder, dst_dir_fd=place)
@@ -114,7 +115,7 @@ class VersionsFolder:
         for stamp in (each.name for each in _same_second(moment)):
             with ExitStack() as stack:
                 place = self._open_folder(stack, stamp, above, synced=synced)
-                if place is None or _exists(name, place):
+                if place is None or has_name(place, name):
                     continue
                 make(place)
                 if synced:
@@ -130,7 +131,7 @@ class VersionsFolder:
         for stamp in (each.name for each in _same_second(moment)):
             with ExitStack() as stack:
                 place = self._open_folder(stack, stamp, above, synced=synced)
-                if place is not None and not _exists(name, place):
+                if place is not None and not has_name(place, name):
                     return _version_path(stamp, above, name)
         raise AssertionError
 
@@ -157,7 +158,7 @@ class VersionsFolder:
                 place = stack.enter_context(closing_fd(open_folder(VERSIONS, place)))
             except FileNotFoundError:
                 return moment
-            return next(each for each in _same_second(moment) if not _exists(each.name, place))
+            return next(each for each in _same_second(moment) if not has_name(place, each.name))
 
     def _open_folder(self, stack: ExitStack, stamp: bytes, above: bytes, *, synced: bool = True) -> int | None:
         """Open the folder for one timestamp; None if another user's folder or a non-folder is in its place."""
@@ -341,11 +342,3 @@ def _close_to_others(folder: int, seen: os.stat_result) -> None:
     if stat.S_IMODE(seen.st_mode) & _CLOSED:
         with suppress(OSError):  # without modes, the mount sets it
             os.fchmod(folder, _PRIVATE)
-
-
-def _exists(name: bytes, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True

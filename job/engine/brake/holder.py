@@ -6,14 +6,12 @@ from job.config.settings import Pair
 from job.core.brake import MOST_EXAMPLES, change_digest
 from job.core.decide import MODIFIED, Action, Decision
 from job.core.entry import Entry, Kind, join
-from job.core.exclude import ALWAYS_EXCLUDED, ExcludeRules
+from job.core.exclude import ExcludeRules
 from job.core.record import Copied, Record
 from job.engine.messages import HeldChanges, HeldPlace, HeldReport, ItemHold
 from job.fs.sparse import is_all_zeros
 
 _NO_HOLD = ItemHold(False, {}, {})
-_NOTHING = tuple(f"!{pattern}" for pattern in ALWAYS_EXCLUDED)
-"""Patterns that exclude nothing."""
 _REPLACING = {Action.COPY, Action.COMPARE_SOURCE, Action.COMPARE_BOTH}
 
 
@@ -22,19 +20,14 @@ class Exempt:
 
     def __init__(self, pair: Pair) -> None:
         patterns = pair.brake.exclude if pair.brake else ()
-        self._rules = ExcludeRules((*_NOTHING, *patterns)) if patterns else None
+        self._rules = ExcludeRules.without_defaults(patterns) if patterns else None
         self.is_any = bool(patterns)
 
     def __call__(self, folder: bytes, entry: Entry) -> bool:
         """Return whether an entry of a folder, or a folder above it, is left out."""
         if self._rules is None:
             return False
-        above = b""
-        for name in folder.split(b"/") if folder else ():
-            if not self._rules.in_scope(above, [Entry(name, 0, stat.S_IFDIR, 0, 0, 0, 0, 0)]):
-                return True
-            above = join(above, name)
-        return not self._rules.in_scope(folder, [entry])
+        return self._rules.excludes_folder(folder) or not self._rules.in_scope(folder, [entry])
 
 
 class Holder:

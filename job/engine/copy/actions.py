@@ -22,7 +22,7 @@ from job.engine.versions.keeping import Leaving, VersionKeeper
 from job.errors import ChangedWhileReadError
 from job.events.pair import DriftFound, FileCopied, FileSkipped, FileUpdated, ReplacedByFolder
 from job.fs.free_space import check_size
-from job.fs.large_dir import is_gone
+from job.fs.large_dir import name_exists
 from job.fs.listing import entry_of
 from job.fs.rights import narrow_file, needs_narrowing
 
@@ -105,7 +105,7 @@ class Actions:
         except ChangedWhileReadError as error:
             self._fail(opened, step, Failure.CHANGED_DURING_COPY, reason_text(error), mirror)
         except FileNotFoundError as error:
-            if is_gone(step.entry.name, opened.source):
+            if not name_exists(opened.source, step.entry.name):
                 self._skip(opened, step, Skip.VANISHED)
             else:
                 self._fail(opened, step, failure_of(error), reason_text(error), mirror)

@@ -24,6 +24,7 @@ from job.engine.restore.journal import RestoreJournal, clean_up
 from job.engine.restore.kept import Content, KeptTree
 from job.errors import ChangedWhileReadError
 from job.fs.dircursor import DirCursor, single
+from job.fs.large_dir import has_name
 from job.fs.own_files import MirrorSync, fsync_folder
 from job.fs.sparse import SECTOR
 
@@ -237,7 +238,7 @@ class TreeRestorer:
 
     def _present(self, content: Content, name: bytes, folder: int) -> What | None:
         """Return what becomes of an entry of which the target has the name; None if it is restored."""
-        if not _exists(name, folder):
+        if not has_name(folder, name):
             return None
         if self._files.is_equal(content, name, folder):
             return What.EQUAL
@@ -339,11 +340,3 @@ def _why(error: Exception, content: Content) -> str:
     if isinstance(error, RottenError) and not content.is_as_recorded:
         return f"another program changed it in the mirror: {error}"
     return reason_text(error)
-
-
-def _exists(name: bytes, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True

@@ -12,7 +12,6 @@ rename and undo an earlier link (`MirrorSync.orders_names`).
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from job.core.entry import STATE_FOLDER, TEMP_PREFIX, Entry, Kind
-from job.core.exclude import ALWAYS_EXCLUDED, ExcludeRules
+from job.core.exclude import ExcludeRules
 from job.core.record import Record
 from job.core.versions import Moment, VersionReason, VersionRow, VersionsDone
 from job.engine.context import PairContext, PairRun
 from job.engine.versions.interrupted import intent_to_replace
 from job.errors import ChangedWhileReadError
+from job.fs.copier import Copier
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import name_exists
 from job.fs.listing import entry_of
@@ -46,9 +46,6 @@ _VERSIONS_ELSEWHERE = (
 )
 _NO_LINK = {errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
 """Errors of a link where a copy is possible."""
-_NOTHING = tuple(f"!{pattern}" for pattern in ALWAYS_EXCLUDED)
-"""Patterns that exclude nothing."""
-_TEMP = TEMP_PREFIX + b"version"
 
 
 class Leaving(NamedTuple):
@@ -98,7 +95,8 @@ class VersionKeeper:
         settings = run.pair.versions
         self.is_on = settings is not None
         """Whether contents that are replaced are kept."""
-        self._exclude = ExcludeRules((*_NOTHING, *settings.exclude)) if settings and settings.exclude else None
+        patterns = settings.exclude if settings else ()
+        self._exclude = ExcludeRules.without_defaults(patterns) if patterns else None
         self._mirrors = DirCursor(context.mirror_root)
         self._moved: list[Version] = []
         self._copies: dict[tuple[int, ...], bytes] = {}
@@ -215,7 +213,7 @@ class VersionKeeper:
         if self._exclude is None:
             return leaving, []
         names = set[bytes]()
-        if not _is_excluded(above, self._exclude):
+        if not self._exclude.excludes_folder(above):
             names = {entry.name for entry in self._exclude.in_scope(above, [each.entry for each in leaving])}
         excluded = [each for each in leaving if each.entry.name not in names]
         return [each for each in leaving if each.entry.name in names], excluded
@@ -240,11 +238,9 @@ class VersionKeeper:
         return place
 
     def _copy_to(self, entry: Entry, folder: int, place: int) -> None:
-        copier = self._context.tools.copier
-        temp = b"%s-%s" % (_TEMP, os.urandom(8).hex().encode("ascii"))
-        make = {Kind.FILE: copier.copy, Kind.SYMLINK: copier.copy_link}.get(entry.kind, copier.copy_special)
+        temp = new_temp()
         try:
-            make(entry, folder, place, temp)
+            copy_entry(self._context.tools.copier, entry, folder, place, temp)
         except ChangedWhileReadError as error:
             raise OSError(errno.EAGAIN, "another program changes it") from error
         os.rename(temp, entry.name, src_dir_fd=place, dst_dir_fd=place)
@@ -362,20 +358,21 @@ class VersionKeeper:
             raise
 
 
+def new_temp() -> bytes:
+    """Return an unused name for a copy among the versions, or of a file that is to have one name only."""
+    return b"%sversion-%s" % (TEMP_PREFIX, os.urandom(8).hex().encode("ascii"))
+
+
+def copy_entry(copier: Copier, entry: Entry, source: int, target: int, temp: bytes) -> None:
+    """Copy a non-folder of one open folder to a temp in another. Raises as `Copier.copy` does."""
+    make = {Kind.FILE: copier.copy, Kind.SYMLINK: copier.copy_link}.get(entry.kind, copier.copy_special)
+    make(entry, source, target, temp)
+
+
 def _has_one_name(name: bytes, folder: int) -> bool:
     with suppress(OSError):  # the link fails in the same way
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_nlink == 1
     return True
-
-
-def _is_excluded(path: bytes, rules: ExcludeRules) -> bool:
-    """Return whether a folder, or one above it, is excluded."""
-    above = b""
-    for name in path.split(b"/") if path else ():
-        if not rules.in_scope(above, [Entry(name, 0, stat.S_IFDIR, 0, 0, 0, 0, 0)]):
-            return True
-        above = above + b"/" + name if above else name
-    return False
 
 
 def versions_done(versions: Iterable[Version], moment: Moment) -> list[VersionsDone]:

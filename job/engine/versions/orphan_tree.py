@@ -6,10 +6,13 @@ from itertools import chain
 from typing import NamedTuple
 
 from job.core.entry import Entry, Kind, join
+from job.core.record import Record
 from job.fs.dircursor import DirCursor, identity
 from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Shared, Unreadable, entries_of
 from job.fs.scanners import SourceScanner
+from job.store.codec import decode_records
+from job.store.index import Index
 
 
 class TreeExtent(NamedTuple):
@@ -42,6 +45,15 @@ def extent_of(path: bytes, mirrors: DirCursor, source: SourceScanner) -> TreeExt
     here = Counter(entry.inode for _, entry, _ in linked)
     elsewhere = [(at, entry) for at, entry, shared in linked if here[entry.inode] < shared.names]
     return TreeExtent(files, size, excluded, is_mounted, elsewhere)
+
+
+def records_in(index: Index, path: bytes) -> dict[bytes, Record]:
+    """Return the records of all entries of a folder. Raises `OSError` for an unusable index."""
+    summary = index.summary(path)
+    found: dict[bytes, Record] = {}
+    for part in range(summary.parts if summary else 0):
+        found |= decode_records(index.rows(path, part))
+    return found
 
 
 def walk(path: bytes, mirrors: DirCursor) -> Iterator[tuple[bytes, list[Entry], dict[bytes, Shared]]]:

@@ -7,17 +7,16 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-from job.core.entry import Entry, Kind, join
+from job.core.entry import Entry, Kind, join, kind_of
 from job.core.file_systems import ByMount, Capabilities, NameRules
 from job.core.record import Record
 from job.core.versions import OrphanRow
-from job.engine.versions.orphan_tree import extent_of
+from job.engine.versions.orphan_tree import extent_of, records_in
 from job.engine.versions.orphans import left_behind
 from job.fs.dircursor import DirCursor
 from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Huge, Listing, Unreadable, entries_of
 from job.fs.scanners import SourceScanner
-from job.store.codec import decode_records
 from job.store.index import Index
 
 
@@ -103,10 +102,10 @@ class OrphanWalk:
 
     def _orphans(self, path: bytes, left: list[Entry]) -> Iterator[Orphan | NotWalked]:
         rows = self._index.orphans.named(path) if left else {}
-        records = self._records(path) if any(entry.name not in rows for entry in left) else {}
+        records = records_in(self._index, path) if any(entry.name not in rows for entry in left) else {}
         for entry in left:
             row = rows.get(entry.name)
-            row = row if row is not None and Entry(b"", 0, row.mode, 0, 0, 0, 0, 0).kind is entry.kind else None
+            row = row if row is not None and kind_of(row.mode) is entry.kind else None
             since_ns, where = row.since_ns if row else 0, join(path, entry.name)
             if entry.kind is not Kind.FOLDER:
                 checksum = _checksum(entry, row, records.get(entry.name))
@@ -119,13 +118,6 @@ class OrphanWalk:
                 continue
             if below.files or not below.excluded:
                 yield Orphan(where, Kind.FOLDER, below.files, below.size, since_ns, "")
-
-    def _records(self, path: bytes) -> dict[bytes, Record]:
-        summary = self._index.summary(path)
-        found: dict[bytes, Record] = {}
-        for part in range(summary.parts if summary else 0):
-            found |= decode_records(self._index.rows(path, part))
-        return found
 
 
 def _checksum(entry: Entry, row: OrphanRow | None, record: Record | None) -> str:

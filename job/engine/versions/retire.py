@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
-from job.core.entry import TEMP_PREFIX, Entry, Kind, join, kind_of, printable
+from job.core.entry import Entry, Kind, join, kind_of, printable
 from job.core.outcome import reason_text
 from job.core.record import Record
 from job.core.versions import OrphanRow, VersionReason, VersionsDone
 from job.engine.context import PairContext, PairRun
 from job.engine.versions.absence import Absence
-from job.engine.versions.keeping import Leaving, VersionKeeper, versions_done
-from job.engine.versions.orphan_tree import TreeExtent, extent_of, walk
+from job.engine.versions.keeping import Leaving, VersionKeeper, copy_entry, new_temp, versions_done
+from job.engine.versions.orphan_tree import TreeExtent, extent_of, records_in, walk
 from job.engine.volumes import volumes_of
 from job.errors import ChangedWhileReadError, Stopped
 from job.events.pair import FileNotRetired, FileRetired
@@ -29,7 +29,6 @@ from job.fs.large_dir import names_in, stat_names
 from job.fs.listing import Unreadable, entries_of, entry_of
 from job.fs.rights import make_writable
 from job.fs.versions import folder_of, place_of
-from job.store.codec import decode_records
 from job.store.orphan_table import OrphansLeft
 from job.store.version_rows import encode_versions
 
@@ -232,10 +231,8 @@ class Retirement:
         moment, _ = place_of(place)
         for at, entries, _ in walk(place, self._walked):
             folder = path + at.removeprefix(place)
-            summary = index.summary(folder)
             records = {name: _record_of(row) for name, row in index.orphans.named(folder).items()}
-            for part in range(summary.parts if summary else 0):
-                records |= decode_records(index.rows(folder, part))
+            records |= records_in(index, folder)
             plain = [entry for entry in entries if entry.kind is not Kind.FOLDER]
             for entry in plain:
                 record = records.get(entry.name)
@@ -270,7 +267,7 @@ class Retirement:
         for at, entries in by_folder.items():
             self._context.temp_journal.note(at)
             folder = self._mirrors.goto(at)
-            temps = {b"%sversion-%s" % (TEMP_PREFIX, os.urandom(8).hex().encode("ascii")): each for each in entries}
+            temps = {new_temp(): each for each in entries}
             with self._writable(folder):
                 try:
                     self._replace_by_copies(temps, folder)
@@ -281,10 +278,9 @@ class Retirement:
 
     def _replace_by_copies(self, temps: dict[bytes, Entry], folder: int) -> None:
         copier, sync = self._context.tools.copier, self._context.tools.sync
-        make = {Kind.FILE: copier.copy, Kind.SYMLINK: copier.copy_link}
         try:
             for temp, entry in temps.items():
-                make.get(entry.kind, copier.copy_special)(entry, folder, folder, temp)
+                copy_entry(copier, entry, folder, folder, temp)
         except ChangedWhileReadError as error:
             raise OSError(errno.EAGAIN, "another program changes a file in it") from error
         if not sync.each:
